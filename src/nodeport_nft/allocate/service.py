@@ -1,0 +1,121 @@
+"""A Service completed: its claims checked, and what it leaves open found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from nodeport_nft.allocate.claims import (
+    AllocationError,
+    Claims,
+    Draft,
+    Refusal,
+    draft,
+    holdings,
+    ip_field,
+    port_field,
+    refused_claims,
+)
+from nodeport_nft.allocate.probing import probe_ips, probe_ports
+from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Ranges, Service
+
+
+def allocate(
+    wanted: Service,
+    held: Service | None,
+    *,
+    ranges: Ranges,
+    port_holder: Callable[[int], ObjectName | None],
+    ip_holder: Callable[[IPAddress], ObjectName | None],
+) -> Service:
+    """``wanted``, completed with clusterIPs, IP families and their policy, nodePorts, healthCheckNodePort.
+
+    ``held`` is the Service of that name as it was stored, None for a new one. The holders tell whose a number
+    or an address is; ``wanted``'s own name counts as free.
+
+    Raises AllocationError with all refusals: an explicit value outside its range or held by another Service,
+    a change of what is immutable (clusterIP, primary family, healthCheckNodePort), a family without a service
+    CIDR, an exhausted range. Sources: see the package.
+    """
+    drawn = draft(wanted, held, ranges)
+    own = Claims() if held is None else holdings(held)
+    refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder)]
+    ips = _found_ips(drawn, wanted.key, ranges, ip_holder, refusals)
+    numbers, health = _found_ports(drawn, wanted, ranges, port_holder, refusals)
+    if refusals:
+        raise AllocationError(tuple(refusals))
+    return replace(
+        wanted,
+        headless=drawn.headless,
+        cluster_ips=ips,
+        ip_families=drawn.families,
+        ip_family_policy=drawn.policy,
+        ports=tuple(
+            port if port.node_port == number else replace(port, node_port=number)
+            for port, number in zip(wanted.ports, numbers, strict=True)
+        ),
+        health_check_node_port=health,
+    )
+
+
+def _found_ips(
+    drawn: Draft,
+    key: ObjectName,
+    ranges: Ranges,
+    ip_holder: Callable[[IPAddress], ObjectName | None],
+    refusals: list[Refusal],
+) -> tuple[IPAddress, ...]:
+    networks: dict[int, IPNetwork] = {cidr.version: cidr for cidr in ranges.service_cidrs}
+    found: list[IPAddress] = []
+    for i, ip in enumerate(drawn.ips):
+        family = drawn.families[i]
+        if (
+            ip is None and family in networks
+        ):  # without a network, the family or the policy is refused already
+            probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
+            ip = next((probe for probe in probes if ip_holder(probe) in (None, key)), None)
+            if ip is None:
+                text = (
+                    f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
+                )
+                refusals.append(Refusal(ip_field(i), text))
+        if ip is not None:
+            found.append(ip)
+    return tuple(found)
+
+
+def _found_ports(
+    drawn: Draft,
+    wanted: Service,
+    ranges: Ranges,
+    port_holder: Callable[[int], ObjectName | None],
+    refusals: list[Refusal],
+) -> tuple[list[int], int]:
+    key, numbers, health = wanted.key, list(drawn.node_ports), drawn.health
+
+    def find(what: str, field: str) -> int:
+        for number in probe_ports(f"{key}/{what}", ranges.node_ports):
+            if port_holder(number) in (None, key) and number not in numbers and number != health:
+                return number
+        text = f"nodePort range {ranges.node_ports} is exhausted; widen --node-port-range or delete services"
+        refusals.append(Refusal(field, text))
+        return 0
+
+    if drawn.finds_ports:
+        for i, port in enumerate(wanted.ports):
+            what = f"{port.name}/{port.protocol}/{port.port}"
+            numbers[i] = numbers[i] or _shared_number(wanted, numbers, i) or find(what, port_field(i))
+    if drawn.finds_health and not health:
+        health = find("healthCheckNodePort", "spec.healthCheckNodePort")
+    return numbers, health
+
+
+def _shared_number(wanted: Service, numbers: list[int], i: int) -> int:
+    """The nodePort of a port of the same number and another protocol (DNS: 53/UDP and 53/TCP), or 0.
+
+    The API server gives both one nodePort, which is what clients that know a single number need.
+    """
+    port = wanted.ports[i]
+    pairs = [(other, number) for other, number in zip(wanted.ports, numbers, strict=True) if number]
+    used = {number for other, number in pairs if other.protocol is port.protocol}
+    return next((number for other, number in pairs if other.port == port.port and number not in used), 0)

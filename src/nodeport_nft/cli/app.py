@@ -1,0 +1,56 @@
+"""The Typer application: every command is registered here, in the order ``--help`` shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nodeport_nft import __version__
+from nodeport_nft.cli import node, objects, show
+
+app = typer.Typer(
+    help="Kubernetes Services on any Linux node, programmed into nftables.",
+    epilog="Example: nodeport-nft apply -f web.yaml && nodeport-nft sync --once",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nodeport-nft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+create = typer.Typer(help="Create a Service without a manifest.", no_args_is_help=True, rich_markup_mode=None)
+service = typer.Typer(help="Create a Service.", no_args_is_help=True, rich_markup_mode=None)
+service.command("nodeport", epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80")(
+    objects.create_nodeport
+)
+service.command("clusterip", epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80")(
+    objects.create_clusterip
+)
+create.add_typer(service, name="service")
+
+app.command("apply", epilog="Example: nodeport-nft apply -f web.yaml")(objects.apply)
+app.add_typer(create, name="create")
+app.command("delete", epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
+app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
+app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
+app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
+app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(node.sync)
+app.command("render", epilog="Example: nodeport-nft render -f web.yaml | nft -f -")(node.render)
+app.command("diff", epilog="Example: nodeport-nft diff -f web.yaml")(node.diff)
+app.command("cleanup", epilog="Example: nodeport-nft cleanup")(node.cleanup)

@@ -1,0 +1,176 @@
+"""The rows of ``get``: one function a kind, with the columns of kubectl's printers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from nodeport_nft.cli.text import (
+    NONE,
+    UNKNOWN,
+    UNSET,
+    age,
+    equations,
+    few,
+    joined,
+    mapping,
+    records,
+    socket_address,
+    string,
+    strings,
+    table,
+)
+from nodeport_nft.manifest import parse_object
+from nodeport_nft.model import EndpointSlice, ObjectName, Pod, Service, ServiceType, Snapshot
+from nodeport_nft.resolve import Resolver
+from nodeport_nft.store import StoredObject
+
+Row = tuple[str, ...]
+
+_ROLE = "node-role.kubernetes.io/"
+
+
+def object_table(kind: str, objects: Iterable[StoredObject], *, wide: bool, namespaces: bool, now: datetime) -> str:
+    """The table of objects of one kind; ``namespaces``: with the column NAMESPACE. Raises Problems."""
+    header, extra, row = _COLUMNS[kind]
+    lines = []
+    for stored in objects:
+        cells, more = row(stored)
+        created = string(stored.raw, "metadata", "creationTimestamp")
+        line = (stored.name, *cells, age(created, now), *(more if wide else ()))
+        lines.append((stored.namespace, *line) if namespaces else line)
+    titles = ("NAME", *header, "AGE", *(extra if wide else ()))
+    return table(("NAMESPACE", *titles) if namespaces else titles, lines)
+
+
+def endpoints_table(rows: Iterable[tuple[ObjectName, str, str]], *, namespaces: bool, now: datetime) -> str:
+    """The table of ``endpoints_rows``."""
+    lines = [(*name, shown, age(created, now)) for name, shown, created in rows]
+    titles = ("NAMESPACE", "NAME", "ENDPOINTS", "AGE")
+    return table(titles, lines) if namespaces else table(titles[1:], [line[1:] for line in lines])
+
+
+def endpoints_rows(
+    snapshot: Snapshot, stored: Iterable[StoredObject], namespace: str | None
+) -> list[tuple[ObjectName, str, str]]:
+    """Name, usable endpoints and creation time, of each Service and of each Endpoints object without a Service.
+
+    Those of a Service are computed, so that what a selector selects is shown as well. Raises Problems.
+    """
+    resolver = Resolver(snapshot, node_name="")
+    rows = {
+        service.key: (few(service_endpoints(resolver, service)), service.created)
+        for service in snapshot.services
+        if service.type is not ServiceType.EXTERNAL_NAME and namespace in (None, service.namespace)
+    }
+    for lone in stored:
+        shown = few(_own_endpoints(lone)), string(lone.raw, "metadata", "creationTimestamp")
+        rows.setdefault(ObjectName(lone.namespace, lone.name), shown)
+    return [(name, *rest) for name, rest in sorted(rows.items())]
+
+
+def service_endpoints(resolver: Resolver, service: Service) -> list[str]:
+    """The usable endpoints of all ports, in the order of the ports."""
+    backends = (backend for port in service.ports for backend in resolver.endpoints(service, port))
+    return [socket_address(backend.address, backend.port) for backend in backends]
+
+
+def _own_endpoints(stored: StoredObject) -> list[str]:
+    pieces = (value for value in parse_object(stored.raw).values if isinstance(value, EndpointSlice))
+    return [
+        socket_address(endpoint.address, port.port)
+        for piece in pieces
+        for port in piece.ports
+        for endpoint in piece.endpoints
+        if endpoint.ready
+    ]
+
+
+def pod_status(raw: Mapping[str, Any]) -> str:
+    """A Pod's status in one word, as kubectl has it; a Pod that states no phase counts as running."""
+    if string(raw, "metadata", "deletionTimestamp"):
+        return "Terminating"
+    return string(raw, "status", "reason") or string(raw, "status", "phase") or "Running"
+
+
+def node_roles(raw: Mapping[str, Any]) -> str:
+    """A Node's roles, which its labels hold."""
+    labels = mapping(raw, "metadata", "labels")
+    return joined(sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)))
+
+
+def pod_of(stored: StoredObject) -> Pod:
+    """The Pod of a stored document. Raises Problems."""
+    (pod,) = parse_object(stored.raw).values
+    assert isinstance(pod, Pod)
+    return pod
+
+
+def service_of(stored: StoredObject) -> Service:
+    """The Service of a stored document. Raises Problems."""
+    (service,) = parse_object(stored.raw).values
+    assert isinstance(service, Service)
+    return service
+
+
+def _service(stored: StoredObject) -> tuple[Row, Row]:
+    service = service_of(stored)
+    ip = str(service.cluster_ips[0]) if service.cluster_ips else "None" if service.headless else NONE
+    ports = [
+        f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}"
+        for port in service.ports
+    ]
+    cells = str(service.type), ip, _external_ip(stored.raw, service.type), joined(ports)
+    return cells, (joined(equations(service.selector)),)
+
+
+def _external_ip(raw: dict[str, Any], kind: ServiceType) -> str:
+    if kind is ServiceType.EXTERNAL_NAME:
+        return string(raw, "spec", "externalName") or NONE
+    given = strings(raw, "spec", "externalIPs")
+    if kind is ServiceType.LOAD_BALANCER:
+        ingress = records(raw, "status", "loadBalancer", "ingress")
+        found = [string(entry, "ip") or string(entry, "hostname") for entry in ingress]
+        return ",".join([*filter(None, found), *given]) or "<pending>"
+    return joined(given)
+
+
+def _pod(stored: StoredObject) -> tuple[Row, Row]:
+    pod = pod_of(stored)
+    states = records(stored.raw, "status", "containerStatuses")
+    total = len(records(stored.raw, "spec", "containers")) or 1
+    ready = sum(state.get("ready") is True for state in states) if states else total * pod.ready
+    restarts = sum(count for state in states if isinstance(count := state.get("restartCount"), int))
+    ip = str(pod.ips[0]) if pod.ips else NONE
+    return (f"{ready}/{total}", pod_status(stored.raw), str(restarts)), (ip, pod.node_name or NONE)
+
+
+def _node(stored: StoredObject) -> tuple[Row, Row]:
+    conditions = records(stored.raw, "status", "conditions")
+    ready = next((string(c, "status") for c in conditions if c.get("type") == "Ready"), "")
+    status = {"True": "Ready", "": "Unknown"}.get(ready, "NotReady")
+    if mapping(stored.raw, "spec").get("unschedulable") is True:
+        status += ",SchedulingDisabled"
+    addresses = records(stored.raw, "status", "addresses")
+    wide = tuple(
+        next((string(a, "address") for a in addresses if a.get("type") == kind), "") or NONE
+        for kind in ("InternalIP", "ExternalIP")
+    )
+    return (status, node_roles(stored.raw)), wide
+
+
+def _slice(stored: StoredObject) -> tuple[Row, Row]:
+    pieces = [value for value in parse_object(stored.raw).values if isinstance(value, EndpointSlice)]
+    ports = [str(port.port) for piece in pieces for port in piece.ports]
+    addresses = [str(endpoint.address) for piece in pieces for endpoint in piece.endpoints]
+    kind = string(stored.raw, "addressType") or UNKNOWN
+    return (kind, few(ports, UNSET), few(addresses, UNSET)), ()
+
+
+_COLUMNS: dict[str, tuple[Row, Row, Callable[[StoredObject], tuple[Row, Row]]]] = {
+    "Service": (("TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"), ("SELECTOR",), _service),
+    "EndpointSlice": (("ADDRESSTYPE", "PORTS", "ENDPOINTS"), (), _slice),
+    "Pod": (("READY", "STATUS", "RESTARTS"), ("IP", "NODE"), _pod),
+    "Node": (("STATUS", "ROLES"), ("INTERNAL-IP", "EXTERNAL-IP"), _node),
+}

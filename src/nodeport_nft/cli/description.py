@@ -1,0 +1,133 @@
+"""What ``describe`` prints: kubectl's field names in kubectl's order and layout, every value in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nodeport_nft.cli.columns import node_roles, pod_of, pod_status, service_of
+from nodeport_nft.cli.text import (
+    NONE,
+    UNSET,
+    equations,
+    few,
+    joined,
+    mapping,
+    records,
+    socket_address,
+    string,
+    strings,
+)
+from nodeport_nft.model import Node, Protocol, ServiceType
+from nodeport_nft.resolve import Resolver
+from nodeport_nft.store import StoredObject
+
+Field = tuple[str, str | Sequence[str]]
+"""A name with its value; several values stand under each other."""
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def describe_service(stored: StoredObject, resolver: Resolver) -> str:
+    """A Service: what it is reached at, and the endpoints that may answer now. Raises Problems."""
+    service, spec = service_of(stored), mapping(stored.raw, "spec")
+    ips = ["None"] if service.headless else [str(ip) for ip in service.cluster_ips]
+    fields = [
+        *_metadata(stored.raw),
+        ("Selector", joined(equations(service.selector))),
+        ("Type", str(service.type)),
+        *_present("IP Family Policy", service.ip_family_policy),
+        ("IP Families", joined(f"IPv{family.value}" for family in service.ip_families)),
+        ("IP", ips[0] if ips else ""),
+        ("IPs", joined(ips)),
+        *_present("External IPs", ",".join(strings(spec, "externalIPs"))),
+        *_present("Desired LoadBalancer IP", string(spec, "loadBalancerIP")),
+        *_present("External Name", string(spec, "externalName")),
+    ]
+    if service.type is ServiceType.LOAD_BALANCER:
+        ingress = records(stored.raw, "status", "loadBalancer", "ingress")
+        found = [string(entry, "ip") or string(entry, "hostname") for entry in ingress]
+        fields += _present("LoadBalancer Ingress", ", ".join(filter(None, found)))
+    for port in service.ports:
+        name = port.name or UNSET
+        backends = [socket_address(b.address, b.port) for b in resolver.endpoints(service, port)]
+        fields.append(("Port", f"{name}  {port.port}/{port.protocol}"))
+        fields.append(("TargetPort", f"{port.target_port}/{port.protocol}"))
+        if port.node_port:
+            fields.append(("NodePort", f"{name}  {port.node_port}/{port.protocol}"))
+        fields.append(("Endpoints", few(backends)))
+    fields.append(("Session Affinity", string(spec, "sessionAffinity") or "None"))
+    fields += _present("External Traffic Policy", string(spec, "externalTrafficPolicy"))
+    fields += _present("Internal Traffic Policy", string(spec, "internalTrafficPolicy"))
+    if service.health_check_node_port:
+        fields.append(("HealthCheck NodePort", str(service.health_check_node_port)))
+    fields += _present("LoadBalancer Source Ranges", ",".join(strings(spec, "loadBalancerSourceRanges")))
+    fields.append(("Events", NONE))
+    return "\n".join(_aligned(fields))
+
+
+def describe_pod(stored: StoredObject, nodes: Iterable[Node]) -> str:
+    """A Pod: where it runs, its addresses and its containers' ports. Raises Problems."""
+    pod = pod_of(stored)
+    host = string(stored.raw, "status", "hostIP")
+    if not host:
+        host = next((str(n.internal_ips[0]) for n in nodes if n.name == pod.node_name and n.internal_ips), "")
+    fields: list[Field] = [
+        *_metadata(stored.raw, ("Node", f"{pod.node_name or NONE}{f'/{host}' if host else ''}")),
+        ("Status", pod_status(stored.raw)),
+        ("IP", str(pod.ips[0]) if pod.ips else ""),
+    ]
+    lines = _aligned(fields)
+    lines += ["IPs:", *_aligned([("IP", str(ip)) for ip in pod.ips], 2)] if pod.ips else [f"IPs:  {NONE}"]
+    lines.append("Containers:")
+    for container in records(stored.raw, "spec", "containers"):
+        ports = [_container_port(port) for port in records(container, "ports")]
+        title = "Ports" if len(ports) > 1 else "Port"
+        facts: list[Field] = [*_present("Image", string(container, "image")), (title, ", ".join(ports) or NONE)]
+        lines += [f"  {string(container, 'name') or UNSET}:", *_aligned(facts, 4)]
+    return "\n".join([*lines, f"Events:  {NONE}"])
+
+
+def describe_node(stored: StoredObject) -> str:
+    """A Node: its labels, addresses and pod networks."""
+    lines = _aligned(_metadata(stored.raw, ("Roles", node_roles(stored.raw)), namespaced=False))
+    addresses = records(stored.raw, "status", "addresses")
+    lines += ["Addresses:", *_aligned([(string(a, "type"), string(a, "address")) for a in addresses], 2)]
+    cidrs = strings(stored.raw, "spec", "podCIDRs") or [string(stored.raw, "spec", "podCIDR")]
+    lines += _aligned([("PodCIDR", cidrs[0] or NONE), ("PodCIDRs", ",".join(cidrs) or NONE)])
+    return "\n".join([*lines, f"Events:  {NONE}"])
+
+
+def _metadata(raw: dict[str, Any], *between: Field, namespaced: bool = True) -> list[Field]:
+    """Name, Namespace, what stands ``between``, Labels and Annotations."""
+    metadata = mapping(raw, "metadata")
+    notes = mapping(metadata, "annotations")
+    return [
+        ("Name", string(metadata, "name")),
+        *([("Namespace", string(metadata, "namespace"))] if namespaced else []),
+        *between,
+        ("Labels", equations(mapping(metadata, "labels")) or NONE),
+        ("Annotations", [f"{k}: {v}" for k, v in sorted(notes.items()) if k != _LAST_APPLIED] or NONE),
+    ]
+
+
+def _present(name: str, value: str) -> list[Field]:
+    return [(name, value)] if value else []
+
+
+def _container_port(port: dict[str, Any]) -> str:
+    name = string(port, "name")
+    number = f"{port.get('containerPort')}/{string(port, 'protocol') or Protocol.TCP}"
+    return f"{number} ({name})" if name else number
+
+
+def _aligned(fields: Sequence[Field], indent: int = 0) -> list[str]:
+    """``Name:  value`` lines, values two spaces right of the longest name; further values below the first."""
+    start = max((len(name) for name, _ in fields), default=0) + 3
+    lines = []
+    for name, value in fields:
+        # A value may hold newlines (annotations): each line of it stands in the column too.
+        values = [line for text in ([value] if isinstance(value, str) else value) for line in text.split("\n")]
+        titles = [f"{name}:", *[""] * (len(values) - 1)]
+        lines += [f"{'':{indent}}{title:{start}}{line}".rstrip() for title, line in zip(titles, values, strict=True)]
+    return lines

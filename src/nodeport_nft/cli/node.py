@@ -1,0 +1,355 @@
+"""Commands that concern one node: sync, render, diff, cleanup.
+
+The first three take the same way and stop at different places, so that what ``render`` and ``diff`` show is what
+``sync`` would write, byte for byte.
+"""
+
+from __future__ import annotations
+
+import enum
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    ClusterCIDR,
+    ConfigFile,
+    Files,
+    MasqueradeBit,
+    NodeIP,
+    NodeName,
+    NodePortAddresses,
+    NodePortRange,
+    ServiceCIDR,
+    StorePath,
+    command,
+    fail,
+    now,
+    open_store,
+    read_files,
+    reported,
+    say,
+    settings,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.facts import Host
+    from nodeport_nft.kernel.nft import Nft
+    from nodeport_nft.model import Family, IPAddress, NodeFacts, Snapshot
+    from nodeport_nft.plan import Transaction
+    from nodeport_nft.reconcile import Programme
+    from nodeport_nft.render import ListedTable
+
+
+_MANY = 1000
+"""Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
+
+
+class Output(enum.StrEnum):
+    """Formats of ``render``."""
+
+    nft = "nft"
+    json = "json"
+
+
+@command
+def sync(
+    filename: Files = None,
+    once: Annotated[bool, typer.Option("--once", help="Program the node once and leave.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; write nothing.")] = False,
+    hosts_file: Annotated[
+        str | None,
+        typer.Option("--hosts-file", metavar="PATH", help="Keep a hosts file of the services there."),
+    ] = None,
+    set_sysctls: Annotated[
+        bool, typer.Option("--set-sysctls", help="Switch on forwarding and what else is missing.")
+    ] = False,
+    node_name: NodeName = None,
+    node_ip: NodeIP = None,
+    nodeport_addresses: NodePortAddresses = None,
+    cluster_cidr: ClusterCIDR = None,
+    masquerade_bit: MasqueradeBit = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Program this node from the store, or from manifests which then are the whole desired state.
+
+    Reads back what the kernel holds and writes the difference only, in one transaction. With -f, what left the
+    manifests is deleted and what it held is freed.
+    """
+    if not (once or dry_run):
+        fail("add --once (or --dry-run): following changes is not there yet", BAD_INPUT)
+    chosen = settings(
+        config,
+        store=store,
+        serviceCIDRs=service_cidr,
+        nodePortRange=node_port_range,
+        clusterCIDRs=cluster_cidr,
+        nodePortAddresses=nodeport_addresses,
+        masqueradeBit=masquerade_bit,
+    )
+    name = _node_name(node_name)
+    nft, host = _open_kernel(chosen)
+    snapshot = _snapshot(chosen, filename, keep=not dry_run)
+    programme, listed = _compile(chosen, snapshot, name, _addresses(node_ip), host, nft)
+    transactions = programme.tables.first_transaction()
+    if dry_run:
+        _print(transactions)
+        return
+    _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
+    nft.apply(transactions)
+    typer.echo(_summary(name, programme, transactions, listed))
+    if hosts_file is not None:
+        _write_hosts(chosen, snapshot, name, Path(hosts_file))
+
+
+@command
+def render(
+    filename: Files = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="nft: loads with nft -f; json: for reading.")] = (
+        Output.nft
+    ),
+    node_name: NodeName = None,
+    node_ip: NodeIP = None,
+    nodeport_addresses: NodePortAddresses = None,
+    cluster_cidr: ClusterCIDR = None,
+    masquerade_bit: MasqueradeBit = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print the ruleset for a node; needs no privilege, no kernel and no nftables.
+
+    Node facts come from the Node manifest. Without --store, allocations are those that an empty store would give;
+    with it, what the store holds is kept. Nothing is written.
+    """
+    from nodeport_nft.facts import Host
+    from nodeport_nft.render import to_json
+
+    chosen = settings(
+        config,
+        store=store,
+        serviceCIDRs=service_cidr,
+        nodePortRange=node_port_range,
+        clusterCIDRs=cluster_cidr,
+        nodePortAddresses=nodeport_addresses,
+        masqueradeBit=masquerade_bit,
+    )
+    if filename is None and store is None:
+        fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
+    snapshot = _snapshot(chosen, filename, keep=False, held=store is not None)
+    programme, _ = _compile(chosen, snapshot, _node_name(node_name), _addresses(node_ip), Host(), None)
+    if output is Output.json:
+        typer.echo(to_json(programme.tables.tables()), nl=False)
+    else:
+        _print(programme.tables.first_transaction())
+
+
+@command
+def diff(
+    filename: Files = None,
+    node_name: NodeName = None,
+    node_ip: NodeIP = None,
+    nodeport_addresses: NodePortAddresses = None,
+    cluster_cidr: ClusterCIDR = None,
+    masquerade_bit: MasqueradeBit = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Compare the kernel with the desired state: prints what sync would write.
+
+    Exit code 0: they are the same; 1: there are changes; 2: trouble.
+    """
+    with reported(BAD_INPUT):
+        chosen = settings(
+            config,
+            store=store,
+            serviceCIDRs=service_cidr,
+            nodePortRange=node_port_range,
+            clusterCIDRs=cluster_cidr,
+            nodePortAddresses=nodeport_addresses,
+            masqueradeBit=masquerade_bit,
+        )
+        nft, host = _open_kernel(chosen, BAD_INPUT)
+        snapshot = _snapshot(chosen, filename, keep=False)
+        programme, _ = _compile(chosen, snapshot, _node_name(node_name), _addresses(node_ip), host, nft)
+        transactions = programme.tables.first_transaction()
+        _print(transactions)
+    raise typer.Exit(1 if transactions else 0)
+
+
+@command
+def cleanup(
+    store_too: Annotated[
+        bool, typer.Option("--delete-store", help="Delete the store as well: all objects and allocations.")
+    ] = False,
+    node_name: NodeName = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Remove our tables, our hosts file and the sysctl changes we made; the store only when asked."""
+    from nodeport_nft.kernel.nft import Nft
+    from nodeport_nft.kernel.traces import Traces
+    from nodeport_nft.reconcile import removal
+
+    chosen = settings(config, store=store)
+    nft = Nft()
+    transactions = removal(nft)
+    nft.apply(transactions)
+    done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
+    done += Traces.of(chosen.store, _node_name(node_name)).undo()
+    if store_too:
+        files = [Path(chosen.store + suffix) for suffix in ("", "-wal", "-shm")]
+        for file in files:
+            file.unlink(missing_ok=True)
+        done.append(f"store {chosen.store} deleted")
+    typer.echo("\n".join(done) if done else "nothing to clean up")
+
+
+def _node_name(given: str | None) -> str:
+    name = given or platform.node().lower()
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) or len(name) > 253:
+        fail(f"node name {name!r} is no DNS subdomain (RFC 1123); give one with --node-name", BAD_INPUT)
+    return name
+
+
+def _addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
+    from ipaddress import ip_address
+
+    try:
+        return tuple(ip_address(text) for text in texts or ())
+    except ValueError as error:
+        fail(f"--node-ip: {error}; give an address such as 172.30.1.2", BAD_INPUT)
+
+
+def _open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
+    """A context and the host's network; leaves if the service CIDRs collide with it (F7) or nft is too old."""
+    from nodeport_nft.facts import overlaps
+    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.nft import Nft, too_old
+
+    nft = Nft()
+    warn(too_old(nft.version(), platform.release()))
+    host = read_host()
+    collisions = overlaps(config, host)
+    if collisions:
+        remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
+        fail("\n".join(f"{collision}; {remedy}" for collision in collisions), code)
+    return nft, host
+
+
+def _snapshot(config: Config, files: list[str] | None, *, keep: bool, held: bool = True) -> Snapshot:
+    """The desired state: the store's, or that of manifests with the store's allocations.
+
+    ``keep``: write the manifests to the store. ``held`` False: leave the store alone, allocate as from an empty one.
+    """
+    from dataclasses import replace
+
+    if not keep and not (held and Path(config.store).exists()):
+        config = replace(config, store=":memory:")
+    manifests = read_files(files, config) if files else None
+    with open_store(config) as store:
+        if manifests is None:
+            return store.snapshot()
+        with store.write() as transaction:
+            transaction.prune(manifests.objects)
+            transaction.apply(manifests.objects, now=now())
+            snapshot = transaction.snapshot()
+            if not keep:
+                transaction.rollback()
+    return snapshot
+
+
+def _compile(
+    config: Config,
+    snapshot: Snapshot,
+    name: str,
+    node_ips: tuple[IPAddress, ...],
+    host: Host,
+    nft: Nft | None,
+) -> tuple[Programme, dict[Family, ListedTable | None]]:
+    """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
+    from nodeport_nft.facts import gather
+    from nodeport_nft.reconcile import compile_snapshot, read_tables
+
+    node = next((node for node in snapshot.nodes if node.name == name), None)
+    facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
+    warn(warnings)
+    say(f"node {name}: nodePorts on {_served(facts)}")
+    listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
+    programme = compile_snapshot(snapshot, facts, listed)
+    warn(programme.problems)
+    return programme, listed
+
+
+def _served(facts: NodeFacts) -> str:
+    from nodeport_nft.model import NodePortMode
+
+    if facts.node_port_mode is NodePortMode.ALL:
+        return "every local address"
+    return ", ".join(map(str, facts.node_port_ips)) or "no address"
+
+
+def _print(transactions: Iterable[Transaction]) -> None:
+    from nodeport_nft.render import write_transaction
+
+    for transaction in transactions:
+        typer.echo(write_transaction(transaction), nl=False)
+
+
+def _summary(
+    name: str,
+    programme: Programme,
+    transactions: tuple[Transaction, ...],
+    listed: dict[Family, ListedTable | None],
+) -> str:
+    from nodeport_nft.plan import Add, Delete
+
+    if not transactions:
+        return f"node {name}: {programme.services} services, nothing changed"
+    operations = [operation for transaction in transactions for operation in transaction.operations]
+    added = sum(len(o.elements) for o in operations if isinstance(o, Add))
+    deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
+    if len(operations) == sum(isinstance(o, Add | Delete) for o in operations):
+        return f"node {name}: {programme.services} services, {added} elements added, {deleted} deleted"
+    verb = "replaced" if any(listed.values()) else "created"
+    elements = sum(transaction.size for transaction in transactions)
+    return f"node {name}: {programme.services} services, tables {verb} with {elements} elements"
+
+
+def _sysctls(
+    config: Config, programme: Programme, snapshot: Snapshot, name: str, host: Host, *, set_them: bool
+) -> None:
+    from nodeport_nft.kernel.sysctl import find_missing
+    from nodeport_nft.kernel.traces import Traces
+
+    pod_cidrs = config.cluster_cidrs + tuple(c for n in snapshot.nodes if n.name == name for c in n.pod_cidrs)
+    missing = find_missing(host, programme.families, pod_cidrs, config.ranges.service_cidrs)
+    traces = Traces.of(config.store, name)
+    for found in missing:
+        if set_them and found.setting:
+            traces.set_sysctl(found.setting, found.value)
+            say(f"sysctl {found.setting} set to {found.value}")
+        else:
+            warn([str(found)])
+
+
+def _write_hosts(config: Config, snapshot: Snapshot, name: str, path: Path) -> None:
+    from nodeport_nft.hosts import hosts_file, hosts_lines
+    from nodeport_nft.kernel.traces import Traces
+
+    text = hosts_file(hosts_lines(snapshot.services, domain=config.cluster_domain))
+    changed = Traces.of(config.store, name).write_hosts(path, text)
+    say(f"hosts file {path} {'written' if changed else 'is up to date'}")

@@ -1,0 +1,243 @@
+"""Commands that change objects: apply, create service, delete. Each is one transaction of the store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    FAILED,
+    ConfigFile,
+    Files,
+    Namespace,
+    NodePortRange,
+    RequiredFiles,
+    ServiceCIDR,
+    StorePath,
+    command,
+    fail,
+    now,
+    open_store,
+    read_files,
+    say,
+    settings,
+)
+from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, open_existing, parse_targets
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the Service.", show_default=False)]
+TCPPorts = Annotated[
+    list[str] | None,
+    typer.Option("--tcp", metavar="PORT[:TARGET]", help="TCP port and the pods' port (number or name); repeatable."),
+]
+UDPPorts = Annotated[list[str] | None, typer.Option("--udp", metavar="PORT[:TARGET]", help="The same for UDP.")]
+SCTPPorts = Annotated[list[str] | None, typer.Option("--sctp", metavar="PORT[:TARGET]", help="The same for SCTP.")]
+
+_NUMBER = re.compile(r"[0-9]{1,5}")
+
+
+@command
+def apply(
+    filename: RequiredFiles,
+    namespace: Namespace = "default",
+    dry_run: DryRun = False,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Store the objects of manifests, and give their Services what they ask for.
+
+    All of them or, if anything is wrong, none.
+    """
+    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    manifests = read_files(filename, chosen, namespace)
+    note = " (dry run)" if dry_run else ""
+    with (open_existing if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
+        applied = transaction.apply(manifests.objects, now=now())
+        if dry_run:
+            transaction.rollback()
+    for one in applied:
+        typer.echo(f"{one.ref} {one.action}{note}")
+    if not applied:
+        say("No objects found in the manifests.")
+
+
+@command
+def create_nodeport(
+    name: ServiceName,
+    tcp: TCPPorts = None,
+    udp: UDPPorts = None,
+    sctp: SCTPPorts = None,
+    node_port: Annotated[
+        int | None, typer.Option("--node-port", metavar="PORT", help="The nodePort to take; default any free one.")
+    ] = None,
+    namespace: Namespace = "default",
+    dry_run: DryRun = False,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Create a Service of type NodePort for the pods labelled app=NAME."""
+    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    ports = _ports(tcp, udp, sctp)
+    if not ports:
+        fail("a NodePort service has at least one port; add --tcp=PORT:TARGET", BAD_INPUT)
+    if node_port is not None:
+        if len({port["protocol"] for port in ports}) < len(ports):
+            fail("--node-port fits one port of each protocol; leave it out, or apply a manifest", BAD_INPUT)
+        ports = [{**port, "nodePort": node_port} for port in ports]
+    _create(chosen, name, namespace, {"type": "NodePort", "ports": ports}, dry_run=dry_run)
+
+
+@command
+def create_clusterip(
+    name: ServiceName,
+    tcp: TCPPorts = None,
+    udp: UDPPorts = None,
+    sctp: SCTPPorts = None,
+    clusterip: Annotated[
+        str | None,
+        typer.Option(
+            "--clusterip", metavar="IP", help="The address to take, or None for headless; default any free one."
+        ),
+    ] = None,
+    namespace: Namespace = "default",
+    dry_run: DryRun = False,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Create a Service of type ClusterIP for the pods labelled app=NAME."""
+    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    ports = _ports(tcp, udp, sctp)
+    if not ports and clusterip != "None":
+        fail("a service has at least one port, unless --clusterip=None; add --tcp=PORT:TARGET", BAD_INPUT)
+    spec: dict[str, Any] = {"type": "ClusterIP"}
+    if ports:
+        spec["ports"] = ports
+    if clusterip is not None:
+        spec["clusterIP"] = clusterip
+    _create(chosen, name, namespace, spec, dry_run=dry_run)
+
+
+@command
+def delete(
+    resources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KIND NAME...]", help="A kind and names, or KIND/NAME each time.", autocompletion=complete
+        ),
+    ] = None,
+    filename: Files = None,
+    namespace: Namespace = "default",
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
+    ] = False,
+    dry_run: DryRun = False,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Delete objects by name, or those of manifests, and free what they held."""
+    if bool(resources) == bool(filename):
+        fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
+    chosen = settings(config, store=store)
+    doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
+    note = " (dry run)" if dry_run else ""
+    deleted, missing = [], []
+    with open_existing(chosen) as opened, opened.write() as transaction:
+        for resource, where, name in doomed:
+            if transaction.delete(resource.kind, where, name):
+                deleted.append(f'{resource.full} "{name}" deleted{note}')
+            elif not ignore_not_found:
+                missing.append(not_found(resource, where, name))
+        if dry_run:
+            transaction.rollback()
+    for line in deleted:
+        typer.echo(line)
+    for line in missing:
+        say(f"error: {line}")
+    if missing:
+        raise typer.Exit(FAILED)
+
+
+def _of_names(words: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
+    doomed = []
+    for resource, name in parse_targets(words):
+        if name is None:
+            fail(f"name the {resource.plural} to delete, such as delete {resource.full} NAME", BAD_INPUT)
+        doomed.append((resource, namespace if resource.namespaced else "", name))
+    return doomed
+
+
+def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
+    """What the manifests name; whatever numbers and addresses they give, as the ranges may have changed since."""
+    from ipaddress import ip_network
+
+    from nodeport_nft.model import PortRange, Ranges
+
+    anything = Ranges(PortRange(1, 65535), (ip_network("0.0.0.0/0"), ip_network("::/0")))
+    objects = read_files(files, replace(config, ranges=anything), namespace).objects
+    return [(BY_KIND[one.kind], one.namespace, one.name) for one in objects]
+
+
+def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None) -> list[dict[str, Any]]:
+    """The ports of the options. Raises Problems with all that are none.
+
+    A single port has no name, as in most manifests; several are called by their text ("8000-80"), as kubectl does,
+    and by their protocol where two of a text differ in it alone.
+    """
+    from nodeport_nft.manifest import Problem, Problems
+
+    problems = []
+    ports: list[dict[str, Any]] = []
+    for protocol, texts in (("TCP", tcp), ("UDP", udp), ("SCTP", sctp)):
+        for text in (part for option in texts or [] for part in option.split(",")):
+            number, colon, target = text.partition(":")
+            if not _NUMBER.fullmatch(number) or (colon and not target):
+                remedy = "write PORT or PORT:TARGET, such as 8000:80"
+                problems.append(Problem("", "", f"--{protocol.lower()}", f"{text!r} is no port; {remedy}"))
+                continue
+            name = text.replace(":", "-")
+            if any(port["protocol"] != protocol and port["name"] == name for port in ports):
+                name = f"{name}-{protocol.lower()}"
+            target_port = int(target or number) if _NUMBER.fullmatch(target or number) else target
+            ports.append({"name": name, "port": int(number), "protocol": protocol, "targetPort": target_port})
+    if problems:
+        raise Problems(tuple(problems))
+    if len(ports) == 1:
+        del ports[0]["name"]
+    return ports
+
+
+def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, dry_run: bool) -> None:
+    """Store a Service that is not there yet. Raises Problems; leaves with FAILED if it is there."""
+    from nodeport_nft.manifest import parse_object
+
+    labels = {"app": name}
+    raw = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {**spec, "selector": dict(labels)},
+    }
+    created = parse_object(raw, ranges=config.ranges, namespace=namespace)
+    with (open_existing if dry_run else open_store)(config) as opened, opened.write() as transaction:
+        if opened.get("Service", namespace, name) is not None:
+            fail(
+                f'service "{name}" already exists in namespace {namespace}; '
+                "change it with apply -f, delete it first, or choose another name"
+            )
+        (applied,) = transaction.apply([created], now=now())
+        if dry_run:
+            transaction.rollback()
+    typer.echo(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")

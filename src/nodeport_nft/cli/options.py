@@ -1,0 +1,167 @@
+"""What several commands share: option types, settings, the store, and how failures are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.manifest import Manifests
+    from nodeport_nft.store import Store
+
+FAILED = 1
+"""Exit code: not found, or refused by the kernel or the system."""
+
+BAD_INPUT = 2
+"""Exit code: wrong input or usage; nothing was changed."""
+
+ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", metavar="PATH", help="Configuration; default /etc/nodeport-nft/config.yaml."),
+]
+StorePath = Annotated[
+    str | None,
+    typer.Option("--store", metavar="PATH", help="SQLite store; default /var/lib/nodeport-nft/store.db."),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
+]
+RequiredFiles = Annotated[
+    list[str],
+    typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in every namespace.")]
+ServiceCIDR = Annotated[
+    list[str] | None,
+    typer.Option("--service-cidr", metavar="CIDR", help="Where clusterIPs come from; one a family."),
+]
+NodePortRange = Annotated[
+    str | None,
+    typer.Option("--node-port-range", metavar="FIRST-LAST", help="Where nodePorts come from."),
+]
+ClusterCIDR = Annotated[
+    list[str] | None,
+    typer.Option("--cluster-cidr", metavar="CIDR", help="The pod network; sources outside are masqueraded."),
+]
+NodePortAddresses = Annotated[
+    list[str] | None,
+    typer.Option("--nodeport-addresses", metavar="WHICH", help="primary (default), all, or CIDRs."),
+]
+MasqueradeBit = Annotated[
+    int | None,
+    typer.Option("--masquerade-bit", metavar="BIT", help="Bit of the packet mark to use; default 14."),
+]
+NodeName = Annotated[
+    str | None, typer.Option("--node-name", metavar="NAME", help="Which node this is; default the host name.")
+]
+NodeIP = Annotated[
+    list[str] | None,
+    typer.Option("--node-ip", metavar="IP", help="Primary address of the node; once a family."),
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def say(message: str) -> None:
+    """Talk to the person at the terminal, on stderr."""
+    typer.echo(message, err=True)
+
+
+def warn(messages: Iterable[str]) -> None:
+    """Say each message as a warning."""
+    for message in messages:
+        say(f"warning: {message}")
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say what went wrong and leave with ``code``."""
+    say(f"error: {message}")
+    raise typer.Exit(code)
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn the errors a command can meet into messages and exit codes; none of them ends in a traceback."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with reported():
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@contextmanager
+def reported(code: int | None = None) -> Iterator[None]:
+    """Tell errors on stderr and leave: BAD_INPUT for wrong input, else FAILED; or always ``code``."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); the interpreter must not complain while it flushes.
+        sys.stdout = None  # type: ignore[assignment]
+        raise typer.Exit(0) from None
+    except Exception as error:
+        kind = _exit_code(error)
+        if kind is None:
+            raise
+        fail(str(error), kind if code is None else code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an expected error; None for one that is a defect of ours and deserves its traceback."""
+    from nodeport_nft.config import ConfigError
+    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.manifest import Problems
+    from nodeport_nft.store import StoreError
+
+    if isinstance(error, ConfigError | Problems):
+        return BAD_INPUT
+    if isinstance(error, KernelError | StoreError | OSError):
+        return FAILED
+    return None
+
+
+def settings(config: str | None, **overrides: object) -> Config:
+    """The configuration in force; ``overrides`` carry the configuration's own keys. Raises ConfigError."""
+    from nodeport_nft.config import load_config
+
+    return load_config(config, overrides)
+
+
+def open_store(config: Config) -> Store:
+    """The store of the configuration. Raises StoreError."""
+    from nodeport_nft.store import Store
+
+    return Store(config.store, ranges=config.ranges)
+
+
+def read_files(files: list[str], config: Config, namespace: str = "default") -> Manifests:
+    """The objects of these files, their warnings said. Raises Problems with everything that is wrong."""
+    from nodeport_nft.manifest import read_manifests
+
+    manifests = read_manifests(
+        files,
+        ranges=config.ranges,
+        namespace=namespace,
+        max_document_bytes=config.max_document_bytes,
+        stdin=sys.stdin.buffer,
+    )
+    warn(manifests.warnings)
+    return manifests
+
+
+def now() -> str:
+    """The current time as the API writes it (RFC 3339, seconds, UTC)."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

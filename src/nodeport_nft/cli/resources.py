@@ -1,0 +1,156 @@
+"""The kinds of object on the command line: kubectl's names for them, and how arguments name objects.
+
+Arguments are ``KIND NAME...`` or ``KIND/NAME...``, as kubectl takes them. The shell completes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nodeport_nft.cli import options
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.store import Store, StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind, its names in arguments (the plural first, then the singular, then short ones) and its API group."""
+
+    kind: str
+    names: tuple[str, ...]
+    group: str = ""
+    namespaced: bool = True
+
+    @property
+    def plural(self) -> str:
+        """As error messages name it: "services"."""
+        return self.names[0]
+
+    @property
+    def full(self) -> str:
+        """As kubectl's answers name it: "service", "endpointslice.discovery.k8s.io"."""
+        return f"{self.names[1]}.{self.group}" if self.group else self.names[1]
+
+
+RESOURCES = (
+    Resource("Service", ("services", "service", "svc")),
+    Resource("Endpoints", ("endpoints", "endpoints", "ep")),
+    Resource("EndpointSlice", ("endpointslices", "endpointslice"), group="discovery.k8s.io"),
+    Resource("Pod", ("pods", "pod", "po")),
+    Resource("Node", ("nodes", "node", "no"), namespaced=False),
+)
+BY_KIND = {resource.kind: resource for resource in RESOURCES}
+_BY_NAME = {f"{name}.{resource.group}".strip("."): resource for resource in RESOURCES for name in resource.names} | {
+    name: resource for resource in RESOURCES for name in resource.names
+}
+
+
+def parse_targets(words: list[str]) -> tuple[tuple[Resource, str | None], ...]:
+    """What ``KIND``, ``KIND NAME...`` or ``KIND/NAME...`` name; None stands for every object of the kind.
+
+    Leaves with BAD_INPUT for anything else.
+    """
+    if not any("/" in word for word in words):
+        resource = _resource(words[0])
+        names: list[str | None] = [*words[1:]] or [None]
+        return tuple((resource, name) for name in names)
+    targets = []
+    for word in words:
+        kind, slash, name = word.partition("/")
+        if not (slash and kind and name) or "/" in name:
+            options.fail(f"{word!r}: write KIND NAME..., or KIND/NAME each time", options.BAD_INPUT)
+        targets.append((_resource(kind), name))
+    return tuple(targets)
+
+
+def _resource(word: str) -> Resource:
+    resource = _BY_NAME.get(word.lower())
+    if resource is None:
+        known = ", ".join(resource.plural for resource in RESOURCES)
+        options.fail(f"{word!r} is no kind known here; known are {known}", options.BAD_INPUT)
+    return resource
+
+
+def not_found(resource: Resource, namespace: str, name: str) -> str:
+    """The message for an object that is not there."""
+    where = f" in namespace {namespace}" if resource.namespaced else ""
+    return f'{resource.full} "{name}" not found{where}'
+
+
+def open_existing(config: Config) -> Store:
+    """The store to read; where there is none yet, an empty one that leaves no file behind. Raises StoreError."""
+    from nodeport_nft.store import Store
+
+    # Asked like this, a path that may not be looked at counts as existing, so that opening it says why.
+    missing = config.store != ":memory:" and not _may_exist(Path(config.store))
+    return Store(":memory:" if missing else config.store, ranges=config.ranges)
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def select(
+    store: Store, targets: Iterable[tuple[Resource, str | None]], namespace: str | None
+) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
+    """The objects the targets name (in their order), and a message for each that is not there.
+
+    ``namespace`` None: every one; names cannot be given then.
+    """
+    found: list[StoredObject] = []
+    missing: list[str] = []
+    for resource, name in targets:
+        where = namespace if resource.namespaced else ""
+        if name is None:
+            found += store.objects(resource.kind, where)
+        elif (stored := store.get(resource.kind, where or "", name)) is not None:
+            found.append(stored)
+        else:
+            missing.append(not_found(resource, where or "", name))
+    return tuple(found), tuple(missing)
+
+
+def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Kinds for the first word, names of stored objects after it. Nothing at all if anything is amiss."""
+    try:
+        given = [word for word in ctx.params.get("resources") or () if word]
+        if not given and "/" not in incomplete:
+            return [name for name in dict.fromkeys(r.plural for r in RESOURCES) if name.startswith(incomplete)]
+        prefix = ""
+        if "/" in incomplete:
+            prefix = incomplete.partition("/")[0]
+            given = [prefix]
+        resource = _BY_NAME[given[0].lower()]
+        names = _stored_names(resource, ctx.params)
+    except Exception:  # a half-written command line, no store, a broken configuration: say nothing while typing
+        return []
+    offers = [f"{prefix}/{name}" if prefix else name for name in names]
+    return [offer for offer in offers if offer.startswith(incomplete) and offer not in given]
+
+
+def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
+    config = options.settings(params.get("config"), store=params.get("store"))
+    namespace = (params.get("namespace") or "default") if resource.namespaced else ""
+    with open_existing(config) as store:
+        return [stored.name for stored in store.objects(resource.kind, namespace)]
+
+
+Resources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KIND [NAME]...", help="A kind and names, or KIND/NAME.", autocompletion=complete, show_default=False
+    ),
+]

@@ -1,0 +1,250 @@
+"""Commands that look at objects and change nothing: get, describe, hosts."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    FAILED,
+    AllNamespaces,
+    ConfigFile,
+    Files,
+    Namespace,
+    NodePortRange,
+    ServiceCIDR,
+    StorePath,
+    command,
+    fail,
+    now,
+    open_store,
+    read_files,
+    say,
+    settings,
+)
+from nodeport_nft.cli.resources import Resources, not_found, open_existing, parse_targets, select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nodeport_nft.cli.resources import Resource
+    from nodeport_nft.config import Config
+    from nodeport_nft.model import Snapshot
+    from nodeport_nft.store import Store, StoredObject
+
+
+class Output(enum.StrEnum):
+    """Formats of ``get`` beside the table."""
+
+    wide = "wide"
+    yaml = "yaml"
+    json = "json"
+    name = "name"
+
+
+@command
+def get(
+    resources: Resources,
+    namespace: Namespace = "default",
+    all_namespaces: AllNamespaces = False,
+    output: Annotated[
+        Output | None,
+        typer.Option("--output", "-o", help="wide: more columns; yaml, json: fit for apply -f; name: KIND/NAME."),
+    ] = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """List objects of one kind: services, endpoints, endpointslices, pods or nodes.
+
+    The endpoints of a Service are computed, from whatever it gets them from; yaml, json and name give the stored
+    Endpoints objects alone.
+    """
+    targets = parse_targets(resources)
+    resource = targets[0][0]
+    names = [name for _, name in targets if name is not None]
+    if any(other is not resource for other, _ in targets):
+        fail("get shows one kind at a time; run it once for each", BAD_INPUT)
+    if names and all_namespaces:
+        fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    scope = None if all_namespaces else namespace
+    with open_existing(settings(config, store=store)) as opened:
+        if resource.kind == "Endpoints" and output in (None, Output.wide):
+            shown, missing = _endpoints(opened, resource, names, scope)
+        else:
+            objects, missing = select(opened, targets, scope)
+            shown = _shown(resource, objects, output, single=len(names) == 1, namespaces=all_namespaces)
+    if shown:
+        _print(shown)
+    elif not missing:
+        where = f" in {namespace} namespace" if resource.namespaced and not all_namespaces else ""
+        say(f"No resources found{where}.")
+    _leave(missing)
+
+
+@command
+def describe(
+    resources: Resources,
+    namespace: Namespace = "default",
+    all_namespaces: AllNamespaces = False,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show services, pods or nodes in detail, services with the endpoints that may answer."""
+    targets = parse_targets(resources)
+    for resource, name in targets:
+        if resource.kind not in ("Service", "Pod", "Node"):
+            fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
+        if name is not None and all_namespaces:
+            fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    with open_existing(settings(config, store=store)) as opened:
+        found, missing = select(opened, targets, None if all_namespaces else namespace)
+        if found:
+            describer = _describer(opened.snapshot())
+            _print("\n\n\n".join(map(describer, found)))
+    if not found and not missing:
+        say("No resources found.")
+    _leave(missing)
+
+
+@command
+def hosts(
+    filename: Files = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace whose services get their bare name; with -f, also of objects that name none.",
+        ),
+    ] = "default",
+    cluster_domain: Annotated[
+        str | None, typer.Option("--cluster-domain", metavar="DOMAIN", help="Default cluster.local.")
+    ] = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print lines for a hosts file that give the services their names.
+
+    From the store, or from manifests with the clusterIPs that an empty store would give them.
+    """
+    from nodeport_nft.hosts import hosts_lines
+
+    chosen = settings(
+        config,
+        store=store,
+        serviceCIDRs=service_cidr,
+        nodePortRange=node_port_range,
+        clusterDomain=cluster_domain,
+    )
+    snapshot = _manifests_snapshot(chosen, filename, namespace) if filename else _stored_snapshot(chosen)
+    lines = hosts_lines(snapshot.services, domain=chosen.cluster_domain, namespace=namespace)
+    if lines:
+        _print("\n".join(lines))
+
+
+def _stored_snapshot(config: Config) -> Snapshot:
+    with open_existing(config) as opened:
+        return opened.snapshot()
+
+
+def _manifests_snapshot(config: Config, files: list[str], namespace: str) -> Snapshot:
+    manifests = read_files(files, config, namespace)
+    with open_store(replace(config, store=":memory:")) as opened:
+        with opened.write() as transaction:
+            transaction.apply(manifests.objects, now=now())
+        return opened.snapshot()
+
+
+def _endpoints(
+    store: Store, resource: Resource, names: list[str], namespace: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """The table of endpoints, and a message for each name that has none."""
+    from nodeport_nft.cli.columns import endpoints_rows, endpoints_table
+
+    rows = endpoints_rows(store.snapshot(), store.objects("Endpoints", namespace), namespace)
+    missing = set(names) - {key.name for key, _, _ in rows}
+    if names:
+        rows = [row for row in rows if row[0].name in names]
+    text = endpoints_table(rows, namespaces=namespace is None, now=_utc_now()) if rows else ""
+    return text, tuple(not_found(resource, namespace or "", name) for name in names if name in missing)
+
+
+def _shown(
+    resource: Resource,
+    objects: tuple[StoredObject, ...],
+    output: Output | None,
+    *,
+    single: bool,
+    namespaces: bool,
+) -> str:
+    """The objects in the format asked for; "" where that leaves nothing to print."""
+    if output is Output.yaml or output is Output.json:
+        if single:
+            return _document(objects[0].raw, output) if objects else ""
+        items = [stored.raw for stored in objects]
+        return _document({"apiVersion": "v1", "items": items, "kind": "List"}, output)
+    if not objects:
+        return ""
+    if output is Output.name:
+        return "\n".join(f"{resource.full}/{stored.name}" for stored in objects)
+    from nodeport_nft.cli.columns import object_table
+
+    return object_table(
+        resource.kind,
+        objects,
+        wide=output is Output.wide,
+        namespaces=namespaces and resource.namespaced,
+        now=_utc_now(),
+    )
+
+
+def _document(value: dict[str, Any], output: Output) -> str:
+    """The document as kubectl writes it, keys sorted; ASCII, which every terminal and file can take."""
+    if output is Output.json:
+        import json
+
+        return json.dumps(value, indent=4, sort_keys=True)
+    import yaml
+
+    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, default_flow_style=False, width=1 << 16)
+    return text.rstrip("\n")
+
+
+def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
+    from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
+    from nodeport_nft.resolve import Resolver
+
+    resolver = Resolver(snapshot, node_name="")
+
+    def described(stored: StoredObject) -> str:
+        if stored.kind == "Service":
+            return describe_service(stored, resolver)
+        return describe_pod(stored, snapshot.nodes) if stored.kind == "Pod" else describe_node(stored)
+
+    return described
+
+
+def _print(text: str) -> None:
+    from nodeport_nft.cli.text import printable
+
+    typer.echo(printable(text, sys.stdout.encoding))
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _leave(missing: tuple[str, ...]) -> None:
+    """Tell what was not found, and leave with FAILED if anything was not."""
+    for message in missing:
+        say(f"error: {message}")
+    if missing:
+        raise typer.Exit(FAILED)

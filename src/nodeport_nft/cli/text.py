@@ -1,0 +1,120 @@
+"""Text as kubectl lays it out: tables, ages, labels and endpoints; pure functions.
+
+Stored documents are checked where this program acts on them and kept as they are elsewhere. What is only shown is
+looked up here with care: a field of an unexpected shape counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from ipaddress import IPv6Address
+from typing import Any
+
+from nodeport_nft.model import IPAddress
+
+NONE = "<none>"
+UNSET = "<unset>"
+UNKNOWN = "<unknown>"
+
+_SHOWN_ENDPOINTS = 3
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns three spaces apart, as wide as their longest cell; no line is wrapped or ends in a blank."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def age(timestamp: str, now: datetime) -> str:
+    """The time since an RFC 3339 ``timestamp``, in two units at most: "5s", "3m10s", "2h5m", "4d".
+
+    ``now`` is timezone-aware. The steps are kubectl's (k8s.io/apimachinery, duration.HumanDuration).
+    """
+    try:
+        seconds = int((now - datetime.fromisoformat(timestamp)).total_seconds())
+    except (ValueError, TypeError):  # no timestamp, or one without a time zone
+        return UNKNOWN
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < -1:
+        return "<invalid>"
+    if seconds < 120:
+        return f"{max(seconds, 0)}s"
+    if minutes < 10:
+        return _pair(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _pair(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return _pair(days, "d", hours % 24, "h")
+    if days < 730:
+        return f"{days}d"
+    return _pair(days // 365, "y", days % 365 if days < 8 * 365 else 0, "d")
+
+
+def _pair(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}" + (f"{small}{small_unit}" if small else "")
+
+
+def joined(items: Iterable[str]) -> str:
+    """The items separated by commas; ``<none>`` if there is none."""
+    return ",".join(items) or NONE
+
+
+def few(items: Sequence[str], nothing: str = NONE) -> str:
+    """The first three items and how many more there are, as kubectl cuts endpoints; ``nothing`` if there is none."""
+    more = len(items) - _SHOWN_ENDPOINTS
+    shown = ",".join(items[:_SHOWN_ENDPOINTS]) or nothing
+    return f"{shown} + {more} more..." if more > 0 else shown
+
+
+def socket_address(address: IPAddress, port: int) -> str:
+    """``10.244.1.2:80`` or ``[fd00::2]:80`` (RFC 5952, section 6)."""
+    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"
+
+
+def equations(labels: Mapping[str, Any]) -> list[str]:
+    """``key=value`` of each label, sorted by key."""
+    return [f"{key}={value}" for key, value in sorted(labels.items())]
+
+
+def mapping(raw: Any, *path: str) -> dict[str, Any]:
+    """The mapping at ``path`` inside a document; an empty one if there is none there."""
+    for key in path:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, dict) else {}
+
+
+def records(raw: Any, *path: str) -> list[dict[str, Any]]:
+    """The mappings of the list at ``path`` inside a document."""
+    items = mapping(raw, *path[:-1]).get(path[-1])
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def strings(raw: Any, *path: str) -> list[str]:
+    """The strings of the list at ``path`` inside a document."""
+    items = mapping(raw, *path[:-1]).get(path[-1])
+    return [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+
+
+def string(raw: Any, *path: str) -> str:
+    """The string at ``path`` inside a document; "" if there is none there."""
+    value = mapping(raw, *path[:-1]).get(path[-1])
+    return value if isinstance(value, str) else ""
+
+
+def printable(text: str, encoding: str) -> str:
+    """``text`` as a terminal may show it: what ``encoding`` lacks, and control characters but newlines, escaped.
+
+    Annotations may hold anything; nothing in them shall steer the terminal of who looks at them.
+    """
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

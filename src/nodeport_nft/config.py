@@ -1,0 +1,161 @@
+"""Configuration: defaults, then ``/etc/nodeport-nft/config.yaml``, then flags; all problems told at once.
+
+The keys of the file are those of ``Config`` in the API's spelling (``serviceCIDRs``, ``nodePortRange``, …); a flag
+has the same meaning and wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nodeport_nft.model import IPNetwork, NodePortMode, PortRange, Ranges
+
+DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
+"""Where the configuration is looked for; it need not exist."""
+
+
+class ConfigError(Exception):
+    """Every problem of the configuration, one a line, each with its key, value and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an operator can choose. Sizes in bytes.
+
+    ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
+    ``node_port_cidrs`` count in the mode CIDRS alone.
+    """
+
+    store: str = "/var/lib/nodeport-nft/store.db"
+    ranges: Ranges = Ranges()
+    cluster_cidrs: tuple[IPNetwork, ...] = ()
+    node_port_mode: NodePortMode = NodePortMode.PRIMARY
+    node_port_cidrs: tuple[IPNetwork, ...] = ()
+    masquerade_bit: int = 14
+    cluster_domain: str = "cluster.local"
+    max_document_bytes: int = 64 << 20
+    own_routes: tuple[IPNetwork, ...] = ()
+
+
+def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
+    """The configuration in force. ``path`` None: the default file, if there is one.
+
+    ``overrides`` come from flags, under the file's keys; a value of None or an empty list is no override.
+    Raises ConfigError with all problems.
+    """
+    problems: list[str] = []
+    values = _read(path, problems)
+    merged = {**values, **{key: value for key, value in overrides.items() if value not in (None, [], ())}}
+    config = Config()
+    for key, value in merged.items():
+        parse = _KEYS.get(key)
+        if parse is None:
+            problems.append(f"{key}: unknown key; known are {', '.join(sorted(_KEYS))}")
+            continue
+        try:
+            config = parse(config, value)
+        except (ValueError, TypeError) as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
+    file = Path(path or DEFAULT_PATH)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path is not None:
+            problems.append(f"{file}: no such file; leave --config out or write one")
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{file}: cannot be read: {error}")
+        return {}
+    try:
+        values = yaml.load(text, yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        problems.append(f"{file}: not YAML: {' '.join(str(error).split())}")
+        return {}
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        problems.append(f"{file}: holds a {type(values).__name__}; write 'key: value' lines")
+        return {}
+    return {str(key): value for key, value in values.items()}
+
+
+def _networks(value: object) -> tuple[IPNetwork, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    texts = [part.strip() for item in items for part in _text(item).split(",")]
+    return tuple(_network(text) for text in texts if text)
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no network ({error}); write a prefix such as 10.96.0.0/12") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text; put it in quotes")
+    return value
+
+
+def _integer(value: object, low: int, high: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{value!r} is no {what}; choose a number from {low} to {high}")
+    return value
+
+
+def _node_port_range(config: Config, value: object) -> Config:
+    first, dash, last = _text(value).partition("-")
+    if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
+        raise ValueError(f"{value!r} is no range; write FIRST-LAST, such as 30000-32767")
+    ports = PortRange(int(first), int(last))
+    if not 1 <= ports.first <= ports.last <= 65535:
+        raise ValueError(f"{value!r} is no range of ports; both ends lie from 1 to 65535, the lower one first")
+    return replace(config, ranges=replace(config.ranges, node_ports=ports))
+
+
+def _service_cidrs(config: Config, value: object) -> Config:
+    cidrs = _networks(value)
+    if not cidrs or len({cidr.version for cidr in cidrs}) != len(cidrs):
+        raise ValueError(f"{value!r}: give one network, or one of each family")
+    small = [str(cidr) for cidr in cidrs if cidr.max_prefixlen - cidr.prefixlen < 2]
+    if small:
+        raise ValueError(f"{', '.join(small)} has no room for clusterIPs; use at least a /30 or a /126")
+    return replace(config, ranges=replace(config.ranges, service_cidrs=cidrs))
+
+
+def _node_port_addresses(config: Config, value: object) -> Config:
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, list | tuple) and len(words) == 1 and words[0] in ("primary", "all"):
+        return replace(config, node_port_mode=NodePortMode(words[0]), node_port_cidrs=())
+    return replace(config, node_port_mode=NodePortMode.CIDRS, node_port_cidrs=_networks(words))
+
+
+_KEYS: dict[str, Callable[[Config, Any], Config]] = {
+    "store": lambda c, v: replace(c, store=_text(v)),
+    "nodePortRange": _node_port_range,
+    "serviceCIDRs": _service_cidrs,
+    "clusterCIDRs": lambda c, v: replace(c, cluster_cidrs=_networks(v)),
+    "nodePortAddresses": _node_port_addresses,
+    "masqueradeBit": lambda c, v: replace(c, masquerade_bit=_integer(v, 0, 31, "bit of the packet mark")),
+    "clusterDomain": lambda c, v: replace(c, cluster_domain=_text(v).strip(".")),
+    "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
+    "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),
+}
+
+
+def describe_networks(networks: Iterable[IPNetwork]) -> str:
+    """Prefixes as a person writes them, separated by commas."""
+    return ", ".join(map(str, networks))

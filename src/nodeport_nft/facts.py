@@ -1,0 +1,120 @@
+"""What is true of a node: which of its addresses serve nodePorts, and what stands in the way.
+
+Pure: what the kernel has (``Host``) and what the Node object says are arguments, so that ``render`` runs without a
+kernel and tests without a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from nodeport_nft.config import Config
+from nodeport_nft.model import Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An address of the host. ``unstable``: tentative, failed duplicate detection, or temporary (RFC 8981)."""
+
+    address: IPAddress
+    interface: str
+    unstable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A route of the main table that is not a default route."""
+
+    prefix: IPNetwork
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The part of a host's network that matters here, read at one moment.
+
+    ``sources`` are the addresses the host would send from along its default routes, at most one a family.
+    """
+
+    addresses: tuple[HostAddress, ...] = ()
+    routes: tuple[HostRoute, ...] = ()
+    sources: tuple[IPAddress, ...] = ()
+    bridges: tuple[str, ...] = ()
+
+
+def gather(
+    config: Config, *, name: str, node: Node | None, node_ips: tuple[IPAddress, ...], host: Host
+) -> tuple[NodeFacts, tuple[str, ...]]:
+    """The facts to compile with, and warnings for the operator.
+
+    ``node_ips`` are given by flag and go before the Node object's InternalIP, which goes before the source of the
+    default route (conformance F2). Without a clusterCIDR in the configuration nothing counts as outside (P5).
+    """
+    facts = NodeFacts(
+        name=name,
+        node_port_mode=config.node_port_mode,
+        cluster_cidrs=config.cluster_cidrs,
+        service_cidrs=config.ranges.service_cidrs,
+        masquerade_bit=config.masquerade_bit,
+    )
+    internal = node.internal_ips if node else ()
+    match config.node_port_mode:
+        case NodePortMode.ALL:
+            return facts, ()
+        case NodePortMode.PRIMARY:
+            wanted = _first_of_each_family([*node_ips, *internal, *_primary_sources(host)])
+        case NodePortMode.CIDRS:
+            held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
+            wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]
+    warnings = [
+        f"nodePorts are not served on {ip}: a loopback address cannot be forwarded from; leave it out"
+        for ip in dict.fromkeys(wanted)
+        if ip.is_loopback
+    ]
+    usable = sorted({ip for ip in wanted if not ip.is_loopback and not ip.is_link_local}, key=_order)
+    if not usable:
+        warnings.append(
+            f"node {name}: no address serves nodePorts; give --node-ip, a Node manifest of this name with an "
+            "InternalIP, or --nodeport-addresses"
+        )
+    return replace(facts, node_port_ips=tuple(usable)), tuple(warnings)
+
+
+def overlaps(config: Config, host: Host) -> tuple[str, ...]:
+    """Service CIDRs that the node uses otherwise (conformance F7), both named; empty if there is none."""
+    found = []
+    for cidr in config.ranges.service_cidrs:
+        for held in host.addresses:
+            if _inside(held.address, cidr) and not _own(config, held.address):
+                found.append(f"service CIDR {cidr} holds this node's address {held.address} ({held.interface})")
+        for route in host.routes:
+            prefix = route.prefix
+            same_family = prefix.version == cidr.version
+            if same_family and prefix.overlaps(cidr) and not _own(config, prefix.network_address):
+                found.append(f"service CIDR {cidr} overlaps this node's route {prefix} ({route.interface})")
+    return tuple(dict.fromkeys(found))
+
+
+def _own(config: Config, address: IPAddress) -> bool:
+    return any(_inside(address, cidr) for cidr in config.own_routes)
+
+
+def _inside(address: IPAddress, cidr: IPNetwork) -> bool:
+    return address.version == cidr.version and address in cidr
+
+
+def _primary_sources(host: Host) -> Iterable[IPAddress]:
+    unstable = {held.address for held in host.addresses if held.unstable}
+    return (ip for ip in host.sources if ip not in unstable and not ip.is_link_local)
+
+
+def _first_of_each_family(addresses: Iterable[IPAddress]) -> list[IPAddress]:
+    chosen: dict[int, IPAddress] = {}
+    for address in addresses:
+        chosen.setdefault(address.version, address)
+    return list(chosen.values())
+
+
+def _order(address: IPAddress) -> tuple[Family, int]:
+    return Family(address.version), int(address)

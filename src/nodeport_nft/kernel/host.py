@@ -1,0 +1,83 @@
+"""The host's network as the kernel tells it over rtnetlink: addresses, routes, bridges."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from nodeport_nft.facts import Host, HostAddress, HostRoute
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import IPAddress
+
+# linux/if_addr.h: temporary (RFC 8981), DAD failed, deprecated, tentative
+_UNSTABLE = 0x01 | 0x08 | 0x20 | 0x40
+_MAIN_TABLE = 254
+_UNICAST = 1
+
+# Where a default route is asked for: documentation prefixes (RFC 5737, RFC 3849). Nothing is sent there.
+_SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+def read_host() -> Host:
+    """Read the network of the caller's network namespace. Raises KernelError if rtnetlink refuses."""
+    from pyroute2 import IPRoute  # late: a heavy import that render and --help must not pay for
+
+    try:
+        with IPRoute() as netlink:
+            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+            return Host(
+                addresses=tuple(_address(message, names) for message in netlink.get_addr()),
+                routes=tuple(_routes(netlink, names)),
+                sources=tuple(_sources(netlink)),
+                bridges=tuple(sorted(_bridges(netlink))),
+            )
+    except OSError as error:
+        raise KernelError(f"the node's addresses and routes cannot be read: {error}") from error
+
+
+def _address(message: Any, names: dict[int, str]) -> HostAddress:
+    # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours. IPv6 has IFA_ADDRESS alone.
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    # IPv4 uses bit 0 for "secondary address", which is a stable one.
+    unstable = bool(flags & _UNSTABLE) and message["family"] == socket.AF_INET6
+    return HostAddress(ip_address(text), names.get(message["index"], "?"), unstable)
+
+
+def _routes(netlink: Any, names: dict[int, str]) -> list[HostRoute]:
+    routes = []
+    for message in netlink.get_routes(table=_MAIN_TABLE):
+        destination = message.get_attr("RTA_DST")
+        if destination is None or message["type"] != _UNICAST:
+            continue
+        prefix = ip_network(f"{destination}/{message['dst_len']}")
+        routes.append(HostRoute(prefix, names.get(message.get_attr("RTA_OIF"), "?")))
+    return routes
+
+
+def _sources(netlink: Any) -> list[IPAddress]:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    sources: list[IPAddress] = []
+    for family, destination in _SOMEWHERE.items():
+        try:
+            answers = netlink.route("get", dst=destination, family=family)
+        except NetlinkError as error:
+            if error.code in (
+                errno.ENETUNREACH,
+                errno.EHOSTUNREACH,
+                errno.EACCES,
+                errno.EINVAL,
+                errno.EAFNOSUPPORT,
+            ):
+                continue
+            raise
+        found = (message.get_attr("RTA_PREFSRC") for message in answers)
+        sources += [ip_address(text) for text in found if text]
+    return sources
+
+
+def _bridges(netlink: Any) -> list[str]:
+    return [link.get_attr("IFLA_IFNAME") for link in netlink.get_links(kind="bridge")]

@@ -1,0 +1,121 @@
+"""libnftables in this process: run a transaction, list a table.
+
+A context's netlink socket belongs to the network namespace in which the context was made. libnftables builds one
+netlink batch of all commands in a buffer, and the kernel commits a batch as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from nodeport_nft.plan import Transaction
+from nodeport_nft.render import ListedTable, read_table, write_transaction
+from nodeport_nft.ruleset import Schema
+
+BULK = 1 << 20
+"""Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
+command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
+
+_ERROR_LIMIT = 2000
+"""Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
+
+
+class KernelError(Exception):
+    """nftables refused or cannot be reached; ``str()`` says what and, where it is known, the remedy."""
+
+
+class Nft:
+    """A libnftables context in the caller's network namespace."""
+
+    def __init__(self) -> None:
+        """Raises KernelError if the library is missing."""
+        try:
+            import nftables  # late: --help and render must not need the library
+        except ImportError as error:
+            raise KernelError("the Python module nftables is missing; install pip-nftables") from error
+        try:
+            self._context = nftables.Nftables()
+        except OSError as error:
+            raise KernelError(
+                f"libnftables cannot be loaded ({error}); install it (Debian: apt-get install libnftables1)"
+            ) from error
+
+    def apply(self, transactions: Iterable[Transaction]) -> None:
+        """Commit all of them as one, or raise KernelError and leave everything as it was (K1)."""
+        text = "".join(map(write_transaction, transactions))
+        if len(text) > BULK:
+            _run_apart(text)
+        elif text:
+            self.run(text)
+
+    def version(self) -> str:
+        """libnftables' version, such as ``1.0.6``."""
+        before = self._context.set_json_output(True)
+        try:
+            listed = json.loads(self.run("list flowtables"))
+        finally:
+            self._context.set_json_output(before)
+        return str(listed["nftables"][0]["metainfo"]["version"])
+
+    def list_table(self, schema: Schema, *, bulk: bool = False) -> ListedTable | None:
+        """What the kernel holds of this table; None if there is no such table. ``bulk``: it may be large (see BULK).
+
+        Raises KernelError if it cannot be listed, ListingError if somebody put in what we cannot read.
+        """
+        if not self.has_table(schema.family, schema.name):
+            return None
+        command = f"list table {schema.family} {schema.name}"
+        return read_table(_run_apart(command) if bulk else self.run(command), schema)
+
+    def has_table(self, family: str, name: str) -> bool:
+        """Whether the kernel has a table of this name."""
+        # nft 1.0.6 reads every element of every table for `list tables`, but none for `list chains`.
+        return f"table {family} {name} {{" in self.run(f"list chains {family}").splitlines()
+
+    def run(self, text: str) -> str:
+        """Run commands in nft's language as one batch; their output. Raises KernelError."""
+        code, output, error = self._context.cmd(text)
+        if code != 0:
+            raise KernelError(_explain(error))
+        return str(output)
+
+
+def _run_apart(text: str) -> str:
+    """``Nft.run`` in a child process, in our own network namespace."""
+    command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart"]
+    child = subprocess.run(command, input=text.encode(), capture_output=True, check=False)  # noqa: S603 — our own
+    if child.returncode != 0:
+        raise KernelError(child.stderr.decode(errors="replace").strip() or f"nftables' child died: {child.returncode}")
+    return child.stdout.decode()
+
+
+def _explain(error: str) -> str:
+    words = error.strip()
+    if "Operation not permitted" in words:
+        return "nftables refused: operation not permitted; run as root or with CAP_NET_ADMIN"
+    # A comment or a key may be echoed: keep the terminal safe from control characters.
+    words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT]
+    return f"nftables refused the transaction; nothing was changed:\n{words}"
+
+
+_OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}
+"""What kube-proxy's nftables mode asks for too (KEP-3866); nft 0.9.8 was seen to refuse our maps."""
+
+
+def too_old(nft_version: str, kernel_release: str) -> tuple[str, ...]:
+    """What is older than this program can work with, each with its remedy."""
+    found = {"nftables": nft_version, "Linux": kernel_release}
+    return tuple(
+        f"{name} {version} is older than {'.'.join(map(str, _OLDEST[name]))}, which our tables need; upgrade it"
+        for name, version in found.items()
+        if _numbers(version) < _OLDEST[name]
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"[\d.]+", version)
+    return tuple(int(part) for part in match[0].split(".") if part) if match else ()

@@ -1,0 +1,64 @@
+"""One document as it was read: its value, and the line every field of it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nodeport_nft.manifest.problems import Path
+
+MAX_DEPTH = 100  # levels of nesting; everything behind this room may recurse over a value without fear
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What made a document, or a part of it, unreadable; ``line`` counts from 1."""
+
+    line: int
+    message: str
+
+
+class Document:
+    """One document: its ``value``, its ``first`` line, and ``faults`` that leave it readable.
+
+    ``lines`` gives, by the id of each container, the line of every key or item. A reader that keeps no lines
+    gives ``locate`` instead, which reads the same text once more when a line is asked for.
+    """
+
+    __slots__ = ("_lines", "_locate", "_value", "faults", "first", "value")
+
+    def __init__(
+        self,
+        value: Any,
+        first: int,
+        *,
+        faults: tuple[Fault, ...] = (),
+        lines: dict[int, Any] | None = None,
+        locate: Callable[[], Document | None] | None = None,
+    ) -> None:
+        self.value = value
+        self.first = first
+        self.faults = faults
+        self._value = value  # the containers that ``lines`` speaks of
+        self._lines = lines
+        self._locate = locate
+
+    def line(self, path: Path) -> int:
+        """The line (from 1) of the field at ``path``, or of its nearest parent that exists."""
+        if self._locate is not None:
+            located, self._locate = self._locate(), None
+            if located is not None:
+                self._value, self._lines = located._value, located._lines
+        return self.known_line(path)
+
+    def known_line(self, path: Path) -> int:
+        """As ``line`` where that costs no second reading of the text, else the document's first line."""
+        line, value = self.first, self._value
+        for key in path:
+            where = (self._lines or {}).get(id(value))
+            try:
+                line, value = where[key], value[key]  # type: ignore[index] # None, wrong keys: caught below
+            except (TypeError, KeyError, IndexError):
+                break
+        return int(line)

@@ -1,0 +1,175 @@
+"""Typed reading of one object's fields; everything wrong is collected, nothing is raised.
+
+A parser asks a mapping for a key and gets a value of the type it asked for: the default where the field is
+absent or null (the API makes no difference), and also where it is wrong, after the problem has been noted under
+its path. So one pass finds every problem of an object, and no parser needs a branch for wrong types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
+from nodeport_nft.model import IPAddress, IPNetwork, Protocol
+
+NO_PATH: Path = ()
+
+
+class Fields:
+    """What was found while one object was read. Mutable: it is the one collector the parsers share.
+
+    ``found``: problems. ``notes``: warnings. ``claims``: numbers and addresses of which the cluster has one
+    each, for comparison with other objects. Each with its path.
+    """
+
+    __slots__ = ("claims", "found", "notes")
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Path, str]] = []
+        self.notes: list[tuple[Path, str]] = []
+        self.claims: list[tuple[Path, int | IPAddress]] = []
+
+    def problem(self, path: Path, message: str) -> None:
+        """Note that the field at ``path`` is wrong; an empty message stands for no problem."""
+        if message:
+            self.found.append((path, message))
+
+    def note(self, path: Path, message: str) -> None:
+        """Note a warning."""
+        self.notes.append((path, message))
+
+    def text(self, parent: dict[str, Any], path: Path, key: str) -> str:
+        """A string, "" if absent."""
+        value = parent.get(key)
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return value
+        self._not_text((*path, key), value)
+        return ""
+
+    def _not_text(self, path: Path, value: Any) -> None:
+        if isinstance(value, dict | list):
+            self.problem(path, f"{shown(value)} stands where a string belongs")
+        else:
+            kind = "a boolean" if isinstance(value, bool) else "null" if value is None else "a number"
+            self.problem(path, f"{shown(value)} is {kind}, not a string; put it in quotes")
+
+    def choice(self, parent: dict[str, Any], path: Path, key: str, choices: Collection[str], default: str) -> str:
+        """A string that is one of ``choices``."""
+        text = self.text(parent, path, key)
+        if not text or text in choices:
+            return text or default
+        self.problem((*path, key), f"{shown(text)} is unknown; use {' or '.join(choices)}")
+        return default
+
+    def flag(self, parent: dict[str, Any], path: Path, key: str, default: bool) -> bool:
+        """A boolean."""
+        value = parent.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        remedy = "write true or false without quotes" if isinstance(value, str) else "write true or false"
+        self.problem((*path, key), f"{shown(value)} is not a boolean; {remedy}")
+        return default
+
+    def integer(self, parent: dict[str, Any], path: Path, key: str) -> int | None:
+        """A whole number, None if absent."""
+        value = parent.get(key)
+        if value is None:
+            return None
+        if type(value) is int:  # not isinstance: to Python a bool is an int
+            return value
+        if isinstance(value, str) and value.isdecimal():
+            self.problem((*path, key), f"{shown(value)} is a string, not a number; leave out the quotes")
+        else:
+            self.problem((*path, key), f"{shown(value)} is not a whole number")
+        return None
+
+    def port(self, parent: dict[str, Any], path: Path, key: str, *, required: bool = True) -> int:
+        """A port number, 1-65535; 0 if it is wrong, or absent (a problem if ``required``)."""
+        number = self.integer(parent, path, key)
+        if number is None:
+            if required and parent.get(key) is None:
+                self.problem((*path, key), "is missing; give a port number, 1-65535")
+            return 0
+        if 1 <= number <= 65535:
+            return number
+        if number or required:
+            self.problem((*path, key), f"{shown(number)} is outside 1-65535; choose a port number inside")
+        return 0
+
+    def protocol(self, parent: dict[str, Any], path: Path) -> Protocol:
+        """The field ``protocol``; TCP if absent, as the API has it."""
+        return Protocol(self.choice(parent, path, "protocol", tuple(Protocol), "TCP"))
+
+    def mapping(self, parent: dict[str, Any], path: Path, key: str) -> dict[str, Any]:
+        """A mapping, empty if absent."""
+        value = parent.get(key)
+        if isinstance(value, dict):
+            return value
+        if value is not None:
+            self.problem((*path, key), f"{shown(value)} stands where a mapping belongs")
+        return {}
+
+    def items(self, parent: dict[str, Any], path: Path, key: str) -> list[Any]:
+        """A list, empty if absent."""
+        value = parent.get(key)
+        if isinstance(value, list):
+            return value
+        if value is not None:
+            self.problem((*path, key), f'{shown(value)} stands where a list belongs; begin each item with "- "')
+        return []
+
+    def mappings(self, parent: dict[str, Any], path: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The mappings of a list, each with its path; other items are problems."""
+        for index, item in enumerate(self.items(parent, path, key)):
+            if isinstance(item, dict):
+                yield (*path, key, index), item
+            else:
+                self.problem((*path, key, index), f"{shown(item)} stands where a mapping belongs")
+
+    def strings(self, parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, str]]:
+        """The strings of a list, each with its path; other items are problems."""
+        texts = []
+        for index, item in enumerate(self.items(parent, path, key)):
+            if isinstance(item, str):
+                texts.append(((*path, key, index), item))
+            else:
+                self._not_text((*path, key, index), item)
+        return texts
+
+    def labels(self, parent: dict[str, Any], path: Path, key: str) -> dict[str, str]:
+        """A mapping of strings (labels, annotations, selectors). What is in them is never interpreted here."""
+        labels = {}
+        for name, value in self.mapping(parent, path, key).items():
+            if isinstance(value, str):
+                labels[name] = value
+            elif value is None:
+                labels[name] = ""  # as the API reads it
+            else:
+                self._not_text((*path, key, name), value)
+        return labels
+
+    def address(self, path: Path, text: str, *, endpoint: bool = False) -> IPAddress | None:
+        """An IP address, None after a problem; ``endpoint``: one that traffic can be sent to."""
+        try:
+            address = parse_address(text)
+        except ValueError as error:
+            self.problem(path, str(error))
+            return None
+        if endpoint and (fault := special_fault(address)):
+            self.problem(path, fault)
+            return None
+        return address
+
+    def network(self, path: Path, text: str, *, host_bits: bool = False) -> IPNetwork | None:
+        """A network in CIDR notation, None after a problem."""
+        try:
+            return parse_network(text, host_bits=host_bits)
+        except ValueError as error:
+            self.problem(path, str(error))
+            return None

@@ -1,0 +1,68 @@
+"""``metadata``, which every object has: its name, its namespace, its labels and its times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.values import label_1035_fault, label_fault, subdomain_fault
+
+_METADATA: Path = ("metadata",)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """ObjectMeta, as far as it is used. ``created`` is RFC 3339 in UTC, in seconds, or ""."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    created: str
+    deleted: bool
+
+
+def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Fields) -> Metadata:
+    """``metadata`` of an object of ``kind``; ``namespace`` is for objects that name none, Nodes never have one."""
+    metadata = fields.mapping(raw, (), "metadata")
+    name = fields.text(metadata, _METADATA, "name")
+    if name:
+        fault = label_1035_fault if kind == "Service" else subdomain_fault
+        fields.problem((*_METADATA, "name"), fault(name))
+    elif metadata.get("name") in (None, "") and isinstance(raw.get("metadata"), dict | None):
+        fields.problem((*_METADATA, "name"), "is missing; name the object")
+    own = fields.text(metadata, _METADATA, "namespace")
+    if kind == "Node":
+        namespace = ""
+    else:
+        namespace = own or namespace
+        fields.problem((*_METADATA, "namespace"), label_fault(namespace))
+    labels = fields.labels(metadata, _METADATA, "labels")
+    fields.labels(metadata, _METADATA, "annotations")
+    return Metadata(
+        namespace,
+        name,
+        labels,
+        created=_time(fields, metadata, "creationTimestamp"),
+        deleted=bool(_time(fields, metadata, "deletionTimestamp")),
+    )
+
+
+def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:
+    """An RFC 3339 time, in UTC and cut to seconds so that times can be compared as text; "" if absent."""
+    text = fields.text(metadata, _METADATA, key)
+    if not text:
+        return ""
+    try:
+        if not _TIME.fullmatch(text):
+            raise ValueError
+        time = datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError):  # the latter: the year 1 or 9999, and a time zone that leads out of it
+        fields.problem((*_METADATA, key), f"{shown(text)} is not an RFC 3339 time; write 2026-01-31T12:00:00Z")
+        return ""
+    return time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,106 @@
+"""Names and addresses: what the Kubernetes API takes for one, and why a text is none.
+
+The ``*_fault`` functions return what is wrong, with the remedy, or "". The ``parse_*`` functions raise
+ValueError with such a text.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from nodeport_nft.manifest.problems import shown
+from nodeport_nft.model import IPAddress, IPNetwork
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
+_PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+_ZEROS = re.compile(r"(?:^|\.)0[0-9]")
+
+_LETTERS = "lower-case letters, digits and '-', a letter or digit at both ends"
+
+
+def label_fault(text: str) -> str:
+    """Why ``text`` is no RFC 1123 label (namespaces, names of service ports)."""
+    if len(text) <= 63 and _LABEL.fullmatch(text):
+        return ""
+    return f"{shown(text)} is not an RFC 1123 label; use at most 63 characters: {_LETTERS}"
+
+
+def label_1035_fault(text: str) -> str:
+    """Why ``text`` is no RFC 1035 label (names of Services, which become DNS labels)."""
+    if len(text) <= 63 and _LABEL_1035.fullmatch(text):
+        return ""
+    return f"{shown(text)} is not an RFC 1035 label; use at most 63 characters: {_LETTERS}, a letter first"
+
+
+def subdomain_fault(text: str) -> str:
+    """Why ``text`` is no RFC 1123 subdomain (names of Pods, Nodes, EndpointSlices and Endpoints)."""
+    if len(text) <= 253 and _SUBDOMAIN.fullmatch(text):
+        return ""
+    return (
+        f"{shown(text)} is not an RFC 1123 subdomain; "
+        f"use at most 253 characters: labels of {_LETTERS}, with '.' between them"
+    )
+
+
+def service_name_fault(text: str) -> str:
+    """Why ``text`` is no IANA service name (RFC 6335: container ports and targetPorts given by name)."""
+    if len(text) <= 15 and _SERVICE_NAME.fullmatch(text):
+        return ""
+    return (
+        f"{shown(text)} is not a port name (IANA_SVC_NAME); use at most 15 characters: lower-case letters, "
+        "digits and single '-' between them, at least one letter"
+    )
+
+
+def parse_address(text: str) -> IPAddress:
+    """An IP address in its plain form. Raises ValueError.
+
+    Leading zeros are refused (octal to some readers, decimal to others: CVE-2021-29923), and so are
+    IPv4-mapped IPv6 addresses, which some programs take for the one family and some for the other, and zones.
+    """
+    try:
+        address: IPAddress = IPv6Address(text) if ":" in text else IPv4Address(text)
+    except AddressValueError:
+        if _ZEROS.search(text) and ":" not in text:
+            raise ValueError(f"{shown(text)} has leading zeros, which read as octal; leave them out") from None
+        raise ValueError(f"{shown(text)} is not an IP address; write it as 10.0.0.1 or fd00::1") from None
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            raise ValueError(f"{shown(text)} is an IPv4-mapped IPv6 address; write {address.ipv4_mapped}")
+        if address.scope_id is not None:
+            raise ValueError(f"{shown(text)} has a zone; leave out what follows the '%'")
+    return address
+
+
+def special_fault(address: IPAddress) -> str:
+    """Why traffic can't be sent to ``address`` as an endpoint, as the API has it (ValidateNonSpecialIP), or ""."""
+    if address.is_unspecified:
+        what = "is the unspecified address"
+    elif address.is_loopback:
+        what = "is a loopback address"
+    elif address.is_link_local:
+        what = "is a link-local address"
+    elif address.is_multicast:
+        what = "is a multicast address"
+    elif address == IPv4Address("255.255.255.255"):
+        what = "is the broadcast address"
+    else:
+        return ""
+    return f"{address} {what}; give one that every node can reach"
+
+
+def parse_network(text: str, *, host_bits: bool = False) -> IPNetwork:
+    """A network in CIDR notation; bits behind the prefix are cleared if ``host_bits`` else refused. ValueError."""
+    start, slash, length = text.partition("/")
+    address = parse_address(start)
+    if not slash or not _PREFIX_LENGTH.fullmatch(length) or int(length) > address.max_prefixlen:
+        raise ValueError(f"{shown(text)} is not a CIDR; write an address and a prefix length, as 10.0.0.0/8")
+    kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
+    network = kind((int(address), int(length)), strict=False)
+    if network.network_address != address and not host_bits:
+        raise ValueError(f"{shown(text)} has bits set behind its prefix; write {network}")
+    return network

@@ -1,0 +1,118 @@
+"""Pods (core/v1), which a Service's selector finds, and Nodes (core/v1), which give a node's own facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.metadata import Metadata
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.values import service_name_fault
+from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
+
+_SPEC: Path = ("spec",)
+_STATUS: Path = ("status",)
+
+
+def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
+    """A Pod (conformance E7). Its readiness is condition ``Ready``, true where no conditions are given at all.
+
+    A pod without an address is fine: it is not running yet, and is nobody's endpoint.
+    """
+    spec = fields.mapping(raw, (), "spec")
+    status = fields.mapping(raw, (), "status")
+    phase = fields.text(status, _STATUS, "phase")
+    return Pod(
+        metadata.namespace,
+        metadata.name,
+        metadata.labels,
+        ips=_pod_ips(status, fields),
+        node_name=fields.text(spec, _SPEC, "nodeName"),
+        ready=_ready(status, fields),
+        terminating=metadata.deleted,
+        finished=phase in ("Succeeded", "Failed"),
+        ports=_container_ports(spec, fields),
+    )
+
+
+def _pod_ips(status: dict[str, Any], fields: Fields) -> tuple[IPAddress, ...]:
+    """status.podIPs, or podIP where there are none; one of each family at most, podIP the first of them."""
+    first = fields.text(status, _STATUS, "podIP")
+    texts = [
+        ((*path, "ip"), text)
+        for path, entry in fields.mappings(status, _STATUS, "podIPs")
+        if (text := fields.text(entry, path, "ip"))
+    ]
+    if first and not texts:
+        texts = [((*_STATUS, "podIP"), first)]
+    elif first and first != texts[0][1]:
+        fields.problem((*_STATUS, "podIP"), f"{shown(first)} is not the first of podIPs; make it so, or leave it out")
+    ips: list[IPAddress] = []
+    for path, text in texts:
+        ip = fields.address(path, text, endpoint=True)
+        if ip is None:
+            continue
+        if any(ip.version == other.version for other in ips):
+            fields.problem(path, f"{ip} is a second IPv{ip.version} address; a pod has one of each family")
+        else:
+            ips.append(ip)
+    return tuple(ips)
+
+
+def _ready(status: dict[str, Any], fields: Fields) -> bool:
+    """Whether condition Ready is "True"; a pod with other conditions but this one has not come so far yet."""
+    given = False
+    ready = False
+    for path, condition in fields.mappings(status, _STATUS, "conditions"):
+        given = True
+        state = fields.choice(condition, path, "status", ("True", "False", "Unknown"), "Unknown")
+        if fields.text(condition, path, "type") == "Ready":
+            ready = state == "True"
+    return ready or not given
+
+
+def _container_ports(spec: dict[str, Any], fields: Fields) -> tuple[ContainerPort, ...]:
+    """The named ports of the containers (not of init containers, which have ended when a pod serves)."""
+    ports = []
+    for container_path, container in fields.mappings(spec, _SPEC, "containers"):
+        names = set()
+        for path, entry in fields.mappings(container, container_path, "ports"):
+            name = fields.text(entry, path, "name")
+            protocol = fields.protocol(entry, path)
+            number = fields.port(entry, path, "containerPort")
+            if not name:
+                continue
+            fields.problem((*path, "name"), service_name_fault(name))
+            if name in names:
+                fields.problem((*path, "name"), f"{shown(name)} is given twice in one container; rename one")
+            names.add(name)
+            if number:
+                ports.append(ContainerPort(name, protocol, number))
+    return tuple(ports)
+
+
+def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
+    """A Node: status.addresses of type InternalIP, and spec.podCIDRs (or podCIDR)."""
+    spec = fields.mapping(raw, (), "spec")
+    status = fields.mapping(raw, (), "status")
+    ips: list[IPAddress] = []
+    for path, entry in fields.mappings(status, _STATUS, "addresses"):
+        if fields.text(entry, path, "type") != "InternalIP":
+            continue
+        ip = fields.address((*path, "address"), fields.text(entry, path, "address"))
+        if ip is not None and ip not in ips:
+            ips.append(ip)
+    return Node(metadata.name, metadata.labels, tuple(ips), _pod_cidrs(spec, fields))
+
+
+def _pod_cidrs(spec: dict[str, Any], fields: Fields) -> tuple[IPNetwork, ...]:
+    first = fields.text(spec, _SPEC, "podCIDR")
+    texts = fields.strings(spec, _SPEC, "podCIDRs")
+    if first and not texts:
+        texts = [((*_SPEC, "podCIDR"), first)]
+    elif first and first != texts[0][1]:
+        fields.problem(
+            (*_SPEC, "podCIDR"), f"{shown(first)} is not the first of podCIDRs; make it so, or leave it out"
+        )
+    networks = (fields.network(path, text) for path, text in texts)
+    return tuple(network for network in networks if network is not None)

@@ -1,0 +1,222 @@
+"""The vocabulary: Services, their endpoints and the nodes they are served from.
+
+Every value here is frozen and has been checked where it entered the program (``manifest``). The names are
+those of the Kubernetes API (``core/v1`` Service, Pod and Node, ``discovery.k8s.io/v1`` EndpointSlice). Nothing
+here knows of files, databases, nftables or time.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+
+class Protocol(enum.StrEnum):
+    """Layer 4 protocols a Service port may have (core/v1 ServicePort.protocol)."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+
+
+class Family(enum.IntEnum):
+    """An IP family, numbered as ``IPv4Address.version`` is."""
+
+    IPV4 = 4
+    IPV6 = 6
+
+
+class ServiceType(enum.StrEnum):
+    """core/v1 ServiceSpec.type."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+    EXTERNAL_NAME = "ExternalName"
+
+
+class ObjectName(NamedTuple):
+    """Namespace and name of an object, which order and identify it among its kind."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class PortRange(NamedTuple):
+    """Port numbers ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What allocation may draw on; the defaults are the Kubernetes API server's.
+
+    ``service_cidrs`` holds at most one network of each family; the first one's family is the cluster's
+    primary family.
+    """
+
+    node_ports: PortRange = PortRange(30000, 32767)
+    service_cidrs: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a Service. ``node_port`` 0 stands for none; ``target_port`` is a number or a port's name."""
+
+    name: str
+    protocol: Protocol
+    port: int
+    target_port: int | str
+    node_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service with the fields this program acts on.
+
+    ``cluster_ips`` is empty for headless services, for ExternalName, and before allocation;
+    ``headless`` tells these apart. ``ip_families`` is empty where the manifest leaves the choice open.
+    ``created`` is ``metadata.creationTimestamp`` (RFC 3339) or "". ``proxy_name`` is the value of the label
+    ``service.kubernetes.io/service-proxy-name``, None without it.
+    """
+
+    namespace: str
+    name: str
+    type: ServiceType = ServiceType.CLUSTER_IP
+    ports: tuple[ServicePort, ...] = ()
+    cluster_ips: tuple[IPAddress, ...] = ()
+    headless: bool = False
+    ip_families: tuple[Family, ...] = ()
+    ip_family_policy: str = ""
+    selector: Mapping[str, str] = field(default_factory=dict)
+    publish_not_ready_addresses: bool = False
+    external_traffic_policy: str = "Cluster"
+    allocate_node_ports: bool = True
+    health_check_node_port: int = 0
+    created: str = ""
+    proxy_name: str | None = None
+
+    @property
+    def key(self) -> ObjectName:
+        return ObjectName(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPort:
+    """A port of an EndpointSlice; it serves the Service port of the same name."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One backend of a slice. Conditions are resolved: absent ones have their default already (E1)."""
+
+    address: IPAddress
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """A slice of the endpoints of ``service``; all its addresses are of one family.
+
+    An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
+    take precedence over it.
+    """
+
+    namespace: str
+    name: str
+    service: str
+    ports: tuple[EndpointPort, ...]
+    endpoints: tuple[Endpoint, ...]
+    headless: bool = False
+    mirrored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPort:
+    """A named container port of a Pod, which a Service may name as its targetPort."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ips: tuple[IPAddress, ...] = ()
+    node_name: str = ""
+    ready: bool = True
+    terminating: bool = False
+    finished: bool = False
+    ports: tuple[ContainerPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Node object: its InternalIP addresses, podCIDRs and labels. Its namespace is always ""."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    internal_ips: tuple[IPAddress, ...] = ()
+    pod_cidrs: tuple[IPNetwork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The desired state at one moment, every object parsed and checked."""
+
+    services: tuple[Service, ...] = ()
+    slices: tuple[EndpointSlice, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+
+class NodePortMode(enum.StrEnum):
+    """Which of a node's addresses serve nodePorts (conformance F2)."""
+
+    PRIMARY = "primary"
+    ALL = "all"
+    CIDRS = "cidrs"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What the compiler must know of the node it compiles for; gathered once, at the edge.
+
+    ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS.
+    """
+
+    name: str
+    node_port_mode: NodePortMode = NodePortMode.PRIMARY
+    node_port_ips: tuple[IPAddress, ...] = ()
+    cluster_cidrs: tuple[IPNetwork, ...] = ()
+    service_cidrs: tuple[IPNetwork, ...] = ()
+    masquerade_bit: int = 14

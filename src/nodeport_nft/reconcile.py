@@ -1,0 +1,156 @@
+"""From desired state to the kernel: the one place where the pure rooms and the kernel meet.
+
+``NodeTables`` holds what this node's two tables should be, a service at a time, and says what must be written.
+``sync`` makes it so once: read back what the kernel holds, write the difference, in one transaction for both
+families. A table of another schema (an older version of ours, a damaged one, one that somebody else made under our
+name) is replaced as a whole in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nodeport_nft.compile import (
+    MAX_ENDPOINTS,
+    TABLE,
+    compile_node,
+    compile_schema,
+    compile_service,
+    nft_family,
+)
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.model import Family, NodeFacts, ObjectName, Service, Snapshot
+from nodeport_nft.plan import (
+    Desired,
+    Remove,
+    Transaction,
+    diff_elements,
+    plan_edits,
+    plan_replacement,
+)
+from nodeport_nft.render import ListedTable, ListingError, same_schema
+from nodeport_nft.resolve import Frontend, Resolver
+from nodeport_nft.ruleset import Contender, Elements, Schema, Table
+
+
+@dataclass(slots=True)
+class NodeTables:
+    """Both families' tables as they should be on the node that ``facts`` describe.
+
+    ``listed`` is what the kernel held at the start, None for an absent table. Where its schema is ours, endpoints
+    keep the slots they have there.
+    """
+
+    facts: NodeFacts
+    listed: Mapping[Family, ListedTable | None] = field(default_factory=dict)
+    schemas: dict[Family, Schema] = field(default_factory=dict)
+    desired: dict[Family, Desired] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for family in Family:
+            self.schemas[family] = compile_schema(family, self.facts)
+            self.desired[family] = Desired(adopted=self._adopted(family))
+            self.desired[family].put(compile_node(family, self.facts))
+
+    def _adopted(self, family: Family) -> Elements:
+        listed = self.listed.get(family)
+        return listed.elements if listed and same_schema(listed, self.schemas[family]) else {}
+
+    def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
+        """Serve ``service`` by these frontends, and by no others it may have had."""
+        wanted: dict[Family, Contender] = dict(compile_service(service, frontends))
+        for family, desired in self.desired.items():
+            desired.update(service.key, wanted.get(family))
+
+    def remove(self, key: ObjectName) -> None:
+        """Serve this Service no longer."""
+        for desired in self.desired.values():
+            desired.update(key, None)
+
+    def first_transaction(self) -> tuple[Transaction, ...]:
+        """What turns the kernel's tables as they were at the start into the desired ones."""
+        transactions = []
+        for family, schema in self.schemas.items():
+            desired, listed = self.desired[family], self.listed.get(family)
+            desired.take_edits()
+            desired.adopted = {}
+            if listed is not None and same_schema(listed, schema):
+                transactions.append(plan_edits(schema, diff_elements(listed.elements, desired.elements)))
+            else:
+                transactions.append(plan_replacement(schema, desired.elements, exists=listed is not None))
+        return tuple(t for t in transactions if t)
+
+    def next_transaction(self) -> tuple[Transaction, ...]:
+        """What turns the tables as of the last transaction into the desired ones; costs what has changed."""
+        edits = ((schema, self.desired[family].take_edits()) for family, schema in self.schemas.items())
+        return tuple(t for schema, changed in edits if (t := plan_edits(schema, changed)))
+
+    def tables(self) -> tuple[Table, ...]:
+        """The desired tables as values."""
+        return tuple(Table(schema, self.desired[family].elements) for family, schema in self.schemas.items())
+
+    def problems(self) -> tuple[str, ...]:
+        """Contested frontends (F10), by who lost them to whom."""
+        return tuple(
+            f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
+            f"Service/{contest.holder[1]}/{contest.holder[2]}, which is older; change one of them"
+            for desired in self.desired.values()
+            for contest in desired.contests()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """A node's desired tables with everything an operator should hear about them."""
+
+    tables: NodeTables
+    services: int
+    families: frozenset[Family]
+    problems: tuple[str, ...]
+
+
+def compile_snapshot(
+    snapshot: Snapshot, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None
+) -> Programme:
+    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
+    tables = NodeTables(facts, listed or {})
+    resolver = Resolver(snapshot, facts.name)
+    problems: list[str] = []
+    families: set[Family] = set()
+    served = 0
+    for service in sorted(snapshot.services, key=lambda s: s.key):
+        frontends = resolver.resolve(service)
+        tables.put(service, frontends)
+        served += bool(frontends)
+        families.update(frontend.family for frontend in frontends)
+        problems += _too_many(service, frontends)
+    return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
+
+
+def _too_many(service: Service, frontends: Iterable[Frontend]) -> Iterable[str]:
+    worst = max((len(frontend.backends) for frontend in frontends), default=0)
+    if worst > MAX_ENDPOINTS:
+        used = f"the first {MAX_ENDPOINTS} are used"
+        yield f"Service/{service.key}: {worst} endpoints, of which {used}; split the Service"
+
+
+def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Family, ListedTable | None]:
+    """What the kernel holds of our two tables; one that holds what we cannot read counts as damaged.
+
+    ``bulk``: the tables may be large.
+    """
+    listed: dict[Family, ListedTable | None] = {}
+    for family in Family:
+        try:
+            listed[family] = nft.list_table(compile_schema(family, facts), bulk=bulk)
+        except ListingError:
+            listed[family] = ListedTable(strange=True)
+    return listed
+
+
+def removal(nft: Nft) -> tuple[Transaction, ...]:
+    """What removes those of our tables that are there (K5)."""
+    families = [nft_family(family) for family in Family]
+    present = [family for family in families if nft.has_table(family, TABLE)]
+    return tuple(Transaction(family, TABLE, (Remove(family, TABLE),)) for family in present)

@@ -1,0 +1,20 @@
+"""nftables values ↔ text.
+
+``write``: a Transaction as the text that libnftables and ``nft -f`` take; what is printed for a person is what is
+written, byte for byte. ``read``: the listing of a table (``nft list table``) back into values, so that what the
+kernel holds can be compared with what it should hold. ``to_json``: a Ruleset for programs to look at.
+"""
+
+from nodeport_nft.render.json import to_json
+from nodeport_nft.render.read import ListedTable, ListingError, read_table, same_schema
+from nodeport_nft.render.write import write_rule, write_transaction
+
+__all__ = [
+    "ListedTable",
+    "ListingError",
+    "read_table",
+    "same_schema",
+    "to_json",
+    "write_rule",
+    "write_transaction",
+]

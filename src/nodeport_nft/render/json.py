@@ -1,0 +1,45 @@
+"""Tables as JSON, for programs and for reading: nft cannot load it (1.0.6 has no JSON for such maps)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from nodeport_nft.render.write import schema_comment, write_rule
+from nodeport_nft.ruleset import Chain, Element, Goto, Map, Table
+
+
+def to_json(tables: Iterable[Table]) -> str:
+    """``{"tables": [{family, name, comment, maps: [...], chains: [...]}]}``, keys and elements in a fixed order."""
+    return json.dumps({"tables": [_table(table) for table in tables]}, indent=2) + "\n"
+
+
+def _table(table: Table) -> dict[str, Any]:
+    schema = table.schema
+    return {
+        "family": schema.family,
+        "name": schema.name,
+        "comment": schema_comment(schema),
+        "maps": [_map(m, table.elements.get(m.name, {}).values()) for m in schema.maps],
+        "chains": [_chain(schema.family, chain) for chain in schema.chains],
+    }
+
+
+def _map(declared: Map, elements: Iterable[Element]) -> dict[str, Any]:
+    return {
+        "name": declared.name,
+        "comment": declared.comment,
+        "elements": [_element(element) for element in sorted(elements)],
+    }
+
+
+def _element(element: Element) -> dict[str, Any]:
+    value = {"goto": element.value.chain} if isinstance(element.value, Goto) else element.value
+    return {"key": element.key, "value": value, "comment": element.comment}
+
+
+def _chain(family: str, chain: Chain) -> dict[str, Any]:
+    hook = {"hook": chain.hook.name, "priority": chain.hook.priority} if chain.hook else {}
+    rules = [write_rule(family, rule) for rule in chain.rules]
+    return {"name": chain.name, "comment": chain.comment, **hook, "rules": rules}

@@ -1,0 +1,176 @@
+"""A table's listing (``nft list table``) → values.
+
+Only our own tables are read, but anybody may have changed them, so nothing is taken for granted: an element or a
+line of an unknown form raises ``ListingError`` or leaves the schema unequal, and the table is then replaced.
+
+Rules are compared as text, in the spelling nft lists them; where spellings differ between versions (``or`` for
+``|``, a mark's zeros, the ``meta l4proto tcp`` that a TCP reset implies) both sides are brought to one.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from nodeport_nft.render.write import chain_lines, map_lines, schema_comment
+from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Schema, Value
+
+
+class ListingError(Exception):
+    """The listing holds something we never write; ``str()`` says what."""
+
+
+@dataclass(slots=True)
+class ListedTable:
+    """A table as the kernel holds it: declarations and chains as normalized text, elements as values."""
+
+    comment: str = ""
+    maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
+    strange: bool = False
+
+
+def same_schema(listed: ListedTable, schema: Schema) -> bool:
+    """Whether a listed table has exactly the maps, chains and rules of ``schema``."""
+    if listed.strange or listed.comment != schema_comment(schema):
+        return False
+    maps = {name: _normalized(lines) for name, lines in map_lines(schema)}
+    chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
+    return listed.maps == maps and listed.chains == chains
+
+
+_BLOCK = re.compile(r"\t(map|set|chain) (\S+) \{$")
+_COMMENT = re.compile(r'\tcomment "([^"]*)"$')
+# Where /etc/protocols is missing, nft lists numbers. A protocol that is none of ours stays as it is listed.
+_PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
+
+
+def read_table(text: str, schema: Schema) -> ListedTable:
+    """Read the listing of our table; ``schema`` says how the keys of its maps are made up.
+
+    A map or chain that the schema does not have makes the table unequal to it. Raises ListingError for an element
+    that cannot be one of ours.
+    """
+    table = ListedTable()
+    declared = {m.name: m for m in schema.maps}
+    lines = iter(text.splitlines())
+    for line in lines:
+        if match := _BLOCK.match(line):
+            kind, name = match.groups()
+            body = tuple(_body(lines))
+            if kind == "chain":
+                table.chains[name] = _normalized(body)
+            elif name in declared:
+                table.maps[name] = _normalized(_head(body))
+                table.elements[name] = _elements(declared[name], body)
+            else:
+                table.strange = True
+        elif match := _COMMENT.match(line):
+            table.comment = match[1]
+        elif line.strip() and line != "}" and not line.startswith("table "):
+            table.strange = True
+    return table
+
+
+def _body(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        if line == "\t}":
+            return
+        yield line
+
+
+def _head(body: Iterable[str]) -> Iterator[str]:
+    for line in body:
+        if line.startswith("\t\telements = {"):
+            return
+        yield line
+
+
+def _elements(declared: Map, body: tuple[str, ...]) -> dict[Key, Element]:
+    start = next((i for i, line in enumerate(body) if line.startswith("\t\telements = {")), None)
+    if start is None:
+        return {}
+    rows = list(body[start:])
+    rows[0] = rows[0].removeprefix("\t\telements = {")
+    rows[-1] = rows[-1].rstrip().removesuffix("}")
+    text = "\n".join(rows).strip()
+    pattern, key_of = _element_pattern(declared), _key_reader(declared)
+    elements: dict[Key, Element] = {}
+    end = 0
+    for match in pattern.finditer(text):
+        if match.start() != end:
+            break
+        end = match.end()
+        key = key_of(match)
+        elements[key] = Element(key, _value(declared, match), sys.intern(match["comment"] or ""))
+    if end != len(text):
+        raise ListingError(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
+    return elements
+
+
+_PARTS = {
+    Field.SADDR: r"([0-9a-f.:/]+)",
+    Field.DADDR: r"([0-9a-f.:/]+)",
+    Field.L4PROTO: r"(\w+)",
+    Field.DPORT: r"(\d+)",
+    Field.SLOT: r"(\d+)",
+}
+_COUNTER = r"(?: counter packets \d+ bytes \d+)?"
+_VERDICT = r" : (?:goto (?P<chain>\S+?)|(?P<verdict>[^,\n]+?))"
+_ENDPOINT = r" : (?P<address>[0-9a-f.:]+) \. (?P<port>\d+)"
+
+
+def _element_pattern(declared: Map) -> re.Pattern[str]:
+    """One element with the comma behind it; elements must follow each other without a gap."""
+    key = r" \. ".join(_PARTS[part] for part in declared.key)
+    comment = rf'{_COUNTER}(?: comment "(?P<comment>[^"]*)")?{_COUNTER}'
+    value = "" if declared.data is None else _VERDICT if declared.data == "verdict" else _ENDPOINT
+    return re.compile(rf"\s*{key}{comment}{value}(?:,|$)")
+
+
+def _key_reader(declared: Map) -> Callable[[re.Match[str]], Key]:
+    kinds = [_KINDS[part] for part in declared.key]
+    count = len(kinds)
+
+    def read(match: re.Match[str]) -> Key:
+        return tuple([kind(part) for kind, part in zip(kinds, match.groups()[:count], strict=True)])
+
+    return read
+
+
+def _protocol(part: str) -> str:
+    return _PROTOCOLS.get(part, part)
+
+
+# The same addresses come back in many elements: interned, each is held once.
+_KINDS: dict[Field, Callable[[str], str | int]] = {
+    Field.SADDR: sys.intern,
+    Field.DADDR: sys.intern,
+    Field.L4PROTO: _protocol,
+    Field.DPORT: int,
+    Field.SLOT: int,
+}
+
+
+def _value(declared: Map, match: re.Match[str]) -> Value:
+    if declared.data is None:
+        return None
+    if declared.data == "verdict":
+        return Goto(sys.intern(match["chain"] or match["verdict"]))
+    return sys.intern(match["address"]), int(match["port"])
+
+
+def _normalized(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_normal(line.strip()) for line in lines if line.strip())
+
+
+_HEX = re.compile(r"\b0x0*([0-9a-f]+)\b")
+
+
+def _normal(line: str) -> str:
+    line = line.replace("meta l4proto tcp reject with tcp reset", "reject with tcp reset")
+    line = line.replace(" or 0x", " | 0x").replace(" xor 0x", " ^ 0x").replace(" and 0x", " & 0x")
+    return _HEX.sub(r"0x\1", line)

@@ -1,0 +1,210 @@
+"""Which endpoints each Service port has on this node, and on which addresses it is offered.
+
+The desired state names Services and, apart from them, EndpointSlices, Endpoints or Pods. This room joins the
+two. Its output, a ``Frontend``, is one thing a client can connect to (a clusterIP with a port, or a nodePort)
+with the set of endpoints that may answer, and it is all that ``compile`` gets to see.
+
+Where a Service's endpoints come from, in this order: its EndpointSlices if there are any (whoever made them has
+looked at the Pods already), else its Endpoints object, else the Pods its selector selects (conformance E7).
+
+``Resolver`` indexes the Snapshot once, so that resolving one Service costs what that Service has, whatever the
+number of the others.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodeport_nft.model import (
+    Endpoint,
+    EndpointSlice,
+    Family,
+    IPAddress,
+    ObjectName,
+    Pod,
+    Protocol,
+    Service,
+    ServicePort,
+    ServiceType,
+    Snapshot,
+)
+
+
+class FrontendKind(enum.Enum):
+    """How a client reaches a frontend."""
+
+    CLUSTER_IP = "clusterIP"
+    NODE_PORT = "nodePort"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """One endpoint of a frontend: where packets go. ``local`` is False only if it is known to be elsewhere."""
+
+    address: IPAddress
+    port: int
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """One thing a client can connect to. ``address`` is None for a nodePort: every nodePort address serves it.
+
+    ``backends`` are the usable endpoints, sorted, each once. None at all: connections are refused (F5).
+    """
+
+    kind: FrontendKind
+    family: Family
+    address: IPAddress | None
+    protocol: Protocol
+    port: int
+    port_name: str
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An endpoint of one Service port, before its conditions are weighed."""
+
+    address: IPAddress
+    port: int
+    ready: bool
+    serving: bool
+    terminating: bool
+    node_name: str
+
+
+def is_proxied(service: Service) -> bool:
+    """Whether this program serves the Service at all (F8): not headless, not ExternalName, not another proxy's."""
+    return service.type is not ServiceType.EXTERNAL_NAME and not service.headless and service.proxy_name is None
+
+
+class Resolver:
+    """Joins Services with their endpoints, for the node called ``node_name``."""
+
+    def __init__(self, snapshot: Snapshot, node_name: str) -> None:
+        self._node_name = node_name
+        self._slices: dict[ObjectName, list[EndpointSlice]] = defaultdict(list)
+        for piece in snapshot.slices:
+            self._slices[ObjectName(piece.namespace, piece.service)].append(piece)
+        self._labelled: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
+        for pod in snapshot.pods:
+            for label, value in pod.labels.items():
+                self._labelled[pod.namespace, label, value].append(pod)
+
+    def resolve(self, service: Service) -> tuple[Frontend, ...]:
+        """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
+        if not is_proxied(service):
+            return ()
+        frontends = []
+        for port in service.ports:
+            candidates = _once_each(self._candidates(service, port))
+            for family in _families(service):
+                backends = self._usable([c for c in candidates if c.address.version == family])
+                addresses = [ip for ip in service.cluster_ips if ip.version == family]
+                frontends += [
+                    _frontend(FrontendKind.CLUSTER_IP, family, ip, port.port, port, backends) for ip in addresses
+                ]
+                if port.node_port:
+                    kind = FrontendKind.NODE_PORT
+                    frontends.append(_frontend(kind, family, None, port.node_port, port, backends))
+        return tuple(frontends)
+
+    def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
+        """The usable endpoints of one port, all families, sorted: what a person asks for in ``describe``."""
+        return self._usable(_once_each(self._candidates(service, port)))
+
+    def _candidates(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
+        slices = [s for s in self._slices.get(service.key, ()) if not s.headless]
+        own = [s for s in slices if not s.mirrored] or slices
+        if own:
+            return _from_slices(own, port)
+        if service.selector:
+            return _from_pods(self._selected(service), service, port)
+        return ()
+
+    def _selected(self, service: Service) -> list[Pod]:
+        """Pods that carry every label of the selector; the rarest label narrows the search."""
+        wanted = service.selector.items()
+        rarest = min((self._labelled.get((service.namespace, k, v), []) for k, v in wanted), key=len)
+        return [pod for pod in rarest if wanted <= pod.labels.items()]
+
+    def _usable(self, candidates: Iterable[_Candidate]) -> tuple[Backend, ...]:
+        """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
+        candidates = list(candidates)
+        usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
+        backends = (Backend(c.address, c.port, c.node_name in ("", self._node_name)) for c in usable)
+        return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
+
+
+def _families(service: Service) -> tuple[Family, ...]:
+    return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
+
+
+def _frontend(
+    kind: FrontendKind,
+    family: Family,
+    address: IPAddress | None,
+    number: int,
+    port: ServicePort,
+    backends: tuple[Backend, ...],
+) -> Frontend:
+    return Frontend(kind, family, address, port.protocol, number, port.name, backends)
+
+
+def _from_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterable[_Candidate]:
+    """Slice ports match by name (E4), so a name may stand for different numbers in different slices."""
+    for piece in slices:
+        numbers = [p.port for p in piece.ports if p.name == port.name and p.protocol is port.protocol]
+        for number in numbers:
+            yield from (_candidate(endpoint, number) for endpoint in piece.endpoints)
+
+
+def _candidate(endpoint: Endpoint, port: int) -> _Candidate:
+    return _Candidate(
+        endpoint.address,
+        port,
+        endpoint.ready,
+        endpoint.serving,
+        endpoint.terminating,
+        endpoint.node_name,
+    )
+
+
+def _from_pods(pods: Iterable[Pod], service: Service, port: ServicePort) -> Iterable[_Candidate]:
+    """Selected Pods as endpoints, with the conditions the EndpointSlice controller would give them (E5, E7)."""
+    for pod in pods:
+        number = _target(pod, port)
+        if pod.finished or number is None:
+            continue
+        ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
+        for family in _families(service):
+            first = next((ip for ip in pod.ips if ip.version == family), None)
+            if first is not None:
+                yield _Candidate(first, number, ready, pod.ready, pod.terminating, pod.node_name)
+
+
+def _target(pod: Pod, port: ServicePort) -> int | None:
+    """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
+    if isinstance(port.target_port, int):
+        return port.target_port
+    matches = (c.port for c in pod.ports if c.name == port.target_port and c.protocol is port.protocol)
+    return next(matches, None)
+
+
+def _once_each(candidates: Iterable[_Candidate]) -> tuple[_Candidate, ...]:
+    """Each address and port once; the copy that is not terminating wins, then the ready one (E3)."""
+    best: dict[tuple[IPAddress, int], _Candidate] = {}
+    for candidate in candidates:
+        place = candidate.address, candidate.port
+        held = best.get(place)
+        if held is None or _preference(candidate) > _preference(held):
+            best[place] = candidate
+    return tuple(best.values())
+
+
+def _preference(candidate: _Candidate) -> tuple[bool, bool, bool, str]:
+    return not candidate.terminating, candidate.ready, candidate.serving, candidate.node_name

@@ -1,0 +1,250 @@
+"""nftables as values: tables, maps, sets, chains, rules and elements, with no syntax in them.
+
+``compile`` builds these, ``plan`` compares them, ``render`` writes and reads their text. The vocabulary is no
+larger than what our own tables use; the words are nft's (nft(8)).
+
+Two choices keep a table of 100,000 services small and fast to compare:
+
+* An address inside a key or a value is its canonical text (``str(IPv4Address(...))``), a protocol its lower-case
+  name, a port or a slot an ``int``. Such tuples hash in C and need no conversion on the way in or out.
+* A statement carries its operands only. What a statement reads is named by a ``Field``; whether that is
+  ``ip daddr`` or ``ip6 daddr`` follows from the table's family.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Field(enum.Enum):
+    """What a rule reads from a packet, or draws; also the type of one part of a key."""
+
+    SADDR = "saddr"
+    DADDR = "daddr"
+    L4PROTO = "meta l4proto"
+    DPORT = "th dport"
+    SLOT = "numgen random mod 65536"  # only in a map's declaration: any draw, whatever its modulus
+
+
+Key = tuple[str | int, ...]
+"""A key: its parts in the order of the map's fields. A prefix (``10.96.0.0/12``) only in an interval set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """The verdict ``goto CHAIN``, as a statement and as the value of a verdict map's element."""
+
+    chain: str
+
+
+Value = tuple[str, int] | Goto | None
+"""An element's value: an address and port to DNAT to, a verdict, or None in a set."""
+
+
+class Element(NamedTuple):
+    """One element of a map or set. ``comment`` is for people and never read back as identity."""
+
+    key: Key
+    value: Value = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A map or (``data`` None) a set. ``data`` is ``"verdict"`` or the fields of the value."""
+
+    name: str
+    key: tuple[Field, ...]
+    data: tuple[Field, ...] | str | None = None
+    interval: bool = False
+    counter: bool = False
+    comment: str = ""
+
+
+# --- statements -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InSet:
+    """Continue if the fields are (``negated``: are not) in a set."""
+
+    fields: tuple[Field, ...]
+    set: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotIn:
+    """Continue if the address is outside a prefix (canonical text)."""
+
+    field: Field
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Continue if the destination is an address of this host (``fib daddr type local``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """Continue if the connection's destination was translated (``ct status dnat``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkHas:
+    """Continue if all of these bits are set in the packet's mark."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSet:
+    """Set these bits of the packet's mark and leave the others."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkFlip:
+    """Invert these bits of the packet's mark and leave the others."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Look the fields up in a verdict map and do what it says; continue if it says nothing."""
+
+    fields: tuple[Field, ...]
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnatSlot:
+    """Draw a slot below ``slots`` and DNAT to what the map holds for fields and slot; continue if that is empty.
+
+    ``offset`` is added to the draw, so that several pools can live behind one key (nft: ``numgen … offset``).
+    """
+
+    fields: tuple[Field, ...]
+    slots: int
+    map: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Call a chain."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Drop the packet without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Refuse with an ICMP error, or with a TCP reset (which matches TCP packets alone)."""
+
+    tcp_reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """Source NAT to the outgoing interface's address, with a fully random port."""
+
+
+Statement = (
+    InSet
+    | NotIn
+    | Local
+    | Translated
+    | MarkHas
+    | MarkSet
+    | MarkFlip
+    | Dispatch
+    | DnatSlot
+    | Jump
+    | Goto
+    | Drop
+    | Reject
+    | Masquerade
+)
+
+Rule = tuple[Statement, ...]
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a base chain hangs: a NAT hook and its priority (nf_tables(8), "Chains")."""
+
+    name: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain with its rules; with a hook it is a base chain of type nat."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Everything of a table but its elements. ``family`` is nft's: ``"ip"`` or ``"ip6"``."""
+
+    family: str
+    name: str
+    maps: tuple[Map, ...]
+    chains: tuple[Chain, ...]
+
+
+Elements = Mapping[str, Mapping[Key, Element]]
+"""The elements of a table: by map or set name, then by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with its elements."""
+
+    schema: Schema
+    elements: Elements = field(default_factory=dict)
+
+
+# --- what an owner wants, before endpoints have their slots -----------------------------------------------
+
+Rank = tuple[str, str, str]
+"""Who goes first on a contested frontend: creation time, then namespace and name. It identifies the owner too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One frontend: a key of a verdict map, and the endpoints behind it, not yet placed in slots."""
+
+    map: str
+    key: Key
+    verdict: Goto
+    slots: str
+    endpoints: tuple[tuple[str, int], ...]
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """All that one owner wants in one table: its frontends, and elements it may share with others."""
+
+    rank: Rank
+    pools: tuple[Pool, ...]
+    shared: tuple[tuple[str, Element], ...] = ()

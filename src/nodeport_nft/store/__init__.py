@@ -1,0 +1,22 @@
+"""The desired state and what it holds: objects as they were applied, nodePorts and clusterIPs.
+
+One SQLite file, for any number of processes on one machine. Three rules carry it:
+
+- **One write, one transaction.** A writer takes the file's write lock before it reads what is free
+  (``BEGIN IMMEDIATE``), so nothing it has read can be stale when it writes. Killed at any moment, all of its
+  transaction is there or none of it.
+- **The schema says what is unique.** A nodePort and a clusterIP are primary keys that refer to the Service
+  which holds them and vanish with it: no code can give one twice, and none can forget to give one back.
+- **Every change has a number.** The resource version grows with each object that is created, changed or
+  deleted; a watcher that knows one asks for what came after it, deletions among it.
+
+A stored body is the document as it was read, with unknown fields, and with the defaults and allocations that
+the Kubernetes API server would have filled in.
+"""
+
+from nodeport_nft.store.records import StoredObject
+from nodeport_nft.store.schema import StoreError
+from nodeport_nft.store.sqlite import Change, Store
+from nodeport_nft.store.transaction import Applied, Transaction
+
+__all__ = ["Applied", "Change", "Store", "StoreError", "StoredObject", "Transaction"]

@@ -1,0 +1,60 @@
+"""The document as it is stored: as it was read, with the API server's defaults and the allocations filled in.
+
+Source: the Kubernetes API reference of core/v1 ServiceSpec and meta/v1 ObjectMeta.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from nodeport_nft.model import Family, Service, ServiceType
+
+
+def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] | None, now: str) -> dict[str, Any]:
+    """The body to store for the document ``raw``; ``service`` is its allocated Service, None for other kinds.
+
+    The creation time and the uid of the body stored before (``old``) stay; a new object gets ``now``, unless
+    it brings a creation time, and a uid of its own. The resource version is a column, not part of the body.
+    """
+    metadata = dict(raw["metadata"])
+    metadata.pop("resourceVersion", None)
+    if old is not None:
+        metadata["uid"] = old["metadata"]["uid"]
+        metadata["creationTimestamp"] = old["metadata"]["creationTimestamp"]
+    else:
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = metadata.get("creationTimestamp") or now
+    body = {**raw, "metadata": metadata}
+    if service is not None:
+        body["spec"] = _spec(dict(raw.get("spec") or {}), service)
+    return body
+
+
+def _spec(spec: dict[str, Any], service: Service) -> dict[str, Any]:
+    spec["type"] = str(service.type)
+    spec["sessionAffinity"] = spec.get("sessionAffinity") or "None"
+    for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"):
+        spec.pop(field, None)
+    if service.type is not ServiceType.EXTERNAL_NAME:
+        ips = ["None"] if service.headless else [str(ip) for ip in service.cluster_ips]
+        spec["clusterIP"], spec["clusterIPs"] = ips[0], ips
+        spec["ipFamilies"] = ["IPv4" if family is Family.IPV4 else "IPv6" for family in service.ip_families]
+        spec["ipFamilyPolicy"] = service.ip_family_policy
+        spec["internalTrafficPolicy"] = spec.get("internalTrafficPolicy") or "Cluster"
+    if service.type in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER):
+        spec["externalTrafficPolicy"] = service.external_traffic_policy
+    if service.type is ServiceType.LOAD_BALANCER:
+        spec["allocateLoadBalancerNodePorts"] = service.allocate_node_ports
+    if service.health_check_node_port:
+        spec["healthCheckNodePort"] = service.health_check_node_port
+    if service.ports:
+        ports = []
+        for raw, port in zip(spec["ports"], service.ports, strict=True):
+            filled = {**raw, "protocol": str(port.protocol), "targetPort": port.target_port}
+            filled.pop("nodePort", None)
+            if port.node_port:
+                filled["nodePort"] = port.node_port
+            ports.append(filled)
+        spec["ports"] = ports
+    return spec

@@ -1,0 +1,264 @@
+"""One write: objects applied, deleted or pruned, and what Services hold given and taken with them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
+from nodeport_nft.manifest import Object, Problem, Problems, parse_object
+from nodeport_nft.model import IPAddress, ObjectName, Ranges, Service, Snapshot
+from nodeport_nft.store.body import completed
+from nodeport_nft.store.records import read_snapshot, reference, with_resource_version
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored."""
+
+    ref: str
+    object: Object
+    action: Literal["created", "configured", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """An object as it was stored before."""
+
+    version: int
+    text: str
+    body: dict[str, Any]
+    service: Service | None
+
+
+class Transaction:
+    """A write in progress; ``Store.write`` begins it, and commits it when its block ends."""
+
+    def __init__(self, db: sqlite3.Connection, ranges: Ranges) -> None:
+        self._db = db
+        self._ranges = ranges
+        self._version = int(db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()[0])
+        self._rolled_back = False
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether nothing is to be written when the block ends."""
+        return self._rolled_back
+
+    def rollback(self) -> None:
+        """Writes nothing when the block ends, whatever was applied in it (a dry run)."""
+        self._rolled_back = True
+
+    def snapshot(self) -> Snapshot:
+        """Every stored object, parsed, as seen in here. Raises Problems for what does not parse."""
+        return read_snapshot(self._db)
+
+    def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
+        """Stores the objects, each in place of what had its name, and allocates what their Services need.
+
+        ``now`` (RFC 3339, seconds) is the creation time of new objects. The order of the objects
+        decides on the order of the answer and of the resource versions, never on what is given: what is held
+        stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
+        by namespace and name.
+
+        Raises Problems with every refused allocation of every Service; nothing is written then.
+        """
+        objects = tuple(objects)
+        _refuse_twins(objects)
+        old = {key: found for obj in objects if (found := self._old(key := _key(obj))) is not None}
+        services = self._allocated({_key(obj): obj for obj in objects if obj.kind == "Service"}, old)
+        applied: list[Applied] = []
+        changed: list[tuple[_Key, int, str]] = []
+        for obj in objects:
+            key = _key(obj)
+            before, service = old.get(key), services.get(key)
+            body = completed(obj.raw, service, before.body if before else None, now)
+            text = json.dumps(body, separators=(",", ":"))
+            action: Literal["created", "configured", "unchanged"]
+            if before is None:
+                action = "created"
+            elif text == before.text or json.loads(text) == before.body:
+                action = "unchanged"
+            else:
+                action = "configured"
+            if before is not None and action == "unchanged":
+                version = before.version
+            else:
+                self._version += 1
+                version = self._version
+                changed.append((key, version, text))
+            values = obj.values
+            if service is not None:
+                values = (replace(service, created=body["metadata"]["creationTimestamp"]),)
+            stored = replace(obj, raw=with_resource_version(body, version), values=values)
+            applied.append(Applied(reference(obj.kind, obj.name), stored, action))
+        self._write(changed, services, old)
+        return tuple(applied)
+
+    def delete(self, kind: str, namespace: str, name: str) -> bool:
+        """Deletes an object and gives back what it held; False if there is none of that name."""
+        found = self._db.execute(
+            "SELECT 1 FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
+        ).fetchone()
+        if found is not None:
+            self._delete([(kind, namespace, name)])
+        return found is not None
+
+    def prune(self, keep: Iterable[Object]) -> tuple[str, ...]:
+        """Deletes every object that is not one of ``keep`` (by kind, namespace and name); their references.
+
+        Called before ``apply``, it lets the applied Services claim what the deleted ones held.
+        """
+        kept = {_key(obj) for obj in keep}
+        rows = self._db.execute("SELECT kind, namespace, name FROM objects ORDER BY kind, namespace, name")
+        doomed = [key for key in rows.fetchall() if key not in kept]
+        self._delete(doomed)
+        return tuple(reference(kind, name) for kind, _, name in doomed)
+
+    def _old(self, key: _Key) -> _Old | None:
+        row = self._db.execute(
+            "SELECT resource_version, body FROM objects WHERE kind = ? AND namespace = ? AND name = ?", key
+        ).fetchone()
+        if row is None:
+            return None
+        version, text = row
+        body = json.loads(text)
+        service = _service(parse_object(body, ranges=None)) if key[0] == "Service" else None
+        return _Old(version, text, body, service)
+
+    def _allocated(self, objects: Mapping[_Key, Object], old: Mapping[_Key, _Old]) -> dict[_Key, Service]:
+        holders = _Holders(self._db)
+        held = {key: old[key].service if key in old else None for key in sorted(objects)}
+        wanted = {key: _service(objects[key]) for key in held}
+        owned = {key: Claims() if service is None else holdings(service) for key, service in held.items()}
+        for own in owned.values():
+            holders.release(own)
+        claimed = {key: claims(wanted[key], held[key], ranges=self._ranges) for key in held}
+        for key, claim in claimed.items():
+            own = owned[key]
+            kept = Claims(claim.node_ports & own.node_ports, claim.cluster_ips & own.cluster_ips)
+            holders.take(kept, wanted[key].key)
+        for key, claim in claimed.items():
+            holders.take(claim, wanted[key].key)
+        allocated: dict[_Key, Service] = {}
+        problems: list[Problem] = []
+        for key, service in wanted.items():
+            try:
+                allocated[key] = allocate(
+                    service, held[key], ranges=self._ranges, port_holder=holders.port, ip_holder=holders.ip
+                )
+            except AllocationError as error:
+                obj = objects[key]
+                problems.extend(Problem(obj.source, obj.ref, no.field, no.message) for no in error.refusals)
+            else:
+                holders.take(holdings(allocated[key]), service.key)
+        if problems:
+            raise Problems(tuple(problems))
+        return allocated
+
+    def _write(
+        self,
+        changed: list[tuple[_Key, int, str]],
+        services: Mapping[_Key, Service],
+        old: Mapping[_Key, _Old],
+    ) -> None:
+        changed_keys = {key for key, _, _ in changed}
+        moved = {key: holdings(service) for key, service in services.items() if key in changed_keys}
+        freed = [key for key in moved if key in old]
+        # All is given back before anything is given: a number may go from one Service to another.
+        self._db.executemany("DELETE FROM node_ports WHERE kind = ? AND namespace = ? AND name = ?", freed)
+        self._db.executemany("DELETE FROM cluster_ips WHERE kind = ? AND namespace = ? AND name = ?", freed)
+        self._db.executemany(
+            "DELETE FROM tombstones WHERE kind = ? AND namespace = ? AND name = ?",
+            [key for key, _, _ in changed if key not in old],
+        )
+        self._db.executemany(
+            "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET resource_version = excluded.resource_version, body = excluded.body",
+            [(*key, version, text) for key, version, text in changed],
+        )
+        self._db.executemany(
+            "INSERT INTO node_ports (port, kind, namespace, name) VALUES (?, ?, ?, ?)",
+            [(port, *key) for key, holding in moved.items() for port in holding.node_ports],
+        )
+        self._db.executemany(
+            "INSERT INTO cluster_ips (ip, kind, namespace, name) VALUES (?, ?, ?, ?)",
+            [(str(ip), *key) for key, holding in moved.items() for ip in holding.cluster_ips],
+        )
+        self._store_version()
+
+    def _delete(self, keys: list[_Key]) -> None:
+        self._db.executemany("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", keys)
+        graves = [(*key, self._version + i) for i, key in enumerate(keys, 1)]
+        self._db.executemany(
+            "INSERT OR REPLACE INTO tombstones (kind, namespace, name, resource_version) VALUES (?, ?, ?, ?)",
+            graves,
+        )
+        self._version += len(keys)
+        self._store_version()
+
+    def _store_version(self) -> None:
+        self._db.execute("UPDATE meta SET value = ? WHERE key = 'resource_version'", (self._version,))
+
+
+class _Holders:
+    """Who holds what while a write is under way: the store's rows, and over them what this write changed."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._ports: dict[int, ObjectName | None] = {}
+        self._ips: dict[IPAddress, ObjectName | None] = {}
+
+    def port(self, port: int) -> ObjectName | None:
+        if port not in self._ports:
+            self._ports[port] = self._owner("SELECT namespace, name FROM node_ports WHERE port = ?", port)
+        return self._ports[port]
+
+    def ip(self, ip: IPAddress) -> ObjectName | None:
+        if ip not in self._ips:
+            self._ips[ip] = self._owner("SELECT namespace, name FROM cluster_ips WHERE ip = ?", str(ip))
+        return self._ips[ip]
+
+    def release(self, held: Claims) -> None:
+        self._ports.update(dict.fromkeys(held.node_ports))
+        self._ips.update(dict.fromkeys(held.cluster_ips))
+
+    def take(self, claimed: Claims, key: ObjectName) -> None:
+        """Gives to ``key`` what is free of this; what is not stays with its holder."""
+        for port in claimed.node_ports:
+            if self.port(port) is None:
+                self._ports[port] = key
+        for ip in claimed.cluster_ips:
+            if self.ip(ip) is None:
+                self._ips[ip] = key
+
+    def _owner(self, query: str, value: int | str) -> ObjectName | None:
+        row = self._db.execute(query, (value,)).fetchone()
+        return None if row is None else ObjectName(*row)
+
+
+def _key(obj: Object) -> _Key:
+    return obj.kind, obj.namespace, obj.name
+
+
+def _service(obj: Object) -> Service:
+    (value,) = obj.values
+    assert isinstance(value, Service)
+    return value
+
+
+def _refuse_twins(objects: tuple[Object, ...]) -> None:
+    first: dict[_Key, Object] = {}
+    problems = []
+    for obj in objects:
+        twin = first.setdefault(_key(obj), obj)
+        if twin is not obj:
+            where = f" (first at {twin.source})" if twin.source else ""
+            problems.append(Problem(obj.source, obj.ref, "metadata.name", f"is given twice{where}; keep one"))
+    if problems:
+        raise Problems(tuple(problems))

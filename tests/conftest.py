@@ -1,0 +1,41 @@
+"""Fixtures for tests that send packets: one cluster of network namespaces for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.namespaces import LabError, enter_private_namespaces
+
+PODS = {"web-1": "worker-1", "web-2": "worker-1", "web-3": "worker-2", "tester": "worker-2"}
+RESPONDER_PORTS = (8080, 9090)
+
+
+@pytest.fixture(scope="session")
+def private_namespaces() -> None:
+    """Take the test process into private namespaces, for good; without the privilege skip, but fail in CI."""
+    try:
+        enter_private_namespaces()
+    except LabError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run the packet tests: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(private_namespaces: None) -> Iterator[Cluster]:  # noqa: ARG001 (it has to come first)
+    """Two nodes and ``PODS``, each pod with a responder on ``RESPONDER_PORTS``."""
+    with Cluster(pods=PODS) as cluster:
+        for pod in PODS:
+            cluster.start_responder(pod, RESPONDER_PORTS)
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: Cluster) -> Cluster:
+    """The session's cluster, free of rulesets and tracked connections."""
+    shared_cluster.reset()
+    return shared_cluster

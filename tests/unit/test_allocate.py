@@ -1,0 +1,552 @@
+"""What a Service keeps, what it may name, and what is found for it (conformance A1-A4, F9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import pytest
+
+from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
+from nodeport_nft.allocate.probing import probe_ips, probe_ports
+from nodeport_nft.model import (
+    Family,
+    IPAddress,
+    IPNetwork,
+    ObjectName,
+    PortRange,
+    Protocol,
+    Ranges,
+    Service,
+    ServicePort,
+    ServiceType,
+)
+
+V4, V6 = Family.IPV4, Family.IPV6
+CIDR4, CIDR6 = IPv4Network("10.96.0.0/24"), IPv6Network("fd00:10:96::/112")
+RANGES = Ranges(PortRange(30000, 30099), (CIDR4, CIDR6))
+ONLY4 = Ranges(PortRange(30000, 30099), (CIDR4,))
+API = ObjectName("default", "api")
+
+
+def port(
+    name: str = "", number: int = 80, node_port: int = 0, protocol: Protocol = Protocol.TCP
+) -> ServicePort:
+    return ServicePort(name, protocol, number, number, node_port)
+
+
+def service(*ports: ServicePort, type: ServiceType = ServiceType.NODE_PORT, name: str = "web") -> Service:
+    return Service("default", name, type=type, ports=ports or (port(),), selector={"app": name})
+
+
+def give(
+    wanted: Service,
+    held: Service | None = None,
+    *,
+    ranges: Ranges = RANGES,
+    ports: Mapping[int, ObjectName] | None = None,
+    ips: Mapping[str, ObjectName] | None = None,
+) -> Service:
+    by_ip = {ip_address(ip): owner for ip, owner in (ips or {}).items()}
+    return allocate(wanted, held, ranges=ranges, port_holder=(ports or {}).get, ip_holder=by_ip.get)
+
+
+def refusals(*args: Service | None, **more: object) -> list[tuple[str, str]]:
+    with pytest.raises(AllocationError) as caught:
+        give(*args, **more)  # type: ignore[arg-type]  # a table's keywords
+    return [(refusal.field, refusal.message) for refusal in caught.value.refusals]
+
+
+def numbers(allocated: Service) -> list[int]:
+    return [each.node_port for each in allocated.ports]
+
+
+def addresses(*ips: str) -> tuple[IPAddress, ...]:
+    return tuple(ip_address(ip) for ip in ips)
+
+
+def test_a_new_service_gets_a_port_and_an_address_from_the_upper_bands() -> None:
+    given = give(service())
+    assert given.ports[0].node_port in range(30016, 30100)
+    assert given.cluster_ips[0] in CIDR4
+    assert int(given.cluster_ips[0]) - int(CIDR4[0]) in range(17, 255)
+    assert (given.ip_families, given.ip_family_policy) == ((V4,), "SingleStack")
+    assert holdings(given) == Claims(frozenset(numbers(given)), frozenset(given.cluster_ips))
+
+
+@pytest.mark.parametrize(
+    ("ports", "band"),
+    [
+        (PortRange(30000, 32767), 86),
+        (PortRange(30000, 30016), 16),
+        (PortRange(30000, 30015), 0),
+        (PortRange(1, 65535), 128),
+        (PortRange(30000, 30000), 0),
+    ],
+)
+def test_port_probes_visit_every_port_once_and_the_lower_band_last(ports: PortRange, band: int) -> None:
+    probes = list(probe_ports("default/web", ports))
+    assert sorted(probes) == list(range(ports.first, ports.last + 1))
+    assert sorted(probes[len(probes) - band :]) == list(range(ports.first, ports.first + band))
+    assert probes == list(probe_ports("default/web", ports))
+
+
+# The examples of the Kubernetes documentation, "Service ClusterIP allocation", and the small ends.
+@pytest.mark.parametrize(
+    ("cidr", "first", "last", "band"),
+    [
+        ("10.96.0.0/24", "10.96.0.1", "10.96.0.254", 16),
+        ("10.96.0.0/20", "10.96.0.1", "10.96.15.254", 256),
+        ("10.96.0.0/16", "10.96.0.1", "10.96.255.254", 256),
+        ("10.96.0.0/28", "10.96.0.1", "10.96.0.14", 0),
+        ("10.96.0.0/30", "10.96.0.1", "10.96.0.2", 0),
+        ("fd00::/124", "fd00::1", "fd00::f", 0),
+        ("fd00::/112", "fd00::1", "fd00::ffff", 256),
+    ],
+)
+def test_ip_probes_visit_every_usable_address_once_and_the_lower_band_last(
+    cidr: str, first: str, last: str, band: int
+) -> None:
+    network: IPNetwork = IPv6Network(cidr) if ":" in cidr else IPv4Network(cidr)
+    probes = list(probe_ips("default/web", network))
+    low, high = int(ip_address(first)), int(ip_address(last))
+    assert sorted(map(int, probes)) == list(range(low, high + 1))
+    assert sorted(map(int, probes[len(probes) - band :])) == list(range(low, low + band))
+
+
+@pytest.mark.parametrize("cidr", ["10.96.0.1/32", "10.96.0.0/31", "fd00::1/128"])
+def test_networks_without_a_usable_address_are_exhausted(cidr: str) -> None:
+    network: IPNetwork = IPv6Network(cidr) if ":" in cidr else IPv4Network(cidr)
+    [(field, message)] = refusals(service(), ranges=Ranges(service_cidrs=(network,)))
+    assert field == "spec.clusterIP"
+    assert message == f"service CIDR {cidr} is exhausted; widen --service-cidr or delete services"
+
+
+def test_a_vast_ipv6_network_is_probed_without_counting_it() -> None:
+    network = IPv6Network("fd00::/8")
+    assert next(probe_ips("default/web", network)) in network
+
+
+def test_equal_services_get_equal_numbers_and_others_get_others() -> None:
+    assert give(service()) == give(service())
+    given = [give(service(name=f"s{i}")) for i in range(40)]
+    assert len({numbers(each)[0] for each in given}) > 20
+
+
+def test_the_lower_band_is_used_once_the_upper_one_is_full() -> None:
+    upper = dict.fromkeys(range(30016, 30100), API)
+    assert numbers(give(service(), ports=upper))[0] in range(30000, 30016)
+
+
+def test_probing_passes_over_what_others_hold() -> None:
+    first = give(service())
+    second = give(service(), ports={numbers(first)[0]: API}, ips={str(first.cluster_ips[0]): API})
+    assert numbers(second) != numbers(first)
+    assert second.cluster_ips != first.cluster_ips
+
+
+def test_an_exhausted_range_is_refused() -> None:
+    ranges = Ranges(PortRange(30000, 30001), (CIDR4,))
+    assert refusals(service(), ranges=ranges, ports={30000: API, 30001: API}) == [
+        (
+            "spec.ports[0].nodePort",
+            "nodePort range 30000-30001 is exhausted; widen --node-port-range or delete services",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("node_port", "message"),
+    [
+        (30005, "nodePort 30005 is held by default/api; choose another or leave it out"),
+        (29999, "nodePort 29999 is outside the nodePort range 30000-30099; choose another or leave it out"),
+        (30100, "nodePort 30100 is outside the nodePort range 30000-30099; choose another or leave it out"),
+    ],
+)
+def test_explicit_node_ports_are_checked(node_port: int, message: str) -> None:
+    wanted = service(port(node_port=node_port))
+    assert refusals(wanted, ports={30005: API}) == [("spec.ports[0].nodePort", message)]
+
+
+@pytest.mark.parametrize(
+    ("cluster_ip", "message"),
+    [
+        ("10.96.0.5", "10.96.0.5 is held by default/api; choose another or leave it out"),
+        (
+            "10.97.0.5",
+            "10.97.0.5 is outside the service CIDRs (10.96.0.0/24, fd00:10:96::/112); "
+            "choose another or leave it out",
+        ),
+        (
+            "10.96.0.0",
+            "10.96.0.0 is the network or broadcast address of 10.96.0.0/24; choose another or leave it out",
+        ),
+        (
+            "10.96.0.255",
+            "10.96.0.255 is the network or broadcast address of 10.96.0.0/24; choose another or leave it out",
+        ),
+        (
+            "fd00:10:96::",
+            "fd00:10:96:: is the network or broadcast address of fd00:10:96::/112; "
+            "choose another or leave it out",
+        ),
+    ],
+)
+def test_explicit_cluster_ips_are_checked(cluster_ip: str, message: str) -> None:
+    wanted = replace(service(), cluster_ips=addresses(cluster_ip))
+    assert refusals(wanted, ips={"10.96.0.5": API}) == [("spec.clusterIP", message)]
+
+
+def test_explicit_values_are_given_as_named() -> None:
+    wanted = replace(service(port(node_port=30001)), cluster_ips=addresses("10.96.0.1"), ip_families=(V4,))
+    given = give(wanted, ports={30002: API}, ips={"10.96.0.2": API})
+    assert numbers(given) == [30001]
+    assert given.cluster_ips == addresses("10.96.0.1")
+
+
+def test_the_last_address_of_an_ipv6_network_may_be_named() -> None:
+    wanted = replace(service(), cluster_ips=addresses("fd00:10:96::ffff"))
+    assert give(wanted).ip_families == (V6,)
+
+
+def test_all_refusals_of_a_service_come_together() -> None:
+    wanted = replace(
+        service(port("a", 80, 30005), port("b", 81, 1), port("c", 82)),
+        cluster_ips=addresses("10.96.0.5"),
+        ip_family_policy="RequireDualStack",
+    )
+    ranges = Ranges(PortRange(30005, 30005), (CIDR4,))
+    found = refusals(wanted, ranges=ranges, ports={30005: API}, ips={"10.96.0.5": API})
+    assert [field for field, _ in found] == [
+        "spec.ipFamilyPolicy",
+        "spec.clusterIP",
+        "spec.ports[0].nodePort",
+        "spec.ports[1].nodePort",
+        "spec.ports[2].nodePort",
+    ]
+
+
+# --- what is kept ------------------------------------------------
+
+HELD = replace(
+    service(port("http", 80, 30050), port("https", 443, 30060)),
+    cluster_ips=addresses("10.96.0.50"),
+    ip_families=(V4,),
+    ip_family_policy="SingleStack",
+)
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ((port("http", 80), port("https", 443)), [30050, 30060]),
+        ((port("https", 443), port("http", 80)), [30060, 30050]),
+        ((port("http", 8080), port("https", 443)), [30050, 30060]),  # by name, whatever the number
+        ((port("web", 80), port("https", 443)), [30050, 30060]),  # by protocol and number
+        ((port("http", 443), port("https", 80)), [30050, 30060]),  # the name has more right
+        ((port("", 443),), [30060]),
+        ((port("http", 80, 30060), port("https", 443, 30050)), [30060, 30050]),  # what is named has most
+    ],
+)
+def test_ports_keep_their_numbers(ports: tuple[ServicePort, ...], expected: list[int]) -> None:
+    given = give(replace(HELD, ports=ports, cluster_ips=()), HELD, ports=dict.fromkeys(expected, HELD.key))
+    assert numbers(given) == expected
+    assert given.cluster_ips == HELD.cluster_ips
+
+
+def test_an_explicit_number_takes_it_from_the_services_own_other_port() -> None:
+    given = give(replace(HELD, ports=(port("http", 80, 30060), port("https", 443))), HELD)
+    assert numbers(given)[0] == 30060
+    assert numbers(given)[1] not in (0, 30060)
+
+
+def test_held_values_stay_when_the_ranges_have_changed() -> None:
+    ranges = Ranges(PortRange(31000, 31099), (IPv4Network("10.200.0.0/24"),))
+    assert give(replace(HELD, ports=(port("http", 80), port("https", 443))), HELD, ranges=ranges) == HELD
+    assert give(HELD, HELD, ranges=ranges) == HELD
+
+
+def test_claims_are_what_is_kept_and_named() -> None:
+    wanted = replace(HELD, ports=(port("http", 80), port("new", 81, 30001), port("open", 82)), cluster_ips=())
+    expected = Claims(frozenset({30050, 30001}), frozenset(HELD.cluster_ips))
+    assert claims(wanted, HELD, ranges=RANGES) == expected
+    assert claims(replace(wanted, type=ServiceType.EXTERNAL_NAME, ports=()), HELD, ranges=RANGES) == Claims()
+
+
+@pytest.mark.parametrize("type", [ServiceType.CLUSTER_IP, ServiceType.EXTERNAL_NAME])
+def test_a_change_of_type_gives_node_ports_back(type: ServiceType) -> None:
+    given = give(replace(HELD, type=type, ports=(port("http", 80),), cluster_ips=()), HELD)
+    assert numbers(given) == [0]
+    assert given.cluster_ips == (HELD.cluster_ips if type is ServiceType.CLUSTER_IP else ())
+
+
+@pytest.mark.parametrize("type", [ServiceType.CLUSTER_IP, ServiceType.EXTERNAL_NAME])
+def test_a_node_port_on_a_type_without_is_refused(type: ServiceType) -> None:
+    assert refusals(service(port(node_port=30050), type=type)) == [
+        ("spec.ports[0].nodePort", f"30050 needs type NodePort, not {type}; set it or leave it out")
+    ]
+
+
+def test_a_load_balancer_takes_over_the_numbers() -> None:
+    wanted = replace(HELD, type=ServiceType.LOAD_BALANCER, ports=(port("http", 80), port("https", 443)))
+    assert numbers(give(wanted, HELD)) == [30050, 30060]
+
+
+def test_a_load_balancer_without_allocation_has_what_it_names() -> None:
+    wanted = replace(
+        HELD,
+        type=ServiceType.LOAD_BALANCER,
+        allocate_node_ports=False,
+        ports=(port("http", 80), port("https", 443, 30060)),
+    )
+    assert numbers(give(wanted, HELD)) == [0, 30060]
+
+
+# --- one number for several ports ------------------------------------------------
+
+UDP, SCTP = Protocol.UDP, Protocol.SCTP
+
+
+@pytest.mark.parametrize(
+    ("ports", "distinct"),
+    [
+        ((port("dns", 53, protocol=UDP), port("dns-tcp", 53)), 1),
+        ((port("a", 53, protocol=UDP), port("b", 53), port("c", 53, protocol=SCTP)), 1),
+        ((port("dns", 53, protocol=UDP), port("dns-tcp", 54)), 2),
+        ((port("a", 80), port("b", 81)), 2),
+    ],
+)
+def test_ports_of_one_number_share_a_node_port_across_protocols(
+    ports: tuple[ServicePort, ...], distinct: int
+) -> None:
+    given = numbers(give(service(*ports)))
+    assert 0 not in given
+    assert len(set(given)) == distinct
+
+
+def test_a_port_shares_the_number_that_a_later_one_names() -> None:
+    given = give(service(port("dns", 53, protocol=UDP), port("dns-tcp", 53, 30007)))
+    assert numbers(given) == [30007, 30007]
+
+
+# --- healthCheckNodePort ------------------------------------------------
+
+LOCAL = replace(service(type=ServiceType.LOAD_BALANCER), external_traffic_policy="Local")
+
+
+def test_a_local_load_balancer_has_a_health_check_port_of_its_own() -> None:
+    given = give(LOCAL)
+    assert given.health_check_node_port in RANGES.node_ports
+    assert given.health_check_node_port not in numbers(given)
+    assert holdings(given).node_ports == {given.health_check_node_port, *numbers(given)}
+    assert give(LOCAL, given) == given
+
+
+def test_the_health_check_port_goes_with_its_reason() -> None:
+    given = give(LOCAL)
+    assert give(replace(LOCAL, external_traffic_policy="Cluster"), given).health_check_node_port == 0
+    assert give(replace(LOCAL, type=ServiceType.NODE_PORT), given).health_check_node_port == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (
+            replace(LOCAL, health_check_node_port=30005),
+            "healthCheckNodePort 30005 is held by default/api; choose another or leave it out",
+        ),
+        (
+            replace(LOCAL, health_check_node_port=99),
+            "healthCheckNodePort 99 is outside the nodePort range 30000-30099; "
+            "choose another or leave it out",
+        ),
+        (
+            replace(LOCAL, health_check_node_port=30006, ports=(port(node_port=30006),)),
+            "healthCheckNodePort 30006 is a nodePort of this Service too; choose another or leave it out",
+        ),
+        (
+            replace(service(), health_check_node_port=30006),
+            "30006 needs type LoadBalancer and externalTrafficPolicy Local; set these or leave it out",
+        ),
+    ],
+)
+def test_explicit_health_check_ports_are_checked(wanted: Service, message: str) -> None:
+    assert refusals(wanted, ports={30005: API}) == [("spec.healthCheckNodePort", message)]
+
+
+def test_a_health_check_port_cannot_change() -> None:
+    given = give(replace(LOCAL, health_check_node_port=30006))
+    assert refusals(replace(LOCAL, health_check_node_port=30007), given) == [
+        (
+            "spec.healthCheckNodePort",
+            "30007 differs from 30006: it cannot change while the Service exists: "
+            "leave it out, or delete the Service first",
+        )
+    ]
+
+
+def test_a_range_that_ends_before_the_health_check_port_is_exhausted() -> None:
+    [(field, message)] = refusals(LOCAL, ranges=Ranges(PortRange(30000, 30000), (CIDR4,)))
+    assert field == "spec.healthCheckNodePort"
+    assert "nodePort range 30000-30000 is exhausted" in message
+
+
+# --- clusterIPs and families ------------------------------------------------
+
+SINGLE = service(type=ServiceType.CLUSTER_IP)
+DUAL = replace(SINGLE, ip_family_policy="RequireDualStack")
+PREFER = replace(SINGLE, ip_family_policy="PreferDualStack")
+HEADLESS = replace(SINGLE, headless=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ranges", "policy", "families"),
+    [
+        (SINGLE, RANGES, "SingleStack", (V4,)),
+        (SINGLE, Ranges(service_cidrs=(CIDR6, CIDR4)), "SingleStack", (V6,)),
+        (replace(SINGLE, ip_families=(V6,)), RANGES, "SingleStack", (V6,)),
+        (replace(SINGLE, cluster_ips=addresses("fd00:10:96::9")), RANGES, "SingleStack", (V6,)),
+        (DUAL, RANGES, "RequireDualStack", (V4, V6)),
+        (replace(DUAL, ip_families=(V6,)), RANGES, "RequireDualStack", (V6, V4)),
+        (replace(DUAL, ip_families=(V6, V4)), RANGES, "RequireDualStack", (V6, V4)),
+        (
+            replace(DUAL, cluster_ips=addresses("fd00:10:96::9", "10.96.0.9")),
+            RANGES,
+            "RequireDualStack",
+            (V6, V4),
+        ),
+        (PREFER, RANGES, "PreferDualStack", (V4, V6)),
+        (PREFER, ONLY4, "PreferDualStack", (V4,)),
+    ],
+)
+def test_policies_give_families_and_addresses(
+    wanted: Service, ranges: Ranges, policy: str, families: tuple[Family, ...]
+) -> None:
+    given = give(wanted, ranges=ranges)
+    assert (given.ip_family_policy, given.ip_families) == (policy, families)
+    assert tuple(ip.version for ip in given.cluster_ips) == families
+    assert given.cluster_ips[: len(wanted.cluster_ips)] == wanted.cluster_ips
+    assert give(wanted, given, ranges=ranges) == given
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ranges", "field", "message"),
+    [
+        (
+            DUAL,
+            ONLY4,
+            "spec.ipFamilyPolicy",
+            "no service CIDR of IPv6 is configured; add one with --service-cidr, "
+            "which RequireDualStack needs, or choose PreferDualStack",
+        ),
+        (
+            replace(SINGLE, ip_families=(V6,)),
+            ONLY4,
+            "spec.ipFamilies[0]",
+            "no service CIDR of IPv6 is configured; add one with --service-cidr, or choose the other family",
+        ),
+        (
+            replace(PREFER, ip_families=(V4, V6)),
+            ONLY4,
+            "spec.ipFamilies[1]",
+            "no service CIDR of IPv6 is configured; add one with --service-cidr, or choose the other family",
+        ),
+        (
+            replace(SINGLE, ip_families=(V4, V6)),
+            RANGES,
+            "spec.ipFamilyPolicy",
+            "SingleStack allows one IP family; name one, or choose PreferDualStack",
+        ),
+        (
+            replace(SINGLE, ip_families=(V6,), cluster_ips=addresses("10.96.0.9")),
+            RANGES,
+            "spec.clusterIP",
+            "10.96.0.9 is no IPv6 address, as spec.ipFamilies[0] asks for; choose another or leave it out",
+        ),
+    ],
+)
+def test_families_that_cannot_be_had_are_refused(
+    wanted: Service, ranges: Ranges, field: str, message: str
+) -> None:
+    assert refusals(wanted, ranges=ranges) == [(field, message)]
+
+
+def test_an_upgrade_adds_an_address_and_a_downgrade_releases_it() -> None:
+    single = give(SINGLE)
+    dual = give(PREFER, single)
+    assert dual.cluster_ips[0] == single.cluster_ips[0]
+    assert tuple(ip.version for ip in dual.cluster_ips) == (4, 6)
+    assert give(SINGLE, dual) == dual  # a policy that is left out is no wish to release anything
+    assert give(replace(SINGLE, ip_family_policy="SingleStack"), dual) == single
+
+
+def test_a_held_second_family_survives_its_cidr() -> None:
+    dual = give(PREFER)
+    assert give(PREFER, dual, ranges=ONLY4) == dual
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "field", "start"),
+    [
+        (
+            replace(SINGLE, cluster_ips=addresses("10.96.0.9")),
+            SINGLE,
+            "spec.clusterIP",
+            "10.96.0.9 differs from",
+        ),
+        (HEADLESS, SINGLE, "spec.clusterIP", "None differs from 10.96.0."),
+        (
+            replace(SINGLE, cluster_ips=addresses("10.96.0.9")),
+            HEADLESS,
+            "spec.clusterIP",
+            "10.96.0.9 differs from None",
+        ),
+        (replace(SINGLE, ip_families=(V6,)), SINGLE, "spec.ipFamilies[0]", "IPv6 differs from IPv4"),
+    ],
+)
+def test_cluster_ips_are_immutable(wanted: Service, held: Service, field: str, start: str) -> None:
+    [(found, message)] = refusals(wanted, give(held))
+    assert found == field
+    assert message.startswith(start)
+    assert message.endswith("leave it out, or delete the Service first")
+
+
+def test_a_second_cluster_ip_is_immutable_too() -> None:
+    dual = give(DUAL)
+    wanted = replace(DUAL, cluster_ips=(dual.cluster_ips[0], ip_address("fd00:10:96::9")))
+    [(field, message)] = refusals(wanted, dual)
+    assert field == "spec.clusterIPs[1]"
+    assert message.startswith(f"fd00:10:96::9 differs from {dual.cluster_ips[1]}")
+
+
+def test_external_names_hold_nothing_and_may_become_anything() -> None:
+    external = give(Service("default", "web", type=ServiceType.EXTERNAL_NAME), give(DUAL))
+    assert holdings(external) == Claims()
+    assert (external.ip_families, external.ip_family_policy) == ((), "")
+    explicit = replace(SINGLE, cluster_ips=addresses("10.96.0.9"))
+    assert give(explicit, external).cluster_ips == addresses("10.96.0.9")
+    assert give(HEADLESS, external).headless
+
+
+@pytest.mark.parametrize(
+    ("wanted", "policy", "families"),
+    [
+        (HEADLESS, "SingleStack", (V4,)),
+        (replace(HEADLESS, ip_family_policy="PreferDualStack"), "PreferDualStack", (V4, V6)),
+        # Without a selector, endpoints of both families may be written by hand (API server's default).
+        (replace(HEADLESS, selector={}), "RequireDualStack", (V4, V6)),
+    ],
+)
+def test_headless_services_have_families_and_no_address(
+    wanted: Service, policy: str, families: tuple[Family, ...]
+) -> None:
+    given = give(wanted)
+    assert given.headless
+    assert holdings(given) == Claims()
+    assert (given.ip_family_policy, given.ip_families) == (policy, families)
+    assert give(replace(wanted, headless=False), given) == given  # left out: stays what it is
+
+
+def test_headless_without_selector_needs_no_cidr_of_its_families() -> None:
+    assert give(replace(HEADLESS, selector={}), ranges=ONLY4).ip_families == (V4, V6)

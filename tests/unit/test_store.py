@@ -1,0 +1,745 @@
+"""The store: what it keeps, gives and refuses, with other processes at it and killed at any moment (A1-A5)."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeport_nft.allocate import holdings
+from nodeport_nft.manifest import Object, Problem, Problems, parse_object
+from nodeport_nft.model import ObjectName, PortRange, Ranges, Service
+from nodeport_nft.store import Applied, Change, Store, StoreError, schema
+
+NOW = "2026-01-31T12:00:00Z"
+LATER = "2026-02-01T12:00:00Z"
+RANGES = Ranges(PortRange(30000, 30099), (IPv4Network("10.96.0.0/24"), IPv6Network("fd00:10:96::/112")))
+
+
+def document(name: str, type: str = "NodePort", namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    spec = {"type": type, "selector": {"app": name}, "ports": [{"port": 80}], **spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {field: value for field, value in spec.items() if value is not None},
+    }
+
+
+def service(name: str, type: str = "NodePort", **spec: Any) -> Object:
+    return parse_object(document(name, type, **spec), ranges=RANGES, source=f"{name}.yaml:1")
+
+
+def pod(name: str, **labels: str) -> Object:
+    metadata = {"name": name, "namespace": "default", "labels": labels}
+    return parse_object({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+
+
+def endpoint_slice(name: str, address: str = "10.1.0.1") -> Object:
+    return parse_object(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": name},
+            },
+            "addressType": "IPv4",
+            "ports": [{"port": 80}],
+            "endpoints": [{"addresses": [address]}],
+        }
+    )
+
+
+def node(name: str) -> Object:
+    return parse_object({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+
+def apply(store: Store, *objects: Object, now: str = NOW) -> tuple[Applied, ...]:
+    with store.write() as transaction:
+        return transaction.apply(objects, now=now)
+
+
+def applied_service(store: Store, obj: Object) -> Service:
+    (value,) = apply(store, obj)[0].object.values
+    assert isinstance(value, Service)
+    return value
+
+
+def node_port(store: Store, name: str) -> int:
+    stored = store.get("Service", "default", name)
+    assert stored is not None
+    port = stored.raw["spec"]["ports"][0]["nodePort"]
+    assert isinstance(port, int)
+    return port
+
+
+def refused(store: Store, *objects: Object) -> tuple[Problem, ...]:
+    before = contents(store)
+    with pytest.raises(Problems) as caught:
+        apply(store, *objects)
+    assert contents(store) == before
+    return caught.value.problems
+
+
+def contents(store: Store) -> tuple[object, ...]:
+    return store.resource_version(), store.objects(), store.changes_since(0)
+
+
+def check(path: Path) -> set[str]:
+    """The names of the stored Services, after proof that what they hold is what is recorded as held."""
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+        ports = set(db.execute("SELECT port, namespace, name FROM node_ports"))
+        ips = set(db.execute("SELECT ip, namespace, name FROM cluster_ips"))
+        latest = db.execute("SELECT max(resource_version) FROM objects").fetchone()[0] or 0
+    with Store(path, ranges=RANGES) as store:
+        services = store.snapshot().services
+        assert store.resource_version() >= latest
+    assert ports == {(port, *each.key) for each in services for port in holdings(each).node_ports}
+    assert ips == {(str(ip), *each.key) for each in services for ip in holdings(each).cluster_ips}
+    return {each.name for each in services}
+
+
+# --- bodies -------------------------------------------------------------------
+
+
+def test_defaults_and_allocations_are_filled_in_and_unknown_fields_kept() -> None:
+    raw = document("web", ports=[{"name": "http", "port": 80, "x-note": [1, {"a": None}]}])
+    raw["x-unknown"] = {"deep": ["ä", 1.5]}
+    raw["metadata"]["annotations"] = {"example.org/note": "hello"}
+    with Store(ranges=RANGES) as store:
+        [applied] = apply(store, parse_object(raw, ranges=RANGES))
+        stored = store.get("Service", "default", "web")
+    assert stored is not None
+    assert stored.raw == applied.object.raw
+    spec, metadata = stored.raw["spec"], stored.raw["metadata"]
+    port = spec["ports"][0]["nodePort"]
+    assert port in range(30016, 30100)
+    assert ip_address(spec["clusterIP"]) in IPv4Network("10.96.0.0/24")
+    assert spec == {
+        "type": "NodePort",
+        "selector": {"app": "web"},
+        "ports": [
+            {
+                "name": "http",
+                "port": 80,
+                "protocol": "TCP",
+                "targetPort": 80,
+                "nodePort": port,
+                "x-note": [1, {"a": None}],
+            }
+        ],
+        "clusterIP": spec["clusterIP"],
+        "clusterIPs": [spec["clusterIP"]],
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "sessionAffinity": "None",
+        "internalTrafficPolicy": "Cluster",
+        "externalTrafficPolicy": "Cluster",
+    }
+    assert metadata["creationTimestamp"] == NOW
+    assert metadata["resourceVersion"] == "1"
+    assert metadata["annotations"] == {"example.org/note": "hello"}
+    assert stored.raw["x-unknown"] == {"deep": ["ä", 1.5]}
+    assert "uid" not in raw["metadata"]  # the document itself is left alone
+    assert "nodePort" not in raw["spec"]["ports"][0]
+
+
+@pytest.mark.parametrize(
+    ("obj", "present", "absent"),
+    [
+        (
+            service("web", "ClusterIP", clusterIP="None"),
+            {"clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv4"]},
+            ("externalTrafficPolicy", "allocateLoadBalancerNodePorts"),
+        ),
+        (
+            service("web", "ExternalName", externalName="example.org", ports=None),
+            {"type": "ExternalName", "externalName": "example.org", "sessionAffinity": "None"},
+            ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "ports"),
+        ),
+        (
+            service("web", "LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30003),
+            {
+                "externalTrafficPolicy": "Local",
+                "allocateLoadBalancerNodePorts": True,
+                "healthCheckNodePort": 30003,
+            },
+            (),
+        ),
+        (
+            service("web", "ClusterIP", ipFamilyPolicy="PreferDualStack", ipFamilies=["IPv6"]),
+            {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "PreferDualStack"},
+            ("healthCheckNodePort",),
+        ),
+        (
+            service("web", "ClusterIP", ports=[{"port": 80, "targetPort": "http", "protocol": "UDP"}]),
+            {"ports": [{"port": 80, "targetPort": "http", "protocol": "UDP"}]},
+            ("externalTrafficPolicy",),
+        ),
+    ],
+)
+def test_bodies_of_every_type(obj: Object, present: dict[str, object], absent: tuple[str, ...]) -> None:
+    with Store(ranges=RANGES) as store:
+        spec = apply(store, obj)[0].object.raw["spec"]
+    assert {field: spec[field] for field in present} == present
+    assert not set(absent) & set(spec)
+
+
+def test_what_is_applied_is_what_is_read() -> None:
+    objects = (
+        service("web"),
+        service("dual", "LoadBalancer", externalTrafficPolicy="Local", ipFamilyPolicy="RequireDualStack"),
+        service("none", "ClusterIP", clusterIP="None"),
+        endpoint_slice("web"),
+        pod("web-1", app="web"),
+        node("worker-1"),
+    )
+    with Store(ranges=RANGES) as store:
+        applied = apply(store, *objects)
+        stored = store.objects()
+        snapshot = store.snapshot()
+    by_key = sorted((each.object for each in applied), key=lambda obj: (obj.kind, obj.namespace, obj.name))
+    assert [each.raw for each in stored] == [obj.raw for obj in by_key]
+    assert [parse_object(each.raw).values for each in stored] == [obj.values for obj in by_key]
+    assert [each.name for each in snapshot.services] == ["dual", "none", "web"]
+    assert [each.created for each in snapshot.services] == [NOW] * 3
+    assert [each.name for each in snapshot.slices] == ["web"]
+    assert [each.name for each in snapshot.pods] == ["web-1"]
+    assert [each.name for each in snapshot.nodes] == ["worker-1"]
+    assert [each.ref for each in applied] == [
+        "service/web",
+        "service/dual",
+        "service/none",
+        "endpointslice.discovery.k8s.io/web",
+        "pod/web-1",
+        "node/worker-1",
+    ]
+
+
+def test_objects_are_found_by_kind_and_namespace() -> None:
+    with Store(ranges=RANGES) as store:
+        apply(store, service("b"), service("a"), service("c", namespace="aaa"), pod("a"))
+
+        def names(kind: str | None, namespace: str | None = None) -> list[str]:
+            return [f"{o.kind}/{o.namespace}/{o.name}" for o in store.objects(kind, namespace)]
+
+        assert names(None) == ["Pod/default/a", "Service/aaa/c", "Service/default/a", "Service/default/b"]
+        assert names("Service", "default") == ["Service/default/a", "Service/default/b"]
+        assert names(None, "aaa") == ["Service/aaa/c"]
+        assert names("Node") == []
+        assert store.get("Service", "default", "c") is None
+
+
+# --- versions and watching ----------------------------------------------------
+
+
+def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
+    with Store(ranges=RANGES) as store:
+        assert [each.action for each in apply(store, service("web"), pod("p"))] == ["created", "created"]
+        first = contents(store)
+        again = apply(store, service("web"), pod("p"), now=LATER)
+        assert [each.action for each in again] == ["unchanged", "unchanged"]
+        assert contents(store) == first
+        written_out = [parse_object(stored.raw) for stored in store.objects()]
+        assert [each.action for each in apply(store, *written_out)] == ["unchanged", "unchanged"]
+        before = store.get("Service", "default", "web")
+        [changed] = apply(store, service("web", ports=[{"port": 8080}]), now=LATER)
+        after = store.get("Service", "default", "web")
+    assert changed.action == "configured"
+    assert before is not None
+    assert after is not None
+    assert (before.resource_version, after.resource_version) == (1, 3)
+    for field in ("uid", "creationTimestamp"):
+        assert after.raw["metadata"][field] == before.raw["metadata"][field]
+    assert after.raw["spec"]["ports"][0]["nodePort"] == before.raw["spec"]["ports"][0]["nodePort"]
+
+
+def test_a_creation_time_is_kept_and_an_empty_one_filled_in() -> None:
+    with Store(ranges=RANGES) as store:
+        for name, time, expected in (("old", "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), ("new", None, NOW)):
+            raw = document(name)
+            raw["metadata"]["creationTimestamp"] = time
+            assert applied_service(store, parse_object(raw)).created == expected
+
+
+def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:
+    with Store(ranges=RANGES) as store:
+        assert store.resource_version() == 0
+        apply(store, service("a"), pod("p"))
+        seen = store.resource_version()
+        apply(store, service("b"), service("a", ports=[{"port": 81}]))
+        with store.write() as transaction:
+            assert transaction.delete("Pod", "default", "p")
+            assert not transaction.delete("Pod", "default", "p")
+        assert store.changes_since(seen) == (
+            Change(3, "Service", "default", "b", deleted=False),
+            Change(4, "Service", "default", "a", deleted=False),
+            Change(5, "Pod", "default", "p", deleted=True),
+        )
+        apply(store, pod("p"))
+        assert store.changes_since(4) == (Change(6, "Pod", "default", "p", deleted=False),)
+        assert store.changes_since(store.resource_version()) == ()
+
+
+def test_versions_grow_over_deletions_and_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        apply(store, service("a"), service("b"))
+        with store.write() as transaction:
+            transaction.prune(())
+    with Store(path, ranges=RANGES) as store:
+        assert store.resource_version() == 4
+        assert apply(store, service("a"))[0].object.raw["metadata"]["resourceVersion"] == "5"
+
+
+# --- allocation ---------------------------------------------------------------
+
+
+def test_equal_manifests_on_an_empty_store_give_equal_ports_in_any_order() -> None:
+    objects = [
+        service(f"s{i}", ports=[{"port": 80, "nodePort": 30050} if i == 7 else {"port": 80}]) for i in range(60)
+    ]
+    shuffled = list(objects)
+    random.Random(1).shuffle(shuffled)
+    with Store(ranges=RANGES) as one, Store(ranges=RANGES) as other:
+        apply(one, *objects)
+        apply(other, *shuffled)
+        assert one.snapshot() == other.snapshot()
+        assert node_port(one, "s7") == 30050
+
+
+def test_an_explicit_claim_goes_before_a_dynamic_one_of_any_name() -> None:
+    with Store(ranges=RANGES) as store:
+        wish = applied_service(store, service("aaa")).ports[0].node_port
+    with Store(ranges=RANGES) as store:
+        apply(store, service("aaa"), service("zzz", ports=[{"port": 80, "nodePort": wish}]))
+        assert node_port(store, "zzz") == wish
+        assert node_port(store, "aaa") != wish
+
+
+def test_a_held_port_goes_before_an_explicit_claim() -> None:
+    with Store(ranges=RANGES) as store:
+        held = applied_service(store, service("web")).ports[0].node_port
+        rival = service("api", ports=[{"port": 80, "nodePort": held}])
+        [problem] = refused(store, rival, service("web", ports=[{"port": 81}]))
+    assert problem == Problem(
+        "api.yaml:1",
+        "Service/default/api",
+        "spec.ports[0].nodePort",
+        f"nodePort {held} is held by default/web; choose another or leave it out",
+    )
+
+
+def test_of_two_explicit_claims_in_one_apply_one_is_named_to_the_other() -> None:
+    with Store(ranges=RANGES) as store:
+        claim = [{"port": 80, "nodePort": 30001}]
+        [problem] = refused(store, service("b", ports=claim), service("a", ports=claim))
+    assert problem.object == "Service/default/b"
+    assert problem.message.startswith("nodePort 30001 is held by default/a;")
+
+
+def test_all_problems_of_an_apply_come_together_and_nothing_is_written() -> None:
+    with Store(ranges=RANGES) as store:
+        apply(store, service("held", clusterIP="10.96.0.9", ports=[{"port": 80, "nodePort": 30001}]))
+        problems = refused(
+            store,
+            service("fine"),
+            service("b", ports=[{"port": 80, "nodePort": 30001}]),
+            service("a", clusterIP="10.96.0.9"),
+            service("held", clusterIP="10.96.0.8"),
+        )
+    assert [(each.object, each.field) for each in problems] == [
+        ("Service/default/a", "spec.clusterIP"),
+        ("Service/default/b", "spec.ports[0].nodePort"),
+        ("Service/default/held", "spec.clusterIP"),
+    ]
+
+
+def test_one_object_given_twice_is_refused() -> None:
+    with Store(ranges=RANGES) as store:
+        [problem] = refused(store, service("web"), service("web", ports=[{"port": 81}]))
+    assert str(problem) == (
+        "web.yaml:1: Service/default/web: metadata.name: is given twice (first at web.yaml:1); keep one"
+    )
+
+
+def test_two_services_may_exchange_their_ports_in_one_apply() -> None:
+    def pair(first: int, second: int) -> tuple[Object, Object]:
+        return (
+            service("a", ports=[{"port": 80, "nodePort": first}]),
+            service("b", ports=[{"port": 80, "nodePort": second}]),
+        )
+
+    with Store(ranges=RANGES) as store:
+        apply(store, *pair(30001, 30002))
+        apply(store, *pair(30002, 30001))
+        assert (node_port(store, "a"), node_port(store, "b")) == (30002, 30001)
+
+
+@pytest.mark.parametrize("how", ["type", "delete", "prune"])
+def test_a_freed_port_and_address_can_be_claimed_at_once(how: str) -> None:
+    with Store(ranges=RANGES) as store:
+        old = applied_service(store, service("old"))
+        claim = service(
+            "new",
+            clusterIP=str(old.cluster_ips[0]) if how != "type" else None,
+            ports=[{"port": 80, "nodePort": old.ports[0].node_port}],
+        )
+        with store.write() as transaction:
+            objects = [claim]
+            if how == "type":
+                objects.append(service("old", "ClusterIP"))
+            elif how == "delete":
+                assert transaction.delete("Service", "default", "old")
+            else:
+                assert transaction.prune([claim]) == ("service/old",)
+            transaction.apply(objects, now=NOW)
+        assert node_port(store, "new") == old.ports[0].node_port
+
+
+def test_a_service_that_comes_back_gets_the_same_again() -> None:
+    with Store(ranges=RANGES) as store:
+        first = applied_service(store, service("web"))
+        with store.write() as transaction:
+            transaction.delete("Service", "default", "web")
+        assert applied_service(store, service("web")) == first
+
+
+def test_a_range_is_given_out_to_the_last_number_and_then_refused() -> None:
+    ranges = Ranges(PortRange(30000, 30004), RANGES.service_cidrs)
+    with Store(ranges=ranges) as store:
+        apply(store, *(service(f"s{i}") for i in range(5)))
+        assert {node_port(store, f"s{i}") for i in range(5)} == set(range(30000, 30005))
+        [problem] = refused(store, service("more"))
+    assert problem.message == ("nodePort range 30000-30004 is exhausted; widen --node-port-range or delete services")
+
+
+# --- transactions -------------------------------------------------------------
+
+
+def test_a_dry_run_sees_what_it_would_write_and_writes_nothing(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.db", ranges=RANGES) as store:
+        apply(store, service("old"))
+        before = contents(store)
+        with store.write() as transaction:
+            transaction.prune(())
+            transaction.apply([service("new")], now=NOW)
+            seen = transaction.snapshot()
+            transaction.rollback()
+        assert [each.name for each in seen.services] == ["new"]
+        assert contents(store) == before
+
+
+def test_an_exception_rolls_everything_back(tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    with Store(tmp_path / "store.db", ranges=RANGES) as store:
+        before = contents(store)
+        with pytest.raises(Interrupted), store.write() as transaction:  # noqa: PT012  # the block is the test
+            transaction.apply([service("web")], now=NOW)
+            raise Interrupted
+        assert contents(store) == before
+        apply(store, service("web"))
+    assert check(tmp_path / "store.db") == {"web"}
+
+
+def test_a_caught_refusal_leaves_the_rest_of_its_transaction_alone() -> None:
+    with Store(ranges=RANGES) as store, store.write() as transaction:
+        transaction.apply([service("a", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
+        with pytest.raises(Problems):
+            transaction.apply([service("c"), service("b", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
+        assert [each.key for each in transaction.snapshot().services] == [ObjectName("default", "a")]
+
+
+# --- files --------------------------------------------------------------------
+
+
+def test_a_store_is_made_with_its_directories_and_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        apply(store, service("web"))
+    with Store(str(path), ranges=RANGES) as store:
+        assert [each.name for each in store.objects()] == ["web"]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.execute("PRAGMA application_id").fetchone() == (int.from_bytes(b"npnf", "big"),)
+    assert check(path) == {"web"}
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.touch()
+    with Store(path, ranges=RANGES) as store:
+        apply(store, service("web"))
+    assert check(path) == {"web"}
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE diary (day TEXT)")
+
+
+def make_foreign_wal(path: Path) -> None:
+    """Another program's database with its changes still in a write-ahead log, which closing would take in."""
+    script = (
+        "import os, sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1])\n"
+        "db.execute('PRAGMA journal_mode = WAL')\n"
+        "db.execute('CREATE TABLE diary (day TEXT)')\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, path], check=True)
+
+
+def make_newer(path: Path) -> None:
+    with Store(path, ranges=RANGES):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+def make_cut(path: Path) -> None:
+    with Store(path, ranges=RANGES) as store:
+        apply(store, *(service(f"s{i}") for i in range(50)))
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "is no regular file"),
+        (lambda path: path.symlink_to("/dev/null"), "is no regular file"),
+        (lambda path: path.write_bytes(b"apiVersion: v1\n" * 100), "is no nodeport-nft store"),
+        (lambda path: path.write_bytes(b"\x00"), "is no nodeport-nft store"),
+        (make_foreign, "is the SQLite database of another program"),
+        (make_foreign_wal, "is the SQLite database of another program"),
+        (make_newer, "was written by a newer version (schema 99, this one knows 1)"),
+        (make_cut, "malformed"),
+    ],
+)
+def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path, make: Any, words: str) -> None:
+    path = tmp_path / "store.db"
+    make(path)
+
+    def files() -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in sorted(tmp_path.iterdir()) if each.is_file()}
+
+    before = files()
+    with pytest.raises(StoreError) as caught:
+        Store(path, ranges=RANGES)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+    assert "--store" in str(caught.value)
+    assert files() == before
+
+
+@pytest.mark.parametrize("path", ["file/store.db", "file", ""])
+def test_a_path_that_cannot_be_is_refused(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("some text")
+    with pytest.raises(StoreError, match="--store"):
+        Store(path, ranges=RANGES)
+    assert Path("file").read_text() == "some text"
+
+
+def test_a_store_that_cannot_be_created_is_refused() -> None:
+    with pytest.raises(StoreError, match=r"/proc/self/store\.db: .*--store"):
+        Store("/proc/self/store.db", ranges=RANGES)
+
+
+def test_a_lock_that_is_held_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as one, Store(path, ranges=RANGES) as other, one.write():
+        with pytest.raises(StoreError, match="another process held it"), other.write():
+            pass
+        assert other.objects() == ()  # readers do not wait
+
+
+def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        apply(store, service("web"))
+    script = WORKER_IMPORTS + (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        "try:\n"
+        "    with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:\n"
+        "        transaction.apply([service(f's{i}') for i in range(90)], now='2026-01-31T12:00:00Z')\n"
+        "except StoreError as error:\n"
+        "    print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.startswith(f"{path}: ")
+    assert "nothing was written" in ran.stdout
+    assert check(path) == {"web"}
+
+
+# --- other processes ----------------------------------------------------------
+
+WORKER_IMPORTS = """
+import json, random, sys
+from ipaddress import ip_network
+from nodeport_nft.manifest import Problems, parse_object
+from nodeport_nft.model import PortRange, Ranges
+from nodeport_nft.store import Store, StoreError
+
+RANGES = Ranges(PortRange(30000, 30099), (ip_network("10.96.0.0/24"), ip_network("fd00:10:96::/112")))
+NOW = "2026-01-31T12:00:00Z"
+
+def service(name, node_port=None):
+    port = {"port": 80} if node_port is None else {"port": 80, "nodePort": node_port}
+    return parse_object({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"type": "NodePort", "selector": {"app": name}, "ports": [port]},
+    })
+
+def say(*words):
+    print(json.dumps(words), flush=True)
+"""
+
+# Applies argv[3] Services one by one, and says what each was given.
+ADDER = """
+say("ready")
+sys.stdin.readline()
+with Store(sys.argv[1], ranges=RANGES) as store:
+    for i in range(int(sys.argv[3])):
+        with store.write() as transaction:
+            [applied] = transaction.apply([service(f"{sys.argv[2]}-{i}")], now=NOW)
+        say(applied.object.name, applied.object.values[0].ports[0].node_port)
+"""
+
+# Claims one explicit port, and says whether it got it.
+CLAIMER = """
+say("ready")
+sys.stdin.readline()
+try:
+    with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:
+        transaction.apply([service(sys.argv[2], 30000)], now=NOW)
+except Problems as problems:
+    say("refused", str(problems))
+else:
+    say("given", sys.argv[2])
+"""
+
+# Applies, deletes and prunes until it is killed; says before each write what will be there, and after it that it is.
+CHURNER = """
+rng = random.Random(int(sys.argv[2]))
+with Store(sys.argv[1], ranges=RANGES) as store:
+    there = {stored.name for stored in store.objects("Service")}
+    say("has", sorted(there))
+    while True:
+        add = {f"s{rng.randrange(60)}" for _ in range(rng.randrange(1, 12))}
+        drop = set(rng.sample(sorted(there), min(len(there), rng.randrange(12)))) - add
+        prune = rng.random() < 0.1
+        goal = add if prune else (there | add) - drop
+        say("will", sorted(goal))
+        with store.write() as transaction:
+            objects = [service(name) for name in sorted(add)]
+            if prune:
+                transaction.prune(objects)
+            else:
+                for name in sorted(drop):
+                    transaction.delete("Service", "default", name)
+            transaction.apply(objects, now=NOW)
+        there = goal
+        say("has", sorted(there))
+"""
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER_IMPORTS + script, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def together(workers: list[subprocess.Popen[str]]) -> list[list[Any]]:
+    """Lets the workers go once all are ready; every line that they say then."""
+    lines: list[list[Any]] = []
+    for worker in workers:
+        assert worker.stdout is not None
+        assert json.loads(worker.stdout.readline()) == ["ready"]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        output, _ = worker.communicate(timeout=120)
+        assert worker.returncode == 0
+        lines += map(json.loads, output.splitlines())
+    return lines
+
+
+def test_writers_at_once_get_different_ports_and_lose_none(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"  # not there yet: creating it is part of the race
+    given = together([start(ADDER, path, f"w{i}", 20) for i in range(5)])
+    names = {f"w{i}-{j}" for i in range(5) for j in range(20)}
+    assert {name for name, _ in given} == names
+    assert {port for _, port in given} == set(range(30000, 30100))  # the whole range, each number once
+    with Store(path, ranges=RANGES) as store:
+        assert {name: node_port(store, name) for name in names} == dict(given)
+        assert store.resource_version() == 100
+    assert check(path) == names
+
+
+def test_of_writers_that_claim_one_port_at_once_one_gets_it(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    answers = together([start(CLAIMER, path, f"c{i}") for i in range(4)])
+    [winner] = [name for answer, name in answers if answer == "given"]
+    refusals = [text for answer, text in answers if answer == "refused"]
+    assert len(refusals) == 3
+    assert all(f"nodePort 30000 is held by default/{winner}" in text for text in refusals)
+    assert check(path) == {winner}
+
+
+def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    rng = random.Random(20260131)
+    writes = 0
+    for round in range(15):
+        worker = start(CHURNER, path, round)
+        assert worker.stdout is not None
+        said: list[list[Any]] = []
+        if round % 3:  # every third is killed somewhere in its start
+            said.append(json.loads(worker.stdout.readline()))
+            pause = rng.uniform(0, 0.15)
+        else:
+            pause = rng.uniform(0.02, 0.3)
+        try:
+            worker.wait(pause)
+        except subprocess.TimeoutExpired:
+            worker.send_signal(signal.SIGKILL)
+        output, _ = worker.communicate(timeout=60)
+        assert worker.returncode == -signal.SIGKILL
+        said += map(json.loads, output.splitlines())
+        writes += sum(word == "has" for word, _ in said[1:])
+        there = check(path) if path.exists() else set()
+        if said:
+            # The last thing it said was done is there; so is, perhaps, the one write that it began after that.
+            assert there in [set(names) for _, names in said[-2:]]
+            if said[-1][0] == "has":
+                assert there == set(said[-1][1])
+    assert writes > 0
+    with Store(path, ranges=RANGES) as store:
+        with store.write() as transaction:
+            transaction.prune(())
+        apply(store, *(service(f"t{i}") for i in range(100)))
+        assert {node_port(store, f"t{i}") for i in range(100)} == set(range(30000, 30100))
+    assert check(path) == {f"t{i}" for i in range(100)}
