@@ -105,6 +105,7 @@ class _Attempt:
             except OSError as error:
                 code = error.errno or errno.EIO
         # EPERM is how a packet filter's drop on the way out shows: what it sends back, if anything, follows.
+        self.forbidden = code == errno.EPERM
         if code not in (0, errno.EINPROGRESS, errno.EPERM):
             self.outcome = read_icmp_error(self.sock) or of_errno(code)
 
@@ -118,7 +119,7 @@ class _Attempt:
         if now < self.deadline:
             return None
         connected = self.is_tcp and self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
-        return Outcome(Kind.SILENT, detail="connected" if connected else "")
+        return Outcome(Kind.SILENT, detail="connected" if connected else "EPERM" if self.forbidden else "")
 
     def _read(self) -> Outcome | None:
         try:

@@ -107,6 +107,8 @@ def _network(text: str) -> IPNetwork:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text; put it in quotes")
+    if "\0" in value:
+        raise ValueError(f"{value!r} holds a NUL character; leave it out")
     return value
 
 

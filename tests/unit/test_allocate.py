@@ -30,9 +30,7 @@ ONLY4 = Ranges(PortRange(30000, 30099), (CIDR4,))
 API = ObjectName("default", "api")
 
 
-def port(
-    name: str = "", number: int = 80, node_port: int = 0, protocol: Protocol = Protocol.TCP
-) -> ServicePort:
+def port(name: str = "", number: int = 80, node_port: int = 0, protocol: Protocol = Protocol.TCP) -> ServicePort:
     return ServicePort(name, protocol, number, number, node_port)
 
 
@@ -175,8 +173,7 @@ def test_explicit_node_ports_are_checked(node_port: int, message: str) -> None:
         ("10.96.0.5", "10.96.0.5 is held by default/api; choose another or leave it out"),
         (
             "10.97.0.5",
-            "10.97.0.5 is outside the service CIDRs (10.96.0.0/24, fd00:10:96::/112); "
-            "choose another or leave it out",
+            "10.97.0.5 is outside the service CIDRs (10.96.0.0/24, fd00:10:96::/112); choose another or leave it out",
         ),
         (
             "10.96.0.0",
@@ -188,8 +185,7 @@ def test_explicit_node_ports_are_checked(node_port: int, message: str) -> None:
         ),
         (
             "fd00:10:96::",
-            "fd00:10:96:: is the network or broadcast address of fd00:10:96::/112; "
-            "choose another or leave it out",
+            "fd00:10:96:: is the network or broadcast address of fd00:10:96::/112; choose another or leave it out",
         ),
     ],
 )
@@ -281,13 +277,6 @@ def test_a_change_of_type_gives_node_ports_back(type: ServiceType) -> None:
     assert given.cluster_ips == (HELD.cluster_ips if type is ServiceType.CLUSTER_IP else ())
 
 
-@pytest.mark.parametrize("type", [ServiceType.CLUSTER_IP, ServiceType.EXTERNAL_NAME])
-def test_a_node_port_on_a_type_without_is_refused(type: ServiceType) -> None:
-    assert refusals(service(port(node_port=30050), type=type)) == [
-        ("spec.ports[0].nodePort", f"30050 needs type NodePort, not {type}; set it or leave it out")
-    ]
-
-
 def test_a_load_balancer_takes_over_the_numbers() -> None:
     wanted = replace(HELD, type=ServiceType.LOAD_BALANCER, ports=(port("http", 80), port("https", 443)))
     assert numbers(give(wanted, HELD)) == [30050, 30060]
@@ -358,21 +347,30 @@ def test_the_health_check_port_goes_with_its_reason() -> None:
         ),
         (
             replace(LOCAL, health_check_node_port=99),
-            "healthCheckNodePort 99 is outside the nodePort range 30000-30099; "
-            "choose another or leave it out",
+            "healthCheckNodePort 99 is outside the nodePort range 30000-30099; choose another or leave it out",
         ),
         (
             replace(LOCAL, health_check_node_port=30006, ports=(port(node_port=30006),)),
             "healthCheckNodePort 30006 is a nodePort of this Service too; choose another or leave it out",
         ),
-        (
-            replace(service(), health_check_node_port=30006),
-            "30006 needs type LoadBalancer and externalTrafficPolicy Local; set these or leave it out",
-        ),
     ],
 )
 def test_explicit_health_check_ports_are_checked(wanted: Service, message: str) -> None:
     assert refusals(wanted, ports={30005: API}) == [("spec.healthCheckNodePort", message)]
+
+
+@pytest.mark.parametrize("named", [30000, 30001])
+def test_a_port_is_not_found_where_the_health_check_port_is(named: int) -> None:
+    wanted = replace(LOCAL, health_check_node_port=named)
+    given = give(wanted, ranges=Ranges(PortRange(30000, 30001), (CIDR4,)), ports={named: wanted.key})
+    assert {given.health_check_node_port, *numbers(given)} == {30000, 30001}
+
+
+def test_a_port_gives_way_to_a_health_check_port_that_is_named() -> None:
+    held = give(service(port(node_port=30050)))
+    given = give(replace(LOCAL, health_check_node_port=30050), held)
+    assert given.health_check_node_port == 30050
+    assert numbers(given)[0] not in (0, 30050)
 
 
 def test_a_health_check_port_cannot_change() -> None:
@@ -458,17 +456,9 @@ def test_policies_give_families_and_addresses(
             "spec.ipFamilyPolicy",
             "SingleStack allows one IP family; name one, or choose PreferDualStack",
         ),
-        (
-            replace(SINGLE, ip_families=(V6,), cluster_ips=addresses("10.96.0.9")),
-            RANGES,
-            "spec.clusterIP",
-            "10.96.0.9 is no IPv6 address, as spec.ipFamilies[0] asks for; choose another or leave it out",
-        ),
     ],
 )
-def test_families_that_cannot_be_had_are_refused(
-    wanted: Service, ranges: Ranges, field: str, message: str
-) -> None:
+def test_families_that_cannot_be_had_are_refused(wanted: Service, ranges: Ranges, field: str, message: str) -> None:
     assert refusals(wanted, ranges=ranges) == [(field, message)]
 
 
@@ -548,5 +538,6 @@ def test_headless_services_have_families_and_no_address(
     assert give(replace(wanted, headless=False), given) == given  # left out: stays what it is
 
 
-def test_headless_without_selector_needs_no_cidr_of_its_families() -> None:
-    assert give(replace(HEADLESS, selector={}), ranges=ONLY4).ip_families == (V4, V6)
+@pytest.mark.parametrize("wanted", [replace(HEADLESS, selector={}), replace(DUAL, headless=True)])
+def test_headless_services_need_no_cidr_of_their_families(wanted: Service) -> None:
+    assert give(wanted, ranges=ONLY4).ip_families == (V4, V6)

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -269,10 +270,15 @@ def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
 
 def test_a_creation_time_is_kept_and_an_empty_one_filled_in() -> None:
     with Store(ranges=RANGES) as store:
-        for name, time, expected in (("old", "2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), ("new", None, NOW)):
+        for name, time, expected in (
+            ("old", "2020-01-01T01:00:00+01:00", "2020-01-01T00:00:00Z"),
+            ("new", None, NOW),
+        ):
             raw = document(name)
             raw["metadata"]["creationTimestamp"] = time
             assert applied_service(store, parse_object(raw)).created == expected
+            assert applied_service(store, service(name, ports=[{"port": 81}])).created == expected
+        assert [each.created for each in store.snapshot().services] == [NOW, "2020-01-01T00:00:00Z"]
 
 
 def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:
@@ -570,6 +576,23 @@ def test_a_lock_that_is_held_too_long_is_reported(tmp_path: Path, monkeypatch: p
         assert other.objects() == ()  # readers do not wait
 
 
+def test_the_switch_to_a_write_ahead_log_waits_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, ThreadPoolExecutor() as threads:
+        # As another process leaves it between creating the tables and the switch.
+        assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        db.execute("BEGIN IMMEDIATE")
+        opened = threads.submit(lambda: Store(path, ranges=RANGES).close())
+        with pytest.raises(TimeoutError):
+            opened.result(timeout=0.3)
+        db.execute("ROLLBACK")
+        opened.result(timeout=60)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Store(path, ranges=RANGES) as store:
@@ -587,6 +610,17 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
     assert ran.stdout.startswith(f"{path}: ")
     assert "nothing was written" in ran.stdout
     assert check(path) == {"web"}
+
+
+def test_stored_objects_that_do_not_parse_are_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        apply(store, service("a"), service("b"), service("c"))
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE objects SET body = replace(body, 'TCP', 'XYZ') WHERE name < 'c'")
+        with pytest.raises(Problems) as caught:
+            store.snapshot()
+        assert [each.object for each in caught.value.problems] == ["Service/default/a", "Service/default/b"]
 
 
 # --- other processes ----------------------------------------------------------
@@ -634,6 +668,12 @@ except Problems as problems:
     say("refused", str(problems))
 else:
     say("given", sys.argv[2])
+"""
+
+OPENER = """
+say("ready")
+with Store(sys.argv[1], ranges=RANGES) as store:
+    sys.stdin.readline()
 """
 
 # Applies, deletes and prunes until it is killed; says before each write what will be there, and after it that it is.
@@ -709,6 +749,22 @@ def test_of_writers_that_claim_one_port_at_once_one_gets_it(tmp_path: Path) -> N
     assert check(path) == {winner}
 
 
+def test_a_kill_while_the_store_is_made_leaves_one_that_opens(tmp_path: Path) -> None:
+    rng = random.Random(20260131)
+    for round in range(8):
+        path = tmp_path / str(round) / "store.db"
+        worker = start(OPENER, path)
+        assert worker.stdout is not None
+        assert json.loads(worker.stdout.readline()) == ["ready"]
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(rng.uniform(0, 0.01))
+        worker.kill()
+        worker.communicate(timeout=60)
+        with Store(path, ranges=RANGES) as store:
+            apply(store, service("web"))
+        assert check(path) == {"web"}
+
+
 def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     rng = random.Random(20260131)
@@ -717,25 +773,18 @@ def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) ->
         worker = start(CHURNER, path, round)
         assert worker.stdout is not None
         said: list[list[Any]] = []
-        if round % 3:  # every third is killed somewhere in its start
-            said.append(json.loads(worker.stdout.readline()))
-            pause = rng.uniform(0, 0.15)
-        else:
-            pause = rng.uniform(0.02, 0.3)
-        try:
-            worker.wait(pause)
-        except subprocess.TimeoutExpired:
-            worker.send_signal(signal.SIGKILL)
+        said.append(json.loads(worker.stdout.readline()))
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(rng.uniform(0, 0.15))
+        worker.kill()
         output, _ = worker.communicate(timeout=60)
         assert worker.returncode == -signal.SIGKILL
         said += map(json.loads, output.splitlines())
         writes += sum(word == "has" for word, _ in said[1:])
-        there = check(path) if path.exists() else set()
-        if said:
-            # The last thing it said was done is there; so is, perhaps, the one write that it began after that.
-            assert there in [set(names) for _, names in said[-2:]]
-            if said[-1][0] == "has":
-                assert there == set(said[-1][1])
+        there = check(path)
+        # What it said was done is there, and perhaps the one write that it had begun after that.
+        done = max(i for i, (word, _) in enumerate(said) if word == "has")
+        assert there in [set(names) for _, names in said[done:]]
     assert writes > 0
     with Store(path, ranges=RANGES) as store:
         with store.write() as transaction:

@@ -89,7 +89,7 @@ def draft(wanted: Service, held: Service | None, ranges: Ranges) -> Draft:
         policy=policy,
         families=families,
         ips=ips,
-        node_ports=_node_ports(wanted, before, health, refusals),
+        node_ports=_node_ports(wanted, before, health),
         finds_ports=wanted.type is ServiceType.NODE_PORT
         or (wanted.type is ServiceType.LOAD_BALANCER and wanted.allocate_node_ports),
         health=health,
@@ -156,25 +156,15 @@ def _health(wanted: Service, before: Service | None, refusals: list[Refusal]) ->
     old = before.health_check_node_port if before is not None and _needs_health(before) else 0
     new, field = wanted.health_check_node_port, "spec.healthCheckNodePort"
     if not _needs_health(wanted):
-        if new:
-            text = f"{new} needs type LoadBalancer and externalTrafficPolicy Local; set these or leave it out"
-            refusals.append(Refusal(field, text))
         return 0
     if new and old and new != old:
         refusals.append(Refusal(field, f"{new} differs from {old}: {_IMMUTABLE}"))
     return old or new
 
 
-def _node_ports(
-    wanted: Service, before: Service | None, health: int, refusals: list[Refusal]
-) -> tuple[int, ...]:
+def _node_ports(wanted: Service, before: Service | None, health: int) -> tuple[int, ...]:
     numbers = [port.node_port for port in wanted.ports]
     if wanted.type not in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER):
-        refusals.extend(
-            Refusal(port_field(i), f"{number} needs type NodePort, not {wanted.type}; set it or leave it out")
-            for i, number in enumerate(numbers)
-            if number
-        )
         return (0,) * len(numbers)
     if before is None or (wanted.type is ServiceType.LOAD_BALANCER and not wanted.allocate_node_ports):
         return tuple(numbers)
@@ -209,7 +199,7 @@ def _families(
 ) -> tuple[str, tuple[Family, ...]]:
     """Policy and families (KEP-563). A policy that is left out stays what it was, SingleStack at first."""
     old = () if before is None else before.ip_families
-    # Headless without a selector: who writes the endpoints decides on the families, not the cluster's CIDRs.
+    # Headless without a selector: who writes the endpoints decides on the families, both unless said otherwise.
     free = headless and not wanted.selector
     policy = wanted.ip_family_policy or ("" if before is None else before.ip_family_policy)
     policy = policy or (REQUIRE_DUAL_STACK if free else SINGLE_STACK)
@@ -232,7 +222,7 @@ def _families(
     else:
         families = (first,)
     for i, family in enumerate(families):
-        if free or family in known:
+        if headless or family in known:  # a headless Service needs no address of ours
             continue
         field, text = f"spec.ipFamilies[{i}]", "or choose the other family"
         if policy == REQUIRE_DUAL_STACK:
@@ -247,15 +237,12 @@ def _ips(
 ) -> tuple[IPAddress | None, ...]:
     old = () if before is None else before.cluster_ips
     ips: list[IPAddress | None] = []
-    for i, family in enumerate(families):
+    for i in range(len(families)):
         ip = wanted.cluster_ips[i] if i < len(wanted.cluster_ips) else None
         if i < len(old):
             if ip not in (None, old[i]):
                 refusals.append(Refusal(ip_field(i), f"{ip} differs from {old[i]}: {_IMMUTABLE}"))
             ip = old[i]
-        elif ip is not None and ip.version != family:
-            text = f"{ip} is no {_family(family)} address, as spec.ipFamilies[{i}] asks for; {_OTHER}"
-            refusals.append(Refusal(ip_field(i), text))
         ips.append(ip)
     return tuple(ips)
 

@@ -69,15 +69,11 @@ def _found_ips(
     found: list[IPAddress] = []
     for i, ip in enumerate(drawn.ips):
         family = drawn.families[i]
-        if (
-            ip is None and family in networks
-        ):  # without a network, the family or the policy is refused already
+        if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
             ip = next((probe for probe in probes if ip_holder(probe) in (None, key)), None)
             if ip is None:
-                text = (
-                    f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
-                )
+                text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
                 refusals.append(Refusal(ip_field(i), text))
         if ip is not None:
             found.append(ip)

@@ -87,11 +87,12 @@ def _own_endpoints(stored: StoredObject) -> list[str]:
     ]
 
 
-def pod_status(raw: Mapping[str, Any]) -> str:
-    """A Pod's status in one word, as kubectl has it; a Pod that states no phase counts as running."""
-    if string(raw, "metadata", "deletionTimestamp"):
+def pod_status(pod: Pod, raw: Mapping[str, Any]) -> str:
+    """A Pod's status in one word, as kubectl has it; a Pod that states no phase runs if it has an address."""
+    if pod.terminating:
         return "Terminating"
-    return string(raw, "status", "reason") or string(raw, "status", "phase") or "Running"
+    stated = string(raw, "status", "reason") or string(raw, "status", "phase")
+    return stated or ("Running" if pod.ips else "Pending")
 
 
 def node_roles(raw: Mapping[str, Any]) -> str:
@@ -140,10 +141,10 @@ def _pod(stored: StoredObject) -> tuple[Row, Row]:
     pod = pod_of(stored)
     states = records(stored.raw, "status", "containerStatuses")
     total = len(records(stored.raw, "spec", "containers")) or 1
-    ready = sum(state.get("ready") is True for state in states) if states else total * pod.ready
-    restarts = sum(count for state in states if isinstance(count := state.get("restartCount"), int))
+    ready = sum(state.get("ready") is True for state in states) if states else total * (pod.ready and bool(pod.ips))
+    restarts = sum(count for state in states if type(count := state.get("restartCount")) is int)
     ip = str(pod.ips[0]) if pod.ips else NONE
-    return (f"{ready}/{total}", pod_status(stored.raw), str(restarts)), (ip, pod.node_name or NONE)
+    return (f"{ready}/{total}", pod_status(pod, stored.raw), str(restarts)), (ip, pod.node_name or NONE)
 
 
 def _node(stored: StoredObject) -> tuple[Row, Row]:

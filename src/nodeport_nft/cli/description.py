@@ -74,7 +74,7 @@ def describe_pod(stored: StoredObject, nodes: Iterable[Node]) -> str:
         host = next((str(n.internal_ips[0]) for n in nodes if n.name == pod.node_name and n.internal_ips), "")
     fields: list[Field] = [
         *_metadata(stored.raw, ("Node", f"{pod.node_name or NONE}{f'/{host}' if host else ''}")),
-        ("Status", pod_status(stored.raw)),
+        ("Status", pod_status(pod, stored.raw)),
         ("IP", str(pod.ips[0]) if pod.ips else ""),
     ]
     lines = _aligned(fields)

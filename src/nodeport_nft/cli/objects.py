@@ -135,7 +135,7 @@ def delete(
     resources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KIND NAME...]", help="A kind and names, or KIND/NAME each time.", autocompletion=complete
+            metavar="KIND NAME", help="A kind and names, or KIND/NAME each time.", autocompletion=complete
         ),
     ] = None,
     filename: Files = None,

@@ -84,7 +84,8 @@ def warn(messages: Iterable[str]) -> None:
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """Say what went wrong and leave with ``code``."""
-    say(f"error: {message}")
+    for line in message.splitlines():
+        say(f"error: {line}")
     raise typer.Exit(code)
 
 
@@ -108,13 +109,24 @@ def reported(code: int | None = None) -> Iterator[None]:
         raise
     except BrokenPipeError:
         # The reader has seen enough (`| head`); the interpreter must not complain while it flushes.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         raise typer.Exit(0) from None
     except Exception as error:
         kind = _exit_code(error)
         if kind is None:
             raise
-        fail(str(error), kind if code is None else code)
+        leave_with = kind if code is None else code
+        if _names_its_place(error):
+            say(str(error))
+            raise typer.Exit(leave_with) from None
+        fail(str(error), leave_with)
+
+
+def _names_its_place(error: Exception) -> bool:
+    """Whether each line begins with ``file:line:`` already, which editors and people jump to."""
+    from nodeport_nft.manifest import Problems
+
+    return isinstance(error, Problems) and all(problem.source for problem in error.problems)
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -125,19 +125,15 @@ def select(
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     """Kinds for the first word, names of stored objects after it. Nothing at all if anything is amiss."""
+    given: list[str] = ctx.params.get("resources") or []
+    kind, slash, _ = incomplete.partition("/")
+    if not (given or slash):
+        return [resource.plural for resource in RESOURCES if resource.plural.startswith(incomplete)]
     try:
-        given = [word for word in ctx.params.get("resources") or () if word]
-        if not given and "/" not in incomplete:
-            return [name for name in dict.fromkeys(r.plural for r in RESOURCES) if name.startswith(incomplete)]
-        prefix = ""
-        if "/" in incomplete:
-            prefix = incomplete.partition("/")[0]
-            given = [prefix]
-        resource = _BY_NAME[given[0].lower()]
-        names = _stored_names(resource, ctx.params)
+        names = _stored_names(_BY_NAME[(kind if slash else given[0]).lower()], ctx.params)
     except Exception:  # a half-written command line, no store, a broken configuration: say nothing while typing
         return []
-    offers = [f"{prefix}/{name}" if prefix else name for name in names]
+    offers = [f"{kind}/{name}" for name in names] if slash else names
     return [offer for offer in offers if offer.startswith(incomplete) and offer not in given]
 
 
@@ -151,6 +147,6 @@ def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
 Resources = Annotated[
     list[str],
     typer.Argument(
-        metavar="KIND [NAME]...", help="A kind and names, or KIND/NAME.", autocompletion=complete, show_default=False
+        metavar="KIND [NAME]", help="A kind and names, or KIND/NAME.", autocompletion=complete, show_default=False
     ),
 ]

@@ -82,8 +82,7 @@ def get(
     if shown:
         _print(shown)
     elif not missing:
-        where = f" in {namespace} namespace" if resource.namespaced and not all_namespaces else ""
-        say(f"No resources found{where}.")
+        _say_nothing_found(resource, scope)
     _leave(missing)
 
 
@@ -102,13 +101,14 @@ def describe(
             fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
         if name is not None and all_namespaces:
             fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    scope = None if all_namespaces else namespace
     with open_existing(settings(config, store=store)) as opened:
-        found, missing = select(opened, targets, None if all_namespaces else namespace)
+        found, missing = select(opened, targets, scope)
         if found:
             describer = _describer(opened.snapshot())
             _print("\n\n\n".join(map(describer, found)))
     if not found and not missing:
-        say("No resources found.")
+        _say_nothing_found(targets[0][0], scope)
     _leave(missing)
 
 
@@ -207,15 +207,9 @@ def _shown(
 
 
 def _document(value: dict[str, Any], output: Output) -> str:
-    """The document as kubectl writes it, keys sorted; ASCII, which every terminal and file can take."""
-    if output is Output.json:
-        import json
+    from nodeport_nft.cli.document import to_json, to_yaml
 
-        return json.dumps(value, indent=4, sort_keys=True)
-    import yaml
-
-    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, default_flow_style=False, width=1 << 16)
-    return text.rstrip("\n")
+    return to_yaml(value) if output is Output.yaml else to_json(value)
 
 
 def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
@@ -235,11 +229,17 @@ def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
 def _print(text: str) -> None:
     from nodeport_nft.cli.text import printable
 
-    typer.echo(printable(text, sys.stdout.encoding))
+    # A process may be started with its stdout closed; Python then has none.
+    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _say_nothing_found(resource: Resource, namespace: str | None) -> None:
+    where = f" in {namespace} namespace" if resource.namespaced and namespace is not None else ""
+    say(f"No resources found{where}.")
 
 
 def _leave(missing: tuple[str, ...]) -> None:

@@ -87,9 +87,11 @@ class Nft:
 def _run_apart(text: str) -> str:
     """``Nft.run`` in a child process, in our own network namespace."""
     command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart"]
-    child = subprocess.run(command, input=text.encode(), capture_output=True, check=False)  # noqa: S603 — our own
+    # S603: what is run is this very interpreter and a module of our own.
+    child = subprocess.run(command, input=text.encode(), capture_output=True, check=False)  # noqa: S603
     if child.returncode != 0:
-        raise KernelError(child.stderr.decode(errors="replace").strip() or f"nftables' child died: {child.returncode}")
+        reason = child.stderr.decode(errors="replace").strip()
+        raise KernelError(reason or f"the child that runs nftables died: {child.returncode}")
     return child.stdout.decode()
 
 

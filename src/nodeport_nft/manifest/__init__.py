@@ -1,0 +1,23 @@
+"""Manifests: YAML or JSON documents → checked values of the model, every error with file, line and field.
+
+The room's one door to the outside is ``read_manifests``; ``parse_object`` reads what a store holds. Text goes
+through four steps, each in a module of its own: ``files`` (paths → text), ``yaml_text`` and ``json_text``
+(text → documents that know their lines), ``objects`` with a module for each group of kinds (document → model,
+noting problems by path), and ``collection`` (paths → lines; conflicts between objects). Nothing stops at the
+first error, and no input ends in an exception other than ``Problems``.
+"""
+
+from nodeport_nft.manifest.collection import Manifests, read_manifests
+from nodeport_nft.manifest.objects import KINDS, Object, Value, parse_object
+from nodeport_nft.manifest.problems import Problem, Problems
+
+__all__ = [
+    "KINDS",
+    "Manifests",
+    "Object",
+    "Problem",
+    "Problems",
+    "Value",
+    "parse_object",
+    "read_manifests",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -58,11 +59,11 @@ def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:
     text = fields.text(metadata, _METADATA, key)
     if not text:
         return ""
-    try:
-        if not _TIME.fullmatch(text):
-            raise ValueError
-        time = datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
-    except (ValueError, OverflowError):  # the latter: the year 1 or 9999, and a time zone that leads out of it
+    time = None
+    if _TIME.fullmatch(text):
+        with suppress(ValueError, OverflowError):  # no such day; a time zone that leads out of the year 1 or 9999
+            time = datetime.fromisoformat(text).astimezone(UTC)
+    if time is None:
         fields.problem((*_METADATA, key), f"{shown(text)} is not an RFC 3339 time; write 2026-01-31T12:00:00Z")
         return ""
-    return time.isoformat().replace("+00:00", "Z")
+    return time.replace(microsecond=0).isoformat().replace("+00:00", "Z")

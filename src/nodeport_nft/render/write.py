@@ -123,7 +123,7 @@ def write_rule(family: str, rule: Rule) -> str:
     return " ".join(_statement(family, statement) for statement in rule)
 
 
-def _statement(family: str, statement: Statement) -> str:  # noqa: PLR0911 — one line a statement
+def _statement(family: str, statement: Statement) -> str:
     match statement:
         case InSet(fields, name, negated):
             return f"{_fields(family, fields)} {'!= ' if negated else ''}@{name}"

@@ -42,8 +42,9 @@ def read_objects(
     """The objects of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
     rows = db.execute(
         "SELECT kind, namespace, name, resource_version, body FROM objects"
-        " WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR namespace = ?2) ORDER BY kind, namespace, name",
-        (kind, namespace),
+        " WHERE (:kind IS NULL OR kind = :kind) AND (:namespace IS NULL OR namespace = :namespace)"
+        " ORDER BY kind, namespace, name",
+        {"kind": kind, "namespace": namespace},
     )
     for found, space, name, version, body in rows:
         yield StoredObject(found, space, name, version, with_resource_version(json.loads(body), version))

@@ -97,10 +97,10 @@ class Store:
         with translated(self._path):
             rows = self._db.execute(
                 "SELECT resource_version, kind, namespace, name, 0 FROM objects"
-                " WHERE resource_version > ?1 UNION ALL"
+                " WHERE resource_version > :since UNION ALL"
                 " SELECT resource_version, kind, namespace, name, 1 FROM tombstones"
-                " WHERE resource_version > ?1 ORDER BY 1",
-                (resource_version,),
+                " WHERE resource_version > :since ORDER BY 1",
+                {"since": resource_version},
             )
             return tuple(
                 Change(version, kind, namespace, name, bool(deleted))

@@ -94,7 +94,8 @@ class Transaction:
                 changed.append((key, version, text))
             values = obj.values
             if service is not None:
-                values = (replace(service, created=body["metadata"]["creationTimestamp"]),)
+                created = before.service.created if before and before.service else service.created or now
+                values = (replace(service, created=created),)
             stored = replace(obj, raw=with_resource_version(body, version), values=values)
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
         self._write(changed, services, old)

@@ -1,0 +1,74 @@
+# Everything a newcomer and CI need. On Debian, as root, each target installs what it lacks.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The administrator's programs (ip, nft, nginx), which `su` and unprivileged users do not have in their path.
+export PATH := $(PATH):/usr/sbin:/sbin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+# What the wheel is made of; the folders too, so that a deleted file counts.
+SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -path '*/__pycache__*')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test lint format bench clean namespaces packages
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: namespaces $(VENV)/program ## From a NodePort Service to "Welcome to nginx!" in a cluster of namespaces (as root)
+	@$(BIN)/python -m lab.demo
+
+test: $(VENV)/tools ## All tests, on the installed wheel; those that send packets need root
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=85
+
+lint: $(VENV)/tools ## Style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/tools ## Bring the sources into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/tools ## Seconds and memory for 100 to 10,000 Services (as root)
+	$(BIN)/python -m bench
+
+setup: $(VENV)/tools ## System packages, the virtual environment, the program and the tools
+
+clean: ## Remove what make made here
+	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+namespaces:
+	@unshare --net --mount true 2>/dev/null || { \
+		echo "make demo: network namespaces are refused: CAP_SYS_ADMIN is missing; run as root" >&2; exit 1; }
+
+packages:
+	@PYTHON=$(PYTHON) lab/packages.sh
+
+# Each stamp below is newer than what it was made from. `packages` is asked every time, and is quick about it.
+$(VENV)/bin/python: | packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) --version) is too old: 3.11 is needed; make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+# The wheel, not the source tree, is what demo, tests and benchmarks run.
+$(VENV)/program: $(SOURCES) | packages $(VENV)/bin/python
+	rm -rf $(VENV)/wheel build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .
+	$(BIN)/pip install --quiet $(VENV)/wheel/*.whl
+	$(BIN)/pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	@touch $@
+
+$(VENV)/tools: pyproject.toml | $(VENV)/program
+	$(BIN)/pip install --quiet "$$(echo $(VENV)/wheel/*.whl)[test,lint]"
+	@touch $@

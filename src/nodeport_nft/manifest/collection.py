@@ -1,0 +1,122 @@
+"""Many documents → one set of objects: lists unfolded, conflicts between objects found, lines put to problems.
+
+A document is dropped as soon as its object is made, so that ten thousand Services need the memory of their
+values, not of their syntax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from nodeport_nft.manifest.document import Document, Fault
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.files import read_texts
+from nodeport_nft.manifest.json_text import read_documents
+from nodeport_nft.manifest.objects import Object, describe, foreign, read_object
+from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
+from nodeport_nft.model import IPAddress, Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """All objects, in the order they were read, and warnings as ``file:line: kind/namespace/name: text``."""
+
+    objects: tuple[Object, ...]
+    warnings: tuple[str, ...]
+
+
+def read_manifests(
+    paths: Sequence[str],
+    *,
+    ranges: Ranges,
+    namespace: str = "default",
+    max_document_bytes: int = 64 << 20,
+    stdin: BinaryIO | None = None,
+) -> Manifests:
+    """Read manifests from files, directories and standard input ("-").
+
+    ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
+    ``max_document_bytes`` bounds a file. Raises Problems with everything that is wrong in any of them.
+    """
+    reading = _Reading(ranges, namespace)
+    for path, text in read_texts(paths, max_document_bytes, stdin):
+        name = printable(path)
+        if isinstance(text, Problem):
+            reading.problems.append(text)
+            continue
+        for document in read_documents(text):
+            if isinstance(document, Fault):
+                reading.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))
+            else:
+                reading.add_document(name, document)
+    if reading.problems:
+        raise Problems(tuple(reading.problems))
+    return Manifests(tuple(reading.objects), tuple(reading.warnings))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been read so far."""
+
+    ranges: Ranges
+    namespace: str
+    objects: list[Object] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    sources: dict[tuple[str, str, str], str] = field(default_factory=dict)  # where each object was first read
+    holders: dict[int | IPAddress, tuple[str, str]] = field(default_factory=dict)  # ref and source of claimants
+
+    def add_document(self, name: str, document: Document) -> None:
+        """Add the objects of one document, and what is wrong with them in the order of their lines."""
+        whole = describe(document.value, self.namespace)
+        found = [(fault.line, whole, "", fault.message) for fault in document.faults]
+        for path, raw in _unfold(document.value):
+            fields = Fields()
+            ref = describe(raw, self.namespace)
+            if isinstance(raw, dict):
+                self._add(name, document, path, raw, ref, fields)
+            else:
+                text = f"{shown(raw)} is not an object; write a mapping with apiVersion, kind and metadata"
+                fields.problem((), text)
+            found += [(document.line(path + at), ref, field_text(at), text) for at, text in fields.found]
+        found.sort(key=lambda problem: problem[0])
+        self.problems += [Problem(f"{name}:{line}", *rest) for line, *rest in found]
+
+    def _add(self, name: str, document: Document, path: Path, raw: dict[str, Any], ref: str, fields: Fields) -> None:
+        source = f"{name}:{document.known_line(path)}"
+        if reason := foreign(raw):
+            self._warn(source, ref, f"{reason}; skipped")
+            return
+        made = read_object(raw, fields, self.ranges, self.namespace)
+        for at, text in fields.notes:
+            self._warn(f"{name}:{document.known_line(path + at)}", ref, f"{field_text(at)}: {text}")
+        if made.name:
+            first = self.sources.setdefault((made.kind, made.namespace, made.name), source)
+            if first is not source:
+                fields.problem(("metadata", "name"), f"{made.name} is given twice, first at {first}; remove one")
+        for at, claim in fields.claims:
+            holder, where = self.holders.setdefault(claim, (ref, source))
+            if holder != ref:
+                fields.problem(
+                    at, f"{claim} is asked for by {holder} at {where} too; choose another, or leave it out"
+                )
+        self.objects.append(replace(made, source=source))
+
+    def _warn(self, source: str, ref: str, text: str) -> None:
+        self.warnings.append(printable(": ".join(part for part in (source, ref, text) if part)))
+
+
+def _unfold(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """The objects of a document with their paths: itself, or the items of a ``List``, however nested."""
+    if not isinstance(value, dict) or value.get("kind") != "List" or not _has_items(value):
+        yield path, value
+        return
+    for index, item in enumerate(value["items"] or ()):
+        yield from _unfold(item, (*path, "items", index))
+
+
+def _has_items(value: dict[str, Any]) -> bool:
+    """Whether ``items`` is a list (null is an empty one); a List without it is reported as an object."""
+    return "items" in value and isinstance(value["items"], list | None)

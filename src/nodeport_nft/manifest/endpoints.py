@@ -1,0 +1,121 @@
+"""EndpointSlices (discovery.k8s.io/v1) and Endpoints (core/v1), both read as slices (conformance E1, E7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.metadata import Metadata
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.values import label_fault
+from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+
+_ADDRESS_TYPES = {"IPv4": 4, "IPv6": 6, "FQDN": 0}
+
+
+def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> EndpointSlice | None:
+    """An EndpointSlice; None if no Service can use it: an FQDN slice, or one without the label of its Service.
+
+    Absent conditions have their default (ready and serving true, terminating false), the first address of an
+    endpoint counts, and a port without a number is left out: E1.
+    """
+    service = metadata.labels.get(SERVICE_NAME_LABEL, "")
+    if not service:
+        fields.note(
+            ("metadata", "labels"),
+            f"has no {SERVICE_NAME_LABEL}, so no service uses this slice; label it with the service's name",
+        )
+    if raw.get("addressType") is None:
+        fields.problem(("addressType",), "is missing; use IPv4 or IPv6")
+    kind = fields.choice(raw, (), "addressType", tuple(_ADDRESS_TYPES), "")
+    ports = _ports(raw, (), fields)
+    endpoints = []
+    for path, entry in fields.mappings(raw, (), "endpoints"):
+        conditions = fields.mapping(entry, path, "conditions")
+        here = (*path, "conditions")
+        flags = {
+            key: fields.flag(conditions, here, key, default)
+            for key, default in (("ready", True), ("serving", True), ("terminating", False))
+        }
+        node = fields.text(entry, path, "nodeName")
+        addresses = fields.strings(entry, path, "addresses")
+        if entry.get("addresses") in (None, []):
+            fields.problem((*path, "addresses"), "is missing; give the endpoint's address")
+        if kind in ("", "FQDN"):
+            continue
+        for index, (where, text) in enumerate(addresses):
+            ip = fields.address(where, text, endpoint=True)
+            if ip is None:
+                continue
+            if ip.version != _ADDRESS_TYPES[kind]:
+                fields.problem(where, f"{ip} is no {kind} address, as addressType says; make a slice for each family")
+            elif index == 0:
+                endpoints.append(Endpoint(ip, node_name=node, **flags))
+    if not service or kind == "FQDN":
+        return None
+    return EndpointSlice(
+        metadata.namespace,
+        metadata.name,
+        service,
+        ports,
+        tuple(endpoints),
+        headless=HEADLESS_LABEL in metadata.labels,
+    )
+
+
+def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[EndpointSlice, ...]:
+    """An Endpoints object as ``mirrored`` slices, one for each subset and family, of the service of its name."""
+    slices = []
+    for number, (path, subset) in enumerate(fields.mappings(raw, (), "subsets")):
+        ports = _ports(subset, path, fields)
+        endpoints = [
+            Endpoint(ip, ready=ready, serving=ready, node_name=fields.text(entry, here, "nodeName"))
+            for key, ready in (("addresses", True), ("notReadyAddresses", False))
+            for here, entry in fields.mappings(subset, path, key)
+            if (ip := _endpoint_ip(entry, here, fields)) is not None
+        ]
+        for family in (4, 6):
+            members = tuple(endpoint for endpoint in endpoints if endpoint.address.version == family)
+            if members:
+                name = f"{metadata.name}-{number}-ipv{family}"
+                headless = HEADLESS_LABEL in metadata.labels
+                slices.append(
+                    EndpointSlice(
+                        metadata.namespace, name, metadata.name, ports, members, headless=headless, mirrored=True
+                    )
+                )
+    return tuple(slices)
+
+
+def _endpoint_ip(entry: dict[str, Any], path: Path, fields: Fields) -> IPAddress | None:
+    """The field ``ip`` of an address of an Endpoints object, None after a problem."""
+    text = fields.text(entry, path, "ip")
+    if text:
+        return fields.address((*path, "ip"), text, endpoint=True)
+    if entry.get("ip") in (None, ""):
+        fields.problem((*path, "ip"), "is missing; give the endpoint's address")
+    return None
+
+
+def _ports(parent: dict[str, Any], path: Path, fields: Fields) -> tuple[EndpointPort, ...]:
+    """The ports of a slice or subset that have a number; their names tell them apart, one may have none."""
+    ports: list[EndpointPort] = []
+    names = set()
+    for here, entry in fields.mappings(parent, path, "ports"):
+        name = fields.text(entry, here, "name")
+        protocol = fields.protocol(entry, here)
+        number = fields.port(entry, here, "port", required=False)
+        if name:
+            fields.problem((*here, "name"), label_fault(name))
+        if name in names and isinstance(entry.get("name"), str | None):
+            what = f"{shown(name)} is given twice" if name else "is missing on more than one port"
+            fields.problem((*here, "name"), f"{what}; give each port its own name")
+        names.add(name)
+        if entry.get("port") == 0:
+            fields.problem((*here, "port"), "0 is outside 1-65535; choose a port number inside")
+        if number:
+            ports.append(EndpointPort(name, protocol, number))
+    return tuple(ports)

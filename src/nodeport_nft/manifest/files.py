@@ -1,0 +1,94 @@
+"""Paths → texts: files, directories and standard input, each bounded before it is read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from nodeport_nft.manifest.problems import Problem
+
+STDIN = "-"
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def read_texts(paths: Sequence[str], max_bytes: int, stdin: BinaryIO | None) -> Iterator[tuple[str, str | Problem]]:
+    """Each file's name and its text, or the problem that kept it from being read; never raises.
+
+    A directory stands for the ``*.yaml``, ``*.yml`` and ``*.json`` files in it and below, in the order of their
+    names. Names with a leading dot are left out: editors and ConfigMap mounts keep second copies there.
+    ``max_bytes`` is the most a file, or standard input, may hold.
+    """
+    for path in paths:
+        if path == STDIN:
+            yield "<stdin>", _read(sys.stdin.buffer if stdin is None else stdin, "<stdin>", max_bytes)
+            continue
+        for name in _files(path):
+            yield (name, _open(name, max_bytes)) if isinstance(name, str) else (name.source, name)
+
+
+def _files(path: str) -> Iterator[str | Problem]:
+    """The files that ``path`` stands for: itself, or what a directory holds; directories that cannot be read."""
+    failed: list[Problem] = []
+
+    def note(error: OSError) -> None:
+        failed.append(_unreadable(str(error.filename), error))
+
+    try:
+        is_directory = Path(path).is_dir()
+    except (ValueError, OSError):  # a NUL in the name, a directory on the way that may not be searched
+        is_directory = False
+    if not is_directory:
+        yield path
+        return
+    found = 0
+    for directory, directories, names in os.walk(path, onerror=note):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(directory) / name
+            if name.endswith(_SUFFIXES) and not name.startswith(".") and file.is_file():
+                found += 1
+                yield str(file)
+    if not found and not failed:
+        failed.append(
+            Problem(path, "", "", f"holds no file ending in {', '.join(_SUFFIXES)}; name the files themselves")
+        )
+    yield from failed
+
+
+def _open(name: str, max_bytes: int) -> str | Problem:
+    try:
+        with Path(name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size  # 0 for pipes, which are read up to the limit
+            return _too_large(name, max_bytes) if size > max_bytes else _read(file, name, max_bytes)
+    except (OSError, ValueError) as error:
+        return _unreadable(name, error)
+
+
+def _read(file: BinaryIO, name: str, max_bytes: int) -> str | Problem:
+    try:
+        content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        return _unreadable(name, error)
+    if len(content) > max_bytes:
+        return _too_large(name, max_bytes)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "binary"
+        byte = content[error.start]
+        return Problem(
+            f"{name}:{line}", "", "", f"byte 0x{byte:02x} is not UTF-8 ({what} content?); save it as UTF-8 text"
+        )
+
+
+def _unreadable(name: str, error: Exception) -> Problem:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return Problem(name, "", "", f"cannot be read: {reason}; check the path and its permissions")
+
+
+def _too_large(name: str, max_bytes: int) -> Problem:
+    return Problem(name, "", "", f"is larger than {max_bytes} bytes; split it, or raise the document size limit")

@@ -1,0 +1,145 @@
+"""One document → one object: which kinds there are, and what each is made of.
+
+``raw`` stays what the author wrote, unknown fields included; ``values`` is what this program makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.metadata import Metadata, parse_metadata
+from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
+from nodeport_nft.manifest.service import parse_service
+from nodeport_nft.manifest.workload import parse_node, parse_pod
+from nodeport_nft.model import EndpointSlice, Node, Pod, Ranges, Service
+
+KINDS: tuple[str, ...] = ("Service", "EndpointSlice", "Endpoints", "Pod", "Node")
+
+Value = Service | EndpointSlice | Pod | Node
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object as it was read. ``namespace`` is "" for a Node; ``source`` is ``file:line`` or "".
+
+    ``raw`` is the document (JSON types only), its ``metadata.namespace`` filled in. ``values`` are the parts of
+    the model it gives: several slices for Endpoints, none for a slice that no service can use.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    raw: dict[str, Any]
+    source: str
+    values: tuple[Value, ...]
+
+    @property
+    def ref(self) -> str:
+        """``Service/default/web``; ``Node/worker-1``, which has no namespace."""
+        return object_ref(self.kind, self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object: the apiVersion it is written in, and its parser."""
+
+    api_version: str
+    parse: Callable[[dict[str, Any], Metadata, Fields, Ranges | None], tuple[Value, ...]]
+
+
+def _slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[Value, ...]:
+    value = parse_slice(raw, metadata, fields)
+    return () if value is None else (value,)
+
+
+_KINDS: dict[str, Kind] = {
+    "Service": Kind("v1", lambda raw, meta, fields, ranges: (parse_service(raw, meta, fields, ranges),)),
+    "EndpointSlice": Kind("discovery.k8s.io/v1", lambda raw, meta, fields, _: _slice(raw, meta, fields)),
+    "Endpoints": Kind("v1", lambda raw, meta, fields, _: parse_endpoints(raw, meta, fields)),
+    "Pod": Kind("v1", lambda raw, meta, fields, _: (parse_pod(raw, meta, fields),)),
+    "Node": Kind("v1", lambda raw, meta, fields, _: (parse_node(raw, meta, fields),)),
+}
+
+
+def object_ref(kind: str, namespace: str, name: str) -> str:
+    """``kind/namespace/name``, parts that are empty left out."""
+    return "/".join(part for part in (kind, namespace, name) if part)
+
+
+def describe(raw: Any, namespace: str) -> str:
+    """The ref of a document that may be wrong in every way; "" if it says nothing of itself."""
+    if not isinstance(raw, dict):
+        return ""
+    metadata = raw.get("metadata")
+    names = metadata if isinstance(metadata, dict) else {}
+    kind = raw.get("kind")
+    own = names.get("namespace") or namespace
+    if not kind or (kind == "List" and not names):
+        return ""
+    parts = (kind, "" if kind == "Node" else own, names.get("name"))
+    return object_ref(*(clipped(part) if isinstance(part, str) else "" for part in parts))
+
+
+def foreign(raw: dict[str, Any]) -> str:
+    """Why a document is skipped rather than read: it is of a kind this program has no use for; else "".
+
+    A kind that differs from ours in upper and lower case only is a slip, not another kind, and an API group
+    outside ``k8s.io`` may call its kinds as it likes (Knative has a Service too).
+    """
+    kind, version = raw.get("kind"), raw.get("apiVersion")
+    if not isinstance(kind, str) or kind in ("", "List"):
+        return ""
+    group = version.partition("/")[0] if isinstance(version, str) and "/" in version else ""
+    if kind in _KINDS and "." in group and not group.endswith(".k8s.io"):
+        return f"a {kind} of {clipped(group)} is not one of Kubernetes' own"
+    if kind.lower() not in (known.lower() for known in _KINDS):
+        return f"kind {clipped(kind)} is not used here"
+    return ""
+
+
+def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, namespace: str) -> Object:
+    """An object from a document that is not ``foreign``, as far as it goes: ``fields`` tells what is wrong."""
+    kind = fields.text(raw, (), "kind")
+    known = _KINDS.get(kind)
+    if kind == "List":
+        fields.problem(("items",), 'is not a list; write "items:" and the objects below it, each after "- "')
+        return Object(kind, namespace, "", raw, "", ())
+    if known is None:
+        if kind:
+            right = next((known for known in _KINDS if known.lower() == kind.lower()), None)
+            remedy = f"write {right}" if right else f"use one of {', '.join(KINDS)}"
+            fields.problem(("kind",), f"{shown(kind)} is unknown; {remedy}")
+        elif raw.get("kind") in (None, ""):
+            fields.problem(("kind",), "is missing; say what the object is, as kind: Service")
+        return Object(kind, namespace, "", raw, "", ())
+    version = fields.text(raw, (), "apiVersion")
+    if not version:
+        if raw.get("apiVersion") in (None, ""):
+            fields.problem(("apiVersion",), f"is missing; write apiVersion: {known.api_version}")
+    elif version != known.api_version:
+        fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
+    metadata = parse_metadata(raw, kind, namespace, fields)
+    values = known.parse(raw, metadata, fields, ranges)
+    if metadata.namespace and not (raw.get("metadata") or {}).get("namespace"):
+        given = raw.get("metadata")
+        raw = {**raw, "metadata": {**(given if isinstance(given, dict) else {}), "namespace": metadata.namespace}}
+    return Object(kind, metadata.namespace, metadata.name, raw, "", values)
+
+
+def parse_object(
+    raw: dict[str, Any], *, ranges: Ranges | None = None, source: str = "", namespace: str = "default"
+) -> Object:
+    """An object of one of ``KINDS``, from a mapping. ``ranges`` None: nodePorts and clusterIPs may be anywhere.
+
+    Raises Problems with everything that is wrong with it.
+    """
+    fields = Fields()
+    made = read_object(raw, fields, ranges, namespace)
+    if fields.found:
+        ref = describe(raw, namespace)
+        raise Problems(tuple(Problem(source, ref, field_text(path), text) for path, text in fields.found))
+    return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)

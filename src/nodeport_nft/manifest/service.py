@@ -1,0 +1,227 @@
+"""Services (core/v1), checked as the API server checks them (ValidateService), so that what passes here would
+pass there too, and nothing later meets a Service that contradicts itself.
+
+Ranges are checked only where they are given: an object out of a store was checked when it came in, and must
+stay readable when the ranges are changed afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.metadata import Metadata
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.service_ips import IPs, parse_ips
+from nodeport_nft.manifest.values import label_fault, service_name_fault, subdomain_fault
+from nodeport_nft.model import Protocol, Ranges, Service, ServicePort, ServiceType
+
+PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+
+_SPEC: Path = ("spec",)
+_NODE_PORT_TYPES = (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
+_LONGEST_AFFINITY = 86400  # seconds: sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
+
+_ANY = object()
+_NOT_YET: tuple[tuple[Path, object, str], ...] = (
+    (
+        ("spec", "externalTrafficPolicy"),
+        "Local",
+        "clients reach the endpoints of every node, and these see a node's address",
+    ),
+    (("spec", "internalTrafficPolicy"), "Local", "pods reach the endpoints of every node"),
+    (("spec", "sessionAffinity"), "ClientIP", "every connection goes to an endpoint at random"),
+    (("spec", "externalIPs"), _ANY, "these addresses are not served; use the nodePort or the clusterIP"),
+    (("spec", "loadBalancerSourceRanges"), _ANY, "load balancer addresses are not served at all"),
+    (("spec", "trafficDistribution"), _ANY, "endpoints are chosen alike, near or far"),
+)
+"""Fields that are read and checked but not acted on: path, the value that asks for it, what happens instead."""
+
+
+def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, ranges: Ranges | None = None) -> Service:
+    """A Service with the API's defaults filled in: type ClusterIP, protocol TCP, targetPort = port."""
+    spec = fields.mapping(raw, (), "spec")
+    kind = ServiceType(fields.choice(spec, _SPEC, "type", tuple(ServiceType), "ClusterIP"))
+    ips = parse_ips(spec, kind, fields, ranges)
+    ports = _ports(spec, kind, ips, fields, ranges)
+    external = fields.choice(spec, _SPEC, "externalTrafficPolicy", ("Cluster", "Local"), "Cluster")
+    allocate = fields.flag(spec, _SPEC, "allocateLoadBalancerNodePorts", True)
+    if spec.get("allocateLoadBalancerNodePorts") is not None and kind is not ServiceType.LOAD_BALANCER:
+        fields.problem(
+            (*_SPEC, "allocateLoadBalancerNodePorts"), f"is for type LoadBalancer only, not {kind}; leave it out"
+        )
+    service = Service(
+        metadata.namespace,
+        metadata.name,
+        kind,
+        ports,
+        cluster_ips=ips.addresses,
+        headless=ips.headless,
+        ip_families=ips.families,
+        ip_family_policy=ips.policy,
+        selector=fields.labels(spec, _SPEC, "selector"),
+        publish_not_ready_addresses=fields.flag(spec, _SPEC, "publishNotReadyAddresses", False),
+        external_traffic_policy=external,
+        allocate_node_ports=allocate,
+        health_check_node_port=_health_check_node_port(spec, kind, external, fields, ranges),
+        created=metadata.created,
+        proxy_name=metadata.labels.get(PROXY_NAME_LABEL),
+    )
+    _check_rest(spec, kind, fields)
+    _note_not_yet(raw, fields)
+    return service
+
+
+def _ports(
+    spec: dict[str, Any], kind: ServiceType, ips: IPs, fields: Fields, ranges: Ranges | None
+) -> tuple[ServicePort, ...]:
+    path: Path = (*_SPEC, "ports")
+    entries = tuple(fields.mappings(spec, _SPEC, "ports"))
+    needed = kind is not ServiceType.EXTERNAL_NAME and not ips.headless
+    if needed and spec.get("ports") in (None, []):
+        fields.problem(path, f"a {kind} service needs at least one port; give it one, or clusterIP: None")
+    ports: list[ServicePort] = []
+    names: dict[str, int] = {}
+    numbers: dict[tuple[Protocol, int], int] = {}
+    node_ports: dict[tuple[Protocol, int], int] = {}
+    for index, (here, entry) in enumerate(entries):
+        name = fields.text(entry, here, "name")
+        protocol = fields.protocol(entry, here)
+        port = fields.port(entry, here, "port")
+        target = _target_port(entry, here, port, fields)
+        node_port = _node_port(entry, here, kind, fields, ranges)
+        if name:
+            fields.problem((*here, "name"), label_fault(name))
+            _once(names, name, index, (*here, "name"), shown(name), "give each port its own name", fields)
+        elif len(entries) > 1 and entry.get("name") in (None, ""):
+            fields.problem((*here, "name"), "is missing; name every port of a service that has several")
+        if port:
+            what = f"{port}/{protocol}"
+            _once(numbers, (protocol, port), index, (*here, "port"), what, "leave one of them out", fields)
+        if node_port:
+            what = f"{node_port}/{protocol}"
+            remedy = "choose another for one of them"
+            _once(node_ports, (protocol, node_port), index, (*here, "nodePort"), what, remedy, fields)
+            fields.claims.append(((*here, "nodePort"), node_port))
+        if port and target:
+            ports.append(ServicePort(name, protocol, port, target, node_port))
+    return tuple(ports)
+
+
+def _once(seen: dict[Any, int], key: object, index: int, path: Path, what: str, remedy: str, fields: Fields) -> None:
+    """Note a problem if an earlier port of the service has the same ``key``."""
+    first = seen.setdefault(key, index)
+    if first != index:
+        fields.problem(path, f"{what} is that of ports[{first}] already; {remedy}")
+
+
+def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -> int | str:
+    """A number, a port's name, or the port itself where it is absent; 0 after a problem."""
+    target = entry.get("targetPort")
+    if target is None or target == "":
+        return port
+    if not isinstance(target, str):
+        return fields.port(entry, path, "targetPort")
+    if target.isdecimal():
+        fields.problem((*path, "targetPort"), f"{shown(target)} is a string, not a number; leave out the quotes")
+        return 0
+    fields.problem((*path, "targetPort"), service_name_fault(target))
+    return target
+
+
+def _node_port(entry: dict[str, Any], path: Path, kind: ServiceType, fields: Fields, ranges: Ranges | None) -> int:
+    """An explicit nodePort, 0 if there is none or it is wrong."""
+    number = fields.port(entry, path, "nodePort", required=False)
+    if not number:
+        return 0
+    if kind not in _NODE_PORT_TYPES:
+        fields.problem(
+            (*path, "nodePort"),
+            f"{number} may not be set on a service of type {kind}; leave it out, or set type: NodePort",
+        )
+        return 0
+    return number if _in_range(number, (*path, "nodePort"), fields, ranges) else 0
+
+
+def _in_range(number: int, path: Path, fields: Fields, ranges: Ranges | None) -> bool:
+    if ranges is None or number in ranges.node_ports:
+        return True
+    fields.problem(
+        path, f"{number} is outside the nodePort range {ranges.node_ports}; choose one inside, or leave it out"
+    )
+    return False
+
+
+def _health_check_node_port(
+    spec: dict[str, Any], kind: ServiceType, external: str, fields: Fields, ranges: Ranges | None
+) -> int:
+    """healthCheckNodePort: for type LoadBalancer with external policy Local, out of the nodePorts' range."""
+    path: Path = (*_SPEC, "healthCheckNodePort")
+    number = fields.port(spec, _SPEC, "healthCheckNodePort", required=False)
+    if not number:
+        return 0
+    if kind is not ServiceType.LOAD_BALANCER or external != "Local":
+        fields.problem(
+            path, "is for type LoadBalancer with externalTrafficPolicy: Local only; leave it out, or set both"
+        )
+        return 0
+    if not _in_range(number, path, fields, ranges):
+        return 0
+    if any(number == claimed for _, claimed in fields.claims):
+        fields.problem(path, f"{number} is a nodePort of this service already; choose another")
+    fields.claims.append((path, number))
+    return number
+
+
+def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
+    """The fields that only have to be right: they mean nothing yet, or mean something to other programs."""
+    externals = fields.strings(spec, _SPEC, "externalIPs")
+    for path, text in externals:
+        fields.address(path, text, endpoint=True)
+    if spec.get("externalTrafficPolicy") and kind not in _NODE_PORT_TYPES and not externals:
+        fields.problem(
+            (*_SPEC, "externalTrafficPolicy"),
+            f"may not be set on a service of type {kind} without externalIPs; leave it out",
+        )
+    fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster")
+    distributions = ("PreferClose", "PreferSameZone", "PreferSameNode")
+    fields.choice(spec, _SPEC, "trafficDistribution", distributions, "")
+    for path, text in fields.strings(spec, _SPEC, "loadBalancerSourceRanges"):
+        fields.network(path, text.strip(), host_bits=True)
+    if spec.get("loadBalancerSourceRanges") and kind is not ServiceType.LOAD_BALANCER:
+        fields.problem(
+            (*_SPEC, "loadBalancerSourceRanges"), f"is for type LoadBalancer only, not {kind}; leave it out"
+        )
+    _check_affinity(spec, fields)
+    name = fields.text(spec, _SPEC, "externalName")
+    if kind is ServiceType.EXTERNAL_NAME:
+        if name:
+            fields.problem((*_SPEC, "externalName"), subdomain_fault(name.removesuffix(".")))
+        elif spec.get("externalName") in (None, ""):
+            fields.problem((*_SPEC, "externalName"), "is missing; give the DNS name the service stands for")
+
+
+def _check_affinity(spec: dict[str, Any], fields: Fields) -> None:
+    affinity = fields.choice(spec, _SPEC, "sessionAffinity", ("None", "ClientIP"), "None")
+    path: Path = (*_SPEC, "sessionAffinityConfig")
+    config = fields.mapping(spec, _SPEC, "sessionAffinityConfig")
+    client = fields.mapping(config, path, "clientIP")
+    seconds = fields.integer(client, (*path, "clientIP"), "timeoutSeconds")
+    if config and affinity == "None":
+        fields.problem(path, "may not be set without sessionAffinity: ClientIP; leave it out, or set that")
+    if seconds is not None and not 1 <= seconds <= _LONGEST_AFFINITY:
+        fields.problem(
+            (*path, "clientIP", "timeoutSeconds"),
+            f"{shown(seconds)} is outside 1-{_LONGEST_AFFINITY}; give a number of seconds inside",
+        )
+
+
+def _note_not_yet(raw: dict[str, Any], fields: Fields) -> None:
+    """One warning for each field the manifest sets in vain."""
+    for path, asked, instead in _NOT_YET:
+        value: Any = raw
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value == asked or (asked is _ANY and value):
+            what = f"{value} is" if isinstance(value, str) else "is"
+            fields.note(path, f"{what} not honoured yet: {instead}")

@@ -1,0 +1,63 @@
+"""Runs the installed program, as a person does: the script beside this interpreter, with a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(sys.executable).parent / "nodeport-nft"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one run printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The program with the store ``directory/store.db``; ``directory`` is where it runs, too."""
+
+    directory: Path
+
+    @property
+    def store(self) -> Path:
+        return self.directory / "store.db"
+
+    def run(self, *words: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Answer:
+        """One run, whatever comes of it; nothing that comes of it may be a traceback."""
+        done = subprocess.run(
+            [SCRIPT, *words],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            cwd=self.directory,
+            env={**os.environ, **(env or {})},
+            check=False,
+            timeout=60,
+        )
+        answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in answer.err, answer.err
+        return answer
+
+    def __call__(self, *words: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Answer:
+        """One run on the store."""
+        return self.run(*words, "--store", str(self.store), stdin=stdin, env=env)
+
+    def ok(self, *words: str, stdin: str | bytes = "") -> str:
+        """What a run printed that must succeed and has nothing to say on stderr."""
+        answer = self(*words, stdin=stdin)
+        assert (answer.code, answer.err) == (0, ""), answer
+        return answer.out
+
+    def json(self, *words: str) -> Any:
+        """What ``get … -o json`` gives."""
+        return json.loads(self.ok("get", *words, "-o", "json"))

@@ -1,0 +1,178 @@
+"""Laws of the planner and the compiler, for any sequence of changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
+from nodeport_nft.plan import Add, Delete, Transaction, diff_elements, plan_edits
+from nodeport_nft.reconcile import NodeTables, compile_snapshot
+from nodeport_nft.render import ListedTable, read_table, same_schema, write_transaction
+from nodeport_nft.resolve import Resolver
+from nodeport_nft.ruleset import Element, Elements, Key
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+
+MOST_OPERATIONS = 11
+"""Element operations of one endpoint more or less, for a service with a clusterIP and a nodePort: in each of the two
+maps 2 for the verdict and 3 for the slots (the last one moves into the hole), and 1 for the hairpin connection."""
+
+
+def commit(kernel: dict[str, dict[Key, Element]], transaction: Transaction) -> None:
+    """What the kernel does with element operations: strict about what is there and what is not."""
+    for operation in transaction.operations:
+        match operation:
+            case Delete(map=name, keys=keys):
+                for key in keys:
+                    del kernel[name][key]
+            case Add(map=name, elements=elements):
+                for element in elements:
+                    assert element.key not in kernel.setdefault(name, {}), "the kernel says EEXIST"
+                    kernel[name][element.key] = element
+
+
+def filled(elements: Elements) -> dict[str, dict[Key, Element]]:
+    """Without the maps that hold nothing."""
+    return {name: dict(held) for name, held in elements.items() if held}
+
+
+def normal(elements: Elements) -> dict[str, object]:
+    """Elements without the order of endpoints among their slots, which depends on the past."""
+    found: dict[str, object] = {}
+    for name, held in filled(elements).items():
+        if name.endswith("-endpoints"):
+            found[name] = sorted((key[:-1], e.value, e.comment) for key, e in held.items())
+            keys = sorted(held)
+            assert all(key[-1] == 0 or (*key[:-1], int(key[-1]) - 1) in held for key in keys), "slots are dense"
+        else:
+            found[name] = sorted(held.values())
+    return found
+
+
+@dataclass(frozen=True)
+class Change:
+    """Service ``number`` becomes so; no endpoints and no address: it is deleted."""
+
+    number: int
+    address: int | None
+    node_port: bool
+    endpoints: frozenset[int]
+    created: str
+
+    @property
+    def service(self) -> Service:
+        port = make_port(80, node_port=30000 + self.number if self.node_port else 0)
+        ips = () if self.address is None else (f"10.96.0.{self.address}", f"fd00:10:96::{self.address}")
+        return make_service(f"s{self.number}", port, ips=ips, created=self.created)
+
+    @property
+    def slices(self) -> tuple[EndpointSlice, ...]:
+        four = [make_endpoint(f"10.244.0.{i}", node=f"worker-{i % 2 + 1}") for i in self.endpoints]
+        six = [make_endpoint(f"fd00:244::{i}", node=f"worker-{i % 2 + 1}") for i in self.endpoints]
+        name = f"s{self.number}"
+        return make_slice(*four, service=name, name=f"{name}-4"), make_slice(*six, service=name, name=f"{name}-6")
+
+
+changes = st.builds(
+    Change,
+    number=st.integers(0, 3),
+    address=st.none() | st.integers(1, 3),  # fewer addresses than services: some are contested
+    node_port=st.booleans(),
+    endpoints=st.frozensets(st.integers(1, 9)),
+    created=st.sampled_from(["", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]),
+)
+
+
+def snapshot(state: dict[int, Change]) -> Snapshot:
+    present = [change for change in state.values() if change.address is not None]
+    return Snapshot(tuple(c.service for c in present), tuple(s for c in present for s in c.slices))
+
+
+@given(st.lists(changes, max_size=12))
+def test_a_sequence_of_changes_ends_where_compiling_from_scratch_does(sequence: list[Change]) -> None:
+    tables = NodeTables(FACTS)
+    tables.first_transaction()
+    kernel = {f: {n: dict(h) for n, h in tables.desired[f].elements.items()} for f in Family}
+    state: dict[int, Change] = {}
+    for change in sequence:
+        state[change.number] = change
+        if change.address is None:
+            tables.remove(change.service.key)
+        else:
+            resolver = Resolver(snapshot(state), FACTS.name)
+            tables.put(change.service, resolver.resolve(change.service))
+        for transaction in tables.next_transaction():
+            commit(kernel[Family.IPV4 if transaction.family == "ip" else Family.IPV6], transaction)
+        scratch = compile_snapshot(snapshot(state), FACTS)
+        for family in Family:
+            assert filled(kernel[family]) == filled(tables.desired[family].elements)
+            assert normal(kernel[family]) == normal(scratch.tables.desired[family].elements)
+
+
+@given(st.lists(changes, max_size=6), st.lists(changes, max_size=6))
+def test_the_difference_applied_to_one_state_gives_the_other(one: list[Change], other: list[Change]) -> None:
+    before = compile_snapshot(snapshot({c.number: c for c in one}), FACTS).tables
+    after = compile_snapshot(snapshot({c.number: c for c in other}), FACTS).tables
+    for family in Family:
+        have = {name: dict(held) for name, held in before.desired[family].elements.items()}
+        want = after.desired[family].elements
+        commit(have, plan_edits(after.schemas[family], diff_elements(have, want)))
+        assert filled(have) == filled(want)
+
+
+@given(st.lists(changes, max_size=6))
+def test_what_is_there_already_needs_nothing(state: list[Change]) -> None:
+    wanted = snapshot({c.number: c for c in state})
+    once = compile_snapshot(wanted, FACTS).tables
+    listed = {f: read_listing(once, f) for f in Family}
+    assert compile_snapshot(wanted, FACTS, listed).tables.first_transaction() == ()
+
+
+@given(st.lists(changes, max_size=6))
+def test_what_is_written_reads_back(state: list[Change]) -> None:
+    tables = compile_snapshot(snapshot({c.number: c for c in state}), FACTS).tables
+    for family in Family:
+        listed = read_listing(tables, family)
+        assert filled(listed.elements) == filled(tables.desired[family].elements)
+
+
+def read_listing(tables: NodeTables, family: Family) -> ListedTable:
+    """Read our own text, which has the form of a listing."""
+    schema = tables.schemas[family]
+    whole = next(t for t in tables.first_transaction() if t.family == schema.family)
+    listed = read_table(write_transaction(whole), schema)
+    assert same_schema(listed, schema)
+    return listed
+
+
+@given(st.frozensets(st.integers(1, 200), max_size=60), st.integers(1, 200))
+@settings(max_examples=50)
+def test_one_endpoint_more_or_less_is_a_bounded_number_of_operations(endpoints: frozenset[int], one: int) -> None:
+    service = make_service("web", make_port(80, node_port=30080))
+    tables = NodeTables(FACTS)
+
+    def put(numbers: frozenset[int]) -> int:
+        pods = [make_endpoint(str(ip_address("10.244.0.0") + i), node="worker-1") for i in numbers]
+        resolver = Resolver(Snapshot((service,), (make_slice(*pods),)), FACTS.name)
+        tables.put(service, resolver.resolve(service))
+        return sum(transaction.size for transaction in tables.next_transaction())
+
+    put(endpoints - {one})
+    assert 0 < put(endpoints | {one}) <= MOST_OPERATIONS
+    assert 0 < put(endpoints - {one}) <= MOST_OPERATIONS
+
+
+@given(st.text(max_size=200))
+def test_no_comment_becomes_syntax(text: str) -> None:
+    element = Element(("10.96.0.1",), None, text)
+    transaction = Transaction("ip", "t", (Add("cluster-ips", (element,)),))
+    try:
+        written = write_transaction(transaction)
+    except ValueError:
+        assert '"' in text or "\n" in text
+    else:
+        shown = f' comment "{text}"' if text else ""
+        assert written == f"add element ip t cluster-ips {{\n\t10.96.0.1{shown}\n}}\n"

@@ -1,0 +1,153 @@
+"""The compiler: sizes, comments, and what stands in which map."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from nodeport_nft.compile import COMMENT_LIMIT, MAX_ENDPOINTS, comment, compile_node, compile_schema
+from nodeport_nft.model import Family, NodePortMode, ObjectName, Service, Snapshot
+from nodeport_nft.reconcile import compile_snapshot
+from nodeport_nft.render import write_rule
+from nodeport_nft.ruleset import Element, Goto, Key
+from tests.builders import FACTS, make_port, make_service, make_slice
+
+
+def elements(service: Service, *addresses: str, family: Family = Family.IPV4) -> dict[str, dict[Key, Element]]:
+    snapshot = Snapshot((service,), (make_slice(*addresses),))
+    return compile_snapshot(snapshot, FACTS).tables.desired[family].elements
+
+
+def chain(name: str, family: Family = Family.IPV4, **facts: object) -> list[str]:
+    schema = compile_schema(family, replace(FACTS, **facts))  # type: ignore[arg-type]  # spelled out by each test
+    (found,) = (c for c in schema.chains if c.name == name)
+    return [write_rule(schema.family, rule) for rule in found.rules]
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "verdict"),
+    [
+        (0, "refuse"),
+        (1, "service/1"),
+        (2, "service/2"),
+        (3, "service/4"),
+        (4, "service/4"),
+        (5, "service/8"),
+        (300, "service/512"),
+        (4096, "service/4096"),
+        (4097, "service/4096"),
+    ],
+)
+def test_the_verdict_names_the_smallest_size_that_fits(endpoints: int, verdict: str) -> None:
+    pods = [str(ip_address("10.244.0.0") + i) for i in range(endpoints)]
+    found = elements(make_service(), *pods)
+    assert found["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(verdict)
+    assert len(found["service-endpoints"]) == min(endpoints, MAX_ENDPOINTS)
+
+
+def test_endpoints_beyond_the_largest_size_are_reported() -> None:
+    pods = [str(ip_address("10.244.0.0") + i) for i in range(MAX_ENDPOINTS + 1)]
+    programme = compile_snapshot(Snapshot((make_service(),), (make_slice(*pods),)), FACTS)
+    assert programme.problems == (
+        "Service/default/web: 4097 endpoints, of which the first 4096 are used; split the Service",
+    )
+
+
+def test_a_node_port_service_stands_in_every_map() -> None:
+    found = elements(make_service("web", make_port(80, node_port=30080)), "10.244.1.1", "10.244.1.2")
+    assert found["service-ips"].keys() == {("10.96.0.10", "tcp", 80)}
+    assert found["node-ports"] == {
+        ("tcp", 30080): Element(("tcp", 30080), Goto("node-port/2"), "default/web"),
+    }
+    assert [e.value for _, e in sorted(found["node-port-endpoints"].items())] == [
+        ("10.244.1.1", 8080),
+        ("10.244.1.2", 8080),
+    ]
+    assert found["cluster-ips"].keys() == {("10.96.0.10",)}
+
+
+def test_p4_only_endpoints_that_may_be_here_are_hairpin_connections() -> None:
+    assert "hairpin-connections" not in elements(make_service(), "10.244.2.1")
+
+
+def test_p5_without_a_cluster_cidr_nothing_is_outside() -> None:
+    with_cidr, without = chain("services"), chain("services", cluster_cidrs=())
+    assert [rule for rule in with_cidr if rule not in without] == [
+        "ip daddr @cluster-ips ip saddr != @cluster-cidrs meta mark set meta mark | 0x00004000"
+    ]
+    only_ipv6 = chain("services", cluster_cidrs=(ip_network("fd00:244::/32"),))
+    assert only_ipv6 == without
+
+
+@pytest.mark.parametrize(("bit", "mark"), [(0, "0x00000001"), (14, "0x00004000"), (31, "0x80000000")])
+def test_p6_the_masquerade_bit_is_set_and_cleared(bit: int, mark: str) -> None:
+    assert chain("node-port/1", masquerade_bit=bit)[0] == f"meta mark set meta mark | {mark}"
+    assert chain("nat-postrouting", masquerade_bit=bit)[0] == (
+        f"meta mark & {mark} == {mark} meta mark set meta mark ^ {mark} masquerade fully-random"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "family", "rule"),
+    [
+        (NodePortMode.PRIMARY, Family.IPV4, "ip daddr @node-port-ips meta l4proto . th dport vmap @node-ports"),
+        (NodePortMode.CIDRS, Family.IPV6, "ip6 daddr @node-port-ips meta l4proto . th dport vmap @node-ports"),
+        (
+            NodePortMode.ALL,
+            Family.IPV4,
+            "fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @node-ports",
+        ),
+        (
+            NodePortMode.ALL,
+            Family.IPV6,
+            "fib daddr type local ip6 daddr != ::1 meta l4proto . th dport vmap @node-ports",
+        ),
+    ],
+)
+def test_f2_where_node_ports_are_served(mode: NodePortMode, family: Family, rule: str) -> None:
+    assert rule in chain("services", family, node_port_mode=mode)
+
+
+def test_every_draw_ends_in_a_full_slot_or_a_drop() -> None:
+    rules = chain("service/8")
+    assert [rule.split("numgen random ")[1].split(" ")[1] for rule in rules[:-1]] == ["8"] * 6 + ["4", "1"]
+    assert rules[-1] == "drop"
+
+
+def test_prefixes_that_overlap_or_join_are_one_element() -> None:
+    networks = ("10.0.0.0/25", "10.0.0.128/25", "10.0.0.0/30", "192.0.2.1/32", "fd00::/64")
+    facts = replace(FACTS, cluster_cidrs=tuple(map(ip_network, networks)))
+    held = [e.key for name, e in compile_node(Family.IPV4, facts) if name == "cluster-cidrs"]
+    assert held == [("10.0.0.0/24",), ("192.0.2.1",)]
+
+
+def test_k7_comments_are_cut_with_a_hash() -> None:
+    long = comment(ObjectName("n" * 63, "s" * 63), "p" * 63)
+    other = comment(ObjectName("n" * 63, "s" * 63), "p" * 62 + "q")
+    assert len(long) == COMMENT_LIMIT
+    assert long != other
+    assert comment(ObjectName("default", "my-ser"), "http") == "default/my-ser:http"
+
+
+def test_input_order_never_matters() -> None:
+    services = tuple(make_service(f"s{i}", ips=(f"10.96.0.{i}",)) for i in range(5))
+    slices = tuple(make_slice(f"10.244.0.{i}", f"10.244.1.{i}", service=f"s{i}") for i in range(5))
+    forth = compile_snapshot(Snapshot(services, slices), FACTS)
+    back = compile_snapshot(Snapshot(services[::-1], slices[::-1]), FACTS)
+    assert forth.tables.tables() == back.tables.tables()
+
+
+def test_f10_the_contest_is_told() -> None:
+    services = (
+        make_service("young", created="2026-01-01T00:00:00Z"),
+        make_service("old", created="2025-01-01T00:00:00Z"),
+    )
+    programme = compile_snapshot(Snapshot(services, (make_slice("10.244.1.1", service="old"),)), FACTS)
+    assert programme.problems == (
+        "Service/default/young: 10.96.0.10 tcp 80 is held by Service/default/old, which is older; change one of them",
+    )
+    assert programme.tables.desired[Family.IPV4].elements["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(
+        "service/1"
+    )

@@ -1,0 +1,141 @@
+"""The planner: places of endpoints, contested frontends, shared elements, and the size of a change."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeport_nft.plan import Desired, diff_elements, place, plan_edits
+from nodeport_nft.ruleset import Contender, Element, Field, Goto, Map, Pool, Schema
+
+A, B, C, D = (("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80), ("10.244.0.4", 80))
+SCHEMA = Schema(
+    "ip",
+    "test",
+    (Map("frontends", (Field.DPORT,), "verdict"), Map("slots", (Field.DPORT, Field.SLOT), ()), Map("shared", ())),
+    (),
+)
+
+
+def pool(port: int, *endpoints: tuple[str, int], verdict: str = "draw", comment: str = "") -> Pool:
+    return Pool("frontends", (port,), Goto(verdict), "slots", endpoints, comment)
+
+
+def contender(name: str, *pools: Pool, created: str = "", shared: tuple[tuple[str, Element], ...] = ()) -> Contender:
+    return Contender((created, "default", name), pools, shared)
+
+
+def slots(desired: Desired) -> dict[int, list[tuple[str, int]]]:
+    found: dict[int, list[tuple[str, int]]] = {}
+    for (port, slot), element in sorted(desired.elements["slots"].items()):
+        assert isinstance(port, int)
+        assert isinstance(element.value, tuple)
+        places = found.setdefault(port, [])
+        assert slot == len(places), "slots are dense"
+        places.append(element.value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "endpoints", "after"),
+    [
+        ((), (A, B), (A, B)),
+        ((A, B, C), (A, B, C), (A, B, C)),
+        ((C, A, B), (A, B, C), (C, A, B)),  # who is there keeps the place, whatever the order
+        ((A, B, C), (A, B), (A, B)),
+        ((A, B, C), (B, C), (C, B)),  # the last one moves into the hole
+        ((A, B), (A, B, C), (A, B, C)),
+        ((A, B, C), (D, B), (D, B)),
+        ((A, A, B), (A, B), (A, B)),  # a damaged table may hold one twice
+        ((A, B, C), (), ()),
+    ],
+)
+def test_place(
+    before: tuple[tuple[str, int], ...], endpoints: tuple[tuple[str, int], ...], after: tuple[tuple[str, int], ...]
+) -> None:
+    assert place(before, endpoints) == after
+
+
+def test_adopted_places_are_kept() -> None:
+    held = {"slots": {(1, i): Element((1, i), value) for i, value in enumerate((C, A))}}
+    desired = Desired(adopted=held)
+    desired.update(("default", "web"), contender("web", pool(1, A, B, C)))
+    assert slots(desired) == {1: [C, A, B]}
+
+
+def test_the_older_claimant_holds_a_frontend_with_its_whole_pool() -> None:
+    desired = Desired()
+    desired.update(("default", "young"), contender("young", pool(1, A, B, C, verdict="draw/4"), created="2026"))
+    desired.update(("default", "old"), contender("old", pool(1, D, verdict="draw/1"), created="2025"))
+    assert slots(desired) == {1: [D]}
+    assert desired.elements["frontends"][(1,)].value == Goto("draw/1")
+    (contest,) = desired.contests()
+    assert (contest.holder[2], contest.loser[2]) == ("old", "young")
+
+
+def test_the_next_claimant_takes_over_when_the_holder_leaves() -> None:
+    desired = Desired()
+    desired.update(("default", "young"), contender("young", pool(1, A, B), created="2026"))
+    desired.update(("default", "old"), contender("old", pool(1, C), created="2025"))
+    desired.update(("default", "old"), None)
+    assert slots(desired) == {1: [A, B]}
+    assert desired.contests() == ()
+
+
+def test_without_a_creation_time_the_name_decides() -> None:
+    desired = Desired()
+    desired.update(("default", "b"), contender("b", pool(1, B)))
+    desired.update(("default", "a"), contender("a", pool(1, A)))
+    assert slots(desired) == {1: [A]}
+
+
+def test_a_loser_that_leaves_changes_nothing() -> None:
+    desired = Desired()
+    desired.update(("default", "old"), contender("old", pool(1, A), created="2025"))
+    desired.update(("default", "young"), contender("young", pool(1, B), created="2026"))
+    desired.take_edits()
+    desired.update(("default", "young"), None)
+    assert desired.take_edits() == {}
+
+
+def test_shared_elements_leave_with_their_last_owner() -> None:
+    desired = Desired()
+    shared = (("shared", Element(("10.0.0.1",))),)
+    desired.update(("default", "a"), contender("a", shared=shared))
+    desired.update(("default", "b"), contender("b", shared=shared))
+    desired.update(("default", "a"), None)
+    assert ("10.0.0.1",) in desired.elements["shared"]
+    desired.update(("default", "b"), None)
+    assert desired.elements["shared"] == {}
+
+
+def test_an_owner_may_change_while_it_keeps_a_shared_element() -> None:
+    desired = Desired()
+    shared = (("shared", Element(("10.0.0.1",))),)
+    desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
+    desired.take_edits()
+    desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
+    assert desired.take_edits() == {}
+
+
+def test_a_change_that_is_taken_back_is_none() -> None:
+    desired = Desired()
+    desired.update(("default", "a"), contender("a", pool(1, A)))
+    desired.take_edits()
+    desired.update(("default", "a"), contender("a", pool(1, A, B)))
+    desired.update(("default", "a"), contender("a", pool(1, A)))
+    assert desired.take_edits() == {}
+
+
+def test_deletions_go_before_additions_and_keys_are_sorted() -> None:
+    have = {"slots": {(2, 0): Element((2, 0), A), (1, 0): Element((1, 0), A)}}
+    want = {"slots": {(2, 0): Element((2, 0), B), (3, 0): Element((3, 0), A)}}
+    transaction = plan_edits(SCHEMA, diff_elements(have, want))
+    delete, add = transaction.operations
+    assert delete.keys == ((1, 0), (2, 0))  # type: ignore[union-attr]  # it is a Delete, or this fails
+    assert [element.key for element in add.elements] == [(2, 0), (3, 0)]  # type: ignore[union-attr]  # an Add
+    assert transaction.size == 4
+
+
+def test_equal_states_need_no_transaction() -> None:
+    have = {"slots": {(1, 0): Element((1, 0), A)}, "shared": {}}
+    assert not plan_edits(SCHEMA, diff_elements(have, {"slots": dict(have["slots"])}))

@@ -1,0 +1,181 @@
+"""Which endpoints a Service has on a node, by conformance id."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from nodeport_nft.model import (
+    ContainerPort,
+    EndpointPort,
+    EndpointSlice,
+    Family,
+    Pod,
+    Protocol,
+    Service,
+    ServiceType,
+    Snapshot,
+)
+from nodeport_nft.resolve import FrontendKind, Resolver
+from tests.builders import make_endpoint, make_port, make_service, make_slice
+
+
+def addresses(service: Service, *, slices: tuple[EndpointSlice, ...] = (), pods: tuple[Pod, ...] = ()) -> list[str]:
+    """The addresses behind the service's first port, in order."""
+    resolver = Resolver(Snapshot((service,), slices, pods), "worker-1")
+    return [str(backend.address) for backend in resolver.endpoints(service, service.ports[0])]
+
+
+def make_pod(name: str, *ips: str, labels: dict[str, str] | None = None, **fields: object) -> Pod:
+    values: dict[str, object] = {"labels": labels or {"app": "web"}, "ips": tuple(map(ip_address, ips)), **fields}
+    return Pod("default", name, **values)  # type: ignore[arg-type]  # spelled out by each test
+
+
+def test_f1_a_frontend_for_each_port_and_protocol() -> None:
+    service = make_service("dns", make_port(53, name="tcp", target=53), make_port(53, name="udp", protocol="UDP"))
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    assert [(f.kind, f.protocol, f.port) for f in frontends] == [
+        (FrontendKind.CLUSTER_IP, Protocol.TCP, 53),
+        (FrontendKind.CLUSTER_IP, Protocol.UDP, 53),
+    ]
+
+
+def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
+    service = make_service("web", make_port(node_port=30080), ips=("10.96.0.10", "fd00:10:96::a"))
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    assert [(f.kind, f.family, f.port) for f in frontends] == [
+        (FrontendKind.CLUSTER_IP, Family.IPV4, 80),
+        (FrontendKind.NODE_PORT, Family.IPV4, 30080),
+        (FrontendKind.CLUSTER_IP, Family.IPV6, 80),
+        (FrontendKind.NODE_PORT, Family.IPV6, 30080),
+    ]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        make_service("web", headless=True, ips=()),
+        Service("default", "web", type=ServiceType.EXTERNAL_NAME, ports=(make_port(),)),
+        make_service("web", proxy_name="another-proxy"),
+        make_service("web", proxy_name=""),
+    ],
+)
+def test_f8_services_that_are_not_ours(service: Service) -> None:
+    resolver = Resolver(Snapshot((service,), (make_slice("10.244.1.1"),)), "worker-1")
+    assert resolver.resolve(service) == ()
+
+
+def test_f8_headless_slices_are_skipped() -> None:
+    assert addresses(make_service(), slices=(make_slice("10.244.1.1", headless=True),)) == []
+
+
+def test_f9_each_family_has_its_own_endpoints() -> None:
+    service = make_service("web", ips=("10.96.0.10", "fd00:10:96::a"))
+    slices = (make_slice("10.244.1.1"), make_slice("fd00:244:1::1", "fd00:244:1::2", name="web-2"))
+    four, six = Resolver(Snapshot((service,), slices), "worker-1").resolve(service)
+    assert [len(four.backends), len(six.backends)] == [1, 2]
+
+
+def test_e1_local_is_what_runs_here_or_may() -> None:
+    slices = (
+        make_slice(
+            make_endpoint("10.244.1.1", node="worker-1"),
+            make_endpoint("10.244.1.2", node="worker-2"),
+            make_endpoint("10.244.1.3", node=""),
+        ),
+    )
+    service = make_service()
+    resolver = Resolver(Snapshot((service,), slices), "worker-1")
+    assert [b.local for b in resolver.endpoints(service, service.ports[0])] == [True, False, True]
+
+
+TERMINATING = make_endpoint("10.244.1.9", ready=False, terminating=True)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "usable"),
+    [
+        ([make_endpoint("10.244.1.1"), TERMINATING], ["10.244.1.1"]),
+        ([make_endpoint("10.244.1.1", ready=False, serving=False), TERMINATING], ["10.244.1.9"]),
+        ([make_endpoint("10.244.1.1", ready=False, serving=True)], []),
+        ([make_endpoint("10.244.1.1", ready=False, serving=False, terminating=True)], []),
+    ],
+    ids=["ready first", "then serving and terminating", "not ready is not usable", "nor is what stopped serving"],
+)
+def test_e2_usable_endpoints(endpoints: list[object], usable: list[str]) -> None:
+    assert addresses(make_service(), slices=(make_slice(*endpoints),)) == usable  # type: ignore[arg-type]
+
+
+def test_e3_slices_are_merged_and_an_endpoint_counts_once() -> None:
+    slices = (
+        make_slice("10.244.1.1", "10.244.1.2"),
+        make_slice("10.244.1.2", "10.244.1.3", name="web-2"),
+    )
+    assert addresses(make_service(), slices=slices) == ["10.244.1.1", "10.244.1.2", "10.244.1.3"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_e3_the_copy_that_is_not_terminating_wins(order: int) -> None:
+    leaving = make_endpoint("10.244.1.1", ready=False, terminating=True)
+    slices = (make_slice(leaving), make_slice("10.244.1.1", name="web-2"))[::order]
+    assert addresses(make_service(), slices=slices) == ["10.244.1.1"]
+
+
+def test_e4_slice_ports_match_by_name() -> None:
+    service = make_service("web", make_port(80, name="http"), make_port(81, name="admin"))
+    slices = (make_slice("10.244.1.1", port_name="http", port=8080), make_slice("10.244.1.2", port_name="admin"))
+    resolver = Resolver(Snapshot((service,), slices), "worker-1")
+    assert [len(resolver.endpoints(service, port)) for port in service.ports] == [1, 1]
+    assert addresses(make_service("web", make_port(80, name="other")), slices=slices) == []
+
+
+def test_e4_a_named_target_port_resolves_per_pod() -> None:
+    service = make_service("web", make_port(80, target="http"), selector={"app": "web"})
+    pods = (
+        make_pod("a", "10.244.1.1", ports=(ContainerPort("http", Protocol.TCP, 8080),)),
+        make_pod("b", "10.244.1.2", ports=(ContainerPort("http", Protocol.TCP, 9090),)),
+        make_pod("c", "10.244.1.3", ports=(ContainerPort("http", Protocol.UDP, 7070),)),
+    )
+    resolver = Resolver(Snapshot((service,), (), pods), "worker-1")
+    backends = resolver.endpoints(service, service.ports[0])
+    assert [(str(b.address), b.port) for b in backends] == [("10.244.1.1", 8080), ("10.244.1.2", 9090)]
+
+
+def test_e5_publish_not_ready_addresses() -> None:
+    pods = (make_pod("a", "10.244.1.1", ready=False), make_pod("b", "10.244.1.2", ready=False, terminating=True))
+    selector = {"app": "web"}
+    assert addresses(make_service(selector=selector), pods=pods) == []
+    published = make_service(selector=selector, publish_not_ready=True)
+    assert addresses(published, pods=pods) == ["10.244.1.1", "10.244.1.2"]
+
+
+def test_e7_pods_are_selected_by_every_label() -> None:
+    pods = (
+        make_pod("a", "10.244.1.1", labels={"app": "web", "tier": "front", "more": "x"}),
+        make_pod("b", "10.244.1.2", labels={"app": "web"}),
+        make_pod("c", "10.244.1.3", labels={"app": "web", "tier": "front"}, finished=True),
+        make_pod("d", labels={"app": "web", "tier": "front"}),
+        Pod("other", "e", {"app": "web", "tier": "front"}, (ip_address("10.244.1.5"),)),
+    )
+    assert addresses(make_service(selector={"app": "web", "tier": "front"}), pods=pods) == ["10.244.1.1"]
+
+
+def test_e7_without_a_selector_no_pod_is_an_endpoint() -> None:
+    assert addresses(make_service(), pods=(make_pod("a", "10.244.1.1"),)) == []
+
+
+def test_e7_slices_go_before_endpoints_and_both_before_pods() -> None:
+    service = make_service(selector={"app": "web"})
+    pods = (make_pod("a", "10.244.1.1"),)
+    mirrored = make_slice("10.244.1.2", mirrored=True)
+    assert addresses(service, slices=(mirrored,), pods=pods) == ["10.244.1.2"]
+    assert addresses(service, slices=(mirrored, make_slice("10.244.1.3")), pods=pods) == ["10.244.1.3"]
+
+
+def test_a_slice_may_hold_several_ports_of_one_name() -> None:
+    ports = (EndpointPort("", Protocol.TCP, 1), EndpointPort("", Protocol.TCP, 2))
+    piece = EndpointSlice("default", "s", "web", ports, (make_endpoint("10.244.1.1"),))
+    service = make_service()
+    backends = Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints(service, service.ports[0])
+    assert [b.port for b in backends] == [1, 2]
