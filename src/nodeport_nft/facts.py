@@ -48,8 +48,9 @@ def gather(
 ) -> tuple[NodeFacts, tuple[str, ...]]:
     """The facts to compile with, and warnings for the operator.
 
-    ``node_ips`` are given by flag and go before the Node object's InternalIP, which goes before the source of the
-    default route (conformance F2). Without a clusterCIDR in the configuration nothing counts as outside (P5).
+    ``node_ips`` are given by flag and go before the Node object's InternalIPs, which go before the sources of the
+    default routes (conformance F2). The first of these that says anything says it for both families, so that
+    ``render``, which knows no routes, and ``sync`` agree about a node with an InternalIP of one family. Without a clusterCIDR in the configuration nothing counts as outside (P5).
     """
     facts = NodeFacts(
         name=name,
@@ -63,7 +64,7 @@ def gather(
         case NodePortMode.ALL:
             return facts, ()
         case NodePortMode.PRIMARY:
-            wanted = _first_of_each_family([*node_ips, *internal, *_primary_sources(host)])
+            wanted = _first_of_each_family(node_ips or internal or _primary_sources(host))
         case NodePortMode.CIDRS:
             held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
             wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]
@@ -104,9 +105,9 @@ def _inside(address: IPAddress, cidr: IPNetwork) -> bool:
     return address.version == cidr.version and address in cidr
 
 
-def _primary_sources(host: Host) -> Iterable[IPAddress]:
+def _primary_sources(host: Host) -> tuple[IPAddress, ...]:
     unstable = {held.address for held in host.addresses if held.unstable}
-    return (ip for ip in host.sources if ip not in unstable and not ip.is_link_local)
+    return tuple(ip for ip in host.sources if ip not in unstable and not ip.is_link_local)
 
 
 def _first_of_each_family(addresses: Iterable[IPAddress]) -> list[IPAddress]:

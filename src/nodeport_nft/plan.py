@@ -42,10 +42,9 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Put a whole table in the place of one of the same name; ``exists`` says whether there is one."""
+    """Put a whole table in place, also of one of the same name."""
 
     table: Table
-    exists: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +260,6 @@ def plan_edits(schema: Schema, edits: Edits) -> Transaction:
     return Transaction(schema.family, schema.name, tuple(operations))
 
 
-def plan_replacement(schema: Schema, elements: Elements, *, exists: bool) -> Transaction:
+def plan_replacement(schema: Schema, elements: Elements) -> Transaction:
     """One transaction that puts a whole table in place, with no moment in between for a packet to see."""
-    table = Table(schema, elements)
-    return Transaction(schema.family, schema.name, (Replace(table, exists),))
+    return Transaction(schema.family, schema.name, (Replace(Table(schema, elements)),))

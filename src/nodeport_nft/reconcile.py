@@ -78,7 +78,7 @@ class NodeTables:
             if listed is not None and same_schema(listed, schema):
                 transactions.append(plan_edits(schema, diff_elements(listed.elements, desired.elements)))
             else:
-                transactions.append(plan_replacement(schema, desired.elements, exists=listed is not None))
+                transactions.append(plan_replacement(schema, desired.elements))
         return tuple(t for t in transactions if t)
 
     def next_transaction(self) -> tuple[Transaction, ...]:

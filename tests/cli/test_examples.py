@@ -43,20 +43,12 @@ def test_what_is_rendered_loads_with_plain_nft(node: str) -> None:
 @pytest.mark.usefixtures("private_namespaces")
 def test_the_second_sync_writes_nothing(tmp_path: Path) -> None:
     sync = f"{SCRIPT} sync -f {MY_SER} --once --store {tmp_path}/store.db"
+    script = f"{sync}; nft list ruleset > first; {sync}; nft list ruleset > second"
     done = subprocess.run(
-        [
-            "unshare",
-            "--net",
-            "sh",
-            "-ec",
-            f"{sync}; nft -j list ruleset > first; {sync}; nft -j list ruleset > second",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
+        ["unshare", "--net", "sh", "-ec", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     first, second = done.stdout.splitlines()
     assert "1 services, tables created" in first
     assert second.endswith("1 services, nothing changed")
+    assert "default/my-ser" in (tmp_path / "first").read_text()
     assert (tmp_path / "first").read_text() == (tmp_path / "second").read_text()

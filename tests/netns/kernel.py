@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -55,3 +57,17 @@ def slices_of(cluster: Cluster, pods: tuple[str, ...], *, port: int = 8080, serv
     """An IPv4 slice of these pods of the lab."""
     endpoints = [make_endpoint(str(cluster.address(pod)), node=cluster.host(pod).node) for pod in pods]
     return make_slice(*endpoints, service=service, name=f"{service}-{port}", port=port)
+
+
+def generation(cluster: Cluster, node: str) -> int:
+    """The number of ruleset commits the host's kernel has seen (NFT_MSG_GETGEN, linux/netfilter/nf_tables.h)."""
+    netlink_netfilter, get_generation, request = 12, 10 << 8 | 16, 1
+    message = struct.pack("=IHHIIBBH", 20, get_generation, request, 1, 0, socket.AF_UNSPEC, 0, 0)
+    with cluster.socket(node, socket.AF_NETLINK, socket.SOCK_RAW, netlink_netfilter) as netlink:
+        netlink.settimeout(5)
+        netlink.send(message)
+        answer = netlink.recv(4096)
+    # Behind nlmsghdr (16 bytes) and nfgenmsg (4) the first attribute is NFTA_GEN_ID, in network byte order.
+    length, kind, value = struct.unpack_from("=HH", answer, 20) + struct.unpack_from(">I", answer, 24)
+    assert (length, kind) == (8, 1)
+    return int(value)

@@ -7,6 +7,7 @@ The first three take the same way and stop at different places, so that what ``r
 from __future__ import annotations
 
 import enum
+import gc
 import platform
 import re
 from collections.abc import Iterable
@@ -257,6 +258,7 @@ def _snapshot(config: Config, files: list[str] | None, *, keep: bool, held: bool
     """
     from dataclasses import replace
 
+    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
     if not keep and not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
     manifests = read_files(files, config) if files else None

@@ -52,9 +52,10 @@ def _operation(tx: Transaction, operation: Delete | Add | Replace | Remove) -> s
             return _elements("delete", tx, name, (_key(key) for key in keys))
         case Add(map=name, elements=elements):
             return _elements("add", tx, name, (_element(element) for element in elements))
-        case Replace(table=table, exists=exists):
-            delete = f"delete table {tx.family} {tx.name}\n" if exists else ""
-            return delete + _table(table.schema, table.elements)
+        case Replace(table=table):
+            # Made first, so that deleting it succeeds where there is none; all of it commits at once.
+            name = f"{tx.family} {tx.name}"
+            return f"add table {name}\ndelete table {name}\n" + _table(table.schema, table.elements)
         case Remove(family=family, name=name):
             return f"delete table {family} {name}\n"
 
