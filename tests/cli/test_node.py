@@ -115,7 +115,9 @@ def test_wrong_input_changes_nothing(node: Node) -> None:
     wrong = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 0}, {port: http}]}\n"
     done = node.run("sync", "-f", "-", "--once", *NODE_NAME, stdin=wrong)
     assert done.returncode == 2
-    assert len([line for line in done.stderr.splitlines() if line.startswith("<stdin>:4: Service/default/web: ")]) >= 2
+    assert (
+        len([line for line in done.stderr.splitlines() if line.startswith("<stdin>:4: Service/default/web: ")]) >= 2
+    )
     assert node.ruleset() == before
     assert node.ok("get", "services", "-o", "name") == stored
 
@@ -156,8 +158,9 @@ def test_k5_cleanup_removes_what_was_made(node: Node) -> None:
     assert not hosts.exists()
     assert node.cluster.ruleset("worker-1") == ""
     assert node.ok("get", "services", "-o", "name") == "service/my-ser\n"
-    assert node.ok("cleanup", *NODE_NAME) == "nothing to clean up\n"
-    node.ok("cleanup", "--delete-store", *NODE_NAME)
+    assert node.ok("cleanup") == "nothing to clean up\n"
+    node.ok("sync", "--once", "--hosts-file", str(hosts), "--node-name", "another-name")
+    node.ok("cleanup", "--delete-store")
     assert list(node.directory.iterdir()) == []
 
 
@@ -226,7 +229,11 @@ def test_render_json_names_the_same_elements() -> None:
     tables = json.loads(render("-f", str(EXAMPLE), "-o", "json", *NODE_NAME).stdout)["tables"]
     assert [table["family"] for table in tables] == ["ip", "ip6"]
     held = {m["name"]: m["elements"] for m in tables[0]["maps"]}
-    assert [e["value"] for e in held["node-port-endpoints"]] == [["10.244.1.2", 80], ["10.244.1.3", 80], ["10.244.2.2", 80]]
+    assert [e["value"] for e in held["node-port-endpoints"]] == [
+        ["10.244.1.2", 80],
+        ["10.244.1.3", 80],
+        ["10.244.2.2", 80],
+    ]
 
 
 def test_equal_manifests_give_equal_bytes_whatever_their_order(tmp_path: Path) -> None:

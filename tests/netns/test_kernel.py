@@ -268,6 +268,40 @@ def test_an_established_connection_outlives_its_endpoint(cluster: Cluster) -> No
         assert b"still there?" in stream.readline()
 
 
+def test_f10_a_contested_frontend_passes_to_the_next_claimant(cluster: Cluster) -> None:
+    old = make_service("old", created="2025-01-01T00:00:00Z")
+    young = make_service("young", created="2026-01-01T00:00:00Z")
+    slices = (
+        slices_of(cluster, ("web-2",), service="old"),
+        slices_of(cluster, ("web-3", "tester"), service="young"),
+    )
+    for services, reached in (
+        ((young,), {"web-3", "tester"}),
+        ((young, old), {"web-2"}),
+        ((young,), {"web-3", "tester"}),
+    ):
+        sync(cluster, services, slices)
+        outcomes = connect_many(cluster, "web-1", ("10.96.0.10", 80), count=40)
+        assert {outcome.name for outcome in outcomes} == reached
+
+
+def test_p6_the_mark_is_off_the_packet_before_it_leaves(cluster: Cluster) -> None:
+    """Others' bits stay, ours is set on the way in and cleared in postrouting."""
+    cluster.nft(
+        "worker-1",
+        "table ip test {\n"
+        "  chain before { type filter hook prerouting priority -300; meta mark set 0x10002; }\n"
+        "  chain marked { type filter hook postrouting priority 0; ct state new meta mark 0x14002 counter; }\n"
+        "  chain after { type filter hook postrouting priority 300; ct state new meta mark 0x10002 counter; }\n}\n",
+    )
+    sync(cluster, (WEB,), (slices_of(cluster, ("web-3",)),))
+    assert connect(cluster, "client", (NODE_IP, 30080)).kind is Kind.REACHED
+    counted = re.findall(
+        r"counter packets (\d+)", cluster.run("worker-1", ["nft", "list", "table", "ip", "test"]).stdout
+    )
+    assert counted == ["1", "1"]
+
+
 def test_the_schema_is_the_same_for_both_families() -> None:
     four, six = (compile_schema(family, FACTS) for family in Family)
     assert [chain.name for chain in four.chains] == [chain.name for chain in six.chains]

@@ -200,7 +200,10 @@ def cleanup(
     store: StorePath = None,
     config: ConfigFile = None,
 ) -> None:
-    """Remove our tables, our hosts file and the sysctl changes we made; the store only when asked."""
+    """Remove our tables, our hosts file and the sysctl changes we made; the store only when asked.
+
+    Without --node-name, what was left under any node name.
+    """
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.kernel.traces import Traces
     from nodeport_nft.reconcile import removal
@@ -210,7 +213,8 @@ def cleanup(
     transactions = removal(nft)
     nft.apply(transactions)
     done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
-    done += Traces.of(chosen.store, _node_name(node_name)).undo()
+    traces = Traces.all(chosen.store) if node_name is None else (Traces.of(chosen.store, _node_name(node_name)),)
+    done += [line for left in traces for line in left.undo()]
     if store_too:
         files = [Path(chosen.store + suffix) for suffix in ("", "-wal", "-shm")]
         for file in files:

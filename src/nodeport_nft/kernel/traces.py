@@ -29,8 +29,16 @@ class Traces:
 
     @classmethod
     def of(cls, store: str, node_name: str) -> Traces:
-        """The traces of a node, by the store it is programmed from."""
-        path = Path(store).parent / f"node-{node_name}.json"
+        """The traces of a node, by the store it is programmed from. Raises KernelError if they cannot be read."""
+        return cls._load(Path(store).parent / f"node-{node_name}.json")
+
+    @classmethod
+    def all(cls, store: str) -> tuple[Traces, ...]:
+        """The traces of every node that was programmed from this store on this machine, sorted."""
+        return tuple(cls._load(path) for path in sorted(Path(store).parent.glob("node-*.json")))
+
+    @classmethod
+    def _load(cls, path: Path) -> Traces:
         try:
             noted = json.loads(path.read_text(encoding="utf-8"))
             sysctls = {str(k): (str(v[0]), str(v[1]), str(v[2])) for k, v in noted["sysctls"].items()}
