@@ -4,7 +4,8 @@ Only our own tables are read, but anybody may have changed them, so nothing is t
 line of an unknown form raises ``ListingError`` or leaves the schema unequal, and the table is then replaced.
 
 Rules are compared as text, in the spelling nft lists them; where spellings differ between versions (``or`` for
-``|``, a mark's zeros, the ``meta l4proto tcp`` that a TCP reset implies) both sides are brought to one.
+``|``, a mark's zeros, a priority's name, the ``meta l4proto tcp`` that a TCP reset implies) both sides are brought
+to one. Seen to agree: what nft 1.0.6 and 1.1.3 write and list, in all four combinations.
 """
 
 from __future__ import annotations
@@ -172,5 +173,6 @@ _HEX = re.compile(r"\b0x0*([0-9a-f]+)\b")
 
 def _normal(line: str) -> str:
     line = line.replace("meta l4proto tcp reject with tcp reset", "reject with tcp reset")
+    line = line.replace("priority dstnat;", "priority -100;").replace("priority srcnat;", "priority 100;")
     line = line.replace(" or 0x", " | 0x").replace(" xor 0x", " ^ 0x").replace(" and 0x", " & 0x")
     return _HEX.sub(r"0x\1", line)

@@ -1,0 +1,82 @@
+"""Reading a listing: the spellings of several nft versions, and what is not ours."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nodeport_nft.compile import compile_schema
+from nodeport_nft.model import Family, Snapshot
+from nodeport_nft.reconcile import compile_snapshot
+from nodeport_nft.render import ListingError, read_table, same_schema, write_transaction
+from nodeport_nft.ruleset import Goto
+from tests.builders import FACTS, make_port, make_service, make_slice
+
+SCHEMA = compile_schema(Family.IPV4, FACTS)
+
+
+def listing() -> str:
+    service = make_service("web", make_port(80, node_port=30080))
+    tables = compile_snapshot(Snapshot((service,), (make_slice("10.244.1.1", "10.244.1.2"),)), FACTS).tables
+    return write_transaction(tables.first_transaction()[0]).split("\n", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("hook output priority -100;", "hook output priority dstnat;"),  # nft 1.1.3
+        ("meta l4proto tcp reject with tcp reset", "reject with tcp reset"),  # every nft: the reset implies it
+        ("meta mark | 0x00004000", "meta mark or 0x00004000"),
+        ("meta mark & 0x00004000 == 0x00004000", "meta mark and 0x4000 == 0x4000"),
+        (" . tcp . 80 ", " . 6 . 80 "),  # a host without /etc/protocols
+        (' comment "default/web"', ' counter packets 3 bytes 180 comment "default/web"'),
+        (' comment "default/web"', ' comment "default/web" counter packets 3 bytes 180'),
+    ],
+)
+def test_spellings_of_other_versions(ours: str, theirs: str) -> None:
+    text = listing()
+    assert ours in text
+    other = read_table(text.replace(ours, theirs), SCHEMA)
+    assert same_schema(other, SCHEMA)
+    assert other.elements == read_table(text, SCHEMA).elements
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("\t\tdrop\n", "\t\taccept\n"),
+        ("\t\tjump services\n", ""),
+        ("policy accept", "policy drop"),
+        ("schema ", "schema 0"),
+        ("\tchain refuse {", "\tchain refuse2 {"),
+        ("\tset cluster-ips {", "\tset cluster-ips-2 {"),
+        ("\t\tflags interval\n", ""),
+        ("\tmap service-ips {", "\tcounter strange {\n\t\tpackets 0 bytes 0\n\t}\n\n\tmap service-ips {"),
+        (" mod 8 ", " mod 9 "),
+    ],
+)
+def test_whatever_is_not_ours_is_seen(ours: str, theirs: str) -> None:
+    text = listing()
+    assert ours in text
+    assert not same_schema(read_table(text.replace(ours, theirs, 1), SCHEMA), SCHEMA)
+
+
+def test_a_foreign_verdict_is_read_and_so_can_be_deleted() -> None:
+    text = listing().replace(": goto service/2", ": drop")
+    table = read_table(text, SCHEMA)
+    assert table.elements["service-ips"]["10.96.0.10", "tcp", 80].value == Goto("drop")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "elements = { nonsense }",
+        "elements = { 10.96.0.10 . tcp . 80 }",
+        "elements = { 10.96.0.10 . tcp . 80 : goto service/2, }, 7 }",
+    ],
+)
+def test_an_element_that_cannot_be_read_is_an_error(broken: str) -> None:
+    text = re.sub(r"elements = \{ 10.96.0.10 \. tcp \. 80 [^}]*\}", broken, listing(), count=1)
+    with pytest.raises(ListingError, match="service-ips"):
+        read_table(text, SCHEMA)
