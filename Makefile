@@ -49,7 +49,7 @@ clean: ## Remove what make made here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 namespaces:
-	@unshare --net --mount true 2>/dev/null || { \
+	@unshare --net true 2>/dev/null || { \
 		echo "make demo: network namespaces are refused: CAP_SYS_ADMIN is missing; run as root" >&2; exit 1; }
 
 packages:
@@ -63,7 +63,7 @@ $(VENV)/bin/python: | packages
 
 # The wheel, not the source tree, is what demo, tests and benchmarks run.
 $(VENV)/program: $(SOURCES) | packages $(VENV)/bin/python
-	rm -rf $(VENV)/wheel build
+	rm -rf $(VENV)/wheel
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheel .
 	$(BIN)/pip install --quiet $(VENV)/wheel/*.whl
 	$(BIN)/pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl

@@ -27,7 +27,7 @@ from lab.topology import CLIENT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PROGRAM = Path(sys.executable).with_name("nodeport-nft")
-OTHER_PROGRAMS = ("curl", "ip", "nft", "nginx", "setpriv", "unshare", "wget")
+OTHER_PROGRAMS = ("curl", "ip", "mount", "nft", "nginx", "setpriv", "unshare", "wget")
 """What `make demo` installs where it is missing."""
 
 PODS = {"web-1": "worker-1", "web-2": "worker-1", "web-3": "worker-2"}  # as in examples/pods.yaml
@@ -201,16 +201,15 @@ def show_kernel(screen: Screen, node_port: int) -> None:
     command = "nft list table ip nodeport-nft"
     screen.show("worker-1", command)
     listing = screen.run_quietly("worker-1", command)
-    chain = field(listing, rf'elements = {{ tcp \. {node_port} counter packets [1-9].* "default/my-ser" : goto (\S+)')
-    head, *blocks = listing.split("\n\n")
-    first, *rest = [head[head.index("\tmap") :], *blocks]
-    wanted = [
-        first,
-        *(block for block in rest if block.startswith(("\tmap ", "\tchain services ", f"\tchain {chain} "))),
-    ]
-    shown = "\n\n".join(block.rstrip("}\n") + "}" for block in wanted).expandtabs()
-    screen.answer("table ip nodeport-nft {\n" + shown + "\n\n        …\n}")
-    hidden = len(listing.splitlines()) - len(shown.splitlines())
+    # nft lists protocols as numbers where there is no /etc/protocols, as in slim images.
+    chain = field(
+        listing, rf'elements = {{ (?:tcp|6) \. {node_port} counter packets [1-9].* "default/my-ser" : goto (\S+)'
+    )
+    head, *blocks = listing.split("\n\n")  # the head ends with the first map
+    telling = ("\tmap ", "\tchain services ", f"\tchain {chain} ")
+    shown = "\n\n".join([head, *(block for block in blocks if block.startswith(telling))])
+    screen.answer(f"{shown}\n\n\t…\n}}".expandtabs())
+    hidden = len(listing.splitlines()) - len(shown.splitlines()) - 1
     print(f"\n   ({hidden} lines more. See them all with: nodeport-nft render -f examples/my-ser.yaml)")
 
 

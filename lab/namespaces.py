@@ -124,6 +124,7 @@ def in_namespace(namespace: Namespace, function: Callable[[], Result], *, timeou
         data = _read_all(reading, time.monotonic() + timeout)
         if data is None:
             raise LabError(f"a function in a namespace did not finish within {timeout:g} s")
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has no more to say; let it end by itself
     finally:
         os.close(reading)
         with contextlib.suppress(ProcessLookupError):

@@ -26,6 +26,9 @@ times. Then it draws below N/2, where every slot is full, then takes slot 0, the
   endpoint in the upper half is lower by at most (1/2)^TRIES = 1.6 %, and by 0.02 % for 3 endpoints.
 * A packet may read the verdict before a commit and the slots after it. Drawing again covers that as well: the
   connection reaches an endpoint that is there, or is dropped, and TCP sends it again. It never leaves untranslated.
+  It may also be translated before a commit and look for its hairpin pair after it. A pair therefore outlives its
+  endpoint by one transaction; otherwise the connection would be set up without masquerading, and all that is sent
+  again would follow it.
 * On average fewer than two draws are needed, for the first packet of a connection alone.
 
 Only NAT chains are used: they see the first packet of a connection and no other. That is also where connections
@@ -139,6 +142,7 @@ _MAPS = (
     Map(
         "hairpin-connections",
         (Field.SADDR, *_VIP),
+        lingers=True,
         comment="endpoints of this node that reach themselves",
     ),
 )
@@ -159,8 +163,10 @@ def _postrouting(mark: int) -> Chain:
 
 def _services(family: Family, facts: NodeFacts, mark: int) -> Iterable[Rule]:
     to_cluster_ip = InSet((Field.DADDR,), "cluster-ips")
+    to_service_cidr = InSet((Field.DADDR,), "service-cidrs")
     if any(cidr.version == family for cidr in facts.cluster_cidrs):
-        yield to_cluster_ip, InSet((Field.SADDR,), "cluster-cidrs", negated=True), MarkSet(mark)
+        # Not @cluster-ips: a commit between that look-up and the next would let a connection through unmarked.
+        yield to_service_cidr, InSet((Field.SADDR,), "cluster-cidrs", negated=True), MarkSet(mark)
     yield (Dispatch(_VIP, "service-ips"),)
     node_ports = Dispatch(_PORT, "node-ports")
     if facts.node_port_mode is NodePortMode.ALL:
@@ -168,13 +174,13 @@ def _services(family: Family, facts: NodeFacts, mark: int) -> Iterable[Rule]:
     else:
         yield InSet((Field.DADDR,), "node-port-ips"), node_ports
     yield to_cluster_ip, Goto("refuse")
-    yield InSet((Field.DADDR,), "service-cidrs"), Drop()
+    yield to_service_cidr, Drop()
 
 
 def _draw(kind: _Kind, size: int, first: tuple[Rule, ...]) -> Chain:
     draws = [size] * (TRIES if size > 1 else 1) + [n for n in (size // 2,) if n > 1] + [1] * (size > 1)
     rules: list[Rule] = [(DnatSlot(kind.key, n, kind.slots),) for n in draws]
-    slots = "1 slot" if size == 1 else f"{size // 2 + 1} to {size} slots"
+    slots = f"{size} slot{'s' * (size > 1)}" if size <= 2 else f"{size // 2 + 1} to {size} slots"
     comment = f"{slots} filled; an empty one draws again" if size > 2 else f"{slots} filled"
     return Chain(f"{kind.chain}/{size}", (*first, *rules, (Drop(),)), comment=comment)
 

@@ -50,7 +50,8 @@ def gather(
 
     ``node_ips`` are given by flag and go before the Node object's InternalIPs, which go before the sources of the
     default routes (conformance F2). The first of these that says anything says it for both families, so that
-    ``render``, which knows no routes, and ``sync`` agree about a node with an InternalIP of one family. Without a clusterCIDR in the configuration nothing counts as outside (P5).
+    ``render``, which knows no routes, and ``sync`` agree about a node with an InternalIP of one family. Without a
+    clusterCIDR in the configuration nothing counts as outside (P5).
     """
     facts = NodeFacts(
         name=name,

@@ -57,11 +57,15 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Operations on one family's table, in order; the kernel takes all of them or none (K1)."""
+    """Operations on one family's table, in order; the kernel takes all of them or none (K1).
+
+    ``late``: it only clears up and is to be committed after those that are not, on its own.
+    """
 
     family: str
     name: str
     operations: tuple[Delete | Add | Replace | Remove, ...] = ()
+    late: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.operations)
@@ -240,24 +244,29 @@ def diff_elements(have: Elements, want: Elements) -> Edits:
     return edits
 
 
-def plan_edits(schema: Schema, edits: Edits) -> Transaction:
-    """One transaction that carries out ``edits`` on a table of this schema.
+def plan_edits(schema: Schema, edits: Edits) -> tuple[Transaction, ...]:
+    """What carries out ``edits`` on a table of this schema: one transaction, or none where nothing differs.
+
+    Where elements leave a map in which they linger, a late one follows that deletes them.
 
     An element cannot be changed in place: it is deleted and added, and since the kernel commits both at once no
     packet finds it missing. The order is fixed (deletions first, maps in the schema's order, keys sorted), so that
     the same edits give the same bytes.
     """
-    operations: list[Delete | Add] = []
-    for kind in (Delete, Add):
-        for declared in schema.maps:
-            pairs = sorted(edits.get(declared.name, {}).items())
-            if kind is Delete:
-                keys = tuple(key for key, (old, _) in pairs if old is not None)
-                operations += [Delete(declared.name, keys)] if keys else []
-            else:
-                elements = tuple(new for _, (_, new) in pairs if new is not None)
-                operations += [Add(declared.name, elements)] if elements else []
-    return Transaction(schema.family, schema.name, tuple(operations))
+    deletions: list[Delete] = []
+    additions: list[Add] = []
+    late: list[Delete] = []
+    for declared in schema.maps:
+        pairs = sorted(edits.get(declared.name, {}).items())
+        lingering = tuple(key for key, (_, new) in pairs if new is None and declared.lingers)
+        leaving = tuple(key for key, (old, new) in pairs if old is not None and (new or not declared.lingers))
+        coming = tuple(new for _, (_, new) in pairs if new is not None)
+        late += [Delete(declared.name, lingering)] if lingering else []
+        deletions += [Delete(declared.name, leaving)] if leaving else []
+        additions += [Add(declared.name, coming)] if coming else []
+    now = Transaction(schema.family, schema.name, (*deletions, *additions))
+    after = Transaction(schema.family, schema.name, tuple(late), late=True)
+    return tuple(transaction for transaction in (now, after) if transaction)
 
 
 def plan_replacement(schema: Schema, elements: Elements) -> Transaction:

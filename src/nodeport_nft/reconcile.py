@@ -19,8 +19,9 @@ from nodeport_nft.compile import (
     compile_service,
     nft_family,
 )
+from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.model import Family, NodeFacts, ObjectName, Service, Snapshot
+from nodeport_nft.model import Family, IPAddress, NodeFacts, NodePortMode, ObjectName, Service, Snapshot
 from nodeport_nft.plan import (
     Desired,
     Remove,
@@ -70,21 +71,21 @@ class NodeTables:
 
     def first_transaction(self) -> tuple[Transaction, ...]:
         """What turns the kernel's tables as they were at the start into the desired ones."""
-        transactions = []
+        transactions: list[Transaction] = []
         for family, schema in self.schemas.items():
             desired, listed = self.desired[family], self.listed.get(family)
             desired.take_edits()
             desired.adopted = {}
             if listed is not None and same_schema(listed, schema):
-                transactions.append(plan_edits(schema, diff_elements(listed.elements, desired.elements)))
+                transactions += plan_edits(schema, diff_elements(listed.elements, desired.elements))
             else:
                 transactions.append(plan_replacement(schema, desired.elements))
-        return tuple(t for t in transactions if t)
+        return tuple(transactions)
 
     def next_transaction(self) -> tuple[Transaction, ...]:
         """What turns the tables as of the last transaction into the desired ones; costs what has changed."""
         edits = ((schema, self.desired[family].take_edits()) for family, schema in self.schemas.items())
-        return tuple(t for schema, changed in edits if (t := plan_edits(schema, changed)))
+        return tuple(transaction for schema, changed in edits for transaction in plan_edits(schema, changed))
 
     def tables(self) -> tuple[Table, ...]:
         """The desired tables as values."""
@@ -147,6 +148,36 @@ def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Famil
         except ListingError:
             listed[family] = ListedTable(strange=True)
     return listed
+
+
+def udp_frontends(
+    snapshot: Snapshot,
+    programme: Programme,
+    listed: Mapping[Family, ListedTable | None],
+    local_ips: Iterable[IPAddress],
+) -> dict[Family, UDPFrontends]:
+    """What tells stale UDP flows from good ones, once ``programme`` is in force (K2). Pure.
+
+    ``listed`` is what the kernel held before, ``local_ips`` are the node's addresses.
+    """
+    tables, facts = programme.tables, programme.tables.facts
+    everywhere = facts.node_port_mode is NodePortMode.ALL
+    rest = only_draining(snapshot)
+    draining = compile_snapshot(rest, facts).tables.desired if rest else {}
+    foreign = [ip for service in snapshot.services if service.proxy_name is not None for ip in service.cluster_ips]
+    found = {}
+    for family, schema in tables.schemas.items():
+        before = listed.get(family)
+        found[family] = read_frontends(
+            schema,
+            tables.desired[family].elements,
+            before=before.elements if before else {},
+            draining=draining[family].elements if family in draining else {},
+            local_ips=[ip for ip in local_ips if everywhere and ip.version == family and not ip.is_loopback],
+            service_cidrs=facts.service_cidrs,
+            foreign=foreign,
+        )
+    return found
 
 
 def removal(nft: Nft) -> tuple[Transaction, ...]:

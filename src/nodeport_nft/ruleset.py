@@ -54,13 +54,18 @@ class Element(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A map or (``data`` None) a set. ``data`` is ``"verdict"`` or the fields of the value."""
+    """A map or (``data`` None) a set. ``data`` is ``"verdict"`` or the fields of the value.
+
+    ``lingers``: an element that is no longer wanted is deleted one transaction later, since a packet that met the
+    tables as they were may need it further down its path.
+    """
 
     name: str
     key: tuple[Field, ...]
     data: tuple[Field, ...] | str | None = None
     interval: bool = False
     counter: bool = False
+    lingers: bool = False
     comment: str = ""
 
 

@@ -302,6 +302,22 @@ def test_p6_the_mark_is_off_the_packet_before_it_leaves(cluster: Cluster) -> Non
     assert counted == ["1", "1"]
 
 
+def test_x3_counters_count_connections(cluster: Cluster) -> None:
+    sync(cluster, (WEB,), (slices_of(cluster, ("web-1", "web-3")),))
+    connect_many(cluster, "client", (NODE_IP, 30080), count=50)
+    connect_many(cluster, "web-2", ("10.96.0.10", 80), count=20)
+
+    def counted(name: str) -> list[int]:
+        listing = cluster.run("worker-1", ["nft", "list", "map", "ip", "nodeport-nft", name]).stdout
+        return [int(number) for number in re.findall(r"counter packets (\d+)", listing)]
+
+    assert counted("node-ports") == [50]
+    assert counted("service-ips") == [20]
+    assert sum(counted("service-endpoints")) == 20
+    assert len(counted("node-port-endpoints")) == 2
+    assert sum(counted("node-port-endpoints")) == 50
+
+
 def test_the_schema_is_the_same_for_both_families() -> None:
     four, six = (compile_schema(family, FACTS) for family in Family)
     assert [chain.name for chain in four.chains] == [chain.name for chain in six.chains]

@@ -119,7 +119,8 @@ def test_the_difference_applied_to_one_state_gives_the_other(one: list[Change], 
     for family in Family:
         have = {name: dict(held) for name, held in before.desired[family].elements.items()}
         want = after.desired[family].elements
-        commit(have, plan_edits(after.schemas[family], diff_elements(have, want)))
+        for transaction in plan_edits(after.schemas[family], diff_elements(have, want)):
+            commit(have, transaction)
         assert filled(have) == filled(want)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodeport_nft.plan import Desired, diff_elements, place, plan_edits
-from nodeport_nft.ruleset import Contender, Element, Field, Goto, Map, Pool, Schema
+from nodeport_nft.plan import Add, Delete, Desired, diff_elements, place, plan_edits
+from nodeport_nft.ruleset import Contender, Element, Field, Goto, Key, Map, Pool, Schema
 
 A, B, C, D = (("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80), ("10.244.0.4", 80))
 SCHEMA = Schema(
@@ -14,6 +14,10 @@ SCHEMA = Schema(
     (Map("frontends", (Field.DPORT,), "verdict"), Map("slots", (Field.DPORT, Field.SLOT), ()), Map("shared", ())),
     (),
 )
+
+
+def held(**maps: list[Element]) -> dict[str, dict[Key, Element]]:
+    return {name: {element.key: element for element in elements} for name, elements in maps.items()}
 
 
 def pool(port: int, *endpoints: tuple[str, int], verdict: str = "draw", comment: str = "") -> Pool:
@@ -56,8 +60,7 @@ def test_place(
 
 
 def test_adopted_places_are_kept() -> None:
-    held = {"slots": {(1, i): Element((1, i), value) for i, value in enumerate((C, A))}}
-    desired = Desired(adopted=held)
+    desired = Desired(adopted=held(slots=[Element((1, 0), C), Element((1, 1), A)]))
     desired.update(("default", "web"), contender("web", pool(1, A, B, C)))
     assert slots(desired) == {1: [C, A, B]}
 
@@ -127,15 +130,29 @@ def test_a_change_that_is_taken_back_is_none() -> None:
 
 
 def test_deletions_go_before_additions_and_keys_are_sorted() -> None:
-    have = {"slots": {(2, 0): Element((2, 0), A), (1, 0): Element((1, 0), A)}}
-    want = {"slots": {(2, 0): Element((2, 0), B), (3, 0): Element((3, 0), A)}}
-    transaction = plan_edits(SCHEMA, diff_elements(have, want))
+    have = held(slots=[Element((2, 0), A), Element((1, 0), A)])
+    want = held(slots=[Element((2, 0), B), Element((3, 0), A)])
+    (transaction,) = plan_edits(SCHEMA, diff_elements(have, want))
     delete, add = transaction.operations
     assert delete.keys == ((1, 0), (2, 0))  # type: ignore[union-attr]  # it is a Delete, or this fails
     assert [element.key for element in add.elements] == [(2, 0), (3, 0)]  # type: ignore[union-attr]  # an Add
     assert transaction.size == 4
 
 
+def test_lingering_elements_leave_in_a_transaction_of_their_own() -> None:
+    schema = Schema("ip", "test", (*SCHEMA.maps, Map("pairs", (Field.SADDR,), lingers=True)), ())
+    have = held(slots=[Element((1, 0), A)], pairs=[Element(("a",)), Element(("b",), None, "x")])
+    want = held(pairs=[Element(("b",)), Element(("c",))])
+    now, after = plan_edits(schema, diff_elements(have, want))
+    assert (now.late, after.late) == (False, True)
+    assert now.operations == (
+        Delete("slots", ((1, 0),)),
+        Delete("pairs", (("b",),)),
+        Add("pairs", (Element(("b",)), Element(("c",)))),
+    )
+    assert after.operations == (Delete("pairs", (("a",),)),)
+
+
 def test_equal_states_need_no_transaction() -> None:
-    have = {"slots": {(1, 0): Element((1, 0), A)}, "shared": {}}
-    assert not plan_edits(SCHEMA, diff_elements(have, {"slots": dict(have["slots"])}))
+    have = held(slots=[Element((1, 0), A)], shared=[])
+    assert not plan_edits(SCHEMA, diff_elements(have, held(slots=[Element((1, 0), A)])))

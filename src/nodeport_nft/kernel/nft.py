@@ -11,10 +11,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table, write_transaction
 from nodeport_nft.ruleset import Schema
+
+_CAP_NET_ADMIN = 12  # linux/capability.h
 
 BULK = 1 << 20
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
@@ -32,7 +35,9 @@ class Nft:
     """A libnftables context in the caller's network namespace."""
 
     def __init__(self) -> None:
-        """Raises KernelError if the library is missing."""
+        """Raises KernelError if the library or the capability is missing."""
+        if not _may_administer():
+            raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
         try:
             import nftables  # late: --help and render must not need the library
         except ImportError as error:
@@ -45,12 +50,17 @@ class Nft:
             ) from error
 
     def apply(self, transactions: Iterable[Transaction]) -> None:
-        """Commit all of them as one, or raise KernelError and leave everything as it was (K1)."""
-        text = "".join(map(write_transaction, transactions))
-        if len(text) > BULK:
-            _run_apart(text)
-        elif text:
-            self.run(text)
+        """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
+
+        The late ones among them are committed after that, as one.
+        """
+        transactions = tuple(transactions)
+        for late in (False, True):
+            text = "".join(write_transaction(transaction) for transaction in transactions if transaction.late is late)
+            if len(text) > BULK:
+                _run_apart(text)
+            elif text:
+                self.run(text)
 
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
@@ -95,10 +105,15 @@ def _run_apart(text: str) -> str:
     return child.stdout.decode()
 
 
+def _may_administer() -> bool:
+    """Whether this process has CAP_NET_ADMIN; without it libnftables would print to stderr on its own."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+
+
 def _explain(error: str) -> str:
     words = error.strip()
-    if "Operation not permitted" in words:
-        return "nftables refused: operation not permitted; run as root or with CAP_NET_ADMIN"
     # A comment or a key may be echoed: keep the terminal safe from control characters.
     words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT]
     return f"nftables refused the transaction; nothing was changed:\n{words}"
