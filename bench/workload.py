@@ -30,7 +30,7 @@ RANGES = Ranges(node_ports=PortRange(20000, 60000))
 FACTS = NodeFacts(
     "node-0",
     node_port_ips=(ip_address("172.30.1.2"),),
-    cluster_cidrs=(ip_network("10.0.0.0/8"),),
+    pod_cidrs=(ip_network("10.0.0.0/8"),),
     service_cidrs=RANGES.service_cidrs,
 )
 _FIRST_CLUSTER_IP, _FIRST_POD = ip_address("10.96.1.0"), ip_address("10.0.0.1")

@@ -19,7 +19,7 @@ from nodeport_nft.model import (
 FACTS = NodeFacts(
     "worker-1",
     node_port_ips=(ip_address("172.30.1.2"), ip_address("fd00:30:1::2")),
-    cluster_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:244::/32")),
+    pod_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:244::/32")),
     service_cidrs=(ip_network("10.96.0.0/12"), ip_network("fd00:10:96::/112")),
 )
 

@@ -42,12 +42,12 @@ Counters cost 2 MB of slab over 11.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import collapse_addresses
 
 from nodeport_nft.model import Family, IPNetwork, NodeFacts, NodePortMode, ObjectName, Service
-from nodeport_nft.resolve import Frontend, FrontendKind
+from nodeport_nft.resolve import Frontend, FrontendKind, Place
 from nodeport_nft.ruleset import (
     Chain,
     Contender,
@@ -59,6 +59,7 @@ from nodeport_nft.ruleset import (
     Goto,
     Hook,
     InSet,
+    Interface,
     Jump,
     Key,
     Local,
@@ -72,6 +73,7 @@ from nodeport_nft.ruleset import (
     Reject,
     Rule,
     Schema,
+    Statement,
     Translated,
 )
 
@@ -98,18 +100,23 @@ _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How one kind of frontend appears in nft: its verdict map, its slot map, its chains."""
+    """How a kind of frontend appears in nft: its verdict map, its slot map, its chains, its key.
+
+    ``inside`` is the verdict map that pods and processes of this node are led by where the policy is Local.
+    """
 
     map: str
     slots: str
     chain: str
     key: tuple[Field, ...]
+    inside: str
 
 
-_KINDS = {
-    FrontendKind.CLUSTER_IP: _Kind("service-ips", "service-endpoints", "service", _VIP),
-    FrontendKind.NODE_PORT: _Kind("node-ports", "node-port-endpoints", "node-port", _PORT),
-}
+_VIPS = _Kind("service-ips", "service-endpoints", "service", _VIP, "short-circuit-ips")
+_NODE_PORTS = _Kind("node-ports", "node-port-endpoints", "node-port", _PORT, "short-circuit-node-ports")
+
+LOCAL_SLOTS = 32768
+"""The first slot of the pool of this node's own endpoints, behind the same key as the pool of all (policy Local)."""
 
 
 def nft_family(family: Family) -> str:
@@ -120,25 +127,48 @@ def nft_family(family: Family) -> str:
 def compile_schema(family: Family, facts: NodeFacts) -> Schema:
     """The table without its elements. It depends on the node's configuration and on no service."""
     mark = 1 << facts.masquerade_bit
-    chains = [_nat_chain("nat-prerouting", "prerouting", -100), _nat_chain("nat-output", "output", -100)]
-    chains.append(_postrouting(mark))
-    chains.append(Chain("services", tuple(_services(family, facts, mark)), comment="first packets, by destination"))
-    chains.append(Chain("refuse", ((Reject(tcp_reset=True),), (Reject(),)), comment="no endpoint, or no such port"))
+    short_circuit = Jump("short-circuit")
+    pod = _from_pod(family, facts)
+    chains = [
+        _base("nat-prerouting", "prerouting", -100, *([(pod, short_circuit)] if pod else []), (Jump("services"),)),
+        _base("nat-output", "output", -100, (short_circuit,), (Jump("services"),)),
+        _postrouting(mark),
+        Chain(
+            "short-circuit",
+            tuple(_inside(family, facts)),
+            comment="policy Local, for pods and processes of this node",
+        ),
+        Chain("services", tuple(_services(family, facts, mark)), comment="first packets, by destination"),
+        Chain("refuse", ((Reject(tcp_reset=True),), (Reject(),)), comment="no endpoint, or no such port"),
+        Chain("no-local-endpoint", ((Drop(),),), comment="policy Local, and all endpoints are elsewhere"),
+    ]
     for size in SIZES:
-        chains.append(_draw(_KINDS[FrontendKind.CLUSTER_IP], size, ()))
-        chains.append(_draw(_KINDS[FrontendKind.NODE_PORT], size, ((MarkSet(mark),),)))
+        for kind in (_VIPS, _NODE_PORTS):
+            chains += _sized(kind, size, mark)
     return Schema(nft_family(family), TABLE, _MAPS, tuple(chains))
 
 
+def _from_pod(family: Family, facts: NodeFacts, *, negated: bool = False) -> Statement | None:
+    """What tells a pod of this node from others (P5); None if nothing does."""
+    if facts.pod_interface:
+        return Interface(facts.pod_interface, negated)
+    if any(cidr.version == family for cidr in facts.pod_cidrs):
+        return InSet((Field.SADDR,), "pod-cidrs", negated)
+    return None
+
+
 _MAPS = (
-    Map("service-ips", _VIP, "verdict", counter=True, comment="clusterIP and port to its chain"),
+    Map("service-ips", _VIP, "verdict", counter=True, comment="address and port to its chain"),
     Map("node-ports", _PORT, "verdict", counter=True, comment="nodePort to its chain"),
+    Map("short-circuit-ips", _VIP, "verdict", counter=True, comment="the same, policy Local, from inside"),
+    Map("short-circuit-node-ports", _PORT, "verdict", counter=True, comment="the same, policy Local, from inside"),
     Map("service-endpoints", (*_VIP, Field.SLOT), _ENDPOINT, counter=True, comment="slot to endpoint"),
     Map("node-port-endpoints", (*_PORT, Field.SLOT), _ENDPOINT, counter=True, comment="slot to endpoint"),
     Map("cluster-ips", (Field.DADDR,), comment="allocated clusterIPs"),
+    Map("foreign-cluster-ips", (Field.DADDR,), comment="clusterIPs that another proxy serves"),
     Map("node-port-ips", (Field.DADDR,), comment="addresses of this node that serve nodePorts"),
     Map("service-cidrs", (Field.DADDR,), interval=True, comment="where clusterIPs come from"),
-    Map("cluster-cidrs", (Field.SADDR,), interval=True, comment="the pod network"),
+    Map("pod-cidrs", (Field.SADDR,), interval=True, comment="the pod network"),
     Map(
         "hairpin-connections",
         (Field.SADDR, *_VIP),
@@ -148,8 +178,8 @@ _MAPS = (
 )
 
 
-def _nat_chain(name: str, hook: str, priority: int) -> Chain:
-    return Chain(name, ((Jump("services"),),), Hook(hook, priority))
+def _base(name: str, hook: str, priority: int, *rules: Rule) -> Chain:
+    return Chain(name, rules, Hook(hook, priority))
 
 
 def _postrouting(mark: int) -> Chain:
@@ -164,31 +194,51 @@ def _postrouting(mark: int) -> Chain:
 def _services(family: Family, facts: NodeFacts, mark: int) -> Iterable[Rule]:
     to_cluster_ip = InSet((Field.DADDR,), "cluster-ips")
     to_service_cidr = InSet((Field.DADDR,), "service-cidrs")
-    if any(cidr.version == family for cidr in facts.cluster_cidrs):
-        # Not @cluster-ips: a commit between that look-up and the next would let a connection through unmarked.
-        yield to_service_cidr, InSet((Field.SADDR,), "cluster-cidrs", negated=True), MarkSet(mark)
-    yield (Dispatch(_VIP, "service-ips"),)
-    node_ports = Dispatch(_PORT, "node-ports")
-    if facts.node_port_mode is NodePortMode.ALL:
-        yield Local(), NotIn(Field.DADDR, _LOOPBACK[family]), node_ports
-    else:
-        yield InSet((Field.DADDR,), "node-port-ips"), node_ports
+    from_outside = _from_pod(family, facts, negated=True)
+    # Not @cluster-ips: a commit between that look-up and the next would let a connection through unmarked.
+    if facts.masquerade_all:
+        yield to_service_cidr, MarkSet(mark)
+    elif from_outside:
+        yield to_service_cidr, from_outside, MarkSet(mark)
+    yield (Dispatch(_VIP, _VIPS.map),)
+    yield *_to_node_port(family, facts), Dispatch(_PORT, _NODE_PORTS.map)
     yield to_cluster_ip, Goto("refuse")
-    yield to_service_cidr, Drop()
+    yield to_service_cidr, InSet((Field.DADDR,), "foreign-cluster-ips", negated=True), Drop()
 
 
-def _draw(kind: _Kind, size: int, first: tuple[Rule, ...]) -> Chain:
-    draws = [size] * (TRIES if size > 1 else 1) + [n for n in (size // 2,) if n > 1] + [1] * (size > 1)
-    rules: list[Rule] = [(DnatSlot(kind.key, n, kind.slots),) for n in draws]
+def _inside(family: Family, facts: NodeFacts) -> Iterable[Rule]:
+    yield (Dispatch(_VIP, _VIPS.inside),)
+    yield *_to_node_port(family, facts), Dispatch(_PORT, _NODE_PORTS.inside)
+
+
+def _to_node_port(family: Family, facts: NodeFacts) -> Rule:
+    """Matches packets to an address that serves nodePorts (F2)."""
+    if facts.node_port_mode is NodePortMode.ALL:
+        return Local(), NotIn(Field.DADDR, _LOOPBACK[family])
+    return (InSet((Field.DADDR,), "node-port-ips"),)
+
+
+def _sized(kind: _Kind, size: int, mark: int) -> Iterable[Chain]:
+    """The chains of one size: two that draw, from all endpoints and from this node's own, and two that mark first."""
     slots = f"{size} slot{'s' * (size > 1)}" if size <= 2 else f"{size // 2 + 1} to {size} slots"
     comment = f"{slots} filled; an empty one draws again" if size > 2 else f"{slots} filled"
-    return Chain(f"{kind.chain}/{size}", (*first, *rules, (Drop(),)), comment=comment)
+    draw = Goto(f"{kind.chain}/{size}")
+    yield Chain(draw.chain, _draws(kind, size, 0), comment=comment)
+    yield Chain(f"{kind.chain}-local/{size}", _draws(kind, size, LOCAL_SLOTS), comment=f"on this node: {comment}")
+    yield Chain(f"{kind.chain}-external/{size}", ((MarkSet(mark),), (draw,)))
+    # A process of the node has no address that an endpoint elsewhere could answer past this node.
+    yield Chain(f"{kind.chain}-inside/{size}", ((Local(Field.SADDR), MarkSet(mark)), (draw,)))
+
+
+def _draws(kind: _Kind, size: int, first: int) -> tuple[Rule, ...]:
+    draws = [size] * (TRIES if size > 1 else 1) + [n for n in (size // 2,) if n > 1] + [1] * (size > 1)
+    return (*((DnatSlot(kind.key, n, kind.slots, first),) for n in draws), (Drop(),))
 
 
 def compile_node(family: Family, facts: NodeFacts) -> tuple[tuple[str, Element], ...]:
     """The elements that come from the node and its configuration, as (set, element)."""
     own = [("node-port-ips", Element((str(ip),))) for ip in facts.node_port_ips if ip.version == family]
-    for name, cidrs in (("service-cidrs", facts.service_cidrs), ("cluster-cidrs", facts.cluster_cidrs)):
+    for name, cidrs in (("service-cidrs", facts.service_cidrs), ("pod-cidrs", facts.pod_cidrs)):
         own += [(name, Element((prefix,))) for prefix in _collapsed(cidrs, family)]
     return tuple(own)
 
@@ -202,38 +252,63 @@ def _collapsed(cidrs: Iterable[IPNetwork], family: Family) -> Iterable[str]:
 
 def compile_service(service: Service, frontends: Iterable[Frontend]) -> Iterable[tuple[Family, Contender]]:
     """What one Service wants in each family's table. Costs what the Service has, whatever else there is."""
+    rank = service.created, *service.key
+    if service.proxy_name is not None:
+        for family in Family:
+            foreign = (Element((str(ip),)) for ip in service.cluster_ips if ip.version == family)
+            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", element) for element in foreign))
+        return
     by_family: dict[Family, list[Frontend]] = {}
     for frontend in frontends:
         by_family.setdefault(frontend.family, []).append(frontend)
     for family, own in by_family.items():
-        # A port's frontends have one tuple of backends among them: written out once, not once a frontend.
-        texts = {id(f.backends): tuple((str(b.address), b.port) for b in f.backends[:MAX_ENDPOINTS]) for f in own}
-        pools = []
+        # A port's frontends have their tuples of backends in common: written out once, not once a frontend.
+        tuples = [backends for f in own for backends in (f.backends, f.local_backends) if backends is not None]
+        texts = {id(t): tuple((str(b.address), b.port) for b in t[:MAX_ENDPOINTS]) for t in tuples}
+        pools: list[Pool] = []
         shared: dict[tuple[str, Key], Element] = {}
         for frontend in own:
-            endpoints = texts[id(frontend.backends)]
-            pools.append(_pool(service.key, frontend, endpoints))
-            shared.update(((name, e.key), e) for name, e in _shared(frontend, endpoints))
-        rank = service.created, *service.key
+            pools += _pools(service.key, frontend, texts)
+            shared.update(((name, e.key), e) for name, e in _shared(frontend, texts[id(frontend.backends)]))
         yield family, Contender(rank, tuple(pools), tuple((name, e) for (name, _), e in shared.items()))
 
 
-def _pool(owner: ObjectName, frontend: Frontend, endpoints: tuple[tuple[str, int], ...]) -> Pool:
-    kind = _KINDS[frontend.kind]
+_Endpoints = tuple[tuple[str, int], ...]
+
+
+def _pools(owner: ObjectName, frontend: Frontend, texts: Mapping[int, _Endpoints]) -> Iterable[Pool]:
+    """The verdict of a frontend and the endpoints behind it; with policy Local, for those inside as well."""
+    kind = _NODE_PORTS if frontend.kind is FrontendKind.NODE_PORT else _VIPS
     address = () if frontend.address is None else (str(frontend.address),)
     key = (*address, frontend.protocol.lower(), frontend.port)
-    size = next((n for n in SIZES if n >= len(endpoints)), MAX_ENDPOINTS)
-    verdict = Goto(f"{kind.chain}/{size}" if endpoints else "refuse")
-    return Pool(kind.map, key, verdict, kind.slots, endpoints, comment(owner, frontend.port_name))
+    name = comment(owner, frontend.port_name)
+    everywhere = texts[id(frontend.backends)]
+    internal = frontend.kind is FrontendKind.CLUSTER_IP
+    if not everywhere:
+        yield Pool(kind.map, key, Goto("refuse"), kind.slots, (), name)
+    elif frontend.local_backends is None:
+        chain = kind.chain if internal else f"{kind.chain}-external"
+        yield Pool(kind.map, key, _verdict(chain, everywhere), kind.slots, everywhere, name)
+    else:
+        local = texts[id(frontend.local_backends)]
+        yield Pool(kind.map, key, _verdict(f"{kind.chain}-local", local), kind.slots, local, name, LOCAL_SLOTS)
+        if not internal:
+            yield Pool(kind.inside, key, _verdict(f"{kind.chain}-inside", everywhere), kind.slots, everywhere, name)
 
 
-def _shared(frontend: Frontend, endpoints: tuple[tuple[str, int], ...]) -> Iterable[tuple[str, Element]]:
+def _verdict(chain: str, endpoints: _Endpoints) -> Goto:
+    if not endpoints:
+        return Goto("no-local-endpoint")
+    return Goto(f"{chain}/{next(size for size in SIZES if size >= len(endpoints))}")
+
+
+def _shared(frontend: Frontend, endpoints: _Endpoints) -> Iterable[tuple[str, Element]]:
     """Elements that several services or ports may want alike: allocated clusterIPs, hairpin connections (P4)."""
-    if frontend.address is not None:
+    if frontend.kind is FrontendKind.CLUSTER_IP:
         yield "cluster-ips", Element((str(frontend.address),))
     protocol = frontend.protocol.lower()
     for backend, (address, port) in zip(frontend.backends, endpoints, strict=False):  # cut at MAX_ENDPOINTS
-        if backend.local:
+        if backend.place is not Place.ELSEWHERE:
             yield "hairpin-connections", Element((address, address, protocol, port))
 
 

@@ -6,6 +6,8 @@ has the same meaning and wins.
 
 from __future__ import annotations
 
+import enum
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -20,6 +22,16 @@ DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
 
 
+class DetectLocalMode(enum.StrEnum):
+    """How a pod of this node is told from the outside (P5), named as in KubeProxyConfiguration."""
+
+    CLUSTER_CIDR = "ClusterCIDR"
+    NODE_CIDR = "NodeCIDR"
+    BRIDGE_INTERFACE = "BridgeInterface"
+    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
+    NONE = "None"
+
+
 class ConfigError(Exception):
     """Every problem of the configuration, one a line, each with its key, value and remedy."""
 
@@ -29,7 +41,8 @@ class Config:
     """What an operator can choose. Sizes in bytes.
 
     ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
-    ``node_port_cidrs`` count in the mode CIDRS alone.
+    ``node_port_cidrs`` count in the mode CIDRS alone. ``detect_local_mode`` says how pods are told from the outside;
+    ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX.
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
@@ -37,7 +50,10 @@ class Config:
     cluster_cidrs: tuple[IPNetwork, ...] = ()
     node_port_mode: NodePortMode = NodePortMode.PRIMARY
     node_port_cidrs: tuple[IPNetwork, ...] = ()
+    detect_local_mode: DetectLocalMode = DetectLocalMode.CLUSTER_CIDR
+    pod_interface: str = ""
     masquerade_bit: int = 14
+    masquerade_all: bool = False
     cluster_domain: str = "cluster.local"
     max_document_bytes: int = 64 << 20
     own_routes: tuple[IPNetwork, ...] = ()
@@ -62,6 +78,9 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
             config = parse(config, value)
         except (ValueError, TypeError) as error:
             problems.append(f"{key}: {error}")
+    by_interface = (DetectLocalMode.BRIDGE_INTERFACE, DetectLocalMode.INTERFACE_NAME_PREFIX)
+    if config.detect_local_mode in by_interface and not config.pod_interface:
+        problems.append(f"podInterface: is missing; detectLocalMode {config.detect_local_mode} looks for it")
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -118,6 +137,25 @@ def _integer(value: object, low: int, high: int, what: str) -> int:
     return value
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def _detect_local_mode(config: Config, value: object) -> Config:
+    if value not in list(DetectLocalMode):
+        raise ValueError(f"{value!r} is no mode; choose one of {', '.join(DetectLocalMode)}")
+    return replace(config, detect_local_mode=DetectLocalMode(str(value)))
+
+
+def _interface(config: Config, value: object) -> Config:
+    name = _text(value)
+    if not re.fullmatch(r"[!-~]{1,15}", name) or set(name) & set('"*/\\'):
+        raise ValueError(f"{value!r} is no interface name; use at most 15 printable characters")
+    return replace(config, pod_interface=name)
+
+
 def _node_port_range(config: Config, value: object) -> Config:
     first, dash, last = _text(value).partition("-")
     if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
@@ -152,6 +190,9 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "clusterCIDRs": lambda c, v: replace(c, cluster_cidrs=_networks(v)),
     "nodePortAddresses": _node_port_addresses,
     "masqueradeBit": lambda c, v: replace(c, masquerade_bit=_integer(v, 0, 31, "bit of the packet mark")),
+    "detectLocalMode": _detect_local_mode,
+    "podInterface": _interface,
+    "masqueradeAll": lambda c, v: replace(c, masquerade_all=_flag(v)),
     "clusterDomain": lambda c, v: replace(c, cluster_domain=_text(v).strip(".")),
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
     "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),

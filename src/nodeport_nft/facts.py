@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from nodeport_nft.config import Config
-from nodeport_nft.model import Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
+from nodeport_nft.config import Config, DetectLocalMode
+from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,17 @@ def gather(
     ``node_ips`` are given by flag and go before the Node object's InternalIPs, which go before the sources of the
     default routes (conformance F2). The first of these that says anything says it for both families, so that
     ``render``, which knows no routes, and ``sync`` agree about a node with an InternalIP of one family. Without a
-    clusterCIDR in the configuration nothing counts as outside (P5).
+    detector of pods nothing counts as outside (P5).
     """
     facts = NodeFacts(
         name=name,
         node_port_mode=config.node_port_mode,
-        cluster_cidrs=config.cluster_cidrs,
+        zone=node.labels.get(ZONE_LABEL, "") if node else "",
+        pod_cidrs=_pod_cidrs(config, node),
+        pod_interface=_pod_interface(config),
         service_cidrs=config.ranges.service_cidrs,
         masquerade_bit=config.masquerade_bit,
+        masquerade_all=config.masquerade_all,
     )
     internal = node.internal_ips if node else ()
     match config.node_port_mode:
@@ -81,6 +84,26 @@ def gather(
             "InternalIP, or --nodeport-addresses"
         )
     return replace(facts, node_port_ips=tuple(usable)), tuple(warnings)
+
+
+def _pod_cidrs(config: Config, node: Node | None) -> tuple[IPNetwork, ...]:
+    match config.detect_local_mode:
+        case DetectLocalMode.CLUSTER_CIDR:
+            return config.cluster_cidrs
+        case DetectLocalMode.NODE_CIDR:
+            return node.pod_cidrs if node else ()
+        case _:
+            return ()
+
+
+def _pod_interface(config: Config) -> str:
+    match config.detect_local_mode:
+        case DetectLocalMode.BRIDGE_INTERFACE:
+            return config.pod_interface
+        case DetectLocalMode.INTERFACE_NAME_PREFIX:
+            return f"{config.pod_interface}*"
+        case _:
+            return ""
 
 
 def overlaps(config: Config, host: Host) -> tuple[str, ...]:

@@ -17,6 +17,10 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
+"""The label of a Node that names its zone."""
+
+
 class Protocol(enum.StrEnum):
     """Layer 4 protocols a Service port may have (core/v1 ServicePort.protocol)."""
 
@@ -92,7 +96,8 @@ class Service:
     """A Service with the fields this program acts on.
 
     ``cluster_ips`` is empty for headless services, for ExternalName, and before allocation;
-    ``headless`` tells these apart. ``ip_families`` is empty where the manifest leaves the choice open.
+    ``headless`` tells these apart. ``load_balancer_ips`` are those of ``status.loadBalancer.ingress`` that this
+    program is to serve (ipMode VIP). ``ip_families`` is empty where the manifest leaves the choice open.
     ``created`` is ``metadata.creationTimestamp`` (RFC 3339) or "". ``proxy_name`` is the value of the label
     ``service.kubernetes.io/service-proxy-name``, None without it.
     """
@@ -108,6 +113,10 @@ class Service:
     selector: Mapping[str, str] = field(default_factory=dict)
     publish_not_ready_addresses: bool = False
     external_traffic_policy: str = "Cluster"
+    internal_traffic_policy: str = "Cluster"
+    traffic_distribution: str = ""
+    external_ips: tuple[IPAddress, ...] = ()
+    load_balancer_ips: tuple[IPAddress, ...] = ()
     allocate_node_ports: bool = True
     health_check_node_port: int = 0
     created: str = ""
@@ -129,13 +138,18 @@ class EndpointPort:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One backend of a slice. Conditions are resolved: absent ones have their default already (E1)."""
+    """One backend of a slice. Conditions are resolved: absent ones have their default already (E1).
+
+    ``zones`` and ``nodes`` are its hints: who should use it (EndpointSlice ``hints``); empty where there are none.
+    """
 
     address: IPAddress
     ready: bool = True
     serving: bool = True
     terminating: bool = False
     node_name: str = ""
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +225,17 @@ class NodePortMode(enum.StrEnum):
 class NodeFacts:
     """What the compiler must know of the node it compiles for; gathered once, at the edge.
 
-    ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS.
+    ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS. A pod is told from the
+    outside by its address in ``pod_cidrs``, or by the interface its packets come in on (``pod_interface``, a name or
+    a prefix followed by ``*``); with neither, nothing counts as a pod and nothing as outside (P5).
     """
 
     name: str
     node_port_mode: NodePortMode = NodePortMode.PRIMARY
     node_port_ips: tuple[IPAddress, ...] = ()
-    cluster_cidrs: tuple[IPNetwork, ...] = ()
+    zone: str = ""
+    pod_cidrs: tuple[IPNetwork, ...] = ()
+    pod_interface: str = ""
     service_cidrs: tuple[IPNetwork, ...] = ()
     masquerade_bit: int = 14
+    masquerade_all: bool = False

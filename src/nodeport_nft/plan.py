@@ -132,6 +132,7 @@ class Desired:
     elements: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
     _claims: dict[tuple[str, Key], list[Rank]] = field(default_factory=dict)
+    _pools: dict[tuple[str, Key], Pool] = field(default_factory=dict)
     _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
     _edits: dict[str, dict[Key, tuple[Element | None, Element | None]]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -151,9 +152,11 @@ class Desired:
             for pool in contender.pools:
                 bisect.insort(self._claims.setdefault((pool.map, pool.key), []), contender.rank)
                 touched[pool.map, pool.key] = None
-        replaced = {} if before is None else {(p.map, p.key): p for p in before.pools}
+        # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
         for claim in touched:
-            self._settle(claim, replaced.get(claim))
+            self._vacate(claim)
+        for claim in touched:
+            self._settle(claim)
         self._share(contender.shared if contender else (), +1)
         self._share(before.shared if before else (), -1)
 
@@ -176,28 +179,40 @@ class Desired:
             if (changed := {key: pair for key, pair in pairs.items() if pair[0] != pair[1]})
         }
 
-    def _settle(self, claim: tuple[str, Key], replaced: Pool | None) -> None:
-        """Give a frontend to the first in line, and its slots to that one's endpoints."""
-        name, key = claim
+    def _holder(self, claim: tuple[str, Key]) -> Pool | None:
+        """The pool of the first in line for a frontend."""
         ranks = self._claims[claim]
         if not ranks:
-            del self._claims[claim]
-            self._set(name, key, None)
-            if replaced is not None:
-                self._fill(replaced.slots, key, (), "")
-            return
-        holder = self._owners[ranks[0][1:]]
-        pool = next(p for p in holder.pools if (p.map, p.key) == claim)
-        self._set(name, key, Element(key, pool.verdict, pool.comment))
-        self._fill(pool.slots, key, pool.endpoints, pool.comment)
+            return None
+        return next(pool for pool in self._owners[ranks[0][1:]].pools if (pool.map, pool.key) == claim)
 
-    def _fill(self, slots: str, key: Key, endpoints: Sequence[tuple[str, int]], comment: str) -> None:
-        before = tuple(_slots(self.elements[slots], key))
-        placed = place(before or tuple(_slots(self.adopted.get(slots, {}), key)), endpoints)
-        for slot, value in enumerate(placed):
-            self._set(slots, (*key, slot), Element((*key, slot), value, comment))
-        for slot in range(len(placed), len(before)):
-            self._set(slots, (*key, slot), None)
+    def _vacate(self, claim: tuple[str, Key]) -> None:
+        """Clear the slots that a frontend has and will not have."""
+        held, wanted = self._pools.get(claim), self._holder(claim)
+        if held is not None and (wanted is None or (wanted.slots, wanted.first) != (held.slots, held.first)):
+            self._fill(held, ())
+
+    def _settle(self, claim: tuple[str, Key]) -> None:
+        """Give a frontend to the first in line, and its slots to that one's endpoints."""
+        name, key = claim
+        pool = self._holder(claim)
+        if pool is None:
+            del self._claims[claim]
+            self._pools.pop(claim, None)
+            self._set(name, key, None)
+        else:
+            self._pools[claim] = pool
+            self._set(name, key, Element(key, pool.verdict, pool.comment))
+            self._fill(pool, pool.endpoints)
+
+    def _fill(self, pool: Pool, endpoints: Sequence[tuple[str, int]]) -> None:
+        before = tuple(_slots(self.elements[pool.slots], pool))
+        placed = place(before or tuple(_slots(self.adopted.get(pool.slots, {}), pool)), endpoints)
+        for slot, value in enumerate(placed, pool.first):
+            key = (*pool.key, slot)
+            self._set(pool.slots, key, Element(key, value, pool.comment))
+        for slot in range(pool.first + len(placed), pool.first + len(before)):
+            self._set(pool.slots, (*pool.key, slot), None)
 
     def _share(self, shared: Iterable[tuple[str, Element]], step: int) -> None:
         for name, element in shared:
@@ -221,10 +236,10 @@ class Desired:
             elements[key] = element
 
 
-def _slots(elements: Mapping[Key, Element], key: Key) -> Iterator[tuple[str, int]]:
-    """What stands in slots 0, 1, … of a frontend, up to the first empty one."""
-    slot = 0
-    while (element := elements.get((*key, slot))) is not None:
+def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:
+    """What stands in the slots of a pool, from the first one up to the first empty one."""
+    slot = pool.first
+    while (element := elements.get((*pool.key, slot))) is not None:
         assert isinstance(element.value, tuple)  # the values of a slot map
         yield element.value
         slot += 1

@@ -116,7 +116,7 @@ def compile_snapshot(
 ) -> Programme:
     """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
     tables = NodeTables(facts, listed or {})
-    resolver = Resolver(snapshot, facts.name)
+    resolver = Resolver(snapshot, facts.name, facts.zone)
     problems: list[str] = []
     families: set[Family] = set()
     served = 0

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.model import (
+    ZONE_LABEL,
     Endpoint,
     EndpointSlice,
     Family,
@@ -37,16 +38,26 @@ class FrontendKind(enum.Enum):
     """How a client reaches a frontend."""
 
     CLUSTER_IP = "clusterIP"
+    EXTERNAL_IP = "externalIP"
+    LOAD_BALANCER = "loadBalancer"
     NODE_PORT = "nodePort"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+class Place(enum.Enum):
+    """Where an endpoint runs, by its ``nodeName`` (E1)."""
+
+    HERE = "here"
+    ELSEWHERE = "elsewhere"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """One endpoint of a frontend: where packets go. ``local`` is False only if it is known to be elsewhere."""
+    """One endpoint of a frontend: where packets go."""
 
     address: IPAddress
     port: int
-    local: bool
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class Frontend:
     """One thing a client can connect to. ``address`` is None for a nodePort: every nodePort address serves it.
 
     ``backends`` are the usable endpoints, sorted, each once. None at all: connections are refused (F5).
+    ``local_backends`` is None unless the traffic policy is Local; then it holds those that run on this node (P2, P3).
     """
 
     kind: FrontendKind
@@ -63,6 +75,7 @@ class Frontend:
     port: int
     port_name: str
     backends: tuple[Backend, ...]
+    local_backends: tuple[Backend, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,8 @@ class _Candidate:
     serving: bool
     terminating: bool
     node_name: str
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 def is_proxied(service: Service) -> bool:
@@ -83,10 +98,12 @@ def is_proxied(service: Service) -> bool:
 
 
 class Resolver:
-    """Joins Services with their endpoints, for the node called ``node_name``."""
+    """Joins Services with their endpoints, for the node called ``node_name`` in ``zone`` ("": unknown)."""
 
-    def __init__(self, snapshot: Snapshot, node_name: str) -> None:
+    def __init__(self, snapshot: Snapshot, node_name: str, zone: str = "") -> None:
         self._node_name = node_name
+        self._zone = zone
+        self._zones = {node.name: node.labels.get(ZONE_LABEL, "") for node in snapshot.nodes}
         self._slices: dict[ObjectName, list[EndpointSlice]] = defaultdict(list)
         for piece in snapshot.slices:
             self._slices[ObjectName(piece.namespace, piece.service)].append(piece)
@@ -99,18 +116,31 @@ class Resolver:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
         if not is_proxied(service):
             return ()
+        internal = service.internal_traffic_policy == "Local"
+        external = service.external_traffic_policy == "Local"
         frontends = []
         for port in service.ports:
             candidates = _once_each(self._candidates(service, port))
             for family in _families(service):
-                backends = self._usable([c for c in candidates if c.address.version == family])
-                addresses = [ip for ip in service.cluster_ips if ip.version == family]
-                frontends += [
-                    _frontend(FrontendKind.CLUSTER_IP, family, ip, port.port, port, backends) for ip in addresses
-                ]
-                if port.node_port:
-                    kind = FrontendKind.NODE_PORT
-                    frontends.append(_frontend(kind, family, None, port.node_port, port, backends))
+                own = [c for c in candidates if c.address.version == family]
+                everywhere = self._usable(self._near(own))
+                here = (
+                    self._usable([c for c in own if c.node_name == self._node_name]) if internal or external else ()
+                )
+                for kind, address, number in _offers(service, port, family):
+                    local = internal if kind is FrontendKind.CLUSTER_IP else external
+                    frontends.append(
+                        Frontend(
+                            kind,
+                            family,
+                            address,
+                            port.protocol,
+                            number,
+                            port.name,
+                            everywhere,
+                            here if local else None,
+                        )
+                    )
         return tuple(frontends)
 
     def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
@@ -123,8 +153,24 @@ class Resolver:
         if own:
             return _from_slices(own, port)
         if service.selector:
-            return _from_pods(self._selected(service), service, port)
+            return self._from_pods(service, port)
         return ()
+
+    def _from_pods(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
+        """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
+        for pod in self._selected(service):
+            number = _target(pod, port)
+            if pod.finished or number is None:
+                continue
+            ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
+            zone = self._zones.get(pod.node_name, "") if service.traffic_distribution else ""
+            nodes = (pod.node_name,) if service.traffic_distribution == "PreferSameNode" and pod.node_name else ()
+            for family in _families(service):
+                first = next((ip for ip in pod.ips if ip.version == family), None)
+                if first is not None:
+                    zones = (zone,) if zone else ()
+                    conditions = ready, pod.ready, pod.terminating
+                    yield _Candidate(first, number, *conditions, pod.node_name, zones, nodes)
 
     def _selected(self, service: Service) -> list[Pod]:
         """Pods that carry every label of the selector; the rarest label narrows the search."""
@@ -132,27 +178,56 @@ class Resolver:
         rarest = min((self._labelled.get((service.namespace, k, v), []) for k, v in wanted), key=len)
         return [pod for pod in rarest if wanted <= pod.labels.items()]
 
+    def _near(self, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
+        """Those that are meant for this node, if every ready endpoint says whom it is for (E6, KEP-2433, KEP-3015).
+
+        Hints count among ready endpoints only: without any, the terminating ones are used wherever they are.
+        """
+        ready = [c for c in candidates if c.ready]
+        for hints, ours in ((_node_hints, self._node_name), (_zone_hints, self._zone)):
+            if ours and ready and all(hints(c) for c in ready):
+                meant = [c for c in ready if ours in hints(c)]
+                if meant:
+                    return meant
+        return candidates
+
     def _usable(self, candidates: Iterable[_Candidate]) -> tuple[Backend, ...]:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
         usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
-        backends = (Backend(c.address, c.port, c.node_name in ("", self._node_name)) for c in usable)
+        backends = (Backend(c.address, c.port, self._place(c.node_name)) for c in usable)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
+
+    def _place(self, node_name: str) -> Place:
+        if not node_name:
+            return Place.UNKNOWN
+        return Place.HERE if node_name == self._node_name else Place.ELSEWHERE
+
+
+def _node_hints(candidate: _Candidate) -> tuple[str, ...]:
+    return candidate.nodes
+
+
+def _zone_hints(candidate: _Candidate) -> tuple[str, ...]:
+    return candidate.zones
+
+
+def _offers(
+    service: Service, port: ServicePort, family: Family
+) -> Iterable[tuple[FrontendKind, IPAddress | None, int]]:
+    """Where one port is offered in one family: kind, address and port number (F1, F2, F3)."""
+    for kind, addresses in (
+        (FrontendKind.CLUSTER_IP, service.cluster_ips),
+        (FrontendKind.EXTERNAL_IP, service.external_ips),
+        (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
+    ):
+        yield from ((kind, ip, port.port) for ip in addresses if ip.version == family)
+    if port.node_port:
+        yield FrontendKind.NODE_PORT, None, port.node_port
 
 
 def _families(service: Service) -> tuple[Family, ...]:
     return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
-
-
-def _frontend(
-    kind: FrontendKind,
-    family: Family,
-    address: IPAddress | None,
-    number: int,
-    port: ServicePort,
-    backends: tuple[Backend, ...],
-) -> Frontend:
-    return Frontend(kind, family, address, port.protocol, number, port.name, backends)
 
 
 def _from_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterable[_Candidate]:
@@ -171,20 +246,9 @@ def _candidate(endpoint: Endpoint, port: int) -> _Candidate:
         endpoint.serving,
         endpoint.terminating,
         endpoint.node_name,
+        endpoint.zones,
+        endpoint.nodes,
     )
-
-
-def _from_pods(pods: Iterable[Pod], service: Service, port: ServicePort) -> Iterable[_Candidate]:
-    """Selected Pods as endpoints, with the conditions the EndpointSlice controller would give them (E5, E7)."""
-    for pod in pods:
-        number = _target(pod, port)
-        if pod.finished or number is None:
-            continue
-        ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
-        for family in _families(service):
-            first = next((ip for ip in pod.ips if ip.version == family), None)
-            if first is not None:
-                yield _Candidate(first, number, ready, pod.ready, pod.terminating, pod.node_name)
 
 
 def _target(pod: Pod, port: ServicePort) -> int | None:

@@ -91,7 +91,20 @@ class NotIn:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """Continue if the destination is an address of this host (``fib daddr type local``)."""
+    """Continue if the address is one of this host (``fib daddr type local``, ``fib saddr type local``)."""
+
+    field: Field = Field.DADDR
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Continue if the packet came in on this interface (``negated``: on no such one); ``*`` ends a prefix.
+
+    A packet from the host itself came in on none.
+    """
+
+    name: str
+    negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,7 @@ Statement = (
     InSet
     | NotIn
     | Local
+    | Interface
     | Translated
     | MarkHas
     | MarkSet
@@ -236,7 +250,10 @@ Rank = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One frontend: a key of a verdict map, and the endpoints behind it, not yet placed in slots."""
+    """One frontend: a key of a verdict map, and the endpoints behind it, not yet placed in slots.
+
+    ``first`` is the number of their first slot: two pools may share a key of a slot map.
+    """
 
     map: str
     key: Key
@@ -244,6 +261,7 @@ class Pool:
     slots: str
     endpoints: tuple[tuple[str, int], ...]
     comment: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 ``manifests.yaml``  the desired state, with the pods of the lab (web-1 and web-2 on worker-1, web-3 and tester on
                     worker-2; they answer on ports 8080 and 9090, TCP and UDP, both families).
-``node.yaml``       ``args``: flags for render and sync; ``nodes``: which nodes are programmed (worker-1).
+``node.yaml``       ``args``: flags for render and sync; ``config``: what the configuration file says; ``nodes``:
+                    which nodes are programmed (worker-1).
 ``expected.nft``    what ``render`` prints for worker-1, without the chains that draw a slot: those are alike in all
                     cases and stand once, in ``draws.nft``. ``UPDATE_GOLDENS=1 pytest tests/cases`` writes both anew.
-``packets.yaml``    connections, each with who starts it, where to, and its fate.
+``packets.yaml``    connections, each with who starts it, where to, and its fate. ``trace: untouched`` says that no
+                    rule of ours brings this fate about, where that is not plain from it.
 
-A golden proves that nothing changed, not that it is right; the packets prove that, through a real kernel.
+A golden proves that nothing changed, not that it is right; the packets prove that. Each goes twice: through a real
+kernel and through the tracer, which must agree about its fate, about the endpoints and about the source they see.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,9 @@ import pytest
 import yaml
 
 from lab.cluster import Cluster
-from lab.outcome import Kind
+from lab.outcome import Kind, Outcome
 from lab.probe import connect, connect_many
+from tests.cases.traced import Traced, trace
 from tests.cli.program import SCRIPT, Program
 
 HERE = Path(__file__).parent
@@ -44,6 +49,7 @@ class Packet:
     reaches: tuple[str, ...]
     seen_as: str | None
     detail: str | None
+    untouched: bool
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> Packet:
@@ -56,11 +62,24 @@ class Packet:
             reaches=reaches,
             seen_as=entry.pop("source", None),
             detail=entry.pop("detail", None),
+            untouched=entry.pop("trace", "") == "untouched",
         )
         entry.pop("why", None)
         assert not entry, f"unknown keys {sorted(entry)}"
         assert (packet.fate == "reached") == bool(reaches)
         return packet
+
+    @property
+    def destination(self) -> tuple[IPv4Address | IPv6Address, int]:
+        host, _, port = self.to.rpartition(":")
+        return ip_address(host.strip("[]")), int(port)
+
+    @property
+    def traced_fate(self) -> str:
+        """What the tracer must say of it."""
+        if self.untouched or self.fate == "unreachable":
+            return "untouched"
+        return "forwarded" if self.fate == "reached" else self.fate
 
     def __str__(self) -> str:
         return f"{self.protocol} {self.source} → {self.to}: {self.fate} {', '.join(self.reaches)}"
@@ -70,12 +89,16 @@ def load(case: Path, name: str) -> Any:
     return yaml.safe_load((case / name).read_text())
 
 
-def flags(case: Path) -> list[str]:
-    return [str(arg) for arg in load(case, "node.yaml").get("args", [])]
+def flags(case: Path, directory: Path) -> list[str]:
+    """The case's flags, and its configuration as a file of that directory."""
+    node = load(case, "node.yaml")
+    config = directory / "config.yaml"
+    config.write_text(yaml.safe_dump(node.get("config", {})))
+    return [*map(str, node.get("args", [])), "--config", str(config)]
 
 
 def render(case: Path, directory: Path) -> str:
-    words = ("render", "-f", str(case / "manifests.yaml"), "--node-name", "worker-1", *flags(case))
+    words = ("render", "-f", str(case / "manifests.yaml"), "--node-name", "worker-1", *flags(case, directory))
     answer = Program(directory).run(*words)
     assert answer.code == 0, answer.err
     return answer.out
@@ -87,7 +110,7 @@ def check_golden(golden: Path, text: str) -> None:
     assert text == golden.read_text()
 
 
-DRAW = re.compile(r"\n\tchain (?:service|node-port)/\d+ \{\n.*?\n\t\}\n", re.DOTALL)
+DRAW = re.compile(r"\n\tchain (?:service|node-port)(?:-\w+)?/\d+ \{\n.*?\n\t\}\n", re.DOTALL)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -102,12 +125,19 @@ def test_chains_that_draw_a_slot(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_packets(case: Path, cluster: Cluster, tmp_path: Path) -> None:
-    for node in load(case, "node.yaml").get("nodes", ["worker-1"]):
-        manifests = str(case / "manifests.yaml")
-        options = ["-f", manifests, "--node-name", node, "--store", str(tmp_path / "s.db"), *flags(case)]
-        cluster.run(node, [str(SCRIPT), "sync", "--once", *options])
+    nodes = load(case, "node.yaml").get("nodes", ["worker-1"])
+    options = ["-f", str(case / "manifests.yaml"), *flags(case, tmp_path)]
+    for node in nodes:
+        store = str(tmp_path / "s.db")
+        cluster.run(node, [str(SCRIPT), "sync", "--once", *options, "--node-name", node, "--store", store])
     held = listing(cluster, "worker-1")
-    problems = [problem for entry in load(case, "packets.yaml") for problem in send(cluster, Packet.read(entry))]
+    problems = []
+    for entry in load(case, "packets.yaml"):
+        packet = Packet.read(entry)
+        outcomes = send(cluster, packet)
+        traced = trace(cluster, packet.source, packet.destination, packet.protocol, nodes, options)
+        told = (*differences(cluster, packet, outcomes), *disputes(packet, traced, outcomes))
+        problems += [f"{packet}: {problem}" for problem in told]
     assert problems == []
 
     # What render prints, loaded by plain nft, is the same tables.
@@ -122,28 +152,47 @@ def listing(cluster: Cluster, node: str) -> list[str]:
     return sorted(piece for line in text.splitlines() for piece in line.strip(" \t,}").split(", "))
 
 
-def send(cluster: Cluster, packet: Packet) -> list[str]:
-    """Start the connections; what is not as the packet says."""
-    host, _, port = packet.to.rpartition(":")
-    address = ip_address(host.strip("[]"))
-    destination = address, int(port)
+def send(cluster: Cluster, packet: Packet) -> tuple[Outcome, ...]:
+    """Start the connections."""
     if packet.fate != "reached":
-        outcome = connect(cluster, packet.source, destination, packet.protocol, timeout=0.4)
-        fates = {Kind.REFUSED: "refused", Kind.SILENT: "dropped", Kind.UNREACHABLE: "unreachable"}
-        fate = fates.get(outcome.kind, "reached")
-        as_told = packet.detail in (None, outcome.detail)
-        return [] if fate == packet.fate and as_told else [f"{packet}: {outcome}"]
+        return (connect(cluster, packet.source, packet.destination, packet.protocol, timeout=0.4),)
     rounds = ROUNDS if len(packet.reaches) > 1 else 3
-    outcomes = connect_many(cluster, packet.source, destination, packet.protocol, rounds)
-    problems = [f"{packet}: {o}" for o in outcomes if o.kind is not Kind.REACHED][:1]
+    return connect_many(cluster, packet.source, packet.destination, packet.protocol, rounds)
+
+
+FATES = {
+    Kind.REACHED: "reached",
+    Kind.REFUSED: "refused",
+    Kind.SILENT: "dropped",
+    Kind.UNREACHABLE: "unreachable",
+}
+
+
+def differences(cluster: Cluster, packet: Packet, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
+    """What did not happen as the packet says."""
+    astray = [o for o in outcomes if FATES[o.kind] != packet.fate or packet.detail not in (None, o.detail)]
+    if astray:
+        yield str(astray[0])
+        return
     found = Counter(outcome.name for outcome in outcomes if outcome.kind is Kind.REACHED)
     if set(found) != set(packet.reaches):
-        problems.append(f"{packet}: reached {dict(found)}")
+        yield f"reached {dict(found)}"
     if packet.seen_as is not None:
-        sources = {outcome.source for outcome in outcomes if outcome.kind is Kind.REACHED}
-        wanted = {cluster.address(packet.seen_as, address.version)}
+        sources = {outcome.source for outcome in outcomes}
+        wanted = {cluster.address(packet.seen_as, packet.destination[0].version)}
         if sources != wanted:
-            problems.append(f"{packet}: seen as {sources}, not {wanted}")
-    if packet.protocol == "SCTP" and not all(outcome.checksum_valid for outcome in outcomes):
-        problems.append(f"{packet}: a wrong checksum")
-    return problems
+            yield f"seen as {sources}, not {wanted}"
+    if packet.protocol == "SCTP" and packet.fate == "reached" and not all(o.checksum_valid for o in outcomes):
+        yield "a wrong checksum"
+
+
+def disputes(packet: Packet, traced: Traced, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
+    """Where the tracer disagrees with what happened in the kernel."""
+    if traced.fates != {packet.traced_fate}:
+        yield f"the tracer says {traced}"
+    elif packet.fate == "reached":
+        happened = {((o.to, o.to_port), o.source) for o in outcomes}
+        if happened != set(traced.endpoints.items()):
+            yield f"the tracer says {traced.endpoints}, the kernel {happened}"
+    elif packet.traced_fate == "refused" and traced.resets != {outcomes[0].detail == "reset"}:
+        yield f"the tracer's resets: {traced.resets}, the kernel's: {outcomes[0].detail}"

@@ -16,7 +16,7 @@ from tests.builders import make_endpoint, make_slice
 
 FACTS = NodeFacts(
     "worker-1",
-    cluster_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:244::/32")),
+    pod_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:244::/32")),
     service_cidrs=(ip_network("10.96.0.0/12"), ip_network("fd00:10:96::/112")),
 )
 

@@ -541,3 +541,10 @@ def test_headless_services_have_families_and_no_address(
 @pytest.mark.parametrize("wanted", [replace(HEADLESS, selector={}), replace(DUAL, headless=True)])
 def test_headless_services_need_no_cidr_of_their_families(wanted: Service) -> None:
     assert give(wanted, ranges=ONLY4).ip_families == (V4, V6)
+
+
+def test_a_headless_service_stays_one_and_so_takes_no_node_port() -> None:
+    held = give(HEADLESS)
+    [(field, message)] = refusals(replace(SINGLE, type=ServiceType.NODE_PORT), held)
+    assert field == "spec.type"
+    assert message.startswith("type NodePort needs a clusterIP, and this service is headless")

@@ -7,12 +7,13 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from nodeport_nft.compile import COMMENT_LIMIT, MAX_ENDPOINTS, comment, compile_node, compile_schema
-from nodeport_nft.model import Family, NodePortMode, ObjectName, Service, Snapshot
-from nodeport_nft.reconcile import compile_snapshot
+from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS, MAX_ENDPOINTS, comment, compile_node, compile_schema
+from nodeport_nft.model import Endpoint, Family, NodePortMode, ObjectName, Service, Snapshot
+from nodeport_nft.reconcile import NodeTables, compile_snapshot
 from nodeport_nft.render import write_rule
+from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Goto, Key
-from tests.builders import FACTS, make_port, make_service, make_slice
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 
 def elements(service: Service, *addresses: str, family: Family = Family.IPV4) -> dict[str, dict[Key, Element]]:
@@ -59,7 +60,7 @@ def test_a_node_port_service_stands_in_every_map() -> None:
     found = elements(make_service("web", make_port(80, node_port=30080)), "10.244.1.1", "10.244.1.2")
     assert found["service-ips"].keys() == {("10.96.0.10", "tcp", 80)}
     assert found["node-ports"] == {
-        ("tcp", 30080): Element(("tcp", 30080), Goto("node-port/2"), "default/web"),
+        ("tcp", 30080): Element(("tcp", 30080), Goto("node-port-external/2"), "default/web"),
     }
     assert [e.value for _, e in sorted(found["node-port-endpoints"].items())] == [
         ("10.244.1.1", 8080),
@@ -73,17 +74,17 @@ def test_p4_only_endpoints_that_may_be_here_are_hairpin_connections() -> None:
 
 
 def test_p5_without_a_cluster_cidr_nothing_is_outside() -> None:
-    with_cidr, without = chain("services"), chain("services", cluster_cidrs=())
+    with_cidr, without = chain("services"), chain("services", pod_cidrs=())
     assert [rule for rule in with_cidr if rule not in without] == [
-        "ip daddr @cluster-ips ip saddr != @cluster-cidrs meta mark set meta mark | 0x00004000"
+        "ip daddr @service-cidrs ip saddr != @pod-cidrs meta mark set meta mark | 0x00004000"
     ]
-    only_ipv6 = chain("services", cluster_cidrs=(ip_network("fd00:244::/32"),))
+    only_ipv6 = chain("services", pod_cidrs=(ip_network("fd00:244::/32"),))
     assert only_ipv6 == without
 
 
 @pytest.mark.parametrize(("bit", "mark"), [(0, "0x00000001"), (14, "0x00004000"), (31, "0x80000000")])
 def test_p6_the_masquerade_bit_is_set_and_cleared(bit: int, mark: str) -> None:
-    assert chain("node-port/1", masquerade_bit=bit)[0] == f"meta mark set meta mark | {mark}"
+    assert chain("node-port-external/1", masquerade_bit=bit)[0] == f"meta mark set meta mark | {mark}"
     assert chain("nat-postrouting", masquerade_bit=bit)[0] == (
         f"meta mark & {mark} == {mark} meta mark set meta mark ^ {mark} masquerade fully-random"
     )
@@ -110,6 +111,74 @@ def test_f2_where_node_ports_are_served(mode: NodePortMode, family: Family, rule
     assert rule in chain("services", family, node_port_mode=mode)
 
 
+LOCAL = {"external_traffic_policy": "Local", "internal_traffic_policy": "Local"}
+HERE, THERE = make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1", node="worker-2")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "cluster_ip", "node_port", "inside"),
+    [
+        ((HERE, THERE), "service-local/1", "node-port-local/1", "node-port-inside/2"),
+        ((THERE,), "no-local-endpoint", "no-local-endpoint", "node-port-inside/1"),
+        ((), "refuse", "refuse", None),
+    ],
+)
+def test_policy_local_has_a_verdict_for_each_side(
+    endpoints: tuple[Endpoint, ...], cluster_ip: str, node_port: str, inside: str | None
+) -> None:
+    service = replace(make_service("web", make_port(80, node_port=30080)), **LOCAL)  # type: ignore[arg-type]  # strings
+    tables = compile_snapshot(Snapshot((service,), (make_slice(*endpoints),)), FACTS).tables
+    found = tables.desired[Family.IPV4].elements
+    assert found["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(cluster_ip)
+    assert found["node-ports"]["tcp", 30080].value == Goto(node_port)
+    held = found.get("short-circuit-node-ports", {})
+    assert held == ({} if inside is None else {("tcp", 30080): Element(("tcp", 30080), Goto(inside), "default/web")})
+    assert "short-circuit-ips" not in found
+    slots = sorted(found.get("node-port-endpoints", {}))
+    everywhere = [("tcp", 30080, i) for i in range(len(endpoints))]
+    here = [("tcp", 30080, LOCAL_SLOTS)] if HERE in endpoints else []
+    assert slots == [*everywhere, *here]
+
+
+def test_a_change_of_policy_leaves_no_slot_behind() -> None:
+    service = make_service("web", make_port(80, node_port=30080))
+    local = replace(service, **LOCAL)  # type: ignore[arg-type]  # strings
+    slices = (make_slice(HERE, THERE),)
+    tables = NodeTables(FACTS)
+    for which in (service, local, service):
+        tables.put(which, Resolver(Snapshot((which,), slices), FACTS.name).resolve(which))
+        scratch = compile_snapshot(Snapshot((which,), slices), FACTS).tables
+        for family in Family:
+            held = {name: e for name, e in tables.desired[family].elements.items() if e}
+            assert held == {name: e for name, e in scratch.desired[family].elements.items() if e}
+
+
+@pytest.mark.parametrize(
+    ("facts", "prerouting", "mark"),
+    [
+        ({}, "ip saddr @pod-cidrs jump short-circuit", "ip saddr != @pod-cidrs meta mark set meta mark | 0x00004000"),
+        ({"pod_cidrs": ()}, None, None),
+        (
+            {"pod_cidrs": (), "pod_interface": "cbr0"},
+            'iifname "cbr0" jump short-circuit',
+            'iifname != "cbr0" meta mark set meta mark | 0x00004000',
+        ),
+        (
+            {"pod_cidrs": (), "pod_interface": "veth*"},
+            'iifname "veth*" jump short-circuit',
+            'iifname != "veth*" meta mark set meta mark | 0x00004000',
+        ),
+        ({"masquerade_all": True}, "ip saddr @pod-cidrs jump short-circuit", "meta mark set meta mark | 0x00004000"),
+    ],
+    ids=["clusterCIDR", "none", "bridge", "interface prefix", "masqueradeAll"],
+)
+def test_p5_detectors(facts: dict[str, object], prerouting: str | None, mark: str | None) -> None:
+    assert chain("nat-prerouting", **facts) == [*([prerouting] if prerouting else []), "jump services"]
+    assert chain("nat-output", **facts) == ["jump short-circuit", "jump services"]
+    marks = [rule for rule in chain("services", **facts) if "mark set" in rule]
+    assert marks == ([f"ip daddr @service-cidrs {mark}"] if mark else [])
+
+
 def test_every_draw_ends_in_a_full_slot_or_a_drop() -> None:
     rules = chain("service/8")
     assert [rule.split("numgen random ")[1].split(" ")[1] for rule in rules[:-1]] == ["8"] * 6 + ["4", "1"]
@@ -118,8 +187,8 @@ def test_every_draw_ends_in_a_full_slot_or_a_drop() -> None:
 
 def test_prefixes_that_overlap_or_join_are_one_element() -> None:
     networks = ("10.0.0.0/25", "10.0.0.128/25", "10.0.0.0/30", "192.0.2.1/32", "fd00::/64")
-    facts = replace(FACTS, cluster_cidrs=tuple(map(ip_network, networks)))
-    held = [e.key for name, e in compile_node(Family.IPV4, facts) if name == "cluster-cidrs"]
+    facts = replace(FACTS, pod_cidrs=tuple(map(ip_network, networks)))
+    held = [e.key for name, e in compile_node(Family.IPV4, facts) if name == "pod-cidrs"]
     assert held == [("10.0.0.0/24",), ("192.0.2.1",)]
 
 

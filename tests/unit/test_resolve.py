@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from nodeport_nft.model import (
+    ZONE_LABEL,
     ContainerPort,
+    Endpoint,
     EndpointPort,
     EndpointSlice,
     Family,
+    Node,
     Pod,
     Protocol,
     Service,
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.resolve import FrontendKind, Resolver
+from nodeport_nft.resolve import FrontendKind, Place, Resolver
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -87,7 +91,8 @@ def test_e1_local_is_what_runs_here_or_may() -> None:
     )
     service = make_service()
     resolver = Resolver(Snapshot((service,), slices), "worker-1")
-    assert [b.local for b in resolver.endpoints(service, service.ports[0])] == [True, False, True]
+    places = [b.place for b in resolver.endpoints(service, service.ports[0])]
+    assert places == [Place.HERE, Place.ELSEWHERE, Place.UNKNOWN]
 
 
 TERMINATING = make_endpoint("10.244.1.9", ready=False, terminating=True)
@@ -179,3 +184,94 @@ def test_a_slice_may_hold_several_ports_of_one_name() -> None:
     service = make_service()
     backends = Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints(service, service.ports[0])
     assert [b.port for b in backends] == [1, 2]
+
+
+HINTED = {
+    name: Endpoint(ip_address(ip), node_name=node, zones=zones, nodes=nodes)
+    for name, ip, node, zones, nodes in (
+        ("mine", "10.244.1.1", "worker-1", ("a",), ("worker-1",)),
+        ("zone", "10.244.2.1", "worker-2", ("a",), ("worker-2",)),
+        ("far", "10.244.3.1", "worker-3", ("b",), ("worker-3",)),
+        ("unhinted", "10.244.3.2", "worker-3", (), ()),
+        ("zone only", "10.244.2.2", "worker-2", ("a",), ()),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "zone", "chosen"),
+    [
+        (("mine", "zone", "far"), "a", ("mine",)),
+        (("zone", "far"), "a", ("zone",)),
+        (("mine", "zone only", "far"), "a", ("mine", "zone only")),
+        (("mine", "zone", "far"), "", ("mine",)),
+        (("zone", "far"), "", ("zone", "far")),
+        (("zone", "far"), "c", ("zone", "far")),
+        (("mine", "zone", "unhinted"), "a", ("mine", "zone", "unhinted")),
+    ],
+    ids=[
+        "ours by node",
+        "else by zone",
+        "not all name nodes: by zone",
+        "by node without a zone",
+        "no zone of ours",
+        "no endpoint for our zone",
+        "one without a hint: all",
+    ],
+)
+def test_e6_hints(names: tuple[str, ...], zone: str, chosen: tuple[str, ...]) -> None:
+    service = make_service()
+    slices = (make_slice(*(HINTED[name] for name in names)),)
+    frontend = Resolver(Snapshot((service,), slices), "worker-1", zone).resolve(service)[0]
+    assert {b.address for b in frontend.backends} == {HINTED[name].address for name in chosen}
+
+
+def test_e6_hints_of_endpoints_that_are_not_ready_do_not_count() -> None:
+    service = make_service()
+    leaving = (
+        replace(HINTED["mine"], ready=False, terminating=True),
+        replace(HINTED["far"], ready=False, terminating=True),
+    )
+    frontend = Resolver(Snapshot((service,), (make_slice(*leaving),)), "worker-1", "a").resolve(service)[0]
+    assert len(frontend.backends) == 2
+    mixed = (replace(HINTED["mine"], ready=False, terminating=True), HINTED["zone"], HINTED["far"])
+    frontend = Resolver(Snapshot((service,), (make_slice(*mixed),)), "worker-1", "a").resolve(service)[0]
+    assert [b.address for b in frontend.backends] == [HINTED["zone"].address]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [("", 3), ("PreferClose", 2), ("PreferSameZone", 2), ("PreferSameNode", 1)],
+)
+def test_e6_traffic_distribution_of_selected_pods(distribution: str, expected: int) -> None:
+    service = replace(make_service(selector={"app": "web"}), traffic_distribution=distribution)
+    nodes = tuple(Node(f"worker-{i}", {ZONE_LABEL: zone}) for i, zone in ((1, "a"), (2, "a"), (3, "b")))
+    pods = tuple(make_pod(f"p{i}", f"10.244.{i}.1", node_name=f"worker-{i}") for i in (1, 2, 3))
+    frontend = Resolver(Snapshot((service,), (), pods, nodes), "worker-1", "a").resolve(service)[0]
+    assert len(frontend.backends) == expected
+
+
+def test_e2_the_local_pool_falls_back_on_its_own() -> None:
+    """A ready endpoint elsewhere does not keep the one here, which terminates, out of the local pool."""
+    service = replace(make_service("web", make_port(node_port=30080)), external_traffic_policy="Local")
+    here = make_endpoint("10.244.1.1", ready=False, terminating=True, node="worker-1")
+    slices = (make_slice(here, make_endpoint("10.244.2.1")),)
+    node_port = Resolver(Snapshot((service,), slices), "worker-1").resolve(service)[1]
+    assert [str(b.address) for b in node_port.backends] == ["10.244.2.1"]
+    assert node_port.local_backends is not None
+    assert [str(b.address) for b in node_port.local_backends] == ["10.244.1.1"]
+
+
+def test_f3_external_and_load_balancer_addresses() -> None:
+    service = replace(
+        make_service("web", make_port(node_port=30080)),
+        external_ips=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+        load_balancer_ips=(ip_address("198.51.100.1"),),
+    )
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    assert [(f.kind, str(f.address), f.port) for f in frontends] == [
+        (FrontendKind.CLUSTER_IP, "10.96.0.10", 80),
+        (FrontendKind.EXTERNAL_IP, "192.0.2.1", 80),
+        (FrontendKind.LOAD_BALANCER, "198.51.100.1", 80),
+        (FrontendKind.NODE_PORT, "None", 30080),
+    ]

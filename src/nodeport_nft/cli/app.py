@@ -8,6 +8,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import node, objects, show
+from nodeport_nft.cli.trace import trace
 
 app = typer.Typer(
     help="Kubernetes Services on any Linux node, programmed into nftables.",
@@ -53,4 +54,7 @@ app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.host
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(node.sync)
 app.command("render", epilog="Example: nodeport-nft render -f web.yaml | nft -f -")(node.render)
 app.command("diff", epilog="Example: nodeport-nft diff -f web.yaml")(node.diff)
+app.command(
+    "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
+)(trace)
 app.command("cleanup", epilog="Example: nodeport-nft cleanup")(node.cleanup)

@@ -7,15 +7,14 @@ The first three take the same way and stop at different places, so that what ``r
 from __future__ import annotations
 
 import enum
-import gc
 import platform
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_snapshot
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     ClusterCIDR,
@@ -30,9 +29,6 @@ from nodeport_nft.cli.options import (
     StorePath,
     command,
     fail,
-    now,
-    open_store,
-    read_files,
     reported,
     say,
     settings,
@@ -43,14 +39,10 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.model import Family, IPAddress, NodeFacts, Snapshot
+    from nodeport_nft.model import Family, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
-
-
-_MANY = 1000
-"""Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
 
 
 class Output(enum.StrEnum):
@@ -98,10 +90,10 @@ def sync(
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,
     )
-    name = _node_name(node_name)
+    name = parse_node_name(node_name)
     nft, host = _open_kernel(chosen)
-    snapshot = _snapshot(chosen, filename, keep=not dry_run)
-    programme, listed = _compile(chosen, snapshot, name, _addresses(node_ip), host, nft)
+    snapshot = read_snapshot(chosen, filename, keep=not dry_run)
+    programme, listed = compile_tables(chosen, snapshot, name, parse_addresses(node_ip), host, nft)
     transactions = programme.tables.first_transaction()
     if dry_run:
         _print(transactions)
@@ -109,6 +101,7 @@ def sync(
     _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
     nft.apply(transactions)
     typer.echo(_summary(name, programme, transactions, listed))
+    _delete_stale_flows(snapshot, programme, listed, host)
     if hosts_file is not None:
         _write_hosts(chosen, snapshot, name, Path(hosts_file))
 
@@ -148,8 +141,10 @@ def render(
     )
     if filename is None and store is None:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    snapshot = _snapshot(chosen, filename, keep=False, held=store is not None)
-    programme, _ = _compile(chosen, snapshot, _node_name(node_name), _addresses(node_ip), Host(), None)
+    snapshot = read_snapshot(chosen, filename, keep=False, held=store is not None)
+    programme, _ = compile_tables(
+        chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), Host(), None
+    )
     if output is Output.json:
         typer.echo(to_json(programme.tables.tables()), nl=False)
     else:
@@ -184,8 +179,10 @@ def diff(
             masqueradeBit=masquerade_bit,
         )
         nft, host = _open_kernel(chosen, BAD_INPUT)
-        snapshot = _snapshot(chosen, filename, keep=False)
-        programme, _ = _compile(chosen, snapshot, _node_name(node_name), _addresses(node_ip), host, nft)
+        snapshot = read_snapshot(chosen, filename, keep=False)
+        programme, _ = compile_tables(
+            chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), host, nft
+        )
         transactions = programme.tables.first_transaction()
         _print(transactions)
     raise typer.Exit(1 if transactions else 0)
@@ -213,7 +210,7 @@ def cleanup(
     transactions = removal(nft)
     nft.apply(transactions)
     done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
-    traces = Traces.all(chosen.store) if node_name is None else (Traces.of(chosen.store, _node_name(node_name)),)
+    traces = Traces.all(chosen.store) if node_name is None else (Traces.of(chosen.store, parse_node_name(node_name)),)
     done += [line for left in traces for line in left.undo()]
     if store_too:
         files = [Path(chosen.store + suffix) for suffix in ("", "-wal", "-shm")]
@@ -221,22 +218,6 @@ def cleanup(
             file.unlink(missing_ok=True)
         done.append(f"store {chosen.store} deleted")
     typer.echo("\n".join(done) if done else "nothing to clean up")
-
-
-def _node_name(given: str | None) -> str:
-    name = given or platform.node().lower()
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) or len(name) > 253:
-        fail(f"node name {name!r} is no DNS subdomain (RFC 1123); give one with --node-name", BAD_INPUT)
-    return name
-
-
-def _addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
-    from ipaddress import ip_address
-
-    try:
-        return tuple(ip_address(text) for text in texts or ())
-    except ValueError as error:
-        fail(f"--node-ip: {error}; give an address such as 172.30.1.2", BAD_INPUT)
 
 
 def _open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
@@ -253,59 +234,6 @@ def _open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
         remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
         fail("\n".join(f"{collision}; {remedy}" for collision in collisions), code)
     return nft, host
-
-
-def _snapshot(config: Config, files: list[str] | None, *, keep: bool, held: bool = True) -> Snapshot:
-    """The desired state: the store's, or that of manifests with the store's allocations.
-
-    ``keep``: write the manifests to the store. ``held`` False: leave the store alone, allocate as from an empty one.
-    """
-    from dataclasses import replace
-
-    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
-    if not keep and not (held and Path(config.store).exists()):
-        config = replace(config, store=":memory:")
-    manifests = read_files(files, config) if files else None
-    with open_store(config) as store:
-        if manifests is None:
-            return store.snapshot()
-        with store.write() as transaction:
-            transaction.prune(manifests.objects)
-            transaction.apply(manifests.objects, now=now())
-            snapshot = transaction.snapshot()
-            if not keep:
-                transaction.rollback()
-    return snapshot
-
-
-def _compile(
-    config: Config,
-    snapshot: Snapshot,
-    name: str,
-    node_ips: tuple[IPAddress, ...],
-    host: Host,
-    nft: Nft | None,
-) -> tuple[Programme, dict[Family, ListedTable | None]]:
-    """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
-    from nodeport_nft.facts import gather
-    from nodeport_nft.reconcile import compile_snapshot, read_tables
-
-    node = next((node for node in snapshot.nodes if node.name == name), None)
-    facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
-    warn(warnings)
-    say(f"node {name}: nodePorts on {_served(facts)}")
-    listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
-    programme = compile_snapshot(snapshot, facts, listed)
-    warn(programme.problems)
-    return programme, listed
-
-
-def _served(facts: NodeFacts) -> str:
-    from nodeport_nft.model import NodePortMode
-
-    if facts.node_port_mode is NodePortMode.ALL:
-        return "every local address"
-    return ", ".join(map(str, facts.node_port_ips)) or "no address"
 
 
 def _print(transactions: Iterable[Transaction]) -> None:
@@ -333,6 +261,24 @@ def _summary(
     verb = "replaced" if any(listed.values()) else "created"
     elements = sum(transaction.size for transaction in transactions)
     return f"node {name}: {programme.services} services, tables {verb} with {elements} elements"
+
+
+def _delete_stale_flows(
+    snapshot: Snapshot, programme: Programme, listed: dict[Family, ListedTable | None], host: Host
+) -> None:
+    """Make the kernel forget UDP flows that pass the new tables by (K2); the tables are in force without it, too."""
+    from nodeport_nft.kernel.conntrack import delete_stale_flows
+    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.reconcile import udp_frontends
+
+    local_ips = [held.address for held in host.addresses]
+    try:
+        deleted = delete_stale_flows(udp_frontends(snapshot, programme, listed, local_ips))
+    except KernelError as error:
+        warn([str(error)])
+    else:
+        if deleted:
+            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
 
 
 def _sysctls(

@@ -41,6 +41,8 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             for key, default in (("ready", True), ("serving", True), ("terminating", False))
         }
         node = fields.text(entry, path, "nodeName")
+        hints = fields.mapping(entry, path, "hints")
+        zones, nodes = (_hints(hints, (*path, "hints"), key, fields) for key in ("forZones", "forNodes"))
         addresses = fields.strings(entry, path, "addresses")
         if entry.get("addresses") in (None, []):
             fields.problem((*path, "addresses"), "is missing; give the endpoint's address")
@@ -53,7 +55,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             if ip.version != _ADDRESS_TYPES[kind]:
                 fields.problem(where, f"{ip} is no {kind} address, as addressType says; make a slice for each family")
             elif index == 0:
-                endpoints.append(Endpoint(ip, node_name=node, **flags))
+                endpoints.append(Endpoint(ip, node_name=node, zones=zones, nodes=nodes, **flags))
     if not service or kind == "FQDN":
         return None
     return EndpointSlice(
@@ -64,6 +66,12 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
         tuple(endpoints),
         headless=HEADLESS_LABEL in metadata.labels,
     )
+
+
+def _hints(hints: dict[str, Any], path: Path, key: str, fields: Fields) -> tuple[str, ...]:
+    """The names under ``forZones`` or ``forNodes``."""
+    names = (fields.text(entry, here, "name") for here, entry in fields.mappings(hints, path, key))
+    return tuple(name for name in names if name)
 
 
 def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[EndpointSlice, ...]:

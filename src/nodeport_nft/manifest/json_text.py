@@ -7,13 +7,15 @@ that JSON also is.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
 from nodeport_nft.manifest.problems import clipped
-from nodeport_nft.manifest.yaml_text import finite, read_yaml
+from nodeport_nft.manifest.yaml_text import MARKER, finite, read_yaml
 
+_LIKE_JSON = re.compile(r'\s*(\{\s*["}]|\[)')
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep; flatten it"
 
 
@@ -22,16 +24,14 @@ def read_documents(text: str) -> Iterator[Document | Fault]:
 
     Empty documents are left out. Never raises.
     """
-    if not text.lstrip().startswith(("{", "[")):
+    if not _LIKE_JSON.match(text):
         return read_yaml(text)
     documents, fault = _read_json(text)
     if fault is None:
         return iter(documents)
-    # Not JSON: YAML's flow style looks the same (comments, trailing commas, "---" in between). If it is
-    # neither, whichever reader came further knows better what was meant.
+    # YAML's flow style may begin alike, and then take comments, trailing commas, or "---" for a second document.
     others = tuple(read_yaml(text))
-    first = next((other.line for other in others if isinstance(other, Fault)), None)
-    if first is None or first >= fault.line:
+    if MARKER.search(text) or not any(isinstance(other, Fault) for other in others):
         return iter(others)
     return iter((*documents, fault))
 

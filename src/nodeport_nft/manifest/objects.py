@@ -124,9 +124,9 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
         fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
     metadata = parse_metadata(raw, kind, namespace, fields)
     values = known.parse(raw, metadata, fields, ranges)
-    if metadata.namespace and not (raw.get("metadata") or {}).get("namespace"):
-        given = raw.get("metadata")
-        raw = {**raw, "metadata": {**(given if isinstance(given, dict) else {}), "namespace": metadata.namespace}}
+    given = raw.get("metadata")
+    if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
+        raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}
     return Object(kind, metadata.namespace, metadata.name, raw, "", values)
 
 

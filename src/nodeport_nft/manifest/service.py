@@ -14,26 +14,19 @@ from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.service_ips import IPs, parse_ips
 from nodeport_nft.manifest.values import label_fault, service_name_fault, subdomain_fault
-from nodeport_nft.model import Protocol, Ranges, Service, ServicePort, ServiceType
+from nodeport_nft.model import IPAddress, Protocol, Ranges, Service, ServicePort, ServiceType
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 
 _SPEC: Path = ("spec",)
 _NODE_PORT_TYPES = (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")  # KEP-3015
 _LONGEST_AFFINITY = 86400  # seconds: sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
 
 _ANY = object()
 _NOT_YET: tuple[tuple[Path, object, str], ...] = (
-    (
-        ("spec", "externalTrafficPolicy"),
-        "Local",
-        "clients reach the endpoints of every node, and these see a node's address",
-    ),
-    (("spec", "internalTrafficPolicy"), "Local", "pods reach the endpoints of every node"),
     (("spec", "sessionAffinity"), "ClientIP", "every connection goes to an endpoint at random"),
-    (("spec", "externalIPs"), _ANY, "these addresses are not served; use the nodePort or the clusterIP"),
-    (("spec", "loadBalancerSourceRanges"), _ANY, "load balancer addresses are not served at all"),
-    (("spec", "trafficDistribution"), _ANY, "endpoints are chosen alike, near or far"),
+    (("spec", "loadBalancerSourceRanges"), _ANY, "the load balancer's addresses are not served at all"),
 )
 """Fields that are read and checked but not acted on: path, the value that asks for it, what happens instead."""
 
@@ -62,6 +55,10 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
         selector=fields.labels(spec, _SPEC, "selector"),
         publish_not_ready_addresses=fields.flag(spec, _SPEC, "publishNotReadyAddresses", False),
         external_traffic_policy=external,
+        internal_traffic_policy=fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster"),
+        traffic_distribution=fields.choice(spec, _SPEC, "trafficDistribution", _DISTRIBUTIONS, ""),
+        external_ips=_external_ips(spec, fields),
+        load_balancer_ips=_load_balancer_ips(raw, spec, kind, fields),
         allocate_node_ports=allocate,
         health_check_node_port=_health_check_node_port(spec, kind, external, fields, ranges),
         created=metadata.created,
@@ -173,19 +170,38 @@ def _health_check_node_port(
     return number
 
 
+def _external_ips(spec: dict[str, Any], fields: Fields) -> tuple[IPAddress, ...]:
+    found = (fields.address(path, text, endpoint=True) for path, text in fields.strings(spec, _SPEC, "externalIPs"))
+    return tuple(dict.fromkeys(ip for ip in found if ip is not None))
+
+
+def _load_balancer_ips(
+    raw: dict[str, Any], spec: dict[str, Any], kind: ServiceType, fields: Fields
+) -> tuple[IPAddress, ...]:
+    """Addresses of status.loadBalancer.ingress that are ours to serve: not those of ipMode Proxy (F3, KEP-1860).
+
+    Where sources are restricted, none is: a rule that lets everybody in would be worse than no rule.
+    """
+    here: Path = ("status", "loadBalancer")
+    status = fields.mapping(fields.mapping(raw, (), "status"), ("status",), "loadBalancer")
+    addresses: dict[IPAddress, None] = {}
+    for path, entry in fields.mappings(status, here, "ingress"):
+        mode = fields.choice(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
+        text = fields.text(entry, path, "ip")
+        ip = fields.address((*path, "ip"), text, endpoint=True) if text else None
+        if ip is not None and mode == "VIP":
+            addresses[ip] = None
+    restricted = spec.get("loadBalancerSourceRanges")
+    return () if kind is not ServiceType.LOAD_BALANCER or restricted else tuple(addresses)
+
+
 def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
     """The fields that only have to be right: they mean nothing yet, or mean something to other programs."""
-    externals = fields.strings(spec, _SPEC, "externalIPs")
-    for path, text in externals:
-        fields.address(path, text, endpoint=True)
-    if spec.get("externalTrafficPolicy") and kind not in _NODE_PORT_TYPES and not externals:
+    if spec.get("externalTrafficPolicy") and kind not in _NODE_PORT_TYPES and not spec.get("externalIPs"):
         fields.problem(
             (*_SPEC, "externalTrafficPolicy"),
             f"may not be set on a service of type {kind} without externalIPs; leave it out",
         )
-    fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster")
-    distributions = ("PreferClose", "PreferSameZone", "PreferSameNode")
-    fields.choice(spec, _SPEC, "trafficDistribution", distributions, "")
     for path, text in fields.strings(spec, _SPEC, "loadBalancerSourceRanges"):
         fields.network(path, text.strip(), host_bits=True)
     if spec.get("loadBalancerSourceRanges") and kind is not ServiceType.LOAD_BALANCER:

@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 import yaml
@@ -28,7 +29,7 @@ from nodeport_nft.manifest.problems import clipped, printable
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
 
-_MARKER = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+MARKER = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
@@ -90,7 +91,7 @@ def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
         else:
             return
         yield Fault(line + number + 1, message)
-        following = _MARKER.search(text, start + max(stop, 1))
+        following = MARKER.search(text, start + max(stop, 1))
         if following is None:
             return
         line += text.count("\n", start, following.start())
@@ -132,12 +133,14 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
         if kind is yaml.ScalarEvent:
             wants_key = type(into) is dict and key is _NO_KEY
             value = event.value
-            if event.implicit[0]:
-                value = (_MERGE if value == "<<" else value) if wants_key else _plain(value)
-            elif event.tag is not None and not wants_key:
+            if not wants_key and event.implicit[0]:
+                value = _plain(value)
+            elif not wants_key and event.tag is not None:
                 value = _tagged(event)
             if event.anchor is not None:
                 anchors[event.anchor] = value
+            if wants_key and value == "<<" and event.implicit[0]:
+                value = _MERGE
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             value, inner = ({}, {}) if kind is yaml.MappingStartEvent else ([], [])
             if event.tag not in (None, "!", _CORE + "map", _CORE + "seq"):
@@ -176,7 +179,7 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
                 raise _GivenUp(
                     event.start_mark, "a mapping or list stands for a key; is this a template not yet filled in?"
                 )
-            key = value
+            key = intern(value) if type(value) is str else value  # ten thousand Services share their keys
             if key in into:
                 name = "<<" if key is _MERGE else clipped(key)
                 message = f'key "{name}" is given twice in one mapping (first on line {where[key]}); remove one'
@@ -217,7 +220,7 @@ def _plain(text: str) -> str | int | float | bool | None:
 def _tagged(event: Any) -> Any:
     """The value of a scalar with an explicit tag. Raises _GivenUp for tags outside JSON's types."""
     name = event.tag.removeprefix(_CORE)
-    if name in ("!", "str"):
+    if name == "str":
         return event.value
     value = _plain(event.value)
     if name in _TYPES and isinstance(value, _TYPES[name]) and (name == "bool" or type(value) is not bool):

@@ -20,6 +20,7 @@ from nodeport_nft.ruleset import (
     Field,
     Goto,
     InSet,
+    Interface,
     Jump,
     Key,
     Local,
@@ -130,8 +131,10 @@ def _statement(family: str, statement: Statement) -> str:
             return f"{_fields(family, fields)} {'!= ' if negated else ''}@{name}"
         case NotIn(of, prefix):
             return f"{_field(family, of)} != {prefix.removesuffix('/128')}"
-        case Local():
-            return "fib daddr type local"
+        case Local(of):
+            return f"fib {of.value} type local"
+        case Interface(name, negated):
+            return f"iifname {'!= ' if negated else ''}{_quoted(name)}"
         case Translated():
             return "ct status dnat"
         case MarkHas(bits):

@@ -1,0 +1,192 @@
+"""The command trace: what would become of a connection, and why."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_snapshot
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    ClusterCIDR,
+    ConfigFile,
+    Files,
+    MasqueradeBit,
+    NodeIP,
+    NodeName,
+    NodePortAddresses,
+    NodePortRange,
+    ServiceCIDR,
+    StorePath,
+    command,
+    fail,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.model import IPAddress
+    from nodeport_nft.ruleset import Table
+
+
+class Layer4(enum.StrEnum):
+    """Protocols a Service may have, spelled as nft does."""
+
+    tcp = "tcp"
+    udp = "udp"
+    sctp = "sctp"
+
+
+class Output(enum.StrEnum):
+    """Formats of ``trace``."""
+
+    text = "text"
+    json = "json"
+
+
+@command
+def trace(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Address the connection comes from.")],
+    destination: Annotated[str, typer.Argument(metavar="TO", help="Address it goes to: a node's, a clusterIP, ….")],
+    port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535, help="Port it goes to.")],
+    protocol: Annotated[
+        Layer4, typer.Option("--protocol", case_sensitive=False, help="Protocol of the connection.")
+    ] = Layer4.tcp,
+    interface: Annotated[
+        str | None,
+        typer.Option("--interface", metavar="NAME", help="Interface it comes in on, if pods are told by it."),
+    ] = None,
+    filename: Files = None,
+    live: Annotated[bool, typer.Option("--live", help="Read the tables from the kernel, as root.")] = False,
+    output: Annotated[Output, typer.Option("--output", "-o", help="text: for people; json: for programs.")] = (
+        Output.text
+    ),
+    node_name: NodeName = None,
+    node_ip: NodeIP = None,
+    nodeport_addresses: NodePortAddresses = None,
+    cluster_cidr: ClusterCIDR = None,
+    masquerade_bit: MasqueradeBit = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Follow a connection through a node's tables: every endpoint it may reach, or why it reaches none.
+
+    The tables are those that sync would write for the manifests (-f) or for the store, on the node of that name; or,
+    with --live, those in this node's kernel. No packet is sent. A connection FROM an address of the node is one of
+    a process there; any other comes to the node from a pod or from outside.
+    """
+    from nodeport_nft.cli.trace_text import trace_json, trace_text
+    from nodeport_nft.trace import Packet, TraceError, UnknownInterface
+    from nodeport_nft.trace import trace as walk
+
+    chosen = settings(
+        config,
+        store=store,
+        serviceCIDRs=service_cidr,
+        nodePortRange=node_port_range,
+        clusterCIDRs=cluster_cidr,
+        nodePortAddresses=nodeport_addresses,
+        masqueradeBit=masquerade_bit,
+    )
+    sent_from, sent_to = _address("FROM", source), _address("TO", destination)
+    if sent_from.version != sent_to.version:
+        fail(f"FROM {sent_from} and TO {sent_to} are of two families; give both of one", BAD_INPUT)
+    name, node_ips = parse_node_name(node_name), parse_addresses(node_ip)
+    if live:
+        if filename is not None:
+            fail("-f and --live are two sources; choose one", BAD_INPUT)
+        table, own = _live_table(chosen, name, node_ips, sent_to.version)
+    else:
+        if filename is None and not Path(chosen.store).exists():
+            remedy = "give manifests with -f, a store with --store, or --live"
+            fail(f"nothing to trace: there is no store {chosen.store}; {remedy}", BAD_INPUT)
+        held = filename is None or store is not None
+        table, own = _desired_table(chosen, filename, name, node_ips, sent_to.version, held=held)
+    from_node = sent_from.is_loopback or sent_from in own
+    packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
+    try:
+        walked = walk(table, packet, {str(address) for address in own})
+    except UnknownInterface as error:
+        fail(f"{error}; give it with --interface (`ip route get {sent_from}` shows it on the node)", BAD_INPUT)
+    except TraceError as error:
+        fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
+    _print((trace_json if output is Output.json else trace_text)(walked, table.schema.family))
+
+
+def _address(what: str, text: str) -> IPAddress:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        fail(f"{what} {text!r} is no address; give one such as 172.30.1.2 or fd00:30:1::2", BAD_INPUT)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        fail(f"{what} {text!r}: leave out the zone, from the % on", BAD_INPUT)
+    return address
+
+
+def _desired_table(
+    config: Config,
+    files: list[str] | None,
+    name: str,
+    node_ips: tuple[IPAddress, ...],
+    version: int,
+    *,
+    held: bool,
+) -> tuple[Table, frozenset[IPAddress]]:
+    """The table that sync would write, and the node's addresses, as far as flags and the Node object tell them."""
+    from nodeport_nft.facts import Host
+    from nodeport_nft.model import Family
+    from nodeport_nft.ruleset import Table
+
+    snapshot = read_snapshot(config, files, keep=False, held=held)
+    programme, _ = compile_tables(config, snapshot, name, node_ips, Host(), None)
+    tables, family = programme.tables, Family(version)
+    internal = (ip for node in snapshot.nodes if node.name == name for ip in node.internal_ips)
+    own = frozenset((*node_ips, *internal, *tables.facts.node_port_ips))
+    return Table(tables.schemas[family], tables.desired[family].elements), own
+
+
+def _live_table(
+    config: Config, name: str, node_ips: tuple[IPAddress, ...], version: int
+) -> tuple[Table, frozenset[IPAddress]]:
+    """The table in the kernel, and the node's addresses. Leaves if its rules are not what this program writes.
+
+    What is walked are the compiled rules, since these are values; that the kernel has the same is checked.
+    """
+    from nodeport_nft.compile import compile_schema
+    from nodeport_nft.facts import gather
+    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.nft import Nft
+    from nodeport_nft.model import Family
+    from nodeport_nft.render import ListingError, same_schema
+    from nodeport_nft.ruleset import Table
+
+    nft, host = Nft(), read_host()
+    facts, _ = gather(config, name=name, node=None, node_ips=node_ips, host=host)
+    schema = compile_schema(Family(version), facts)
+    table = f"table {schema.family} {schema.name}"
+    try:
+        listed = nft.list_table(schema)
+    except ListingError as error:
+        fail(f"{table} in the kernel: {error}; repair it with nodeport-nft sync --once")
+    if listed is None:
+        fail(f"the kernel has no {table}; program the node with nodeport-nft sync --once")
+    if not same_schema(listed, schema):
+        fail(
+            f"{table} in the kernel is not of this program's schema: another version or other flags made it, or "
+            "somebody changed it; give the flags that sync had, or replace it with nodeport-nft sync --once"
+        )
+    return Table(schema, listed.elements), frozenset((*node_ips, *(held.address for held in host.addresses)))
+
+
+def _print(text: str) -> None:
+    from nodeport_nft.cli.text import printable
+
+    # Comments out of the kernel may hold anything. A process may be started with its stdout closed: None then.
+    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))

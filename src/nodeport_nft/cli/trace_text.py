@@ -1,0 +1,238 @@
+"""A trace as a person reads it at 3 a.m., and as JSON; pure functions.
+
+First what became of the packet, then the rules that made it so, in nft's own words, so that what is read here can be
+found in ``nft list table``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from ipaddress import ip_address
+from typing import Any
+
+from nodeport_nft.cli.text import socket_address
+from nodeport_nft.render import write_rule
+from nodeport_nft.ruleset import DnatSlot, Element, Goto, MarkSet
+from nodeport_nft.trace import Fate, Found, Outcome, Place, Step, Trace
+
+_LABEL = 12
+
+_IN_SET = {
+    "cluster-ips": "the clusterIP has no such port",
+    "service-cidrs": "an unallocated clusterIP",
+}
+"""What it means to be stopped because of having been found in a set."""
+
+_IN_CHAIN = {
+    "refuse": "has no endpoint",
+    "no-local-endpoint": "has no endpoint on this node (policy Local)",
+}
+"""What it means that a frontend leads to a chain that stops the packet."""
+
+
+def trace_text(walked: Trace, family: str) -> str:
+    """The whole trace; ``family`` is the table's. Lines are not wrapped, and the last one has no newline."""
+    lines = list(_labelled("packet", [_packet(walked)]))
+    lines += _labelled("frontend", [_frontend(found) for found in _frontends(walked)] or ["none"])
+    lines += _labelled("chain", _doings(walked))
+    lines += _labelled("endpoints", _endpoints(walked))
+    lines += _labelled("outcome", _fates(walked, family))
+    return "\n".join([*lines, *_rules(walked, family)])
+
+
+def trace_json(walked: Trace, family: str) -> str:
+    """The same as JSON, with exact probabilities ("1/3")."""
+    packet = walked.packet
+    value = {
+        "packet": {
+            "source": packet.source,
+            "destination": packet.destination,
+            "protocol": packet.protocol,
+            "port": packet.port,
+            "hook": _hook(walked),
+        },
+        "outcomes": [_outcome_value(walked, outcome, family) for outcome in walked.outcomes],
+        "steps": [_step_value(step, family) for step in walked.steps],
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+# --- text -------------------------------------------------------------------------------------------------
+
+
+def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield f"{'' if number else label:<{_LABEL}}{line}"
+
+
+def _packet(walked: Trace) -> str:
+    packet = walked.packet
+    whence = "from a process on the node" if packet.from_node else "from a pod or from outside the node"
+    return f"{packet.source} → {packet.destination} {packet.protocol} port {packet.port}, {whence} ({_hook(walked)})"
+
+
+def _hook(walked: Trace) -> str:
+    return "output" if walked.packet.from_node else "prerouting"
+
+
+def _frontends(walked: Trace) -> tuple[Found, ...]:
+    return _unique(found for outcome in walked.outcomes for found in _verdicts(outcome))
+
+
+def _verdicts(outcome: Outcome) -> Iterator[Found]:
+    """The elements of verdict maps that led to this outcome."""
+    return (found for place in outcome.path for found in place.found if isinstance(found.element.value, Goto))
+
+
+def _frontend(found: Found) -> str:
+    verdict = found.element.value
+    assert isinstance(verdict, Goto)  # as _verdicts chose it
+    return f"{found.map}: {_element(found.element)} → {verdict.chain}"
+
+
+def _element(element: Element) -> str:
+    comment = f" ({element.comment})" if element.comment else ""
+    return f"{' . '.join(map(str, element.key))}{comment}"
+
+
+def _doings(walked: Trace) -> Iterator[str]:
+    """Of each chain that marks or draws, that it does, and how many slots are filled."""
+    doings: dict[str, list[str]] = {}
+    for step in walked.steps:
+        for statement in step.place.rule:
+            told = doings.get(step.place.chain, [])
+            match statement:
+                case MarkSet() if step.taken:
+                    doings[step.place.chain] = [*told, "marks for masquerading"]
+                case DnatSlot(slots=slots, offset=first) if not any(doing.startswith("draws") for doing in told):
+                    whence = f" from {first} on" if first else ""
+                    doing = f"draws one of {slots} slots{whence}, {len(step.place.found)} of them filled"
+                    doings[step.place.chain] = [*told, doing]
+    return (f"{chain}: {'; '.join(told)}" for chain, told in doings.items())
+
+
+def _endpoints(walked: Trace) -> Iterator[str]:
+    reached = [outcome for outcome in walked.outcomes if outcome.fate is Fate.FORWARDED]
+    names = [_target(outcome) for outcome in reached]
+    shares = [percent(outcome.probability) for outcome in reached]
+    for name, share, outcome in zip(names, shares, reached, strict=True):
+        here = ", on this node itself" if outcome.here else ""
+        columns = f"{name:<{max(map(len, names))}}  {share:>{max(map(len, shares))}}"
+        yield f"{columns}  sees {_seen(walked, outcome)}{here}"
+
+
+def _target(outcome: Outcome) -> str:
+    return socket_address(ip_address(outcome.destination), outcome.port)
+
+
+def _seen(walked: Trace, outcome: Outcome) -> str:
+    return "an address of this node (masqueraded)" if outcome.masqueraded else walked.packet.source
+
+
+def _fates(walked: Trace, family: str) -> Iterator[str]:
+    shares: dict[str, Fraction] = {}
+    for outcome in walked.outcomes:
+        text = _fate(outcome, family)
+        shares[text] = shares.get(text, Fraction(0)) + outcome.probability
+    for text, share in shares.items():
+        yield text if share == 1 else f"{percent(share)} {text}"
+
+
+def _fate(outcome: Outcome, family: str) -> str:
+    match outcome.fate:
+        case Fate.FORWARDED:
+            return "forwarded"
+        case Fate.REFUSED:
+            how = "a tcp reset" if outcome.tcp_reset else "an icmp error (port unreachable)"
+            return f"refused with {how}: {_reason(outcome, family)}"
+        case Fate.DROPPED:
+            return f"dropped: {_reason(outcome, family)}"
+        case Fate.UNTOUCHED:
+            whither = "to the node itself" if outcome.here else "where it was going"
+            return f"untouched: no rule of ours is for it; it goes on {whither}"
+
+
+def _reason(outcome: Outcome, family: str) -> str:
+    """Why a packet was stopped: what its frontend lacks, or the set it was found in, or the rule itself."""
+    stopped = outcome.path[-1]
+    for found in _verdicts(outcome):
+        lacking = _IN_CHAIN.get(stopped.chain, f"has none of its slots filled ({_place(stopped, family)})")
+        return f"{found.element.comment or _element(found.element)} {lacking}"
+    sets = [found.map for place in outcome.path for found in place.found if found.map in _IN_SET]
+    return _IN_SET[sets[-1]] if sets else _place(stopped, family)
+
+
+def _place(place: Place, family: str) -> str:
+    return f"{place.chain}, rule {place.number}: {write_rule(family, place.rule)}"
+
+
+def _rules(walked: Trace, family: str) -> Iterator[str]:
+    """Every rule the packet came to, and for how many of such packets it held."""
+    yield ""
+    yield "rules, and what share of such packets comes to each: + it holds for all of them, ± for some, - for none"
+    places = [f"{'  ' * step.depth}{step.place.chain} {step.place.number}" for step in walked.steps]
+    width = max(map(len, places), default=0)
+    hook = ""
+    for place, step in zip(places, walked.steps, strict=True):
+        if step.hook != hook:
+            hook = step.hook
+            yield f"  {hook}"
+        sign = "+" if step.taken == step.reached else "±" if step.taken else "-"
+        yield f"    {place:<{width}}  {percent(step.reached):>7}  {sign} {write_rule(family, step.place.rule)}"
+
+
+def percent(share: Fraction) -> str:
+    """A probability to two decimals: "100 %", "33.33 %"; what is neither none nor all is never shown as such."""
+    if share == 1:
+        return "100 %"
+    rounded = round(share * 10000)
+    if rounded <= 0:
+        return "0 %" if share == 0 else "<0.01 %"
+    return f"{min(rounded, 9999) / 100:.2f} %"
+
+
+def _unique(items: Iterable[Found]) -> tuple[Found, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+
+def _outcome_value(walked: Trace, outcome: Outcome, family: str) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "fate": outcome.fate.value,
+        "probability": str(outcome.probability),
+        "destination": outcome.destination,
+        "port": outcome.port,
+        "onNode": outcome.here,
+    }
+    if outcome.fate is Fate.FORWARDED:
+        value |= {
+            "masqueraded": outcome.masqueraded,
+            "source": None if outcome.masqueraded else walked.packet.source,
+        }
+    if outcome.fate is Fate.REFUSED:
+        value["with"] = "tcp reset" if outcome.tcp_reset else "icmp port unreachable"
+    if outcome.fate in (Fate.REFUSED, Fate.DROPPED):
+        value["reason"] = _reason(outcome, family)
+    return value | {"frontends": [_found_value(found) for found in _verdicts(outcome)]}
+
+
+def _step_value(step: Step, family: str) -> dict[str, Any]:
+    return {
+        "hook": step.hook,
+        "chain": step.place.chain,
+        "rule": step.place.number,
+        "text": write_rule(family, step.place.rule),
+        "reached": str(step.reached),
+        "taken": str(step.taken),
+        "found": [_found_value(found) for found in step.place.found],
+    }
+
+
+def _found_value(found: Found) -> dict[str, Any]:
+    value = found.element.value
+    told = {"goto": value.chain} if isinstance(value, Goto) else value
+    return {"map": found.map, "key": found.element.key, "value": told, "comment": found.element.comment}

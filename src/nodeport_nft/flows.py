@@ -1,0 +1,155 @@
+"""Which UDP flows the kernel has to forget (conformance K2).
+
+The idea
+========
+
+A rule of ours is asked once, by the first datagram of a flow. What it said is kept in the kernel's connection
+tracking, and every later datagram with the same addresses and ports goes the same way, for as long as they keep
+coming: 30 or 120 seconds of silence end a flow, and a busy client is never silent. So a flow outlives what made it.
+Its endpoint may be gone, its service too, or it may have begun before there was a frontend and never have been
+translated at all. TCP notices by itself, since such a connection breaks and is made anew; UDP does not.
+
+``read_frontends`` takes from a table's elements, as they are to be and as they were, which endpoints may answer on
+each UDP frontend. A flow to one of these whose answers come from elsewhere is *stale*; deleted, its next datagram
+asks the rules again. A frontend that was there before and is no longer has no endpoints: all its flows are stale.
+So is a flow to anything else inside the service CIDRs, unless the address is another proxy's.
+
+An endpoint that terminates but still serves gets no new flows and keeps those it has (kube-proxy's notion, too:
+``pkg/proxy/conntrack``). The tables do not know these endpoints, hence ``only_draining``.
+
+Addresses are in their packed form here (``IPv4Address.packed``): there may be 128,000 flows to compare, and to make
+address objects of them would take longer than to read them from the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+
+from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
+from nodeport_nft.ruleset import Elements, Field, Key, Schema
+
+Place = tuple[bytes, int]
+"""A packed address and a port."""
+
+_NODE_PORT_IPS = "node-port-ips"
+_PORT = (Field.L4PROTO, Field.DPORT)
+_FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
+
+
+@dataclass(frozen=True, slots=True)
+class UDPFrontends:
+    """One family's UDP frontends, each with the endpoints that may answer there; false if there is none.
+
+    ``ranges``: the service CIDRs, each from its first to its last address. ``foreign``: addresses inside them that
+    another proxy serves.
+    """
+
+    serving: Mapping[Place, frozenset[Place]]
+    ranges: tuple[tuple[bytes, bytes], ...] = ()
+    foreign: frozenset[bytes] = field(default_factory=frozenset)
+
+    def __bool__(self) -> bool:
+        return bool(self.serving)
+
+    def concerns(self, destination: Place) -> bool:
+        """Whether a UDP flow that was sent to ``destination`` is ours to judge."""
+        address = destination[0]
+        if destination in self.serving:
+            return True
+        return any(first <= address <= last for first, last in self.ranges) and address not in self.foreign
+
+    def is_stale(self, destination: Place, reply_source: Place) -> bool:
+        """Whether a UDP flow is to be forgotten.
+
+        ``destination`` is where it was sent to, ``reply_source`` where its answers come from: the endpoint, or the
+        destination itself where nothing was translated.
+        """
+        return self.concerns(destination) and reply_source not in self.serving.get(destination, ())
+
+
+def read_frontends(
+    schema: Schema,
+    now: Elements,
+    *,
+    before: Elements,
+    draining: Elements,
+    local_ips: Iterable[IPAddress] = (),
+    service_cidrs: Iterable[IPNetwork] = (),
+    foreign: Iterable[IPAddress] = (),
+) -> UDPFrontends:
+    """The UDP frontends of one family's table, those that have just gone included.
+
+    ``now`` are the table's elements, ``before`` what it held until now. ``draining``: the elements it would have if
+    there were no endpoints but those that terminate and still serve. ``local_ips``: the node's addresses where all
+    of them serve nodePorts, beside those in the table. ``service_cidrs`` and ``foreign`` (addresses that another
+    proxy serves) may be of both families.
+    """
+    local = frozenset(ip.packed for ip in local_ips)
+    old = _endpoints(schema, before)
+    new = _endpoints(schema, now)
+    for key, endpoints in _endpoints(schema, draining).items():
+        if key in new:
+            new[key] |= endpoints
+    serving: dict[Place, frozenset[Place]] = dict.fromkeys(_places(old, local | _node_port_ips(before)), frozenset())
+    addresses = local | _node_port_ips(now)
+    for key, endpoints in new.items():
+        for place in _places([key], addresses):
+            serving[place] = serving.get(place, frozenset()) | endpoints
+    version = 4 if schema.family == "ip" else 6
+    cidrs = [cidr for cidr in service_cidrs if cidr.version == version]
+    ranges = tuple((cidr.network_address.packed, cidr.broadcast_address.packed) for cidr in cidrs)
+    return UDPFrontends(serving, ranges, frozenset(ip.packed for ip in foreign))
+
+
+def _endpoints(schema: Schema, elements: Elements) -> dict[Key, set[Place]]:
+    """By a UDP frontend's key in the verdict maps: all endpoints that the slot maps have for it."""
+    found: dict[Key, set[Place]] = {}
+    for declared in schema.maps:
+        held = elements.get(declared.name, {})
+        if declared.key in _FRONTENDS and declared.data == "verdict":
+            for key in held:
+                if "udp" in key:
+                    found.setdefault(key, set())
+        elif declared.key[:-1] in _FRONTENDS and declared.key[-1] is Field.SLOT:
+            for key, element in held.items():
+                if "udp" in key and isinstance(element.value, tuple):
+                    found.setdefault(key[:-1], set()).add(_place(*element.value))
+    return found
+
+
+def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Place]:
+    """Where clients reach these frontends: a nodePort on each of the addresses."""
+    for *address, _, port in keys:
+        assert isinstance(port, int)  # the key's last field
+        if address:
+            yield _place(str(address[0]), port)
+        else:
+            yield from ((ip, port) for ip in node_port_ips)
+
+
+def _place(address: str, port: int) -> Place:
+    return ip_address(address).packed, port
+
+
+def _node_port_ips(elements: Elements) -> frozenset[bytes]:
+    return frozenset(ip_address(key[0]).packed for key in elements.get(_NODE_PORT_IPS, ()))
+
+
+def only_draining(snapshot: Snapshot) -> Snapshot | None:
+    """The services with UDP ports, and of the endpoints those that terminate and still serve; None without any."""
+    pods = tuple(pod for pod in snapshot.pods if pod.terminating and pod.ready)
+    kept = {
+        i: tuple(endpoint for endpoint in piece.endpoints if endpoint.terminating and endpoint.serving)
+        for i, piece in enumerate(snapshot.slices)
+    }
+    if not pods and not any(kept.values()):
+        return None
+    # A slice without endpoints stays: that there are slices says where a service's endpoints come from (E7).
+    return replace(
+        snapshot,
+        services=tuple(s for s in snapshot.services if any(p.protocol is Protocol.UDP for p in s.ports)),
+        slices=tuple(replace(piece, endpoints=kept[i]) for i, piece in enumerate(snapshot.slices)),
+        pods=pods,
+    )

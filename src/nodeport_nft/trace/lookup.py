@@ -1,0 +1,48 @@
+"""Look-ups in a table's maps and sets, prefixes included."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from nodeport_nft.ruleset import Element, Key, Map, Table
+from nodeport_nft.trace.values import TraceError
+
+
+class Sets:
+    """The maps and sets of one table."""
+
+    def __init__(self, table: Table) -> None:
+        self._declared = {declared.name: declared for declared in table.schema.maps}
+        self._elements = table.elements
+
+    def find(self, name: str, key: Key) -> Element | None:
+        """The element for this key, None if there is none. Raises TraceError for a map that is not declared."""
+        declared = self._map(name)
+        held = self._elements.get(name, {})
+        exact = held.get(key)
+        if exact is not None or not declared.interval:
+            return exact
+        # The kernel takes no prefixes that overlap, so there is at most one.
+        return next((element for element in held.values() if _covers(element.key, key)), None)
+
+    def _map(self, name: str) -> Map:
+        try:
+            return self._declared[name]
+        except KeyError:
+            raise TraceError(f"a rule looks into {name}, which the table does not have") from None
+
+
+def _covers(held: Key, key: Key) -> bool:
+    return len(held) == len(key) and all(map(_holds, held, key))
+
+
+def _holds(held: str | int, part: str | int) -> bool:
+    if isinstance(held, str) and "/" in held:
+        return ip_address(part) in _network(held)
+    return held == part
+
+
+@lru_cache(maxsize=1 << 14)
+def _network(prefix: str) -> IPv4Network | IPv6Network:
+    return ip_network(prefix)

@@ -1,0 +1,106 @@
+"""What goes into a trace and what comes out of it.
+
+Addresses, protocols and ports are spelled as in the ruleset: canonical text, lower-case names, ``int``.
+Probabilities are exact fractions: nobody has to ask whether a missing 0.01 % is a rounding or a lost packet.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from fractions import Fraction
+
+from nodeport_nft.ruleset import Element, Rule
+
+
+class TraceError(Exception):
+    """The table holds what the walk does not know or the kernel would refuse; ``str()`` says what and where."""
+
+
+class UnknownInterface(TraceError):
+    """What becomes of the packet depends on the interface it comes in on, and that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """The first packet of a connection. ``from_node``: a process on the node sends it, so that it meets the output
+    hook; all others (from pods, from outside) come in through prerouting, on ``interface`` (None: nobody knows).
+    """
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+    from_node: bool = False
+    interface: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An element that a look-up of this packet found in a map or set."""
+
+    map: str
+    element: Element
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A rule, as its chain and its number there (from 1), with what its look-ups found."""
+
+    chain: str
+    number: int
+    rule: Rule
+    found: tuple[Found, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rule the packet came to. ``depth`` is the number of jumps and gotos from the base chain to it.
+
+    ``reached`` is the probability that the packet comes here, ``taken`` that all of the rule holds for it: that it
+    goes through to its last statement. For a draw, ``place.found`` holds the filled slots.
+    """
+
+    hook: str
+    depth: int
+    place: Place
+    reached: Fraction
+    taken: Fraction
+
+
+class Fate(enum.StrEnum):
+    """What becomes of a packet."""
+
+    FORWARDED = "forwarded"  # its destination (or only its source) was translated, and it goes on
+    REFUSED = "refused"  # whoever sent it hears so
+    DROPPED = "dropped"  # nobody hears of it
+    UNTOUCHED = "untouched"  # no rule changed its addresses; it goes where it was going
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way a packet can go, and the probability of it.
+
+    ``destination`` and ``port``: where it goes, or was going when it was stopped. ``here``: that is an address of
+    the node itself. ``masqueraded``: its source becomes an address of the node, which one is up to the interface
+    it leaves by. ``tcp_reset``: refused by a reset, not by an ICMP error. ``path``: the rules that handed it from
+    chain to chain up to a decision, and the rule that refused, dropped or masqueraded it.
+    """
+
+    probability: Fraction
+    fate: Fate
+    destination: str
+    port: int
+    here: bool
+    masqueraded: bool = False
+    tcp_reset: bool = False
+    path: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A packet's walk: the rules it came to, in order, and its outcomes, whose probabilities add up to 1."""
+
+    packet: Packet
+    steps: tuple[Step, ...]
+    outcomes: tuple[Outcome, ...]

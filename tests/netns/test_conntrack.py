@@ -1,0 +1,333 @@
+"""UDP flows that pass the tables by are forgotten (K2): seen by clients that keep their socket."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.probe import parse_answer
+from nodeport_nft.flows import UDPFrontends
+from nodeport_nft.kernel import conntrack
+from nodeport_nft.kernel.conntrack import delete_stale_flows
+from nodeport_nft.kernel.host import read_host
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Service, Snapshot
+from nodeport_nft.reconcile import compile_snapshot, read_tables, udp_frontends
+from tests.builders import make_endpoint, make_port, make_service, make_slice
+from tests.cli.program import SCRIPT
+from tests.netns.kernel import facts
+
+NODE_IP, NODE_IPV6 = "172.30.1.2", "fd00:30:1::2"
+CLUSTER_IP, CLUSTER_IPV6 = "10.96.0.10", "fd00:10:96::a"
+DNS = make_service("dns", make_port(53, node_port=30053, protocol="UDP"), ips=(CLUSTER_IP, CLUSTER_IPV6))
+
+# Makes the kernel track connections, as any firewall does, where there is no table of ours yet.
+TRACKING = """
+table inet firewall {
+    chain incoming {
+        type filter hook prerouting priority 0
+        ct state new counter
+    }
+}
+"""
+
+
+class Client:
+    """A UDP socket of a host that keeps its source port; used in a ``with`` statement."""
+
+    def __init__(self, cluster: Cluster, host: str, address: str, port: int) -> None:
+        self.sock = cluster.socket(host, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect((address, port))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def ask(self, patience: float = 5.0) -> str:
+        """Who answers one datagram; else ``refused``, or ``nothing`` after ``patience`` seconds."""
+        self.sock.settimeout(patience)
+        try:
+            self.sock.send(b"who are you?\n")
+            return parse_answer(self.sock.recv(1 << 16)).name
+        except (ConnectionRefusedError, PermissionError):  # the latter by its own host, as the datagram leaves
+            return "refused"
+        except OSError:  # silence, or no route
+            return "nothing"
+
+
+PATHS = [
+    pytest.param("client", NODE_IP, 30053, id="client-nodePort"),
+    pytest.param("client", NODE_IPV6, 30053, id="client-nodePort-ipv6"),
+    pytest.param("web-2", CLUSTER_IP, 53, id="pod-clusterIP"),
+    pytest.param("web-2", CLUSTER_IPV6, 53, id="pod-clusterIP-ipv6"),
+    pytest.param("web-2", NODE_IP, 30053, id="pod-nodePort"),
+    pytest.param("worker-1", CLUSTER_IP, 53, id="node-clusterIP"),
+]
+
+
+def slices(cluster: Cluster, *pods: str, service: str = "dns", protocol: str = "UDP") -> tuple[EndpointSlice, ...]:
+    """An IPv4 and an IPv6 slice of these pods."""
+    return tuple(
+        make_slice(
+            *(str(cluster.address(pod, family)) for pod in pods),
+            service=service,
+            name=f"{service}-{family}",
+            protocol=protocol,
+        )
+        for family in (4, 6)
+    )
+
+
+def sync(
+    cluster: Cluster, services: tuple[Service, ...], pieces: tuple[EndpointSlice, ...], known: NodeFacts | None = None
+) -> int:
+    """What ``nodeport-nft sync --once`` does on worker-1; how many flows it deleted."""
+    known = known or facts(cluster)
+
+    def run() -> int:
+        nft, snapshot = Nft(), Snapshot(services, pieces)
+        listed = read_tables(nft, known)
+        programme = compile_snapshot(snapshot, known, listed)
+        nft.apply(programme.tables.first_transaction())
+        local_ips = [held.address for held in read_host().addresses]
+        return delete_stale_flows(udp_frontends(snapshot, programme, listed, local_ips))
+
+    return cluster.call("worker-1", run, timeout=60)
+
+
+def tracked(cluster: Cluster, *words: str) -> list[str]:
+    """worker-1's connections with their ids, without their timeouts and without what changes as they are used."""
+    lines = []
+    for family in ("ipv4", "ipv6"):
+        listed = cluster.run("worker-1", ["conntrack", "-L", "-f", family, "-o", "id", *words]).stdout
+        lines += [re.sub(r"^(\w+ +\d+) \d+", r"\1", line) for line in listed.splitlines()]
+    return sorted(lines)
+
+
+@pytest.mark.parametrize(("host", "address", "port"), PATHS)
+def test_k2_when_its_endpoint_leaves_a_flow_goes_to_another(
+    cluster: Cluster, host: str, address: str, port: int
+) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with Client(cluster, host, address, port) as client:
+        assert client.ask() == "web-1"
+        assert sync(cluster, (DNS,), slices(cluster, "web-1", "web-3")) == 0
+        assert client.ask() == "web-1"
+        assert sync(cluster, (DNS,), slices(cluster, "web-3")) == 1
+        assert client.ask() == "web-3"
+        assert sync(cluster, (DNS,), slices(cluster, "web-3")) == 0
+
+
+@pytest.mark.parametrize(("host", "address", "port"), PATHS)
+def test_k2_no_flow_outlives_the_last_endpoint(cluster: Cluster, host: str, address: str, port: int) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with Client(cluster, host, address, port) as client:
+        assert client.ask() == "web-1"
+        assert sync(cluster, (DNS,), slices(cluster)) == 1
+        assert client.ask() == "refused"
+
+
+@pytest.mark.parametrize(("host", "address", "port"), PATHS)
+def test_k2_no_flow_outlives_its_service(cluster: Cluster, host: str, address: str, port: int) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with Client(cluster, host, address, port) as client:
+        assert client.ask() == "web-1"
+        assert sync(cluster, (), ()) == 1
+        assert client.ask(0.5) in ("refused", "nothing")
+
+
+@pytest.mark.parametrize(("host", "address", "port"), PATHS[:-1])
+def test_k2_a_flow_from_before_there_was_a_service_reaches_it(
+    cluster: Cluster, host: str, address: str, port: int
+) -> None:
+    cluster.nft("worker-1", TRACKING)
+    with Client(cluster, host, address, port) as client:
+        assert client.ask(0.5) in ("refused", "nothing")
+        assert sync(cluster, (DNS,), slices(cluster, "web-1")) == 1
+        assert client.ask() == "web-1"
+
+
+def test_k2_a_flow_does_not_outlive_a_moved_node_port(cluster: Cluster) -> None:
+    moved = replace(DNS, ports=(make_port(53, node_port=30054, protocol="UDP"),))
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with (
+        Client(cluster, "client", NODE_IP, 30053) as old,
+        Client(cluster, "client", NODE_IP, 30054) as new,
+        Client(cluster, "web-2", CLUSTER_IP, 53) as inside,
+    ):
+        assert (old.ask(), new.ask(), inside.ask()) == ("web-1", "refused", "web-1")
+        assert sync(cluster, (moved,), slices(cluster, "web-1")) == 2
+        assert (old.ask(), new.ask(), inside.ask()) == ("refused", "web-1", "web-1")
+
+
+def test_k2_where_every_local_address_serves_node_ports(cluster: Cluster) -> None:
+    everywhere = replace(facts(cluster), node_port_mode=NodePortMode.ALL, node_port_ips=())
+    cluster.nft("worker-1", TRACKING)
+    with Client(cluster, "client", NODE_IP, 30053) as client:
+        assert client.ask() == "refused"
+        assert sync(cluster, (DNS,), slices(cluster, "web-1"), everywhere) == 1
+        assert client.ask() == "web-1"
+
+
+def test_k2_a_terminating_endpoint_keeps_its_flows_while_it_serves(cluster: Cluster) -> None:
+    leaving, staying = str(cluster.address("web-1")), make_endpoint(str(cluster.address("web-3")))
+
+    def step(*, serving: bool) -> int:
+        endpoint = make_endpoint(leaving, ready=False, serving=serving, terminating=True)
+        return sync(cluster, (DNS,), (make_slice(endpoint, staying, service="dns", protocol="UDP"),))
+
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with (
+        Client(cluster, "client", NODE_IP, 30053) as old,
+        Client(cluster, "client", NODE_IP, 30053) as new,
+    ):
+        assert old.ask() == "web-1"
+        assert step(serving=True) == 0
+        assert (old.ask(), new.ask()) == ("web-1", "web-3")
+        assert step(serving=False) == 1
+        assert (old.ask(), new.ask()) == ("web-3", "web-3")
+
+
+def test_k2_other_flows_stay(cluster: Cluster) -> None:
+    """Only the one stale flow goes; of the rest not an id changes."""
+    other = replace(
+        DNS, name="other", cluster_ips=(ip_address("10.96.7.7"),), ports=DNS.ports[:1], proxy_name="theirs"
+    )
+    entries = [
+        f"-p udp -s 192.0.2.9 -d {NODE_IP} --sport 1000 --dport 30055",
+        "-p udp -s 192.0.2.9 -d 172.30.1.99 --sport 1000 --dport 30053",
+        "-p udp -s 192.0.2.9 -d 198.51.100.1 --sport 1000 --dport 53",
+        "-p udp -s 192.0.2.9 -d 10.96.7.7 --sport 1000 --dport 53 --dst-nat 10.244.1.99:53",
+        f"-p udp -s {NODE_IP} -d 192.0.2.9 --sport 30053 --dport 1000",
+        f"-p tcp --state ESTABLISHED -s 192.0.2.9 -d {NODE_IP} --sport 1000 --dport 30053",
+        f"-p tcp --state ESTABLISHED -s 192.0.2.9 -d {CLUSTER_IP} --sport 1000 --dport 53 --dst-nat 10.244.1.99:53",
+        f"-p udp -s fd00::9 -d {NODE_IPV6} --sport 1000 --dport 30055",
+    ]
+    stale = f"-p udp -s 192.0.2.9 -d {NODE_IP} --sport 1001 --dport 30053 --dst-nat 10.244.1.99:8080"
+    sync(cluster, (DNS, other), slices(cluster, "web-1"))
+    with Client(cluster, "client", NODE_IP, 30053) as good, Client(cluster, "client", "10.244.1.2", 8080) as direct:
+        assert good.ask() == "web-1"
+        assert direct.ask() == cluster.name_of(ip_address("10.244.1.2"))
+        for entry in (*entries, stale):
+            cluster.run("worker-1", ["conntrack", "-I", "--timeout", "600", *entry.split()])
+        before = tracked(cluster)
+        assert sync(cluster, (DNS, other), slices(cluster, "web-1")) == 1
+        after = tracked(cluster)
+    assert len(after) == len(entries) + 2
+    (deleted,) = set(before) - set(after)
+    assert "sport=1001" in deleted
+    assert set(after) < set(before)
+
+
+def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) -> None:
+    web = make_service(
+        "web", make_port(80, node_port=30080), make_port(53, node_port=30053, protocol="UDP", name="dns")
+    )
+    tcp = slices(cluster, "web-1", service="web", protocol="TCP")
+    sync(cluster, (web,), tcp)
+    with cluster.socket("client", socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        sock.connect((NODE_IP, 30080))
+        assert b'"web-1"' in sock.recv(1 << 16)
+        assert sync(cluster, (web,), slices(cluster, "web-3", service="web", protocol="TCP")) == 0
+        sock.send(b"still there?\n")
+        assert sock.recv(1 << 16) == b"web-1 still there?\n"
+        assert sync(cluster, (), ()) == 0
+        sock.send(b"and now?\n")
+        assert sock.recv(1 << 16) == b"web-1 and now?\n"
+
+
+@pytest.mark.parametrize(("address", "port"), [(NODE_IP, 30053), (NODE_IPV6, 30053)])
+def test_k2_many_flows_at_once(cluster: Cluster, address: str, port: int) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(cluster, "client", address, port)) for _ in range(200)]
+        assert {client.ask() for client in clients} == {"web-1"}
+        assert sync(cluster, (DNS,), slices(cluster, "web-3")) == 200
+        assert {client.ask() for client in clients} == {"web-3"}
+
+
+STALE = UDPFrontends({(ip_address(NODE_IP).packed, 30053): frozenset()})
+
+
+def test_a_flow_that_ended_by_itself_is_no_error(cluster: Cluster) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+    with Client(cluster, "client", NODE_IP, 30053) as client:
+        assert client.ask() == "web-1"
+    with cluster.socket("worker-1", socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:  # NETLINK_NETFILTER
+        netlink.settimeout(5)
+        found = conntrack._find_stale(netlink, Family.IPV4, STALE)
+        assert len(found) == 1
+        cluster.run("worker-1", ["conntrack", "-F"])
+        assert conntrack._delete(netlink, Family.IPV4, found) == 0
+
+
+@pytest.mark.parametrize(
+    ("serving", "says"),
+    [
+        ("{(bytes(4), 53): frozenset()}", "connection tracking needs CAP_NET_ADMIN"),
+        ("{}", "0 deleted"),  # without a frontend, the kernel is not asked at all
+    ],
+)
+def test_without_the_privilege_it_says_so(cluster: Cluster, serving: str, says: str) -> None:
+    code = f"""
+from nodeport_nft.flows import UDPFrontends
+from nodeport_nft.kernel.conntrack import delete_stale_flows
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import Family
+try:
+    print(delete_stale_flows({{Family.IPV4: UDPFrontends({serving})}}), "deleted")
+except KernelError as error:
+    print(error)
+"""
+    argv = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code]
+    assert says in cluster.run("worker-1", argv).stdout
+
+
+def test_a_kernel_without_the_module_is_named_with_its_remedy() -> None:
+    """What nfnetlink answers where no subsystem has that number is EINVAL (net/netfilter/nfnetlink.c)."""
+    words = conntrack._explain(OSError(errno.EINVAL, "Invalid argument"))
+    assert words.endswith("modprobe nf_conntrack_netlink")
+    assert "\n" not in words
+
+
+MANIFEST = """
+apiVersion: v1
+kind: Service
+metadata: {name: dns}
+spec:
+  type: NodePort
+  selector: {app: dns}
+  ports: [{port: 53, targetPort: 8080, nodePort: 30053, protocol: UDP}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: dns, labels: {app: dns}}
+status: {podIP: %s}
+"""
+
+
+def test_sync_says_how_many_flows_it_deleted(cluster: Cluster, tmp_path: Path) -> None:
+    def run(pod: str) -> str:
+        argv = [str(SCRIPT), "sync", "--once", "-f", "-", "--node-name", "worker-1", "--store", str(tmp_path / "db")]
+        return cluster.run("worker-1", argv, text=MANIFEST % cluster.address(pod)).stderr
+
+    assert "stale" not in run("web-1")
+    with Client(cluster, "client", NODE_IP, 30053) as one, Client(cluster, "client", NODE_IP, 30053) as two:
+        assert one.ask() == "web-1"
+        assert run("web-3").endswith("1 stale UDP flow deleted\n")
+        assert (one.ask(), two.ask()) == ("web-3", "web-3")
+        assert run("web-2").endswith("2 stale UDP flows deleted\n")
+        assert (one.ask(), two.ask()) == ("web-2", "web-2")
+        assert "stale" not in run("web-2")

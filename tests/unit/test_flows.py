@@ -1,0 +1,180 @@
+"""Which UDP flows are stale: decided from the tables as they are to be and as they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from nodeport_nft.flows import Place, UDPFrontends, only_draining
+from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Pod, Service, Snapshot
+from nodeport_nft.reconcile import compile_snapshot, udp_frontends
+from nodeport_nft.render import ListedTable
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+
+DNS = make_service("dns", make_port(53, node_port=30053, protocol="UDP"), ips=("10.96.0.10", "fd00:10:96::a"))
+WEB = make_service("web", make_port(80, node_port=30080), ips=("10.96.0.20",))
+DNS_SLICES = (
+    make_slice("10.244.1.1", "10.244.2.1", service="dns", protocol="UDP"),
+    make_slice("fd00:244:1::1", service="dns", name="dns-6", protocol="UDP"),
+)
+
+
+def frontends(
+    services: tuple[Service, ...],
+    slices: tuple[EndpointSlice, ...] = DNS_SLICES,
+    *,
+    before: Snapshot | None = None,
+    facts: NodeFacts = FACTS,
+    family: Family = Family.IPV4,
+    local: tuple[str, ...] = (),
+) -> UDPFrontends:
+    """The frontends once these objects are in force, after those of ``before``."""
+    snapshot = Snapshot(services, slices)
+    listed: dict[Family, ListedTable | None] = {}
+    if before is not None:
+        held = compile_snapshot(before, facts).tables.desired[family].elements
+        listed[family] = ListedTable(elements=held)
+    return udp_frontends(snapshot, compile_snapshot(snapshot, facts), listed, map(ip_address, local))[family]
+
+
+def at(text: str) -> Place:
+    """``address port`` as the kernel's side says it."""
+    address, port = text.split()
+    return ip_address(address).packed, int(port)
+
+
+CASES = {
+    "clusterIP, an endpoint of it": ("10.96.0.10 53", "10.244.1.1 8080", False),
+    "clusterIP, another endpoint of it": ("10.96.0.10 53", "10.244.2.1 8080", False),
+    "clusterIP, an endpoint that left": ("10.96.0.10 53", "10.244.1.9 8080", True),
+    "clusterIP, the endpoint's other port": ("10.96.0.10 53", "10.244.1.1 9090", True),
+    "clusterIP, never translated": ("10.96.0.10 53", "10.96.0.10 53", True),
+    "nodePort, an endpoint of it": ("172.30.1.2 30053", "10.244.1.1 8080", False),
+    "nodePort, an endpoint that left": ("172.30.1.2 30053", "10.244.1.9 8080", True),
+    "nodePort, never translated": ("172.30.1.2 30053", "172.30.1.2 30053", True),
+    "nodePort, on an address that serves none": ("172.30.1.3 30053", "172.30.1.3 30053", False),
+    "a port of the node": ("172.30.1.2 30054", "172.30.1.2 30054", False),
+    "the nodePort of a TCP service": ("172.30.1.2 30080", "172.30.1.2 30080", False),
+    "an address of the service CIDR without a service": ("10.96.9.9 53", "10.244.1.1 8080", True),
+    "a port of a clusterIP without a service": ("10.96.0.10 54", "10.244.1.1 8080", True),
+    "the service CIDR's last address": ("10.111.255.255 53", "10.244.1.1 8080", True),
+    "just outside the service CIDR": ("10.112.0.0 53", "10.244.1.1 8080", False),
+    "a pod itself": ("10.244.1.9 8080", "10.244.1.9 8080", False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_flow_is_stale_unless_its_answers_come_from_an_endpoint(case: str) -> None:
+    destination, reply, stale = CASES[case]
+    assert frontends((DNS, WEB)).is_stale(at(destination), at(reply)) is stale
+
+
+@pytest.mark.parametrize(
+    ("destination", "reply", "stale"),
+    [
+        ("fd00:10:96::a 53", "fd00:244:1::1 8080", False),
+        ("fd00:10:96::a 53", "fd00:244:1::2 8080", True),
+        ("fd00:30:1::2 30053", "fd00:30:1::2 30053", True),
+        ("fd00:10:96::b 53", "fd00:244:1::1 8080", True),
+        ("fd00:10:97::a 53", "fd00:10:97::a 53", False),
+    ],
+)
+def test_ipv6(destination: str, reply: str, stale: bool) -> None:
+    assert frontends((DNS,), family=Family.IPV6).is_stale(at(destination), at(reply)) is stale
+
+
+def test_without_endpoints_every_flow_is_stale() -> None:
+    known = frontends((DNS,), ())
+    assert known
+    assert known.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
+
+
+def test_what_was_a_frontend_until_now_has_no_endpoints() -> None:
+    moved = replace(DNS, ports=(make_port(53, node_port=30099, protocol="UDP"),))
+    known = frontends((moved,), before=Snapshot((DNS,), DNS_SLICES))
+    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert not known.is_stale(at("172.30.1.2 30099"), at("10.244.1.1 8080"))
+    assert not known.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+    gone = frontends((WEB,), (), before=Snapshot((DNS,), DNS_SLICES))
+    assert gone.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert gone.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+
+def test_no_udp_frontend_now_or_before_leaves_nothing_to_look_for() -> None:
+    assert not frontends((WEB,), ())
+    assert not frontends((WEB,), (), before=Snapshot((WEB,)))
+    assert frontends((WEB,), (), before=Snapshot((DNS,)))
+    ipv4_only = replace(DNS, cluster_ips=DNS.cluster_ips[:1], ip_families=(Family.IPV4,))
+    assert not frontends((ipv4_only,), family=Family.IPV6)
+
+
+def test_every_local_address_serves_node_ports_where_the_node_is_told_so() -> None:
+    everywhere = replace(FACTS, node_port_mode=NodePortMode.ALL, node_port_ips=())
+    known = frontends((DNS,), facts=everywhere, local=("192.0.2.7", "127.0.0.1", "fd00::7"))
+    assert known.is_stale(at("192.0.2.7 30053"), at("192.0.2.7 30053"))
+    assert not known.is_stale(at("192.0.2.7 30053"), at("10.244.1.1 8080"))
+    assert not known.is_stale(at("127.0.0.1 30053"), at("127.0.0.1 30053"))
+    gone = frontends((), (), before=Snapshot((DNS,), DNS_SLICES), facts=everywhere, local=("192.0.2.7",))
+    assert gone.is_stale(at("192.0.2.7 30053"), at("10.244.1.1 8080"))
+
+
+def test_another_proxys_service_is_not_ours_to_judge() -> None:
+    other = replace(DNS, name="other", cluster_ips=(ip_address("10.96.7.7"),), proxy_name="theirs")
+    known = frontends((DNS, other))
+    assert not known.is_stale(at("10.96.7.7 53"), at("10.244.1.9 8080"))
+    assert known.is_stale(at("10.96.7.8 53"), at("10.244.1.9 8080"))
+
+
+def draining(address: str, *, serving: bool = True) -> EndpointSlice:
+    leaving = make_endpoint(address, ready=False, serving=serving, terminating=True)
+    return make_slice(leaving, make_endpoint("10.244.2.1"), service="dns", protocol="UDP")
+
+
+def test_an_endpoint_keeps_its_flows_while_it_terminates_and_serves() -> None:
+    for destination in ("10.96.0.10 53", "172.30.1.2 30053"):
+        assert not frontends((DNS,), (draining("10.244.1.1"),)).is_stale(at(destination), at("10.244.1.1 8080"))
+        silent = frontends((DNS,), (draining("10.244.1.1", serving=False),))
+        assert silent.is_stale(at(destination), at("10.244.1.1 8080"))
+        assert not silent.is_stale(at(destination), at("10.244.2.1 8080"))
+
+
+def test_a_terminating_endpoint_counts_for_its_own_frontends_alone() -> None:
+    other = make_service("other", make_port(53, protocol="UDP"), ips=("10.96.0.30",))
+    known = frontends((DNS, other), (draining("10.244.1.1"),))
+    assert known.is_stale(at("10.96.0.30 53"), at("10.244.1.1 8080"))
+
+
+def test_a_pod_that_terminates_keeps_its_flows_while_it_is_ready() -> None:
+    service = replace(DNS, selector={"app": "dns"})
+    pods = (
+        Pod("default", "stays", {"app": "dns"}, (ip_address("10.244.1.1"),)),
+        Pod("default", "leaves", {"app": "dns"}, (ip_address("10.244.1.2"),), terminating=True),
+        Pod("default", "left", {"app": "dns"}, (ip_address("10.244.1.3"),), terminating=True, ready=False),
+    )
+    snapshot = Snapshot((service,), (), pods)
+    known = udp_frontends(snapshot, compile_snapshot(snapshot, FACTS), {}, ())[Family.IPV4]
+    answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
+    assert answers == {1: False, 2: False, 3: True}
+
+
+def test_where_nothing_terminates_nothing_is_compiled_again() -> None:
+    assert only_draining(Snapshot((DNS,), DNS_SLICES)) is None
+    rest = only_draining(Snapshot((DNS, WEB), (*DNS_SLICES, draining("10.244.1.1"))))
+    assert rest is not None
+    assert [service.name for service in rest.services] == ["dns"]
+    assert [str(e.address) for piece in rest.slices for e in piece.endpoints] == ["10.244.1.1"]
+
+
+def test_of_two_services_that_want_a_frontend_only_the_holders_endpoints_count() -> None:
+    older, younger = (
+        replace(DNS, created="2026-01-01T00:00:00Z"),
+        replace(DNS, name="late", created="2026-02-01T00:00:00Z"),
+    )
+    late = make_slice("10.244.1.5", service="late", protocol="UDP")
+    known = frontends((older, younger), (*DNS_SLICES, late))
+    assert not known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.5 8080"))
