@@ -234,6 +234,18 @@ def test_live_says_what_the_manifests_say(
     assert out == trace(program, manifests, *packet)
 
 
+def test_live_knows_the_node_from_the_store(cluster: Cluster, program: Program, manifests: Path) -> None:
+    """In this mode there are rules that depend on the Node having a podCIDR."""
+    config = program.directory / "config.yaml"
+    config.write_text(f"detectLocalMode: NodeCIDR\nstore: {program.store}\n")
+    named = ("--node-name", "worker-1", "--config", str(config))
+    on_node(cluster, "sync", "--once", "-f", str(manifests), *named)
+    packet = (CLIENT, CLUSTER_IP, "--port", "8000")
+    out, _ = on_node(cluster, "trace", *packet, *named, "--live")
+    assert out == trace(program, manifests, *packet, "--config", str(config))
+    assert out.count(MASQUERADED) == 3
+
+
 def test_live_follows_what_the_kernel_holds(cluster: Cluster, program: Program, manifests: Path) -> None:
     """Somebody has taken an endpoint out: its slot is drawn in vain, and the kernel draws again."""
     sync(cluster, program, manifests)

@@ -173,9 +173,10 @@ def test_a_change_of_policy_leaves_no_slot_behind() -> None:
     ids=["clusterCIDR", "none", "bridge", "interface prefix", "masqueradeAll"],
 )
 def test_p5_detectors(facts: dict[str, object], prerouting: str | None, mark: str | None) -> None:
-    assert chain("nat-prerouting", **facts) == [*([prerouting] if prerouting else []), "jump services"]
-    assert chain("nat-output", **facts) == ["jump short-circuit", "jump services"]
-    marks = [rule for rule in chain("services", **facts) if "mark set" in rule]
+    four = Family.IPV4
+    assert chain("nat-prerouting", four, **facts) == [*([prerouting] if prerouting else []), "jump services"]
+    assert chain("nat-output", four, **facts) == ["jump short-circuit", "jump services"]
+    marks = [rule for rule in chain("services", four, **facts) if "mark set" in rule]
     assert marks == ([f"ip daddr @service-cidrs {mark}"] if mark else [])
 
 

@@ -228,7 +228,8 @@ def test_json() -> None:
         "taken": "1",
         "found": [frontend],
     }
-    assert (value["steps"][4]["reached"], value["steps"][4]["taken"]) == ("1/4", "3/16")
+    draw = value["steps"][4]
+    assert (draw["reached"], draw["taken"], draw["filled"]) == ("1/4", "3/16", 3)
 
 
 @pytest.mark.parametrize(

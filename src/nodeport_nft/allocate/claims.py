@@ -192,7 +192,9 @@ def _headless(wanted: Service, before: Service | None, refusals: list[Refusal]) 
         text = f"{wanted.cluster_ips[0]} differs from None: {_IMMUTABLE}"
         refusals.append(Refusal("spec.clusterIP", text))
     elif before.headless and wanted.type is not ServiceType.CLUSTER_IP:
-        text = f"type {wanted.type} needs a clusterIP, and this service is headless (clusterIP: None), which is for good"
+        text = (
+            f"type {wanted.type} needs a clusterIP, and this service is headless (clusterIP: None), which is for good"
+        )
         refusals.append(Refusal("spec.type", f"{text}; delete the service first, or leave its type ClusterIP"))
     return before.headless
 

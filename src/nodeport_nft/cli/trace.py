@@ -25,12 +25,13 @@ from nodeport_nft.cli.options import (
     StorePath,
     command,
     fail,
+    open_store,
     settings,
 )
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
-    from nodeport_nft.model import IPAddress
+    from nodeport_nft.model import IPAddress, Node
     from nodeport_nft.ruleset import Table
 
 
@@ -168,7 +169,7 @@ def _live_table(
     from nodeport_nft.ruleset import Table
 
     nft, host = Nft(), read_host()
-    facts, _ = gather(config, name=name, node=None, node_ips=node_ips, host=host)
+    facts, _ = gather(config, name=name, node=_stored_node(config, name), node_ips=node_ips, host=host)
     schema = compile_schema(Family(version), facts)
     table = f"table {schema.family} {schema.name}"
     try:
@@ -180,9 +181,23 @@ def _live_table(
     if not same_schema(listed, schema):
         fail(
             f"{table} in the kernel is not of this program's schema: another version or other flags made it, or "
-            "somebody changed it; give the flags that sync had, or replace it with nodeport-nft sync --once"
+            "somebody changed it; give the flags and the --store that sync had, or replace it with "
+            "nodeport-nft sync --once"
         )
     return Table(schema, listed.elements), frozenset((*node_ips, *(held.address for held in host.addresses)))
+
+
+def _stored_node(config: Config, name: str) -> Node | None:
+    """The Node object of this node, if there is a store that has it: rules may depend on its podCIDRs (P5)."""
+    from nodeport_nft.manifest import parse_object
+    from nodeport_nft.model import Node
+
+    if not Path(config.store).exists():
+        return None
+    with open_store(config) as opened:
+        stored = opened.get("Node", "", name)
+    values = parse_object(stored.raw).values if stored else ()
+    return next((value for value in values if isinstance(value, Node)), None)
 
 
 def _print(text: str) -> None:

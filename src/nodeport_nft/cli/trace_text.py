@@ -221,6 +221,9 @@ def _outcome_value(walked: Trace, outcome: Outcome, family: str) -> dict[str, An
 
 
 def _step_value(step: Step, family: str) -> dict[str, Any]:
+    """A draw tells how many slots are filled; what is in them, the outcomes tell."""
+    found = step.place.found
+    draws = any(isinstance(statement, DnatSlot) for statement in step.place.rule)
     return {
         "hook": step.hook,
         "chain": step.place.chain,
@@ -228,7 +231,7 @@ def _step_value(step: Step, family: str) -> dict[str, Any]:
         "text": write_rule(family, step.place.rule),
         "reached": str(step.reached),
         "taken": str(step.taken),
-        "found": [_found_value(found) for found in step.place.found],
+        **({"filled": len(found)} if draws else {"found": [_found_value(each) for each in found]}),
     }
 
 
