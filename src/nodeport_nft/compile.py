@@ -265,12 +265,12 @@ def compile_service(service: Service, frontends: Iterable[Frontend]) -> Iterable
         # A port's frontends have their tuples of backends in common: written out once, not once a frontend.
         tuples = [backends for f in own for backends in (f.backends, f.local_backends) if backends is not None]
         texts = {id(t): tuple((str(b.address), b.port) for b in t[:MAX_ENDPOINTS]) for t in tuples}
-        pools: list[Pool] = []
+        wanted = []
         shared: dict[tuple[str, Key], Element] = {}
         for frontend in own:
-            pools += _pools(service.key, frontend, texts)
+            wanted.append(tuple(_pools(service.key, frontend, texts)))
             shared.update(((name, e.key), e) for name, e in _shared(frontend, texts[id(frontend.backends)]))
-        yield family, Contender(rank, tuple(pools), tuple((name, e) for (name, _), e in shared.items()))
+        yield family, Contender(rank, tuple(wanted), tuple((name, e) for (name, _), e in shared.items()))
 
 
 _Endpoints = tuple[tuple[str, int], ...]

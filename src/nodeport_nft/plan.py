@@ -98,6 +98,9 @@ class Contest:
     loser: Rank
 
 
+Claim = tuple[str, Key]
+"""What owners compete for: a verdict map and a key."""
+
 Edits = Mapping[str, Mapping[Key, tuple[Element | None, Element | None]]]
 """By map and key: the element as it was and as it should be."""
 
@@ -131,8 +134,8 @@ class Desired:
     adopted: Elements = field(default_factory=dict)
     elements: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
-    _claims: dict[tuple[str, Key], list[Rank]] = field(default_factory=dict)
-    _pools: dict[tuple[str, Key], Pool] = field(default_factory=dict)
+    _claims: dict[Claim, list[Rank]] = field(default_factory=dict)
+    _held: dict[Claim, tuple[Pool, ...]] = field(default_factory=dict)
     _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
     _edits: dict[str, dict[Key, tuple[Element | None, Element | None]]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -143,15 +146,15 @@ class Desired:
         before = self._owners.pop(owner, None)
         if contender is not None:
             self._owners[owner] = contender
-        touched: dict[tuple[str, Key], None] = {}
-        if before is not None:
-            for pool in before.pools:
-                self._claims[pool.map, pool.key].remove(before.rank)
-                touched[pool.map, pool.key] = None
-        if contender is not None:
-            for pool in contender.pools:
-                bisect.insort(self._claims.setdefault((pool.map, pool.key), []), contender.rank)
-                touched[pool.map, pool.key] = None
+        touched: dict[Claim, None] = {}
+        for claim in _claims(before):
+            assert before is not None
+            self._claims[claim].remove(before.rank)
+            touched[claim] = None
+        for claim in _claims(contender):
+            assert contender is not None
+            bisect.insort(self._claims.setdefault(claim, []), contender.rank)
+            touched[claim] = None
         # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
         for claim in touched:
             self._vacate(claim)
@@ -179,30 +182,33 @@ class Desired:
             if (changed := {key: pair for key, pair in pairs.items() if pair[0] != pair[1]})
         }
 
-    def _holder(self, claim: tuple[str, Key]) -> Pool | None:
-        """The pool of the first in line for a frontend."""
+    def _wanted(self, claim: Claim) -> tuple[Pool, ...]:
+        """The frontend of the first in line; nothing if nobody is."""
         ranks = self._claims[claim]
         if not ranks:
-            return None
-        return next(pool for pool in self._owners[ranks[0][1:]].pools if (pool.map, pool.key) == claim)
+            return ()
+        return next(f for f in self._owners[ranks[0][1:]].frontends if (f[0].map, f[0].key) == claim)
 
-    def _vacate(self, claim: tuple[str, Key]) -> None:
-        """Clear the slots that a frontend has and will not have."""
-        held, wanted = self._pools.get(claim), self._holder(claim)
-        if held is not None and (wanted is None or (wanted.slots, wanted.first) != (held.slots, held.first)):
-            self._fill(held, ())
+    def _vacate(self, claim: Claim) -> None:
+        """Clear what a frontend has and will not have."""
+        wanted = self._wanted(claim)
+        maps, places = {pool.map for pool in wanted}, {(pool.slots, pool.first) for pool in wanted}
+        for pool in self._held.get(claim, ()):
+            if pool.map not in maps:
+                self._set(pool.map, pool.key, None)
+            if (pool.slots, pool.first) not in places:
+                self._fill(pool, ())
 
-    def _settle(self, claim: tuple[str, Key]) -> None:
+    def _settle(self, claim: Claim) -> None:
         """Give a frontend to the first in line, and its slots to that one's endpoints."""
-        name, key = claim
-        pool = self._holder(claim)
-        if pool is None:
+        wanted = self._wanted(claim)
+        if not wanted:
             del self._claims[claim]
-            self._pools.pop(claim, None)
-            self._set(name, key, None)
-        else:
-            self._pools[claim] = pool
-            self._set(name, key, Element(key, pool.verdict, pool.comment))
+            self._held.pop(claim, None)
+            return
+        self._held[claim] = wanted
+        for pool in wanted:
+            self._set(pool.map, pool.key, Element(pool.key, pool.verdict, pool.comment))
             self._fill(pool, pool.endpoints)
 
     def _fill(self, pool: Pool, endpoints: Sequence[tuple[str, int]]) -> None:
@@ -234,6 +240,10 @@ class Desired:
             del elements[key]
         else:
             elements[key] = element
+
+
+def _claims(contender: Contender | None) -> tuple[Claim, ...]:
+    return tuple((pools[0].map, pools[0].key) for pools in contender.frontends) if contender else ()
 
 
 def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:

@@ -250,7 +250,7 @@ Rank = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One frontend: a key of a verdict map, and the endpoints behind it, not yet placed in slots.
+    """A key of a verdict map, and the endpoints behind it, not yet placed in slots.
 
     ``first`` is the number of their first slot: two pools may share a key of a slot map.
     """
@@ -266,8 +266,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """All that one owner wants in one table: its frontends, and elements it may share with others."""
+    """All that one owner wants in one table: its frontends, and elements it may share with others.
+
+    A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The
+    map and key of its first pool are what owners compete for.
+    """
 
     rank: Rank
-    pools: tuple[Pool, ...]
+    frontends: tuple[tuple[Pool, ...], ...]
     shared: tuple[tuple[str, Element], ...] = ()

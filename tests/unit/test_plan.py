@@ -25,7 +25,7 @@ def pool(port: int, *endpoints: tuple[str, int], verdict: str = "draw", comment:
 
 
 def contender(name: str, *pools: Pool, created: str = "", shared: tuple[tuple[str, Element], ...] = ()) -> Contender:
-    return Contender((created, "default", name), pools, shared)
+    return Contender((created, "default", name), tuple((p,) for p in pools), shared)
 
 
 def slots(desired: Desired) -> dict[int, list[tuple[str, int]]]:
@@ -98,6 +98,23 @@ def test_a_loser_that_leaves_changes_nothing() -> None:
     desired.take_edits()
     desired.update(("default", "young"), None)
     assert desired.take_edits() == {}
+
+
+def test_pools_that_go_together_are_held_together() -> None:
+    """A loser gets nothing of a contested frontend, also no pool that the holder does not want."""
+    inside = Pool("inside", (1,), Goto("draw"), "slots", (A, B), "")
+    outside = Pool("frontends", (1,), Goto("draw"), "slots", (A,), "", 1000)
+    desired = Desired()
+    desired.update(("default", "young"), Contender(("2026", "default", "young"), ((outside, inside),)))
+    assert set(desired.elements["slots"]) == {(1, 0), (1, 1), (1, 1000)}
+    desired.update(("default", "old"), contender("old", pool(1, C), created="2025"))
+    assert slots(desired) == {1: [C]}
+    assert desired.elements["inside"] == {}
+    desired.update(("default", "old"), None)
+    assert set(desired.elements["slots"]) == {(1, 0), (1, 1), (1, 1000)}
+    assert (1,) in desired.elements["inside"]
+    desired.update(("default", "young"), None)
+    assert not any(desired.elements.values())
 
 
 def test_shared_elements_leave_with_their_last_owner() -> None:
