@@ -48,7 +48,7 @@ def test_the_second_sync_writes_nothing(tmp_path: Path) -> None:
         ["unshare", "--net", "sh", "-ec", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     first, second = done.stdout.splitlines()
-    assert "1 services, tables created" in first
-    assert second.endswith("1 services, nothing changed")
+    assert "1 service, tables created" in first
+    assert second.endswith("1 service, nothing changed")
     assert "default/my-ser" in (tmp_path / "first").read_text()
     assert (tmp_path / "first").read_text() == (tmp_path / "second").read_text()

@@ -55,9 +55,9 @@ def node(cluster: Cluster, tmp_path: Path) -> Node:
 
 def test_a_second_sync_writes_nothing(node: Node) -> None:
     words = ("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
-    assert node.ok(*words) == "node worker-1: 1 services, tables created with 14 elements\n"
+    assert node.ok(*words) == "node worker-1: 1 service, tables created with 14 elements\n"
     before = generation(node.cluster, "worker-1")
-    assert node.ok(*words) == "node worker-1: 1 services, nothing changed\n"
+    assert node.ok(*words) == "node worker-1: 1 service, nothing changed\n"
     assert generation(node.cluster, "worker-1") == before
 
 

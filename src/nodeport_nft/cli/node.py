@@ -251,16 +251,16 @@ def _summary(
 ) -> str:
     from nodeport_nft.plan import Add, Delete
 
+    served = f"node {name}: {programme.services} service{'' if programme.services == 1 else 's'}"
     if not transactions:
-        return f"node {name}: {programme.services} services, nothing changed"
+        return f"{served}, nothing changed"
     operations = [operation for transaction in transactions for operation in transaction.operations]
-    added = sum(len(o.elements) for o in operations if isinstance(o, Add))
-    deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
-    if len(operations) == sum(isinstance(o, Add | Delete) for o in operations):
-        return f"node {name}: {programme.services} services, {added} elements added, {deleted} deleted"
+    if all(isinstance(operation, Add | Delete) for operation in operations):
+        added = sum(len(o.elements) for o in operations if isinstance(o, Add))
+        deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
+        return f"{served}, {added} elements added, {deleted} deleted"
     verb = "replaced" if any(listed.values()) else "created"
-    elements = sum(transaction.size for transaction in transactions)
-    return f"node {name}: {programme.services} services, tables {verb} with {elements} elements"
+    return f"{served}, tables {verb} with {sum(transaction.size for transaction in transactions)} elements"
 
 
 def _delete_stale_flows(
