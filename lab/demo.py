@@ -210,7 +210,7 @@ def show_kernel(screen: Screen, node_port: int) -> None:
     shown = "\n\n".join([head, *(block for block in blocks if block.startswith(telling))])
     screen.answer(f"{shown}\n\n\t…\n}}".expandtabs())
     hidden = len(listing.splitlines()) - len(shown.splitlines()) - 1
-    print(f"\n   ({hidden} lines more. See them all with: nodeport-nft render -f examples/my-ser.yaml)")
+    print(f"\n   ({hidden} lines more. See them all: nft list table ip nodeport-nft, on a node of yours)")
 
 
 def add_another(screen: Screen, node_port: int) -> None:

@@ -17,7 +17,8 @@ Sizes are powers of two. N is the smallest that holds n slots, so slots n to N-1
 chain draws a slot below N at random; an empty one makes the rule fail and the next one draws again, ``TRIES``
 times. Then it draws below N/2, where every slot is full, then takes slot 0, then drops. What follows:
 
-* Every size there can be exists from the start: 13 chains of at most 9 rules a map. No number of endpoints, new or
+* Every size there can be exists from the start: 13 sizes, for each map two chains of at most 9 rules that draw (from
+  all endpoints, and from this node's own) and two that mark first. No number of endpoints, new or
   not, ever adds a rule. (nft 1.0.6 could not: it refuses a rule with such a concatenation against a map that is
   in the kernel already, "conflicting protocols specified: ip vs. th".)
 * One endpoint more is one element more. One fewer is one element less, and the last slot's endpoint moved into the

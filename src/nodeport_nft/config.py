@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nodeport_nft.manifest.document import Fault
+from nodeport_nft.manifest.files import read_text
+from nodeport_nft.manifest.json_text import read_documents
+from nodeport_nft.manifest.problems import Problem, clipped, shown
+from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPNetwork, NodePortMode, PortRange, Ranges
 
 DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
+
+_MAX_BYTES = 1 << 20
 
 
 class DetectLocalMode(enum.StrEnum):
@@ -72,7 +78,7 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
     for key, value in merged.items():
         parse = _KEYS.get(key)
         if parse is None:
-            problems.append(f"{key}: unknown key; known are {', '.join(sorted(_KEYS))}")
+            problems.append(f"{clipped(key)}: unknown key; known are {', '.join(sorted(_KEYS))}")
             continue
         try:
             config = parse(config, value)
@@ -87,27 +93,38 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
 
 
 def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
-    file = Path(path or DEFAULT_PATH)
+    """The keys of the file, read as manifests are: no file can take the program down or keep it waiting."""
+    name = path or DEFAULT_PATH
     try:
-        text = file.read_text(encoding="utf-8")
+        mode = Path(name).stat().st_mode
     except FileNotFoundError:
         if path is not None:
-            problems.append(f"{file}: no such file; leave --config out or write one")
+            problems.append(f"{clipped(name)}: no such file; leave --config out or write one")
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{file}: cannot be read: {error}")
+    except (OSError, ValueError):
+        mode = 0  # read_text says what the matter is
+    if stat.S_ISFIFO(mode):
+        problems.append(f"{clipped(name)}: is a pipe, which may never end; name a file")
         return {}
-    try:
-        values = yaml.load(text, yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        problems.append(f"{file}: not YAML: {' '.join(str(error).split())}")
+    text = read_text(name, _MAX_BYTES, remedy="a configuration is a few lines; is this the right file?")
+    if isinstance(text, Problem):
+        problems.append(str(text))
         return {}
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        problems.append(f"{file}: holds a {type(values).__name__}; write 'key: value' lines")
-        return {}
-    return {str(key): value for key, value in values.items()}
+    values: dict[str, Any] = {}
+    documents = 0
+    for document in read_documents(text):
+        if isinstance(document, Fault):
+            problems.append(str(Problem(f"{name}:{document.line}", "", "", document.message)))
+            continue
+        documents += 1
+        problems += [str(Problem(f"{name}:{fault.line}", "", "", fault.message)) for fault in document.faults]
+        if documents > 1:
+            problems.append(f"{clipped(name)}:{document.first}: a second document begins; write one")
+        elif isinstance(document.value, dict):
+            values = document.value
+        else:
+            problems.append(f"{clipped(name)}: holds {shown(document.value)}; write 'key: value' lines")
+    return values
 
 
 def _networks(value: object) -> tuple[IPNetwork, ...]:
@@ -120,56 +137,58 @@ def _network(text: str) -> IPNetwork:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no network ({error}); write a prefix such as 10.96.0.0/12") from None
+        reason = clipped(str(error))
+        raise ValueError(f"{shown(text)} is no network ({reason}); write a prefix such as 10.96.0.0/12") from None
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text; put it in quotes")
+        raise TypeError(f"{shown(value)} is no text; put it in quotes")
     if "\0" in value:
-        raise ValueError(f"{value!r} holds a NUL character; leave it out")
+        raise ValueError(f"{shown(value)} holds a NUL character; leave it out")
     return value
 
 
 def _integer(value: object, low: int, high: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{value!r} is no {what}; choose a number from {low} to {high}")
+        raise ValueError(f"{shown(value)} is no {what}; choose a number from {low} to {high}")
     return value
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is neither true nor false")
+        raise TypeError(f"{shown(value)} is neither true nor false")
     return value
 
 
 def _detect_local_mode(config: Config, value: object) -> Config:
     if value not in list(DetectLocalMode):
-        raise ValueError(f"{value!r} is no mode; choose one of {', '.join(DetectLocalMode)}")
+        raise ValueError(f"{shown(value)} is no mode; choose one of {', '.join(DetectLocalMode)}")
     return replace(config, detect_local_mode=DetectLocalMode(str(value)))
 
 
 def _interface(config: Config, value: object) -> Config:
     name = _text(value)
     if not re.fullmatch(r"[!-~]{1,15}", name) or set(name) & set('"*/\\'):
-        raise ValueError(f"{value!r} is no interface name; use at most 15 printable characters")
+        raise ValueError(f"{shown(value)} is no interface name; use at most 15 printable characters")
     return replace(config, pod_interface=name)
 
 
 def _node_port_range(config: Config, value: object) -> Config:
-    first, dash, last = _text(value).partition("-")
-    if not (dash and first.strip().isdecimal() and last.strip().isdecimal()):
-        raise ValueError(f"{value!r} is no range; write FIRST-LAST, such as 30000-32767")
-    ports = PortRange(int(first), int(last))
+    ends = re.fullmatch(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*", _text(value))
+    if ends is None:
+        raise ValueError(f"{shown(value)} is no range; write FIRST-LAST, such as 30000-32767")
+    ports = PortRange(int(ends[1]), int(ends[2]))
     if not 1 <= ports.first <= ports.last <= 65535:
-        raise ValueError(f"{value!r} is no range of ports; both ends lie from 1 to 65535, the lower one first")
+        raise ValueError(f"{shown(value)} is no range of ports; both ends lie from 1 to 65535, the lower one first")
     return replace(config, ranges=replace(config.ranges, node_ports=ports))
 
 
 def _service_cidrs(config: Config, value: object) -> Config:
     cidrs = _networks(value)
     if not cidrs or len({cidr.version for cidr in cidrs}) != len(cidrs):
-        raise ValueError(f"{value!r}: give one network, or one of each family")
+        given = clipped(", ".join(map(str, cidrs))) or "nothing"
+        raise ValueError(f"{given} is given; give one network, or one of each family")
     small = [str(cidr) for cidr in cidrs if cidr.max_prefixlen - cidr.prefixlen < 2]
     if small:
         raise ValueError(f"{', '.join(small)} has no room for clusterIPs; use at least a /30 or a /126")
@@ -183,8 +202,21 @@ def _node_port_addresses(config: Config, value: object) -> Config:
     return replace(config, node_port_mode=NodePortMode.CIDRS, node_port_cidrs=_networks(words))
 
 
+def _store(config: Config, value: object) -> Config:
+    if not _text(value):
+        raise ValueError("is empty; name a file")
+    return replace(config, store=_text(value))
+
+
+def _cluster_domain(config: Config, value: object) -> Config:
+    domain = _text(value).removesuffix(".")
+    if fault := subdomain_fault(domain):
+        raise ValueError(fault)
+    return replace(config, cluster_domain=domain)
+
+
 _KEYS: dict[str, Callable[[Config, Any], Config]] = {
-    "store": lambda c, v: replace(c, store=_text(v)),
+    "store": _store,
     "nodePortRange": _node_port_range,
     "serviceCIDRs": _service_cidrs,
     "clusterCIDRs": lambda c, v: replace(c, cluster_cidrs=_networks(v)),
@@ -193,12 +225,7 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "detectLocalMode": _detect_local_mode,
     "podInterface": _interface,
     "masqueradeAll": lambda c, v: replace(c, masquerade_all=_flag(v)),
-    "clusterDomain": lambda c, v: replace(c, cluster_domain=_text(v).strip(".")),
+    "clusterDomain": _cluster_domain,
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
     "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),
 }
-
-
-def describe_networks(networks: Iterable[IPNetwork]) -> str:
-    """Prefixes as a person writes them, separated by commas."""
-    return ", ".join(map(str, networks))

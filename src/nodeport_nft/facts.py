@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nodeport_nft.config import Config, DetectLocalMode
+from nodeport_nft.manifest.values import special_fault
 from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
 
 
@@ -68,7 +69,7 @@ def gather(
         case NodePortMode.ALL:
             return facts, ()
         case NodePortMode.PRIMARY:
-            wanted = _first_of_each_family(node_ips or internal or _primary_sources(host))
+            wanted = [*(node_ips or internal or _primary_sources(host))]
         case NodePortMode.CIDRS:
             held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
             wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]
@@ -77,7 +78,10 @@ def gather(
         for ip in dict.fromkeys(wanted)
         if ip.is_loopback
     ]
-    usable = sorted({ip for ip in wanted if not ip.is_loopback and not ip.is_link_local}, key=_order)
+    usable = [ip for ip in wanted if not special_fault(ip)]
+    if config.node_port_mode is NodePortMode.PRIMARY:
+        usable = _first_of_each_family(usable)
+    usable = sorted(set(usable), key=_order)
     if not usable:
         warnings.append(
             f"node {name}: no address serves nodePorts; give --node-ip, a Node manifest of this name with an "

@@ -188,6 +188,7 @@ def test_f7_a_service_cidr_that_the_node_uses_is_refused(node: Node) -> None:
 
 
 def test_f2_the_primary_address_is_the_source_of_the_default_route(node: Node) -> None:
+    node.ok("apply", "-f", str(EXAMPLE))
     done = node.run("sync", "--once", "--node-name", "not-in-the-manifests")
     assert "node not-in-the-manifests: nodePorts on 172.30.1.2, fd00:30:1::2" in done.stderr
     done = node.run("sync", "--once", *NODE_NAME, "--node-ip", "192.0.2.1")
@@ -260,4 +261,132 @@ def test_render_of_nothing_is_told() -> None:
 def test_a_node_name_must_be_one() -> None:
     done = render("-f", str(EXAMPLE), "--node-name", "../etc")
     assert done.returncode == 2
-    assert "'../etc' is no DNS subdomain" in done.stderr
+    assert '"../etc" is not an RFC 1123 subdomain' in done.stderr
+
+
+def test_manifests_without_an_object_are_refused(node: Node) -> None:
+    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
+    before = node.ruleset()
+    done = node.run("sync", "-f", "-", "--once", *NODE_NAME)
+    assert done.returncode == 2
+    assert "--allow-empty" in done.stderr
+    assert node.ruleset() == before
+    assert "service/my-ser" in node.ok("get", "services", "-o", "name")
+    done = node.run("sync", "-f", "-", "--once", "--allow-empty", *NODE_NAME)
+    assert done.returncode == 0
+    assert "service/my-ser deleted: it is not in the manifests" in done.stderr
+    assert "my-ser" not in node.ruleset()
+
+
+def test_what_the_kernel_refuses_is_not_stored(node: Node) -> None:
+    """Store and kernel change together: here the table cannot be replaced, for somebody else owns it."""
+    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
+    node.cluster.nft("worker-1", "flush ruleset")
+    owner = node.cluster.popen("worker-1", ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert owner.stdin is not None
+    owner.stdin.write("add table ip nodeport-nft { flags owner; }\n")
+    owner.stdin.flush()
+    while "nodeport-nft" not in node.cluster.ruleset("worker-1"):
+        assert owner.poll() is None
+    done = node.run("sync", "-f", "-", "--once", "--allow-empty", *NODE_NAME)
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert node.ok("get", "services", "-o", "name") == "service/my-ser\n"
+    owner.stdin.close()
+    node.cluster.stop(owner)
+
+
+def test_a_mistyped_store_does_not_empty_the_node(node: Node) -> None:
+    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
+    before = node.ruleset()
+    node.store = node.directory / "typo.db"
+    for words in (("sync", "--once"), ("sync", "--dry-run"), ("diff",)):
+        done = node.run(*words, *NODE_NAME)
+        assert done.returncode != 0
+        assert f"there is no store {node.store}" in done.stderr
+    assert node.ruleset() == before
+    assert not node.store.exists()
+
+
+def test_only_a_store_is_deleted(node: Node) -> None:
+    precious = node.directory / "precious"
+    precious.write_text("do not delete")
+    node.store = precious
+    done = node.run("cleanup", "--delete-store", *NODE_NAME)
+    assert done.returncode == 1
+    assert "is no nodeport-nft store" in done.stderr
+    assert precious.read_text() == "do not delete"
+
+
+def test_a_hosts_file_replaces_nothing_but_a_hosts_file_of_ours(node: Node) -> None:
+    real, link, empty = (node.directory / name for name in ("real", "link", "empty"))
+    real.write_text("# Written by nodeport-nft; changes are overwritten.\n")
+    link.symlink_to(real)
+    empty.write_text("")
+    for path, words in (
+        (link, "was not written by nodeport-nft"),
+        (empty, "was not written by nodeport-nft"),
+        (node.directory, "was not written by nodeport-nft"),
+        (node.directory / "no" / "hosts", "there is no directory"),
+    ):
+        done = node.run("sync", "-f", str(EXAMPLE), "--once", "--hosts-file", str(path), *NODE_NAME)
+        assert done.returncode == 1
+        assert words in done.stderr
+    assert node.cluster.ruleset("worker-1") == "", "refused before anything is programmed"
+    assert link.is_symlink()
+
+
+def test_cleanup_goes_on_past_what_it_cannot_undo(node: Node) -> None:
+    setting = "net.ipv4.ip_forward"
+    directory = node.directory / "d"
+    directory.mkdir()
+    hosts = directory / "hosts"
+    node.cluster.sysctl("worker-1", {setting: "0"})
+    try:
+        node.ok("sync", "-f", str(EXAMPLE), "--once", "--set-sysctls", "--hosts-file", str(hosts), *NODE_NAME)
+        subprocess.run(["chattr", "+i", str(directory)], check=False, capture_output=True)
+        done = node.run("cleanup", *NODE_NAME)
+        assert f"sysctl {setting} set back to 0" in done.stdout
+        assert "table ip nodeport-nft removed" in done.stdout
+        if hosts.exists():  # the file system knows immutable directories
+            assert done.returncode == 1
+            assert f"hosts file {hosts} cannot be removed" in done.stderr
+            subprocess.run(["chattr", "-i", str(directory)], check=True, capture_output=True)
+            assert node.ok("cleanup", *NODE_NAME) == f"hosts file {hosts} removed\n"
+    finally:
+        subprocess.run(["chattr", "-i", str(directory)], check=False, capture_output=True)
+        node.cluster.sysctl("worker-1", {setting: "1"})
+
+
+@pytest.mark.parametrize("bit", ["0", "15", "31"])
+def test_any_masquerade_bit_reads_back(node: Node, bit: str) -> None:
+    words = ("sync", "-f", str(EXAMPLE), "--once", "--masquerade-bit", bit, *NODE_NAME)
+    node.ok(*words)
+    assert "nothing changed" in node.ok(*words)
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::ffff:1.2.3.4", "fe80::1%eth0", "x"]
+)
+def test_a_node_ip_must_be_one(address: str) -> None:
+    done = render("-f", str(EXAMPLE), *NODE_NAME, "--node-ip", address)
+    assert done.returncode == 2
+    assert "--node-ip: " in done.stderr
+
+
+def test_syncs_at_once_wait_for_each_other(node: Node) -> None:
+    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
+    other = node.directory / "other.yaml"
+    other.write_text(EXAMPLE.read_text().replace("my-ser", "other"))
+    argv = [str(SCRIPT), "sync", "--once", *NODE_NAME, "--store", str(node.store), "-f"]
+    running = [node.cluster.popen("worker-1", [*argv, str(path)]) for path in (EXAMPLE, other) * 4]
+    assert [process.wait(60) for process in running] == [0] * len(running)
+    assert node.run("diff", *NODE_NAME).returncode == 0
+
+
+def test_what_differs_in_a_damaged_table_is_named(node: Node) -> None:
+    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
+    node.cluster.nft("worker-1", "add rule ip nodeport-nft services counter")
+    done = node.run("diff", *NODE_NAME)
+    assert done.returncode == 1
+    assert "table ip nodeport-nft is not as it should be (chain services); it is replaced as a whole" in done.stderr

@@ -423,22 +423,6 @@ def test_what_a_terminal_cannot_show_is_escaped(program: Program) -> None:
     assert "note: gr\\xfcn" in answer.out
 
 
-@pytest.mark.parametrize(
-    ("command", "own"),
-    [
-        (("apply",), "apply"),
-        (("create", "service", "nodeport"), "create service nodeport"),
-        (("create", "service", "clusterip"), "create service clusterip"),
-        *(((name,), name) for name in ["delete", "get", "describe", "hosts", "sync", "render", "diff", "cleanup"]),
-        ((), "apply"),
-    ],
-)
-def test_every_help_has_an_example(program: Program, command: tuple[str, ...], own: str) -> None:
-    answer = program.run(*command, "--help")
-    assert answer.code == 0
-    assert f"Example: nodeport-nft {own}" in " ".join(answer.out.split())
-
-
 def test_a_closed_stdout_is_no_failure(cluster: Program) -> None:
     line = f"'{SCRIPT}' get services --store '{cluster.store}' >&-"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,24 +45,51 @@ def test_file_and_flags(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("colour: blue", "colour: unknown key; known are "),
-        ("nodePortRange: 32767-30000", "nodePortRange: '32767-30000' is no range of ports; "),
-        ("nodePortRange: 0-70000", "nodePortRange: '0-70000' is no range of ports; "),
-        ("nodePortRange: many", "nodePortRange: 'many' is no range; write FIRST-LAST"),
+        ("nodePortRange: 32767-30000", 'nodePortRange: "32767-30000" is no range of ports; '),
+        ("nodePortRange: 0-70000", 'nodePortRange: "0-70000" is no range of ports; '),
+        ("nodePortRange: many", 'nodePortRange: "many" is no range; write FIRST-LAST'),
         ("nodePortRange: 80", "nodePortRange: 80 is no text; put it in quotes"),
-        ("serviceCIDRs: 10.96.0.1/12", "serviceCIDRs: '10.96.0.1/12' is no network ("),
+        (f"nodePortRange: {'9' * 5000}-1", "is no range; write FIRST-LAST"),
+        ("serviceCIDRs: 10.96.0.1/12", 'serviceCIDRs: "10.96.0.1/12" is no network ('),
         ("serviceCIDRs: [10.0.0.0/16, 10.1.0.0/16]", "give one network, or one of each family"),
+        ("serviceCIDRs: []", "serviceCIDRs: nothing is given; give one network"),
         ("serviceCIDRs: 10.0.0.0/31", "serviceCIDRs: 10.0.0.0/31 has no room for clusterIPs; "),
+        ("serviceCIDRs: 2024-99-99", 'serviceCIDRs: "2024-99-99" is no network ('),
+        ("serviceCIDRs: !!timestamp foo", "config.yaml:1: tag tag:yaml.org,2002:timestamp is not supported"),
         ("masqueradeBit: 32", "masqueradeBit: 32 is no bit of the packet mark; choose a number from 0 to 31"),
-        ("masqueradeBit: yes", "masqueradeBit: True is no bit of the packet mark; "),
-        ("nodePortAddresses: [primary, all]", "nodePortAddresses: 'primary' is no network ("),
+        ("masqueradeBit: yes", "masqueradeBit: true is no bit of the packet mark; "),
+        ("masqueradeBit: 0x_", 'masqueradeBit: "0x_" is no bit of the packet mark; '),
+        ("masqueradeBit: !!int abc", "config.yaml:1: tag tag:yaml.org,2002:int is not supported for this value"),
+        ("masqueradeBit: !!float abc", "config.yaml:1: tag tag:yaml.org,2002:float is not supported for this value"),
+        (f"masqueradeBit: {'9' * 5000}", "is no bit of the packet mark; "),
+        (f"masqueradeBit: {'9' * 4000}", "masqueradeBit: a huge number is no bit of the packet mark; "),
+        ("masqueradeBit: 1\nmasqueradeBit: 2", 'config.yaml:2: key "masqueradeBit" is given twice'),
+        ("nodePortAddresses: [primary, all]", 'nodePortAddresses: "primary" is no network ('),
+        ('store: ""', "store: is empty; name a file"),
+        ('clusterDomain: ""', 'clusterDomain: "" is not an RFC 1123 subdomain; '),
+        ("clusterDomain: X Y", 'clusterDomain: "X Y" is not an RFC 1123 subdomain; '),
+        (r'clusterDomain: "a b\n6.6.6.6 c"', 'clusterDomain: "a b\ufffd6.6.6.6 c" is not an RFC 1123 subdomain; '),
         ("- a\n- b", "holds a list; write 'key: value' lines"),
+        ("store: a\n---\nstore: b", "config.yaml:3: a second document begins; write one"),
         ("a: [", "not YAML: "),
+        ("[" * 100_000, "nested more than 100 levels deep"),
+        ('{"a":' * 100_000, "nested more than 100 levels deep"),
+        (
+            "a: &a [1]\n" + "".join(f"{new}: &{new} [{f'*{old},' * 10}]\n" for old, new in pairwise("abcdefghij")),
+            "aliases stand for more than 500000 values",
+        ),
+        (f"{'k' * 1000}: 1\n", "unknown key; known are "),
+        (f"detectLocalMode: {'m' * 5000}", "is no mode; choose one of "),
+        (f"podInterface: {'p' * 5000}", "is no interface name; "),
+        (f"clusterCIDRs: {'c' * 5000}", "is no network ("),
+        (f"masqueradeAll: {'m' * 5000}", "is neither true nor false"),
     ],
 )
 def test_problems(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, line), {})
     assert message in str(caught.value)
+    assert all(len(told) < 1001 for told in str(caught.value).splitlines())  # no value is printed without bound
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -72,3 +101,26 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_config(str(tmp_path / "nope.yaml"), {})
+
+
+def test_a_file_of_any_size_and_kind_gives_an_answer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
+    for path, message in [
+        ("/dev/zero", "/dev/zero: is larger than 1048576 bytes; "),
+        (str(tmp_path / "pipe"), "pipe: is a pipe, which may never end; name a file"),
+        (str(tmp_path), "cannot be read: Is a directory"),
+        (str(tmp_path / "binary"), "byte 0xff is not UTF-8"),
+        ("a\0b", "cannot be read: "),
+        (write(tmp_path, "#" * (1 << 20) + "\n"), "config.yaml: is larger than 1048576 bytes; "),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, {})
+        assert message in str(caught.value)
+    assert load_config("/dev/null", {}) == Config()
+
+
+def test_flags_are_checked_as_the_file_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("/dev/null", {"store": "", "clusterDomain": ""})
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["store", "clusterDomain"]

@@ -7,12 +7,21 @@ Modules with heavy imports (YAML, SQLite, netlink, libnftables) are imported by 
 ``--help`` and completion answer at once.
 """
 
+import sys
+
 from nodeport_nft.cli.app import app
 
 
 def main() -> None:
-    """The console entry point ``nodeport-nft``."""
-    app(prog_name="nodeport-nft")
+    """The console entry point ``nodeport-nft``.
+
+    Commands report their errors themselves; what is left is help or an error message that cannot be written.
+    """
+    try:
+        app(prog_name="nodeport-nft")
+    except OSError as error:
+        sys.stdout = None  # the interpreter must not try again, and complain, while it flushes
+        sys.exit(f"error: {error.strerror or error}")
 
 
 __all__ = ["app", "main"]

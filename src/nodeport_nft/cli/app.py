@@ -35,8 +35,18 @@ def _root(
     pass
 
 
-create = typer.Typer(help="Create a Service without a manifest.", no_args_is_help=True, rich_markup_mode=None)
-service = typer.Typer(help="Create a Service.", no_args_is_help=True, rich_markup_mode=None)
+create = typer.Typer(
+    help="Create a Service without a manifest.",
+    epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+service = typer.Typer(
+    help="Create a Service.",
+    epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 service.command("nodeport", epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80")(
     objects.create_nodeport
 )
@@ -52,7 +62,7 @@ app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(node.sync)
-app.command("render", epilog="Example: nodeport-nft render -f web.yaml | nft -f -")(node.render)
+app.command("render", epilog="Example: nodeport-nft render -f web.yaml --node-ip 172.30.1.2 | nft -f -")(node.render)
 app.command("diff", epilog="Example: nodeport-nft diff -f web.yaml")(node.diff)
 app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"

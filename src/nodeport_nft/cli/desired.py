@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import os
 import platform
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,43 +28,88 @@ _MANY = 1000
 
 def parse_node_name(given: str | None) -> str:
     """The node's name: the one given, else the host's. Leaves if it cannot be a Node's (RFC 1123)."""
+    from nodeport_nft.manifest.values import subdomain_fault
+
     name = given or platform.node().lower()
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) or len(name) > 253:
-        fail(f"node name {name!r} is no DNS subdomain (RFC 1123); give one with --node-name", BAD_INPUT)
+    fault = subdomain_fault(name)
+    if fault:
+        fail(f"node name: {fault}; give one with --node-name", BAD_INPUT)
     return name
 
 
 def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
     """The addresses of ``--node-ip``. Leaves if one of them is none."""
-    from ipaddress import ip_address
+    from nodeport_nft.manifest.values import parse_address, special_fault
 
-    try:
-        return tuple(ip_address(text) for text in texts or ())
-    except ValueError as error:
-        fail(f"--node-ip: {error}; give an address such as 172.30.1.2", BAD_INPUT)
+    addresses: list[IPAddress] = []
+    for text in texts or ():
+        try:
+            addresses.append(parse_address(text))
+        except ValueError as error:
+            fail(f"--node-ip: {error}", BAD_INPUT)
+        fault = special_fault(addresses[-1])
+        if fault and not addresses[-1].is_loopback:  # about which a warning follows: F2
+            fail(f"--node-ip: {fault}", BAD_INPUT)
+    return tuple(addresses)
 
 
-def read_snapshot(config: Config, files: list[str] | None, *, keep: bool, held: bool = True) -> Snapshot:
-    """The desired state: the store's, or that of manifests with the store's allocations.
+def read_snapshot(config: Config, files: list[str] | None, *, held: bool = True) -> Snapshot:
+    """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
-    ``keep``: write the manifests to the store. ``held`` False: leave the store alone, allocate as from an empty one.
+    ``held`` False: leave the store alone, allocate as from an empty one.
     """
-    from dataclasses import replace
-
-    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
-    if not keep and not (held and Path(config.store).exists()):
+    if not files:
+        check_store(config)
+    elif not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
+    with desired_state(config, files, keep=False) as snapshot:
+        return snapshot
+
+
+def check_store(config: Config) -> None:
+    """Leave if there is no store: a mistyped path must not pass for a desired state without a service."""
+    if not Path(config.store).exists():
+        fail(f"there is no store {config.store}; apply something first, or name the store with --store")
+
+
+@contextmanager
+def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Iterator[Snapshot]:
+    """The desired state: the store's, or that of manifests, which are written to the store if ``keep``.
+
+    They are committed when the block ends well, so that store and kernel change together or not at all; whoever
+    else writes to the store waits that long.
+    """
+    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
     manifests = read_files(files, config) if files else None
     with open_store(config) as store:
         if manifests is None:
-            return store.snapshot()
+            yield store.snapshot()
+            return
         with store.write() as transaction:
-            transaction.prune(manifests.objects)
+            deleted = transaction.prune(manifests.objects)
             transaction.apply(manifests.objects, now=now())
-            snapshot = transaction.snapshot()
+            yield transaction.snapshot()
             if not keep:
                 transaction.rollback()
-    return snapshot
+    if keep:
+        for reference in deleted:
+            say(f"{reference} deleted: it is not in the manifests")
+
+
+@contextmanager
+def alone(config: Config) -> Iterator[None]:
+    """Let one process at a time program nodes from this store: each reads the kernel and then writes the difference.
+
+    The lock is on the store's directory (flock(2)), so that nothing is left behind.
+    """
+    directory = Path(config.store).absolute().parent
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def compile_tables(
@@ -74,6 +123,7 @@ def compile_tables(
     """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
     from nodeport_nft.facts import gather
     from nodeport_nft.reconcile import compile_snapshot, read_tables
+    from nodeport_nft.render import schema_differences
 
     node = next((node for node in snapshot.nodes if node.name == name), None)
     facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
@@ -81,6 +131,12 @@ def compile_tables(
     say(f"node {name}: nodePorts on {_served(facts)}")
     listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
     programme = compile_snapshot(snapshot, facts, listed)
+    for family, table in listed.items():
+        schema = programme.tables.schemas[family]
+        differences = schema_differences(table, schema) if table else ()
+        if differences:
+            named = ", ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
+            say(f"table {schema.family} {schema.name} is not as it should be ({named}); it is replaced as a whole")
     warn(programme.problems)
     return programme, listed
 

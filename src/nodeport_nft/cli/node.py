@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import enum
 import platform
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_snapshot
+from nodeport_nft.cli.desired import (
+    alone,
+    check_store,
+    compile_tables,
+    desired_state,
+    parse_addresses,
+    parse_node_name,
+    read_snapshot,
+)
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     ClusterCIDR,
@@ -61,6 +70,9 @@ def sync(
         str | None,
         typer.Option("--hosts-file", metavar="PATH", help="Keep a hosts file of the services there."),
     ] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Let manifests without an object delete everything.")
+    ] = False,
     set_sysctls: Annotated[
         bool, typer.Option("--set-sysctls", help="Switch on forwarding and what else is missing.")
     ] = False,
@@ -80,7 +92,7 @@ def sync(
     manifests is deleted and what it held is freed.
     """
     if not (once or dry_run):
-        fail("add --once (or --dry-run): following changes is not there yet", BAD_INPUT)
+        fail("add --once (or --dry-run): watching for changes is not implemented yet", BAD_INPUT)
     chosen = settings(
         config,
         store=store,
@@ -90,20 +102,34 @@ def sync(
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,
     )
-    name = parse_node_name(node_name)
-    nft, host = _open_kernel(chosen)
-    snapshot = read_snapshot(chosen, filename, keep=not dry_run)
-    programme, listed = compile_tables(chosen, snapshot, name, parse_addresses(node_ip), host, nft)
-    transactions = programme.tables.first_transaction()
-    if dry_run:
-        _print(transactions)
-        return
-    _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
-    nft.apply(transactions)
-    typer.echo(_summary(name, programme, transactions, listed))
-    _delete_stale_flows(snapshot, programme, listed, host)
+    name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
-        _write_hosts(chosen, snapshot, name, Path(hosts_file))
+        from nodeport_nft.kernel.traces import check_hosts_path
+
+        check_hosts_path(Path(hosts_file))
+    nft, host = _open_kernel(chosen)
+    if dry_run:
+        programme, _ = compile_tables(chosen, read_snapshot(chosen, filename), name, addresses, host, nft)
+        _print(programme.tables.first_transaction())
+        return
+    if not filename:
+        check_store(chosen)
+    with alone(chosen):
+        with desired_state(chosen, filename, keep=True) as snapshot:
+            if (
+                filename
+                and not any((snapshot.services, snapshot.slices, snapshot.pods, snapshot.nodes))
+                and not allow_empty
+            ):
+                fail("the manifests hold no object, and would delete all there is; --allow-empty if so", BAD_INPUT)
+            programme, listed = compile_tables(chosen, snapshot, name, addresses, host, nft)
+            transactions = programme.tables.first_transaction()
+            _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
+            nft.apply(transactions)
+        _delete_stale_flows(snapshot, programme, listed, host)
+        if hosts_file is not None:
+            _write_hosts(chosen, snapshot, name, Path(hosts_file))
+    typer.echo(_summary(name, programme, transactions, listed))
 
 
 @command
@@ -141,7 +167,7 @@ def render(
     )
     if filename is None and store is None:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    snapshot = read_snapshot(chosen, filename, keep=False, held=store is not None)
+    snapshot = read_snapshot(chosen, filename, held=store is not None)
     programme, _ = compile_tables(
         chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), Host(), None
     )
@@ -179,12 +205,15 @@ def diff(
             masqueradeBit=masquerade_bit,
         )
         nft, host = _open_kernel(chosen, BAD_INPUT)
-        snapshot = read_snapshot(chosen, filename, keep=False)
+        snapshot = read_snapshot(chosen, filename)
         programme, _ = compile_tables(
             chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), host, nft
         )
         transactions = programme.tables.first_transaction()
-        _print(transactions)
+        try:
+            _print(transactions)
+        except BrokenPipeError:  # who has seen enough still wants to know whether there are changes
+            sys.stdout = None
     raise typer.Exit(1 if transactions else 0)
 
 
@@ -204,20 +233,24 @@ def cleanup(
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.kernel.traces import Traces
     from nodeport_nft.reconcile import removal
+    from nodeport_nft.store import delete_store
 
     chosen = settings(config, store=store)
     nft = Nft()
     transactions = removal(nft)
     nft.apply(transactions)
     done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
+    failed: list[str] = []
     traces = Traces.all(chosen.store) if node_name is None else (Traces.of(chosen.store, parse_node_name(node_name)),)
-    done += [line for left in traces for line in left.undo()]
-    if store_too:
-        files = [Path(chosen.store + suffix) for suffix in ("", "-wal", "-shm")]
-        for file in files:
-            file.unlink(missing_ok=True)
+    for left in traces:
+        undone, kept = left.undo()
+        done += undone
+        failed += kept
+    if store_too and delete_store(chosen.store):
         done.append(f"store {chosen.store} deleted")
     typer.echo("\n".join(done) if done else "nothing to clean up")
+    if failed:
+        fail("\n".join(failed))
 
 
 def _open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
@@ -258,7 +291,7 @@ def _summary(
     if all(isinstance(operation, Add | Delete) for operation in operations):
         added = sum(len(o.elements) for o in operations if isinstance(o, Add))
         deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
-        return f"{served}, {added} elements added, {deleted} deleted"
+        return f"{served}, {added} element{'' if added == 1 else 's'} added, {deleted} deleted"
     verb = "replaced" if any(listed.values()) else "created"
     return f"{served}, tables {verb} with {sum(transaction.size for transaction in transactions)} elements"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,18 @@ def reported(code: int | None = None) -> Iterator[None]:
         if _names_its_place(error):
             say(str(error))
             raise typer.Exit(leave_with) from None
-        fail(str(error), leave_with)
+        fail(_told(error), leave_with)
+
+
+def _told(error: Exception) -> str:
+    """An expected error in words; the system's own without their numbers."""
+    from nodeport_nft.manifest.problems import clipped
+
+    if isinstance(error, UnicodeEncodeError):
+        return f"{clipped(error.object)}: is not UTF-8 text; check the arguments"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def _names_its_place(error: Exception) -> bool:
@@ -136,7 +148,8 @@ def _exit_code(error: Exception) -> int | None:
     from nodeport_nft.manifest import Problems
     from nodeport_nft.store import StoreError
 
-    if isinstance(error, ConfigError | Problems):
+    # Bytes that are not UTF-8 come from arguments alone: files are checked when read, output is escaped.
+    if isinstance(error, ConfigError | Problems | UnicodeEncodeError):
         return BAD_INPUT
     if isinstance(error, KernelError | StoreError | OSError):
         return FAILED
@@ -160,13 +173,16 @@ def open_store(config: Config) -> Store:
 def read_files(files: list[str], config: Config, namespace: str = "default") -> Manifests:
     """The objects of these files, their warnings said. Raises Problems with everything that is wrong."""
     from nodeport_nft.manifest import read_manifests
+    from nodeport_nft.manifest.files import STDIN
 
+    if sys.stdin is None and STDIN in files:
+        fail("stdin is closed; name a file, or write < FILE", BAD_INPUT)
     manifests = read_manifests(
         files,
         ranges=config.ranges,
         namespace=namespace,
         max_document_bytes=config.max_document_bytes,
-        stdin=sys.stdin.buffer,
+        stdin=sys.stdin.buffer if sys.stdin else None,
     )
     warn(manifests.warnings)
     return manifests

@@ -21,8 +21,11 @@ _SHOWN_ENDPOINTS = 3
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns three spaces apart, as wide as their longest cell; no line is wrapped or ends in a blank."""
-    lines = [header, *rows]
+    """Columns three spaces apart, as wide as their longest cell; no line is wrapped or ends in a blank.
+
+    Cells are escaped before they are measured, their newlines as well: a row is one line, whatever is in it.
+    """
+    lines = [header, *([_escaped(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -115,6 +118,10 @@ def printable(text: str, encoding: str) -> str:
     Annotations may hold anything; nothing in them shall steer the terminal of who looks at them.
     """
     text = text.encode(encoding, "backslashreplace").decode(encoding)
-    if text.replace("\n", "").isprintable():
+    return "\n".join(map(_escaped, text.split("\n")))
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

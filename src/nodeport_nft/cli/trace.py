@@ -31,6 +31,7 @@ from nodeport_nft.cli.options import (
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
+    from nodeport_nft.facts import Host
     from nodeport_nft.model import IPAddress, Node
     from nodeport_nft.ruleset import Table
 
@@ -84,6 +85,8 @@ def trace(
     a process there; any other comes to the node from a pod or from outside.
     """
     from nodeport_nft.cli.trace_text import trace_json, trace_text
+    from nodeport_nft.facts import Host
+    from nodeport_nft.kernel.host import read_host
     from nodeport_nft.trace import Packet, TraceError, UnknownInterface
     from nodeport_nft.trace import trace as walk
 
@@ -109,7 +112,9 @@ def trace(
             remedy = "give manifests with -f, a store with --store, or --live"
             fail(f"nothing to trace: there is no store {chosen.store}; {remedy}", BAD_INPUT)
         held = filename is None or store is not None
-        table, own = _desired_table(chosen, filename, name, node_ips, sent_to.version, held=held)
+        # Without manifests and without another's name it is about this very node: as sync, look at its addresses.
+        host = read_host() if filename is None and node_name is None else Host()
+        table, own = _desired_table(chosen, filename, name, node_ips, sent_to.version, host, held=held)
     from_node = sent_from.is_loopback or sent_from in own
     packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
     try:
@@ -137,19 +142,20 @@ def _desired_table(
     name: str,
     node_ips: tuple[IPAddress, ...],
     version: int,
+    host: Host,
     *,
     held: bool,
 ) -> tuple[Table, frozenset[IPAddress]]:
-    """The table that sync would write, and the node's addresses, as far as flags and the Node object tell them."""
-    from nodeport_nft.facts import Host
+    """The table that sync would write, and the node's addresses, as far as flags, Node object and host tell them."""
     from nodeport_nft.model import Family
     from nodeport_nft.ruleset import Table
 
-    snapshot = read_snapshot(config, files, keep=False, held=held)
-    programme, _ = compile_tables(config, snapshot, name, node_ips, Host(), None)
+    snapshot = read_snapshot(config, files, held=held)
+    programme, _ = compile_tables(config, snapshot, name, node_ips, host, None)
     tables, family = programme.tables, Family(version)
     internal = (ip for node in snapshot.nodes if node.name == name for ip in node.internal_ips)
-    own = frozenset((*node_ips, *internal, *tables.facts.node_port_ips))
+    addresses = (held.address for held in host.addresses)
+    own = frozenset((*node_ips, *internal, *tables.facts.node_port_ips, *addresses))
     return Table(tables.schemas[family], tables.desired[family].elements), own
 
 
@@ -165,7 +171,7 @@ def _live_table(
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
-    from nodeport_nft.render import ListingError, same_schema
+    from nodeport_nft.render import ListingError, schema_differences
     from nodeport_nft.ruleset import Table
 
     nft, host = Nft(), read_host()
@@ -178,11 +184,12 @@ def _live_table(
         fail(f"{table} in the kernel: {error}; repair it with nodeport-nft sync --once")
     if listed is None:
         fail(f"the kernel has no {table}; program the node with nodeport-nft sync --once")
-    if not same_schema(listed, schema):
+    differences = schema_differences(listed, schema)
+    if differences:
         fail(
-            f"{table} in the kernel is not of this program's schema: another version or other flags made it, or "
-            "somebody changed it; give the flags and the --store that sync had, or replace it with "
-            "nodeport-nft sync --once"
+            f"{table} in the kernel is not of this program's schema ({', '.join(differences[:3])}, …): another "
+            "version or other flags made it, or somebody changed it; give the flags and the --store that sync had, "
+            "or replace it with nodeport-nft sync --once"
         )
     return Table(schema, listed.elements), frozenset((*node_ips, *(held.address for held in host.addresses)))
 

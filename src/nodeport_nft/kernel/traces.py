@@ -6,8 +6,10 @@ was ours. Every file here is replaced atomically: a reader sees the old one or t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ class Traces:
     @classmethod
     def of(cls, store: str, node_name: str) -> Traces:
         """The traces of a node, by the store it is programmed from. Raises KernelError if they cannot be read."""
+        if len(node_name) > 200:  # a file's name has 255 bytes, a node's up to 253
+            node_name = f"{node_name[:180]}~{hashlib.sha256(node_name.encode()).hexdigest()[:16]}"
         return cls._load(Path(store).parent / f"node-{node_name}.json")
 
     @classmethod
@@ -56,16 +60,11 @@ class Traces:
     def write_hosts(self, path: Path, text: str) -> bool:
         """Replace our hosts file at ``path``; whether it changed. Raises KernelError over a file that is not ours."""
         path = path.absolute()
-        before = _read(path)
-        if before is not None and before and not before.startswith(MARKER):
-            raise KernelError(
-                f"{path}: was not written by nodeport-nft and is left as it is; choose another --hosts-file, "
-                "or move this one away"
-            )
+        check_hosts_path(path)
         if str(path) not in self.hosts_files:
             self.hosts_files.append(str(path))
             self._save()
-        if before == text:
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
             return False
         replace_file(path, text)
         return True
@@ -79,21 +78,65 @@ class Traces:
         self._save()
         set_sysctl(name, value)
 
-    def undo(self) -> tuple[str, ...]:
-        """Remove our hosts files, restore the sysctls that still are as we set them; says what was done."""
-        done = []
-        for path in map(Path, self.hosts_files):
-            text = _read(path)
-            if text is not None and text.startswith(MARKER):
-                path.unlink()
-                done.append(f"hosts file {path} removed")
+    def undo(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Restore sysctls that still are as we set them, remove our hosts files; says what was done and what failed.
+
+        What failed stays noted, for the next time.
+        """
+        done: list[str] = []
+        failed: list[str] = []
+        for name in tuple(self.sysctls):
+            try:
+                done += self._restore(name)
+            except KernelError as error:
+                failed.append(str(error))
+            else:
+                del self.sysctls[name]
+        for path in map(Path, tuple(self.hosts_files)):
+            try:
+                if _is_ours(path):
+                    path.unlink()
+                    done.append(f"hosts file {path} removed")
+            except OSError as error:
+                failed.append(f"hosts file {path} cannot be removed: {error.strerror}")
+            else:
+                self.hosts_files.remove(str(path))
+        if self.sysctls or self.hosts_files:
+            self._save()
+        else:
+            self.path.unlink(missing_ok=True)
+        return tuple(done), tuple(failed)
+
+    def _restore(self, name: str) -> list[str]:
+        before, value, when = self.sysctls[name]
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
-        for name, (before, value, when) in self.sysctls.items():
-            if when == boot and read_sysctl(name) == value and before != value:
-                set_sysctl(name, before)
-                done.append(f"sysctl {name} set back to {before}")
-        self.path.unlink(missing_ok=True)
-        return tuple(done)
+        if when != boot or before == value or read_sysctl(name) != value:
+            return []
+        set_sysctl(name, before)
+        return [f"sysctl {name} set back to {before}"]
+
+
+def check_hosts_path(path: Path) -> None:
+    """Raise KernelError where a hosts file of ours must not be written: over anything that is not one already."""
+    path = path.absolute()
+    if not path.parent.is_dir():
+        raise KernelError(f"{path}: there is no directory {path.parent}; make it, or choose another --hosts-file")
+    if os.path.lexists(path) and not _is_ours(path):
+        raise KernelError(
+            f"{path}: was not written by nodeport-nft and is left as it is; choose another --hosts-file, "
+            "or move this one away"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this is a regular file (no link, no device) that begins with our marker."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(MARKER)) == MARKER
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -109,10 +152,3 @@ def replace_file(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None

@@ -12,6 +12,7 @@ from nodeport_nft.manifest.problems import Problem
 
 STDIN = "-"
 _SUFFIXES = (".yaml", ".yml", ".json")
+_SPLIT = "split it, or raise the document size limit"
 
 
 def read_texts(paths: Sequence[str], max_bytes: int, stdin: BinaryIO | None) -> Iterator[tuple[str, str | Problem]]:
@@ -26,7 +27,7 @@ def read_texts(paths: Sequence[str], max_bytes: int, stdin: BinaryIO | None) -> 
             yield "<stdin>", _read(sys.stdin.buffer if stdin is None else stdin, "<stdin>", max_bytes)
             continue
         for name in _files(path):
-            yield (name, _open(name, max_bytes)) if isinstance(name, str) else (name.source, name)
+            yield (name, read_text(name, max_bytes)) if isinstance(name, str) else (name.source, name)
 
 
 def _files(path: str) -> Iterator[str | Problem]:
@@ -58,22 +59,28 @@ def _files(path: str) -> Iterator[str | Problem]:
     yield from failed
 
 
-def _open(name: str, max_bytes: int) -> str | Problem:
+def read_text(name: str, max_bytes: int, *, remedy: str = _SPLIT) -> str | Problem:
+    """A file's text, or the problem that kept it from being read; never raises.
+
+    ``remedy`` is what to do about a file of more than ``max_bytes``.
+    """
     try:
         with Path(name).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size  # 0 for pipes, which are read up to the limit
-            return _too_large(name, max_bytes) if size > max_bytes else _read(file, name, max_bytes)
+            size = os.fstat(file.fileno()).st_size  # 0 for pipes and devices, which are read up to the limit
+            if size > max_bytes:
+                return _too_large(name, max_bytes, remedy)
+            return _read(file, name, max_bytes, remedy)
     except (OSError, ValueError) as error:
         return _unreadable(name, error)
 
 
-def _read(file: BinaryIO, name: str, max_bytes: int) -> str | Problem:
+def _read(file: BinaryIO, name: str, max_bytes: int, remedy: str = _SPLIT) -> str | Problem:
     try:
         content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         return _unreadable(name, error)
     if len(content) > max_bytes:
-        return _too_large(name, max_bytes)
+        return _too_large(name, max_bytes, remedy)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -90,5 +97,5 @@ def _unreadable(name: str, error: Exception) -> Problem:
     return Problem(name, "", "", f"cannot be read: {reason}; check the path and its permissions")
 
 
-def _too_large(name: str, max_bytes: int) -> Problem:
-    return Problem(name, "", "", f"is larger than {max_bytes} bytes; split it, or raise the document size limit")
+def _too_large(name: str, max_bytes: int, remedy: str) -> Problem:
+    return Problem(name, "", "", f"is larger than {max_bytes} bytes; {remedy}")

@@ -6,7 +6,7 @@ kernel holds can be compared with what it should hold. ``to_json``: a Ruleset fo
 """
 
 from nodeport_nft.render.json import to_json
-from nodeport_nft.render.read import ListedTable, ListingError, read_table, same_schema
+from nodeport_nft.render.read import ListedTable, ListingError, read_table, same_schema, schema_differences
 from nodeport_nft.render.write import write_rule, write_transaction
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ListingError",
     "read_table",
     "same_schema",
+    "schema_differences",
     "to_json",
     "write_rule",
     "write_transaction",

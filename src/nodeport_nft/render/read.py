@@ -4,8 +4,9 @@ Only our own tables are read, but anybody may have changed them, so nothing is t
 line of an unknown form raises ``ListingError`` or leaves the schema unequal, and the table is then replaced.
 
 Rules are compared as text, in the spelling nft lists them; where spellings differ between versions (``or`` for
-``|``, a mark's zeros, a priority's name, the ``meta l4proto tcp`` that a TCP reset implies) both sides are brought
-to one. Seen to agree: what nft 1.0.6 and 1.1.3 write and list, in all four combinations.
+``|``, a mark's zeros, a priority's name, the one bit that looks like a prefix, the ``meta l4proto tcp`` that a TCP
+reset implies) both sides are brought to one. Seen to agree: what nft 1.0.6 and 1.1.3 write and list, in all four
+combinations.
 """
 
 from __future__ import annotations
@@ -36,11 +37,24 @@ class ListedTable:
 
 def same_schema(listed: ListedTable, schema: Schema) -> bool:
     """Whether a listed table has exactly the maps, chains and rules of ``schema``."""
-    if listed.strange or listed.comment != schema_comment(schema):
-        return False
+    return not schema_differences(listed, schema)
+
+
+def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
+    """What of a listed table is not as in ``schema``, named for a person: ``chain services``, ``set x``, …"""
     maps = {name: _normalized(lines) for name, lines in map_lines(schema)}
     chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
-    return listed.maps == maps and listed.chains == chains
+    found = [
+        f"{kind} {name}"
+        for kind, held, wanted in (("map or set", listed.maps, maps), ("chain", listed.chains, chains))
+        for name in sorted({*held, *wanted})
+        if held.get(name) != wanted.get(name)
+    ]
+    if listed.strange:
+        found.append("something that is not ours")
+    if listed.comment != schema_comment(schema):
+        found.append("the table's comment")
+    return tuple(found)
 
 
 _BLOCK = re.compile(r"\t(map|set|chain) (\S+) \{$")
@@ -174,5 +188,6 @@ _HEX = re.compile(r"\b0x0*([0-9a-f]+)\b")
 def _normal(line: str) -> str:
     line = line.replace("meta l4proto tcp reject with tcp reset", "reject with tcp reset")
     line = line.replace("priority dstnat;", "priority -100;").replace("priority srcnat;", "priority 100;")
+    line = line.replace("meta mark 0x80000000/1 ", "meta mark & 0x80000000 == 0x80000000 ")
     line = line.replace(" or 0x", " | 0x").replace(" xor 0x", " ^ 0x").replace(" and 0x", " & 0x")
     return _HEX.sub(r"0x\1", line)

@@ -110,6 +110,17 @@ def translated(path: str | Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error}; restore it from a copy, or choose another with --store") from error
 
 
+def delete_store(path: str | Path) -> bool:
+    """Delete the store at ``path``, if there is one; whether there was. Raises StoreError for a file that is none."""
+    path = Path(path).absolute()
+    if not path.exists():
+        return False
+    _check_file(path)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return True
+
+
 def _check_file(path: Path) -> None:
     """Refuses what is there and not ours, by its first bytes alone.
 

@@ -1,0 +1,144 @@
+"""The edges of the command line: closed and full streams, bytes that are no text, names that break lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from nodeport_nft.cli import app
+from nodeport_nft.cli.options import reported
+from nodeport_nft.cli.text import table
+from tests.cli.program import SCRIPT, Answer, Program
+
+NOT_UTF8 = os.fsdecode(b"bad\xff")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+def shell(line: str, directory: Path) -> Answer:
+    """One line for the shell, in which ``$PROGRAM`` is the program."""
+    done = subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env={**os.environ, "PROGRAM": str(SCRIPT)},
+        check=False,
+        timeout=60,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["apply", "render", "diff"])
+def test_a_closed_stdin_cannot_be_read(tmp_path: Path, command: str) -> None:
+    answer = shell(f'"$PROGRAM" {command} -f - --store s.db <&-', tmp_path)
+    assert answer == Answer(2, "", "error: stdin is closed; name a file, or write < FILE\n")
+
+
+def test_a_closed_stdin_is_no_matter_to_who_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "node.yaml").write_text("apiVersion: v1\nkind: Node\nmetadata: {name: worker-1}\n")
+    answer = shell('"$PROGRAM" apply -f node.yaml --store s.db <&-', tmp_path)
+    assert (answer.code, answer.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "svc", NOT_UTF8),
+        ("delete", "svc", NOT_UTF8),
+        ("describe", "svc", NOT_UTF8),
+        ("get", "svc", "-n", NOT_UTF8),
+    ],
+)
+def test_an_argument_that_is_no_text_is_bad_input(program: Program, words: tuple[str, ...]) -> None:
+    program.ok("create", "service", "nodeport", "web", "--tcp=80")
+    answer = program(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: bad\ufffd: is not UTF-8 text; check the arguments\n"
+
+
+@pytest.mark.parametrize("words", ["--help", "get --help", "--version", "get svc --store s.db"])
+def test_a_full_disk_behind_stdout_is_a_failure_in_one_line(tmp_path: Path, words: str) -> None:
+    shell('"$PROGRAM" create service nodeport web --tcp=80 --store s.db', tmp_path)
+    answer = shell(f'"$PROGRAM" {words} >/dev/full', tmp_path)
+    assert answer == Answer(1, "", "error: No space left on device\n")
+
+
+def test_a_full_disk_behind_both_streams_is_a_failure(tmp_path: Path) -> None:
+    assert shell('"$PROGRAM" --help >/dev/full 2>&1', tmp_path).code == 1
+
+
+def test_errors_of_the_system_name_the_file_and_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(typer.Exit) as caught, reported():
+        missing.read_bytes()
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().err == f"error: {missing}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-n", "Bad NS"), '--namespace: "Bad NS" is not an RFC 1123 label; '),
+        (("-n", ""), '--namespace: "" is not an RFC 1123 label; '),
+        (("--cluster-domain", ""), 'clusterDomain: "" is not an RFC 1123 subdomain; '),
+        (("--cluster-domain", "X Y"), 'clusterDomain: "X Y" is not an RFC 1123 subdomain; '),
+        (("--cluster-domain", "a\n6.6.6.6 b"), 'clusterDomain: "a\ufffd6.6.6.6 b" is not an RFC 1123 subdomain; '),
+    ],
+)
+def test_hosts_writes_no_name_that_is_none(program: Program, words: tuple[str, ...], told: str) -> None:
+    program.ok("create", "service", "nodeport", "web", "--tcp=80")
+    answer = program("hosts", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"error: {told}")
+
+
+def test_a_store_without_a_name_is_refused(program: Program) -> None:
+    answer = program.run("get", "svc", "--store", "")
+    assert answer == Answer(2, "", "error: store: is empty; name a file\n")
+
+
+def tree(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command there is, groups as well."""
+    yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from tree(child, (*path, name))
+
+
+def test_every_help_has_an_example(program: Program) -> None:
+    commands = list(tree(typer.main.get_command(app)))
+    assert {(), ("trace",), ("create",), ("create", "service"), ("create", "service", "nodeport")} <= set(commands)
+    for command in commands:
+        answer = program.run(*command, "--help")
+        assert answer.code == 0
+        assert " ".join(("Example: nodeport-nft", *command)) in " ".join(answer.out.split()), command
+
+
+def test_a_row_of_a_table_is_one_line_whatever_is_in_it(program: Program) -> None:
+    def pod(name: str, phase: str, node: str) -> str:
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {"nodeName": node},
+                "status": {"phase": phase},
+            }
+        )
+
+    manifests = "\n---\n".join([pod("a", "\x1b[31mred", "worker-1"), pod("b", "Running", "worker-2")])
+    program.ok("apply", "-f", "-", stdin=manifests)
+    header, first, second = program.ok("get", "pods", "-o", "wide").splitlines()
+    assert first.split()[2] == "\\x1b[31mred"
+    assert header.index("NODE") == first.index("worker-1") == second.index("worker-2")
+    assert table(("A", "B"), [("x\ny", "1"), ("z", "2")]) == "A      B\nx\\ny   1\nz      2"
