@@ -14,6 +14,7 @@ need ip iproute2
 need unshare util-linux
 need setpriv util-linux
 need mount mount
+need sysctl procps
 need curl curl
 need wget wget
 /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"

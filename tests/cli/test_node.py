@@ -344,17 +344,17 @@ def test_cleanup_goes_on_past_what_it_cannot_undo(node: Node) -> None:
     node.cluster.sysctl("worker-1", {setting: "0"})
     try:
         node.ok("sync", "-f", str(EXAMPLE), "--once", "--set-sysctls", "--hosts-file", str(hosts), *NODE_NAME)
-        subprocess.run(["chattr", "+i", str(directory)], check=False, capture_output=True)
+        subprocess.run(["mount", "--bind", directory, directory], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
         done = node.run("cleanup", *NODE_NAME)
+        assert done.returncode == 1
         assert f"sysctl {setting} set back to 0" in done.stdout
         assert "table ip nodeport-nft removed" in done.stdout
-        if hosts.exists():  # the file system knows immutable directories
-            assert done.returncode == 1
-            assert f"hosts file {hosts} cannot be removed" in done.stderr
-            subprocess.run(["chattr", "-i", str(directory)], check=True, capture_output=True)
-            assert node.ok("cleanup", *NODE_NAME) == f"hosts file {hosts} removed\n"
+        assert f"hosts file {hosts} cannot be removed: Read-only file system" in done.stderr
+        subprocess.run(["umount", directory], check=True)
+        assert node.ok("cleanup", *NODE_NAME) == f"hosts file {hosts} removed\n"
     finally:
-        subprocess.run(["chattr", "-i", str(directory)], check=False, capture_output=True)
+        subprocess.run(["umount", "--quiet", directory], check=False)
         node.cluster.sysctl("worker-1", {setting: "1"})
 
 
