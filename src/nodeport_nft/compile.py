@@ -196,15 +196,16 @@ def _services(family: Family, facts: NodeFacts, mark: int) -> Iterable[Rule]:
     to_cluster_ip = InSet((Field.DADDR,), "cluster-ips")
     to_service_cidr = InSet((Field.DADDR,), "service-cidrs")
     from_outside = _from_pod(family, facts, negated=True)
+    not_foreign = InSet((Field.DADDR,), "foreign-cluster-ips", negated=True)
     # Not @cluster-ips: a commit between that look-up and the next would let a connection through unmarked.
     if facts.masquerade_all:
-        yield to_service_cidr, MarkSet(mark)
+        yield to_service_cidr, not_foreign, MarkSet(mark)
     elif from_outside:
-        yield to_service_cidr, from_outside, MarkSet(mark)
+        yield to_service_cidr, not_foreign, from_outside, MarkSet(mark)
     yield (Dispatch(_VIP, _VIPS.map),)
     yield *_to_node_port(family, facts), Dispatch(_PORT, _NODE_PORTS.map)
     yield to_cluster_ip, Goto("refuse")
-    yield to_service_cidr, InSet((Field.DADDR,), "foreign-cluster-ips", negated=True), Drop()
+    yield to_service_cidr, not_foreign, Drop()
 
 
 def _inside(family: Family, facts: NodeFacts) -> Iterable[Rule]:
@@ -270,7 +271,7 @@ def compile_service(service: Service, frontends: Iterable[Frontend]) -> Iterable
         shared: dict[tuple[str, Key], Element] = {}
         for frontend in own:
             wanted.append(tuple(_pools(service.key, frontend, texts)))
-            shared.update(((name, e.key), e) for name, e in _shared(frontend, texts[id(frontend.backends)]))
+            shared.update(((name, e.key), e) for name, e in _shared(frontend))
         yield family, Contender(rank, tuple(wanted), tuple((name, e) for (name, _), e in shared.items()))
 
 
@@ -303,14 +304,17 @@ def _verdict(chain: str, endpoints: _Endpoints) -> Goto:
     return Goto(f"{chain}/{next(size for size in SIZES if size >= len(endpoints))}")
 
 
-def _shared(frontend: Frontend, endpoints: _Endpoints) -> Iterable[tuple[str, Element]]:
+def _shared(frontend: Frontend) -> Iterable[tuple[str, Element]]:
     """Elements that several services or ports may want alike: allocated clusterIPs, hairpin connections (P4)."""
     if frontend.kind is FrontendKind.CLUSTER_IP:
         yield "cluster-ips", Element((str(frontend.address),))
     protocol = frontend.protocol.lower()
-    for backend, (address, port) in zip(frontend.backends, endpoints, strict=False):  # cut at MAX_ENDPOINTS
-        if backend.place is not Place.ELSEWHERE:
-            yield "hairpin-connections", Element((address, address, protocol, port))
+    # The local pool may hold what the other has not: an endpoint that terminates here while ready ones are elsewhere.
+    for backends in (frontend.backends, frontend.local_backends or ()):
+        for backend in backends[:MAX_ENDPOINTS]:
+            if backend.place is not Place.ELSEWHERE:
+                address = str(backend.address)
+                yield "hairpin-connections", Element((address, address, protocol, backend.port))
 
 
 def comment(owner: ObjectName, port_name: str) -> str:

@@ -75,8 +75,9 @@ def test_p4_only_endpoints_that_may_be_here_are_hairpin_connections() -> None:
 
 def test_p5_without_a_cluster_cidr_nothing_is_outside() -> None:
     with_cidr, without = chain("services"), chain("services", pod_cidrs=())
+    to_service = "ip daddr @service-cidrs ip daddr != @foreign-cluster-ips"
     assert [rule for rule in with_cidr if rule not in without] == [
-        "ip daddr @service-cidrs ip saddr != @pod-cidrs meta mark set meta mark | 0x00004000"
+        f"{to_service} ip saddr != @pod-cidrs meta mark set meta mark | 0x00004000"
     ]
     only_ipv6 = chain("services", pod_cidrs=(ip_network("fd00:244::/32"),))
     assert only_ipv6 == without
@@ -177,7 +178,7 @@ def test_p5_detectors(facts: dict[str, object], prerouting: str | None, mark: st
     assert chain("nat-prerouting", four, **facts) == [*([prerouting] if prerouting else []), "jump services"]
     assert chain("nat-output", four, **facts) == ["jump short-circuit", "jump services"]
     marks = [rule for rule in chain("services", four, **facts) if "mark set" in rule]
-    assert marks == ([f"ip daddr @service-cidrs {mark}"] if mark else [])
+    assert marks == ([f"ip daddr @service-cidrs ip daddr != @foreign-cluster-ips {mark}"] if mark else [])
 
 
 def test_every_draw_ends_in_a_full_slot_or_a_drop() -> None:

@@ -7,9 +7,12 @@ Modules with heavy imports (YAML, SQLite, netlink, libnftables) are imported by 
 ``--help`` and completion answer at once.
 """
 
+import contextlib
+import os
 import sys
 
 from nodeport_nft.cli.app import app
+from nodeport_nft.cli.options import abandon_stdout
 
 
 def main() -> None:
@@ -20,8 +23,10 @@ def main() -> None:
     try:
         app(prog_name="nodeport-nft")
     except OSError as error:
-        sys.stdout = None  # the interpreter must not try again, and complain, while it flushes
-        sys.exit(f"error: {error.strerror or error}")
+        abandon_stdout()
+        with contextlib.suppress(OSError):  # stderr may be full as well
+            print(f"error: {error.strerror or error}", file=sys.stderr, flush=True)
+        os._exit(1)  # nothing is left to do, and a full stderr would be complained about at the end
 
 
 __all__ = ["app", "main"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import platform
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +35,7 @@ from nodeport_nft.cli.options import (
     NodePortRange,
     ServiceCIDR,
     StorePath,
+    abandon_stdout,
     command,
     fail,
     reported,
@@ -213,7 +213,7 @@ def diff(
         try:
             _print(transactions)
         except BrokenPipeError:  # who has seen enough still wants to know whether there are changes
-            sys.stdout = None
+            abandon_stdout()
     raise typer.Exit(1 if transactions else 0)
 
 

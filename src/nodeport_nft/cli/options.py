@@ -101,6 +101,15 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def abandon_stdout() -> None:
+    """Send what is still to be written nowhere, so that the interpreter does not complain when it flushes at the end.
+
+    Source: Python's library reference, "Note on SIGPIPE" (signal).
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+
+
 @contextmanager
 def reported(code: int | None = None) -> Iterator[None]:
     """Tell errors on stderr and leave: BAD_INPUT for wrong input, else FAILED; or always ``code``."""
@@ -109,13 +118,14 @@ def reported(code: int | None = None) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
-        # The reader has seen enough (`| head`); the interpreter must not complain while it flushes.
-        sys.stdout = None
+        abandon_stdout()  # the reader has seen enough (`| head`)
         raise typer.Exit(0) from None
     except Exception as error:
         kind = _exit_code(error)
         if kind is None:
             raise
+        if isinstance(error, OSError) and error.filename is None:
+            abandon_stdout()  # it may be what cannot be written
         leave_with = kind if code is None else code
         if _names_its_place(error):
             say(str(error))
