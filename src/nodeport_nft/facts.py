@@ -135,7 +135,7 @@ def _inside(address: IPAddress, cidr: IPNetwork) -> bool:
 
 def _primary_sources(host: Host) -> tuple[IPAddress, ...]:
     unstable = {held.address for held in host.addresses if held.unstable}
-    return tuple(ip for ip in host.sources if ip not in unstable and not ip.is_link_local)
+    return tuple(ip for ip in host.sources if ip not in unstable)
 
 
 def _first_of_each_family(addresses: Iterable[IPAddress]) -> list[IPAddress]:

@@ -30,9 +30,9 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
-from nodeport_nft.render import ListedTable, ListingError, same_schema
+from nodeport_nft.render import ListedTable, ListingError, schema_differences
 from nodeport_nft.resolve import Frontend, Resolver
-from nodeport_nft.ruleset import Contender, Elements, Schema, Table
+from nodeport_nft.ruleset import Contender, Schema, Table
 
 
 @dataclass(slots=True)
@@ -40,23 +40,24 @@ class NodeTables:
     """Both families' tables as they should be on the node that ``facts`` describe.
 
     ``listed`` is what the kernel held at the start, None for an absent table. Where its schema is ours, endpoints
-    keep the slots they have there.
+    keep the slots they have there; ``differences`` names what of it is not, and has the table replaced.
     """
 
     facts: NodeFacts
     listed: Mapping[Family, ListedTable | None] = field(default_factory=dict)
     schemas: dict[Family, Schema] = field(default_factory=dict)
     desired: dict[Family, Desired] = field(default_factory=dict)
+    differences: dict[Family, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for family in Family:
-            self.schemas[family] = compile_schema(family, self.facts)
-            self.desired[family] = Desired(adopted=self._adopted(family))
+            schema = compile_schema(family, self.facts)
+            listed = self.listed.get(family)
+            differences = schema_differences(listed, schema) if listed else ()
+            adopted = listed.elements if listed and not differences else {}
+            self.schemas[family], self.differences[family] = schema, differences
+            self.desired[family] = Desired(adopted=adopted)
             self.desired[family].put(compile_node(family, self.facts))
-
-    def _adopted(self, family: Family) -> Elements:
-        listed = self.listed.get(family)
-        return listed.elements if listed and same_schema(listed, self.schemas[family]) else {}
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
@@ -76,7 +77,7 @@ class NodeTables:
             desired, listed = self.desired[family], self.listed.get(family)
             desired.take_edits()
             desired.adopted = {}
-            if listed is not None and same_schema(listed, schema):
+            if listed is not None and not self.differences[family]:
                 transactions += plan_edits(schema, diff_elements(listed.elements, desired.elements))
             else:
                 transactions.append(plan_replacement(schema, desired.elements))

@@ -12,7 +12,7 @@ from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Transaction, diff_elements, plan_edits
 from nodeport_nft.reconcile import NodeTables, compile_snapshot
-from nodeport_nft.render import ListedTable, read_table, same_schema, write_transaction
+from nodeport_nft.render import ListedTable, read_table, schema_differences, write_transaction
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Elements, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
@@ -156,7 +156,7 @@ def read_listing(tables: NodeTables, family: Family) -> ListedTable:
     whole = next(t for t in tables.first_transaction() if t.family == schema.family)
     _, _, listing = write_transaction(whole).split("\n", 2)  # behind "add table" and "delete table"
     listed = read_table(listing, schema)
-    assert same_schema(listed, schema)
+    assert schema_differences(listed, schema) == ()
     return listed
 
 

@@ -123,7 +123,6 @@ def compile_tables(
     """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
     from nodeport_nft.facts import gather
     from nodeport_nft.reconcile import compile_snapshot, read_tables
-    from nodeport_nft.render import schema_differences
 
     node = next((node for node in snapshot.nodes if node.name == name), None)
     facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
@@ -131,10 +130,9 @@ def compile_tables(
     say(f"node {name}: nodePorts on {_served(facts)}")
     listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
     programme = compile_snapshot(snapshot, facts, listed)
-    for family, table in listed.items():
-        schema = programme.tables.schemas[family]
-        differences = schema_differences(table, schema) if table else ()
+    for family, differences in programme.tables.differences.items():
         if differences:
+            schema = programme.tables.schemas[family]
             named = ", ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
             say(f"table {schema.family} {schema.name} is not as it should be ({named}); it is replaced as a whole")
     warn(programme.problems)

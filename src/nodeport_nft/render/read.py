@@ -35,13 +35,8 @@ class ListedTable:
     strange: bool = False
 
 
-def same_schema(listed: ListedTable, schema: Schema) -> bool:
-    """Whether a listed table has exactly the maps, chains and rules of ``schema``."""
-    return not schema_differences(listed, schema)
-
-
 def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
-    """What of a listed table is not as in ``schema``, named for a person: ``chain services``, ``set x``, …"""
+    """What of a listed table is not as in ``schema``, named for people: ``chain services``, …; () if equal."""
     maps = {name: _normalized(lines) for name, lines in map_lines(schema)}
     chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
     found = [
