@@ -65,11 +65,13 @@ def gather(
         masquerade_all=config.masquerade_all,
     )
     internal = node.internal_ips if node else ()
+    own = node_ips or internal or _primary_sources(host)
+    facts = replace(facts, addresses=tuple(sorted(set(own), key=_order)))
     match config.node_port_mode:
         case NodePortMode.ALL:
             return facts, ()
         case NodePortMode.PRIMARY:
-            wanted = [*(node_ips or internal or _primary_sources(host))]
+            wanted = [*own]
         case NodePortMode.CIDRS:
             held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
             wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]

@@ -15,7 +15,8 @@ asks the rules again. A frontend that was there before and is no longer has no e
 So is a flow to anything else inside the service CIDRs, unless the address is another proxy's.
 
 An endpoint that terminates but still serves gets no new flows and keeps those it has (kube-proxy's notion, too:
-``pkg/proxy/conntrack``). The tables do not know these endpoints, hence ``only_draining``.
+``pkg/proxy/conntrack``), and so does one of weight 0. The tables do not know these endpoints, hence
+``only_draining``.
 
 Addresses are in their packed form here (``IPv4Address.packed``): there may be 128,000 flows to compare, and to make
 address objects of them would take longer than to read them from the kernel.
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
-from nodeport_nft.ruleset import Elements, Field, Key, Schema
+from nodeport_nft.ruleset import Chain, Dnat, Elements, Field, Goto, GotoRandom, Key, Schema, Table
 
 Place = tuple[bytes, int]
 """A packed address and a port."""
@@ -70,53 +71,71 @@ class UDPFrontends:
 
 
 def read_frontends(
-    schema: Schema,
-    now: Elements,
+    now: Table,
     *,
     before: Elements,
-    draining: Elements,
+    draining: Table | None,
     local_ips: Iterable[IPAddress] = (),
     service_cidrs: Iterable[IPNetwork] = (),
     foreign: Iterable[IPAddress] = (),
 ) -> UDPFrontends:
     """The UDP frontends of one family's table, those that have just gone included.
 
-    ``now`` are the table's elements, ``before`` what it held until now. ``draining``: the elements it would have if
-    there were no endpoints but those that terminate and still serve. ``local_ips``: the node's addresses where all
-    of them serve nodePorts, beside those in the table. ``service_cidrs`` and ``foreign`` (addresses that another
-    proxy serves) may be of both families.
+    ``now`` is the table, ``before`` the elements it held until now. ``draining``: the table it would be if there were
+    no endpoints but those that get no new connections and keep those they have. ``local_ips``: the node's addresses
+    where all of them serve nodePorts, beside those in the table. ``service_cidrs`` and ``foreign`` (addresses that
+    another proxy serves) may be of both families.
     """
     local = frozenset(ip.packed for ip in local_ips)
-    old = _endpoints(schema, before)
-    new = _endpoints(schema, now)
-    for key, endpoints in _endpoints(schema, draining).items():
+    old = _endpoints(now.schema, before, {})
+    new = _endpoints(now.schema, now.elements, now.chains)
+    for key, endpoints in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
         if key in new:
             new[key] |= endpoints
     serving: dict[Place, frozenset[Place]] = dict.fromkeys(_places(old, local | _node_port_ips(before)), frozenset())
-    addresses = local | _node_port_ips(now)
+    addresses = local | _node_port_ips(now.elements)
     for key, endpoints in new.items():
         for place in _places([key], addresses):
             serving[place] = serving.get(place, frozenset()) | endpoints
-    version = 4 if schema.family == "ip" else 6
+    version = 4 if now.schema.family == "ip" else 6
     cidrs = [cidr for cidr in service_cidrs if cidr.version == version]
     ranges = tuple((cidr.network_address.packed, cidr.broadcast_address.packed) for cidr in cidrs)
     return UDPFrontends(serving, ranges, frozenset(ip.packed for ip in foreign))
 
 
-def _endpoints(schema: Schema, elements: Elements) -> dict[Key, set[Place]]:
-    """By a UDP frontend's key in the verdict maps: all endpoints that the slot maps have for it."""
+def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) -> dict[Key, set[Place]]:
+    """By a UDP frontend's key in the verdict maps: its endpoints, in the slot maps or in chains of its service."""
     found: dict[Key, set[Place]] = {}
     for declared in schema.maps:
         held = elements.get(declared.name, {})
         if declared.key in _FRONTENDS and declared.data == "verdict":
-            for key in held:
+            for key, element in held.items():
                 if "udp" in key:
-                    found.setdefault(key, set())
+                    found.setdefault(key, set()).update(_led_to(element.value, chains))
         elif declared.key[:-1] in _FRONTENDS and declared.key[-1] is Field.SLOT:
             for key, element in held.items():
                 if "udp" in key and isinstance(element.value, tuple):
                     found.setdefault(key[:-1], set()).add(_place(*element.value))
     return found
+
+
+def _led_to(value: object, chains: Mapping[str, Chain]) -> Iterator[Place]:
+    """The endpoints of chains that a verdict leads to, chains of a service's own (session affinity)."""
+    ahead = [value.chain] if isinstance(value, Goto) else []
+    seen: set[str] = set()
+    while ahead:
+        name = ahead.pop()
+        if name in seen or name not in chains:
+            continue
+        seen.add(name)
+        for statement in (statement for rule in chains[name].rules for statement in rule):
+            match statement:
+                case Dnat(_, address, port):
+                    yield _place(address, port)
+                case Goto(chain):
+                    ahead.append(chain)
+                case GotoRandom(drawn):
+                    ahead += drawn
 
 
 def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Place]:
@@ -138,10 +157,23 @@ def _node_port_ips(elements: Elements) -> frozenset[bytes]:
 
 
 def only_draining(snapshot: Snapshot) -> Snapshot | None:
-    """The services with UDP ports, and of the endpoints those that terminate and still serve; None without any."""
-    pods = tuple(pod for pod in snapshot.pods if pod.terminating and pod.ready)
+    """The services with UDP ports, and of the endpoints those that keep the flows they have and get no new ones: they
+    terminate and still serve, or have weight 0. None without any.
+    """
+    services = tuple(s for s in snapshot.services if any(p.protocol is Protocol.UDP for p in s.ports))
+    idle = {(s.namespace, ip) for s in services for ip, weight in s.weights.items() if not weight}
+    pods = tuple(
+        replace(pod, weight=1, terminating=True)
+        for pod in snapshot.pods
+        if pod.ready and (pod.terminating or not pod.weight or any((pod.namespace, ip) in idle for ip in pod.ips))
+    )
     kept = {
-        i: tuple(endpoint for endpoint in piece.endpoints if endpoint.terminating and endpoint.serving)
+        i: tuple(
+            replace(endpoint, ready=False, serving=True, terminating=True)
+            for endpoint in piece.endpoints
+            if (endpoint.terminating and endpoint.serving)
+            or (endpoint.ready and (not piece.weight or (piece.namespace, endpoint.address) in idle))
+        )
         for i, piece in enumerate(snapshot.slices)
     }
     if not pods and not any(kept.values()):
@@ -149,7 +181,7 @@ def only_draining(snapshot: Snapshot) -> Snapshot | None:
     # A slice without endpoints stays: that there are slices says where a service's endpoints come from (E7).
     return replace(
         snapshot,
-        services=tuple(s for s in snapshot.services if any(p.protocol is Protocol.UDP for p in s.ports)),
-        slices=tuple(replace(piece, endpoints=kept[i]) for i, piece in enumerate(snapshot.slices)),
+        services=tuple(replace(service, weights={}) for service in services),
+        slices=tuple(replace(piece, endpoints=kept[i], weight=1) for i, piece in enumerate(snapshot.slices)),
         pods=pods,
     )

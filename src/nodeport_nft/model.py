@@ -21,6 +21,10 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 """The label of a Node that names its zone."""
 
 
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+"""The label of a Node that a kubelet sets to its name."""
+
+
 class Protocol(enum.StrEnum):
     """Layer 4 protocols a Service port may have (core/v1 ServicePort.protocol)."""
 
@@ -43,6 +47,13 @@ class ServiceType(enum.StrEnum):
     NODE_PORT = "NodePort"
     LOAD_BALANCER = "LoadBalancer"
     EXTERNAL_NAME = "ExternalName"
+
+
+class LoadBalancing(enum.StrEnum):
+    """How a new connection's endpoint is chosen (conformance X7); weights count in both."""
+
+    RANDOM = "random"
+    MAGLEV = "maglev"
 
 
 class ObjectName(NamedTuple):
@@ -81,6 +92,30 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """One condition of a label selector (meta/v1 LabelSelectorRequirement).
+
+    ``operator`` is In, NotIn, Exists or DoesNotExist. As in Kubernetes, NotIn holds where the label is absent too.
+    """
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case "DoesNotExist":
+                return self.key not in labels
+        raise ValueError(f"{self.operator!r} is no operator of a label selector")
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePort:
     """One port of a Service. ``node_port`` 0 stands for none; ``target_port`` is a number or a port's name."""
 
@@ -100,6 +135,12 @@ class Service:
     program is to serve (ipMode VIP). ``ip_families`` is empty where the manifest leaves the choice open.
     ``created`` is ``metadata.creationTimestamp`` (RFC 3339) or "". ``proxy_name`` is the value of the label
     ``service.kubernetes.io/service-proxy-name``, None without it.
+
+    A traffic policy is Cluster, Local, or PreferLocal (X10). ``session_affinity_seconds`` is how long a client keeps
+    its endpoint after its last connection; 0: not at all (P7). Source ranges are prefixes that may connect to the
+    load-balancer addresses (F4) and to the nodePorts (X5); empty: everybody. All requirements of ``node_port_nodes``
+    must hold for a node's labels if it is to serve the nodePorts (X6). ``weights`` are those of single endpoints,
+    which go before what their Pods or slices say (X7).
     """
 
     namespace: str
@@ -121,6 +162,12 @@ class Service:
     health_check_node_port: int = 0
     created: str = ""
     proxy_name: str | None = None
+    session_affinity_seconds: int = 0
+    load_balancer_source_ranges: tuple[IPNetwork, ...] = ()
+    node_port_source_ranges: tuple[IPNetwork, ...] = ()
+    node_port_nodes: tuple[Requirement, ...] = ()
+    load_balancing: LoadBalancing = LoadBalancing.RANDOM
+    weights: Mapping[IPAddress, int] = field(default_factory=dict)
 
     @property
     def key(self) -> ObjectName:
@@ -157,7 +204,7 @@ class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
     An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
-    take precedence over it.
+    take precedence over it. ``weight`` is that of each of its endpoints (X7).
     """
 
     namespace: str
@@ -167,6 +214,7 @@ class EndpointSlice:
     endpoints: tuple[Endpoint, ...]
     headless: bool = False
     mirrored: bool = False
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +228,10 @@ class ContainerPort:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint."""
+    """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
+
+    A ``weight`` of 0 takes no new connection (X7).
+    """
 
     namespace: str
     name: str
@@ -191,6 +242,7 @@ class Pod:
     terminating: bool = False
     finished: bool = False
     ports: tuple[ContainerPort, ...] = ()
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +277,16 @@ class NodePortMode(enum.StrEnum):
 class NodeFacts:
     """What the compiler must know of the node it compiles for; gathered once, at the edge.
 
-    ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS. A pod is told from the
-    outside by its address in ``pod_cidrs``, or by the interface its packets come in on (``pod_interface``, a name or
-    a prefix followed by ``*``); with neither, nothing counts as a pod and nothing as outside (P5).
+    ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS, ``addresses`` are those
+    the node is known by. A pod is told from the outside by its address in ``pod_cidrs``, or by the interface its
+    packets come in on (``pod_interface``, a name or a prefix followed by ``*``); with neither, nothing counts as a
+    pod and nothing as outside (P5).
     """
 
     name: str
     node_port_mode: NodePortMode = NodePortMode.PRIMARY
     node_port_ips: tuple[IPAddress, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
     zone: str = ""
     pod_cidrs: tuple[IPNetwork, ...] = ()
     pod_interface: str = ""

@@ -8,10 +8,11 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeport_nft.compile import (
+    MAGLEV_SLOTS,
     MAX_ENDPOINTS,
     TABLE,
     compile_node,
@@ -21,12 +22,21 @@ from nodeport_nft.compile import (
 )
 from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.model import Family, IPAddress, NodeFacts, NodePortMode, ObjectName, Service, Snapshot
+from nodeport_nft.model import (
+    Family,
+    IPAddress,
+    LoadBalancing,
+    NodeFacts,
+    NodePortMode,
+    ObjectName,
+    Service,
+    Snapshot,
+)
 from nodeport_nft.plan import (
     Desired,
     Remove,
     Transaction,
-    diff_elements,
+    diff,
     plan_edits,
     plan_replacement,
 )
@@ -61,7 +71,7 @@ class NodeTables:
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
-        wanted: dict[Family, Contender] = dict(compile_service(service, frontends))
+        wanted: dict[Family, Contender] = dict(compile_service(service, frontends, self.facts, self.schemas))
         for family, desired in self.desired.items():
             desired.update(service.key, wanted.get(family))
 
@@ -74,13 +84,13 @@ class NodeTables:
         """What turns the kernel's tables as they were at the start into the desired ones."""
         transactions: list[Transaction] = []
         for family, schema in self.schemas.items():
-            desired, listed = self.desired[family], self.listed.get(family)
-            desired.take_edits()
-            desired.adopted = {}
+            listed, wanted = self.listed.get(family), self._table(family)
+            self.desired[family].take_edits()
+            self.desired[family].adopted = {}
             if listed is not None and not self.differences[family]:
-                transactions += plan_edits(schema, diff_elements(listed.elements, desired.elements))
+                transactions += plan_edits(schema, diff(listed.table(schema), wanted))
             else:
-                transactions.append(plan_replacement(schema, desired.elements))
+                transactions.append(plan_replacement(wanted, listed.memories if listed else {}))
         return tuple(transactions)
 
     def next_transaction(self) -> tuple[Transaction, ...]:
@@ -90,7 +100,11 @@ class NodeTables:
 
     def tables(self) -> tuple[Table, ...]:
         """The desired tables as values."""
-        return tuple(Table(schema, self.desired[family].elements) for family, schema in self.schemas.items())
+        return tuple(self._table(family) for family in self.schemas)
+
+    def _table(self, family: Family) -> Table:
+        desired = self.desired[family]
+        return Table(self.schemas[family], desired.elements, desired.maps, desired.chains)
 
     def problems(self) -> tuple[str, ...]:
         """Contested frontends (F10), by who lost them to whom."""
@@ -130,11 +144,14 @@ def compile_snapshot(
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def _too_many(service: Service, frontends: Iterable[Frontend]) -> Iterable[str]:
-    worst = max((len(frontend.backends) for frontend in frontends), default=0)
-    if worst > MAX_ENDPOINTS:
-        used = f"the first {MAX_ENDPOINTS} are used"
-        yield f"Service/{service.key}: {worst} endpoints, of which {used}; split the Service"
+def _too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
+    hashed = service.load_balancing is LoadBalancing.MAGLEV
+    room = MAGLEV_SLOTS if hashed else MAX_ENDPOINTS
+    counts = (len(f.backends) if hashed else sum(b.weight for b in f.backends) for f in frontends)
+    worst = max(counts, default=0)
+    if worst > room:
+        what = "endpoints" if worst == max(len(f.backends) for f in frontends) else "endpoints, counted by weight"
+        yield f"Service/{service.key}: {worst} {what}, of which the first {room} are used; split the Service"
 
 
 def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Family, ListedTable | None]:
@@ -164,16 +181,15 @@ def udp_frontends(
     tables, facts = programme.tables, programme.tables.facts
     everywhere = facts.node_port_mode is NodePortMode.ALL
     rest = only_draining(snapshot)
-    draining = compile_snapshot(rest, facts).tables.desired if rest else {}
+    draining = dict(zip(Family, compile_snapshot(rest, facts).tables.tables(), strict=True)) if rest else {}
     foreign = [ip for service in snapshot.services if service.proxy_name is not None for ip in service.cluster_ips]
     found = {}
-    for family, schema in tables.schemas.items():
+    for family, table in zip(Family, tables.tables(), strict=True):
         before = listed.get(family)
         found[family] = read_frontends(
-            schema,
-            tables.desired[family].elements,
+            table,
             before=before.elements if before else {},
-            draining=draining[family].elements if family in draining else {},
+            draining=draining.get(family),
             local_ips=[ip for ip in local_ips if everywhere and ip.version == family and not ip.is_loopback],
             service_cidrs=facts.service_cidrs,
             foreign=foreign,

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.model import (
+    HOSTNAME_LABEL,
     ZONE_LABEL,
     Endpoint,
     EndpointSlice,
@@ -53,11 +54,12 @@ class Place(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One endpoint of a frontend: where packets go."""
+    """One endpoint of a frontend: where packets go, in proportion to its ``weight`` (X7)."""
 
     address: IPAddress
     port: int
     place: Place
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Frontend:
 
     ``backends`` are the usable endpoints, sorted, each once. None at all: connections are refused (F5).
     ``local_backends`` is None unless the traffic policy is Local; then it holds those that run on this node (P2, P3).
+    ``prefer_local``: the policy is PreferLocal; where there is none on this node, all of them serve (X10).
     """
 
     kind: FrontendKind
@@ -76,6 +79,7 @@ class Frontend:
     port_name: str
     backends: tuple[Backend, ...]
     local_backends: tuple[Backend, ...] | None = None
+    prefer_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class _Candidate:
     node_name: str
     zones: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    weight: int = 1
 
 
 def is_proxied(service: Service) -> bool:
@@ -103,6 +108,9 @@ class Resolver:
     def __init__(self, snapshot: Snapshot, node_name: str, zone: str = "") -> None:
         self._node_name = node_name
         self._zone = zone
+        own = (node.labels for node in snapshot.nodes if node.name == node_name)
+        # What a kubelet puts on every Node, so that a node can be chosen by its name where there is no object of it.
+        self._labels = {HOSTNAME_LABEL: node_name, **next(own, {})}
         self._zones = {node.name: node.labels.get(ZONE_LABEL, "") for node in snapshot.nodes}
         self._slices: dict[ObjectName, list[EndpointSlice]] = defaultdict(list)
         for piece in snapshot.slices:
@@ -116,19 +124,17 @@ class Resolver:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
         if not is_proxied(service):
             return ()
-        internal = service.internal_traffic_policy == "Local"
-        external = service.external_traffic_policy == "Local"
         frontends = []
         for port in service.ports:
-            candidates = _once_each(self._candidates(service, port))
+            candidates = self._weighted(service, port)
             for family in _families(service):
                 own = [c for c in candidates if c.address.version == family]
                 everywhere = self._usable(self._near(own))
-                here = (
-                    self._usable([c for c in own if c.node_name == self._node_name]) if internal or external else ()
-                )
+                here = {policy: self._here(own, policy) for policy in _policies(service)}
                 for kind, address, number in _offers(service, port, family):
-                    local = internal if kind is FrontendKind.CLUSTER_IP else external
+                    if kind is FrontendKind.NODE_PORT and not self.serves_node_ports(service):
+                        continue
+                    policy = _policy(service, kind)
                     frontends.append(
                         Frontend(
                             kind,
@@ -138,20 +144,35 @@ class Resolver:
                             number,
                             port.name,
                             everywhere,
-                            here if local else None,
+                            here[policy],
+                            prefer_local=policy == "PreferLocal",
                         )
                     )
         return tuple(frontends)
 
+    def serves_node_ports(self, service: Service) -> bool:
+        """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
+        return all(requirement.holds(self._labels) for requirement in service.node_port_nodes)
+
     def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
         """The usable endpoints of one port, all families, sorted: what a person asks for in ``describe``."""
-        return self._usable(_once_each(self._candidates(service, port)))
+        return self._usable(self._weighted(service, port))
+
+    def local_ready(self, service: Service) -> dict[Family, int]:
+        """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""
+        candidates = (c for port in service.ports for c in self._weighted(service, port))
+        here = {c.address for c in candidates if c.ready and c.node_name == self._node_name}
+        return {family: sum(ip.version == family for ip in here) for family in _families(service)}
+
+    def _weighted(self, service: Service, port: ServicePort) -> tuple[_Candidate, ...]:
+        """Candidates for new connections: one of weight 0 is none (X7)."""
+        return tuple(c for c in _once_each(self._candidates(service, port)) if c.weight)
 
     def _candidates(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
         slices = [s for s in self._slices.get(service.key, ()) if not s.headless]
         own = [s for s in slices if not s.mirrored] or slices
         if own:
-            return _from_slices(own, port)
+            return _from_slices(own, service, port)
         if service.selector:
             return self._from_pods(service, port)
         return ()
@@ -170,7 +191,8 @@ class Resolver:
                 if first is not None:
                     zones = (zone,) if zone else ()
                     conditions = ready, pod.ready, pod.terminating
-                    yield _Candidate(first, number, *conditions, pod.node_name, zones, nodes)
+                    weight = service.weights.get(first, pod.weight)
+                    yield _Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
 
     def _selected(self, service: Service) -> list[Pod]:
         """Pods that carry every label of the selector; the rarest label narrows the search."""
@@ -191,11 +213,21 @@ class Resolver:
                     return meant
         return candidates
 
+    def _here(self, candidates: Iterable[_Candidate], policy: str) -> tuple[Backend, ...] | None:
+        """This node's own endpoints, as a traffic policy counts them; None where it does not.
+
+        What serves while it terminates is better than nothing, but no reason to prefer this node.
+        """
+        if policy == "Cluster":
+            return None
+        own = (c for c in candidates if c.node_name == self._node_name)
+        return self._usable(own if policy == "Local" else (c for c in own if c.ready))
+
     def _usable(self, candidates: Iterable[_Candidate]) -> tuple[Backend, ...]:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
         usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
-        backends = (Backend(c.address, c.port, self._place(c.node_name)) for c in usable)
+        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in usable)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
 
     def _place(self, node_name: str) -> Place:
@@ -226,19 +258,29 @@ def _offers(
         yield FrontendKind.NODE_PORT, None, port.node_port
 
 
+def _policy(service: Service, kind: FrontendKind) -> str:
+    internal = kind is FrontendKind.CLUSTER_IP
+    return service.internal_traffic_policy if internal else service.external_traffic_policy
+
+
+def _policies(service: Service) -> set[str]:
+    return {service.internal_traffic_policy, service.external_traffic_policy}
+
+
 def _families(service: Service) -> tuple[Family, ...]:
     return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
 
 
-def _from_slices(slices: Iterable[EndpointSlice], port: ServicePort) -> Iterable[_Candidate]:
+def _from_slices(slices: Iterable[EndpointSlice], service: Service, port: ServicePort) -> Iterable[_Candidate]:
     """Slice ports match by name (E4), so a name may stand for different numbers in different slices."""
     for piece in slices:
         numbers = [p.port for p in piece.ports if p.name == port.name and p.protocol is port.protocol]
         for number in numbers:
-            yield from (_candidate(endpoint, number) for endpoint in piece.endpoints)
+            for endpoint in piece.endpoints:
+                yield _candidate(endpoint, number, service.weights.get(endpoint.address, piece.weight))
 
 
-def _candidate(endpoint: Endpoint, port: int) -> _Candidate:
+def _candidate(endpoint: Endpoint, port: int, weight: int) -> _Candidate:
     return _Candidate(
         endpoint.address,
         port,
@@ -248,6 +290,7 @@ def _candidate(endpoint: Endpoint, port: int) -> _Candidate:
         endpoint.node_name,
         endpoint.zones,
         endpoint.nodes,
+        weight,
     )
 
 

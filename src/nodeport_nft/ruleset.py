@@ -9,13 +9,16 @@ Two choices keep a table of 100,000 services small and fast to compare:
   name, a port or a slot an ``int``. Such tuples hash in C and need no conversion on the way in or out.
 * A statement carries its operands only. What a statement reads is named by a ``Field``; whether that is
   ``ip daddr`` or ``ip6 daddr`` follows from the table's family.
+
+Most of a table is the same whatever the services: its ``Schema``. Where a service needs maps and chains of its own,
+their names begin with a word that the schema sets aside for them, and a slash.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 
@@ -25,6 +28,7 @@ class Field(enum.Enum):
     SADDR = "saddr"
     DADDR = "daddr"
     L4PROTO = "meta l4proto"
+    SPORT = "th sport"
     DPORT = "th dport"
     SLOT = "numgen random mod 65536"  # only in a map's declaration: any draw, whatever its modulus
 
@@ -57,7 +61,8 @@ class Map:
     """A map or (``data`` None) a set. ``data`` is ``"verdict"`` or the fields of the value.
 
     ``lingers``: an element that is no longer wanted is deleted one transaction later, since a packet that met the
-    tables as they were may need it further down its path.
+    tables as they were may need it further down its path. ``learned``: packets put its elements in, each with a
+    timeout; what it holds is never part of a desired state.
     """
 
     name: str
@@ -66,7 +71,16 @@ class Map:
     interval: bool = False
     counter: bool = False
     lingers: bool = False
+    learned: bool = False
     comment: str = ""
+
+
+class Memory(NamedTuple):
+    """An element of a learned set: its key, its timeout and how much of that is left, in milliseconds."""
+
+    key: Key
+    timeout: int
+    expires: int
 
 
 # --- statements -------------------------------------------------------------------------------------------
@@ -145,13 +159,49 @@ class Dispatch:
 class DnatSlot:
     """Draw a slot below ``slots`` and DNAT to what the map holds for fields and slot; continue if that is empty.
 
-    ``offset`` is added to the draw, so that several pools can live behind one key (nft: ``numgen … offset``).
+    ``offset`` is added to the draw, so that several pools can live behind one key (nft: ``numgen … offset``). The
+    draw is random, or, with ``hashed``, a hash of these fields (nft: ``jhash``) that is the same on every node.
     """
 
     fields: tuple[Field, ...]
     slots: int
     map: str
     offset: int = 0
+    hashed: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GotoRandom:
+    """Go to one of these chains, each as likely as it stands here often (``numgen random mod N vmap { … }``)."""
+
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Put the source address into a learned set for so many seconds, anew if it is there; continue.
+
+    A set that is full (``LEARNED_SIZE``) takes no other: the rule then ends here.
+    """
+
+    set: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dnat:
+    """DNAT packets of this protocol (lower case) to an address and port; continue with others."""
+
+    protocol: str
+    address: str
+    port: int
+
+
+HASH_SEED = 0x6E6F6465
+"""The seed of every hash: any number, as long as all nodes have the same."""
+
+LEARNED_SIZE = 65535
+"""Elements a learned set can have; what nft 1.0.6 gives such a set by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +239,9 @@ Statement = (
     | MarkFlip
     | Dispatch
     | DnatSlot
+    | GotoRandom
+    | Learn
+    | Dnat
     | Jump
     | Goto
     | Drop
@@ -222,12 +275,29 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Everything of a table but its elements. ``family`` is nft's: ``"ip"`` or ``"ip6"``."""
+    """Everything of a table that is there whatever the services. ``family`` is nft's: ``"ip"`` or ``"ip6"``.
+
+    ``own_maps`` are patterns of the maps that services may add: a map whose name begins with a pattern's and a slash
+    is like it but for the name. ``own_chains`` are the words that the names of their chains begin with.
+    """
 
     family: str
     name: str
     maps: tuple[Map, ...]
     chains: tuple[Chain, ...]
+    own_maps: tuple[Map, ...] = ()
+    own_chains: tuple[str, ...] = ()
+
+    def own_map(self, name: str) -> Map | None:
+        """The map of this name as a service may add it; None if none may."""
+        word, slash, _ = name.partition("/")
+        pattern = next((pattern for pattern in self.own_maps if slash and pattern.name == word), None)
+        return replace(pattern, name=name) if pattern else None
+
+    def is_own_chain(self, name: str) -> bool:
+        """Whether a service may add a chain of this name."""
+        word, slash, _ = name.partition("/")
+        return bool(slash) and word in self.own_chains
 
 
 Elements = Mapping[str, Mapping[Key, Element]]
@@ -236,10 +306,16 @@ Elements = Mapping[str, Mapping[Key, Element]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with its elements."""
+    """A table with its elements, and with the maps and chains that services have added, by name.
+
+    ``memories`` is what its learned sets hold, by set.
+    """
 
     schema: Schema
     elements: Elements = field(default_factory=dict)
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+    memories: Mapping[str, tuple[Memory, ...]] = field(default_factory=dict)
 
 
 # --- what an owner wants, before endpoints have their slots -----------------------------------------------
@@ -252,7 +328,8 @@ Rank = tuple[str, str, str]
 class Pool:
     """A key of a verdict map, and the endpoints behind it, not yet placed in slots.
 
-    ``first`` is the number of their first slot: two pools may share a key of a slot map.
+    ``first`` is the number of their first slot: two pools may share a key of a slot map. An endpoint may have several
+    slots. ``fixed``: the endpoints stand in the order of their slots, which matters. ``slots`` "": the verdict alone.
     """
 
     map: str
@@ -262,6 +339,7 @@ class Pool:
     endpoints: tuple[tuple[str, int], ...]
     comment: str
     first: int = 0
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +347,11 @@ class Contender:
     """All that one owner wants in one table: its frontends, and elements it may share with others.
 
     A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The
-    map and key of its first pool are what owners compete for.
+    map and key of its first pool are what owners compete for. ``maps`` and ``chains`` are this owner's alone.
     """
 
     rank: Rank
     frontends: tuple[tuple[Pool, ...], ...]
     shared: tuple[tuple[str, Element], ...] = ()
+    maps: tuple[Map, ...] = ()
+    chains: tuple[Chain, ...] = ()

@@ -110,7 +110,7 @@ def check_golden(golden: Path, text: str) -> None:
     assert text == golden.read_text()
 
 
-DRAW = re.compile(r"\n\tchain (?:service|node-port)(?:-\w+)?/\d+ \{\n.*?\n\t\}\n", re.DOTALL)
+DRAW = re.compile(r"\n\tchain (?:service|node-port)(?:-\w+)?/(?:\d+|maglev) \{\n.*?\n\t\}\n", re.DOTALL)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

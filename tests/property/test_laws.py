@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeport_nft.compile import LOCAL_SLOTS
-from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
-from nodeport_nft.plan import Add, Delete, Transaction, diff_elements, plan_edits
+from nodeport_nft.model import EndpointSlice, Family, LoadBalancing, Service, ServiceType, Snapshot
+from nodeport_nft.plan import Add, Transaction, diff, plan_edits
 from nodeport_nft.reconcile import NodeTables, compile_snapshot
 from nodeport_nft.render import ListedTable, read_table, schema_differences, write_transaction
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Elements, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+from tests.property.fake import Kernel
 
 MOST_OPERATIONS = 11
 """Element operations of one endpoint more or less, for a service with a clusterIP and a nodePort: in each of the two
 maps 2 for the verdict and 3 for the slots (the last one moves into the hole), and 1 for the hairpin connection."""
-
-
-def commit(kernel: dict[str, dict[Key, Element]], transaction: Transaction) -> None:
-    """What the kernel does with element operations: strict about what is there and what is not."""
-    for operation in transaction.operations:
-        match operation:
-            case Delete(map=name, keys=keys):
-                for key in keys:
-                    del kernel[name][key]
-            case Add(map=name, elements=elements):
-                for element in elements:
-                    assert element.key not in kernel.setdefault(name, {}), "the kernel says EEXIST"
-                    kernel[name][element.key] = element
 
 
 def filled(elements: Elements) -> dict[str, dict[Key, Element]]:
@@ -64,17 +52,29 @@ class Change:
     node_port: bool
     endpoints: frozenset[int]
     created: str
-    local: bool = False
+    policy: str = "Cluster"
+    affinity: int = 0
+    sources: frozenset[str] = frozenset()
+    balancing: LoadBalancing = LoadBalancing.RANDOM
+    weight: int = 1
 
     @property
     def service(self) -> Service:
         port = make_port(80, node_port=30000 + self.number if self.node_port else 0)
         ips = () if self.address is None else (f"10.96.0.{self.address}", f"fd00:10:96::{self.address}")
         service = make_service(f"s{self.number}", port, ips=ips, created=self.created)
-        policy = "Local" if self.local else "Cluster"
-        externals = (ip_address("192.0.2.1"),) if self.number % 2 else ()
+        shared = (ip_address("192.0.2.1"),)
         return replace(
-            service, external_traffic_policy=policy, internal_traffic_policy=policy, external_ips=externals
+            service,
+            type=ServiceType.LOAD_BALANCER,
+            external_traffic_policy=self.policy,
+            internal_traffic_policy=self.policy,
+            external_ips=shared if self.number % 2 else (),
+            load_balancer_ips=shared if self.number == 2 else (),
+            session_affinity_seconds=self.affinity,
+            load_balancer_source_ranges=tuple(map(ip_network, sorted(self.sources))),
+            node_port_source_ranges=tuple(map(ip_network, sorted(self.sources))),
+            load_balancing=self.balancing,
         )
 
     @property
@@ -82,7 +82,8 @@ class Change:
         four = [make_endpoint(f"10.244.0.{i}", node=f"worker-{i % 2 + 1}") for i in self.endpoints]
         six = [make_endpoint(f"fd00:244::{i}", node=f"worker-{i % 2 + 1}") for i in self.endpoints]
         name = f"s{self.number}"
-        return make_slice(*four, service=name, name=f"{name}-4"), make_slice(*six, service=name, name=f"{name}-6")
+        slices = make_slice(*four, service=name, name=f"{name}-4"), make_slice(*six, service=name, name=f"{name}-6")
+        return tuple(replace(piece, weight=self.weight) for piece in slices)
 
 
 changes = st.builds(
@@ -91,7 +92,11 @@ changes = st.builds(
     address=st.none() | st.integers(1, 3),  # fewer addresses than services: some are contested
     node_port=st.booleans(),
     endpoints=st.frozensets(st.integers(1, 9)),
-    local=st.booleans(),
+    policy=st.sampled_from(["Cluster", "Local", "PreferLocal"]),
+    affinity=st.sampled_from([0, 0, 60, 10800]),
+    sources=st.frozensets(st.sampled_from(["192.0.2.0/24", "10.0.0.0/8", "11.0.0.0/9", "fd00::/16"]), max_size=2),
+    balancing=st.sampled_from(LoadBalancing),
+    weight=st.integers(0, 3),
     created=st.sampled_from(["", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]),
 )
 
@@ -105,7 +110,7 @@ def snapshot(state: dict[int, Change]) -> Snapshot:
 def test_a_sequence_of_changes_ends_where_compiling_from_scratch_does(sequence: list[Change]) -> None:
     tables = NodeTables(FACTS)
     tables.first_transaction()
-    kernel = {f: {n: dict(h) for n, h in tables.desired[f].elements.items()} for f in Family}
+    kernels = [Kernel.of(table) for table in tables.tables()]
     state: dict[int, Change] = {}
     for change in sequence:
         state[change.number] = change
@@ -115,23 +120,24 @@ def test_a_sequence_of_changes_ends_where_compiling_from_scratch_does(sequence: 
             resolver = Resolver(snapshot(state), FACTS.name)
             tables.put(change.service, resolver.resolve(change.service))
         for transaction in tables.next_transaction():
-            commit(kernel[Family.IPV4 if transaction.family == "ip" else Family.IPV6], transaction)
-        scratch = compile_snapshot(snapshot(state), FACTS)
-        for family in Family:
-            assert filled(kernel[family]) == filled(tables.desired[family].elements)
-            assert normal(kernel[family]) == normal(scratch.tables.desired[family].elements)
+            kernels[transaction.family == "ip6"].commit(transaction)
+        scratch = compile_snapshot(snapshot(state), FACTS).tables
+        for kernel, table, fresh in zip(kernels, tables.tables(), scratch.tables(), strict=True):
+            held = kernel.table(table)
+            assert not diff(held, table)
+            assert normal(held.elements) == normal(fresh.elements)
+            assert (held.maps, held.chains) == (fresh.maps, fresh.chains)
 
 
 @given(st.lists(changes, max_size=6), st.lists(changes, max_size=6))
 def test_the_difference_applied_to_one_state_gives_the_other(one: list[Change], other: list[Change]) -> None:
     before = compile_snapshot(snapshot({c.number: c for c in one}), FACTS).tables
     after = compile_snapshot(snapshot({c.number: c for c in other}), FACTS).tables
-    for family in Family:
-        have = {name: dict(held) for name, held in before.desired[family].elements.items()}
-        want = after.desired[family].elements
-        for transaction in plan_edits(after.schemas[family], diff_elements(have, want)):
-            commit(have, transaction)
-        assert filled(have) == filled(want)
+    for have, want in zip(before.tables(), after.tables(), strict=True):
+        kernel = Kernel.of(have)
+        for transaction in plan_edits(want.schema, diff(have, want)):
+            kernel.commit(transaction)
+        assert not diff(kernel.table(want), want)
 
 
 @given(st.lists(changes, max_size=6))
@@ -145,9 +151,10 @@ def test_what_is_there_already_needs_nothing(state: list[Change]) -> None:
 @given(st.lists(changes, max_size=6))
 def test_what_is_written_reads_back(state: list[Change]) -> None:
     tables = compile_snapshot(snapshot({c.number: c for c in state}), FACTS).tables
-    for family in Family:
+    for family, table in zip(Family, tables.tables(), strict=True):
         listed = read_listing(tables, family)
-        assert filled(listed.elements) == filled(tables.desired[family].elements)
+        assert not diff(listed.table(table.schema), table)
+        assert listed.unreadable == ()
 
 
 def read_listing(tables: NodeTables, family: Family) -> ListedTable:

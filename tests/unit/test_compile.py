@@ -175,8 +175,9 @@ def test_a_change_of_policy_leaves_no_slot_behind() -> None:
 )
 def test_p5_detectors(facts: dict[str, object], prerouting: str | None, mark: str | None) -> None:
     four = Family.IPV4
-    assert chain("nat-prerouting", four, **facts) == [*([prerouting] if prerouting else []), "jump services"]
-    assert chain("nat-output", four, **facts) == ["jump short-circuit", "jump services"]
+    short_circuit = [prerouting] if prerouting else []
+    assert chain("nat-prerouting", four, **facts) == ["jump firewall", *short_circuit, "jump services"]
+    assert chain("nat-output", four, **facts) == ["jump firewall", "jump short-circuit", "jump services"]
     marks = [rule for rule in chain("services", four, **facts) if "mark set" in rule]
     assert marks == ([f"ip daddr @service-cidrs ip daddr != @foreign-cluster-ips {mark}"] if mark else [])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodeport_nft.plan import Add, Delete, Desired, diff_elements, place, plan_edits
-from nodeport_nft.ruleset import Contender, Element, Field, Goto, Key, Map, Pool, Schema
+from nodeport_nft.plan import Add, Delete, Desired, Edits, diff, place, plan_edits
+from nodeport_nft.ruleset import Contender, Element, Field, Goto, Key, Map, Pool, Schema, Table
 
 A, B, C, D = (("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80), ("10.244.0.4", 80))
 SCHEMA = Schema(
@@ -97,7 +97,7 @@ def test_a_loser_that_leaves_changes_nothing() -> None:
     desired.update(("default", "young"), contender("young", pool(1, B), created="2026"))
     desired.take_edits()
     desired.update(("default", "young"), None)
-    assert desired.take_edits() == {}
+    assert desired.take_edits() == Edits()
 
 
 def test_pools_that_go_together_are_held_together() -> None:
@@ -134,7 +134,7 @@ def test_an_owner_may_change_while_it_keeps_a_shared_element() -> None:
     desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
     desired.take_edits()
     desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
-    assert desired.take_edits() == {}
+    assert desired.take_edits() == Edits()
 
 
 def test_a_change_that_is_taken_back_is_none() -> None:
@@ -143,13 +143,13 @@ def test_a_change_that_is_taken_back_is_none() -> None:
     desired.take_edits()
     desired.update(("default", "a"), contender("a", pool(1, A, B)))
     desired.update(("default", "a"), contender("a", pool(1, A)))
-    assert desired.take_edits() == {}
+    assert desired.take_edits() == Edits()
 
 
 def test_deletions_go_before_additions_and_keys_are_sorted() -> None:
     have = held(slots=[Element((2, 0), A), Element((1, 0), A)])
     want = held(slots=[Element((2, 0), B), Element((3, 0), A)])
-    (transaction,) = plan_edits(SCHEMA, diff_elements(have, want))
+    (transaction,) = plan_edits(SCHEMA, diff(Table(SCHEMA, have), Table(SCHEMA, want)))
     delete, add = transaction.operations
     assert delete.keys == ((1, 0), (2, 0))  # type: ignore[union-attr]  # it is a Delete, or this fails
     assert [element.key for element in add.elements] == [(2, 0), (3, 0)]  # type: ignore[union-attr]  # an Add
@@ -160,7 +160,7 @@ def test_lingering_elements_leave_in_a_transaction_of_their_own() -> None:
     schema = Schema("ip", "test", (*SCHEMA.maps, Map("pairs", (Field.SADDR,), lingers=True)), ())
     have = held(slots=[Element((1, 0), A)], pairs=[Element(("a",)), Element(("b",), None, "x")])
     want = held(pairs=[Element(("b",)), Element(("c",))])
-    now, after = plan_edits(schema, diff_elements(have, want))
+    now, after = plan_edits(schema, diff(Table(SCHEMA, have), Table(SCHEMA, want)))
     assert (now.late, after.late) == (False, True)
     assert now.operations == (
         Delete("slots", ((1, 0),)),
@@ -172,4 +172,4 @@ def test_lingering_elements_leave_in_a_transaction_of_their_own() -> None:
 
 def test_equal_states_need_no_transaction() -> None:
     have = held(slots=[Element((1, 0), A)], shared=[])
-    assert not plan_edits(SCHEMA, diff_elements(have, held(slots=[Element((1, 0), A)])))
+    assert not plan_edits(SCHEMA, diff(Table(SCHEMA, have), Table(SCHEMA, held(slots=[Element((1, 0), A)]))))

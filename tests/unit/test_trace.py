@@ -19,22 +19,26 @@ from nodeport_nft.reconcile import compile_snapshot
 from nodeport_nft.ruleset import (
     Chain,
     Dispatch,
+    Dnat,
     DnatSlot,
     Drop,
     Element,
     Field,
     Goto,
+    GotoRandom,
     Hook,
     InSet,
     Interface,
     Jump,
     Key,
+    Learn,
     Local,
     Map,
     MarkFlip,
     MarkHas,
     MarkSet,
     Masquerade,
+    Memory,
     NotIn,
     Reject,
     Rule,
@@ -108,7 +112,10 @@ KNOWN = {
     "MarkSet": ["bits"],
     "MarkFlip": ["bits"],
     "Dispatch": ["fields", "map"],
-    "DnatSlot": ["fields", "slots", "map", "offset"],
+    "DnatSlot": ["fields", "slots", "map", "offset", "hashed"],
+    "GotoRandom": ["chains"],
+    "Learn": ["set", "seconds"],
+    "Dnat": ["protocol", "address", "port"],
     "Jump": ["chain"],
     "Goto": ["chain"],
     "Drop": [],
@@ -296,6 +303,46 @@ def test_interfaces(name: str, interface: str, same: bool) -> None:
 )
 def test_marks(rules: tuple[Rule, ...], expected: Fate) -> None:
     assert fate(table(*rules)) is expected
+
+
+def test_a_drawn_chain_has_the_probability_of_its_share() -> None:
+    chains: dict[str, tuple[Rule, ...]] = {"one": ((Dnat("tcp", "10.244.1.2", 80),),), "two": (DROP,), "three": ()}
+    drawn = GotoRandom(("one", "two", "three", "one"))
+    assert fates(trace(table((drawn,), REFUSE, chains=chains), PACKET, OWN)) == {
+        Fate.FORWARDED: Fraction(1, 2),
+        Fate.DROPPED: Fraction(1, 4),
+        Fate.UNTOUCHED: Fraction(1, 4),  # it went there by goto and does not come back to this chain
+    }
+    under = trace(table((Jump("draw"),), REFUSE, chains={**chains, "draw": ((drawn,),)}), PACKET, OWN)
+    assert fates(under)[Fate.REFUSED] == Fraction(1, 4)
+
+
+def test_drawn_chains_that_come_back_in_different_states_are_an_error() -> None:
+    made = table((GotoRandom(("one", "two")),), chains={"one": ((MarkSet(1),),), "two": ((MarkSet(2),),)})
+    with pytest.raises(TraceError, match=r"chain base, rule 1: a draw of chains that change the packet differently"):
+        trace(made, PACKET, OWN)
+
+
+def test_a_translation_to_one_endpoint_is_for_its_protocol_alone() -> None:
+    made = table((Dnat("udp", "10.244.1.2", 53),), (Dnat("tcp", "10.244.1.3", 80),))
+    (outcome,) = trace(made, PACKET, OWN).outcomes
+    assert (outcome.fate, outcome.destination, outcome.port) == (Fate.FORWARDED, "10.244.1.3", 80)
+    with pytest.raises(TraceError, match="dnat in the hook postrouting"):
+        trace(table(post=((Dnat("tcp", "10.244.1.2", 80),),)), replace(PACKET, destination="192.0.2.1"), OWN)
+
+
+def test_who_is_remembered_is_found_and_learning_changes_nothing() -> None:
+    known = (InSet((Field.SADDR,), "affinity/x"), Drop())
+    made = table((Learn("affinity/x", 60),), known, REFUSE)
+    made = replace(made, maps={"affinity/x": Map("affinity/x", (Field.SADDR,), learned=True)})
+    assert fate(made) is Fate.REFUSED
+    assert fate(replace(made, memories={"affinity/x": (Memory((CLIENT,), 60000, 1),)})) is Fate.DROPPED
+
+
+def test_a_hash_of_ports_counts_as_a_draw() -> None:
+    slots = {0: ("10.244.1.2", 80), 1: ("10.244.1.2", 80), 2: ("10.244.1.3", 80), 3: ("10.244.1.2", 80)}
+    walked = trace(table((DnatSlot(PORT, 4, "slots", hashed=(Field.SADDR, Field.SPORT)),), slots=slots), PACKET, OWN)
+    assert [outcome.probability for outcome in walked.outcomes] == [Fraction(3, 4), Fraction(1, 4)]
 
 
 @pytest.mark.parametrize(("protocol", "reset"), [("tcp", True), ("udp", False), ("sctp", False)])

@@ -172,7 +172,6 @@ def _live_table(
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
     from nodeport_nft.render import ListingError, schema_differences
-    from nodeport_nft.ruleset import Table
 
     nft, host = Nft(), read_host()
     facts, _ = gather(config, name=name, node=_stored_node(config, name), node_ips=node_ips, host=host)
@@ -191,7 +190,12 @@ def _live_table(
             "version or other flags made it, or somebody changed it; give the flags and the --store that sync had, "
             "or replace it with nodeport-nft sync --once"
         )
-    return Table(schema, listed.elements), frozenset((*node_ips, *(held.address for held in host.addresses)))
+    if listed.unreadable:
+        fail(
+            f"{table} in the kernel has a rule in chain {listed.unreadable[0]} that is not ours: somebody changed "
+            "it; repair it with nodeport-nft sync --once"
+        )
+    return listed.table(schema), frozenset((*node_ips, *(held.address for held in host.addresses)))
 
 
 def _stored_node(config: Config, name: str) -> Node | None:

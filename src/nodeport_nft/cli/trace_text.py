@@ -14,7 +14,7 @@ from typing import Any
 
 from nodeport_nft.cli.text import socket_address
 from nodeport_nft.render import write_rule
-from nodeport_nft.ruleset import DnatSlot, Element, Goto, MarkSet
+from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoRandom, InSet, Learn, MarkSet
 from nodeport_nft.trace import Fate, Found, Outcome, Place, Step, Trace
 
 _LABEL = 12
@@ -28,8 +28,10 @@ _IN_SET = {
 _IN_CHAIN = {
     "refuse": "has no endpoint",
     "no-local-endpoint": "has no endpoint on this node (policy Local)",
+    "firewall": "has source ranges, and the client is in none of them",
+    "firewall-node-ports": "has source ranges, and the client is in none of them",
 }
-"""What it means that a frontend leads to a chain that stops the packet."""
+"""What it means that a frontend leads to a chain that stops the packet: by the word that its name begins with."""
 
 
 def trace_text(walked: Trace, family: str) -> str:
@@ -106,10 +108,17 @@ def _doings(walked: Trace) -> Iterator[str]:
             match statement:
                 case MarkSet() if step.taken:
                     doings[step.place.chain] = [*told, "marks for masquerading"]
-                case DnatSlot(slots=slots, offset=first) if not any(doing.startswith("draws") for doing in told):
+                case DnatSlot(slots=slots, offset=first, hashed=hashed) if not told or "slot" not in told[-1]:
                     whence = f" from {first} on" if first else ""
-                    doing = f"draws one of {slots} slots{whence}, {len(step.place.found)} of them filled"
+                    how = "takes by a hash of client and source port" if hashed else "draws"
+                    doing = f"{how} one of {slots} slots{whence}, {len(step.place.found)} of them filled"
                     doings[step.place.chain] = [*told, doing]
+                case GotoRandom(chains) if step.reached:
+                    doings[step.place.chain] = [*told, f"draws one of {len(set(chains))} endpoints for a new client"]
+                case InSet(set=name) if step.taken and name.startswith("affinity/"):
+                    doings[step.place.chain] = [*told, "knows the client, which keeps its endpoint"]
+                case Learn(seconds=seconds) if step.taken:
+                    doings[step.place.chain] = [*told, f"keeps the client for {seconds} seconds from now"]
     return (f"{chain}: {'; '.join(told)}" for chain, told in doings.items())
 
 
@@ -158,7 +167,9 @@ def _reason(outcome: Outcome, family: str) -> str:
     """Why a packet was stopped: what its frontend lacks, or the set it was found in, or the rule itself."""
     stopped = outcome.path[-1]
     for found in _verdicts(outcome):
-        lacking = _IN_CHAIN.get(stopped.chain, f"has none of its slots filled ({_place(stopped, family)})")
+        lacking = _IN_CHAIN.get(
+            stopped.chain.partition("/")[0], f"has none of its slots filled ({_place(stopped, family)})"
+        )
         return f"{found.element.comment or _element(found.element)} {lacking}"
     sets = [found.map for place in outcome.path for found in place.found if found.map in _IN_SET]
     return _IN_SET[sets[-1]] if sets else _place(stopped, family)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from nodeport_nft.render.write import schema_comment, write_rule
 from nodeport_nft.ruleset import Chain, Element, Goto, Map, Table
@@ -21,9 +21,16 @@ def _table(table: Table) -> dict[str, Any]:
         "family": schema.family,
         "name": schema.name,
         "comment": schema_comment(schema),
-        "maps": [_map(m, table.elements.get(m.name, {}).values()) for m in schema.maps],
-        "chains": [_chain(schema.family, chain) for chain in schema.chains],
+        "maps": [_map(m, table.elements.get(m.name, {}).values()) for m in (*schema.maps, *_named(table.maps))],
+        "chains": [_chain(schema.family, chain) for chain in (*schema.chains, *_named(table.chains))],
     }
+
+
+Named = TypeVar("Named", Map, Chain)
+
+
+def _named(own: Mapping[str, Named]) -> Iterable[Named]:
+    return (value for _, value in sorted(own.items()))
 
 
 def _map(declared: Map, elements: Iterable[Element]) -> dict[str, Any]:

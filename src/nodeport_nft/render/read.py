@@ -3,10 +3,10 @@
 Only our own tables are read, but anybody may have changed them, so nothing is taken for granted: an element or a
 line of an unknown form raises ``ListingError`` or leaves the schema unequal, and the table is then replaced.
 
-Rules are compared as text, in the spelling nft lists them; where spellings differ between versions (``or`` for
-``|``, a mark's zeros, a priority's name, the one bit that looks like a prefix, the ``meta l4proto tcp`` that a TCP
-reset implies) both sides are brought to one. Seen to agree: what nft 1.0.6 and 1.1.3 write and list, in all four
-combinations.
+Rules that do not depend on services are compared as text, in the spelling nft lists them; where spellings differ
+between versions (``or`` for ``|``, a mark's zeros, a priority's name, the one bit that looks like a prefix, the
+``meta l4proto tcp`` that a TCP reset implies) both sides are brought to one. Seen to agree: what nft 1.0.6 and 1.1.3
+write and list, in all four combinations.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from nodeport_nft.render.rules import read_rules, read_time
 from nodeport_nft.render.write import chain_lines, map_lines, schema_comment
-from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Schema, Value
+from nodeport_nft.ruleset import Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
 
 
 class ListingError(Exception):
@@ -26,18 +27,30 @@ class ListingError(Exception):
 
 @dataclass(slots=True)
 class ListedTable:
-    """A table as the kernel holds it: declarations and chains as normalized text, elements as values."""
+    """A table as the kernel holds it: what does not depend on services as normalized text, the rest as values.
+
+    ``unreadable``: chains of services with a rule of a form we never write; in ``own_chains`` they are empty, which
+    none of ours is.
+    """
 
     comment: str = ""
     maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
+    own_maps: dict[str, Map] = field(default_factory=dict)
+    own_chains: dict[str, Chain] = field(default_factory=dict)
+    memories: dict[str, tuple[Memory, ...]] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
     strange: bool = False
+
+    def table(self, schema: Schema) -> Table:
+        """The same as a value, given that nothing of it differs from the schema."""
+        return Table(schema, self.elements, self.own_maps, self.own_chains, self.memories)
 
 
 def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
     """What of a listed table is not as in ``schema``, named for people: ``chain services``, …; () if equal."""
-    maps = {name: _normalized(lines) for name, lines in map_lines(schema)}
+    maps = {declared.name: _normalized(map_lines(schema.family, declared)) for declared in schema.maps}
     chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
     found = [
         f"{kind} {name}"
@@ -53,6 +66,7 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
 
 
 _BLOCK = re.compile(r"\t(map|set|chain) (\S+) \{$")
+_CHAIN_COMMENT = re.compile(r'comment "([^"]*)"')
 _COMMENT = re.compile(r'\tcomment "([^"]*)"$')
 # Where /etc/protocols is missing, nft lists numbers. A protocol that is none of ours stays as it is listed.
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
@@ -61,8 +75,8 @@ _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp
 def read_table(text: str, schema: Schema) -> ListedTable:
     """Read the listing of our table; ``schema`` says how the keys of its maps are made up.
 
-    A map or chain that the schema does not have makes the table unequal to it. Raises ListingError for an element
-    that cannot be one of ours.
+    A map or chain that neither the schema has nor a service may add makes the table unequal to it. Raises
+    ListingError for an element that cannot be one of ours.
     """
     table = ListedTable()
     declared = {m.name: m for m in schema.maps}
@@ -71,8 +85,12 @@ def read_table(text: str, schema: Schema) -> ListedTable:
         if match := _BLOCK.match(line):
             kind, name = match.groups()
             body = tuple(_body(lines))
-            if kind == "chain":
+            if kind == "chain" and schema.is_own_chain(name):
+                _read_own_chain(table, schema, name, body)
+            elif kind == "chain":
                 table.chains[name] = _normalized(body)
+            elif own := schema.own_map(name):
+                _read_own_map(table, schema, own, body)
             elif name in declared:
                 table.maps[name] = _normalized(_head(body))
                 table.elements[name] = _elements(declared[name], body)
@@ -83,6 +101,28 @@ def read_table(text: str, schema: Schema) -> ListedTable:
         elif line.strip() and line != "}" and not line.startswith("table "):
             table.strange = True
     return table
+
+
+def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[str, ...]) -> None:
+    lines = [line.strip() for line in body if line.strip()]
+    comment = _CHAIN_COMMENT.fullmatch(lines[0]) if lines else None
+    rules = read_rules(schema.family, lines[1:] if comment else lines, _normal)
+    if rules is None:
+        table.unreadable = (*table.unreadable, name)
+    table.own_chains[name] = Chain(name, rules or (), comment=comment[1] if comment else "")
+
+
+def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str, ...]) -> None:
+    if _normalized(_head(body)) != _normalized(map_lines(schema.family, own)):
+        table.strange = True  # nothing of ours: there is no other way than to make the table anew
+        return
+    table.own_maps[own.name] = own
+    if own.learned:
+        table.memories[own.name] = tuple(
+            Memory((match[1],), read_time(match[2]), read_time(match[3])) for match in _matches(_MEMORY, own, body)
+        )
+    else:
+        table.elements[own.name] = _elements(own, body)
 
 
 def _body(lines: Iterator[str]) -> Iterator[str]:
@@ -100,27 +140,34 @@ def _head(body: Iterable[str]) -> Iterator[str]:
 
 
 def _elements(declared: Map, body: tuple[str, ...]) -> dict[Key, Element]:
+    key_of = _key_reader(declared)
+    elements: dict[Key, Element] = {}
+    for match in _matches(_element_pattern(declared), declared, body):
+        key = key_of(match)
+        elements[key] = Element(key, _value(declared, match), sys.intern(match["comment"] or ""))
+    return elements
+
+
+def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> Iterator[re.Match[str]]:
+    """Each element of a map. Raises ListingError for one that the pattern does not fit."""
     start = next((i for i, line in enumerate(body) if line.startswith("\t\telements = {")), None)
     if start is None:
-        return {}
+        return
     rows = list(body[start:])
     rows[0] = rows[0].removeprefix("\t\telements = {")
     rows[-1] = rows[-1].rstrip().removesuffix("}")
     text = "\n".join(rows).strip()
-    pattern, key_of = _element_pattern(declared), _key_reader(declared)
-    elements: dict[Key, Element] = {}
     end = 0
     for match in pattern.finditer(text):
         if match.start() != end:
             break
         end = match.end()
-        key = key_of(match)
-        elements[key] = Element(key, _value(declared, match), sys.intern(match["comment"] or ""))
+        yield match
     if end != len(text):
         raise ListingError(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
-    return elements
 
 
+_MEMORY = re.compile(r"\s*([0-9a-f.:]+) timeout (\w+) expires (\w+)(?:,|$)")
 _PARTS = {
     Field.SADDR: r"([0-9a-f.:/]+)",
     Field.DADDR: r"([0-9a-f.:/]+)",

@@ -9,31 +9,50 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from nodeport_nft.plan import Add, Delete, Remove, Replace, Transaction
+from nodeport_nft.plan import (
+    Add,
+    AddChain,
+    AddMap,
+    AddRules,
+    Delete,
+    DeleteChain,
+    DeleteMap,
+    FlushChain,
+    Operation,
+    Remove,
+    Replace,
+    Transaction,
+)
 from nodeport_nft.ruleset import (
+    HASH_SEED,
+    LEARNED_SIZE,
     Chain,
     Dispatch,
+    Dnat,
     DnatSlot,
     Drop,
     Element,
-    Elements,
     Field,
     Goto,
+    GotoRandom,
     InSet,
     Interface,
     Jump,
     Key,
+    Learn,
     Local,
     Map,
     MarkFlip,
     MarkHas,
     MarkSet,
     Masquerade,
+    Memory,
     NotIn,
     Reject,
     Rule,
     Schema,
     Statement,
+    Table,
     Translated,
     Value,
 )
@@ -47,16 +66,31 @@ def write_transaction(transaction: Transaction) -> str:
     return "".join(_operation(transaction, operation) for operation in transaction.operations)
 
 
-def _operation(tx: Transaction, operation: Delete | Add | Replace | Remove) -> str:
+def _operation(tx: Transaction, operation: Operation) -> str:
+    whose = f"{tx.family} {tx.name}"
     match operation:
         case Delete(map=name, keys=keys):
             return _elements("delete", tx, name, (_key(key) for key in keys))
         case Add(map=name, elements=elements):
             return _elements("add", tx, name, (_element(element) for element in elements))
+        case AddMap(map=declared):
+            lines = "".join(f"\t{line}\n" for line in map_lines(tx.family, declared))
+            return f"add {_kind(declared)} {whose} {declared.name} {{\n{lines}}}\n"
+        case DeleteMap(name=name):
+            return f"delete set {whose} {name}\n"
+        case AddChain(chain=chain):
+            comment = f" {{ comment {_quoted(chain.comment)}; }}" if chain.comment else ""
+            return f"add chain {whose} {chain.name}{comment}\n"
+        case AddRules(chain=chain):
+            rules = (write_rule(tx.family, rule) for rule in chain.rules)
+            return "".join(f"add rule {whose} {chain.name} {rule}\n" for rule in rules)
+        case FlushChain(name=name):
+            return f"flush chain {whose} {name}\n"
+        case DeleteChain(name=name):
+            return f"delete chain {whose} {name}\n"
         case Replace(table=table):
             # Made first, so that deleting it succeeds where there is none; all of it commits at once.
-            name = f"{tx.family} {tx.name}"
-            return f"add table {name}\ndelete table {name}\n" + _table(table.schema, table.elements)
+            return f"add table {whose}\ndelete table {whose}\n" + _table(table)
         case Remove(family=family, name=name):
             return f"delete table {family} {name}\n"
 
@@ -65,14 +99,21 @@ def _elements(verb: str, tx: Transaction, name: str, elements: Iterable[str]) ->
     return f"{verb} element {tx.family} {tx.name} {name} {{\n\t" + ",\n\t".join(elements) + "\n}\n"
 
 
-def _table(schema: Schema, elements: Elements) -> str:
+def _table(table: Table) -> str:
+    schema, own = table.schema, sorted(table.maps.items())
     blocks = [f"\tcomment {_quoted(schema_comment(schema))}\n"]
-    for declared, (name, lines) in zip(schema.maps, map_lines(schema), strict=True):
-        listed = [_element(element) for element in sorted(elements.get(name, {}).values())]
+    for declared in (*schema.maps, *(declared for _, declared in own)):
+        listed = [_element(element) for element in sorted(table.elements.get(declared.name, {}).values())]
+        listed += [_memory(memory) for memory in table.memories.get(declared.name, ())]
         held = ("elements = { " + ",\n\t\t\t     ".join(listed) + " }",) if listed else ()
-        blocks.append(_block("set" if declared.data is None else "map", name, (*lines, *held)))
-    blocks += [_block("chain", chain.name, chain_lines(schema.family, chain)) for chain in schema.chains]
+        blocks.append(_block(_kind(declared), declared.name, (*map_lines(schema.family, declared), *held)))
+    for chain in (*schema.chains, *(chain for _, chain in sorted(table.chains.items()))):
+        blocks.append(_block("chain", chain.name, chain_lines(schema.family, chain)))
     return f"table {schema.family} {schema.name} {{\n" + "\n".join(blocks) + "}\n"
+
+
+def _kind(declared: Map) -> str:
+    return "set" if declared.data is None else "map"
 
 
 def _block(kind: str, name: str, lines: Iterable[str]) -> str:
@@ -80,25 +121,29 @@ def _block(kind: str, name: str, lines: Iterable[str]) -> str:
 
 
 def schema_comment(schema: Schema) -> str:
-    """The table's comment: whose it is, and a hash of maps, chains and rules, to tell versions apart."""
-    lines = [*(line for _, body in map_lines(schema) for line in body)]
+    """The table's comment: whose it is, and a hash of maps, chains and rules, to tell versions apart.
+
+    What services have added is not part of it, but the patterns of that are.
+    """
+    lines = [line for declared in (*schema.maps, *schema.own_maps) for line in map_lines(schema.family, declared)]
     for chain in schema.chains:
         lines += [chain.name, *chain_lines(schema.family, chain)]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return f"written by nodeport-nft; schema {digest[:16]}"
 
 
-def map_lines(schema: Schema) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each map's name and what stands between its braces, but for the elements, line by line, as nft lists it."""
-    for declared in schema.maps:
-        lines = [_declaration(schema.family, declared)]
-        if declared.interval:
-            lines.append("flags interval")
-        if declared.counter:
-            lines.append("counter")
-        if declared.comment:
-            lines.append(f"comment {_quoted(declared.comment)}")
-        yield declared.name, tuple(lines)
+def map_lines(family: str, declared: Map) -> Iterator[str]:
+    """What stands between a map's braces, but for the elements, line by line, as nft lists it."""
+    yield _declaration(family, declared)
+    if declared.learned:
+        yield f"size {LEARNED_SIZE}"
+        yield "flags dynamic,timeout"
+    if declared.interval:
+        yield "flags interval"
+    if declared.counter:
+        yield "counter"
+    if declared.comment:
+        yield f"comment {_quoted(declared.comment)}"
 
 
 def _declaration(family: str, declared: Map) -> str:
@@ -145,9 +190,20 @@ def _statement(family: str, statement: Statement) -> str:
             return f"meta mark set meta mark ^ 0x{bits:08x}"
         case Dispatch(fields, name):
             return f"{_fields(family, fields)} vmap @{name}"
-        case DnatSlot(fields, slots, name, offset):
-            draw = f"numgen random mod {slots}" + (f" offset {offset}" if offset else "")
+        case DnatSlot(fields, slots, name, offset, hashed):
+            draw = f"numgen random mod {slots}"
+            if hashed:
+                draw = f"jhash {_fields(family, hashed)} mod {slots} seed 0x{HASH_SEED:x}"
+            draw += f" offset {offset}" if offset else ""
             return f"dnat {family} to {_fields(family, fields)} . {draw} map @{name}"
+        case GotoRandom(chains):
+            verdicts = ", ".join(f"{number} : goto {chain}" for number, chain in enumerate(chains))
+            return f"numgen random mod {len(chains)} vmap {{ {verdicts} }}"
+        case Learn(name, seconds):
+            return f"update @{name} {{ {_field(family, Field.SADDR)} timeout {write_time(seconds * 1000)} }}"
+        case Dnat(protocol, address, port):
+            where = f"[{address}]" if ":" in address else address
+            return f"meta l4proto {protocol} dnat to {where}:{port}"
         case Jump(chain):
             return f"jump {chain}"
         case Goto(chain):
@@ -187,6 +243,22 @@ def _value(value: Value) -> str:
             return f"{address} . {port}"
         case None:
             return ""
+
+
+def _memory(memory: Memory) -> str:
+    return f"{_key(memory.key)} timeout {write_time(memory.timeout)} expires {write_time(memory.expires)}"
+
+
+UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+
+
+def write_time(milliseconds: int) -> str:
+    """A time as nft lists it: ``3h``, ``1m30s``, ``2h59m58s132ms``."""
+    text = ""
+    for unit, size in UNITS:
+        count, milliseconds = divmod(milliseconds, size)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
 
 
 def _quoted(text: str) -> str:

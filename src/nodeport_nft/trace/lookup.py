@@ -13,8 +13,11 @@ class Sets:
     """The maps and sets of one table."""
 
     def __init__(self, table: Table) -> None:
-        self._declared = {declared.name: declared for declared in table.schema.maps}
-        self._elements = table.elements
+        self._declared = {declared.name: declared for declared in table.schema.maps} | dict(table.maps)
+        remembered = {
+            name: {memory.key: Element(memory.key) for memory in held} for name, held in table.memories.items()
+        }
+        self._elements = {**table.elements, **remembered}
 
     def find(self, name: str, key: Key) -> Element | None:
         """The element for this key, None if there is none. Raises TraceError for a map that is not declared."""

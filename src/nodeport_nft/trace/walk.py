@@ -11,9 +11,11 @@ How the kernel walks (nf_tables_core.c, nf_nat_core.c), as far as it matters her
   postrouting. What the node sends passes output and postrouting, to itself as well; on its way in again through
   ``lo`` its connection has both translations settled, and no NAT chain is asked.
 
-The only chance in the rules is the draw of a slot. A filled slot ends the hook, so at any rule there is one state of
-the packet and the probability of its coming so far. A draw turns k filled slots of N into endings, k/N of that, and
-goes on with the rest. All of it in exact fractions.
+The only chance in the rules is a draw, of a slot or of a chain. A filled slot ends the hook: a draw turns k filled
+slots of N into endings, k/N of the packet's probability, and goes on with the rest. A chain that is drawn is walked
+with its part. So at any rule there is one state of the packet and the probability of its coming so far; chains that
+would lead it back in different states are none of ours, and an error. All of it in exact fractions. A hash of fields
+that a packet here does not have (its source port) counts as a draw: one packet has one way, packets like it have all.
 """
 
 from __future__ import annotations
@@ -27,15 +29,18 @@ from ipaddress import ip_address, ip_network
 from nodeport_nft.ruleset import (
     Chain,
     Dispatch,
+    Dnat,
     DnatSlot,
     Drop,
     Element,
     Field,
     Goto,
+    GotoRandom,
     InSet,
     Interface,
     Jump,
     Key,
+    Learn,
     Local,
     MarkFlip,
     MarkHas,
@@ -106,7 +111,7 @@ class _Walk:
     """One table, one packet; collects the steps of all hooks."""
 
     def __init__(self, table: Table, own_addresses: Collection[str]) -> None:
-        self._chains = {chain.name: chain for chain in table.schema.chains}
+        self._chains = {chain.name: chain for chain in table.schema.chains} | dict(table.chains)
         self._sets = Sets(table)
         self._own = frozenset(own_addresses)
         self._tallies: dict[_At, _Tally] = {}
@@ -165,11 +170,26 @@ class _Walk:
             flow, share = visit.flow, visit.share
             if isinstance(then, Goto):
                 return self._run(then.chain, hook, flow, share, (*trail, visit.place))
+            if isinstance(then, GotoRandom):
+                return self._branch(then, visit, (*trail, visit.place))
             if isinstance(then, Jump):
                 flow, share = self._run(then.chain, hook, flow, share, (*trail, visit.place))
             if not share:
                 break
         return flow, share
+
+    def _branch(self, draw: GotoRandom, visit: Visit, trail: tuple[Place, ...]) -> tuple[Flow, Fraction]:
+        """Take a packet through each chain of a draw with its part of the probability."""
+        back: dict[Flow, Fraction] = defaultdict(Fraction)
+        for name, count in Counter(draw.chains).items():
+            flow, share = self._run(
+                name, visit.hook, visit.flow, visit.share * Fraction(count, len(draw.chains)), trail
+            )
+            if share:
+                back[flow] += share
+        if len(back) > 1:
+            raise visit.error("a draw of chains that change the packet differently and do not end its way")
+        return next(iter(back.items()), (visit.flow, Fraction(0)))
 
     def _note(self, visit: Visit, reached: Fraction) -> None:
         at = visit.hook, tuple((place.chain, place.number) for place in visit.trail), visit.chain, visit.number
@@ -181,8 +201,8 @@ class _Walk:
     def _end(self, flow: Flow, share: Fraction) -> None:
         self._ended[flow] = self._ended.get(flow, Fraction(0)) + share
 
-    def _carry_out(self, visit: Visit) -> Then | Goto | Jump:
-        then: Then | Goto | Jump = Then.HELD
+    def _carry_out(self, visit: Visit) -> Then | Goto | GotoRandom | Jump:
+        then: Then | Goto | GotoRandom | Jump = Then.HELD
         for statement in visit.rule:
             then = self._statement(visit, statement)
             if then is not Then.HELD:
@@ -191,7 +211,7 @@ class _Walk:
             visit.taken = visit.share
         return then
 
-    def _statement(self, visit: Visit, statement: Statement) -> Then | Goto | Jump:
+    def _statement(self, visit: Visit, statement: Statement) -> Then | Goto | GotoRandom | Jump:
         flow = visit.flow
         match statement:
             case InSet(fields, name, negated):
@@ -214,11 +234,20 @@ class _Walk:
                 return Then.HELD
             case Dispatch(fields, name):
                 return self._dispatch(visit, name, fields)
-            case DnatSlot(fields, slots, name, offset):
+            case DnatSlot(fields, slots, name, offset, _):
                 visit.only_in(_DNAT_HOOKS, "dnat")
                 return self._draw(visit, name, visit.key(fields), range(offset, offset + slots))
-            case Jump() | Goto():
+            case Jump() | Goto() | GotoRandom():
                 return statement
+            case Learn():
+                return Then.HELD
+            case Dnat(protocol, address, port):
+                visit.only_in(_DNAT_HOOKS, "dnat")
+                if protocol != flow.protocol:
+                    return Then.BROKEN
+                self._translate(visit, (address, port), visit.share)
+                visit.taken, visit.share = visit.share, Fraction(0)
+                return Then.ENDED
             case Drop():
                 return self._stop(visit, Fate.DROPPED)
             case Reject(tcp_reset):
@@ -255,20 +284,24 @@ class _Walk:
         for value, count in Counter(element.value for element in filled).items():
             if not isinstance(value, tuple):
                 raise visit.error(f"{name} holds no address and port for {key}: {value!r}")
-            address, port = value
-            changed = (address, port) != (visit.flow.destination, visit.flow.port)
-            flow = replace(
-                visit.flow,
-                destination=address,
-                port=port,
-                dnat=True,
-                translated=visit.flow.translated or changed,
-                path=visit.flow.path + visit.trail,
-            )
-            self._end(flow, visit.share * Fraction(count, len(slots)))
+            self._translate(visit, value, visit.share * Fraction(count, len(slots)))
         visit.taken = visit.share * Fraction(len(filled), len(slots))
         visit.share -= visit.taken
         return Then.BROKEN if visit.share else Then.ENDED
+
+    def _translate(self, visit: Visit, to: tuple[str, int], share: Fraction) -> None:
+        """End the hook for a part of the packet's probability with a new destination."""
+        address, port = to
+        changed = to != (visit.flow.destination, visit.flow.port)
+        flow = replace(
+            visit.flow,
+            destination=address,
+            port=port,
+            dnat=True,
+            translated=visit.flow.translated or changed,
+            path=visit.flow.path + visit.trail,
+        )
+        self._end(flow, share)
 
     def _stop(self, visit: Visit, fate: Fate | None, *, tcp_reset: bool = False, masqueraded: bool = False) -> Then:
         """End the hook for all that is left of the packet."""

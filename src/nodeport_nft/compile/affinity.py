@@ -1,0 +1,71 @@
+"""Session affinity (conformance P7): chains and sets of one Service's own.
+
+A port has one set and one chain for each endpoint. The set holds the clients that keep it; the chain puts the client
+into the set, for as long as the affinity lasts, and translates. A chain above those looks the client up in each set
+and draws an endpoint at random for whom none has::
+
+    ip saddr @affinity/default/web/http/10.244.1.2.8080 goto affinity/default/web/http/10.244.1.2.8080
+    ip saddr @affinity/default/web/http/10.244.2.2.8080 goto affinity/default/web/http/10.244.2.2.8080
+    numgen random mod 2 vmap { 0 : goto affinity/default/web/http/10.244.1.2.8080, 1 : … }
+    drop
+
+All frontends of the port use the same sets, so a client keeps its endpoint over each of them. What changes with an
+endpoint is its own chain and set, and the rules of the chain above; the clients of the others are not touched. One
+endpoint more or less costs as many rules as the port has endpoints.
+
+The last rule is for a packet that is on its way through while the draw is exchanged: it is dropped, and TCP sends it
+again. A chain that is quite new is empty for a packet that was already there when it came: the first connections to
+a Service at the very moment at which it gets affinity may leave untranslated, as they would a moment earlier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nodeport_nft.compile.schema import external, inside
+from nodeport_nft.model import Protocol, Service
+from nodeport_nft.ruleset import Chain, Dnat, Drop, Field, Goto, GotoRandom, InSet, Learn, Map, Rule, Schema
+
+
+@dataclass(slots=True)
+class Affinity:
+    """Collects what one Service needs in one family's table, which is of this schema. ``mark``: for masquerading."""
+
+    service: Service
+    schema: Schema
+    mark: int
+    chains: dict[str, Chain] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+
+    def lead(self, suffix: str, port_name: str, protocol: Protocol, endpoints: tuple[tuple[str, int], ...]) -> Goto:
+        """The way to these endpoints of a port, an endpoint of weight w being among them w times.
+
+        ``suffix``: one of AFFINITY_SUFFIXES, which says who comes this way; each has one tuple of endpoints.
+        """
+        # A port without a name is the only one.
+        port = f"{self.service.namespace}/{self.service.name}/{port_name or self.service.ports[0].port}"
+        name = f"affinity{suffix}/{port}"
+        if name not in self.chains:
+            marked = {"-external": external, "-inside": inside}.get(suffix)
+            if marked is not None:
+                rules = marked(self.mark, self.lead("", port_name, protocol, endpoints))
+            else:
+                rules = self._draw(port, protocol, endpoints)
+            self.chains[name] = Chain(name, rules)
+        return Goto(name)
+
+    def _draw(self, port: str, protocol: Protocol, endpoints: tuple[tuple[str, int], ...]) -> tuple[Rule, ...]:
+        names = {endpoint: self._endpoint(port, protocol, *endpoint) for endpoint in endpoints}
+        known = (((InSet((Field.SADDR,), name), Goto(name))) for name in names.values())
+        return *known, (GotoRandom(tuple(names[endpoint] for endpoint in endpoints)),), (Drop(),)
+
+    def _endpoint(self, port: str, protocol: Protocol, address: str, number: int) -> str:
+        """The chain and the set of one endpoint, which have the same name; nft takes no colon in one."""
+        name = f"affinity/{port}/{address.replace(':', '.')}.{number}"
+        seconds = self.service.session_affinity_seconds
+        # Two rules, so that a client is served even where the set is full and the first one ends there.
+        rules: tuple[Rule, ...] = ((Learn(name, seconds),), (Dnat(protocol.lower(), address, number),))
+        declared = self.schema.own_map(name)
+        assert declared is not None  # the schema has a pattern for these
+        self.chains[name], self.maps[name] = Chain(name, rules), declared
+        return name

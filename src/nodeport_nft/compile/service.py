@@ -1,0 +1,214 @@
+"""What one Service wants in a table. It costs what the Service has, whatever else there is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nodeport_nft.compile.affinity import Affinity
+from nodeport_nft.compile.maglev import maglev
+from nodeport_nft.compile.schema import (
+    LOCAL_SLOTS,
+    MAGLEV,
+    MAGLEV_SLOTS,
+    MAX_ENDPOINTS,
+    NODE_PORTS,
+    SIZES,
+    VIPS,
+    Kind,
+    collapsed,
+)
+from nodeport_nft.model import Family, IPNetwork, LoadBalancing, NodeFacts, ObjectName, Service
+from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Place
+from nodeport_nft.ruleset import (
+    Chain,
+    Contender,
+    Drop,
+    Element,
+    Field,
+    Goto,
+    InSet,
+    Key,
+    Map,
+    Pool,
+    Schema,
+)
+
+COMMENT_LIMIT = 128
+"""Bytes of an element's comment that nft 1.0.6 takes (NFTNL_UDATA_COMMENT_MAXLEN)."""
+
+_Endpoints = tuple[tuple[str, int], ...]
+
+
+def compile_service(
+    service: Service, frontends: Iterable[Frontend], facts: NodeFacts, schemas: Mapping[Family, Schema]
+) -> Iterable[tuple[Family, Contender]]:
+    """What the Service wants in each family's table, whose schemas are given; nothing in one without frontends."""
+    rank = service.created, *service.key
+    if service.proxy_name is not None:
+        for family in Family:
+            foreign = (Element((str(ip),)) for ip in service.cluster_ips if ip.version == family)
+            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", element) for element in foreign))
+        return
+    by_family: dict[Family, list[Frontend]] = {}
+    for frontend in frontends:
+        by_family.setdefault(frontend.family, []).append(frontend)
+    for family, own in by_family.items():
+        compiled = _Compiled(service, family, facts, schemas[family])
+        wanted = [tuple(compiled.pools(frontend)) for frontend in own]
+        for frontend in own:
+            compiled.share(frontend)
+        shared = tuple((name, element) for (name, _), element in compiled.shared.items())
+        yield family, Contender(rank, tuple(wanted), shared, tuple(compiled.maps()), tuple(compiled.chains()))
+
+
+@dataclass(slots=True)
+class _Compiled:
+    """One Service in one family's table, as it is compiled, frontend by frontend."""
+
+    service: Service
+    family: Family
+    facts: NodeFacts
+    schema: Schema
+    shared: dict[tuple[str, Key], Element] = field(default_factory=dict)
+    _texts: dict[int, _Endpoints] = field(default_factory=dict)
+    _affinity: Affinity | None = None
+    _firewalls: dict[str, tuple[Map, Chain]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.service.session_affinity_seconds:
+            self._affinity = Affinity(self.service, self.schema, 1 << self.facts.masquerade_bit)
+
+    def maps(self) -> Iterable[Map]:
+        """The sets that are this Service's alone."""
+        yield from (declared for declared, _ in self._firewalls.values())
+        if self._affinity:
+            yield from self._affinity.maps.values()
+
+    def chains(self) -> Iterable[Chain]:
+        """The chains that are this Service's alone."""
+        yield from (chain for _, chain in self._firewalls.values())
+        if self._affinity:
+            yield from self._affinity.chains.values()
+
+    def pools(self, frontend: Frontend) -> Iterable[Pool]:
+        """The verdict of a frontend and the endpoints behind it; with policy Local, for those inside as well."""
+        kind = NODE_PORTS if frontend.kind is FrontendKind.NODE_PORT else VIPS
+        address = () if frontend.address is None else (str(frontend.address),)
+        key = (*address, frontend.protocol.lower(), frontend.port)
+        internal = frontend.kind is FrontendKind.CLUSTER_IP
+        everywhere, local = frontend.backends, frontend.local_backends
+        if not everywhere:
+            yield self._verdict(kind.map, key, Goto("refuse"), frontend)
+        elif local is None or (frontend.prefer_local and not local):
+            yield self._pool(kind, kind.map, key, "" if internal else "-external", everywhere, frontend)
+        elif frontend.prefer_local:
+            yield self._pool(kind, kind.map, key, "-prefer-local", local, frontend)
+        else:
+            yield self._pool(kind, kind.map, key, "-local", local, frontend)
+            if not internal:
+                yield self._pool(kind, kind.inside, key, "-inside", everywhere, frontend)
+        guard = self._guard(frontend)
+        if guard is not None:
+            yield self._verdict(kind.firewall, key, guard, frontend)
+
+    def _pool(
+        self, kind: Kind, name: str, key: Key, suffix: str, backends: tuple[Backend, ...], frontend: Frontend
+    ) -> Pool:
+        """Backends behind a key of the verdict map ``name``. ``suffix``: who comes there, and which pool it is."""
+        endpoints = self._endpoints(backends)
+        if not endpoints:
+            return self._verdict(name, key, Goto("no-local-endpoint"), frontend)
+        if self._affinity:
+            verdict = self._affinity.lead(suffix, frontend.port_name, frontend.protocol, endpoints)
+            return self._verdict(name, key, verdict, frontend)
+        hashed = self.service.load_balancing is LoadBalancing.MAGLEV
+        size = MAGLEV if hashed else next(size for size in SIZES if size >= len(endpoints))
+        local = suffix in ("-local", "-prefer-local")
+        return Pool(
+            name,
+            key,
+            Goto(f"{kind.chain}{'-local' if local else suffix}/{size}"),
+            kind.slots,
+            endpoints,
+            comment(self.service.key, frontend.port_name),
+            LOCAL_SLOTS if local else 0,
+            fixed=hashed,
+        )
+
+    def _verdict(self, name: str, key: Key, verdict: Goto, frontend: Frontend) -> Pool:
+        return Pool(name, key, verdict, "", (), comment(self.service.key, frontend.port_name))
+
+    def _endpoints(self, backends: tuple[Backend, ...]) -> _Endpoints:
+        """What stands in the slots. A port's frontends have their backends in common: written out once."""
+        if id(backends) not in self._texts:
+            weighted = tuple([(str(b.address), b.port) for b in backends for _ in range(b.weight)])[:MAX_ENDPOINTS]
+            hashed = self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity
+            self._texts[id(backends)] = maglev(weighted, MAGLEV_SLOTS) if hashed else weighted
+        return self._texts[id(backends)]
+
+    def _guard(self, frontend: Frontend) -> Goto | None:
+        """The chain that lets only some sources through to a frontend (F4, X5); None if it is open to all."""
+        service = self.service
+        if frontend.kind is FrontendKind.NODE_PORT:
+            word, allowed = "firewall-node-ports", _sources(service.node_port_source_ranges, self.family)
+        elif frontend.kind is not FrontendKind.CLUSTER_IP and frontend.address in service.load_balancer_ips:
+            word, allowed = "firewall", _sources(service.load_balancer_source_ranges, self.family)
+            if allowed and any(ip in cidr for ip in self.facts.addresses for cidr in allowed):
+                # The node may have the VIP on an interface, and then it sends from there to itself.
+                vips = (ip for ip in service.load_balancer_ips if ip.version == self.family)
+                allowed = (*allowed, *(type(allowed[0])(str(ip)) for ip in vips))
+        else:
+            return None
+        if allowed is None:
+            return None
+        name = f"{word}/{service.namespace}/{service.name}"
+        if name not in self._firewalls:
+            declared = self.schema.own_map(name)
+            assert declared is not None  # the schema has a pattern for these
+            rule = InSet((Field.SADDR,), name, negated=True), Drop()
+            self._firewalls[name] = declared, Chain(name, (rule,))
+            for prefix in collapsed(allowed, self.family):
+                self.shared[name, (prefix,)] = Element((prefix,))
+        return Goto(name)
+
+    def share(self, frontend: Frontend) -> None:
+        """Elements that several services or ports may want alike: allocated clusterIPs, hairpin connections (P4)."""
+        if frontend.kind is FrontendKind.CLUSTER_IP:
+            self._share("cluster-ips", str(frontend.address))
+        protocol = frontend.protocol.lower()
+        # The local pool may hold what the other has not: an endpoint that terminates here while ready ones are
+        # elsewhere.
+        for backends in (frontend.backends, frontend.local_backends or ()):
+            for backend in backends[:MAX_ENDPOINTS]:
+                if backend.place is not Place.ELSEWHERE:
+                    address = str(backend.address)
+                    self._share("hairpin-connections", address, address, protocol, backend.port)
+
+    def _share(self, name: str, *key: str | int) -> None:
+        self.shared[name, key] = Element(key)
+
+
+def _sources(ranges: tuple[IPNetwork, ...], family: Family) -> tuple[IPNetwork, ...] | None:
+    """Which sources of a family may connect; None: all of them.
+
+    A /0 lifts the restriction of its family. A list of the other family's prefixes alone lets nobody of this one in,
+    unless it is of nothing but /0 and so restricts nobody.
+    """
+    own = tuple(cidr for cidr in ranges if cidr.version == family)
+    if all(not cidr.prefixlen for cidr in ranges) or any(not cidr.prefixlen for cidr in own):
+        return None
+    return own
+
+
+def comment(owner: ObjectName, port_name: str) -> str:
+    """``namespace/name:port`` for people; cut with a hash where nft would refuse the length (K7).
+
+    All parts are DNS labels by the time they come here, so no quote or control character can be among them.
+    """
+    text = f"{owner}:{port_name}" if port_name else str(owner)
+    if len(text) <= COMMENT_LIMIT:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{text[: COMMENT_LIMIT - len(digest) - 1]}~{digest}"

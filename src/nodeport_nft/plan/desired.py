@@ -1,0 +1,215 @@
+"""What one table should hold, kept up to date owner by owner."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from nodeport_nft.plan.edits import Change, Edits, ElementEdits
+from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank
+
+Owned = TypeVar("Owned", Map, Chain)
+Changed = TypeVar("Changed", Element, Map, Chain)
+Name = TypeVar("Name", Key, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A frontend that ``loser`` wants and ``holder`` has."""
+
+    map: str
+    key: Key
+    holder: Rank
+    loser: Rank
+
+
+Claim = tuple[str, Key]
+"""What owners compete for: a verdict map and a key."""
+
+
+def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Assign endpoints to slots 0 to n-1, moving as few as possible.
+
+    An endpoint of weight w is among them w times. Each that stays within the first n slots keeps its slot. Newcomers
+    and those from beyond fill the holes in order. For one endpoint more or less, at most two slots for each time it
+    is among them change.
+    """
+    wanted = Counter(endpoints)
+    slots: list[tuple[str, int] | None] = []
+    for endpoint in before[: len(endpoints)]:
+        stays = wanted[endpoint] > 0
+        slots.append(endpoint if stays else None)
+        wanted[endpoint] -= stays
+    slots += [None] * (len(endpoints) - len(slots))
+    homeless = wanted.elements()
+    return tuple(next(homeless) if slot is None else slot for slot in slots)
+
+
+@dataclass(slots=True)
+class Desired:
+    """The elements one table should have, kept up to date owner by owner.
+
+    ``adopted``: the elements the kernel has at the start, consulted for the places of endpoints alone.
+    """
+
+    adopted: Elements = field(default_factory=dict)
+    elements: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
+    maps: dict[str, Map] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
+    _claims: dict[Claim, list[Rank]] = field(default_factory=dict)
+    _held: dict[Claim, tuple[Pool, ...]] = field(default_factory=dict)
+    _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
+    _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
+    _map_edits: dict[str, tuple[Map | None, Map | None]] = field(default_factory=dict)
+    _chain_edits: dict[str, tuple[Chain | None, Chain | None]] = field(default_factory=dict)
+
+    def update(self, owner: tuple[str, str], contender: Contender | None) -> None:
+        """Let ``owner`` want what ``contender`` says and nothing else; None: nothing at all."""
+        before = self._owners.pop(owner, None)
+        if contender is not None:
+            self._owners[owner] = contender
+        touched: dict[Claim, None] = {}
+        for claim in _claims(before):
+            assert before is not None
+            self._claims[claim].remove(before.rank)
+            touched[claim] = None
+        for claim in _claims(contender):
+            assert contender is not None
+            bisect.insort(self._claims.setdefault(claim, []), contender.rank)
+            touched[claim] = None
+        # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
+        for claim in touched:
+            self._vacate(claim)
+        for claim in touched:
+            self._settle(claim)
+        self._share(contender.shared if contender else (), +1)
+        self._share(before.shared if before else (), -1)
+        for chain in _own(before.chains if before else (), contender.chains if contender else ()):
+            _note(self.chains, self._chain_edits, *chain)
+        for declared in _own(before.maps if before else (), contender.maps if contender else ()):
+            _note(self.maps, self._map_edits, *declared)
+
+    def put(self, elements: Iterable[tuple[str, Element]]) -> None:
+        """Want elements that belong to the table itself."""
+        for name, element in elements:
+            self._set(name, element.key, element)
+
+    def contests(self) -> tuple[Contest, ...]:
+        """Every frontend that more than one owner wants, sorted."""
+        lost = ((c, ranks[0], r) for c, ranks in self._claims.items() if len(ranks) > 1 for r in ranks[1:])
+        return tuple(sorted((Contest(*c, h, r) for c, h, r in lost), key=lambda c: (c.loser, c.map, str(c.key))))
+
+    def take_edits(self) -> Edits:
+        """What has changed since the last call; an element that is back to what it was is not among it."""
+        elements: ElementEdits = {
+            name: changed for name, pairs in self._edits.items() if (changed := _different(pairs))
+        }
+        edits = Edits(elements, _different(self._map_edits), _different(self._chain_edits))
+        self._edits, self._map_edits, self._chain_edits = defaultdict(dict), {}, {}
+        return edits
+
+    def _wanted(self, claim: Claim) -> tuple[Pool, ...]:
+        """The frontend of the first in line; nothing if nobody is."""
+        ranks = self._claims[claim]
+        if not ranks:
+            return ()
+        return next(f for f in self._owners[ranks[0][1:]].frontends if (f[0].map, f[0].key) == claim)
+
+    def _vacate(self, claim: Claim) -> None:
+        """Clear what a frontend has and will not have."""
+        wanted = self._wanted(claim)
+        maps, places = {pool.map for pool in wanted}, {(pool.slots, pool.first) for pool in wanted}
+        for pool in self._held.get(claim, ()):
+            if pool.map not in maps:
+                self._set(pool.map, pool.key, None)
+            if (pool.slots, pool.first) not in places:
+                self._fill(replace(pool, endpoints=()))
+
+    def _settle(self, claim: Claim) -> None:
+        """Give a frontend to the first in line, and its slots to that one's endpoints."""
+        wanted = self._wanted(claim)
+        if not wanted:
+            del self._claims[claim]
+            self._held.pop(claim, None)
+            return
+        self._held[claim] = wanted
+        for pool in wanted:
+            self._set(pool.map, pool.key, Element(pool.key, pool.verdict, pool.comment))
+            self._fill(pool)
+
+    def _fill(self, pool: Pool) -> None:
+        if not pool.slots:
+            return
+        before = tuple(_slots(self.elements[pool.slots], pool))
+        placed = pool.endpoints
+        if not pool.fixed:
+            placed = place(before or tuple(_slots(self.adopted.get(pool.slots, {}), pool)), placed)
+        for slot, value in enumerate(placed, pool.first):
+            key = (*pool.key, slot)
+            self._set(pool.slots, key, Element(key, value, pool.comment))
+        for slot in range(pool.first + len(placed), pool.first + len(before)):
+            self._set(pool.slots, (*pool.key, slot), None)
+
+    def _share(self, shared: Iterable[tuple[str, Element]], step: int) -> None:
+        for name, element in shared:
+            self._shares[name, element.key] += step
+            if not self._shares[name, element.key]:
+                del self._shares[name, element.key]
+                self._set(name, element.key, None)
+            elif step > 0:
+                self._set(name, element.key, element)
+
+    def _set(self, name: str, key: Key, element: Element | None) -> None:
+        elements = self.elements[name]
+        before = elements.get(key)
+        if element == before:
+            return
+        first = self._edits[name].get(key, (before, None))[0]
+        self._edits[name][key] = first, element
+        if element is None:
+            del elements[key]
+        else:
+            elements[key] = element
+
+
+def _own(before: Iterable[Owned], after: Iterable[Owned]) -> Iterator[tuple[str, Owned | None]]:
+    """By name: what an owner has now, None for what it has no longer."""
+    now: dict[str, Owned | None] = dict.fromkeys(owned.name for owned in before)
+    now |= {owned.name: owned for owned in after}
+    yield from now.items()
+
+
+def _note(
+    held: dict[str, Owned],
+    edits: dict[str, tuple[Owned | None, Owned | None]],
+    name: str,
+    owned: Owned | None,
+) -> None:
+    """Hold a map or chain by its name, None: no longer, and note what that changes."""
+    before = held.pop(name, None)
+    if owned is not None:
+        held[name] = owned
+    edits[name] = edits.get(name, (before, None))[0], owned
+
+
+def _different(
+    pairs: Mapping[Name, tuple[Changed | None, Changed | None]],
+) -> dict[Name, tuple[Changed | None, Changed | None]]:
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _claims(contender: Contender | None) -> tuple[Claim, ...]:
+    return tuple((pools[0].map, pools[0].key) for pools in contender.frontends) if contender else ()
+
+
+def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:
+    """What stands in the slots of a pool, from the first one up to the first empty one."""
+    slot = pool.first
+    while (element := elements.get((*pool.key, slot))) is not None:
+        assert isinstance(element.value, tuple)  # the values of a slot map
+        yield element.value
+        slot += 1

@@ -1,0 +1,122 @@
+"""One family's transaction as a value: operations in an order that the kernel can carry out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodeport_nft.ruleset import Chain, Element, Key, Map, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete elements of one map or set."""
+
+    map: str
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add elements to one map or set."""
+
+    map: str
+    elements: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddMap:
+    """Declare a map or set, empty."""
+
+    map: Map
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMap:
+    """Delete a map or set with all it holds."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddChain:
+    """Make a chain, without its rules: those may lead to a chain that is made after it."""
+
+    chain: Chain
+
+
+@dataclass(frozen=True, slots=True)
+class AddRules:
+    """Put a chain's rules at its end."""
+
+    chain: Chain
+
+
+@dataclass(frozen=True, slots=True)
+class FlushChain:
+    """Delete all rules of a chain."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChain:
+    """Delete a chain that is empty and that nothing leads to."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Put a whole table in place, also of one of the same name."""
+
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete a table."""
+
+    family: str
+    name: str
+
+
+Operation = Delete | Add | AddMap | DeleteMap | AddChain | AddRules | FlushChain | DeleteChain | Replace | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Operations on one family's table, in order; the kernel takes all of them or none (K1).
+
+    ``late``: it only clears up and is to be committed after those that are not, on its own.
+    """
+
+    family: str
+    name: str
+    operations: tuple[Operation, ...] = ()
+    late: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.operations)
+
+    @property
+    def size(self) -> int:
+        """How many elements and rules it adds, and elements it deletes, those of a replaced table included.
+
+        What stands for more (a flushed chain, a deleted set) or has nothing to count (a chain) counts as one.
+        """
+        return sum(_size(operation) for operation in self.operations)
+
+
+def _size(operation: Operation) -> int:
+    match operation:
+        case Delete(keys=keys):
+            return len(keys)
+        case Add(elements=elements):
+            return len(elements)
+        case AddRules(chain=chain):
+            return len(chain.rules)
+        case Replace(table=table):
+            rules = sum(len(chain.rules) for chain in table.chains.values())
+            return sum(len(elements) for elements in table.elements.values()) + rules
+        case _:
+            return 1
