@@ -24,7 +24,7 @@ FACTS = NodeFacts(
 def facts(cluster: Cluster, node: str = "worker-1") -> NodeFacts:
     """The facts of a node of the lab."""
     addresses = tuple(ip_address(str(cluster.address(node, family))) for family in (4, 6))
-    return replace(FACTS, name=node, node_port_ips=addresses)
+    return replace(FACTS, name=node, node_port_ips=addresses, addresses=addresses)
 
 
 def sync(
