@@ -121,6 +121,28 @@ def test_who_reaches_whom(
 
 
 @pytest.mark.parametrize(
+    ("source", "cluster", "local"),
+    [
+        (POD, {1: MASQUERADED, 2: MASQUERADED, 3: MASQUERADED}, {1: MASQUERADED, 2: f"sees {POD}", 3: f"sees {POD}"}),
+        (NODE, dict.fromkeys((1, 2, 3), MASQUERADED), dict.fromkeys((1, 2, 3), MASQUERADED)),
+        (CLIENT, dict.fromkeys((1, 2, 3), MASQUERADED), {1: f"sees {CLIENT}", 2: f"sees {CLIENT}"}),
+    ],
+    ids=["pod", "node", "client"],
+)
+def test_both_external_policies(
+    program: Program, manifests: Path, source: str, cluster: dict[int, str], local: dict[int, str]
+) -> None:
+    addresses = {1: "10.244.1.2:80", 2: "10.244.1.3:80", 3: "10.244.2.2:80"}
+    text = manifests.read_text()
+    for policy, expected in (("Cluster", cluster), ("Local", local)):
+        manifests.write_text(text.replace("type: NodePort", f"type: NodePort\n  externalTrafficPolicy: {policy}", 1))
+        lines = summary(program, manifests, source, NODE, "--port", "30080", "--cluster-cidr", "10.244.0.0/16")
+        endpoints = {line[12:].split()[0]: line.partition(" %  ")[2] for line in lines if ":80 " in line}
+        assert endpoints == {addresses[number]: seen for number, seen in expected.items()}
+        assert lines[-1] == "outcome     forwarded"
+
+
+@pytest.mark.parametrize(
     ("packet", "outcome"),
     [
         ((CLIENT, NODE, "--port", "30081"), "refused with a tcp reset: default/idle has no endpoint"),

@@ -161,6 +161,40 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_is_ready() -> None:
     assert answers == {1: False, 2: False, 3: True}
 
 
+def test_an_endpoint_of_weight_0_keeps_its_flows_while_it_is_ready() -> None:
+    pieces = (
+        make_slice("10.244.1.1", service="dns", protocol="UDP"),
+        replace(
+            make_slice(
+                "10.244.1.2",
+                make_endpoint("10.244.1.3", ready=False, serving=False),
+                service="dns",
+                name="idle",
+                protocol="UDP",
+            ),
+            weight=0,
+        ),
+    )
+    known = frontends((DNS,), pieces)
+    answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
+    assert answers == {1: False, 2: False, 3: True}
+    by_service = replace(DNS, weights={ip_address("10.244.1.1"): 0})
+    assert not frontends((by_service,)).is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    beside_one_that_leaves = frontends((by_service,), (*DNS_SLICES, draining("10.244.1.4")))
+    assert not beside_one_that_leaves.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert not beside_one_that_leaves.is_stale(at("10.96.0.10 53"), at("10.244.1.4 8080"))
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local", "PreferLocal"])
+def test_with_affinity_the_endpoints_are_those_of_the_services_chains(policy: str) -> None:
+    sticky = replace(DNS, session_affinity_seconds=60, external_traffic_policy=policy, internal_traffic_policy=policy)
+    here = make_slice(make_endpoint("10.244.1.1", node="worker-1"), service="dns", protocol="UDP")
+    known = frontends((sticky,), (here,))
+    for destination in ("10.96.0.10 53", "172.30.1.2 30053"):
+        assert not known.is_stale(at(destination), at("10.244.1.1 8080"))
+        assert known.is_stale(at(destination), at("10.244.1.9 8080"))
+
+
 def test_where_nothing_terminates_nothing_is_compiled_again() -> None:
     assert only_draining(Snapshot((DNS,), DNS_SLICES)) is None
     rest = only_draining(Snapshot((DNS, WEB), (*DNS_SLICES, draining("10.244.1.1"))))
