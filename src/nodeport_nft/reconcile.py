@@ -84,7 +84,7 @@ class NodeTables:
         """What turns the kernel's tables as they were at the start into the desired ones."""
         transactions: list[Transaction] = []
         for family, schema in self.schemas.items():
-            listed, wanted = self.listed.get(family), self._table(family)
+            listed, wanted = self.listed.get(family), self.table(family)
             self.desired[family].take_edits()
             self.desired[family].adopted = {}
             if listed is not None and not self.differences[family]:
@@ -100,9 +100,10 @@ class NodeTables:
 
     def tables(self) -> tuple[Table, ...]:
         """The desired tables as values."""
-        return tuple(self._table(family) for family in self.schemas)
+        return tuple(self.table(family) for family in self.schemas)
 
-    def _table(self, family: Family) -> Table:
+    def table(self, family: Family) -> Table:
+        """One of the desired tables as a value."""
         desired = self.desired[family]
         return Table(self.schemas[family], desired.elements, desired.maps, desired.chains)
 

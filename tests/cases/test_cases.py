@@ -7,7 +7,8 @@
 ``expected.nft``    what ``render`` prints for worker-1, without the chains that draw a slot: those are alike in all
                     cases and stand once, in ``draws.nft``. ``UPDATE_GOLDENS=1 pytest tests/cases`` writes both anew.
 ``packets.yaml``    connections, each with who starts it, where to, and its fate. ``trace: untouched`` says that no
-                    rule of ours brings this fate about, where that is not plain from it.
+                    rule of ours brings this fate about, where that is not plain from it. ``sticky``: all
+                    connections reach the same one of those it may reach, which one only the kernel knows.
 
 A golden proves that nothing changed, not that it is right; the packets prove that. Each goes twice: through a real
 kernel and through the tracer, which must agree about its fate, about the endpoints and about the source they see.
@@ -50,6 +51,7 @@ class Packet:
     seen_as: str | None
     detail: str | None
     untouched: bool
+    sticky: bool
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> Packet:
@@ -63,6 +65,7 @@ class Packet:
             seen_as=entry.pop("source", None),
             detail=entry.pop("detail", None),
             untouched=entry.pop("trace", "") == "untouched",
+            sticky=entry.pop("sticky", False),
         )
         entry.pop("why", None)
         assert not entry, f"unknown keys {sorted(entry)}"
@@ -157,7 +160,9 @@ def send(cluster: Cluster, packet: Packet) -> tuple[Outcome, ...]:
     if packet.fate != "reached":
         return (connect(cluster, packet.source, packet.destination, packet.protocol, timeout=0.4),)
     rounds = ROUNDS if len(packet.reaches) > 1 else 3
-    return connect_many(cluster, packet.source, packet.destination, packet.protocol, rounds)
+    # A client has its endpoint from its first connection on; two that begin at once may each draw one.
+    first = connect_many(cluster, packet.source, packet.destination, packet.protocol, int(packet.sticky))
+    return *first, *connect_many(cluster, packet.source, packet.destination, packet.protocol, rounds)
 
 
 FATES = {
@@ -175,7 +180,10 @@ def differences(cluster: Cluster, packet: Packet, outcomes: tuple[Outcome, ...])
         yield str(astray[0])
         return
     found = Counter(outcome.name for outcome in outcomes if outcome.kind is Kind.REACHED)
-    if set(found) != set(packet.reaches):
+    if packet.sticky:
+        if len(found) != 1 or not set(found) <= set(packet.reaches):
+            yield f"reached {dict(found)}"
+    elif set(found) != set(packet.reaches):
         yield f"reached {dict(found)}"
     if packet.seen_as is not None:
         sources = {outcome.source for outcome in outcomes}
@@ -192,7 +200,8 @@ def disputes(packet: Packet, traced: Traced, outcomes: tuple[Outcome, ...]) -> I
         yield f"the tracer says {traced}"
     elif packet.fate == "reached":
         happened = {((o.to, o.to_port), o.source) for o in outcomes}
-        if happened != set(traced.endpoints.items()):
+        told = set(traced.endpoints.items())
+        if len(told) != len(packet.reaches) or not (happened <= told if packet.sticky else happened == told):
             yield f"the tracer says {traced.endpoints}, the kernel {happened}"
     elif packet.traced_fate == "refused" and traced.resets != {outcomes[0].detail == "reset"}:
         yield f"the tracer's resets: {traced.resets}, the kernel's: {outcomes[0].detail}"

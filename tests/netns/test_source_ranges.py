@@ -73,3 +73,18 @@ def test_ranges_guard_from_the_transaction_on_that_brings_them(cluster: Cluster)
         assert fate("192.0.2.7", 80) is expected
         assert fate("172.30.1.2", 30080) is expected
         assert fate("10.96.0.10", 80) is Kind.REACHED, "a clusterIP is guarded by neither"
+
+
+@pytest.mark.proves("F4")
+def test_a_node_that_has_the_vip_may_use_it_where_its_own_address_may(cluster: Cluster) -> None:
+    """Some load balancers give nodes the VIP; what the node then sends there comes from the VIP itself."""
+    endpoints = slices_of(cluster, ("web-1", "web-3"))
+    vip = ip_address("192.0.2.7"), 80
+    cluster.run(NODE, ["ip", "address", "add", "192.0.2.7/32", "dev", "lo"])
+    try:
+        for ranges, expected in (("172.30.1.0/24", Kind.REACHED), ("172.30.2.0/24", Kind.SILENT)):
+            service = replace(WEB, load_balancer_source_ranges=(ip_network(ranges),))
+            sync(cluster, (service,), (endpoints,))
+            assert connect(cluster, NODE, vip, "TCP", timeout=0.4).kind is expected
+    finally:
+        cluster.run(NODE, ["ip", "address", "del", "192.0.2.7/32", "dev", "lo"])

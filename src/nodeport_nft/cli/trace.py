@@ -148,7 +148,6 @@ def _desired_table(
 ) -> tuple[Table, frozenset[IPAddress]]:
     """The table that sync would write, and the node's addresses, as far as flags, Node object and host tell them."""
     from nodeport_nft.model import Family
-    from nodeport_nft.ruleset import Table
 
     snapshot = read_snapshot(config, files, held=held)
     programme, _ = compile_tables(config, snapshot, name, node_ips, host, None)
@@ -156,7 +155,7 @@ def _desired_table(
     internal = (ip for node in snapshot.nodes if node.name == name for ip in node.internal_ips)
     addresses = (held.address for held in host.addresses)
     own = frozenset((*node_ips, *internal, *tables.facts.node_port_ips, *addresses))
-    return Table(tables.schemas[family], tables.desired[family].elements), own
+    return tables.table(family), own
 
 
 def _live_table(
@@ -164,7 +163,8 @@ def _live_table(
 ) -> tuple[Table, frozenset[IPAddress]]:
     """The table in the kernel, and the node's addresses. Leaves if its rules are not what this program writes.
 
-    What is walked are the compiled rules, since these are values; that the kernel has the same is checked.
+    Of what does not depend on services the compiled rules are walked, since these are values; that the kernel has the
+    same is checked.
     """
     from nodeport_nft.compile import compile_schema
     from nodeport_nft.facts import gather

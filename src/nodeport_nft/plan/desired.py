@@ -37,6 +37,8 @@ def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]
     and those from beyond fill the holes in order. For one endpoint more or less, at most two slots for each time it
     is among them change.
     """
+    if not before:
+        return tuple(endpoints)
     wanted = Counter(endpoints)
     slots: list[tuple[str, int] | None] = []
     for endpoint in before[: len(endpoints)]:

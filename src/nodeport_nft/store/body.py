@@ -43,7 +43,7 @@ def _spec(spec: dict[str, Any], service: Service) -> dict[str, Any]:
         spec["ipFamilyPolicy"] = service.ip_family_policy
         spec["internalTrafficPolicy"] = spec.get("internalTrafficPolicy") or "Cluster"
     if service.type in (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER):
-        spec["externalTrafficPolicy"] = service.external_traffic_policy
+        spec["externalTrafficPolicy"] = spec.get("externalTrafficPolicy") or "Cluster"
     if service.type is ServiceType.LOAD_BALANCER:
         spec["allocateLoadBalancerNodePorts"] = service.allocate_node_ports
     if service.health_check_node_port:
