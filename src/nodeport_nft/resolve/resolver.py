@@ -1,20 +1,8 @@
-"""Which endpoints each Service port has on this node, and on which addresses it is offered.
-
-The desired state names Services and, apart from them, EndpointSlices, Endpoints or Pods. This room joins the
-two. Its output, a ``Frontend``, is one thing a client can connect to (a clusterIP with a port, or a nodePort)
-with the set of endpoints that may answer, and it is all that ``compile`` gets to see.
-
-Where a Service's endpoints come from, in this order: its EndpointSlices if there are any (whoever made them has
-looked at the Pods already), else its Endpoints object, else the Pods its selector selects (conformance E7).
-
-``Resolver`` indexes the Snapshot once, so that resolving one Service costs what that Service has, whatever the
-number of the others.
-"""
+"""One Service → its frontends on one node."""
 
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +13,6 @@ from nodeport_nft.model import (
     EndpointSlice,
     Family,
     IPAddress,
-    ObjectName,
     Pod,
     Protocol,
     Service,
@@ -33,6 +20,7 @@ from nodeport_nft.model import (
     ServiceType,
     Snapshot,
 )
+from nodeport_nft.resolve.index import Index
 
 
 class FrontendKind(enum.Enum):
@@ -105,20 +93,10 @@ def is_proxied(service: Service) -> bool:
 class Resolver:
     """Joins Services with their endpoints, for the node called ``node_name`` in ``zone`` ("": unknown)."""
 
-    def __init__(self, snapshot: Snapshot, node_name: str, zone: str = "") -> None:
+    def __init__(self, objects: Snapshot | Index, node_name: str, zone: str = "") -> None:
+        self._index = objects if isinstance(objects, Index) else Index.of(objects)
         self._node_name = node_name
         self._zone = zone
-        own = (node.labels for node in snapshot.nodes if node.name == node_name)
-        # What a kubelet puts on every Node, so that a node can be chosen by its name where there is no object of it.
-        self._labels = {HOSTNAME_LABEL: node_name, **next(own, {})}
-        self._zones = {node.name: node.labels.get(ZONE_LABEL, "") for node in snapshot.nodes}
-        self._slices: dict[ObjectName, list[EndpointSlice]] = defaultdict(list)
-        for piece in snapshot.slices:
-            self._slices[ObjectName(piece.namespace, piece.service)].append(piece)
-        self._labelled: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
-        for pod in snapshot.pods:
-            for label, value in pod.labels.items():
-                self._labelled[pod.namespace, label, value].append(pod)
 
     def resolve(self, service: Service) -> tuple[Frontend, ...]:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
@@ -152,7 +130,12 @@ class Resolver:
 
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
-        return all(requirement.holds(self._labels) for requirement in service.node_port_nodes)
+        if not service.node_port_nodes:
+            return True
+        own = self._index.nodes.get(self._node_name)
+        # What a kubelet puts on every Node, so that a node can be chosen by its name where there is no object of it.
+        labels = {HOSTNAME_LABEL: self._node_name, **(own.labels if own else {})}
+        return all(requirement.holds(labels) for requirement in service.node_port_nodes)
 
     def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
         """The usable endpoints of one port, all families, sorted: what a person asks for in ``describe``."""
@@ -169,7 +152,7 @@ class Resolver:
         return tuple(c for c in _once_each(self._candidates(service, port)) if c.weight)
 
     def _candidates(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
-        slices = [s for s in self._slices.get(service.key, ()) if not s.headless]
+        slices = [piece for piece in self._index.slices(service) if not piece.headless]
         own = [s for s in slices if not s.mirrored] or slices
         if own:
             return _from_slices(own, service, port)
@@ -179,12 +162,12 @@ class Resolver:
 
     def _from_pods(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
         """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
-        for pod in self._selected(service):
+        for pod in self._index.selected(service):
             number = _target(pod, port)
             if pod.finished or number is None:
                 continue
             ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
-            zone = self._zones.get(pod.node_name, "") if service.traffic_distribution else ""
+            zone = self._zone_of(pod.node_name) if service.traffic_distribution else ""
             nodes = (pod.node_name,) if service.traffic_distribution == "PreferSameNode" and pod.node_name else ()
             for family in _families(service):
                 first = next((ip for ip in pod.ips if ip.version == family), None)
@@ -194,11 +177,9 @@ class Resolver:
                     weight = service.weights.get(first, pod.weight)
                     yield _Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
 
-    def _selected(self, service: Service) -> list[Pod]:
-        """Pods that carry every label of the selector; the rarest label narrows the search."""
-        wanted = service.selector.items()
-        rarest = min((self._labelled.get((service.namespace, k, v), []) for k, v in wanted), key=len)
-        return [pod for pod in rarest if wanted <= pod.labels.items()]
+    def _zone_of(self, node_name: str) -> str:
+        node = self._index.nodes.get(node_name)
+        return node.labels.get(ZONE_LABEL, "") if node else ""
 
     def _near(self, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
         """Those that are meant for this node, if every ready endpoint says whom it is for (E6, KEP-2433, KEP-3015).
@@ -313,5 +294,6 @@ def _once_each(candidates: Iterable[_Candidate]) -> tuple[_Candidate, ...]:
     return tuple(best.values())
 
 
-def _preference(candidate: _Candidate) -> tuple[bool, bool, bool, str]:
-    return not candidate.terminating, candidate.ready, candidate.serving, candidate.node_name
+def _preference(candidate: _Candidate) -> tuple[object, ...]:
+    c = candidate  # all of it, so that the order of the slices makes no difference
+    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes

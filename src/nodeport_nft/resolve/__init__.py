@@ -1,0 +1,17 @@
+"""Which endpoints each Service port has on this node, and on which addresses it is offered.
+
+The desired state names Services and, apart from them, EndpointSlices, Endpoints or Pods. This room joins the
+two. Its output, a ``Frontend``, is one thing a client can connect to (a clusterIP with a port, or a nodePort)
+with the set of endpoints that may answer, and it is all that ``compile`` gets to see.
+
+Where a Service's endpoints come from, in this order: its EndpointSlices if there are any (whoever made them has
+looked at the Pods already), else its Endpoints object, else the Pods its selector selects (conformance E7).
+
+``Index`` keeps what belongs together, so that resolving one Service costs what that Service has, whatever the number
+of the others.
+"""
+
+from nodeport_nft.resolve.index import Index, Ref
+from nodeport_nft.resolve.resolver import Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
+
+__all__ = ["Backend", "Frontend", "FrontendKind", "Index", "Place", "Ref", "Resolver", "is_proxied"]

@@ -1,0 +1,150 @@
+"""What there is, joined: the slices and Pods of each Service, kept up to date object by object.
+
+A change of an object costs what that object has to do with, and tells which Services it touches: a slice its own
+Service, a Pod those whose selector it fits or did fit, a Node those that ask where nodes are or for their labels.
+Everything else may stay as it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from nodeport_nft.model import EndpointSlice, Node, ObjectName, Pod, Service, Snapshot
+
+
+class Ref(NamedTuple):
+    """Which object it is. Endpoints are an object of several slices."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+Value = Service | EndpointSlice | Pod | Node
+_Label = tuple[str, str, str]
+"""A namespace and a label in it, with its value."""
+
+
+class Index:
+    """Every object by what is asked of it."""
+
+    def __init__(self) -> None:
+        self.services: dict[ObjectName, Service] = {}
+        self.nodes: dict[str, Node] = {}
+        self._values: dict[Ref, tuple[Value, ...]] = {}
+        self._slices: dict[ObjectName, dict[Ref, tuple[EndpointSlice, ...]]] = defaultdict(dict)
+        self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
+        self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Index:
+        """An index of all these objects."""
+        objects: dict[Ref, list[Value]] = defaultdict(list)
+        for service in snapshot.services:
+            objects[Ref("Service", *service.key)].append(service)
+        for piece in snapshot.slices:
+            objects[Ref("EndpointSlice", piece.namespace, piece.name)].append(piece)
+        for pod in snapshot.pods:
+            objects[Ref("Pod", pod.namespace, pod.name)].append(pod)
+        for node in snapshot.nodes:
+            objects[Ref("Node", "", node.name)].append(node)
+        index = cls()
+        for ref, values in objects.items():
+            index.put(ref, tuple(values))
+        return index
+
+    def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
+        """Let the object have these values, none if it is gone; the Services that this touches."""
+        before = self._values.get(ref, ())
+        if values == before:
+            return set()
+        touched: set[ObjectName] = set()
+        for value in before:
+            touched |= self._take_out(ref, value)
+        for value in values:
+            touched |= self._put_in(ref, value)
+        if values:
+            self._values[ref] = values
+        else:
+            del self._values[ref]
+        return touched
+
+    def slices(self, service: Service) -> Iterable[EndpointSlice]:
+        """All slices of a Service, those of its Endpoints object among them."""
+        return (piece for pieces in self._slices.get(service.key, {}).values() for piece in pieces)
+
+    def selected(self, service: Service) -> list[Pod]:
+        """Pods that carry every label of the selector; the rarest label narrows the search."""
+        wanted = service.selector.items()
+        rarest: Mapping[Ref, Pod] = min((self._pods.get((service.namespace, *pair), {}) for pair in wanted), key=len)
+        return [pod for pod in rarest.values() if wanted <= pod.labels.items()]
+
+    def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
+        match value:
+            case Service():
+                self.services[value.key] = value
+                if label := _registered(value):
+                    self._selecting[label].add(value.key)
+                return {value.key}
+            case EndpointSlice():
+                owner = ObjectName(value.namespace, value.service)
+                self._slices[owner][ref] = (*self._slices[owner].get(ref, ()), value)
+                return {owner}
+            case Pod():
+                for label in _labels(value):
+                    self._pods[label][ref] = value
+                return self._selected_by(value)
+            case Node():
+                self.nodes[value.name] = value
+                return self._asking_for_nodes()
+
+    def _take_out(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
+        match value:
+            case Service():
+                del self.services[value.key]
+                if label := _registered(value):
+                    _discard(self._selecting, label, value.key)
+                return {value.key}
+            case EndpointSlice():
+                owner = ObjectName(value.namespace, value.service)
+                self._slices[owner].pop(ref, None)  # with all of the object's slices of this Service
+                if not self._slices[owner]:
+                    del self._slices[owner]
+                return {owner}
+            case Pod():
+                for label in _labels(value):
+                    self._pods[label].pop(ref, None)
+                    if not self._pods[label]:
+                        del self._pods[label]
+                return self._selected_by(value)
+            case Node():
+                del self.nodes[value.name]
+                return self._asking_for_nodes()
+
+    def _selected_by(self, pod: Pod) -> set[ObjectName]:
+        """The Services whose selector fits a Pod."""
+        near = (self._selecting.get(label, ()) for label in _labels(pod))
+        return {key for keys in near for key in keys if self.services[key].selector.items() <= pod.labels.items()}
+
+    def _asking_for_nodes(self) -> set[ObjectName]:
+        return {key for key, s in self.services.items() if s.traffic_distribution or s.node_port_nodes}
+
+
+def _registered(service: Service) -> _Label | None:
+    """The one label of a selector under which its Service is found; a Pod that it fits carries that one, too."""
+    if not service.selector:
+        return None
+    return service.namespace, *min(service.selector.items())
+
+
+def _labels(pod: Pod) -> Iterable[_Label]:
+    return ((pod.namespace, label, value) for label, value in pod.labels.items())
+
+
+def _discard(index: dict[_Label, set[ObjectName]], label: _Label, key: ObjectName) -> None:
+    index[label].discard(key)
+    if not index[label]:
+        del index[label]

@@ -1,0 +1,106 @@
+"""Laws of the index: what it joins does not depend on the past, and whom a change touches is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeport_nft.model import Endpoint, EndpointSlice, Node, Pod, Requirement, Service, Snapshot
+from nodeport_nft.resolve import Frontend, Index, Ref, Resolver
+from nodeport_nft.resolve.index import Value
+from tests.builders import make_port, make_service, make_slice
+
+NAMES = st.sampled_from(["a", "b"])
+LABELS = st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from(["x", "y"]), max_size=2)
+NODES = ("worker-1", "worker-2")
+WEIGHTS = st.integers(0, 2)
+
+
+@st.composite
+def services(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name = draw(NAMES)
+    nodes = Requirement("disk", "In", ("ssd",))
+    made = replace(
+        make_service(name, make_port(80, node_port=30080), selector=draw(LABELS)),
+        traffic_distribution=draw(st.sampled_from(["", "PreferClose"])),
+        node_port_nodes=draw(st.sampled_from([(), (nodes,)])),
+        internal_traffic_policy=draw(st.sampled_from(["Cluster", "Local"])),
+    )
+    return Ref("Service", "default", name), (made,)
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name, mirrored = draw(NAMES), draw(st.booleans())
+    endpoint = st.builds(
+        Endpoint,
+        st.sampled_from([ip_address("10.244.0.1"), ip_address("10.244.0.2")]),
+        ready=st.booleans(),
+        node_name=st.sampled_from(NODES),
+        zones=st.sampled_from([(), ("z",)]),
+    )
+
+    def made() -> EndpointSlice:
+        piece = make_slice(*draw(st.lists(endpoint, max_size=2)), service=draw(NAMES), name=name, mirrored=mirrored)
+        return replace(piece, weight=draw(WEIGHTS))
+
+    count = draw(st.integers(1, 2)) if mirrored else 1
+    return Ref("Endpoints" if mirrored else "EndpointSlice", "default", name), tuple(made() for _ in range(count))
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name = draw(NAMES)
+    ips = (ip_address(draw(st.sampled_from(["10.244.0.3", "10.244.0.4"]))),)
+    pod = Pod("default", name, draw(LABELS), ips, draw(st.sampled_from(NODES)), weight=draw(WEIGHTS))
+    return Ref("Pod", "default", name), (pod,)
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name = draw(st.sampled_from(NODES))
+    labels = draw(st.sampled_from([{}, {"disk": "ssd"}, {"topology.kubernetes.io/zone": "z"}]))
+    return Ref("Node", "", name), (Node(name, labels),)
+
+
+CHANGES = st.one_of(services(), slices(), pods(), nodes())
+
+
+def resolved(index: Index) -> dict[str, tuple[Frontend, ...]]:
+    resolver = Resolver(index, NODES[0], "z")
+    return {key.name: resolver.resolve(service) for key, service in index.services.items()}
+
+
+@given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=14), st.randoms(use_true_random=False))
+@settings(max_examples=300)
+def test_what_it_joins_depends_on_what_there_is_alone_and_it_tells_whom_a_change_touches(
+    changes: list[tuple[tuple[Ref, tuple[Value, ...]], bool]], chance: object
+) -> None:
+    index = Index()
+    held: dict[Ref, tuple[Value, ...]] = {}
+    for (ref, values), deleted in changes:
+        before = resolved(index)
+        held.pop(ref, None)
+        if not deleted:
+            held[ref] = values
+        touched = {key.name for key in index.put(ref, () if deleted else values)}
+        after = resolved(index)
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        assert changed <= touched
+    everything = list(held.items())
+    chance.shuffle(everything)  # type: ignore[attr-defined]  # a random.Random
+    fresh = Index()
+    for ref, values in everything:
+        fresh.put(ref, values)
+    assert resolved(fresh) == resolved(index)
+    assert resolved(Index.of(snapshot(held))) == resolved(index)
+
+
+def snapshot(held: dict[Ref, tuple[Value, ...]]) -> Snapshot:
+    def of(kind: type) -> tuple[Value, ...]:
+        return tuple(value for values in held.values() for value in values if isinstance(value, kind))
+
+    return Snapshot(of(Service), of(EndpointSlice), of(Pod), of(Node))  # type: ignore[arg-type]  # by kind
