@@ -15,6 +15,7 @@ from bench.stages import Figures
 
 ROUNDS = 3
 COUNTS = (100, 1_000, 10_000)
+TRACKED = 128_000
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
             megabytes[stage][count] = statistics.median(sample["megabytes"] for sample in samples)
     table("seconds", seconds, counts, "{:.4f}")
     table("peak megabytes", megabytes, counts, "{:.0f}")
+    beside_tracked_connections()
 
 
 def run(stage: str, count: int) -> Figures:
@@ -38,6 +40,18 @@ def run(stage: str, count: int) -> Figures:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600)
     figures: Figures = json.loads(done.stdout)
     return figures
+
+
+def beside_tracked_connections() -> None:
+    """What a sync takes on a node that tracks connections of others (K2)."""
+    print("\n| a sync beside tracked connections of others | seconds |\n| --- | ---: |")
+    for protocol, count in (("tcp", 0), ("tcp", TRACKED), ("udp", TRACKED)):
+        command = [sys.executable, "-m", "bench.tracked", protocol, str(count)]
+        rounds = [
+            float(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600).stdout)
+            for _ in range(ROUNDS)
+        ]
+        print(f"| {f'{count:,} {protocol.upper()}' if count else 'none'} | {statistics.median(rounds):.4f} |")
 
 
 def table(title: str, figures: dict[str, dict[int, float]], counts: list[int], form: str) -> None:

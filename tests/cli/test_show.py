@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nodeport_nft.cli.text import age, few, printable, table
 from tests.cli.program import SCRIPT, Program
@@ -285,6 +286,7 @@ def test_yaml_quotes_what_a_reader_would_take_for_something_else(program: Progra
     assert "b: '1.5e3'" in text
 
 
+@pytest.mark.proves("X4")
 def test_describe_service_has_kubectls_fields_and_layout(cluster: Program) -> None:
     assert cluster.ok("describe", "service", "my-ser").splitlines() == [
         "Name:                     my-ser",
@@ -308,6 +310,7 @@ def test_describe_service_has_kubectls_fields_and_layout(cluster: Program) -> No
     ]
 
 
+@pytest.mark.proves("X4")
 def test_describe_service_names_several_ports_and_labels(program: Program) -> None:
     manifest = """
 apiVersion: v1
@@ -337,6 +340,95 @@ spec: {ports: [{name: http, port: 80, targetPort: web}, {name: dns, port: 53, pr
     ]
 
 
+RESTRICTED = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  annotations:
+    nodeport-nft/node-port-source-ranges: " 172.30.0.9/24,fd00:30::/64 "
+    nodeport-nft/node-port-nodes: "disk in (ssd,hdd), zone == a, !spot, edge, rack!=r1, arch notin (arm, mips)"
+    nodeport-nft/internal-traffic-policy: PreferLocal
+    nodeport-nft/weights: 10.244.1.2=3, fd00:244::2=0
+spec:
+  type: LoadBalancer
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
+  loadBalancerSourceRanges: [192.0.2.0/24, " 198.51.100.7/24"]
+  ports: [{port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hashed, annotations: {nodeport-nft/load-balancing: maglev}}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sticky}
+spec: {sessionAffinity: ClientIP, ports: [{port: 80}]}
+"""
+
+
+def test_describe_service_tells_affinity_restrictions_and_weights(program: Program) -> None:
+    program.ok("apply", "-f", "-", stdin=RESTRICTED)
+    lines = program.ok("describe", "svc/web").splitlines()
+    start = lines.index("Session Affinity:            ClientIP (timeout 600s)")
+    assert lines[start:] == [
+        "Session Affinity:            ClientIP (timeout 600s)",
+        "External Traffic Policy:     Cluster",
+        "Internal Traffic Policy:     PreferLocal",
+        "LoadBalancer Source Ranges:  192.0.2.0/24,198.51.100.0/24",
+        "NodePort Source Ranges:      172.30.0.0/24,fd00:30::/64",
+        "NodePort Nodes:              disk in (ssd,hdd),zone=a,!spot,edge,rack!=r1,arch notin (arm,mips)",
+        "Weights:                     10.244.1.2=3,fd00:244::2=0",
+        "Events:                      <none>",
+    ]
+    hashed = program.ok("describe", "svc/hashed").splitlines()
+    start = hashed.index("Session Affinity:         None")
+    assert hashed[start + 1 :] == [
+        "Internal Traffic Policy:  Cluster",
+        "Load Balancing:           maglev",
+        "Events:                   <none>",
+    ]
+    assert "Session Affinity:         ClientIP (timeout 10800s)" in program.ok("describe", "svc/sticky").splitlines()
+
+
+PREFERRING = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: near
+  annotations: {nodeport-nft/external-traffic-policy: PreferLocal}
+spec: {type: NodePort, ports: [{port: 80}]}
+"""
+WEIGHED = """
+{apiVersion: v1, kind: Pod, metadata: {name: web-1, annotations: {nodeport-nft/weight: "3"}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}, annotations: {nodeport-nft/weight: "0"}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.1.9]}]
+"""
+
+
+@pytest.mark.parametrize("manifest", [RESTRICTED, PREFERRING, WEIGHED], ids=["restricted", "preferring", "weighed"])
+def test_annotations_are_kept_and_what_get_prints_can_be_applied_again(program: Program, manifest: str) -> None:
+    program.ok("apply", "-f", "-", stdin=manifest)
+    given = list(yaml.safe_load_all(manifest))
+    for kind in sorted({item["kind"] for item in given}):
+        text = program.ok("get", kind, "-o", "yaml")
+        assert set(program.ok("apply", "-f", "-", stdin=text).replace("\n", " ").split()[1::2]) == {"unchanged"}
+        kept = {item["metadata"]["name"]: item["metadata"].get("annotations") for item in program.json(kind)["items"]}
+        assert kept == {i["metadata"]["name"]: i["metadata"].get("annotations") for i in given if i["kind"] == kind}
+
+
+def test_describe_names_a_policy_that_an_annotation_sets(program: Program) -> None:
+    program.ok("apply", "-f", "-", stdin=PREFERRING)
+    assert "External Traffic Policy:  PreferLocal" in program.ok("describe", "svc/near").splitlines()
+
+
+@pytest.mark.proves("X4")
 def test_describe_pod_and_node_lead_to_the_node_address(cluster: Program) -> None:
     assert cluster.ok("describe", "pod", "web-1").splitlines() == [
         "Name:         web-1",

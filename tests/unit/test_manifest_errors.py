@@ -211,6 +211,22 @@ SERVICES = {
         "type: LoadBalancer\nloadBalancerSourceRanges: [10.0.0.0]\nports: [{port: 80}]",
         '6: …spec.loadBalancerSourceRanges[0]: "10.0.0.0" is not a CIDR; write an address and a prefix length',
     ),
+    "an empty source range": (
+        "type: LoadBalancer\nloadBalancerSourceRanges: ['']\nports: [{port: 80}]",
+        '6: …spec.loadBalancerSourceRanges[0]: "" is not an IP address; write it as 10.0.0.1 or fd00::1',
+    ),
+    "a null source range": (
+        "type: LoadBalancer\nloadBalancerSourceRanges:\n- 10.0.0.0/8\n-\nports: [{port: 80}]",
+        "8: …spec.loadBalancerSourceRanges[1]: null is null, not a string; put it in quotes",
+    ),
+    "source ranges as text": (
+        "type: LoadBalancer\nloadBalancerSourceRanges: 10.0.0.0/8\nports: [{port: 80}]",
+        '6: …spec.loadBalancerSourceRanges: "10.0.0.0/8" stands where a list belongs; begin each item with "- "',
+    ),
+    "empty source ranges as text": (
+        "type: LoadBalancer\nloadBalancerSourceRanges: ''\nports: [{port: 80}]",
+        '6: …spec.loadBalancerSourceRanges: "" stands where a list belongs',
+    ),
     "source ranges without a load balancer": (
         "type: NodePort\nloadBalancerSourceRanges: [10.0.0.0/8]\nports: [{port: 80}]",
         "6: …spec.loadBalancerSourceRanges: is for type LoadBalancer only, not NodePort",
@@ -218,6 +234,14 @@ SERVICES = {
     "affinity timeout": (
         "sessionAffinity: ClientIP\nsessionAffinityConfig: {clientIP: {timeoutSeconds: 86401}}\nports: [{port: 80}]",
         "6: …spec.sessionAffinityConfig.clientIP.timeoutSeconds: 86401 is outside 1-86400",
+    ),
+    "affinity timeout 0": (
+        "sessionAffinity: ClientIP\nsessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}\nports: [{port: 80}]",
+        "6: …spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is outside 1-86400; give a number of seconds",
+    ),
+    "affinity": (
+        "sessionAffinity: clientIP\nports: [{port: 80}]",
+        '5: …spec.sessionAffinity: "clientIP" is unknown; use None or ClientIP',
     ),
     "affinity config without affinity": (
         "sessionAffinityConfig: {clientIP: {timeoutSeconds: 10}}\nports: [{port: 80}]",
@@ -248,6 +272,7 @@ def matches(line: str, expected: str) -> bool:
     return line.startswith(start) and (rest in line[len(start) :] if dots else True)
 
 
+@pytest.mark.proves("E8")
 @pytest.mark.parametrize(("spec", "expected"), SERVICES.values(), ids=SERVICES)
 def test_a_wrong_service_is_told_its_line_its_field_and_the_remedy(spec: str, expected: str) -> None:
     problems = problems_of(service(spec))
@@ -426,6 +451,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.proves("E8")
 @pytest.mark.parametrize(("text", "expected"), OTHERS.values(), ids=OTHERS)
 def test_a_wrong_object_is_told_its_line_its_field_and_the_remedy(text: str, expected: str) -> None:
     problems = problems_of(text)

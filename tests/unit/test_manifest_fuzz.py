@@ -22,6 +22,12 @@ SERVICE = {
         "namespace": "team",
         "labels": {"a": "b"},
         "creationTimestamp": "2026-01-31T12:00:00Z",
+        "annotations": {
+            "nodeport-nft/node-port-source-ranges": "10.0.0.0/8, fd00::/8",
+            "nodeport-nft/node-port-nodes": "disk in (ssd), !spot",
+            "nodeport-nft/load-balancing": "random",
+            "nodeport-nft/weights": "10.1.0.1=3, fd00::1=0",
+        },
     },
     "spec": {
         "type": "LoadBalancer",
@@ -45,10 +51,27 @@ SERVICE = {
     },
     "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "VIP"}]}},
 }
+PREFERRING = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {
+        "name": "near",
+        "annotations": {
+            "nodeport-nft/external-traffic-policy": "PreferLocal",
+            "nodeport-nft/internal-traffic-policy": "PreferLocal",
+            "nodeport-nft/load-balancing": "maglev",
+        },
+    },
+    "spec": {"type": "NodePort", "sessionAffinity": "None", "ports": [{"port": 80}]},
+}
 SLICE = {
     "apiVersion": "discovery.k8s.io/v1",
     "kind": "EndpointSlice",
-    "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+    "metadata": {
+        "name": "web-1",
+        "labels": {"kubernetes.io/service-name": "web"},
+        "annotations": {"nodeport-nft/weight": "2"},
+    },
     "addressType": "IPv4",
     "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
     "endpoints": [
@@ -63,7 +86,7 @@ SLICE = {
 ENDPOINTS = {
     "apiVersion": "v1",
     "kind": "Endpoints",
-    "metadata": {"name": "web"},
+    "metadata": {"name": "web", "annotations": {"nodeport-nft/weight": "2"}},
     "subsets": [
         {"addresses": [{"ip": "10.1.0.1"}], "notReadyAddresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]}
     ],
@@ -71,7 +94,11 @@ ENDPOINTS = {
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
-    "metadata": {"name": "web-1", "deletionTimestamp": "2026-01-31T12:00:00Z"},
+    "metadata": {
+        "name": "web-1",
+        "deletionTimestamp": "2026-01-31T12:00:00Z",
+        "annotations": {"nodeport-nft/weight": "2"},
+    },
     "spec": {"nodeName": "worker-1", "containers": [{"ports": [{"name": "http", "containerPort": 80}]}]},
     "status": {
         "phase": "Running",
@@ -87,7 +114,7 @@ NODE = {
     "spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]},
     "status": {"addresses": [{"type": "InternalIP", "address": "172.30.1.2"}]},
 }
-GOOD: list[dict[str, Any]] = [SERVICE, SLICE, ENDPOINTS, POD, NODE]
+GOOD: list[dict[str, Any]] = [SERVICE, PREFERRING, SLICE, ENDPOINTS, POD, NODE]
 
 json_values = st.recursive(
     st.none()
@@ -95,7 +122,22 @@ json_values = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
-    | st.sampled_from(["10.0.0.1", "::1", "0/0", "None", "IPv4", "80", "Service", "List", "\ud800", "a" * 100]),
+    | st.sampled_from(
+        [
+            "10.0.0.1",
+            "::1",
+            "0/0",
+            "10.0.0.1=1",
+            "a in (b)",
+            "None",
+            "IPv4",
+            "80",
+            "Service",
+            "List",
+            "\ud800",
+            "a" * 100,
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )

@@ -106,6 +106,7 @@ def test_empty_and_null_fields_are_absent_ones() -> None:
     ) == Service("default", "web", ports=(ServicePort("", Protocol.TCP, 80, 80),), selector={"app": ""})
 
 
+@pytest.mark.proves("E1")
 def test_conditions_of_endpoints_have_their_defaults() -> None:
     text = """
 apiVersion: discovery.k8s.io/v1
@@ -131,6 +132,7 @@ endpoints:
     )
 
 
+@pytest.mark.proves("E1")
 @pytest.mark.parametrize(
     ("labels", "kind", "address", "values", "warnings"),
     [
@@ -151,6 +153,7 @@ def test_slices_that_no_service_can_use_give_no_value(
     assert len(made.warnings) == warnings
 
 
+@pytest.mark.proves("F8")
 @pytest.mark.parametrize("label", ["", ", service.kubernetes.io/headless: ''"])
 def test_a_slice_labelled_headless_says_so(label: str) -> None:
     made = value_of(
@@ -161,6 +164,7 @@ def test_a_slice_labelled_headless_says_so(label: str) -> None:
     assert made.headless is bool(label)
 
 
+@pytest.mark.proves("E7")
 def test_endpoints_become_a_slice_for_each_subset_and_family() -> None:
     (made,) = read("""
 apiVersion: v1
@@ -221,6 +225,7 @@ def test_a_pod_is_read_with_its_addresses_and_named_ports() -> None:
     )
 
 
+@pytest.mark.proves("E7")
 @pytest.mark.parametrize(
     ("status", "ready"),
     [
@@ -307,17 +312,51 @@ def test_unknown_kinds_are_skipped_with_a_warning() -> None:
     )
 
 
-def test_fields_that_are_not_acted_on_are_named_with_what_happens_instead() -> None:
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        ("", 0),
+        ("sessionAffinity: None", 0),
+        ("sessionAffinity: null, sessionAffinityConfig: {}", 0),
+        ("sessionAffinity: ClientIP", 10800),
+        ("sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: null}}", 10800),
+        ("sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}}", 1),
+        ("sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 86400}}", 86400),
+    ],
+)
+def test_session_affinity_lasts_as_long_as_the_api_has_it(spec: str, seconds: int) -> None:
+    assert service(f"ports: [{{port: 80}}], {spec}").session_affinity_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        ("[]", []),
+        ("null", []),
+        ("[10.0.0.0/8, 'fd00::/8']", ["10.0.0.0/8", "fd00::/8"]),
+        ("[' 192.0.2.0/24 ', '10.0.0.1/8  ', 10.0.0.0/8, 192.0.2.9/24]", ["192.0.2.0/24", "10.0.0.0/8"]),
+    ],
+)
+def test_a_load_balancer_serves_its_addresses_to_its_source_ranges(given: str, networks: list[str]) -> None:
+    value = value_of(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+        f"spec: {{type: LoadBalancer, ports: [{{port: 80}}], loadBalancerSourceRanges: {given}}}\n"
+        "status: {loadBalancer: {ingress: [{ip: 192.0.2.9}, {ip: 'fd00::9', ipMode: VIP}, "
+        "{ip: 192.0.2.10, ipMode: Proxy}, {hostname: lb.example}]}}\n"
+    )
+    assert isinstance(value, Service)
+    assert [str(network) for network in value.load_balancer_source_ranges] == networks
+    assert value.load_balancer_ips == (IPv4Address("192.0.2.9"), IPv6Address("fd00::9"))
+    assert value.node_port_source_ranges == ()
+
+
+def test_fields_that_are_acted_on_bring_no_warning() -> None:
     made = read(
         "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports: [{port: 80}]\n"
         "  type: LoadBalancer\n  publishNotReadyAddresses: true\n  sessionAffinity: ClientIP\n"
-        "  sessionAffinityConfig: {clientIP: {timeoutSeconds: 86400}}\n"
-        "  loadBalancerSourceRanges: [' 10.0.0.1/8 ']\n  trafficDistribution: PreferClose\n"
+        "  loadBalancerSourceRanges: [10.0.0.0/8]\n  trafficDistribution: PreferClose\n"
     )
-    affinity, ranges = (line for line in made.warnings if "Affinity" in line or "SourceRanges" in line)
-    assert affinity.startswith("<stdin>:8: Service/default/web: spec.sessionAffinity: ClientIP is not honoured yet: ")
-    assert ranges.startswith("<stdin>:10: Service/default/web: spec.loadBalancerSourceRanges: is not honoured yet: ")
-    assert not any("publishNotReady" in line for line in made.warnings)
+    assert made.warnings == ()
 
 
 def test_services_of_one_name_in_two_namespaces_are_two() -> None:

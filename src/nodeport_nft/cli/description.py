@@ -18,7 +18,8 @@ from nodeport_nft.cli.text import (
     string,
     strings,
 )
-from nodeport_nft.model import Node, Protocol, ServiceType
+from nodeport_nft.manifest.annotations import PREFER_LOCAL
+from nodeport_nft.model import LoadBalancing, Node, Protocol, Requirement, ServiceType
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.store import StoredObject
 
@@ -56,12 +57,22 @@ def describe_service(stored: StoredObject, resolver: Resolver) -> str:
         if port.node_port:
             fields.append(("NodePort", f"{name}  {port.node_port}/{port.protocol}"))
         fields.append(("Endpoints", few(backends)))
-    fields.append(("Session Affinity", string(spec, "sessionAffinity") or "None"))
-    fields += _present("External Traffic Policy", string(spec, "externalTrafficPolicy"))
-    fields += _present("Internal Traffic Policy", string(spec, "internalTrafficPolicy"))
+    seconds = service.session_affinity_seconds
+    fields.append(("Session Affinity", f"ClientIP (timeout {seconds}s)" if seconds else "None"))
+    fields += _policy(
+        "External Traffic Policy", string(spec, "externalTrafficPolicy"), service.external_traffic_policy
+    )
+    fields += _policy(
+        "Internal Traffic Policy", string(spec, "internalTrafficPolicy"), service.internal_traffic_policy
+    )
     if service.health_check_node_port:
         fields.append(("HealthCheck NodePort", str(service.health_check_node_port)))
-    fields += _present("LoadBalancer Source Ranges", ",".join(strings(spec, "loadBalancerSourceRanges")))
+    fields += _present("LoadBalancer Source Ranges", ",".join(map(str, service.load_balancer_source_ranges)))
+    fields += _present("NodePort Source Ranges", ",".join(map(str, service.node_port_source_ranges)))
+    fields += _present("NodePort Nodes", ",".join(map(_requirement, service.node_port_nodes)))
+    if service.load_balancing is not LoadBalancing.RANDOM:
+        fields.append(("Load Balancing", str(service.load_balancing)))
+    fields += _present("Weights", ",".join(f"{ip}={weight}" for ip, weight in service.weights.items()))
     fields.append(("Events", NONE))
     return "\n".join(_aligned(fields))
 
@@ -113,6 +124,25 @@ def _metadata(raw: dict[str, Any], *between: Field, namespaced: bool = True) -> 
 
 def _present(name: str, value: str) -> list[Field]:
     return [(name, value)] if value else []
+
+
+def _policy(name: str, given: str, actual: str) -> list[Field]:
+    """A traffic policy where the spec has one, or where an annotation goes before the spec."""
+    return [(name, actual)] if given or actual == PREFER_LOCAL else []
+
+
+def _requirement(requirement: Requirement) -> str:
+    """One condition of a label selector, as kubectl's ``-l`` takes it."""
+    key, values = requirement.key, requirement.values
+    match requirement.operator:
+        case "Exists":
+            return key
+        case "DoesNotExist":
+            return f"!{key}"
+        case "In":
+            return f"{key}={values[0]}" if len(values) == 1 else f"{key} in ({','.join(values)})"
+        case _:
+            return f"{key}!={values[0]}" if len(values) == 1 else f"{key} notin ({','.join(values)})"
 
 
 def _container_port(port: dict[str, Any]) -> str:

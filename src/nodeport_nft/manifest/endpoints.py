@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nodeport_nft.manifest.annotations import parse_weight
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
@@ -32,6 +33,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
         fields.problem(("addressType",), "is missing; use IPv4 or IPv6")
     kind = fields.choice(raw, (), "addressType", tuple(_ADDRESS_TYPES), "")
     ports = _ports(raw, (), fields)
+    weight = parse_weight(metadata.annotations, fields)
     endpoints = []
     for path, entry in fields.mappings(raw, (), "endpoints"):
         conditions = fields.mapping(entry, path, "conditions")
@@ -65,6 +67,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
         ports,
         tuple(endpoints),
         headless=HEADLESS_LABEL in metadata.labels,
+        weight=weight,
     )
 
 
@@ -77,6 +80,8 @@ def _hints(hints: dict[str, Any], path: Path, key: str, fields: Fields) -> tuple
 def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[EndpointSlice, ...]:
     """An Endpoints object as ``mirrored`` slices, one for each subset and family, of the service of its name."""
     slices = []
+    headless = HEADLESS_LABEL in metadata.labels
+    weight = parse_weight(metadata.annotations, fields)
     for number, (path, subset) in enumerate(fields.mappings(raw, (), "subsets")):
         ports = _ports(subset, path, fields)
         endpoints = [
@@ -88,11 +93,16 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
         for family in (4, 6):
             members = tuple(endpoint for endpoint in endpoints if endpoint.address.version == family)
             if members:
-                name = f"{metadata.name}-{number}-ipv{family}"
-                headless = HEADLESS_LABEL in metadata.labels
                 slices.append(
                     EndpointSlice(
-                        metadata.namespace, name, metadata.name, ports, members, headless=headless, mirrored=True
+                        metadata.namespace,
+                        f"{metadata.name}-{number}-ipv{family}",
+                        metadata.name,
+                        ports,
+                        members,
+                        headless=headless,
+                        mirrored=True,
+                        weight=weight,
                     )
                 )
     return tuple(slices)

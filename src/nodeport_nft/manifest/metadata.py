@@ -1,4 +1,4 @@
-"""``metadata``, which every object has: its name, its namespace, its labels and its times."""
+"""``metadata``, which every object has: its name, its namespace, its labels, its annotations and its times."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nodeport_nft.manifest.annotations import note_unknown
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.values import label_1035_fault, label_fault, subdomain_fault
@@ -24,6 +25,7 @@ class Metadata:
     namespace: str
     name: str
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     created: str
     deleted: bool
 
@@ -44,11 +46,13 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
         namespace = own or namespace
         fields.problem((*_METADATA, "namespace"), label_fault(namespace))
     labels = fields.labels(metadata, _METADATA, "labels")
-    fields.labels(metadata, _METADATA, "annotations")
+    annotations = fields.labels(metadata, _METADATA, "annotations")
+    note_unknown(annotations, kind, fields)
     return Metadata(
         namespace,
         name,
         labels,
+        annotations,
         created=_time(fields, metadata, "creationTimestamp"),
         deleted=bool(_time(fields, metadata, "deletionTimestamp")),
     )

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from nodeport_nft.manifest.annotations import NODE_PORT_TYPES, parse_annotations
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.service_ips import IPs, parse_ips
 from nodeport_nft.manifest.values import label_fault, service_name_fault, subdomain_fault
-from nodeport_nft.model import IPAddress, Protocol, Ranges, Service, ServicePort, ServiceType
+from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Ranges, Service, ServicePort, ServiceType
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 
 _SPEC: Path = ("spec",)
-_NODE_PORT_TYPES = (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")  # KEP-3015
-_LONGEST_AFFINITY = 86400  # seconds: sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
-
-_ANY = object()
-_NOT_YET: tuple[tuple[Path, object, str], ...] = (
-    (("spec", "sessionAffinity"), "ClientIP", "every connection goes to an endpoint at random"),
-    (("spec", "loadBalancerSourceRanges"), _ANY, "the load balancer's addresses are not served at all"),
-)
-"""Fields that are read and checked but not acted on: path, the value that asks for it, what happens instead."""
+_AFFINITY = 10800  # seconds: the default of sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
+_LONGEST_AFFINITY = 86400  # seconds
 
 
 def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, ranges: Ranges | None = None) -> Service:
@@ -37,13 +31,16 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
     kind = ServiceType(fields.choice(spec, _SPEC, "type", tuple(ServiceType), "ClusterIP"))
     ips = parse_ips(spec, kind, fields, ranges)
     ports = _ports(spec, kind, ips, fields, ranges)
+    own = parse_annotations(metadata.annotations, spec, kind, fields)
     external = fields.choice(spec, _SPEC, "externalTrafficPolicy", ("Cluster", "Local"), "Cluster")
     allocate = fields.flag(spec, _SPEC, "allocateLoadBalancerNodePorts", True)
     if spec.get("allocateLoadBalancerNodePorts") is not None and kind is not ServiceType.LOAD_BALANCER:
         fields.problem(
             (*_SPEC, "allocateLoadBalancerNodePorts"), f"is for type LoadBalancer only, not {kind}; leave it out"
         )
-    service = Service(
+    internal = fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster")
+    _check_rest(spec, kind, fields)
+    return Service(
         metadata.namespace,
         metadata.name,
         kind,
@@ -54,19 +51,22 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
         ip_family_policy=ips.policy,
         selector=fields.labels(spec, _SPEC, "selector"),
         publish_not_ready_addresses=fields.flag(spec, _SPEC, "publishNotReadyAddresses", False),
-        external_traffic_policy=external,
-        internal_traffic_policy=fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster"),
+        external_traffic_policy=own.external_traffic_policy or external,
+        internal_traffic_policy=own.internal_traffic_policy or internal,
         traffic_distribution=fields.choice(spec, _SPEC, "trafficDistribution", _DISTRIBUTIONS, ""),
         external_ips=_external_ips(spec, fields),
-        load_balancer_ips=_load_balancer_ips(raw, spec, kind, fields),
+        load_balancer_ips=_load_balancer_ips(raw, kind, fields),
         allocate_node_ports=allocate,
         health_check_node_port=_health_check_node_port(spec, kind, external, fields, ranges),
         created=metadata.created,
         proxy_name=metadata.labels.get(PROXY_NAME_LABEL),
+        session_affinity_seconds=_affinity_seconds(spec, fields),
+        load_balancer_source_ranges=_source_ranges(spec, kind, fields),
+        node_port_source_ranges=own.node_port_source_ranges,
+        node_port_nodes=own.node_port_nodes,
+        load_balancing=own.load_balancing,
+        weights=own.weights,
     )
-    _check_rest(spec, kind, fields)
-    _note_not_yet(raw, fields)
-    return service
 
 
 def _ports(
@@ -131,7 +131,7 @@ def _node_port(entry: dict[str, Any], path: Path, kind: ServiceType, fields: Fie
     number = fields.port(entry, path, "nodePort", required=False)
     if not number:
         return 0
-    if kind not in _NODE_PORT_TYPES:
+    if kind not in NODE_PORT_TYPES:
         fields.problem(
             (*path, "nodePort"),
             f"{number} may not be set on a service of type {kind}; leave it out, or set type: NodePort",
@@ -175,13 +175,8 @@ def _external_ips(spec: dict[str, Any], fields: Fields) -> tuple[IPAddress, ...]
     return tuple(dict.fromkeys(ip for ip in found if ip is not None))
 
 
-def _load_balancer_ips(
-    raw: dict[str, Any], spec: dict[str, Any], kind: ServiceType, fields: Fields
-) -> tuple[IPAddress, ...]:
-    """Addresses of status.loadBalancer.ingress that are ours to serve: not those of ipMode Proxy (F3, KEP-1860).
-
-    Where sources are restricted, none is: a rule that lets everybody in would be worse than no rule.
-    """
+def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -> tuple[IPAddress, ...]:
+    """Addresses of status.loadBalancer.ingress that are ours to serve: not those of ipMode Proxy (F3, KEP-1860)."""
     here: Path = ("status", "loadBalancer")
     status = fields.mapping(fields.mapping(raw, (), "status"), ("status",), "loadBalancer")
     addresses: dict[IPAddress, None] = {}
@@ -191,24 +186,16 @@ def _load_balancer_ips(
         ip = fields.address((*path, "ip"), text, endpoint=True) if text else None
         if ip is not None and mode == "VIP":
             addresses[ip] = None
-    restricted = spec.get("loadBalancerSourceRanges")
-    return () if kind is not ServiceType.LOAD_BALANCER or restricted else tuple(addresses)
+    return tuple(addresses) if kind is ServiceType.LOAD_BALANCER else ()
 
 
 def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
-    """The fields that only have to be right: they mean nothing yet, or mean something to other programs."""
-    if spec.get("externalTrafficPolicy") and kind not in _NODE_PORT_TYPES and not spec.get("externalIPs"):
+    """The fields that only have to be right: they mean something to other programs, or to other fields."""
+    if spec.get("externalTrafficPolicy") and kind not in NODE_PORT_TYPES and not spec.get("externalIPs"):
         fields.problem(
             (*_SPEC, "externalTrafficPolicy"),
             f"may not be set on a service of type {kind} without externalIPs; leave it out",
         )
-    for path, text in fields.strings(spec, _SPEC, "loadBalancerSourceRanges"):
-        fields.network(path, text.strip(), host_bits=True)
-    if spec.get("loadBalancerSourceRanges") and kind is not ServiceType.LOAD_BALANCER:
-        fields.problem(
-            (*_SPEC, "loadBalancerSourceRanges"), f"is for type LoadBalancer only, not {kind}; leave it out"
-        )
-    _check_affinity(spec, fields)
     name = fields.text(spec, _SPEC, "externalName")
     if kind is ServiceType.EXTERNAL_NAME:
         if name:
@@ -217,7 +204,24 @@ def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None
             fields.problem((*_SPEC, "externalName"), "is missing; give the DNS name the service stands for")
 
 
-def _check_affinity(spec: dict[str, Any], fields: Fields) -> None:
+def _source_ranges(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> tuple[IPNetwork, ...]:
+    """loadBalancerSourceRanges (F4). As the API reads them: blanks around a prefix and bits behind it do not count.
+
+    A wrong one is a problem, so that it never comes to a Service that lets in more than was meant.
+    """
+    path: Path = (*_SPEC, "loadBalancerSourceRanges")
+    found = (
+        fields.network(here, text.strip(), host_bits=True)
+        for here, text in fields.strings(spec, _SPEC, "loadBalancerSourceRanges")
+    )
+    networks = tuple(dict.fromkeys(network for network in found if network is not None))
+    if spec.get("loadBalancerSourceRanges") and kind is not ServiceType.LOAD_BALANCER:
+        fields.problem(path, f"is for type LoadBalancer only, not {kind}; leave it out")
+    return networks
+
+
+def _affinity_seconds(spec: dict[str, Any], fields: Fields) -> int:
+    """How long a client keeps its endpoint (P7); 0: not at all."""
     affinity = fields.choice(spec, _SPEC, "sessionAffinity", ("None", "ClientIP"), "None")
     path: Path = (*_SPEC, "sessionAffinityConfig")
     config = fields.mapping(spec, _SPEC, "sessionAffinityConfig")
@@ -225,19 +229,11 @@ def _check_affinity(spec: dict[str, Any], fields: Fields) -> None:
     seconds = fields.integer(client, (*path, "clientIP"), "timeoutSeconds")
     if config and affinity == "None":
         fields.problem(path, "may not be set without sessionAffinity: ClientIP; leave it out, or set that")
-    if seconds is not None and not 1 <= seconds <= _LONGEST_AFFINITY:
+    if seconds is None:
+        seconds = _AFFINITY
+    elif not 1 <= seconds <= _LONGEST_AFFINITY:
         fields.problem(
             (*path, "clientIP", "timeoutSeconds"),
             f"{shown(seconds)} is outside 1-{_LONGEST_AFFINITY}; give a number of seconds inside",
         )
-
-
-def _note_not_yet(raw: dict[str, Any], fields: Fields) -> None:
-    """One warning for each field the manifest sets in vain."""
-    for path, asked, instead in _NOT_YET:
-        value: Any = raw
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value == asked or (asked is _ANY and value):
-            what = f"{value} is" if isinstance(value, str) else "is"
-            fields.note(path, f"{what} not honoured yet: {instead}")
+    return seconds if affinity == "ClientIP" else 0

@@ -17,9 +17,11 @@ _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 _PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ZEROS = re.compile(r"(?:^|\.)0[0-9]")
 
 _LETTERS = "lower-case letters, digits and '-', a letter or digit at both ends"
+_ANY_LETTERS = "letters, digits, '-', '_' and '.', a letter or digit at both ends"
 
 
 def label_fault(text: str) -> str:
@@ -54,6 +56,25 @@ def service_name_fault(text: str) -> str:
         f"{shown(text)} is not a port name (IANA_SVC_NAME); use at most 15 characters: lower-case letters, "
         "digits and single '-' between them, at least one letter"
     )
+
+
+def label_key_fault(text: str) -> str:
+    """Why ``text`` is no key of a label (a qualified name: ``disk`` or ``example.org/disk``)."""
+    prefix, slash, name = text.rpartition("/")
+    right = len(name) <= 63 and _QUALIFIED.fullmatch(name)
+    if right and not (subdomain_fault(prefix) if slash else ""):
+        return ""
+    return (
+        f"{shown(text)} is not a label key; use at most 63 characters: {_ANY_LETTERS}; "
+        "before them, if you like, an RFC 1123 subdomain and '/'"
+    )
+
+
+def label_value_fault(text: str) -> str:
+    """Why ``text`` is no value of a label; an empty one is."""
+    if not text or (len(text) <= 63 and _QUALIFIED.fullmatch(text)):
+        return ""
+    return f"{shown(text)} is not a label value; use at most 63 characters: {_ANY_LETTERS}"
 
 
 def parse_address(text: str) -> IPAddress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nodeport_nft.manifest.annotations import parse_weight
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
@@ -32,6 +33,7 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
         terminating=metadata.deleted,
         finished=phase in ("Succeeded", "Failed"),
         ports=_container_ports(spec, fields),
+        weight=parse_weight(metadata.annotations, fields),
     )
 
 

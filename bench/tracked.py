@@ -1,0 +1,65 @@
+"""One measured process: what a sync takes beside connections of others, ``python -m bench.tracked PROTOCOL COUNT``.
+
+The node serves a UDP service, so that every sync looks for stale flows (K2). The tracked connections have nothing to
+do with it; TCP ones are left out by the kernel's filter, UDP ones come to this program and are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+from bench.workload import FACTS, make_service, make_slice
+from lab.namespaces import enter_private_namespaces
+from nodeport_nft.kernel.conntrack import delete_stale_flows
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.model import Protocol, Snapshot
+from nodeport_nft.reconcile import compile_snapshot, read_tables, udp_frontends
+
+SYNCS = 5
+
+
+def main(protocol: str, count: int) -> float:
+    """Seconds, the median of several syncs that find nothing to do."""
+    enter_private_namespaces()
+    service, piece = make_service(0), make_slice(0, 3)
+    service = replace(service, ports=tuple(replace(port, protocol=Protocol.UDP) for port in service.ports))
+    piece = replace(piece, ports=tuple(replace(port, protocol=Protocol.UDP) for port in piece.ports))
+    snapshot = Snapshot((service,), (piece,))
+    nft = Nft()
+    nft.apply(compile_snapshot(snapshot, FACTS).tables.first_transaction())
+    track(protocol, count)
+    times = []
+    for _ in range(SYNCS):
+        start = time.perf_counter()
+        listed = read_tables(nft, FACTS)
+        programme = compile_snapshot(snapshot, FACTS, listed)
+        assert programme.tables.first_transaction() == ()
+        assert delete_stale_flows(udp_frontends(snapshot, programme, listed, ())) == 0
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def track(protocol: str, count: int) -> None:
+    """Make the kernel track so many connections between addresses of the benchmark network (RFC 2544)."""
+    state = " --state ESTABLISHED" if protocol == "tcp" else ""
+    lines = (
+        f"-I -p {protocol} -s 198.18.{i >> 14}.{i >> 6 & 255} -d 198.19.0.1 --sport {1024 + i % 64} --dport 443 "
+        f"-t 600{state}\n"
+        for i in range(count)
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".conntrack") as file:
+        file.writelines(lines)
+        file.flush()
+        subprocess.run(["conntrack", "-R", file.name], check=True, capture_output=True, timeout=120)
+    counted = subprocess.run(["conntrack", "-C"], check=True, capture_output=True, timeout=60)
+    assert int(counted.stdout) >= count
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,233 @@
+"""Annotations of our own: what the Kubernetes API has no field for, under the one prefix ``nodeport-nft/``.
+
+On a Service:
+
+``node-port-source-ranges``   who may connect to its nodePorts (X5): prefixes, as ``10.0.0.0/8, fd00::/8``, read as
+                              loadBalancerSourceRanges are. Without it, everybody.
+``node-port-nodes``           the nodes that serve its nodePorts (X6): a label selector in kubectl's syntax, as
+                              ``disk=ssd, zone in (a, b)``. Without it, all nodes.
+``external-traffic-policy``   ``PreferLocal`` (X10): the endpoints on the node if there are any, else all of them.
+``internal-traffic-policy``   the same for the policy of that name. The spec's own field must not say Local besides.
+``load-balancing``            how an endpoint is chosen (X7): ``random``, the default, or ``maglev``, by a hash of the
+                              client's address and port.
+``weights``                   shares of single endpoints (X7), 0-100 each, as ``10.244.1.2=3, fd00::1=0``. They go
+                              before the weights that Pods and slices have.
+
+On a Pod, an EndpointSlice or Endpoints:
+
+``weight``                    the share of the pod, or of each endpoint of the object (X7): 0-100, 1 without it.
+                              0 takes no new connection.
+
+What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
+that is unknown, or known for another kind, is a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.selector import BLANKS, parse_selector
+from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
+from nodeport_nft.model import IPAddress, IPNetwork, LoadBalancing, Requirement, ServiceType
+
+PREFIX = "nodeport-nft/"
+NODE_PORT_SOURCE_RANGES = PREFIX + "node-port-source-ranges"
+NODE_PORT_NODES = PREFIX + "node-port-nodes"
+EXTERNAL_TRAFFIC_POLICY = PREFIX + "external-traffic-policy"
+INTERNAL_TRAFFIC_POLICY = PREFIX + "internal-traffic-policy"
+LOAD_BALANCING = PREFIX + "load-balancing"
+WEIGHTS = PREFIX + "weights"
+WEIGHT = PREFIX + "weight"
+
+PREFER_LOCAL = "PreferLocal"
+"""The traffic policy that no field of the spec can name."""
+
+NODE_PORT_TYPES = (ServiceType.NODE_PORT, ServiceType.LOAD_BALANCER)
+
+_OF_SERVICES = (
+    NODE_PORT_SOURCE_RANGES,
+    NODE_PORT_NODES,
+    EXTERNAL_TRAFFIC_POLICY,
+    INTERNAL_TRAFFIC_POLICY,
+    LOAD_BALANCING,
+    WEIGHTS,
+)
+_KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
+
+_LONGEST = 256 << 10  # characters; the API takes as many bytes in all annotations of an object
+_MOST_TOLD = 10  # faults of one annotation, unknown annotations of one object
+_HEAVIEST = 100
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What a Service's annotations ask for, with what holds without them; a policy "" leaves it to the spec."""
+
+    node_port_source_ranges: tuple[IPNetwork, ...] = ()
+    node_port_nodes: tuple[Requirement, ...] = ()
+    external_traffic_policy: str = ""
+    internal_traffic_policy: str = ""
+    load_balancing: LoadBalancing = LoadBalancing.RANDOM
+    weights: Mapping[IPAddress, int] = field(default_factory=dict)
+
+
+def note_unknown(annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
+    """A warning for each key under our prefix that means nothing on an object of ``kind``."""
+    known = _KNOWN.get(kind, ())
+    remedy = f"known are {', '.join(known)}" if known else f"there are none for a {kind}"
+    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in known]
+    for key in unknown[:_MOST_TOLD]:
+        fields.note(_path(key), f"unknown annotation; {remedy}")
+    if len(unknown) > _MOST_TOLD:
+        fields.note(("metadata", "annotations"), f"{len(unknown) - _MOST_TOLD} more are unknown; {remedy}")
+
+
+def parse_annotations(
+    annotations: Mapping[str, str], spec: dict[str, Any], kind: ServiceType, fields: Fields
+) -> Annotations:
+    """The annotations of a Service of type ``kind``, held against its ``spec``."""
+    for key in (NODE_PORT_SOURCE_RANGES, NODE_PORT_NODES):
+        if key in annotations and kind not in NODE_PORT_TYPES:
+            fields.problem(_path(key), f"is for types NodePort and LoadBalancer only, not {kind}; leave it out")
+    if EXTERNAL_TRAFFIC_POLICY in annotations and kind not in NODE_PORT_TYPES and not spec.get("externalIPs"):
+        fields.problem(
+            _path(EXTERNAL_TRAFFIC_POLICY),
+            f"may not be set on a service of type {kind} without externalIPs; leave it out",
+        )
+    balancing = LoadBalancing(_choice(annotations, LOAD_BALANCING, tuple(LoadBalancing), fields) or "random")
+    if balancing is LoadBalancing.MAGLEV and spec.get("sessionAffinity") == "ClientIP":
+        fields.problem(
+            _path(LOAD_BALANCING),
+            "maglev cannot be had together with spec.sessionAffinity: ClientIP; choose one, and leave the other out",
+        )
+    return Annotations(
+        _source_ranges(annotations, fields),
+        _nodes(annotations, fields),
+        _policy(annotations, EXTERNAL_TRAFFIC_POLICY, spec, "externalTrafficPolicy", fields),
+        _policy(annotations, INTERNAL_TRAFFIC_POLICY, spec, "internalTrafficPolicy", fields),
+        balancing,
+        _weights(annotations, fields),
+    )
+
+
+def parse_weight(annotations: Mapping[str, str], fields: Fields) -> int:
+    """The weight of a Pod, or of a slice's endpoints; 1 if there is none or it is wrong."""
+    text = annotations.get(WEIGHT)
+    weight = 1 if text is None else _weight(text)
+    if weight is None:
+        fields.problem(_path(WEIGHT), f"{shown(text)} is not a weight; write a whole number, 0-{_HEAVIEST}")
+        return 1
+    return weight
+
+
+def _path(key: str) -> Path:
+    return ("metadata", "annotations", key)
+
+
+def _choice(annotations: Mapping[str, str], key: str, choices: Sequence[str], fields: Fields) -> str:
+    """A value that is one of ``choices``; "" if there is none or it is wrong."""
+    text = annotations.get(key)
+    if text is None or text in choices:
+        return text or ""
+    fields.problem(_path(key), f"{shown(text)} is unknown; use {' or '.join(choices)}, or leave it out")
+    return ""
+
+
+def _policy(annotations: Mapping[str, str], key: str, spec: dict[str, Any], name: str, fields: Fields) -> str:
+    """PreferLocal, or "" where the field ``name`` of the spec decides."""
+    policy = _choice(annotations, key, (PREFER_LOCAL,), fields)
+    if policy and spec.get(name) == "Local":
+        fields.problem(_path(key), f"{policy} contradicts spec.{name}: Local; leave one of them out")
+    return policy
+
+
+def _text(annotations: Mapping[str, str], key: str, remedy: str, fields: Fields) -> str:
+    """The text at ``key`` without blanks around it; "" if there is none, or if it is empty or too long: problems."""
+    given = annotations.get(key)
+    if given is None:
+        return ""
+    if len(given) > _LONGEST:
+        fields.problem(_path(key), f"{shown(given)} is longer than {_LONGEST} characters; shorten it")
+        return ""
+    text = given.strip(BLANKS)
+    if not text:
+        fields.problem(_path(key), f"is empty; {remedy}, or leave the annotation out")
+    return text
+
+
+def _entries(text: str) -> list[str]:
+    """The parts between the commas of ``text``, without blanks around them."""
+    return [entry.strip(BLANKS) for entry in text.split(",")] if text else []
+
+
+def _tell(key: str, faults: Sequence[str], fields: Fields) -> None:
+    """Note the first faults of one annotation, and how many more there are."""
+    for fault in faults[:_MOST_TOLD]:
+        fields.problem(_path(key), fault)
+    if len(faults) > _MOST_TOLD:
+        fields.problem(_path(key), f"{len(faults) - _MOST_TOLD} more of its entries are wrong; correct these first")
+
+
+def _source_ranges(annotations: Mapping[str, str], fields: Fields) -> tuple[IPNetwork, ...]:
+    networks: dict[IPNetwork, None] = {}
+    faults = []
+    text = _text(annotations, NODE_PORT_SOURCE_RANGES, "list prefixes, as 10.0.0.0/8", fields)
+    for entry in _entries(text):
+        try:
+            networks[parse_network(entry, host_bits=True)] = None
+        except ValueError as error:
+            faults.append(
+                str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
+            )
+    _tell(NODE_PORT_SOURCE_RANGES, faults, fields)
+    return tuple(networks)
+
+
+def _nodes(annotations: Mapping[str, str], fields: Fields) -> tuple[Requirement, ...]:
+    text = _text(annotations, NODE_PORT_NODES, "write a label selector, as disk=ssd", fields)
+    if not text:
+        return ()
+    requirements, faults = parse_selector(text)
+    _tell(NODE_PORT_NODES, faults, fields)
+    return requirements
+
+
+def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[IPAddress, int]:
+    weights: dict[IPAddress, int] = {}
+    faults = []
+    for entry in _entries(_text(annotations, WEIGHTS, "list addresses, as 10.244.1.2=3", fields)):
+        try:
+            address, weight = _weighted(entry)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        if address in weights:
+            faults.append(f"{address} is given twice; leave one of them out")
+        weights[address] = weight
+    _tell(WEIGHTS, faults, fields)
+    return weights
+
+
+def _weighted(entry: str) -> tuple[IPAddress, int]:
+    """An endpoint and its weight. Raises ValueError."""
+    start, equals, number = entry.partition("=")
+    if not equals:
+        raise ValueError(f"{shown(entry)} is not an address with a weight; write 10.244.1.2=3, a comma between two")
+    address = parse_address(start.rstrip(BLANKS))
+    if fault := special_fault(address):
+        raise ValueError(fault)
+    weight = _weight(number.lstrip(BLANKS))
+    if weight is None:
+        raise ValueError(f"{shown(entry)} has no weight; write a whole number, 0-{_HEAVIEST}, behind the =")
+    return address, weight
+
+
+def _weight(text: str) -> int | None:
+    """A weight, None if ``text`` is none."""
+    return int(text) if _NUMBER.fullmatch(text) and int(text) <= _HEAVIEST else None
