@@ -201,7 +201,7 @@ HASH_SEED = 0x6E6F6465
 """The seed of every hash: any number, as long as all nodes have the same."""
 
 LEARNED_SIZE = 65535
-"""Elements a learned set can have; what nft 1.0.6 gives such a set by itself."""
+"""Elements a learned set can have; what the kernel gives it by itself (nft_dynset_init, nft_dynset.c)."""
 
 
 @dataclass(frozen=True, slots=True)

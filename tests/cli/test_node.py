@@ -53,6 +53,7 @@ def node(cluster: Cluster, tmp_path: Path) -> Node:
     return Node(cluster, tmp_path)
 
 
+@pytest.mark.proves("K4")
 def test_a_second_sync_writes_nothing(node: Node) -> None:
     words = ("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
     assert node.ok(*words) == "node worker-1: 1 service, tables created with 14 elements\n"
@@ -67,6 +68,7 @@ def test_sync_from_the_store_needs_no_manifests(node: Node) -> None:
     assert "nothing changed" in node.ok("sync", "--once", *NODE_NAME)
 
 
+@pytest.mark.proves("X4")
 def test_dry_run_diff_and_sync_agree_byte_for_byte(node: Node) -> None:
     """What dry-run and diff print, loaded by nft, is what sync would have made."""
     dry = node.ok("sync", "-f", str(EXAMPLE), "--dry-run", *NODE_NAME)
@@ -122,6 +124,7 @@ def test_wrong_input_changes_nothing(node: Node) -> None:
     assert node.ok("get", "services", "-o", "name") == stored
 
 
+@pytest.mark.proves("K6")
 def test_k6_no_sysctl_is_changed_unless_asked(node: Node) -> None:
     cluster = node.cluster
     setting = "net.ipv4.ip_forward"
@@ -143,6 +146,7 @@ def test_k6_no_sysctl_is_changed_unless_asked(node: Node) -> None:
         cluster.sysctl("worker-1", {setting: "1"})
 
 
+@pytest.mark.proves("K5")
 def test_k5_cleanup_removes_what_was_made(node: Node) -> None:
     hosts = node.directory / "hosts"
     node.ok("sync", "-f", str(EXAMPLE), "--once", "--hosts-file", str(hosts), *NODE_NAME)
@@ -164,6 +168,7 @@ def test_k5_cleanup_removes_what_was_made(node: Node) -> None:
     assert list(node.directory.iterdir()) == []
 
 
+@pytest.mark.proves("K5")
 def test_a_hosts_file_of_somebody_else_is_left_alone(node: Node) -> None:
     hosts = node.directory / "hosts"
     hosts.write_text("127.0.0.1 localhost mine\n")
@@ -174,6 +179,7 @@ def test_a_hosts_file_of_somebody_else_is_left_alone(node: Node) -> None:
     assert hosts.read_text() == "127.0.0.1 localhost mine\n"
 
 
+@pytest.mark.proves("F7")
 def test_f7_a_service_cidr_that_the_node_uses_is_refused(node: Node) -> None:
     words = ("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME, "--service-cidr", "172.30.0.0/16")
     done = node.run(*words)
@@ -187,6 +193,7 @@ def test_f7_a_service_cidr_that_the_node_uses_is_refused(node: Node) -> None:
     node.ok(*words, "--config", str(config))
 
 
+@pytest.mark.proves("F2")
 def test_f2_the_primary_address_is_the_source_of_the_default_route(node: Node) -> None:
     node.ok("apply", "-f", str(EXAMPLE))
     done = node.run("sync", "--once", "--node-name", "not-in-the-manifests")
@@ -308,6 +315,7 @@ def test_a_mistyped_store_does_not_empty_the_node(node: Node) -> None:
     assert not node.store.exists()
 
 
+@pytest.mark.proves("K5")
 def test_only_a_store_is_deleted(node: Node) -> None:
     precious = node.directory / "precious"
     precious.write_text("do not delete")
@@ -358,6 +366,7 @@ def test_cleanup_goes_on_past_what_it_cannot_undo(node: Node) -> None:
         node.cluster.sysctl("worker-1", {setting: "1"})
 
 
+@pytest.mark.proves("P6")
 @pytest.mark.parametrize("bit", ["0", "15", "31"])
 def test_any_masquerade_bit_reads_back(node: Node, bit: str) -> None:
     words = ("sync", "-f", str(EXAMPLE), "--once", "--masquerade-bit", bit, *NODE_NAME)
@@ -384,6 +393,7 @@ def test_syncs_at_once_wait_for_each_other(node: Node) -> None:
     assert node.run("diff", *NODE_NAME).returncode == 0
 
 
+@pytest.mark.proves("X4")
 def test_what_differs_in_a_damaged_table_is_named(node: Node) -> None:
     node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
     node.cluster.nft("worker-1", "add rule ip nodeport-nft services counter")

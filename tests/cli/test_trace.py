@@ -12,6 +12,8 @@ import pytest
 from lab.cluster import Cluster
 from tests.cli.program import SCRIPT, Program
 
+pytestmark = pytest.mark.proves("X4")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my-ser.yaml"
 FIXED = """
 apiVersion: v1

@@ -157,7 +157,7 @@ DRAW, ONE = "affinity/default/web/80", "affinity/default/web/80/10.244.1.2.8080"
         f"flush chain ip nodeport-nft {DRAW}; flush chain ip nodeport-nft {ONE}; delete chain ip nodeport-nft {ONE}; "
         f"delete set ip nodeport-nft {ONE}",
         "add chain ip nodeport-nft affinity/default/gone",
-        "add set ip nodeport-nft affinity/default/gone { typeof ip saddr; size 65535; flags dynamic,timeout; "
+        "add set ip nodeport-nft affinity/default/gone { typeof ip saddr; flags dynamic,timeout; "
         'comment "clients that keep this endpoint"; }',
     ],
 )

@@ -115,6 +115,7 @@ def tracked(cluster: Cluster, *words: str) -> list[str]:
     return sorted(lines)
 
 
+@pytest.mark.proves("K2")
 @pytest.mark.parametrize(("host", "address", "port"), PATHS)
 def test_k2_when_its_endpoint_leaves_a_flow_goes_to_another(
     cluster: Cluster, host: str, address: str, port: int
@@ -129,6 +130,7 @@ def test_k2_when_its_endpoint_leaves_a_flow_goes_to_another(
         assert sync(cluster, (DNS,), slices(cluster, "web-3")) == 0
 
 
+@pytest.mark.proves("K2")
 @pytest.mark.parametrize(("host", "address", "port"), PATHS)
 def test_k2_no_flow_outlives_the_last_endpoint(cluster: Cluster, host: str, address: str, port: int) -> None:
     sync(cluster, (DNS,), slices(cluster, "web-1"))
@@ -138,6 +140,7 @@ def test_k2_no_flow_outlives_the_last_endpoint(cluster: Cluster, host: str, addr
         assert client.ask() == "refused"
 
 
+@pytest.mark.proves("K2")
 @pytest.mark.parametrize(("host", "address", "port"), PATHS)
 def test_k2_no_flow_outlives_its_service(cluster: Cluster, host: str, address: str, port: int) -> None:
     sync(cluster, (DNS,), slices(cluster, "web-1"))
@@ -147,6 +150,7 @@ def test_k2_no_flow_outlives_its_service(cluster: Cluster, host: str, address: s
         assert client.ask(0.5) in ("refused", "nothing")
 
 
+@pytest.mark.proves("K2")
 @pytest.mark.parametrize(("host", "address", "port"), PATHS[:-1])
 def test_k2_a_flow_from_before_there_was_a_service_reaches_it(
     cluster: Cluster, host: str, address: str, port: int
@@ -158,6 +162,7 @@ def test_k2_a_flow_from_before_there_was_a_service_reaches_it(
         assert client.ask() == "web-1"
 
 
+@pytest.mark.proves("K2")
 def test_k2_a_flow_does_not_outlive_a_moved_node_port(cluster: Cluster) -> None:
     moved = replace(DNS, ports=(make_port(53, node_port=30054, protocol="UDP"),))
     sync(cluster, (DNS,), slices(cluster, "web-1"))
@@ -171,6 +176,7 @@ def test_k2_a_flow_does_not_outlive_a_moved_node_port(cluster: Cluster) -> None:
         assert (old.ask(), new.ask(), inside.ask()) == ("refused", "web-1", "web-1")
 
 
+@pytest.mark.proves("K2")
 def test_k2_where_every_local_address_serves_node_ports(cluster: Cluster) -> None:
     everywhere = replace(facts(cluster), node_port_mode=NodePortMode.ALL, node_port_ips=())
     cluster.nft("worker-1", TRACKING)
@@ -180,6 +186,7 @@ def test_k2_where_every_local_address_serves_node_ports(cluster: Cluster) -> Non
         assert client.ask() == "web-1"
 
 
+@pytest.mark.proves("K2")
 def test_k2_a_terminating_endpoint_keeps_its_flows_while_it_serves(cluster: Cluster) -> None:
     leaving, staying = str(cluster.address("web-1")), make_endpoint(str(cluster.address("web-3")))
 
@@ -199,6 +206,7 @@ def test_k2_a_terminating_endpoint_keeps_its_flows_while_it_serves(cluster: Clus
         assert (old.ask(), new.ask()) == ("web-3", "web-3")
 
 
+@pytest.mark.proves("K2")
 def test_k2_other_flows_stay(cluster: Cluster) -> None:
     """Only the one stale flow goes; of the rest not an id changes."""
     other = replace(
@@ -230,6 +238,7 @@ def test_k2_other_flows_stay(cluster: Cluster) -> None:
     assert set(after) < set(before)
 
 
+@pytest.mark.proves("K2")
 def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) -> None:
     web = make_service(
         "web", make_port(80, node_port=30080), make_port(53, node_port=30053, protocol="UDP", name="dns")
@@ -248,6 +257,7 @@ def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) ->
         assert sock.recv(1 << 16) == b"web-1 and now?\n"
 
 
+@pytest.mark.proves("K2")
 @pytest.mark.parametrize(("address", "port"), [(NODE_IP, 30053), (NODE_IPV6, 30053)])
 def test_k2_many_flows_at_once(cluster: Cluster, address: str, port: int) -> None:
     sync(cluster, (DNS,), slices(cluster, "web-1"))

@@ -18,6 +18,8 @@ from ipaddress import ip_address, ip_network
 from itertools import repeat
 from math import ceil
 
+import pytest
+
 from lab.cluster import Cluster
 from lab.outcome import IPAddress, Kind, Outcome
 from lab.probe import connect_many
@@ -91,6 +93,7 @@ class Probe:
         return f"{self.protocol} {self.source} → {self.address} port {self.port}"
 
 
+@pytest.mark.proves("X4")
 def test_tracer_and_kernel_agree(cluster: Cluster) -> None:
     problems: list[str] = []
     seen: Counter[str] = Counter()

@@ -47,10 +47,12 @@ def test_a_tentative_address_is_unstable(cluster: Cluster) -> None:
         cluster.sysctl("tester", {"net.ipv6.conf.all.accept_dad": "0"})
 
 
+@pytest.mark.proves("K6")
 def test_k6_a_node_that_forwards_misses_nothing(cluster: Cluster) -> None:
     assert missing(cluster, "worker-1") == []
 
 
+@pytest.mark.proves("K6")
 @pytest.mark.parametrize(
     ("family", "setting"),
     [(Family.IPV4, "net.ipv4.ip_forward"), (Family.IPV6, "net.ipv6.conf.all.forwarding")],
@@ -65,6 +67,7 @@ def test_k6_forwarding_is_missed_for_the_families_in_use(cluster: Cluster, famil
         cluster.sysctl("worker-1", {setting: "1"})
 
 
+@pytest.mark.proves("K6")
 def test_k6_a_host_without_a_route_for_the_service_cidr(cluster: Cluster) -> None:
     def found() -> list[str]:
         return [m for m in missing(cluster, "client", frozenset({Family.IPV4})) if "no route" in m]
@@ -81,6 +84,7 @@ def test_k6_a_host_without_a_route_for_the_service_cidr(cluster: Cluster) -> Non
         cluster.run("client", ["ip", "route", "add", "default", *route])
 
 
+@pytest.mark.proves("K6")
 def test_k6_pods_that_share_a_bridge(cluster: Cluster) -> None:
     knob = "net.bridge.bridge-nf-call-iptables"
     loaded = Path("/proc/sys", *knob.split(".")).exists()
@@ -102,6 +106,7 @@ def test_k6_pods_that_share_a_bridge(cluster: Cluster) -> None:
             cluster.sysctl("tester", {knob: "1"})
 
 
+@pytest.mark.proves("K6")
 def test_k6_old_versions_are_named(cluster: Cluster) -> None:
     version = cluster.call("worker-1", lambda: Nft().version())
     assert too_old(version, "6.1.0-18-cloud-amd64") == ()

@@ -38,6 +38,7 @@ def normal(listing: str) -> list[str]:
     return sorted(re.sub(r" counter packets \d+ bytes \d+", "", line).strip(" \t,}") for line in listing.splitlines())
 
 
+@pytest.mark.proves("K4")
 def test_a_second_sync_writes_nothing(cluster: Cluster) -> None:
     assert written(sync(cluster, (WEB,), WEB_SLICES)) > 0
     before = cluster.ruleset("worker-1")
@@ -50,6 +51,7 @@ def test_a_listing_in_a_child_process_reads_the_same(cluster: Cluster) -> None:
     assert sync(cluster, (WEB,), WEB_SLICES, bulk=True) == ()
 
 
+@pytest.mark.proves("K7")
 def test_names_of_any_length_load_and_read_back(cluster: Cluster) -> None:
     service = make_service("s" * 63, make_port(80, name="p" * 63))
     piece = make_slice("10.244.1.1", service="s" * 63, port_name="p" * 63)
@@ -86,6 +88,7 @@ RULES = (
 )
 
 
+@pytest.mark.proves("K8")
 @pytest.mark.parametrize("damage", [*ELEMENTS, *RULES])
 def test_damage_is_repaired_in_one_transaction(cluster: Cluster, damage: str) -> None:
     sync(cluster, (WEB,), WEB_SLICES)
@@ -99,6 +102,7 @@ def test_damage_is_repaired_in_one_transaction(cluster: Cluster, damage: str) ->
     assert kinds <= {Add, Delete} if damage in ELEMENTS else kinds == {Replace}
 
 
+@pytest.mark.proves("K3")
 def test_k3_tables_of_others_stay_byte_for_byte(cluster: Cluster) -> None:
     others = (
         "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
@@ -125,6 +129,7 @@ def test_k3_tables_of_others_stay_byte_for_byte(cluster: Cluster) -> None:
     assert "table ip nodeport-nft {" not in cluster.ruleset("worker-1")
 
 
+@pytest.mark.proves("K1")
 def test_k1_a_transaction_is_taken_whole_or_not_at_all(cluster: Cluster) -> None:
     sync(cluster, (WEB,), WEB_SLICES)
     before = cluster.ruleset("worker-1")
@@ -143,6 +148,7 @@ def test_k1_a_transaction_is_taken_whole_or_not_at_all(cluster: Cluster) -> None
     assert cluster.ruleset("worker-1") == before
 
 
+@pytest.mark.proves("K1")
 def test_a_bulk_transaction_is_loaded_and_refused_alike(cluster: Cluster) -> None:
     keys = [("10.97.0.1", "tcp", port) for port in range(1, 30001)]
     good = Add("service-ips", tuple(Element(key, Goto("refuse"), "default/web") for key in keys))
@@ -176,6 +182,7 @@ def many(count: int) -> tuple[tuple[Service, ...], tuple[EndpointSlice, ...]]:
     return tuple(services), tuple(slices)
 
 
+@pytest.mark.proves("X1")
 def test_chains_and_rules_do_not_grow_with_services(cluster: Cluster) -> None:
     shapes = []
     for count in (1_000, 10_000):
@@ -191,6 +198,7 @@ def test_chains_and_rules_do_not_grow_with_services(cluster: Cluster) -> None:
     assert shapes[0][0] == len(compile_schema(Family.IPV4, FACTS).chains)
 
 
+@pytest.mark.proves("X1")
 @pytest.mark.parametrize("before", [0, 1, 2, 3, 4, 5, 8, 16, 31, 64, 100, 255, 256, 299, 300])
 def test_one_endpoint_more_is_a_bounded_number_of_operations(cluster: Cluster, before: int) -> None:
     """Also for a number of endpoints that no service had: then, too, it is elements only, in one transaction."""
@@ -203,6 +211,7 @@ def test_one_endpoint_more_is_a_bounded_number_of_operations(cluster: Cluster, b
         assert transaction.size <= 10
 
 
+@pytest.mark.proves("F1")
 def test_connections_are_spread_evenly(cluster: Cluster) -> None:
     """Chi-square with a bound that chance exceeds less than once in a million runs (4 and 2 degrees of freedom)."""
     ports = (8080, 9090)
@@ -254,6 +263,7 @@ def test_no_connection_goes_astray_while_a_service_shrinks_and_grows(cluster: Cl
     assert set(kinds) == {Kind.REACHED}
 
 
+@pytest.mark.proves("K2")
 def test_an_established_connection_outlives_its_endpoint(cluster: Cluster) -> None:
     """Rules see first packets only: what is established goes on, whatever becomes of the service."""
     sync(cluster, (WEB,), (slices_of(cluster, ("web-1",)),))
@@ -268,6 +278,7 @@ def test_an_established_connection_outlives_its_endpoint(cluster: Cluster) -> No
         assert b"still there?" in stream.readline()
 
 
+@pytest.mark.proves("F10")
 def test_f10_a_contested_frontend_passes_to_the_next_claimant(cluster: Cluster) -> None:
     old = make_service("old", created="2025-01-01T00:00:00Z")
     young = make_service("young", created="2026-01-01T00:00:00Z")
@@ -285,6 +296,7 @@ def test_f10_a_contested_frontend_passes_to_the_next_claimant(cluster: Cluster) 
         assert {outcome.name for outcome in outcomes} == reached
 
 
+@pytest.mark.proves("P6")
 def test_p6_the_mark_is_off_the_packet_before_it_leaves(cluster: Cluster) -> None:
     """Others' bits stay, ours is set on the way in and cleared in postrouting."""
     cluster.nft(
@@ -302,6 +314,7 @@ def test_p6_the_mark_is_off_the_packet_before_it_leaves(cluster: Cluster) -> Non
     assert counted == ["1", "1"]
 
 
+@pytest.mark.proves("X3")
 def test_x3_counters_count_connections(cluster: Cluster) -> None:
     sync(cluster, (WEB,), (slices_of(cluster, ("web-1", "web-3")),))
     connect_many(cluster, "client", (NODE_IP, 30080), count=50)

@@ -272,10 +272,15 @@ def test_failures_say_where_and_why(cluster: Cluster) -> None:
 def test_a_killed_program_takes_its_cluster_along() -> None:
     """Neither processes nor names outlive a program that had no chance to clean up."""
     program = """
-import os, signal, subprocess
+import os, pathlib, signal, time
 from lab.cluster import Cluster
 cluster = Cluster()
 child = cluster.popen("client", ["sleep", "600"])
+# Until it runs, it has not asked the kernel to end it with its parent.
+for _ in range(1000):
+    if pathlib.Path(f"/proc/{child.pid}/comm").read_text() == "sleep\\n":
+        break
+    time.sleep(0.01)
 print(child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

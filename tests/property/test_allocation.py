@@ -6,6 +6,7 @@ import copy
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,7 @@ def test_the_order_of_documents_never_matters(manifests: list[dict[str, Any]], r
         assert one.snapshot() == other.snapshot()
 
 
+@pytest.mark.proves("A1", "A3")
 @given(st.lists(st.tuples(MANIFESTS, st.booleans()), max_size=4))
 @settings(deadline=None)
 def test_no_two_services_share_anything_whatever_came_before(
@@ -132,6 +134,7 @@ def test_no_two_services_share_anything_whatever_came_before(
             prove(store.snapshot().services)
 
 
+@pytest.mark.proves("A1", "A3")
 @given(MANIFESTS, MANIFESTS)
 def test_what_is_held_stays(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
     with Store(ranges=RANGES) as store:
@@ -166,6 +169,7 @@ def test_the_others_are_untouched_by_one_that_changes(manifests: list[dict[str, 
         assert after == before
 
 
+@pytest.mark.proves("A1", "A3")
 @given(MANIFESTS)
 def test_what_is_deleted_is_given_back(manifests: list[dict[str, Any]]) -> None:
     with Store(ranges=RANGES) as store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +168,7 @@ def read_listing(tables: NodeTables, family: Family) -> ListedTable:
     return listed
 
 
+@pytest.mark.proves("X1")
 @given(st.frozensets(st.integers(1, 200), max_size=60), st.integers(1, 200), st.booleans())
 @settings(max_examples=50)
 def test_one_endpoint_more_or_less_is_a_bounded_number_of_operations(
@@ -189,6 +191,7 @@ def test_one_endpoint_more_or_less_is_a_bounded_number_of_operations(
     assert 0 < put(endpoints - {one}) <= most
 
 
+@pytest.mark.proves("K7")
 @given(st.text(max_size=200))
 def test_no_comment_becomes_syntax(text: str) -> None:
     element = Element(("10.96.0.1",), None, text)

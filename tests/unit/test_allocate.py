@@ -64,6 +64,7 @@ def addresses(*ips: str) -> tuple[IPAddress, ...]:
     return tuple(ip_address(ip) for ip in ips)
 
 
+@pytest.mark.proves("A2")
 def test_a_new_service_gets_a_port_and_an_address_from_the_upper_bands() -> None:
     given = give(service())
     assert given.ports[0].node_port in range(30016, 30100)
@@ -73,6 +74,7 @@ def test_a_new_service_gets_a_port_and_an_address_from_the_upper_bands() -> None
     assert holdings(given) == Claims(frozenset(numbers(given)), frozenset(given.cluster_ips))
 
 
+@pytest.mark.proves("A2")
 @pytest.mark.parametrize(
     ("ports", "band"),
     [
@@ -90,6 +92,7 @@ def test_port_probes_visit_every_port_once_and_the_lower_band_last(ports: PortRa
     assert probes == list(probe_ports("default/web", ports))
 
 
+@pytest.mark.proves("A2")
 # The examples of the Kubernetes documentation, "Service ClusterIP allocation", and the small ends.
 @pytest.mark.parametrize(
     ("cidr", "first", "last", "band"),
@@ -132,11 +135,13 @@ def test_equal_services_get_equal_numbers_and_others_get_others() -> None:
     assert len({numbers(each)[0] for each in given}) > 20
 
 
+@pytest.mark.proves("A2")
 def test_the_lower_band_is_used_once_the_upper_one_is_full() -> None:
     upper = dict.fromkeys(range(30016, 30100), API)
     assert numbers(give(service(), ports=upper))[0] in range(30000, 30016)
 
 
+@pytest.mark.proves("A1", "A3")
 def test_probing_passes_over_what_others_hold() -> None:
     first = give(service())
     second = give(service(), ports={numbers(first)[0]: API}, ips={str(first.cluster_ips[0]): API})
@@ -154,6 +159,7 @@ def test_an_exhausted_range_is_refused() -> None:
     ]
 
 
+@pytest.mark.proves("A1")
 @pytest.mark.parametrize(
     ("node_port", "message"),
     [
@@ -167,6 +173,7 @@ def test_explicit_node_ports_are_checked(node_port: int, message: str) -> None:
     assert refusals(wanted, ports={30005: API}) == [("spec.ports[0].nodePort", message)]
 
 
+@pytest.mark.proves("A3")
 @pytest.mark.parametrize(
     ("cluster_ip", "message"),
     [
@@ -194,6 +201,7 @@ def test_explicit_cluster_ips_are_checked(cluster_ip: str, message: str) -> None
     assert refusals(wanted, ips={"10.96.0.5": API}) == [("spec.clusterIP", message)]
 
 
+@pytest.mark.proves("A1", "A3")
 def test_explicit_values_are_given_as_named() -> None:
     wanted = replace(service(port(node_port=30001)), cluster_ips=addresses("10.96.0.1"), ip_families=(V4,))
     given = give(wanted, ports={30002: API}, ips={"10.96.0.2": API})
@@ -233,6 +241,7 @@ HELD = replace(
 )
 
 
+@pytest.mark.proves("A1")
 @pytest.mark.parametrize(
     ("ports", "expected"),
     [
@@ -257,6 +266,7 @@ def test_an_explicit_number_takes_it_from_the_services_own_other_port() -> None:
     assert numbers(given)[1] not in (0, 30060)
 
 
+@pytest.mark.proves("A1", "A3")
 def test_held_values_stay_when_the_ranges_have_changed() -> None:
     ranges = Ranges(PortRange(31000, 31099), (IPv4Network("10.200.0.0/24"),))
     assert give(replace(HELD, ports=(port("http", 80), port("https", 443))), HELD, ranges=ranges) == HELD
@@ -270,6 +280,7 @@ def test_claims_are_what_is_kept_and_named() -> None:
     assert claims(replace(wanted, type=ServiceType.EXTERNAL_NAME, ports=()), HELD, ranges=RANGES) == Claims()
 
 
+@pytest.mark.proves("A1")
 @pytest.mark.parametrize("type", [ServiceType.CLUSTER_IP, ServiceType.EXTERNAL_NAME])
 def test_a_change_of_type_gives_node_ports_back(type: ServiceType) -> None:
     given = give(replace(HELD, type=type, ports=(port("http", 80),), cluster_ips=()), HELD)
@@ -297,6 +308,7 @@ def test_a_load_balancer_without_allocation_has_what_it_names() -> None:
 UDP, SCTP = Protocol.UDP, Protocol.SCTP
 
 
+@pytest.mark.proves("A1")
 @pytest.mark.parametrize(
     ("ports", "distinct"),
     [
@@ -324,6 +336,7 @@ def test_a_port_shares_the_number_that_a_later_one_names() -> None:
 LOCAL = replace(service(type=ServiceType.LOAD_BALANCER), external_traffic_policy="Local")
 
 
+@pytest.mark.proves("A4")
 def test_a_local_load_balancer_has_a_health_check_port_of_its_own() -> None:
     given = give(LOCAL)
     assert given.health_check_node_port in RANGES.node_ports
@@ -332,12 +345,14 @@ def test_a_local_load_balancer_has_a_health_check_port_of_its_own() -> None:
     assert give(LOCAL, given) == given
 
 
+@pytest.mark.proves("A4")
 def test_the_health_check_port_goes_with_its_reason() -> None:
     given = give(LOCAL)
     assert give(replace(LOCAL, external_traffic_policy="Cluster"), given).health_check_node_port == 0
     assert give(replace(LOCAL, type=ServiceType.NODE_PORT), given).health_check_node_port == 0
 
 
+@pytest.mark.proves("A4")
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -373,6 +388,7 @@ def test_a_port_gives_way_to_a_health_check_port_that_is_named() -> None:
     assert numbers(given)[0] not in (0, 30050)
 
 
+@pytest.mark.proves("A4")
 def test_a_health_check_port_cannot_change() -> None:
     given = give(replace(LOCAL, health_check_node_port=30006))
     assert refusals(replace(LOCAL, health_check_node_port=30007), given) == [
@@ -398,6 +414,7 @@ PREFER = replace(SINGLE, ip_family_policy="PreferDualStack")
 HEADLESS = replace(SINGLE, headless=True)
 
 
+@pytest.mark.proves("F9")
 @pytest.mark.parametrize(
     ("wanted", "ranges", "policy", "families"),
     [
@@ -428,6 +445,7 @@ def test_policies_give_families_and_addresses(
     assert give(wanted, given, ranges=ranges) == given
 
 
+@pytest.mark.proves("F9")
 @pytest.mark.parametrize(
     ("wanted", "ranges", "field", "message"),
     [
@@ -476,6 +494,7 @@ def test_a_held_second_family_survives_its_cidr() -> None:
     assert give(PREFER, dual, ranges=ONLY4) == dual
 
 
+@pytest.mark.proves("A3")
 @pytest.mark.parametrize(
     ("wanted", "held", "field", "start"),
     [
@@ -502,6 +521,7 @@ def test_cluster_ips_are_immutable(wanted: Service, held: Service, field: str, s
     assert message.endswith("leave it out, or delete the Service first")
 
 
+@pytest.mark.proves("A3")
 def test_a_second_cluster_ip_is_immutable_too() -> None:
     dual = give(DUAL)
     wanted = replace(DUAL, cluster_ips=(dual.cluster_ips[0], ip_address("fd00:10:96::9")))

@@ -69,10 +69,12 @@ def test_a_node_port_service_stands_in_every_map() -> None:
     assert found["cluster-ips"].keys() == {("10.96.0.10",)}
 
 
+@pytest.mark.proves("P4")
 def test_p4_only_endpoints_that_may_be_here_are_hairpin_connections() -> None:
     assert "hairpin-connections" not in elements(make_service(), "10.244.2.1")
 
 
+@pytest.mark.proves("P5")
 def test_p5_without_a_cluster_cidr_nothing_is_outside() -> None:
     with_cidr, without = chain("services"), chain("services", pod_cidrs=())
     to_service = "ip daddr @service-cidrs ip daddr != @foreign-cluster-ips"
@@ -83,6 +85,7 @@ def test_p5_without_a_cluster_cidr_nothing_is_outside() -> None:
     assert only_ipv6 == without
 
 
+@pytest.mark.proves("P6")
 @pytest.mark.parametrize(("bit", "mark"), [(0, "0x00000001"), (14, "0x00004000"), (31, "0x80000000")])
 def test_p6_the_masquerade_bit_is_set_and_cleared(bit: int, mark: str) -> None:
     assert chain("node-port-external/1", masquerade_bit=bit)[0] == f"meta mark set meta mark | {mark}"
@@ -91,6 +94,7 @@ def test_p6_the_masquerade_bit_is_set_and_cleared(bit: int, mark: str) -> None:
     )
 
 
+@pytest.mark.proves("F2")
 @pytest.mark.parametrize(
     ("mode", "family", "rule"),
     [
@@ -116,6 +120,7 @@ LOCAL = {"external_traffic_policy": "Local", "internal_traffic_policy": "Local"}
 HERE, THERE = make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1", node="worker-2")
 
 
+@pytest.mark.proves("P2")
 @pytest.mark.parametrize(
     ("endpoints", "cluster_ip", "node_port", "inside"),
     [
@@ -154,6 +159,7 @@ def test_a_change_of_policy_leaves_no_slot_behind() -> None:
             assert held == {name: e for name, e in scratch.desired[family].elements.items() if e}
 
 
+@pytest.mark.proves("P5")
 @pytest.mark.parametrize(
     ("facts", "prerouting", "mark"),
     [
@@ -195,6 +201,7 @@ def test_prefixes_that_overlap_or_join_are_one_element() -> None:
     assert held == [("10.0.0.0/24",), ("192.0.2.1",)]
 
 
+@pytest.mark.proves("K7")
 def test_k7_comments_are_cut_with_a_hash() -> None:
     long = comment(ObjectName("n" * 63, "s" * 63), "p" * 63)
     other = comment(ObjectName("n" * 63, "s" * 63), "p" * 62 + "q")
@@ -211,6 +218,7 @@ def test_input_order_never_matters() -> None:
     assert forth.tables.tables() == back.tables.tables()
 
 
+@pytest.mark.proves("F10")
 def test_f10_the_contest_is_told() -> None:
     services = (
         make_service("young", created="2026-01-01T00:00:00Z"),

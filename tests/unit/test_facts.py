@@ -25,6 +25,7 @@ HOST = Host(
 NODE = Node("worker-1", internal_ips=(ip_address("172.30.1.9"),))
 
 
+@pytest.mark.proves("F2")
 @pytest.mark.parametrize(
     ("which", "node", "flags", "expected"),
     [
@@ -55,6 +56,7 @@ def test_node_port_addresses(
     assert [str(ip) for ip in facts.node_port_ips] == expected
 
 
+@pytest.mark.proves("F2")
 def test_loopback_is_refused_with_a_warning() -> None:
     config = load_config("/dev/null", {"nodePortAddresses": ["127.0.0.0/8"]})
     facts, warnings = gather(config, name="worker-1", node=None, node_ips=(), host=HOST)
@@ -62,6 +64,7 @@ def test_loopback_is_refused_with_a_warning() -> None:
     assert warnings[0].startswith("nodePorts are not served on 127.0.0.1: ")
 
 
+@pytest.mark.proves("F2")
 def test_an_unstable_source_is_not_a_primary_address() -> None:
     config = load_config("/dev/null", {})
     host = Host(addresses=HOST.addresses, sources=(ip_address("fd00:30:1::99"),))
@@ -70,6 +73,7 @@ def test_an_unstable_source_is_not_a_primary_address() -> None:
     assert "--node-ip" in warnings[0]
 
 
+@pytest.mark.proves("F7")
 @pytest.mark.parametrize(
     ("cidr", "own", "named"),
     [

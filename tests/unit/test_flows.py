@@ -13,6 +13,8 @@ from nodeport_nft.reconcile import compile_snapshot, udp_frontends
 from nodeport_nft.render import ListedTable
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
+pytestmark = pytest.mark.proves("K2")
+
 DNS = make_service("dns", make_port(53, node_port=30053, protocol="UDP"), ips=("10.96.0.10", "fd00:10:96::a"))
 WEB = make_service("web", make_port(80, node_port=30080), ips=("10.96.0.20",))
 DNS_SLICES = (

@@ -14,6 +14,8 @@ from nodeport_nft.model import EndpointPort, EndpointSlice, Family, Pod, Protoco
 from nodeport_nft.resolve import Resolver
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
+pytestmark = pytest.mark.proves("H1")
+
 HERE = "worker-1"
 
 

