@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
-from nodeport_nft.ruleset import Chain, Dnat, Elements, Field, Goto, GotoRandom, Key, Schema, Table
+from nodeport_nft.ruleset import Chain, Dnat, Elements, Field, Goto, GotoChance, Key, Schema, Table
 
 Place = tuple[bytes, int]
 """A packed address and a port."""
@@ -132,10 +132,8 @@ def _led_to(value: object, chains: Mapping[str, Chain]) -> Iterator[Place]:
             match statement:
                 case Dnat(_, address, port):
                     yield _place(address, port)
-                case Goto(chain):
+                case Goto(chain) | GotoChance(chain):
                     ahead.append(chain)
-                case GotoRandom(drawn):
-                    ahead += drawn
 
 
 def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Place]:

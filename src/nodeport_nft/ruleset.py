@@ -171,10 +171,16 @@ class DnatSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class GotoRandom:
-    """Go to one of these chains, each as likely as it stands here often (``numgen random mod N vmap { … }``)."""
+class GotoChance:
+    """Go to a chain in ``share`` of ``of`` cases at random, else continue (``numgen random mod OF < SHARE goto``).
 
-    chains: tuple[str, ...]
+    Not one draw from a map of verdicts: nft 1.0.6 crashes when it lists one that nft 1.1.3 has written, and a packet
+    that is on its way through while such a map is exchanged finds nothing in it.
+    """
+
+    chain: str
+    share: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +245,7 @@ Statement = (
     | MarkFlip
     | Dispatch
     | DnatSlot
-    | GotoRandom
+    | GotoChance
     | Learn
     | Dnat
     | Jump

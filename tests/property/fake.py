@@ -23,7 +23,7 @@ from nodeport_nft.ruleset import (
     DnatSlot,
     Element,
     Goto,
-    GotoRandom,
+    GotoChance,
     InSet,
     Jump,
     Key,
@@ -105,10 +105,8 @@ class Kernel:
             yield from (e.value.chain for e in held.values() if isinstance(e.value, Goto))
         for statement in (statement for rules in self.rules.values() for rule in rules for statement in rule):
             match statement:
-                case Goto(chain) | Jump(chain):
+                case Goto(chain) | Jump(chain) | GotoChance(chain):
                     yield chain
-                case GotoRandom(chains):
-                    yield from chains
 
     def sets_used(self) -> Iterator[str]:
         for statement in (statement for rules in self.rules.values() for rule in rules for statement in rule):

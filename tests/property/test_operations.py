@@ -7,8 +7,8 @@ the traffic policy Local (one for each side). What one endpoint more, less, or o
 a pool         2 for the verdict, and 3 for each slot that it has or had: the last one moves into the hole
 consistent     2 for the verdict, and 2 for each of the 251 slots
 hashing
-affinity       2 sets or chains, 2 rules of the endpoint, and the port's draw: a rule for each endpoint and 2 more,
-               for each pool of endpoints (all, and this node's own)
+affinity       2 sets or chains, 2 rules of the endpoint, and the port's draw: 2 rules for each endpoint, for each
+               pool of endpoints (all, and this node's own)
 all of them    1 for the hairpin connection
 =============  ====================================================================================
 """
@@ -121,7 +121,7 @@ def test_one_endpoint_with_affinity(count: int, policy: str) -> None:
     # Around none at all: the pools' verdicts, the chains that mark and the draws come or go with it.
     around_none = 2 * pools(policy) + 12
     for size in sizes[0]:
-        assert 0 < size <= 2 * (count + 4) + 6 + around_none
+        assert 0 < size <= 4 * (count + 2) + 6 + around_none
 
 
 @given(COUNTS, POLICIES)

@@ -25,7 +25,7 @@ from nodeport_nft.ruleset import (
     Element,
     Field,
     Goto,
-    GotoRandom,
+    GotoChance,
     Hook,
     InSet,
     Interface,
@@ -113,7 +113,7 @@ KNOWN = {
     "MarkFlip": ["bits"],
     "Dispatch": ["fields", "map"],
     "DnatSlot": ["fields", "slots", "map", "offset", "hashed"],
-    "GotoRandom": ["chains"],
+    "GotoChance": ["chain", "share", "of"],
     "Learn": ["set", "seconds"],
     "Dnat": ["protocol", "address", "port"],
     "Jump": ["chain"],
@@ -306,20 +306,23 @@ def test_marks(rules: tuple[Rule, ...], expected: Fate) -> None:
 
 
 def test_a_drawn_chain_has_the_probability_of_its_share() -> None:
-    chains: dict[str, tuple[Rule, ...]] = {"one": ((Dnat("tcp", "10.244.1.2", 80),),), "two": (DROP,), "three": ()}
-    drawn = GotoRandom(("one", "two", "three", "one"))
-    assert fates(trace(table((drawn,), REFUSE, chains=chains), PACKET, OWN)) == {
+    chains: dict[str, tuple[Rule, ...]] = {"one": ((Dnat("tcp", "10.244.1.2", 80),),), "two": (DROP,)}
+    made = table((GotoChance("one", 1, 2),), (GotoChance("two", 2, 3),), REFUSE, chains=chains)
+    walked = trace(made, PACKET, OWN)
+    assert fates(walked) == {
         Fate.FORWARDED: Fraction(1, 2),
-        Fate.DROPPED: Fraction(1, 4),
-        Fate.UNTOUCHED: Fraction(1, 4),  # it went there by goto and does not come back to this chain
+        Fate.DROPPED: Fraction(1, 3),
+        Fate.REFUSED: Fraction(1, 6),
     }
-    under = trace(table((Jump("draw"),), REFUSE, chains={**chains, "draw": ((drawn,),)}), PACKET, OWN)
-    assert fates(under)[Fate.REFUSED] == Fraction(1, 4)
+    assert [step.taken for step in walked.steps if isinstance(step.place.rule[0], GotoChance)] == [
+        Fraction(1, 2),
+        Fraction(1, 3),
+    ]
 
 
-def test_drawn_chains_that_come_back_in_different_states_are_an_error() -> None:
-    made = table((GotoRandom(("one", "two")),), chains={"one": ((MarkSet(1),),), "two": ((MarkSet(2),),)})
-    with pytest.raises(TraceError, match=r"chain base, rule 1: a draw of chains that change the packet differently"):
+def test_a_drawn_chain_has_to_end_the_packets_way() -> None:
+    made = table((GotoChance("one", 1, 2),), chains={"one": ((MarkSet(1),),)})
+    with pytest.raises(TraceError, match=r"chain base, rule 1: chain one is drawn and does not end the packet's way"):
         trace(made, PACKET, OWN)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nodeport_nft.cli.text import socket_address
 from nodeport_nft.render import write_rule
-from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoRandom, InSet, Learn, MarkSet
+from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet
 from nodeport_nft.trace import Fate, Found, Outcome, Place, Step, Trace
 
 _LABEL = 12
@@ -113,8 +113,8 @@ def _doings(walked: Trace) -> Iterator[str]:
                     how = "takes by a hash of client and source port" if hashed else "draws"
                     doing = f"{how} one of {slots} slots{whence}, {len(step.place.found)} of them filled"
                     doings[step.place.chain] = [*told, doing]
-                case GotoRandom(chains) if step.reached:
-                    doings[step.place.chain] = [*told, f"draws one of {len(set(chains))} endpoints for a new client"]
+                case GotoChance() if step.reached and "draws for a new client" not in told:
+                    doings[step.place.chain] = [*told, "draws for a new client"]
                 case InSet(set=name) if step.taken and name.startswith("affinity/"):
                     doings[step.place.chain] = [*told, "knows the client, which keeps its endpoint"]
                 case Learn(seconds=seconds) if step.taken:

@@ -15,7 +15,7 @@ from nodeport_nft.ruleset import (
     Drop,
     Field,
     Goto,
-    GotoRandom,
+    GotoChance,
     InSet,
     Learn,
     Local,
@@ -26,14 +26,13 @@ from nodeport_nft.ruleset import (
 
 _NAME = r"([\w./-]+)"
 _SOURCE = r"ip6? saddr"
-_VERDICT = re.compile(rf"(\d+) : goto {_NAME}")
 
 _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Statement]], ...] = (
     (rf"{_SOURCE} @{_NAME}", lambda m: InSet((Field.SADDR,), m[1])),
     (rf"{_SOURCE} != @{_NAME}", lambda m: InSet((Field.SADDR,), m[1], negated=True)),
     (rf"update @{_NAME} \{{ {_SOURCE} timeout (\w+) \}}", lambda m: Learn(m[1], read_time(m[2]) // 1000)),
     (r"meta l4proto (\w+) dnat to \[?([0-9a-f.:]+?)\]?:(\d+)", lambda m: Dnat(m[1], m[2], int(m[3]))),
-    (r"numgen random mod \d+ vmap \{ ([^}]+) \}", lambda m: _drawn(m[1])),
+    (rf"numgen random mod (\d+) < (\d+) goto {_NAME}", lambda m: GotoChance(m[3], int(m[2]), int(m[1]))),
     (r"fib saddr type local", lambda _: Local(Field.SADDR)),
     (r"meta mark set meta mark \| 0x([0-9a-f]+)", lambda m: MarkSet(int(m[1], 16))),
     (rf"goto {_NAME}", lambda m: Goto(m[1])),
@@ -68,10 +67,6 @@ def _rule(line: str) -> Rule | None:
         statements.append(make(match))
         at = match.end()
     return tuple(statements)
-
-
-def _drawn(verdicts: str) -> GotoRandom:
-    return GotoRandom(tuple(chain for _, chain in _VERDICT.findall(verdicts)))
 
 
 _TIMES = re.compile(r"(\d+)(d|h|ms|m|s)")

@@ -33,7 +33,7 @@ from nodeport_nft.ruleset import (
     Element,
     Field,
     Goto,
-    GotoRandom,
+    GotoChance,
     InSet,
     Interface,
     Jump,
@@ -196,9 +196,8 @@ def _statement(family: str, statement: Statement) -> str:
                 draw = f"jhash {_fields(family, hashed)} mod {slots} seed 0x{HASH_SEED:x}"
             draw += f" offset {offset}" if offset else ""
             return f"dnat {family} to {_fields(family, fields)} . {draw} map @{name}"
-        case GotoRandom(chains):
-            verdicts = ", ".join(f"{number} : goto {chain}" for number, chain in enumerate(chains))
-            return f"numgen random mod {len(chains)} vmap {{ {verdicts} }}"
+        case GotoChance(chain, share, of):
+            return f"numgen random mod {of} < {share} goto {chain}"
         case Learn(name, seconds):
             return f"update @{name} {{ {_field(family, Field.SADDR)} timeout {write_time(seconds * 1000)} }}"
         case Dnat(protocol, address, port):

@@ -12,10 +12,10 @@ How the kernel walks (nf_tables_core.c, nf_nat_core.c), as far as it matters her
   ``lo`` its connection has both translations settled, and no NAT chain is asked.
 
 The only chance in the rules is a draw, of a slot or of a chain. A filled slot ends the hook: a draw turns k filled
-slots of N into endings, k/N of the packet's probability, and goes on with the rest. A chain that is drawn is walked
-with its part. So at any rule there is one state of the packet and the probability of its coming so far; chains that
-would lead it back in different states are none of ours, and an error. All of it in exact fractions. A hash of fields
-that a packet here does not have (its source port) counts as a draw: one packet has one way, packets like it have all.
+slots of N into endings, k/N of the packet's probability, and goes on with the rest. A chain that is drawn has to end
+the way of its part. So at any rule there is one state of the packet and the probability of its coming so far, in
+exact fractions. A hash of fields that a packet here does not have (its source port) counts as a draw: one packet has
+one way, packets like it have all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nodeport_nft.ruleset import (
     Element,
     Field,
     Goto,
-    GotoRandom,
+    GotoChance,
     InSet,
     Interface,
     Jump,
@@ -170,26 +170,20 @@ class _Walk:
             flow, share = visit.flow, visit.share
             if isinstance(then, Goto):
                 return self._run(then.chain, hook, flow, share, (*trail, visit.place))
-            if isinstance(then, GotoRandom):
-                return self._branch(then, visit, (*trail, visit.place))
+            if isinstance(then, GotoChance):
+                share -= self._branch(then, visit, (*trail, visit.place))
             if isinstance(then, Jump):
                 flow, share = self._run(then.chain, hook, flow, share, (*trail, visit.place))
             if not share:
                 break
         return flow, share
 
-    def _branch(self, draw: GotoRandom, visit: Visit, trail: tuple[Place, ...]) -> tuple[Flow, Fraction]:
-        """Take a packet through each chain of a draw with its part of the probability."""
-        back: dict[Flow, Fraction] = defaultdict(Fraction)
-        for name, count in Counter(draw.chains).items():
-            flow, share = self._run(
-                name, visit.hook, visit.flow, visit.share * Fraction(count, len(draw.chains)), trail
-            )
-            if share:
-                back[flow] += share
-        if len(back) > 1:
-            raise visit.error("a draw of chains that change the packet differently and do not end its way")
-        return next(iter(back.items()), (visit.flow, Fraction(0)))
+    def _branch(self, chance: GotoChance, visit: Visit, trail: tuple[Place, ...]) -> Fraction:
+        """Take a part of a packet's probability to a chain, where its way has to end; returns that part."""
+        _, back = self._run(chance.chain, visit.hook, visit.flow, visit.taken, trail)
+        if back:
+            raise visit.error(f"chain {chance.chain} is drawn and does not end the packet's way")
+        return visit.taken
 
     def _note(self, visit: Visit, reached: Fraction) -> None:
         at = visit.hook, tuple((place.chain, place.number) for place in visit.trail), visit.chain, visit.number
@@ -201,17 +195,19 @@ class _Walk:
     def _end(self, flow: Flow, share: Fraction) -> None:
         self._ended[flow] = self._ended.get(flow, Fraction(0)) + share
 
-    def _carry_out(self, visit: Visit) -> Then | Goto | GotoRandom | Jump:
-        then: Then | Goto | GotoRandom | Jump = Then.HELD
+    def _carry_out(self, visit: Visit) -> Then | Goto | GotoChance | Jump:
+        then: Then | Goto | GotoChance | Jump = Then.HELD
         for statement in visit.rule:
             then = self._statement(visit, statement)
             if then is not Then.HELD:
                 break
-        if then not in (Then.BROKEN, Then.ENDED):
+        if isinstance(then, GotoChance):
+            visit.taken = visit.share * Fraction(then.share, then.of)
+        elif then not in (Then.BROKEN, Then.ENDED):
             visit.taken = visit.share
         return then
 
-    def _statement(self, visit: Visit, statement: Statement) -> Then | Goto | GotoRandom | Jump:
+    def _statement(self, visit: Visit, statement: Statement) -> Then | Goto | GotoChance | Jump:
         flow = visit.flow
         match statement:
             case InSet(fields, name, negated):
@@ -237,7 +233,7 @@ class _Walk:
             case DnatSlot(fields, slots, name, offset, _):
                 visit.only_in(_DNAT_HOOKS, "dnat")
                 return self._draw(visit, name, visit.key(fields), range(offset, offset + slots))
-            case Jump() | Goto() | GotoRandom():
+            case Jump() | Goto() | GotoChance():
                 return statement
             case Learn():
                 return Then.HELD
