@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from lab.cluster import Cluster
 from lab.namespaces import LabError, enter_private_namespaces
+
+# How long an example takes is nobody's law: tests assert no times.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 PODS = {"web-1": "worker-1", "web-2": "worker-1", "web-3": "worker-2", "tester": "worker-2"}
 RESPONDER_PORTS = (8080, 9090)

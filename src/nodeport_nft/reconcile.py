@@ -40,7 +40,7 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
-from nodeport_nft.render import ListedTable, ListingError, schema_differences
+from nodeport_nft.render import ListedTable, schema_differences
 from nodeport_nft.resolve import Frontend, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
 
@@ -156,17 +156,8 @@ def _too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str
 
 
 def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Family, ListedTable | None]:
-    """What the kernel holds of our two tables; one that holds what we cannot read counts as damaged.
-
-    ``bulk``: the tables may be large.
-    """
-    listed: dict[Family, ListedTable | None] = {}
-    for family in Family:
-        try:
-            listed[family] = nft.list_table(compile_schema(family, facts), bulk=bulk)
-        except ListingError:
-            listed[family] = ListedTable(strange=True)
-    return listed
+    """What the kernel holds of our two tables, None for one that it does not have. ``bulk``: they may be large."""
+    return {family: nft.list_table(compile_schema(family, facts), bulk=bulk) for family in Family}
 
 
 def udp_frontends(

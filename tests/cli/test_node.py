@@ -400,3 +400,33 @@ def test_what_differs_in_a_damaged_table_is_named(node: Node) -> None:
     done = node.run("diff", *NODE_NAME)
     assert done.returncode == 1
     assert "table ip nodeport-nft is not as it should be (chain services); it is replaced as a whole" in done.stderr
+
+
+def test_diff_without_a_store_is_an_error_and_no_difference(node: Node) -> None:
+    done = node.run("diff", *NODE_NAME)
+    assert done.returncode == 2
+    assert f"there is no store {node.store}" in done.stderr
+
+
+@pytest.mark.proves("P7")
+def test_a_change_of_a_service_with_affinity_is_told_as_what_it_is(node: Node, tmp_path: Path) -> None:
+    manifests = tmp_path / "web.yaml"
+    manifests.write_text(EXAMPLE.read_text().replace("type: NodePort", "type: NodePort\n  sessionAffinity: ClientIP"))
+    words = ("sync", "-f", str(manifests), "--once", *NODE_NAME)
+    assert "tables created" in node.ok(*words)
+    manifests.write_text(manifests.read_text() + ENDPOINT)
+    told = node.ok(*words)
+    assert "replaced" not in told
+    # The endpoint's two rules, and for each of four endpoints one that knows and one that draws.
+    assert told == "node worker-1: 1 service, 0 elements added, 0 deleted, 10 rules of the services' own written\n"
+    assert "nothing changed" in node.ok(*words)
+
+
+@pytest.mark.proves("X4")
+def test_trace_of_the_store_is_about_this_machine_whatever_it_is_called(node: Node) -> None:
+    manifests = EXAMPLE.read_text().split("\n---\n")
+    node.ok("apply", "-f", "-", stdin="\n---\n".join(text for text in manifests if "kind: Node\n" not in text))
+    port = re.search(r"8000:(\d+)/TCP", node.ok("get", "services"))
+    assert port
+    told = node.ok("trace", "172.30.0.10", "172.30.1.2", "--port", port[1], "--node-name", "called-otherwise")
+    assert "outcome     forwarded" in told

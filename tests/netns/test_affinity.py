@@ -114,12 +114,21 @@ def test_a_client_whose_time_is_up_is_forgotten_and_a_shorter_timeout_holds_at_o
 
 
 @pytest.mark.proves("P7", "K8")
-def test_what_was_learned_is_no_difference_and_survives_a_replacement(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "add chain ip nodeport-nft stranger",
+        "add element ip nodeport-nft service-cidrs { 10.200.0.1-10.200.0.5 }",
+        "add element ip nodeport-nft affinity/default/web/80/10.244.1.2.8080 "
+        '{ 192.0.2.10 timeout 10m comment "x" }\nadd chain ip nodeport-nft stranger',
+    ],
+)
+def test_what_was_learned_is_no_difference_and_survives_a_replacement(cluster: Cluster, damage: str) -> None:
     endpoints = slices_of(cluster, PODS)
     sync(cluster, (WEB,), (endpoints,))
     mine = {source: reached(cluster, source) for source in ("web-1", "web-2", NODE)}
     assert sync(cluster, (WEB,), (endpoints,)) == ()
-    cluster.nft(NODE, "add chain ip nodeport-nft stranger")
+    cluster.nft(NODE, damage)
     (repair,) = sync(cluster, (WEB,), (endpoints,))
     assert isinstance(repair.operations[0], Replace)
     assert {source: reached(cluster, source) for source in mine} == mine

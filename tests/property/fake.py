@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from nodeport_nft.plan import (
@@ -62,7 +61,11 @@ class Kernel:
         return Table(like.schema, self.elements, maps, chains)
 
     def commit(self, transaction: Transaction) -> None:
-        after = deepcopy(self)
+        after = Kernel(
+            {name: dict(held) for name, held in self.elements.items()},
+            dict(self.maps),
+            {name: list(rules) for name, rules in self.rules.items()},
+        )
         for operation in transaction.operations:
             match operation:
                 case Delete(map=name, keys=keys):

@@ -81,7 +81,7 @@ def pools(policy: str) -> int:
 
 
 @given(COUNTS, POLICIES, st.integers(0, 4), st.integers(0, 4), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_endpoint_more_less_or_of_another_weight(
     count: int, policy: str, before: int, after: int, rest: int
 ) -> None:
@@ -97,7 +97,7 @@ def test_one_endpoint_more_less_or_of_another_weight(
 
 
 @given(COUNTS, POLICIES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_one_endpoint_with_consistent_hashing(count: int, policy: str) -> None:
     service = with_policy(policy, load_balancing=LoadBalancing.MAGLEV)
     weights = dict.fromkeys(range(1, count + 1), 1)
@@ -108,7 +108,7 @@ def test_one_endpoint_with_consistent_hashing(count: int, policy: str) -> None:
 
 
 @given(st.integers(0, 100), POLICIES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_one_endpoint_with_affinity(count: int, policy: str) -> None:
     service = with_policy(policy, session_affinity_seconds=60)
     weights = dict.fromkeys(range(1, count + 1), 1)
@@ -125,7 +125,7 @@ def test_one_endpoint_with_affinity(count: int, policy: str) -> None:
 
 
 @given(COUNTS, POLICIES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_one_port_more_or_less_writes_what_the_port_has(count: int, policy: str) -> None:
     weights = dict.fromkeys(range(count), 1)
     one, two = with_policy(policy), with_policy(policy, ports=(HTTP, HTTPS))
@@ -140,7 +140,7 @@ def test_one_port_more_or_less_writes_what_the_port_has(count: int, policy: str)
 
 
 @given(COUNTS, POLICIES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_one_service_more_or_less_writes_what_it_has(count: int, policy: str) -> None:
     weights = dict.fromkeys(range(count), 1)
     sizes = []

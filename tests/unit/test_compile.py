@@ -231,3 +231,15 @@ def test_f10_the_contest_is_told() -> None:
     assert programme.tables.desired[Family.IPV4].elements["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(
         "service/1"
     )
+
+
+def test_an_external_address_that_is_a_load_balancers_too_is_one_frontend() -> None:
+    vip = (ip_address("192.0.2.1"),)
+    ranges = (ip_network("10.0.0.0/8"),)
+    service = replace(
+        make_service("web"), external_ips=vip, load_balancer_ips=vip, load_balancer_source_ranges=ranges
+    )
+    programme = compile_snapshot(Snapshot((service,), (make_slice("10.244.1.1"),)), FACTS)
+    assert programme.problems == ()
+    held = programme.tables.desired[Family.IPV4].elements
+    assert held["firewall-ips"]["192.0.2.1", "tcp", 80].value == Goto("firewall/default/web")

@@ -9,7 +9,7 @@ import pytest
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.model import Family, Snapshot
 from nodeport_nft.reconcile import compile_snapshot
-from nodeport_nft.render import ListingError, read_table, schema_differences, write_transaction
+from nodeport_nft.render import read_table, schema_differences, write_transaction
 from nodeport_nft.ruleset import Goto
 from tests.builders import FACTS, make_port, make_service, make_slice
 
@@ -76,7 +76,10 @@ def test_a_foreign_verdict_is_read_and_so_can_be_deleted() -> None:
         "elements = { 10.96.0.10 . tcp . 80 : goto service/2, }, 7 }",
     ],
 )
-def test_an_element_that_cannot_be_read_is_an_error(broken: str) -> None:
+def test_an_element_that_cannot_be_read_is_named_and_the_rest_is_read(broken: str) -> None:
     text = re.sub(r"elements = \{ 10.96.0.10 \. tcp \. 80 [^}]*\}", broken, listing(), count=1)
-    with pytest.raises(ListingError, match="service-ips"):
-        read_table(text, SCHEMA)
+    table = read_table(text, SCHEMA)
+    assert text != listing()
+    (difference,) = schema_differences(table, SCHEMA)
+    assert difference.startswith("map service-ips holds an unknown element")
+    assert table.elements["service-endpoints"] == read_table(listing(), SCHEMA).elements["service-endpoints"]

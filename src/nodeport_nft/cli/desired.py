@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodeport_nft.cli.options import BAD_INPUT, fail, now, open_store, read_files, say, warn
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, now, open_store, read_files, say, warn
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -53,23 +53,24 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
     return tuple(addresses)
 
 
-def read_snapshot(config: Config, files: list[str] | None, *, held: bool = True) -> Snapshot:
+def read_snapshot(config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED) -> Snapshot:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
-    ``held`` False: leave the store alone, allocate as from an empty one.
+    ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
+    there is no store.
     """
     if not files:
-        check_store(config)
+        check_store(config, missing)
     elif not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
     with desired_state(config, files, keep=False) as snapshot:
         return snapshot
 
 
-def check_store(config: Config) -> None:
+def check_store(config: Config, code: int = FAILED) -> None:
     """Leave if there is no store: a mistyped path must not pass for a desired state without a service."""
     if not Path(config.store).exists():
-        fail(f"there is no store {config.store}; apply something first, or name the store with --store")
+        fail(f"there is no store {config.store}; apply something first, or name the store with --store", code)
 
 
 @contextmanager

@@ -205,7 +205,7 @@ def diff(
             masqueradeBit=masquerade_bit,
         )
         nft, host = _open_kernel(chosen, BAD_INPUT)
-        snapshot = read_snapshot(chosen, filename)
+        snapshot = read_snapshot(chosen, filename, missing=BAD_INPUT)
         programme, _ = compile_tables(
             chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), host, nft
         )
@@ -282,16 +282,18 @@ def _summary(
     transactions: tuple[Transaction, ...],
     listed: dict[Family, ListedTable | None],
 ) -> str:
-    from nodeport_nft.plan import Add, Delete
+    from nodeport_nft.plan import Add, AddRules, Delete, Replace
 
     served = f"node {name}: {programme.services} service{'' if programme.services == 1 else 's'}"
     if not transactions:
         return f"{served}, nothing changed"
     operations = [operation for transaction in transactions for operation in transaction.operations]
-    if all(isinstance(operation, Add | Delete) for operation in operations):
+    if not any(isinstance(operation, Replace) for operation in operations):
         added = sum(len(o.elements) for o in operations if isinstance(o, Add))
         deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
-        return f"{served}, {added} element{'' if added == 1 else 's'} added, {deleted} deleted"
+        rules = sum(len(o.chain.rules) for o in operations if isinstance(o, AddRules))
+        written = f", {rules} rule{'' if rules == 1 else 's'} of the services' own written" if rules else ""
+        return f"{served}, {added} element{'' if added == 1 else 's'} added, {deleted} deleted{written}"
     verb = "replaced" if any(listed.values()) else "created"
     return f"{served}, tables {verb} with {sum(transaction.size for transaction in transactions)} elements"
 

@@ -112,8 +112,8 @@ def trace(
             remedy = "give manifests with -f, a store with --store, or --live"
             fail(f"nothing to trace: there is no store {chosen.store}; {remedy}", BAD_INPUT)
         held = filename is None or store is not None
-        # Without manifests and without another's name it is about this very node: as sync, look at its addresses.
-        host = read_host() if filename is None and node_name is None else Host()
+        # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
+        host = read_host() if filename is None else Host()
         table, own = _desired_table(chosen, filename, name, node_ips, sent_to.version, host, held=held)
     from_node = sent_from.is_loopback or sent_from in own
     packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
@@ -171,16 +171,13 @@ def _live_table(
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
-    from nodeport_nft.render import ListingError, schema_differences
+    from nodeport_nft.render import schema_differences
 
     nft, host = Nft(), read_host()
     facts, _ = gather(config, name=name, node=_stored_node(config, name), node_ips=node_ips, host=host)
     schema = compile_schema(Family(version), facts)
     table = f"table {schema.family} {schema.name}"
-    try:
-        listed = nft.list_table(schema)
-    except ListingError as error:
-        fail(f"{table} in the kernel: {error}; repair it with nodeport-nft sync --once")
+    listed = nft.list_table(schema)
     if listed is None:
         fail(f"the kernel has no {table}; program the node with nodeport-nft sync --once")
     differences = schema_differences(listed, schema)

@@ -111,7 +111,8 @@ def _doings(walked: Trace) -> Iterator[str]:
                 case DnatSlot(slots=slots, offset=first, hashed=hashed) if not told or "slot" not in told[-1]:
                     whence = f" from {first} on" if first else ""
                     how = "takes by a hash of client and source port" if hashed else "draws"
-                    doing = f"{how} one of {slots} slots{whence}, {len(step.place.found)} of them filled"
+                    number = f"one of {slots} slots" if slots > 1 else "the one slot"
+                    doing = f"{how} {number}{whence}, {len(step.place.found)} of them filled"
                     doings[step.place.chain] = [*told, doing]
                 case GotoChance() if step.reached and "draws for a new client" not in told:
                     doings[step.place.chain] = [*told, "draws for a new client"]

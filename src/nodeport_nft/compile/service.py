@@ -56,11 +56,17 @@ def compile_service(
         by_family.setdefault(frontend.family, []).append(frontend)
     for family, own in by_family.items():
         compiled = _Compiled(service, family, facts, schemas[family])
-        wanted = [tuple(compiled.pools(frontend)) for frontend in own]
+        wanted: dict[tuple[str, Key], tuple[Pool, ...]] = {}
         for frontend in own:
+            pools = tuple(compiled.pools(frontend))
+            # An external address may be a load balancer's as well: one frontend, not two that contest each other.
+            wanted.setdefault((pools[0].map, pools[0].key), pools)
             compiled.share(frontend)
         shared = tuple((name, element) for (name, _), element in compiled.shared.items())
-        yield family, Contender(rank, tuple(wanted), shared, tuple(compiled.maps()), tuple(compiled.chains()))
+        yield (
+            family,
+            Contender(rank, tuple(wanted.values()), shared, tuple(compiled.maps()), tuple(compiled.chains())),
+        )
 
 
 @dataclass(slots=True)
@@ -143,9 +149,12 @@ class _Compiled:
     def _endpoints(self, backends: tuple[Backend, ...]) -> _Endpoints:
         """What stands in the slots. A port's frontends have their backends in common: written out once."""
         if id(backends) not in self._texts:
-            weighted = tuple([(str(b.address), b.port) for b in backends for _ in range(b.weight)])[:MAX_ENDPOINTS]
-            hashed = self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity
-            self._texts[id(backends)] = maglev(weighted, MAGLEV_SLOTS) if hashed else weighted
+            if self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity:
+                weights = {(str(b.address), b.port): b.weight for b in backends}
+                self._texts[id(backends)] = maglev(weights, MAGLEV_SLOTS)
+            else:
+                weighted = [(str(b.address), b.port) for b in backends for _ in range(b.weight)]
+                self._texts[id(backends)] = tuple(weighted[:MAX_ENDPOINTS])
         return self._texts[id(backends)]
 
     def _guard(self, frontend: Frontend) -> Goto | None:

@@ -74,7 +74,7 @@ class Nft:
     def list_table(self, schema: Schema, *, bulk: bool = False) -> ListedTable | None:
         """What the kernel holds of this table; None if there is no such table. ``bulk``: it may be large (see BULK).
 
-        Raises KernelError if it cannot be listed, ListingError if somebody put in what we cannot read.
+        Raises KernelError if it cannot be listed.
         """
         if not self.has_table(schema.family, schema.name):
             return None

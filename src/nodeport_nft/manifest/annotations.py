@@ -224,7 +224,7 @@ def _weighted(entry: str) -> tuple[IPAddress, int]:
         raise ValueError(fault)
     weight = _weight(number.lstrip(BLANKS))
     if weight is None:
-        raise ValueError(f"{shown(entry)} has no weight; write a whole number, 0-{_HEAVIEST}, behind the =")
+        raise ValueError(f"{shown(entry)} is no weight; write an address, = and a whole number, 0-{_HEAVIEST}")
     return address, weight
 
 

@@ -1,7 +1,7 @@
 """A table's listing (``nft list table``) → values.
 
 Only our own tables are read, but anybody may have changed them, so nothing is taken for granted: an element or a
-line of an unknown form raises ``ListingError`` or leaves the schema unequal, and the table is then replaced.
+line of an unknown form leaves the table unequal to its schema, and it is then replaced.
 
 Rules that do not depend on services are compared as text, in the spelling nft lists them; where spellings differ
 between versions (``or`` for ``|``, a mark's zeros, a priority's name, the one bit that looks like a prefix, the
@@ -21,8 +21,8 @@ from nodeport_nft.render.write import chain_lines, map_lines, schema_comment
 from nodeport_nft.ruleset import LEARNED_SIZE, Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
 
 
-class ListingError(Exception):
-    """The listing holds something we never write; ``str()`` says what."""
+class _Unreadable(Exception):
+    """A map holds something we never write; ``str()`` says what."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class ListedTable:
     """A table as the kernel holds it: what does not depend on services as normalized text, the rest as values.
 
     ``unreadable``: chains of services with a rule of a form we never write; in ``own_chains`` they are empty, which
-    none of ours is.
+    none of ours is. ``faults``: what else is there that we never write, for people.
     """
 
     comment: str = ""
@@ -41,7 +41,7 @@ class ListedTable:
     own_chains: dict[str, Chain] = field(default_factory=dict)
     memories: dict[str, tuple[Memory, ...]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
-    strange: bool = False
+    faults: tuple[str, ...] = ()
 
     def table(self, schema: Schema) -> Table:
         """The same as a value, given that nothing of it differs from the schema."""
@@ -58,8 +58,7 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
         for name in sorted({*held, *wanted})
         if held.get(name) != wanted.get(name)
     ]
-    if listed.strange:
-        found.append("something that is not ours")
+    found += listed.faults
     if listed.comment != schema_comment(schema):
         found.append("the table's comment")
     return tuple(found)
@@ -75,8 +74,8 @@ _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp
 def read_table(text: str, schema: Schema) -> ListedTable:
     """Read the listing of our table; ``schema`` says how the keys of its maps are made up.
 
-    A map or chain that neither the schema has nor a service may add makes the table unequal to it. Raises
-    ListingError for an element that cannot be one of ours.
+    A map or chain that neither the schema has nor a service may add makes the table unequal to it, and so does an
+    element that cannot be one of ours.
     """
     table = ListedTable()
     declared = {m.name: m for m in schema.maps}
@@ -93,13 +92,13 @@ def read_table(text: str, schema: Schema) -> ListedTable:
                 _read_own_map(table, schema, own, body)
             elif name in declared:
                 table.maps[name] = _normalized(_head(body))
-                table.elements[name] = _elements(declared[name], body)
+                _read_elements(table, declared[name], body)
             else:
-                table.strange = True
+                table.faults += (f"{kind} {name}",)
         elif match := _COMMENT.match(line):
             table.comment = match[1]
         elif line.strip() and line != "}" and not line.startswith("table "):
-            table.strange = True
+            table.faults += (f"{line.strip()!r}",)
     return table
 
 
@@ -116,15 +115,22 @@ def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str,
     size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
     held = tuple(line for line in _normalized(_head(body)) if not (own.learned and line == size))
     if held != _normalized(map_lines(schema.family, own)):
-        table.strange = True  # nothing of ours: there is no other way than to make the table anew
+        table.faults += (f"set {own.name}",)  # its type cannot be changed: the table has to be made anew
         return
     table.own_maps[own.name] = own
     if own.learned:
-        table.memories[own.name] = tuple(
-            Memory((match[1],), read_time(match[2]), read_time(match[3])) for match in _matches(_MEMORY, own, body)
-        )
+        # What somebody else may have put in has no timeout, or a comment: it is of no use, and does no harm.
+        found = _MEMORY.finditer("\n".join(body))
+        table.memories[own.name] = tuple(Memory((m[1],), read_time(m[2]), read_time(m[3])) for m in found)
     else:
-        table.elements[own.name] = _elements(own, body)
+        _read_elements(table, own, body)
+
+
+def _read_elements(table: ListedTable, declared: Map, body: tuple[str, ...]) -> None:
+    try:
+        table.elements[declared.name] = _elements(declared, body)
+    except _Unreadable as error:
+        table.faults += (str(error),)
 
 
 def _body(lines: Iterator[str]) -> Iterator[str]:
@@ -151,7 +157,7 @@ def _elements(declared: Map, body: tuple[str, ...]) -> dict[Key, Element]:
 
 
 def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> Iterator[re.Match[str]]:
-    """Each element of a map. Raises ListingError for one that the pattern does not fit."""
+    """Each element of a map. Raises _Unreadable for one that the pattern does not fit."""
     start = next((i for i, line in enumerate(body) if line.startswith("\t\telements = {")), None)
     if start is None:
         return
@@ -166,10 +172,10 @@ def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> 
         end = match.end()
         yield match
     if end != len(text):
-        raise ListingError(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
+        raise _Unreadable(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
 
 
-_MEMORY = re.compile(r"\s*([0-9a-f.:]+) timeout (\w+) expires (\w+)(?:,|$)")
+_MEMORY = re.compile(r"([0-9a-f.:]+) timeout (\w+) expires (\w+)")
 _PARTS = {
     Field.SADDR: r"([0-9a-f.:/]+)",
     Field.DADDR: r"([0-9a-f.:/]+)",
