@@ -300,6 +300,12 @@ class Schema:
         pattern = next((pattern for pattern in self.own_maps if slash and pattern.name == word), None)
         return replace(pattern, name=name) if pattern else None
 
+    def new_map(self, name: str) -> Map:
+        """The same, where the schema is known to have a pattern for the name."""
+        made = self.own_map(name)
+        assert made is not None, f"no pattern for {name}"
+        return made
+
     def is_own_chain(self, name: str) -> bool:
         """Whether a service may add a chain of this name."""
         word, slash, _ = name.partition("/")

@@ -174,10 +174,8 @@ class _Compiled:
             return None
         name = f"{word}/{service.namespace}/{service.name}"
         if name not in self._firewalls:
-            declared = self.schema.own_map(name)
-            assert declared is not None  # the schema has a pattern for these
             rule = InSet((Field.SADDR,), name, negated=True), Drop()
-            self._firewalls[name] = declared, Chain(name, (rule,))
+            self._firewalls[name] = self.schema.new_map(name), Chain(name, (rule,))
             for prefix in collapsed(allowed, self.family):
                 self.shared[name, (prefix,)] = Element((prefix,))
         return Goto(name)

@@ -107,7 +107,7 @@ def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[s
     comment = _CHAIN_COMMENT.fullmatch(lines[0]) if lines else None
     rules = read_rules(schema.family, lines[1:] if comment else lines, _normal)
     if rules is None:
-        table.unreadable = (*table.unreadable, name)
+        table.unreadable += (name,)
     table.own_chains[name] = Chain(name, rules or (), comment=comment[1] if comment else "")
 
 
