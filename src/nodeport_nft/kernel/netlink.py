@@ -1,0 +1,79 @@
+"""Netlink messages of the netfilter subsystems: how they are put together and taken apart.
+
+For what is asked often or in bulk, where a full decoding costs more than the kernel's own work (see ``conntrack``).
+Source: linux/netlink.h, linux/netfilter/nfnetlink.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+NETFILTER, SOL_NETLINK, CAP_ACK = 12, 270, 10
+ACK, DUMP = 0x004, 0x300
+ERROR, DONE = 2, 3
+NESTED = 0x8000
+
+_REQUEST = 0x001
+_KIND = 0x3FFF  # an attribute's type without its flags
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
+_NFGEN = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
+_ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
+_CODE = struct.Struct("=i")  # nlmsgerr, and what ends a dump: a negative errno
+
+BODY = _NFGEN.size
+"""Where the attributes of a message begin, behind its header."""
+
+
+def message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
+    """A request to a netfilter subsystem; ``family`` is an address family, 0 for none."""
+    body = _NFGEN.pack(family, 0, 0) + attributes
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each message of what one ``recv`` gave, as its type and what follows its header."""
+    at = 0
+    while at < len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + length]
+        at += aligned(length)
+
+
+def answers(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Every message that comes, without an end."""
+    while True:
+        yield from messages(netlink.recv(1 << 16))  # the kernel's largest is 32 KiB
+
+
+def code(data: bytes) -> int:
+    """The errno in an error or at the end of a dump; 0 for success."""
+    return -int(_CODE.unpack_from(data)[0])
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded."""
+    return (_ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload).ljust(aligned(4 + len(payload)), b"\0")
+
+
+def find(data: bytes, start: int, end: int, kind: int) -> tuple[int, int]:
+    """Where the payload of an attribute begins and ends; nowhere, as (0, 0), if it is not there."""
+    while start < end:
+        length, found = _ATTRIBUTE.unpack_from(data, start)
+        if found & _KIND == kind:
+            return start + _ATTRIBUTE.size, start + length
+        start += aligned(length)
+    return 0, 0
+
+
+def whole(data: bytes, payload: tuple[int, int]) -> bytes:
+    """An attribute with its header and padding; nothing if it is not there."""
+    start, end = payload
+    return data[start - _ATTRIBUTE.size : end] + bytes(-end % 4) if start else b""
+
+
+def aligned(length: int) -> int:
+    """A length with its padding (NLMSG_ALIGN, NLA_ALIGN)."""
+    return length + 3 & ~3
