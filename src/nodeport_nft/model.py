@@ -255,6 +255,22 @@ class Node:
     pod_cidrs: tuple[IPNetwork, ...] = ()
 
 
+Value = Service | EndpointSlice | Pod | Node
+"""What an object of the desired state is made into."""
+
+
+class Ref(NamedTuple):
+    """Which object it is. Endpoints are an object of several slices."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """``Service/default/web``; ``Node/worker-1``, which has no namespace."""
+        return "/".join(part for part in self if part)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The desired state at one moment, every object parsed and checked."""

@@ -8,9 +8,8 @@ from ipaddress import ip_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.model import Endpoint, EndpointSlice, Node, Pod, Requirement, Service, Snapshot
-from nodeport_nft.resolve import Frontend, Index, Ref, Resolver
-from nodeport_nft.resolve.index import Value
+from nodeport_nft.model import Endpoint, EndpointSlice, Node, Pod, Ref, Requirement, Service, Snapshot, Value
+from nodeport_nft.resolve import Frontend, Index, Resolver
 from tests.builders import make_port, make_service, make_slice
 
 NAMES = st.sampled_from(["a", "b"])

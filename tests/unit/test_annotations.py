@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nodeport_nft.manifest import Problems, Value, parse_object, read_manifests
+from nodeport_nft.manifest import Problems, parse_object, read_manifests
 from nodeport_nft.manifest.selector import parse_selector
-from nodeport_nft.model import EndpointSlice, LoadBalancing, Pod, Ranges, Requirement, Service
+from nodeport_nft.model import EndpointSlice, LoadBalancing, Pod, Ranges, Requirement, Service, Value
 
 NODE_PORT = {"type": "NodePort", "ports": [{"port": 80}]}
 CLUSTER_IP = {"ports": [{"port": 80}]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodeport_nft.manifest import Manifests, Value, parse_object, read_manifests
+from nodeport_nft.manifest import Manifests, parse_object, read_manifests
 from nodeport_nft.model import (
     ContainerPort,
     Endpoint,
@@ -22,6 +22,7 @@ from nodeport_nft.model import (
     Service,
     ServicePort,
     ServiceType,
+    Value,
 )
 
 

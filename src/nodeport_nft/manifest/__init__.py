@@ -8,7 +8,7 @@ first error, and no input ends in an exception other than ``Problems``.
 """
 
 from nodeport_nft.manifest.collection import Manifests, read_manifests
-from nodeport_nft.manifest.objects import KINDS, Object, Value, parse_object
+from nodeport_nft.manifest.objects import KINDS, Object, parse_object
 from nodeport_nft.manifest.problems import Problem, Problems
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Object",
     "Problem",
     "Problems",
-    "Value",
     "parse_object",
     "read_manifests",
 ]

@@ -15,11 +15,9 @@ from nodeport_nft.manifest.metadata import Metadata, parse_metadata
 from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
 from nodeport_nft.manifest.workload import parse_node, parse_pod
-from nodeport_nft.model import EndpointSlice, Node, Pod, Ranges, Service
+from nodeport_nft.model import Ranges, Value
 
 KINDS: tuple[str, ...] = ("Service", "EndpointSlice", "Endpoints", "Pod", "Node")
-
-Value = Service | EndpointSlice | Pod | Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ looked at the Pods already), else its Endpoints object, else the Pods its select
 of the others.
 """
 
-from nodeport_nft.resolve.index import Index, Ref
+from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.resolver import Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
 
-__all__ = ["Backend", "Frontend", "FrontendKind", "Index", "Place", "Ref", "Resolver", "is_proxied"]
+__all__ = ["Backend", "Frontend", "FrontendKind", "Index", "Place", "Resolver", "is_proxied"]

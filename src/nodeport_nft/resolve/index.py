@@ -10,20 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
-from nodeport_nft.model import EndpointSlice, Node, ObjectName, Pod, Service, Snapshot
+from nodeport_nft.model import EndpointSlice, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
 
-
-class Ref(NamedTuple):
-    """Which object it is. Endpoints are an object of several slices."""
-
-    kind: str
-    namespace: str
-    name: str
-
-
-Value = Service | EndpointSlice | Pod | Node
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
 

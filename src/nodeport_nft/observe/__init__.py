@@ -1,0 +1,1 @@
+"""What an operator sees of the daemon: its status, its health, its metrics."""
