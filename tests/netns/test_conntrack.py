@@ -101,7 +101,7 @@ def sync(
         programme = compile_snapshot(snapshot, known, listed)
         nft.apply(programme.tables.first_transaction())
         local_ips = [held.address for held in read_host().addresses]
-        return delete_stale_flows(udp_frontends(snapshot, programme, listed, local_ips))
+        return delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
 
     return cluster.call("worker-1", run, timeout=60)
 

@@ -38,7 +38,7 @@ def frontends(
     if before is not None:
         held = compile_snapshot(before, facts).tables.desired[family].elements
         listed[family] = ListedTable(elements=held)
-    return udp_frontends(snapshot, compile_snapshot(snapshot, facts), listed, map(ip_address, local))[family]
+    return udp_frontends(snapshot, compile_snapshot(snapshot, facts).tables, listed, map(ip_address, local))[family]
 
 
 def at(text: str) -> Place:
@@ -158,7 +158,7 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_is_ready() -> None:
         Pod("default", "left", {"app": "dns"}, (ip_address("10.244.1.3"),), terminating=True, ready=False),
     )
     snapshot = Snapshot((service,), (), pods)
-    known = udp_frontends(snapshot, compile_snapshot(snapshot, FACTS), {}, ())[Family.IPV4]
+    known = udp_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
     answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
     assert answers == {1: False, 2: False, 3: True}
 

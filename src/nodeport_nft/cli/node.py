@@ -308,7 +308,7 @@ def _delete_stale_flows(
 
     local_ips = [held.address for held in host.addresses]
     try:
-        deleted = delete_stale_flows(udp_frontends(snapshot, programme, listed, local_ips))
+        deleted = delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
     except KernelError as error:
         warn([str(error)])
     else:

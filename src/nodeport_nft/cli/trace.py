@@ -171,7 +171,6 @@ def _live_table(
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
-    from nodeport_nft.render import schema_differences
 
     nft, host = Nft(), read_host()
     facts, _ = gather(config, name=name, node=_stored_node(config, name), node_ips=node_ips, host=host)
@@ -180,12 +179,11 @@ def _live_table(
     listed = nft.list_table(schema)
     if listed is None:
         fail(f"the kernel has no {table}; program the node with nodeport-nft sync --once")
-    differences = schema_differences(listed, schema)
-    if differences:
+    if listed.differences:
         fail(
-            f"{table} in the kernel is not of this program's schema ({', '.join(differences[:3])}, …): another "
-            "version or other flags made it, or somebody changed it; give the flags and the --store that sync had, "
-            "or replace it with nodeport-nft sync --once"
+            f"{table} in the kernel is not of this program's schema ({', '.join(listed.differences[:3])}, …): "
+            "another version or other flags made it, or somebody changed it; give the flags and the --store that "
+            "sync had, or replace it with nodeport-nft sync --once"
         )
     if listed.unreadable:
         fail(

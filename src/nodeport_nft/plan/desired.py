@@ -63,6 +63,7 @@ class Desired:
     chains: dict[str, Chain] = field(default_factory=dict)
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
     _claims: dict[Claim, list[Rank]] = field(default_factory=dict)
+    _contested: set[Claim] = field(default_factory=set)
     _held: dict[Claim, tuple[Pool, ...]] = field(default_factory=dict)
     _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
@@ -100,9 +101,13 @@ class Desired:
         for name, element in elements:
             self._set(name, element.key, element)
 
+    def contender(self, owner: tuple[str, str]) -> Contender | None:
+        """What this owner wants now."""
+        return self._owners.get(owner)
+
     def contests(self) -> tuple[Contest, ...]:
-        """Every frontend that more than one owner wants, sorted."""
-        lost = ((c, ranks[0], r) for c, ranks in self._claims.items() if len(ranks) > 1 for r in ranks[1:])
+        """Every frontend that more than one owner wants, sorted; costs the contested ones."""
+        lost = ((c, self._claims[c][0], r) for c in self._contested for r in self._claims[c][1:])
         return tuple(sorted((Contest(*c, h, r) for c, h, r in lost), key=lambda c: (c.loser, c.map, str(c.key))))
 
     def take_edits(self) -> Edits:
@@ -134,6 +139,10 @@ class Desired:
     def _settle(self, claim: Claim) -> None:
         """Give a frontend to the first in line, and its slots to that one's endpoints."""
         wanted = self._wanted(claim)
+        if len(self._claims[claim]) > 1:
+            self._contested.add(claim)
+        else:
+            self._contested.discard(claim)
         if not wanted:
             del self._claims[claim]
             self._held.pop(claim, None)

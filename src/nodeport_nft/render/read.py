@@ -30,7 +30,8 @@ class ListedTable:
     """A table as the kernel holds it: what does not depend on services as normalized text, the rest as values.
 
     ``unreadable``: chains of services with a rule of a form we never write; in ``own_chains`` they are empty, which
-    none of ours is. ``faults``: what else is there that we never write, for people.
+    none of ours is. ``faults``: what else is there that we never write, for people. ``differences``: what of it is
+    not as in the schema it was read for (see ``schema_differences``).
     """
 
     comment: str = ""
@@ -42,6 +43,16 @@ class ListedTable:
     memories: dict[str, tuple[Memory, ...]] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, table: Table) -> ListedTable:
+        """A table that is in the kernel exactly like this."""
+        return cls(
+            elements={name: dict(held) for name, held in table.elements.items()},
+            own_maps=dict(table.maps),
+            own_chains=dict(table.chains),
+        )
 
     def table(self, schema: Schema) -> Table:
         """The same as a value, given that nothing of it differs from the schema."""
@@ -99,6 +110,7 @@ def read_table(text: str, schema: Schema) -> ListedTable:
             table.comment = match[1]
         elif line.strip() and line != "}" and not line.startswith("table "):
             table.faults += (f"{line.strip()!r}",)
+    table.differences = schema_differences(table, schema)
     return table
 
 

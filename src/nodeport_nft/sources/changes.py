@@ -19,11 +19,13 @@ class Change:
 class Changes:
     """What has changed since a source was last asked, each object once.
 
-    ``problems`` names what cannot be read; of these objects the last good state stays.
+    ``whole``: it is all there is, and any other object is gone. ``unreadable`` are objects that are there and cannot
+    be read: their last good state stays.
     """
 
     changes: tuple[Change, ...] = ()
-    problems: tuple[str, ...] = ()
+    whole: bool = False
+    unreadable: frozenset[Ref] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.problems)
+        return bool(self.changes or self.whole)

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from nodeport_nft.manifest import Problem, Problems, parse_object
-from nodeport_nft.model import EndpointSlice, Node, Pod, Service, Snapshot
+from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
 
 _REFS = {"EndpointSlice": "endpointslice.discovery.k8s.io"}
 
@@ -61,6 +61,20 @@ def read_object(db: sqlite3.Connection, kind: str, namespace: str, name: str) ->
     return StoredObject(kind, namespace, name, row[0], with_resource_version(json.loads(row[1]), row[0]))
 
 
+def read_values(db: sqlite3.Connection) -> Iterator[tuple[Ref, tuple[Value, ...] | Problems]]:
+    """Every object parsed into the model, or what is wrong with it; no ranges are checked (see ``read_snapshot``)."""
+    for stored in read_objects(db):
+        yield Ref(stored.kind, stored.namespace, stored.name), parsed(stored)
+
+
+def parsed(stored: StoredObject) -> tuple[Value, ...] | Problems:
+    """What a stored object is made into, or what is wrong with it."""
+    try:
+        return parse_object(stored.raw, ranges=None).values
+    except Problems as error:
+        return error
+
+
 def read_snapshot(db: sqlite3.Connection) -> Snapshot:
     """Every object parsed into the model, sorted by namespace and name.
 
@@ -71,11 +85,9 @@ def read_snapshot(db: sqlite3.Connection) -> Snapshot:
     pods: list[Pod] = []
     nodes: list[Node] = []
     problems: list[Problem] = []
-    for stored in read_objects(db):
-        try:
-            values = parse_object(stored.raw, ranges=None).values
-        except Problems as error:
-            problems.extend(error.problems)
+    for _, values in read_values(db):
+        if isinstance(values, Problems):
+            problems.extend(values.problems)
             continue
         for value in values:
             match value:

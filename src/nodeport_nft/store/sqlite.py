@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeport_nft.model import Ranges, Snapshot
-from nodeport_nft.store.records import StoredObject, read_object, read_objects, read_snapshot
+from nodeport_nft.manifest import Problems
+from nodeport_nft.model import Ranges, Ref, Snapshot, Value
+from nodeport_nft.store.records import StoredObject, parsed, read_object, read_objects, read_snapshot, read_values
 from nodeport_nft.store.schema import connect, translated
 from nodeport_nft.store.transaction import Transaction
 
@@ -66,6 +69,8 @@ class Store:
                 transaction = Transaction(self._db, self._ranges)
                 yield transaction
                 self._db.execute("ROLLBACK" if transaction.rolled_back else "COMMIT")
+                if not transaction.rolled_back:
+                    self._ring()
             except BaseException:
                 if self._db.in_transaction:  # SQLite itself has rolled back where the disk was full
                     self._db.execute("ROLLBACK")
@@ -86,11 +91,30 @@ class Store:
         with translated(self._path):
             return read_snapshot(self._db)
 
+    def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Problems]]:
+        """Every stored object parsed into the model, or what is wrong with it."""
+        with translated(self._path):
+            yield from read_values(self._db)
+
+    def value(self, ref: Ref) -> tuple[Value, ...] | Problems:
+        """One object parsed; without values if there is none of that name."""
+        stored = self.get(*ref)
+        return () if stored is None else parsed(stored)
+
     def resource_version(self) -> int:
         """The number of the latest change; 0 in a new store. To list and then watch, ask for it first."""
         with translated(self._path):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
             return int(row[0])
+
+    def _ring(self) -> None:
+        """Let watchers of the file know that there is something new to read.
+
+        What SQLite itself does to its files happens before a commit can be seen by others, or in shared memory, of
+        which inotify(7) tells nothing.
+        """
+        with contextlib.suppress(OSError):  # somebody else's file that we may write, but not touch
+            os.utime(self._path)
 
     def changes_since(self, resource_version: int) -> tuple[Change, ...]:
         """What was created, changed or deleted after that resource version, in order; each object once."""

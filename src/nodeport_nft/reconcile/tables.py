@@ -1,4 +1,4 @@
-"""From desired state to the kernel: the one place where the pure rooms and the kernel meet.
+"""A node's two tables: as they should be, and what makes the kernel's so.
 
 ``NodeTables`` holds what this node's two tables should be, a service at a time, and says what must be written.
 ``sync`` makes it so once: read back what the kernel holds, write the difference, in one transaction for both
@@ -20,29 +20,32 @@ from nodeport_nft.compile import (
     compile_service,
     nft_family,
 )
-from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import (
     Family,
-    IPAddress,
     LoadBalancing,
     NodeFacts,
-    NodePortMode,
     ObjectName,
     Service,
     Snapshot,
 )
 from nodeport_nft.plan import (
     Desired,
+    Edits,
     Remove,
     Transaction,
     diff,
     plan_edits,
     plan_replacement,
 )
-from nodeport_nft.render import ListedTable, schema_differences
+from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Frontend, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
+
+Wants = Mapping[Family, Contender | None]
+"""What one Service wants in the two tables."""
+
+Edited = Mapping[Family, Edits]
 
 
 @dataclass(slots=True)
@@ -57,17 +60,19 @@ class NodeTables:
     listed: Mapping[Family, ListedTable | None] = field(default_factory=dict)
     schemas: dict[Family, Schema] = field(default_factory=dict)
     desired: dict[Family, Desired] = field(default_factory=dict)
-    differences: dict[Family, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for family in Family:
-            schema = compile_schema(family, self.facts)
             listed = self.listed.get(family)
-            differences = schema_differences(listed, schema) if listed else ()
-            adopted = listed.elements if listed and not differences else {}
-            self.schemas[family], self.differences[family] = schema, differences
+            adopted = listed.elements if listed and not listed.differences else {}
+            self.schemas[family] = compile_schema(family, self.facts)
             self.desired[family] = Desired(adopted=adopted)
             self.desired[family].put(compile_node(family, self.facts))
+
+    @property
+    def differences(self) -> dict[Family, tuple[str, ...]]:
+        """What of the tables the kernel held is not as it should be, for people."""
+        return {family: listed.differences for family, listed in self.listed.items() if listed}
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
@@ -80,23 +85,46 @@ class NodeTables:
         for desired in self.desired.values():
             desired.update(key, None)
 
+    def wants(self, key: ObjectName) -> Wants:
+        """What this Service is served by now, for ``restore``."""
+        return {family: desired.contender(key) for family, desired in self.desired.items()}
+
+    def restore(self, key: ObjectName, wants: Wants) -> None:
+        """Serve this Service as it was once served."""
+        for family, desired in self.desired.items():
+            desired.update(key, wants[family])
+
     def first_transaction(self) -> tuple[Transaction, ...]:
         """What turns the kernel's tables as they were at the start into the desired ones."""
+        for desired in self.desired.values():
+            desired.adopted = {}
+        return self.transaction_over(self.listed)
+
+    def transaction_over(self, listed: Mapping[Family, ListedTable | None]) -> tuple[Transaction, ...]:
+        """What turns these tables, all that the kernel holds, into the desired ones; costs what they hold."""
         transactions: list[Transaction] = []
         for family, schema in self.schemas.items():
-            listed, wanted = self.listed.get(family), self.table(family)
+            held, wanted = listed.get(family), self.table(family)
             self.desired[family].take_edits()
-            self.desired[family].adopted = {}
-            if listed is not None and not self.differences[family]:
-                transactions += plan_edits(schema, diff(listed.table(schema), wanted))
+            if held is not None and not held.differences:
+                transactions += plan_edits(schema, diff(held.table(schema), wanted))
             else:
-                transactions.append(plan_replacement(wanted, listed.memories if listed else {}))
+                transactions.append(plan_replacement(wanted, held.memories if held else {}))
         return tuple(transactions)
 
     def next_transaction(self) -> tuple[Transaction, ...]:
         """What turns the tables as of the last transaction into the desired ones; costs what has changed."""
-        edits = ((schema, self.desired[family].take_edits()) for family, schema in self.schemas.items())
-        return tuple(transaction for schema, changed in edits for transaction in plan_edits(schema, changed))
+        return self.transaction(self.take_edits())
+
+    def take_edits(self) -> Edited:
+        """What has changed since the last transaction, by family."""
+        return {family: desired.take_edits() for family, desired in self.desired.items()}
+
+    def transaction(self, edits: Edited) -> tuple[Transaction, ...]:
+        """What carries out these edits."""
+        return tuple(
+            transaction for f, schema in self.schemas.items() for transaction in plan_edits(schema, edits[f])
+        )
 
     def tables(self) -> tuple[Table, ...]:
         """The desired tables as values."""
@@ -141,11 +169,12 @@ def compile_snapshot(
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += _too_many(service, frontends)
+        problems += too_many(service, frontends)
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def _too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
+def too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
+    """The problem of a service that has more endpoints than a frontend can hold."""
     hashed = service.load_balancing is LoadBalancing.MAGLEV
     room = MAGLEV_SLOTS if hashed else MAX_ENDPOINTS
     counts = (len(f.backends) if hashed else sum(b.weight for b in f.backends) for f in frontends)
@@ -158,35 +187,6 @@ def _too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str
 def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Family, ListedTable | None]:
     """What the kernel holds of our two tables, None for one that it does not have. ``bulk``: they may be large."""
     return {family: nft.list_table(compile_schema(family, facts), bulk=bulk) for family in Family}
-
-
-def udp_frontends(
-    snapshot: Snapshot,
-    programme: Programme,
-    listed: Mapping[Family, ListedTable | None],
-    local_ips: Iterable[IPAddress],
-) -> dict[Family, UDPFrontends]:
-    """What tells stale UDP flows from good ones, once ``programme`` is in force (K2). Pure.
-
-    ``listed`` is what the kernel held before, ``local_ips`` are the node's addresses.
-    """
-    tables, facts = programme.tables, programme.tables.facts
-    everywhere = facts.node_port_mode is NodePortMode.ALL
-    rest = only_draining(snapshot)
-    draining = dict(zip(Family, compile_snapshot(rest, facts).tables.tables(), strict=True)) if rest else {}
-    foreign = [ip for service in snapshot.services if service.proxy_name is not None for ip in service.cluster_ips]
-    found = {}
-    for family, table in zip(Family, tables.tables(), strict=True):
-        before = listed.get(family)
-        found[family] = read_frontends(
-            table,
-            before=before.elements if before else {},
-            draining=draining.get(family),
-            local_ips=[ip for ip in local_ips if everywhere and ip.version == family and not ip.is_loopback],
-            service_cidrs=facts.service_cidrs,
-            foreign=foreign,
-        )
-    return found
 
 
 def removal(nft: Nft) -> tuple[Transaction, ...]:

@@ -1,0 +1,28 @@
+"""From desired state to what must be written, for one node.
+
+``tables`` holds what the node's two tables should be, a service at a time. ``state`` follows the objects: it knows
+which services a change touches and compiles those alone. ``stale`` says which UDP flows a change makes stale.
+"""
+
+from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
+from nodeport_nft.reconcile.state import NodeState
+from nodeport_nft.reconcile.tables import (
+    Edited,
+    NodeTables,
+    Programme,
+    compile_snapshot,
+    read_tables,
+    removal,
+)
+
+__all__ = [
+    "Edited",
+    "NodeState",
+    "NodeTables",
+    "Programme",
+    "changed_udp_frontends",
+    "compile_snapshot",
+    "read_tables",
+    "removal",
+    "udp_frontends",
+]

@@ -1,0 +1,113 @@
+"""Which UDP flows the kernel has to forget once the tables are in force (K2): see ``flows``. Pure.
+
+Of all frontends, at the start and where somebody else has changed the tables; else of those alone that a transaction
+has changed, so that a change costs what it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from nodeport_nft.compile import LOCAL_SLOTS
+from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
+from nodeport_nft.model import Family, IPAddress, IPNetwork, NodePortMode, ObjectName, Snapshot
+from nodeport_nft.plan import Edits
+from nodeport_nft.reconcile.tables import Edited, NodeTables, compile_snapshot
+from nodeport_nft.render import ListedTable
+from nodeport_nft.ruleset import Element, Elements, Field, Key, Schema, Table
+
+
+def udp_frontends(
+    snapshot: Snapshot,
+    tables: NodeTables,
+    listed: Mapping[Family, ListedTable | None],
+    local_ips: Iterable[IPAddress],
+) -> dict[Family, UDPFrontends]:
+    """What tells stale UDP flows from good ones, once ``tables`` are in force.
+
+    ``listed`` is what the kernel held before, ``local_ips`` are the node's addresses.
+    """
+    before = {family: held.elements for family, held in listed.items() if held}
+    now = {family: tables.table(family) for family in Family}
+    foreign = [ip for service in snapshot.services if service.proxy_name is not None for ip in service.cluster_ips]
+    return _frontends(snapshot, tables, now, before, local_ips, tables.facts.service_cidrs, foreign)
+
+
+def changed_udp_frontends(
+    snapshot: Snapshot, tables: NodeTables, edits: Edited, local_ips: Iterable[IPAddress]
+) -> dict[Family, UDPFrontends]:
+    """The same for what ``edits`` have changed; ``snapshot`` has the touched services and their endpoints."""
+    now: dict[Family, Table] = {}
+    before: dict[Family, Elements] = {}
+    touched = {service.key for service in snapshot.services}
+    for family, edited in edits.items():
+        table = tables.table(family)
+        keys = {*_edited_keys(table.schema, edited), *_led_to_chains(tables, family, touched)}
+        if not keys:
+            continue
+        own = {name: dict(held) for name, held in table.elements.items() if name == "node-port-ips"}
+        now[family] = Table(table.schema, own | _narrowed(table, keys), table.maps, table.chains)
+        before[family] = own | {
+            name: {key: old for key, (old, _) in pairs.items() if old is not None}
+            for name, pairs in edited.elements.items()
+        }
+    return _frontends(snapshot, tables, now, before, local_ips) if now else {}
+
+
+def _frontends(
+    snapshot: Snapshot,
+    tables: NodeTables,
+    now: Mapping[Family, Table],
+    before: Mapping[Family, Elements],
+    local_ips: Iterable[IPAddress],
+    service_cidrs: Iterable[IPNetwork] = (),
+    foreign: Iterable[IPAddress] = (),
+) -> dict[Family, UDPFrontends]:
+    everywhere = tables.facts.node_port_mode is NodePortMode.ALL
+    local = [ip for ip in local_ips if everywhere and not ip.is_loopback]
+    rest = only_draining(snapshot)
+    draining = dict(zip(Family, compile_snapshot(rest, tables.facts).tables.tables(), strict=True)) if rest else {}
+    return {
+        family: read_frontends(
+            table,
+            before=before.get(family, {}),
+            draining=draining.get(family),
+            local_ips=[ip for ip in local if ip.version == family],
+            service_cidrs=service_cidrs,
+            foreign=foreign,
+        )
+        for family, table in now.items()
+    }
+
+
+def _edited_keys(schema: Schema, edits: Edits) -> Iterator[Key]:
+    """The UDP frontends of which an element has changed."""
+    for declared in schema.maps:
+        for key in edits.elements.get(declared.name, ()):
+            if "udp" in key:
+                yield key[:-1] if declared.key[-1] is Field.SLOT else key
+
+
+def _led_to_chains(tables: NodeTables, family: Family, services: Iterable[ObjectName]) -> Iterator[Key]:
+    """The UDP frontends of these services that lead to chains of their own, which change while the element stays."""
+    for service in services:
+        contender = tables.desired[family].contender(service)
+        for pools in contender.frontends if contender else ():
+            yield from (pool.key for pool in pools if not pool.slots and "udp" in pool.key)
+
+
+def _narrowed(table: Table, keys: Iterable[Key]) -> dict[str, dict[Key, Element]]:
+    """Of a table's elements those of these frontends."""
+    found: dict[str, dict[Key, Element]] = {}
+    slot_maps = {declared.name for declared in table.schema.maps if declared.key[-1] is Field.SLOT}
+    for declared in table.schema.maps:
+        held, kept = table.elements.get(declared.name, {}), found.setdefault(declared.name, {})
+        for key in keys:
+            if declared.name not in slot_maps:
+                kept.update({key: held[key]} if key in held else {})
+                continue
+            for slot in (0, LOCAL_SLOTS):
+                while (element := held.get((*key, slot))) is not None:
+                    kept[element.key] = element
+                    slot += 1
+    return found

@@ -1,0 +1,109 @@
+"""What a node should be like, kept up to date object by object; pure.
+
+``put`` takes an object as it is now and remembers which services that touches; ``compile`` compiles those and no
+others. What a change costs does not depend on how many services there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
+from nodeport_nft.reconcile.tables import NodeTables, Wants, too_many
+from nodeport_nft.render import ListedTable
+from nodeport_nft.resolve import Frontend, FrontendKind, Index, Resolver
+
+
+class Starved(NamedTuple):
+    """Whether policy Local leaves a service without an endpoint on this node while there are some elsewhere."""
+
+    internal: bool
+    external: bool
+
+
+class NodeState:
+    """The objects, and the tables of the node that ``facts`` describe."""
+
+    def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
+        """``listed`` is what the kernel holds: endpoints keep the slots they have there."""
+        self.index = Index()
+        self.touched: set[ObjectName] = set()
+        self.starved: dict[ObjectName, Starved] = {}
+        self.refit(facts, listed or {})
+
+    def refit(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None]) -> None:
+        """Begin anew for other facts; every service is touched."""
+        self.facts = facts
+        self.tables = NodeTables(facts, listed)
+        self._resolver = Resolver(self.index, facts.name, facts.zone)
+        self._too_many: dict[ObjectName, str] = {}
+        self.touched |= self.index.services.keys()
+
+    @property
+    def resolver(self) -> Resolver:
+        """Joins the services with their endpoints, as they are now."""
+        return self._resolver
+
+    def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
+        """Let an object have these values, none if it is gone; the services that this touches."""
+        touched = self.index.put(ref, values)
+        self.touched |= touched
+        return touched
+
+    def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:
+        """Compile these services; what each wanted until now, for ``NodeTables.restore``."""
+        before = {}
+        for key in keys:
+            before[key] = self.tables.wants(key)
+            service = self.index.services.get(key)
+            frontends = self._resolver.resolve(service) if service else ()
+            self._note(key, service, frontends)
+            if service and frontends:
+                self.tables.put(service, frontends)
+            else:
+                self.tables.remove(key)
+        return before
+
+    def problems(self) -> tuple[str, ...]:
+        """What of the services an operator should mend."""
+        return (*(self._too_many[key] for key in sorted(self._too_many)), *self.tables.problems())
+
+    def snapshot(self, keys: Collection[ObjectName] | None = None) -> Snapshot:
+        """These services (None: all) as values, with all that may be endpoints of theirs."""
+        wanted = self.index.services.keys() if keys is None else keys
+        services = [self.index.services[key] for key in wanted if key in self.index.services]
+        slices = [piece for service in services for piece in self.index.slices(service)]
+        pods = {
+            (pod.namespace, pod.name): pod
+            for service in services
+            if service.selector
+            for pod in self.index.selected(service)
+        }
+        return Snapshot(tuple(services), tuple(slices), tuple(pods.values()), tuple(self.index.nodes.values()))
+
+    def _note(self, key: ObjectName, service: Service | None, frontends: Collection[Frontend]) -> None:
+        self._too_many.pop(key, None)
+        self.starved.pop(key, None)
+        if service is None:
+            return
+        for problem in too_many(service, frontends):
+            self._too_many[key] = problem
+        starved = Starved(
+            service.internal_traffic_policy == "Local" and any(map(_is_starved_inside, frontends)),
+            service.external_traffic_policy == "Local" and any(map(_is_starved_outside, frontends)),
+        )
+        if any(starved):
+            self.starved[key] = starved
+
+
+def _is_starved_inside(frontend: Frontend) -> bool:
+    return frontend.kind is FrontendKind.CLUSTER_IP and _is_starved(frontend)
+
+
+def _is_starved_outside(frontend: Frontend) -> bool:
+    return frontend.kind is not FrontendKind.CLUSTER_IP and _is_starved(frontend)
+
+
+def _is_starved(frontend: Frontend) -> bool:
+    return bool(frontend.backends) and frontend.local_backends == ()

@@ -1,0 +1,138 @@
+"""The SQLite store as a source: what has changed since the last look, told within milliseconds and without polling.
+
+inotify(7) tells of the store's directory. A writer of ours touches the file when its commit can be seen
+(``Store._ring``). Should it have been killed in between, or be another program, the log that it has written to says
+that something is about to change; then the store is looked at again a few times, at growing distances.
+
+Deletions are told by tombstones, each with a resource version; an object that has changed twice is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask, Watch
+
+from nodeport_nft.config import Config
+from nodeport_nft.manifest import Problems
+from nodeport_nft.model import Ref, Value
+from nodeport_nft.sources.changes import Change, Changes
+from nodeport_nft.store import Store, StoreError
+
+_LOOKS = (0.05, 0.2, 1.0, 5.0)
+"""Seconds after the log was last written to at which the store is looked at again."""
+
+_FILES = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO | Mask.MOVED_FROM
+_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
+_EVENTS = Mask.MODIFY | Mask.ATTRIB | _FILES | Mask.DELETE_SELF | Mask.MOVE_SELF
+_AGAIN_SECONDS = 1.0
+"""How often to look whether a store that was taken away is back."""
+
+
+class StoreSource:
+    """One store, on the thread of its event loop."""
+
+    def __init__(self, config: Config) -> None:
+        """Opens the store, and watches it from now on. Raises StoreError, OSError."""
+        self._path = Path(config.store).absolute()
+        self._config = config
+        self._version = -1
+        self._broken: dict[Ref, str] = {}
+        self._store: Store | None = self._open()
+        self._file = self._identity()
+        self._inotify = Inotify()
+        self._watch: Watch | None = self._inotify.add_watch(self._path.parent, _EVENTS)
+        self._fault = ""
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._inotify.close()
+        if self._store:
+            self._store.close()
+
+    def read(self) -> Changes:
+        """What has changed since the last look; at first, and where there is another file, all there is.
+
+        A store that is away or cannot be read is one of the ``problems``; its last state stays.
+        """
+        try:
+            changes = self._read()
+        except (StoreError, OSError) as error:
+            self._fault = f"{error}; what was read last is served"
+            self._version = -1
+            return Changes()
+        self._fault = ""
+        return changes
+
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be read."""
+        faults = (self._fault,) if self._fault else ()
+        return (*faults, *(self._broken[ref] for ref in sorted(self._broken)))
+
+    async def changed(self) -> None:
+        """Return when there may be something to read."""
+        looks: Iterator[float] = iter(())
+        while True:
+            pause = _AGAIN_SECONDS if self._fault or self._watch is None else next(looks, None)
+            try:
+                event = await asyncio.wait_for(self._inotify.get(), pause)
+            except TimeoutError:
+                if self._fault or self._watch is None or self._is_news():
+                    return
+                continue
+            if event.mask & _GONE:
+                self._watch = None  # what is at its place by now is another directory
+                return
+            name = str(event.name or "")
+            if name == f"{self._path.name}-wal":
+                looks = iter(_LOOKS)
+            elif name in (self._path.name, "") and (event.mask & _FILES or self._is_news()):
+                return
+
+    def _read(self) -> Changes:
+        if self._watch is None:
+            self._watch = self._inotify.add_watch(self._path.parent, _EVENTS)
+        if self._store is None or self._identity() != self._file:
+            if not self._path.exists():
+                raise StoreError(f"{self._path}: the store is gone; put it back, or end the daemon")
+            if self._store:
+                self._store.close()
+            self._store, self._version = None, -1
+            self._store, self._file = self._open(), self._identity()
+        version = self._store.resource_version()
+        if version == self._version:
+            return Changes()
+        before, self._version = self._version, version
+        if before < 0:
+            self._broken.clear()
+            return self._changes(self._store.values(), whole=True)
+        refs = [(Ref(c.kind, c.namespace, c.name), c.deleted) for c in self._store.changes_since(before)]
+        return self._changes((ref, () if deleted else self._store.value(ref)) for ref, deleted in refs)
+
+    def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Problems]], *, whole: bool = False) -> Changes:
+        changes = []
+        for ref, values in found:
+            self._broken.pop(ref, None)
+            if isinstance(values, Problems):
+                self._broken[ref] = f"{values}; it is served as it was last"
+            else:
+                changes.append(Change(ref, values))
+        return Changes(tuple(changes), whole, frozenset(self._broken))
+
+    def _is_news(self) -> bool:
+        try:
+            return self._store is None or self._store.resource_version() != self._version
+        except StoreError:
+            return True  # `read` says what the matter is
+
+    def _open(self) -> Store:
+        return Store(self._path, ranges=self._config.ranges)
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_dev, found.st_ino
