@@ -10,8 +10,9 @@ import enum
 import re
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from nodeport_nft.manifest.files import read_text
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.problems import Problem, clipped, shown
 from nodeport_nft.manifest.values import subdomain_fault
-from nodeport_nft.model import IPNetwork, NodePortMode, PortRange, Ranges
+from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, PortRange, Ranges
 
 DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
 
 _MAX_BYTES = 1 << 20
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
+_YEAR = 365 * 86400.0
 
 
 class DetectLocalMode(enum.StrEnum):
@@ -44,11 +48,14 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an operator can choose. Sizes in bytes.
+    """What an operator can choose. Sizes in bytes, times in seconds.
 
     ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
     ``node_port_cidrs`` count in the mode CIDRS alone. ``detect_local_mode`` says how pods are told from the outside;
     ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX.
+    ``healthz_address`` and ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the
+    daemon is unhealthy once a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the
+    kernel's tables are compared in full.
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
@@ -63,6 +70,11 @@ class Config:
     cluster_domain: str = "cluster.local"
     max_document_bytes: int = 64 << 20
     own_routes: tuple[IPNetwork, ...] = ()
+    healthz_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10256)
+    metrics_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10249)
+    sync_period: float = 30.0
+    min_sync_period: float = 0.05
+    full_check_period: float = 3600.0
 
 
 def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
@@ -87,6 +99,13 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
     by_interface = (DetectLocalMode.BRIDGE_INTERFACE, DetectLocalMode.INTERFACE_NAME_PREFIX)
     if config.detect_local_mode in by_interface and not config.pod_interface:
         problems.append(f"podInterface: is missing; detectLocalMode {config.detect_local_mode} looks for it")
+    if config.healthz_address is not None and config.healthz_address == config.metrics_address:
+        problems.append("metricsBindAddress: is the same as healthzBindAddress; choose another port for one of them")
+    if config.min_sync_period > config.sync_period:
+        problems.append(
+            f"minSyncPeriod: {config.min_sync_period:g} s is longer than syncPeriod, {config.sync_period:g} s; "
+            "choose a shorter one"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -161,6 +180,41 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _bind_address(value: object) -> tuple[IPAddress, int] | None:
+    text = _text(value).strip()
+    if text in ("", "none"):
+        return None
+    parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15})):([0-9]{1,5})", text)
+    if parts is not None and 1 <= int(parts[3]) <= 65535:
+        with suppress(ValueError):
+            return IPv6Address(parts[1]) if parts[1] else IPv4Address(parts[2]), int(parts[3])
+    raise ValueError(
+        f"{shown(value)} is no address with a port; write ADDRESS:PORT such as 127.0.0.1:10256 or [::1]:10256, "
+        "or none to switch it off"
+    )
+
+
+def _seconds(value: object, low: float, high: float) -> float:
+    """Seconds as a number, or a duration as Go writes it ("1h30m"); from flags a number comes as text."""
+    seconds = value if isinstance(value, int | float) and not isinstance(value, bool) else _duration(value)
+    if seconds is None:
+        raise ValueError(f"{shown(value)} is no duration; write seconds, or a text such as 30s, 1m or 1h30m")
+    if not low <= seconds <= high:
+        raise ValueError(f"{shown(value)} is out of range; choose from {low:g} to {high:.0f} seconds")
+    return float(seconds)
+
+
+def _duration(value: object) -> float | None:
+    if not isinstance(value, str) or len(value) > 100:
+        return None
+    number = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+    if re.fullmatch(number, value):
+        return float(value)
+    if not re.fullmatch(rf"(?:{number}(?:{'|'.join(_UNITS)}))+", value):
+        return None
+    return sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(rf"({number})([a-zµμ]+)", value))
+
+
 def _detect_local_mode(config: Config, value: object) -> Config:
     if value not in list(DetectLocalMode):
         raise ValueError(f"{shown(value)} is no mode; choose one of {', '.join(DetectLocalMode)}")
@@ -228,4 +282,9 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "clusterDomain": _cluster_domain,
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
     "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),
+    "healthzBindAddress": lambda c, v: replace(c, healthz_address=_bind_address(v)),
+    "metricsBindAddress": lambda c, v: replace(c, metrics_address=_bind_address(v)),
+    "syncPeriod": lambda c, v: replace(c, sync_period=_seconds(v, 1, _YEAR)),
+    "minSyncPeriod": lambda c, v: replace(c, min_sync_period=_seconds(v, 0, 60)),
+    "fullCheckPeriod": lambda c, v: replace(c, full_check_period=_seconds(v, 1, _YEAR)),
 }

@@ -247,12 +247,16 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node object: its InternalIP addresses, podCIDRs and labels. Its namespace is always ""."""
+    """A Node object: its InternalIP addresses, podCIDRs and labels. Its namespace is always "".
+
+    ``deleted``: it is being deleted, or its machine is about to be taken away.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     internal_ips: tuple[IPAddress, ...] = ()
     pod_cidrs: tuple[IPNetwork, ...] = ()
+    deleted: bool = False
 
 
 Value = Service | EndpointSlice | Pod | Node

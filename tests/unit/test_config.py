@@ -83,6 +83,43 @@ def test_file_and_flags(tmp_path: Path) -> None:
         (f"podInterface: {'p' * 5000}", "is no interface name; "),
         (f"clusterCIDRs: {'c' * 5000}", "is no network ("),
         (f"masqueradeAll: {'m' * 5000}", "is neither true nor false"),
+        ("healthzBindAddress: 10256", "healthzBindAddress: 10256 is no text; put it in quotes"),
+        ("healthzBindAddress: localhost:10256", 'healthzBindAddress: "localhost:10256" is no address with a port; '),
+        ("healthzBindAddress: ':10256'", 'healthzBindAddress: ":10256" is no address with a port; '),
+        ("healthzBindAddress: 127.0.0.1", "write ADDRESS:PORT such as 127.0.0.1:10256 or [::1]:10256, or none to "),
+        ("healthzBindAddress: ::1:10256", 'healthzBindAddress: "::1:10256" is no address with a port; '),
+        ("healthzBindAddress: '[127.0.0.1]:1'", 'healthzBindAddress: "[127.0.0.1]:1" is no address with a port; '),
+        ("healthzBindAddress: '[fe80::1%eth0]:1'", "is no address with a port; "),
+        ("healthzBindAddress: 127.0.0.256:1", "is no address with a port; "),
+        ("healthzBindAddress: 127.0.0.01:1", "is no address with a port; "),
+        ("metricsBindAddress: 127.0.0.1:0", 'metricsBindAddress: "127.0.0.1:0" is no address with a port; '),
+        ("metricsBindAddress: 127.0.0.1:65536", "is no address with a port; "),
+        (
+            "metricsBindAddress: 127.0.0.1:10256",
+            "metricsBindAddress: is the same as healthzBindAddress; choose another",
+        ),
+        (f"metricsBindAddress: {'1' * 5000}:1", "is no address with a port; "),
+        ("syncPeriod: soon", 'syncPeriod: "soon" is no duration; write seconds, or a text such as 30s, 1m or 1h30m'),
+        ("syncPeriod: 1 m", 'syncPeriod: "1 m" is no duration; '),
+        ("syncPeriod: 1h30", 'syncPeriod: "1h30" is no duration; '),
+        ("syncPeriod: 1d", 'syncPeriod: "1d" is no duration; '),
+        ("syncPeriod: -30s", 'syncPeriod: "-30s" is no duration; '),
+        ("syncPeriod: .s", 'syncPeriod: ".s" is no duration; '),
+        ("syncPeriod: ''", 'syncPeriod: "" is no duration; '),
+        ("syncPeriod: true", "syncPeriod: true is no duration; "),
+        ("syncPeriod: [30]", "syncPeriod: a list is no duration; "),
+        ("syncPeriod: 0.99", "syncPeriod: 0.99 is out of range; choose from 1 to 31536000 seconds"),
+        ("syncPeriod: 999ms", 'syncPeriod: "999ms" is out of range; '),
+        ("syncPeriod: .inf", 'syncPeriod: ".inf" is no duration; '),
+        ("syncPeriod: .nan", 'syncPeriod: ".nan" is no duration; '),
+        ("syncPeriod: 8761h", 'syncPeriod: "8761h" is out of range; '),
+        (f"syncPeriod: {'9' * 4000}", "syncPeriod: a huge number is out of range; "),
+        (f"syncPeriod: {'9' * 90}h", "is out of range; "),
+        (f"syncPeriod: {'9' * 5000}h", "is no duration; "),
+        ("minSyncPeriod: -0.1", "minSyncPeriod: -0.1 is out of range; choose from 0 to 60 seconds"),
+        ("minSyncPeriod: 61s", 'minSyncPeriod: "61s" is out of range; '),
+        ("minSyncPeriod: 31", "minSyncPeriod: 31 s is longer than syncPeriod, 30 s; choose a shorter one"),
+        ("fullCheckPeriod: 0", "fullCheckPeriod: 0 is out of range; choose from 1 to 31536000 seconds"),
     ],
 )
 def test_problems(tmp_path: Path, line: str, message: str) -> None:
@@ -90,6 +127,58 @@ def test_problems(tmp_path: Path, line: str, message: str) -> None:
         load_config(write(tmp_path, line), {})
     assert message in str(caught.value)
     assert all(len(told) < 1001 for told in str(caught.value).splitlines())  # no value is printed without bound
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:10256", ("127.0.0.1", 10256)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[::]:10256", ("::", 10256)),
+        ("none", None),
+        ("", None),
+    ],
+)
+def test_where_the_daemon_answers(text: str, address: tuple[str, int] | None) -> None:
+    """An empty text switches off as well, from a flag as from the file."""
+    config = load_config("/dev/null", {"healthzBindAddress": text})
+    found = config.healthz_address
+    assert (found and (str(found[0]), found[1])) == address
+    assert config.metrics_address == Config().metrics_address
+    swapped = load_config("/dev/null", {"metricsBindAddress": text, "healthzBindAddress": "127.0.0.1:9"})
+    assert swapped.metrics_address == found
+
+
+def test_both_addresses_may_be_none() -> None:
+    config = load_config("/dev/null", {"metricsBindAddress": "none", "healthzBindAddress": "none"})
+    assert (config.metrics_address, config.healthz_address) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("45", 45.0),
+        ("1.5", 1.5),
+        ("'45'", 45.0),
+        ("45s", 45.0),
+        ("1m", 60.0),
+        ("1h30m", 5400.0),
+        ("1m1.5s", 61.5),
+        ("1.h", 3600.0),
+        (".5h", 1800.0),
+        ("1s500ms", 1.5),
+        ("2000000us", 2.0),
+        ("2000000µs", 2.0),
+        ("3000000000ns", 3.0),
+        ("1s1s", 2.0),
+        ("8760h", 31536000.0),
+    ],
+)
+def test_durations_are_seconds_or_gos(tmp_path: Path, line: str, seconds: float) -> None:
+    config = load_config(write(tmp_path, f"syncPeriod: {line}\nfullCheckPeriod: {line}\nminSyncPeriod: 0\n"), {})
+    assert (config.sync_period, config.full_check_period) == pytest.approx((seconds, seconds))
+    assert config.min_sync_period == 0.0
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import node, objects, show
+from nodeport_nft.cli.status import status
+from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
 
 app = typer.Typer(
@@ -61,9 +63,10 @@ app.command("delete", epilog="Example: nodeport-nft delete service my-ser")(obje
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
-app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(node.sync)
+app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(sync)
 app.command("render", epilog="Example: nodeport-nft render -f web.yaml --node-ip 172.30.1.2 | nft -f -")(node.render)
 app.command("diff", epilog="Example: nodeport-nft diff -f web.yaml")(node.diff)
+app.command("status", epilog="Example: nodeport-nft status -o json")(status)
 app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, now, open_store, read_files, say, warn
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family, IPAddress, NodeFacts, Snapshot
+    from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
 
@@ -97,22 +98,6 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Ite
             say(f"{reference} deleted: it is not in the manifests")
 
 
-@contextmanager
-def alone(config: Config) -> Iterator[None]:
-    """Let one process at a time program nodes from this store: each reads the kernel and then writes the difference.
-
-    The lock is on the store's directory (flock(2)), so that nothing is left behind.
-    """
-    directory = Path(config.store).absolute().parent
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def compile_tables(
     config: Config,
     snapshot: Snapshot,
@@ -146,3 +131,27 @@ def _served(facts: NodeFacts) -> str:
     if facts.node_port_mode is NodePortMode.ALL:
         return "every local address"
     return ", ".join(map(str, facts.node_port_ips)) or "no address"
+
+
+def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
+    """A context and the host's network; leaves if the service CIDRs collide with it (F7) or nft is too old."""
+    from nodeport_nft.facts import overlaps
+    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.nft import Nft, too_old
+
+    nft = Nft()
+    warn(too_old(nft.version(), platform.release()))
+    host = read_host()
+    collisions = overlaps(config, host)
+    if collisions:
+        remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
+        fail("\n".join(f"{collision}; {remedy}" for collision in collisions), code)
+    return nft, host
+
+
+def print_transactions(transactions: Iterable[Transaction]) -> None:
+    """Print what would be written, in nft's language."""
+    from nodeport_nft.render import write_transaction
+
+    for transaction in transactions:
+        typer.echo(write_transaction(transaction), nl=False)

@@ -67,6 +67,42 @@ NodeIP = Annotated[
     list[str] | None,
     typer.Option("--node-ip", metavar="IP", help="Primary address of the node; once a family."),
 ]
+HealthzBindAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--healthz-bind-address",
+        metavar="ADDRESS:PORT",
+        help="Where /healthz and /livez answer; none: nowhere. Default 127.0.0.1:10256.",
+    ),
+]
+MetricsBindAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-bind-address",
+        metavar="ADDRESS:PORT",
+        help="Where the daemon's /metrics and /status answer; none: nowhere. Default 127.0.0.1:10249.",
+    ),
+]
+SyncPeriod = Annotated[
+    str | None,
+    typer.Option(
+        "--sync-period",
+        metavar="DURATION",
+        help="Unhealthy once a change has waited twice as long; default 30s.",
+    ),
+]
+MinSyncPeriod = Annotated[
+    str | None,
+    typer.Option("--min-sync-period", metavar="DURATION", help="Least time between two syncs; default 50ms."),
+]
+FullCheckPeriod = Annotated[
+    str | None,
+    typer.Option(
+        "--full-check-period",
+        metavar="DURATION",
+        help="How often the kernel's tables are compared in full; default 1h.",
+    ),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")

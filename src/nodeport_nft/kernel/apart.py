@@ -1,14 +1,17 @@
-"""``python -m nodeport_nft.kernel.apart``: run the nft commands on stdin as one batch, for ``nft.BULK``'s reason."""
+"""``python -m nodeport_nft.kernel.apart [--check]``: run the nft commands on stdin as one batch.
+
+In a process of its own for ``nft.BULK``'s reason. ``--check``: the kernel looks at them and carries out none.
+"""
 
 import sys
 
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.nft import CHECK, KernelError, Nft
 
 
 def main() -> None:
     """Exit 0 with the output on stdout; else 1, with the reason on stderr."""
     try:
-        sys.stdout.write(Nft().run(sys.stdin.read()))
+        sys.stdout.write(Nft().run(sys.stdin.read(), dry=CHECK in sys.argv))
     except KernelError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -13,6 +13,8 @@ from nodeport_nft.model import IPAddress
 
 # linux/if_addr.h: temporary (RFC 8981), DAD failed, deprecated, tentative
 _UNSTABLE = 0x01 | 0x08 | 0x20 | 0x40
+# linux/rtnetlink.h: RTMGRP_…
+_LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV6_ADDRESSES, _IPV6_ROUTES = 0x1, 0x10, 0x40, 0x100, 0x400
 _MAIN_TABLE = 254
 _UNICAST = 1
 
@@ -81,3 +83,34 @@ def _sources(netlink: Any) -> list[IPAddress]:
 
 def _bridges(netlink: Any) -> list[str]:
     return [link.get_attr("IFLA_IFNAME") for link in netlink.get_links(kind="bridge")]
+
+
+class HostEvents:
+    """Tells that links, addresses or routes have changed in the network namespace of the thread that makes it.
+
+    Not what has changed: ``read_host`` reads all of it, and much of what comes here is of no interest. Raises OSError.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.bind((0, _LINKS | _IPV4_ADDRESSES | _IPV4_ROUTES | _IPV6_ADDRESSES | _IPV6_ROUTES))
+        self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Readable when something has changed."""
+        return self._socket.fileno()
+
+    def take(self) -> None:
+        """Take note of all that has changed until now."""
+        while True:
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # some were lost, which makes no difference here
+                    raise

@@ -14,6 +14,7 @@ NETFILTER, SOL_NETLINK, CAP_ACK = 12, 270, 10
 ACK, DUMP = 0x004, 0x300
 ERROR, DONE = 2, 3
 NESTED = 0x8000
+INTERRUPTED = 0x010  # NLM_F_DUMP_INTR: what a dump reads has changed meanwhile
 
 _REQUEST = 0x001
 _KIND = 0x3FFF  # an attribute's type without its flags
@@ -42,6 +43,20 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += aligned(length)
 
 
+def flagged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The same with each message's flags: type, flags, what follows the header."""
+    at = 0
+    while at < len(data):
+        length, kind, flags, *_ = _HEADER.unpack_from(data, at)
+        yield kind, flags, data[at + _HEADER.size : at + length]
+        at += aligned(length)
+
+
+def revision(data: bytes) -> bytes:
+    """The resource field of a message (nfgenmsg): of nftables, the number of the last commit, as far as it fits."""
+    return data[2:4]
+
+
 def answers(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
     """Every message that comes, without an end."""
     while True:
@@ -56,6 +71,14 @@ def code(data: bytes) -> int:
 def attribute(kind: int, payload: bytes) -> bytes:
     """One attribute, padded."""
     return (_ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload).ljust(aligned(4 + len(payload)), b"\0")
+
+
+def walk(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Each attribute: its type, and where its payload begins and ends."""
+    while start < end:
+        length, found = _ATTRIBUTE.unpack_from(data, start)
+        yield found & _KIND, start + _ATTRIBUTE.size, start + length
+        start += aligned(length)
 
 
 def find(data: bytes, start: int, end: int, kind: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ netlink batch of all commands in a buffer, and the kernel commits a batch as a w
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 import subprocess
@@ -18,6 +19,11 @@ from nodeport_nft.render import ListedTable, read_table, write_transaction
 from nodeport_nft.ruleset import Schema
 
 _CAP_NET_ADMIN = 12  # linux/capability.h
+
+_LIBRARY = "libnftables.so.1"
+
+CHECK = "--check"
+"""What has ``apart`` run its commands dry."""
 
 BULK = 1 << 20
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
@@ -43,24 +49,35 @@ class Nft:
         except ImportError as error:
             raise KernelError("the Python module nftables is missing; install pip-nftables") from error
         try:
-            self._context = nftables.Nftables()
+            self._context = nftables.Nftables(_LIBRARY)
         except OSError as error:
             raise KernelError(
                 f"libnftables cannot be loaded ({error}); install it (Debian: apt-get install libnftables1)"
             ) from error
 
-    def apply(self, transactions: Iterable[Transaction]) -> None:
+    def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
 
-        The late ones among them are committed after that, as one.
+        The late ones among them are committed after that, as one. Returns how many commits it was.
         """
         transactions = tuple(transactions)
+        commits = 0
         for late in (False, True):
             text = "".join(write_transaction(transaction) for transaction in transactions if transaction.late is late)
             if len(text) > BULK:
                 _run_apart(text)
             elif text:
                 self.run(text)
+            commits += bool(text)
+        return commits
+
+    def check(self, transactions: Iterable[Transaction]) -> None:
+        """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""
+        text = "".join(write_transaction(transaction) for transaction in transactions if not transaction.late)
+        if len(text) > BULK:
+            _run_apart(text, CHECK)
+            return
+        self.run(text, dry=True)
 
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
@@ -86,17 +103,27 @@ class Nft:
         # nft 1.0.6 reads every element of every table for `list tables`, but none for `list chains`.
         return f"table {family} {name} {{" in self.run(f"list chains {family}").splitlines()
 
-    def run(self, text: str) -> str:
-        """Run commands in nft's language as one batch; their output. Raises KernelError."""
+    def run(self, text: str, *, dry: bool = False) -> str:
+        """Run commands in nft's language as one batch; their output. Raises KernelError.
+
+        ``dry``: let the kernel look at the batch and carry out none of it.
+        """
+        self._set_dry_run(dry)
         code, output, error = self._context.cmd(text)
         if code != 0:
             raise KernelError(_explain(error))
         return str(output)
 
+    def _set_dry_run(self, dry: bool) -> None:
+        # The binding has no method for it, and keeps the context that the library asks for to itself.
+        set_dry_run = ctypes.CDLL(_LIBRARY).nft_ctx_set_dry_run
+        set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+        set_dry_run(self._context._Nftables__ctx, dry)
 
-def _run_apart(text: str) -> str:
+
+def _run_apart(text: str, *options: str) -> str:
     """``Nft.run`` in a child process, in our own network namespace."""
-    command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart"]
+    command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", *options]
     # S603: what is run is this very interpreter and a module of our own.
     child = subprocess.run(command, input=text.encode(), capture_output=True, check=False)  # noqa: S603
     if child.returncode != 0:

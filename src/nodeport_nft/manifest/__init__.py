@@ -1,13 +1,13 @@
 """Manifests: YAML or JSON documents → checked values of the model, every error with file, line and field.
 
-The room's one door to the outside is ``read_manifests``; ``parse_object`` reads what a store holds. Text goes
-through four steps, each in a module of its own: ``files`` (paths → text), ``yaml_text`` and ``json_text``
-(text → documents that know their lines), ``objects`` with a module for each group of kinds (document → model,
-noting problems by path), and ``collection`` (paths → lines; conflicts between objects). Nothing stops at the
-first error, and no input ends in an exception other than ``Problems``.
+The room's doors to the outside are ``read_manifests`` and, for one file alone, ``read_manifest``; ``parse_object``
+reads what a store holds. Text goes through four steps, each in a module of its own: ``files`` (paths → text),
+``yaml_text`` and ``json_text`` (text → documents that know their lines), ``objects`` with a module for each group of
+kinds (document → model, noting problems by path), and ``collection`` (paths → lines; conflicts between objects).
+Nothing stops at the first error, and no input ends in an exception other than ``Problems``.
 """
 
-from nodeport_nft.manifest.collection import Manifests, read_manifests
+from nodeport_nft.manifest.collection import Manifests, Reading, read_manifest, read_manifests
 from nodeport_nft.manifest.objects import KINDS, Object, parse_object
 from nodeport_nft.manifest.problems import Problem, Problems
 
@@ -17,6 +17,8 @@ __all__ = [
     "Object",
     "Problem",
     "Problems",
+    "Reading",
     "parse_object",
+    "read_manifest",
     "read_manifests",
 ]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.files import read_texts
+from nodeport_nft.manifest.files import read_text, read_texts
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.objects import Object, describe, foreign, read_object
 from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
@@ -42,18 +42,28 @@ def read_manifests(
     """
     reading = _Reading(ranges, namespace)
     for path, text in read_texts(paths, max_document_bytes, stdin):
-        name = printable(path)
-        if isinstance(text, Problem):
-            reading.problems.append(text)
-            continue
-        for document in read_documents(text):
-            if isinstance(document, Fault):
-                reading.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))
-            else:
-                reading.add_document(name, document)
+        reading.add_text(path, text)
     if reading.problems:
         raise Problems(tuple(reading.problems))
     return Manifests(tuple(reading.objects), tuple(reading.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one file holds; ``objects`` may be anything where there are ``problems``."""
+
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+
+
+def read_manifest(
+    path: str, *, ranges: Ranges, namespace: str = "default", max_document_bytes: int = 64 << 20
+) -> Reading:
+    """Read one file as ``read_manifests`` does, looking at no other; never raises."""
+    reading = _Reading(ranges, namespace)
+    reading.add_text(path, read_text(path, max_document_bytes))
+    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings))
 
 
 @dataclass(slots=True)
@@ -67,6 +77,18 @@ class _Reading:
     warnings: list[str] = field(default_factory=list)
     sources: dict[tuple[str, str, str], str] = field(default_factory=dict)  # where each object was first read
     holders: dict[int | IPAddress, tuple[str, str]] = field(default_factory=dict)  # ref and source of claimants
+
+    def add_text(self, path: str, text: str | Problem) -> None:
+        """Add what a file holds, or the problem that kept it from being read."""
+        if isinstance(text, Problem):
+            self.problems.append(text)
+            return
+        name = printable(path)
+        for document in read_documents(text):
+            if isinstance(document, Fault):
+                self.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))
+            else:
+                self.add_document(name, document)
 
     def add_document(self, name: str, document: Document) -> None:
         """Add the objects of one document, and what is wrong with them in the order of their lines."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,7 +35,7 @@ def _files(path: str) -> Iterator[str | Problem]:
     failed: list[Problem] = []
 
     def note(error: OSError) -> None:
-        failed.append(_unreadable(str(error.filename), error))
+        failed.append(unreadable(str(error.filename), error))
 
     try:
         is_directory = Path(path).is_dir()
@@ -45,11 +45,10 @@ def _files(path: str) -> Iterator[str | Problem]:
         yield path
         return
     found = 0
-    for directory, directories, names in os.walk(path, onerror=note):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        for name in sorted(names):
+    for directory, names in read_tree(path, note):
+        for name in names:
             file = Path(directory) / name
-            if name.endswith(_SUFFIXES) and not name.startswith(".") and file.is_file():
+            if file.is_file():
                 found += 1
                 yield str(file)
     if not found and not failed:
@@ -57,6 +56,22 @@ def _files(path: str) -> Iterator[str | Problem]:
             Problem(path, "", "", f"holds no file ending in {', '.join(_SUFFIXES)}; name the files themselves")
         )
     yield from failed
+
+
+def read_tree(path: str, failed: Callable[[OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """A directory and those below it, each with the names of its manifests, in the order in which they are read.
+
+    Links to directories are not entered. A name may stand for anything but a directory, and for nothing at all.
+    ``failed`` is told what cannot be listed.
+    """
+    for directory, directories, names in os.walk(path, onerror=failed):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        yield directory, sorted(name for name in names if is_manifest(name))
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file of this name in a directory is read."""
+    return name.endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def read_text(name: str, max_bytes: int, *, remedy: str = _SPLIT) -> str | Problem:
@@ -71,14 +86,14 @@ def read_text(name: str, max_bytes: int, *, remedy: str = _SPLIT) -> str | Probl
                 return _too_large(name, max_bytes, remedy)
             return _read(file, name, max_bytes, remedy)
     except (OSError, ValueError) as error:
-        return _unreadable(name, error)
+        return unreadable(name, error)
 
 
 def _read(file: BinaryIO, name: str, max_bytes: int, remedy: str = _SPLIT) -> str | Problem:
     try:
         content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
-        return _unreadable(name, error)
+        return unreadable(name, error)
     if len(content) > max_bytes:
         return _too_large(name, max_bytes, remedy)
     try:
@@ -92,7 +107,8 @@ def _read(file: BinaryIO, name: str, max_bytes: int, remedy: str = _SPLIT) -> st
         )
 
 
-def _unreadable(name: str, error: Exception) -> Problem:
+def unreadable(name: str, error: Exception) -> Problem:
+    """What is wrong with a path that cannot be read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return Problem(name, "", "", f"cannot be read: {reason}; check the path and its permissions")
 

@@ -14,6 +14,8 @@ from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
 _SPEC: Path = ("spec",)
 _STATUS: Path = ("status",)
 
+_SCALED_DOWN = "ToBeDeletedByClusterAutoscaler"  # the taint of a node that cluster-autoscaler takes away
+
 
 def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
     """A Pod (conformance E7). Its readiness is condition ``Ready``, true where no conditions are given at all.
@@ -94,7 +96,7 @@ def _container_ports(spec: dict[str, Any], fields: Fields) -> tuple[ContainerPor
 
 
 def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
-    """A Node: status.addresses of type InternalIP, and spec.podCIDRs (or podCIDR)."""
+    """A Node: status.addresses of type InternalIP, spec.podCIDRs (or podCIDR), and whether it is about to go."""
     spec = fields.mapping(raw, (), "spec")
     status = fields.mapping(raw, (), "status")
     ips: list[IPAddress] = []
@@ -104,7 +106,12 @@ def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
         ip = fields.address((*path, "address"), fields.text(entry, path, "address"))
         if ip is not None and ip not in ips:
             ips.append(ip)
-    return Node(metadata.name, metadata.labels, tuple(ips), _pod_cidrs(spec, fields))
+    doomed = any(
+        fields.text(entry, path, "key") == _SCALED_DOWN for path, entry in fields.mappings(spec, _SPEC, "taints")
+    )
+    return Node(
+        metadata.name, metadata.labels, tuple(ips), _pod_cidrs(spec, fields), deleted=metadata.deleted or doomed
+    )
 
 
 def _pod_cidrs(spec: dict[str, Any], fields: Fields) -> tuple[IPNetwork, ...]:

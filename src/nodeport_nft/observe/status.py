@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+_LATEST = 253402300800.0  # the year 10000, which no calendar here knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,48 @@ class Status:
     last_error: str = ""
     last_error_at: float = 0.0
     sync_period: float = 30.0
+
+
+def to_json(status: Status) -> str:
+    """The status as one JSON object, under the names of its fields."""
+    return json.dumps(asdict(status))
+
+
+def from_json(text: str | bytes) -> Status:
+    """The status that ``to_json`` wrote, in another version perhaps. Raises ValueError if it is none.
+
+    Unknown fields do not matter; those that are missing have their default.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(document, dict) or "synced" not in document:
+        raise ValueError("it is no status")
+    given = [field for field in fields(Status) if field.name in document]
+    return Status(**{field.name: _read(field.name, field.default, document[field.name]) for field in given})
+
+
+def _read(name: str, default: Any, value: Any) -> Any:
+    """A field's value, which is of its default's type. Raises ValueError."""
+    kind = type(default)
+    if kind is float and type(value) in (int, float) and 0 <= value < _LATEST:
+        return float(value)
+    if kind is tuple and type(value) is list:
+        return tuple(map(_pair if name == "refused" else _text, value))
+    if kind in (bool, int, str) and type(value) is kind:
+        return value
+    raise ValueError(f"its field {name} holds something unexpected")
+
+
+def _pair(item: Any) -> tuple[str, str]:
+    match item:
+        case [str(name), str(words)]:
+            return name, words
+    raise ValueError("its field refused holds something unexpected")
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, str):
+        return item
+    raise ValueError("its field problems holds something unexpected")

@@ -64,6 +64,7 @@ class Desired:
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
     _claims: dict[Claim, list[Rank]] = field(default_factory=dict)
     _contested: set[Claim] = field(default_factory=set)
+    _leading: set[str] = field(default_factory=set)
     _held: dict[Claim, tuple[Pool, ...]] = field(default_factory=dict)
     _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
@@ -83,6 +84,7 @@ class Desired:
         for claim in _claims(contender):
             assert contender is not None
             bisect.insort(self._claims.setdefault(claim, []), contender.rank)
+            self._leading.add(claim[0])
             touched[claim] = None
         # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
         for claim in touched:
@@ -105,6 +107,18 @@ class Desired:
         """What this owner wants now."""
         return self._owners.get(owner)
 
+    def holder(self, name: str, key: Key) -> tuple[str, str] | None:
+        """Who has the frontend that this key of this verdict map belongs to; None if nobody wants it.
+
+        A frontend has one key in all its maps, and the claim is in one of few maps that lead. Another thread may ask:
+        while an owner is being updated, None may be said of what it has.
+        """
+        for leading in (name, *tuple(self._leading)):
+            ranks = self._claims.get((leading, key))
+            if ranks and any((pool.map, pool.key) == (name, key) for pool in self._held.get((leading, key), ())):
+                return ranks[0][1:]
+        return None
+
     def contests(self) -> tuple[Contest, ...]:
         """Every frontend that more than one owner wants, sorted; costs the contested ones."""
         lost = ((c, self._claims[c][0], r) for c in self._contested for r in self._claims[c][1:])
@@ -112,12 +126,16 @@ class Desired:
 
     def take_edits(self) -> Edits:
         """What has changed since the last call; an element that is back to what it was is not among it."""
+        edits = self.edits()
+        self._edits, self._map_edits, self._chain_edits = defaultdict(dict), {}, {}
+        return edits
+
+    def edits(self) -> Edits:
+        """What ``take_edits`` would give."""
         elements: ElementEdits = {
             name: changed for name, pairs in self._edits.items() if (changed := _different(pairs))
         }
-        edits = Edits(elements, _different(self._map_edits), _different(self._chain_edits))
-        self._edits, self._map_edits, self._chain_edits = defaultdict(dict), {}, {}
-        return edits
+        return Edits(elements, _different(self._map_edits), _different(self._chain_edits))
 
     def _wanted(self, claim: Claim) -> tuple[Pool, ...]:
         """The frontend of the first in line; nothing if nobody is."""

@@ -6,8 +6,8 @@ others. What a change costs does not depend on how many services there are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
 from nodeport_nft.reconcile.tables import NodeTables, Wants, too_many
@@ -15,21 +15,19 @@ from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Frontend, FrontendKind, Index, Resolver
 
 
-class Starved(NamedTuple):
-    """Whether policy Local leaves a service without an endpoint on this node while there are some elsewhere."""
-
-    internal: bool
-    external: bool
-
-
 class NodeState:
-    """The objects, and the tables of the node that ``facts`` describe."""
+    """The objects, and the tables of the node that ``facts`` describe.
+
+    ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
+    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``.
+    """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
         """``listed`` is what the kernel holds: endpoints keep the slots they have there."""
         self.index = Index()
         self.touched: set[ObjectName] = set()
-        self.starved: dict[ObjectName, Starved] = {}
+        self.starving: Counter[tuple[Family, str]] = Counter()
+        self._starved: dict[ObjectName, frozenset[tuple[Family, str]]] = {}
         self.refit(facts, listed or {})
 
     def refit(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None]) -> None:
@@ -84,26 +82,24 @@ class NodeState:
 
     def _note(self, key: ObjectName, service: Service | None, frontends: Collection[Frontend]) -> None:
         self._too_many.pop(key, None)
-        self.starved.pop(key, None)
+        self.starving.subtract(self._starved.pop(key, ()))
         if service is None:
             return
         for problem in too_many(service, frontends):
             self._too_many[key] = problem
-        starved = Starved(
-            service.internal_traffic_policy == "Local" and any(map(_is_starved_inside, frontends)),
-            service.external_traffic_policy == "Local" and any(map(_is_starved_outside, frontends)),
+        starved = frozenset(
+            (frontend.family, where)
+            for frontend in frontends
+            if frontend.backends and frontend.local_backends == ()
+            for where, policy in (_policy_of(service, frontend),)
+            if policy == "Local"
         )
-        if any(starved):
-            self.starved[key] = starved
+        if starved:
+            self._starved[key] = starved
+            self.starving.update(starved)
 
 
-def _is_starved_inside(frontend: Frontend) -> bool:
-    return frontend.kind is FrontendKind.CLUSTER_IP and _is_starved(frontend)
-
-
-def _is_starved_outside(frontend: Frontend) -> bool:
-    return frontend.kind is not FrontendKind.CLUSTER_IP and _is_starved(frontend)
-
-
-def _is_starved(frontend: Frontend) -> bool:
-    return bool(frontend.backends) and frontend.local_backends == ()
+def _policy_of(service: Service, frontend: Frontend) -> tuple[str, str]:
+    if frontend.kind is FrontendKind.CLUSTER_IP:
+        return "internal", service.internal_traffic_policy
+    return "external", service.external_traffic_policy

@@ -120,6 +120,10 @@ class NodeTables:
         """What has changed since the last transaction, by family."""
         return {family: desired.take_edits() for family, desired in self.desired.items()}
 
+    def edits(self) -> Edited:
+        """What ``take_edits`` would give."""
+        return {family: desired.edits() for family, desired in self.desired.items()}
+
     def transaction(self, edits: Edited) -> tuple[Transaction, ...]:
         """What carries out these edits."""
         return tuple(

@@ -61,6 +61,10 @@ class Index:
             del self._values[ref]
         return touched
 
+    def refs(self) -> frozenset[Ref]:
+        """Every object there is."""
+        return frozenset(self._values)
+
     def slices(self, service: Service) -> Iterable[EndpointSlice]:
         """All slices of a Service, those of its Endpoints object among them."""
         return (piece for pieces in self._slices.get(service.key, {}).values() for piece in pieces)

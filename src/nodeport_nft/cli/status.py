@@ -1,0 +1,174 @@
+"""status: asks this node's daemon what it sees, and tells it to a person, or to a script by exit code and JSON."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, ConfigFile, MetricsBindAddress, command, fail, settings
+
+if TYPE_CHECKING:
+    from nodeport_nft.model import IPAddress
+    from nodeport_nft.observe.status import Status
+
+SECONDS = 5.0
+"""How long one step of the conversation may take; the daemon answers within milliseconds, even while it is busy."""
+
+_MAX_BYTES = 64 << 20  # 100,000 Services, all of them refused
+
+
+class Output(enum.StrEnum):
+    """Formats of ``status``."""
+
+    text = "text"
+    json = "json"
+
+
+@command
+def status(
+    metrics_bind_address: MetricsBindAddress = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="text: for a person; json: all the daemon tells.")
+    ] = Output.text,
+    config: ConfigFile = None,
+) -> None:
+    """Tell how this node's daemon does: what it serves, its last sync, what waits and what is wrong.
+
+    Exit code 0: all is well; 1: there is trouble; 2: no daemon answers.
+    """
+    import time
+
+    from nodeport_nft.cli.document import to_json
+    from nodeport_nft.cli.text import printable
+    from nodeport_nft.observe.status import from_json
+
+    address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
+    if address is None:
+        fail("metricsBindAddress is none, so no daemon can be asked; give one ADDRESS:PORT to both", BAD_INPUT)
+    body = _ask(*address)
+    try:
+        told = from_json(body)
+    except ValueError as error:
+        fail(f"what {_place(*address)} answers is not our daemon's: {error}; {_FOREIGN}", BAD_INPUT)
+    now = time.time()
+    troubles = tuple(_troubles(told, now))
+    if output is Output.json:
+        import json
+
+        text = to_json(json.loads(body))
+    else:
+        text = _text(told, now, troubles)
+    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))
+    if troubles:
+        raise typer.Exit(FAILED)
+
+
+_FOREIGN = "name the daemon's own metricsBindAddress, and stop kube-proxy if it is that"
+
+
+def _place(address: IPAddress, port: int) -> str:
+    from nodeport_nft.cli.text import socket_address
+
+    return socket_address(address, port)
+
+
+def _ask(address: IPAddress, port: int) -> bytes:
+    """What the daemon answers to /status; leaves the program if none does."""
+    from http.client import HTTPConnection, HTTPException
+    from ipaddress import ip_address
+
+    if address.is_unspecified:  # where a daemon listens on all addresses
+        address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+    place = _place(address, port)
+    connection = HTTPConnection(str(address), port, timeout=SECONDS)
+    try:
+        connection.request("GET", "/status")
+        response = connection.getresponse()
+        code, body = response.status, response.read(_MAX_BYTES)
+    except OSError as error:
+        fail(
+            f"no daemon answers at {place}: {error.strerror or error}; start it with `nodeport-nft sync`, "
+            "or name the metricsBindAddress it has",
+            BAD_INPUT,
+        )
+    except HTTPException as error:
+        fail(f"what {place} answers is not HTTP ({type(error).__name__}); {_FOREIGN}", BAD_INPUT)
+    finally:
+        connection.close()
+    if code != 200:
+        fail(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}", BAD_INPUT)
+    return body
+
+
+def _troubles(told: Status, now: float) -> Iterator[str]:
+    """Why this is not well, if it is not."""
+    from nodeport_nft.observe.health import is_live
+
+    if not told.synced:
+        yield "no sync is complete yet"
+    if not is_live(told, now):
+        waits = "a change waits" if told.synced else "the start takes"
+        yield f"{waits} longer than it should; look at the last error and at the daemon's log"
+    if told.node_deleted:
+        yield "the node is being deleted"
+    if told.refused:
+        yield f"the kernel refuses {_services(len(told.refused))}"
+    if told.error:
+        yield "the last sync failed"
+
+
+def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
+    lag = "none"
+    if told.pending:
+        since = f", the oldest for {_seconds(now - told.pending_since)}" if told.pending_since else ""
+        lag = f"{_services(told.pending)} to be written{since}"
+    last = "never"
+    if told.synced:
+        operations = f"{told.sync_operations} operation{'s' * (told.sync_operations != 1)}"
+        cause = f", because of {told.sync_cause}" if told.sync_cause else ""
+        last = f"{_when(told.synced, now)}: {operations} in {_seconds(told.sync_seconds)}{cause}"
+    fields = [
+        ("Health", ["; ".join(troubles) or "all is well"]),
+        ("Node", [told.node or "<unknown>"]),
+        ("Daemon", [f"{told.version}, process {told.pid}"]),
+        ("Running", [f"since {_when(told.started, now)}" if told.started else "<unknown>"]),
+        *([("Source", [told.source])] if told.source else []),
+        *([("NodePorts on", [told.node_ports_on])] if told.node_ports_on else []),
+        ("Services", [str(told.services)]),
+        ("Last sync", [last]),
+        ("Syncs", [str(told.syncs)]),
+        ("Lag", [lag]),
+        ("Refused", [f"{name}: {words}" for name, words in told.refused] or ["none"]),
+        ("Problems", list(told.problems) or ["none"]),
+    ]
+    if error := told.error or told.last_error:
+        when = f"{_when(told.last_error_at, now)}: " if told.last_error_at else ""
+        fields.append(("Last error", [f"{when}{error}"]))
+    width = max(len(name) for name, _ in fields) + 3
+    lines = []
+    for name, values in fields:
+        names = [f"{name}:"] + [""] * (len(values) - 1)
+        # The kernel's words may have several lines.
+        lines += [f"{first:{width}}{' '.join(value.split())}" for first, value in zip(names, values, strict=True)]
+    return "\n".join(lines)
+
+
+def _services(count: int) -> str:
+    return f"{count} Service{'s' * (count != 1)}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(seconds, 0.0):.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+
+
+def _when(seconds: float, now: float) -> str:
+    """A moment as people write it, in UTC, and how long ago it was."""
+    from nodeport_nft.cli.text import age
+
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(moment.isoformat(), datetime.fromtimestamp(now, UTC))} ago)"

@@ -1,0 +1,231 @@
+"""``sync``: program this node, once or for as long as it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodeport_nft.cli.desired import (
+    check_store,
+    compile_tables,
+    desired_state,
+    open_kernel,
+    parse_addresses,
+    parse_node_name,
+    print_transactions,
+    read_snapshot,
+)
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    ClusterCIDR,
+    ConfigFile,
+    Files,
+    FullCheckPeriod,
+    HealthzBindAddress,
+    MasqueradeBit,
+    MetricsBindAddress,
+    MinSyncPeriod,
+    NodeIP,
+    NodeName,
+    NodePortAddresses,
+    NodePortRange,
+    ServiceCIDR,
+    StorePath,
+    SyncPeriod,
+    command,
+    fail,
+    say,
+    settings,
+    warn,
+)
+from nodeport_nft.daemon.options import LogFormat
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.facts import Host
+    from nodeport_nft.model import Family, Snapshot
+    from nodeport_nft.plan import Transaction
+    from nodeport_nft.reconcile import Programme
+    from nodeport_nft.render import ListedTable
+
+
+@command
+def sync(
+    filename: Files = None,
+    once: Annotated[bool, typer.Option("--once", help="Program the node once and leave.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; write nothing.")] = False,
+    hosts_file: Annotated[
+        str | None,
+        typer.Option("--hosts-file", metavar="PATH", help="Keep a hosts file of the services there."),
+    ] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Let manifests without an object delete everything.")
+    ] = False,
+    set_sysctls: Annotated[
+        bool, typer.Option("--set-sysctls", help="Switch on forwarding and what else is missing.")
+    ] = False,
+    node_name: NodeName = None,
+    node_ip: NodeIP = None,
+    nodeport_addresses: NodePortAddresses = None,
+    cluster_cidr: ClusterCIDR = None,
+    masquerade_bit: MasqueradeBit = None,
+    service_cidr: ServiceCIDR = None,
+    node_port_range: NodePortRange = None,
+    healthz_bind_address: HealthzBindAddress = None,
+    metrics_bind_address: MetricsBindAddress = None,
+    min_sync_period: MinSyncPeriod = None,
+    sync_period: SyncPeriod = None,
+    full_check_period: FullCheckPeriod = None,
+    cleanup_on_exit: Annotated[
+        bool, typer.Option("--cleanup-on-exit", help="Remove the tables and what else was left, at the end.")
+    ] = False,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How events are written.")] = LogFormat.text,
+    store: StorePath = None,
+    config: ConfigFile = None,
+) -> None:
+    """Program this node from the store, or from manifests which then are the whole desired state.
+
+    Reads back what the kernel holds and writes the difference only, in one transaction. With -f, what left the
+    manifests is deleted and what it held is freed. Without --once it goes on, as a daemon: it follows the manifests,
+    the store, the node's addresses and the configuration, and repairs the tables when somebody else changes them. It
+    ends with SIGTERM or Ctrl-C and leaves the rules in force; SIGHUP has it read the configuration again.
+    """
+
+    def load() -> Config:
+        return settings(
+            config,
+            store=store,
+            serviceCIDRs=service_cidr,
+            nodePortRange=node_port_range,
+            clusterCIDRs=cluster_cidr,
+            nodePortAddresses=nodeport_addresses,
+            masqueradeBit=masquerade_bit,
+            healthzBindAddress=healthz_bind_address,
+            metricsBindAddress=metrics_bind_address,
+            minSyncPeriod=min_sync_period,
+            syncPeriod=sync_period,
+            fullCheckPeriod=full_check_period,
+        )
+
+    from nodeport_nft.kernel.turns import alone
+
+    chosen = load()
+    name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
+    if hosts_file is not None:
+        from nodeport_nft.kernel.traces import check_hosts_path
+
+        check_hosts_path(Path(hosts_file))
+    nft, host = open_kernel(chosen)
+    if dry_run:
+        programme, _ = compile_tables(chosen, read_snapshot(chosen, filename), name, addresses, host, nft)
+        print_transactions(programme.tables.first_transaction())
+        return
+    if not filename:
+        check_store(chosen)
+    if not once:
+        from nodeport_nft.config import DEFAULT_PATH
+        from nodeport_nft.daemon.options import Options
+        from nodeport_nft.daemon.run import run
+        from nodeport_nft.manifest.files import STDIN
+
+        if filename and STDIN in filename:
+            fail("-f -: standard input ends and cannot be followed; name files, or add --once", BAD_INPUT)
+        run(
+            Options(
+                load=load,
+                config_file=Path(config or DEFAULT_PATH).absolute(),
+                node_name=name,
+                node_ips=addresses,
+                manifests=tuple(filename or ()),
+                allow_empty=allow_empty,
+                hosts_file=Path(hosts_file) if hosts_file is not None else None,
+                set_sysctls=set_sysctls,
+                cleanup_on_exit=cleanup_on_exit,
+                log_format=log_format,
+            )
+        )
+        return
+    with alone(chosen.store):
+        with desired_state(chosen, filename, keep=True) as snapshot:
+            if (
+                filename
+                and not any((snapshot.services, snapshot.slices, snapshot.pods, snapshot.nodes))
+                and not allow_empty
+            ):
+                fail("the manifests hold no object, and would delete all there is; --allow-empty if so", BAD_INPUT)
+            programme, listed = compile_tables(chosen, snapshot, name, addresses, host, nft)
+            transactions = programme.tables.first_transaction()
+            _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
+            nft.apply(transactions)
+        _delete_stale_flows(snapshot, programme, listed, host)
+        if hosts_file is not None:
+            _write_hosts(chosen, snapshot, name, Path(hosts_file))
+    typer.echo(_summary(name, programme, transactions, listed))
+
+
+def _summary(
+    name: str,
+    programme: Programme,
+    transactions: tuple[Transaction, ...],
+    listed: dict[Family, ListedTable | None],
+) -> str:
+    from nodeport_nft.plan import Add, AddRules, Delete, Replace
+
+    served = f"node {name}: {programme.services} service{'' if programme.services == 1 else 's'}"
+    if not transactions:
+        return f"{served}, nothing changed"
+    operations = [operation for transaction in transactions for operation in transaction.operations]
+    if not any(isinstance(operation, Replace) for operation in operations):
+        added = sum(len(o.elements) for o in operations if isinstance(o, Add))
+        deleted = sum(len(o.keys) for o in operations if isinstance(o, Delete))
+        rules = sum(len(o.chain.rules) for o in operations if isinstance(o, AddRules))
+        written = f", {rules} rule{'' if rules == 1 else 's'} of the services' own written" if rules else ""
+        return f"{served}, {added} element{'' if added == 1 else 's'} added, {deleted} deleted{written}"
+    verb = "replaced" if any(listed.values()) else "created"
+    return f"{served}, tables {verb} with {sum(transaction.size for transaction in transactions)} elements"
+
+
+def _delete_stale_flows(
+    snapshot: Snapshot, programme: Programme, listed: dict[Family, ListedTable | None], host: Host
+) -> None:
+    """Make the kernel forget UDP flows that pass the new tables by (K2); the tables are in force without it, too."""
+    from nodeport_nft.kernel.conntrack import delete_stale_flows
+    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.reconcile import udp_frontends
+
+    local_ips = [held.address for held in host.addresses]
+    try:
+        deleted = delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
+    except KernelError as error:
+        warn([str(error)])
+    else:
+        if deleted:
+            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
+
+
+def _sysctls(
+    config: Config, programme: Programme, snapshot: Snapshot, name: str, host: Host, *, set_them: bool
+) -> None:
+    from nodeport_nft.kernel.sysctl import find_missing
+    from nodeport_nft.kernel.traces import Traces
+
+    pod_cidrs = config.cluster_cidrs + tuple(c for n in snapshot.nodes if n.name == name for c in n.pod_cidrs)
+    missing = find_missing(host, programme.families, pod_cidrs, config.ranges.service_cidrs)
+    traces = Traces.of(config.store, name)
+    for found in missing:
+        if set_them and found.setting:
+            traces.set_sysctl(found.setting, found.value)
+            say(f"sysctl {found.setting} set to {found.value}")
+        else:
+            warn([str(found)])
+
+
+def _write_hosts(config: Config, snapshot: Snapshot, name: str, path: Path) -> None:
+    from nodeport_nft.hosts import hosts_file, hosts_lines
+    from nodeport_nft.kernel.traces import Traces
+
+    text = hosts_file(hosts_lines(snapshot.services, domain=config.cluster_domain))
+    changed = Traces.of(config.store, name).write_hosts(path, text)
+    say(f"hosts file {path} {'written' if changed else 'is up to date'}")

@@ -1,0 +1,357 @@
+"""The loop: what has happened → what is touched → one transaction, when it is time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import time
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.node import ThisNode
+from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.pace import Backoff, Pace
+from nodeport_nft.daemon.report import Reporter, watchdog_seconds
+from nodeport_nft.daemon.tables import MANY, KernelTables
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import Family, ObjectName, Ref
+from nodeport_nft.observe.health import is_current
+from nodeport_nft.observe.metrics import RepairCause
+from nodeport_nft.reconcile import NodeState, Reconciler, Synced
+from nodeport_nft.sources import Changes
+from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources.store import StoreSource
+
+_HOST_SECONDS = 0.1
+"""How long to wait after a change of the host's network: a new link brings several."""
+
+_REFUSED_SECONDS = 300.0
+"""The longest that a service which the kernel refuses waits for the next try."""
+
+
+_FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_address": "metricsBindAddress"}
+"""What only a restart changes, by its key in the configuration."""
+
+
+class Daemon:
+    """Programs one node until it is stopped. Made on the main thread, in the node's network namespace.
+
+    Raises KernelError, StoreError and OSError where it cannot begin.
+    """
+
+    def __init__(
+        self, options: Options, config: Config, reporter: Reporter, tables: KernelTables, node: ThisNode
+    ) -> None:
+        self._options = options
+        self._config = config
+        self._reporter = reporter
+        self._tables = tables
+        self._node = node
+        self._own = Ref("Node", "", options.node_name)
+        self._pace = Pace(config.min_sync_period)
+        self._backoff = Backoff(config.sync_period)
+        self._refusals = Backoff(_REFUSED_SECONDS)
+        self._retry_at = math.inf
+        self._refused_at = math.inf
+        self._check_at = math.inf
+        self._host_at = math.inf
+        self._causes: dict[str, None] = {}
+        self._waiting: dict[ObjectName, float] = {}
+        self._repair: RepairCause | None = None
+        self._hosts_changed = True
+        self._stopping = False
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Program the node, then follow what changes until ``stop``. Raises what cannot be gone on with."""
+        loop = asyncio.get_running_loop()
+        self._flows = FlowCleaner(self._reporter.metrics.flows_deleted, self._flows_failed)
+        manifests = self._follower()
+        if manifests:
+            await manifests.begin()
+        self._source = StoreSource(self._config)
+        try:
+            self._start()
+            loop.add_reader(self._tables.fileno(), self._tables_changed)
+            loop.add_reader(self._node.events.fileno(), self._host_changed)
+            async with asyncio.TaskGroup() as group:
+                followers = [self._follow_store(), self._follow_configuration(), self._flows.run(), self._beat()]
+                followers += [manifests.follow()] if manifests else []
+                tasks = [group.create_task(follower) for follower in followers]
+                await self._sync_when_due()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            loop.remove_reader(self._tables.fileno())
+            loop.remove_reader(self._node.events.fileno())
+            self._source.close()
+            self._node.close()
+
+    def stop(self) -> None:
+        """Let ``run`` end. May be called from a signal handler."""
+        self._stopping = True
+        self._wake.set()
+
+    def clean_up(self) -> None:
+        """Remove what was left on the node (K5), but for the store."""
+        self._tables.remove()
+        done, failed = self._node.undo()
+        self._reporter.log.info("cleaned up", done=["tables removed", *done], failed=list(failed))
+
+    # --- the start ----------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Read the store and the kernel, and write the difference (K4).
+
+        What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
+        """
+        gc.disable()
+        changes = self._source.read()
+        own = next((change.values for change in changes.changes if change.ref == self._own), ())
+        facts = self._node.facts(own[0] if own else None)  # type: ignore[arg-type]  # the values of a Node
+        self._tables.is_large = len(changes.changes) > MANY
+        known = self._tables.read(facts)
+        self._state = NodeState(facts, known)
+        self._reconciler = Reconciler(self._tables, self._state, known)
+        for change in changes.changes:
+            self._state.put(change.ref, change.values)
+        del changes, known
+        self._node.check_sysctls(self._state)
+        self._changed("start")
+        self._check_at = time.monotonic() + self._config.full_check_period
+        self._sync()
+        gc.freeze()
+        gc.enable()
+
+    def _follower(self) -> ManifestFollower | None:
+        if not self._options.manifests:
+            return None
+        return ManifestFollower(
+            self._options.manifests,
+            self._config,
+            allow_empty=self._options.allow_empty,
+            report=lambda problems: self._reporter.problems("manifests", problems),
+            say=lambda text: self._reporter.log.info("manifests", text=text),
+        )
+
+    # --- what happens -------------------------------------------------------------------------------------
+
+    async def _follow_store(self) -> None:
+        while True:
+            await self._source.changed()
+            self._take(self._source.read())
+
+    def _take(self, changes: Changes) -> None:
+        """Let the objects be as a source says they are."""
+        self._reporter.problems("store", self._source.problems())
+        found = [(change.ref, change.values) for change in changes.changes]
+        if changes.whole:
+            gone = self._state.index.refs() - {ref for ref, _ in found} - changes.unreadable
+            found += [(ref, ()) for ref in sorted(gone)]
+        touched: set[ObjectName] = set()
+        services = 0
+        for ref, values in found:
+            touched |= self._state.put(ref, values)
+            services += ref.kind == "Service"
+            self._causes[ref.kind] = None
+        self._hosts_changed |= bool(services)
+        self._reporter.metrics.queued(services=services, endpoints=len(found) - services)
+        now = time.monotonic()
+        self._waiting |= dict.fromkeys(touched - self._waiting.keys(), now)
+        if any(ref == self._own for ref, _ in found):
+            self._refit()
+        if touched:
+            self._changed()
+
+    def _refit(self) -> None:
+        """Gather the node's facts anew (X2)."""
+        before = self._state.facts
+        facts = self._node.facts(self._state.index.nodes.get(self._options.node_name))
+        if facts != before:
+            self._reconciler.refit(facts)
+            self._changed("node")
+        self._node.check_sysctls(self._state)
+
+    def _tables_changed(self) -> None:
+        others = self._tables.others()
+        if others:
+            self._reporter.log.warning("tables changed by others", who=list(others))
+            self._repair = RepairCause.OUTSIDE_CHANGE
+            self._reconciler.distrust()
+            self._changed("outside change")
+
+    def _host_changed(self) -> None:
+        self._node.events.take()
+        self._host_at = min(self._host_at, time.monotonic() + _HOST_SECONDS)
+        self._wake.set()
+
+    async def _follow_configuration(self) -> None:
+        """Reload the configuration when its file changes; the directory is watched, since editors rename."""
+        path = self._options.config_file
+        if not path.parent.is_dir():
+            return
+        with Inotify() as inotify:
+            inotify.add_watch(path.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.CREATE)
+            async for event in inotify:
+                if event.name == Path(path.name):
+                    self.reload()
+
+    def reload(self) -> None:
+        """Read the configuration again; what is wrong with it is told, and the last good one stays."""
+        self._reporter.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            config = self._options.load()
+        except ConfigError as error:
+            self._reporter.problems("configuration", str(error).splitlines())
+        else:
+            fixed = {
+                "store": "store",
+                "healthz_address": "healthzBindAddress",
+                "metrics_address": "metricsBindAddress",
+            }
+            kept = [key for name, key in fixed.items() if getattr(config, name) != getattr(self._config, name)]
+            self._reporter.problems("configuration", [f"{key}: has changed; restart the daemon" for key in kept])
+            self._config = self._node.config = config
+            self._pace.quiet = config.min_sync_period
+            self._backoff.longest = config.sync_period
+            self._check_at = time.monotonic() + config.full_check_period
+            self._reporter.tell(sync_period=config.sync_period)
+            self._reporter.log.info("configuration read")
+            self._hosts_changed = True
+            self._refit()
+        self._reporter.ready()
+        self._wake.set()
+
+    async def _beat(self) -> None:
+        """Signs of life for the service manager: this loop turns."""
+        seconds = watchdog_seconds()
+        while seconds:
+            self._reporter.manager("WATCHDOG=1")
+            await asyncio.sleep(seconds)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def _changed(self, cause: str = "") -> None:
+        if cause:
+            self._causes[cause] = None
+        self._pace.changed(time.monotonic())
+        self._wake.set()
+
+    async def _sync_when_due(self) -> None:
+        while not self._stopping:
+            now = time.monotonic()
+            if now >= self._host_at:
+                self._host_at = math.inf
+                await self._reread_host()
+            if now >= self._check_at:
+                self._check_at = now + self._config.full_check_period
+                self._repair = self._repair or RepairCause.FULL_CHECK
+                self._reconciler.distrust()
+                self._changed("full check")
+            if now >= self._refused_at:
+                self._refused_at = math.inf
+                self._reconciler.retry()
+                self._changed("retry")
+            if now >= min(self._retry_at, self._pace.due() if self._retry_at == math.inf else math.inf):
+                self._sync()
+            self._tell_waiting()
+            due = self._retry_at if self._retry_at < math.inf else self._pace.due()
+            pause = min(due, self._host_at, self._check_at, self._refused_at) - time.monotonic()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    async def _reread_host(self) -> None:
+        try:
+            changed = await self._node.reread()
+        except KernelError as error:
+            self._reporter.problems("network", [str(error)])
+            self._host_at = time.monotonic() + self._backoff.longest
+            return
+        self._reporter.problems("network", ())
+        if changed:
+            self._refit()
+
+    def _sync(self) -> None:
+        begin = time.monotonic()
+        touched = set(self._state.touched)
+        try:
+            synced = self._reconciler.sync(held.address for held in self._node.host.addresses)
+        except KernelError as error:
+            delay = self._backoff.failed()
+            self._retry_at = time.monotonic() + delay
+            self._causes["retry"] = None
+            self._reporter.failed(str(error), delay)
+            self._tell_waiting()
+            self._node.set_healthy(is_current(self._reporter.status, time.time()))
+            return
+        end = time.monotonic()
+        self._retry_at = math.inf
+        self._backoff.succeeded()
+        self._pace.written()
+        self._flows.clean(synced.udp)
+        self._node.update_health(self._state, touched, all_of_them=synced.whole)
+        self._node.set_healthy(True)
+        if self._hosts_changed:
+            self._hosts_changed = False
+            self._node.write_hosts(self._state)
+        self._follow_up(synced, begin, end)
+
+    def _follow_up(self, synced: Synced, begin: float, end: float) -> None:
+        """Tell what a sync did."""
+        refused = self._reconciler.refused
+        self._refused_at = end + self._refusals.failed() if refused else math.inf
+        if not refused:
+            self._refusals.succeeded()
+        metrics, state = self._reporter.metrics, self._state
+        metrics.synced(full=synced.whole, seconds=end - begin, waited=[end - at for at in self._waiting.values()])
+        metrics.counted(services=len(state.index.services), refused=len(refused))
+        for family in Family:
+            internal, external = (state.starving[family, where] for where in ("internal", "external"))
+            metrics.no_local_endpoints(family, internal=internal, external=external)
+        if self._repair and synced.transactions:
+            metrics.repaired(self._repair)
+        self._repair = None
+        for family, differences in synced.differences.items():
+            self._reporter.log.warning("table replaced", family=f"IPv{family}", differences=list(differences[:5]))
+        causes, self._causes = " ".join(self._causes), {}
+        self._waiting.clear()
+        self._tables.is_large = len(state.index.services) > MANY
+        self._reporter.problems("services", state.problems())
+        self._reporter.problems("refused", [f"Service/{key}: {why}" for key, why in sorted(refused.items())])
+        self._reporter.log.info(
+            "sync",
+            cause=causes,
+            services=synced.services,
+            operations=synced.operations,
+            seconds=round(end - begin, 6),
+        )
+        self._reporter.tell(
+            services=len(state.index.services),
+            synced=time.time(),
+            sync_seconds=end - begin,
+            sync_cause=causes,
+            sync_operations=synced.operations,
+            syncs=self._reporter.status.syncs + 1,
+            pending=0,
+            pending_since=0.0,
+            refused=tuple((str(key), why) for key, why in sorted(refused.items())),
+            error="",
+        )
+        self._reporter.ready()
+
+    def _tell_waiting(self) -> None:
+        """Let the status say what waits to be written."""
+        if self._pace.first is None:
+            return
+        since = time.time() - (time.monotonic() - self._pace.first)
+        self._reporter.tell(pending=max(1, len(self._waiting)), pending_since=since)
+
+    def _flows_failed(self, error: str) -> None:
+        self._reporter.log.warning("stale UDP flows", error=error)

@@ -1,0 +1,126 @@
+"""The node itself: its addresses, its Node object, its sysctls, its hosts file, its health checks."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+from nodeport_nft.config import Config
+from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.facts import Host, gather, overlaps
+from nodeport_nft.health import health_checks
+from nodeport_nft.health.server import HealthServer
+from nodeport_nft.hosts import hosts_file, hosts_lines
+from nodeport_nft.kernel.host import HostEvents, read_host
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.kernel.sysctl import find_missing
+from nodeport_nft.kernel.traces import Traces
+from nodeport_nft.model import Family, Node, NodeFacts, NodePortMode, ObjectName
+from nodeport_nft.reconcile import NodeState
+from nodeport_nft.resolve import is_proxied
+
+_EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))  # noqa: S104 (healthCheckNodePorts, where nodePorts are)
+
+
+class ThisNode:
+    """What is read from and done to this machine, but for the tables.
+
+    ``host`` was read after ``events`` began to listen.
+    """
+
+    def __init__(self, options: Options, config: Config, reporter: Reporter, events: HostEvents, host: Host) -> None:
+        self.events = events
+        self.host = host
+        self.config = config
+        self._options = options
+        self._reporter = reporter
+        self._traces = Traces.of(config.store, options.node_name)
+        self._health = HealthServer()
+        self._checked: set[ObjectName] = set()
+        self._families: frozenset[Family] = frozenset()
+
+    def close(self) -> None:
+        """Stop to answer and to listen."""
+        self._health.close()
+        self.events.close()
+
+    async def reread(self) -> bool:
+        """Read the host's network again; whether it has changed. Raises KernelError."""
+        self.events.take()
+        # In a thread: pyroute2 wants an event loop of its own.
+        before, self.host = self.host, await asyncio.to_thread(read_host)
+        return before != self.host
+
+    def collisions(self) -> tuple[str, ...]:
+        """Service CIDRs that the node uses otherwise (F7)."""
+        remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
+        return tuple(f"{collision}; {remedy}" for collision in overlaps(self.config, self.host))
+
+    def facts(self, node: Node | None) -> NodeFacts:
+        """The facts to compile with; tells what is wrong with them."""
+        facts, warnings = gather(
+            self.config, name=self._options.node_name, node=node, node_ips=self._options.node_ips, host=self.host
+        )
+        self._reporter.problems("node", (*warnings, *self.collisions()))
+        self._reporter.tell(node_ports_on=served_on(facts), node_deleted=bool(node and node.deleted))
+        return facts
+
+    def check_sysctls(self, state: NodeState) -> None:
+        """Tell which sysctls are missing, or set them where that is wanted (K6)."""
+        served = filter(is_proxied, state.index.services.values())
+        families = frozenset(family for service in served for family in service.ip_families)
+        node = state.index.nodes.get(self._options.node_name)
+        pod_cidrs = self.config.cluster_cidrs + (node.pod_cidrs if node else ())
+        missing = []
+        for found in find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs):
+            if self._options.set_sysctls and found.setting:
+                try:
+                    self._traces.set_sysctl(found.setting, found.value)
+                    self._reporter.log.info("sysctl set", name=found.setting, value=found.value)
+                    continue
+                except (KernelError, OSError) as error:
+                    missing.append(str(error))
+            missing.append(str(found))
+        self._reporter.problems("sysctls", missing)
+
+    def write_hosts(self, state: NodeState) -> None:
+        """Bring the hosts file up to date, if one is kept."""
+        if self._options.hosts_file is None:
+            return
+        text = hosts_file(hosts_lines(state.index.services.values(), domain=self.config.cluster_domain))
+        try:
+            self._traces.write_hosts(self._options.hosts_file, text)
+        except (KernelError, OSError) as error:
+            self._reporter.problems("hosts file", [str(error)])
+        else:
+            self._reporter.problems("hosts file", ())
+
+    def update_health(self, state: NodeState, touched: set[ObjectName], *, all_of_them: bool = False) -> None:
+        """Answer on the healthCheckNodePorts as things are now (H1)."""
+        services = state.index.services
+        asked = services.keys() if all_of_them else touched
+        now = {key for key in asked if key in services and services[key].health_check_node_port}
+        if not all_of_them and not (now or touched & self._checked):
+            return
+        self._checked = now if all_of_them else self._checked - touched | now
+        checks = health_checks((services[key] for key in self._checked), state.resolver)
+        everywhere = state.facts.node_port_mode is NodePortMode.ALL
+        self._reporter.problems(
+            "health checks", self._health.update(checks, _EVERYWHERE if everywhere else state.facts.node_port_ips)
+        )
+
+    def set_healthy(self, healthy: bool) -> None:
+        """Let the healthCheckNodePorts say so."""
+        self._health.set_healthy(healthy)
+
+    def undo(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Set sysctls back and remove the hosts file: what was done, and what failed."""
+        return self._traces.undo()
+
+
+def served_on(facts: NodeFacts) -> str:
+    """Where this node serves nodePorts, for people."""
+    if facts.node_port_mode is NodePortMode.ALL:
+        return "every local address"
+    return ", ".join(map(str, facts.node_port_ips)) or "no address"

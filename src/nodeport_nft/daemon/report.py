@@ -1,0 +1,77 @@
+"""What the daemon tells: to its log, to whoever asks its status, to Prometheus, and to the service manager.
+
+A problem is told once when it comes up and once when it is gone, however often it is found in between.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import sdnotify
+from structlog.typing import FilteringBoundLogger
+
+from nodeport_nft.observe.metrics import Metrics
+from nodeport_nft.observe.server import ObserveServer
+from nodeport_nft.observe.status import Status
+
+
+class Reporter:
+    """``status`` is what is told now."""
+
+    def __init__(self, log: FilteringBoundLogger, metrics: Metrics, server: ObserveServer, status: Status) -> None:
+        self.log = log
+        self.metrics = metrics
+        self.status = status
+        self._server = server
+        self._problems: dict[str, tuple[str, ...]] = {}
+        self._manager = sdnotify.SystemdNotifier()
+        self._is_ready = False
+        self.tell()
+
+    def tell(self, **changes: Any) -> None:
+        """Change fields of the status."""
+        found = tuple(problem for where in sorted(self._problems) for problem in self._problems[where])
+        self.status = replace(self.status, **changes, problems=found)
+        self._server.set_status(self.status)
+
+    def problems(self, where: str, found: Iterable[str]) -> None:
+        """These are the problems that there are now in one part of the daemon, and no others."""
+        before, now = self._problems.get(where, ()), tuple(found)
+        if before == now:
+            return
+        self._problems[where] = now
+        for problem in now:
+            if problem not in before:
+                self.log.warning("problem", where=where, problem=problem)
+        for problem in before:
+            if problem not in now:
+                self.log.info("problem gone", where=where, problem=problem)
+        self.tell()
+
+    def failed(self, error: str, retry_seconds: float) -> None:
+        """A sync has failed."""
+        self.metrics.failed()
+        self.log.error("sync failed", error=error, retry_seconds=retry_seconds)
+        self.tell(error=error, last_error=error, last_error_at=time.time())
+        self.manager(f"STATUS=sync failed: {error.splitlines()[0]}")
+
+    def ready(self) -> None:
+        """The node is programmed; said to the service manager each time, since a reload ends with it, too."""
+        self._is_ready = True
+        self.manager(f"READY=1\nSTATUS={self.status.services} services")
+
+    def manager(self, text: str) -> None:
+        """A word to the service manager, if one started us (sd_notify(3))."""
+        self._manager.notify(text)
+
+
+def watchdog_seconds() -> float | None:
+    """How often the service manager wants a sign of life, at most; None: it wants none (sd_watchdog_enabled(3))."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 2_000_000

@@ -1,0 +1,76 @@
+"""The kernel's tables as the reconciler needs them: read, checked, written, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from nodeport_nft.kernel.events import TableEvents
+from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.turns import alone
+from nodeport_nft.model import NodeFacts
+from nodeport_nft.plan import Transaction
+from nodeport_nft.reconcile import Listed, read_tables, removal
+
+MANY = 1000
+"""Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
+
+
+class KernelTables:
+    """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
+
+    ``store`` names the store that other processes program this node from, too; they wait while we write.
+    ``around`` is entered around each write of these transactions, and left with the error where it is refused.
+    """
+
+    def __init__(
+        self, store: str, around: Callable[[tuple[Transaction, ...]], AbstractContextManager[None]] | None = None
+    ) -> None:
+        self.nft = Nft()
+        self.is_large = False
+        self._store = store
+        self._around = around or _nothing
+        self._events = TableEvents()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._events.close()
+
+    def fileno(self) -> int:
+        """Readable when ``others`` may have something to tell."""
+        return self._events.fileno()
+
+    def others(self) -> tuple[str, ...]:
+        """Who else has changed the tables since the last call."""
+        return self._events.read()
+
+    def read(self, facts: NodeFacts) -> Listed:
+        """What the tables hold; what others have done until now is part of it. Raises KernelError."""
+        self._events.read()
+        return read_tables(self.nft, facts, bulk=self.is_large)
+
+    def apply(self, transactions: Iterable[Transaction]) -> None:
+        """Commit all of them, or raise KernelError and leave everything as it was (K1)."""
+        transactions = tuple(transactions)
+        with alone(self._store), self._around(transactions):
+            before, commits = self._events.generation(), 0
+            try:
+                commits = self.nft.apply(transactions)
+            finally:
+                self._events.wrote(before, commits)
+
+    def check(self, transactions: Iterable[Transaction]) -> None:
+        """Raise KernelError if the kernel would refuse them."""
+        self.nft.check(transactions)
+
+    def remove(self) -> None:
+        """Delete both tables."""
+        self.apply(removal(self.nft))
+
+
+@contextmanager
+def _nothing(_: tuple[Transaction, ...]) -> Iterator[None]:
+    yield
+
+
+__all__ = ["MANY", "KernelError", "KernelTables"]

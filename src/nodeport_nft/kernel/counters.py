@@ -1,0 +1,239 @@
+"""How often each frontend's element was met: the counters of the verdict maps, over netlink (X3).
+
+A nat chain sees the first packet of a connection alone, so what an element has counted are new connections. nft tells
+the counters too, but as megabytes of text, and it keeps the memory of its largest answer; this asks the kernel for
+the elements of one map, or for some keys alone, and decodes no more than key and counter.
+
+A dump is no snapshot: the kernel hands it out in pieces, and where a commit falls between two of them, elements may
+be missing. It may say so (NLM_F_DUMP_INTR), and every piece carries the number of the last commit; such a dump is
+thrown away and read again. To make that rare, a dump is taken in before anything is decoded. Keys asked for one by
+one cannot be missed.
+
+Measured on Linux 6.18, seconds: a dump of 10,000 elements 0.04, of 100,000 0.86, of which the kernel's own are 0.01
+and 0.55 (it finds the beginning of each piece by counting); 1,000 keys of any map 0.01.
+
+Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c (nf_tables_getsetelem).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from nodeport_nft.compile import TABLE, nft_family
+from nodeport_nft.compile.schema import NODE_PORTS, VIPS
+from nodeport_nft.kernel.netlink import (
+    ACK,
+    BODY,
+    CAP_ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    INTERRUPTED,
+    NESTED,
+    NETFILTER,
+    SOL_NETLINK,
+    answers,
+    attribute,
+    code,
+    find,
+    flagged,
+    message,
+    revision,
+    walk,
+)
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import Family
+from nodeport_nft.ruleset import Field, Key
+
+# linux/netfilter/nfnetlink.h, nf_tables.h
+_NFNL_SUBSYS_NFTABLES = 10
+_NFT_MSG_NEWSETELEM, _NFT_MSG_GETSETELEM = 12, 13
+_NFTA_LIST_ELEM = 1
+_NFTA_SET_ELEM_LIST_TABLE, _NFTA_SET_ELEM_LIST_SET, _NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
+_NFTA_SET_ELEM_KEY, _NFTA_SET_ELEM_EXPR, _NFTA_SET_ELEM_EXPRESSIONS = 1, 7, 11
+_NFTA_DATA_VALUE = 1
+_NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 2
+_NFTA_COUNTER_PACKETS = 2
+
+_GET = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETSETELEM
+_ELEMENTS = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_NEWSETELEM
+
+TRIES = 3
+"""How often a map is read before we give up because commits fall into each reading."""
+
+_BATCH = 64
+"""Keys asked for at a time: their answers, one message each, fit into any socket's receive buffer."""
+
+_FAMILIES = {Family.IPV4: (socket.AF_INET, 4), Family.IPV6: (socket.AF_INET6, 16)}
+_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_SCTP: "sctp"}
+_NUMBERS = {name: int(number) for number, name in _PROTOCOLS.items()}
+
+_KEYS = {name: kind.key for kind in (VIPS, NODE_PORTS) for name in (kind.map, kind.inside, kind.firewall)}
+"""The fields of the key, by verdict map."""
+
+
+def read_counters(family: Family, wanted: Mapping[str, Collection[Key] | None]) -> dict[str, dict[Key, int]]:
+    """Packets counted by elements of verdict maps, in the caller's network namespace: by map, then by key.
+
+    ``wanted``: for each map the keys to read, None for all it has. What is not there, a key, a map, the whole table,
+    is left out. Any thread may call this. Raises KernelError where the kernel refuses, ChangingError where a map
+    could not be read as a whole between two commits, in TRIES attempts.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
+            netlink.setsockopt(SOL_NETLINK, CAP_ACK, 1)  # errors without the question
+            return {name: _read(netlink, _Map.of(family, name), keys) for name, keys in wanted.items()}
+    except OSError as error:
+        raise KernelError(
+            f"the counters of {nft_family(family)} {TABLE} cannot be read: {_explain(error)}"
+        ) from error
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return "nftables needs CAP_NET_ADMIN; run as root, or give the program that capability"
+    if error.errno in (errno.EINVAL, errno.EPROTONOSUPPORT):  # nfnetlink knows no such subsystem
+        return "this kernel has no nf_tables; load the module: modprobe nf_tables"
+    return f"nftables answers {error.strerror}"
+
+
+class ChangingError(KernelError):
+    """Commits fell into each attempt to read a map as a whole."""
+
+
+class _Map(NamedTuple):
+    """A verdict map: its family's number, the attributes that name it, and how its keys are laid out."""
+
+    name: str
+    family: int
+    naming: bytes
+    layout: struct.Struct
+
+    @classmethod
+    def of(cls, family: Family, name: str) -> _Map:
+        number, size = _FAMILIES[family]
+        parts = {Field.DADDR: f"{size}s", Field.L4PROTO: "B3x", Field.DPORT: "H2x"}  # each fills whole registers
+        naming = (_NFTA_SET_ELEM_LIST_TABLE, TABLE), (_NFTA_SET_ELEM_LIST_SET, name)
+        return cls(
+            name,
+            number,
+            b"".join(attribute(kind, text.encode() + b"\0") for kind, text in naming),
+            struct.Struct(">" + "".join(parts[field] for field in _KEYS[name])),
+        )
+
+    def pack(self, key: Key) -> bytes:
+        """A key as the kernel has it."""
+        *address, protocol, port = key
+        return self.layout.pack(*(ip_address(part).packed for part in address), _NUMBERS[str(protocol)], port)
+
+    def unpack(self, data: bytes, start: int) -> Key:
+        """A key as the ruleset has it."""
+        *address, protocol, port = self.layout.unpack_from(data, start)
+        name = _PROTOCOLS.get(protocol) or str(protocol)
+        return (_text(address[0]), name, port) if address else (name, port)
+
+
+def _text(address: bytes) -> str:
+    """An address's canonical text, as ``ipaddress`` writes it."""
+    if len(address) == 4:
+        return socket.inet_ntop(socket.AF_INET, address)
+    text = socket.inet_ntop(socket.AF_INET6, address)
+    return str(IPv6Address(address)) if "." in text else text  # which writes no IPv4 address at its end
+
+
+def _read(netlink: socket.socket, asked: _Map, keys: Collection[Key] | None) -> dict[Key, int]:
+    if keys is not None:
+        found: dict[Key, int] = {}
+        waiting = [asked.pack(key) for key in keys]
+        for first in range(0, len(waiting), _BATCH):
+            found.update(_read_keys(netlink, asked, waiting[first : first + _BATCH]))
+        return found
+    for _ in range(TRIES):
+        pieces = _dump(netlink, asked)
+        if pieces is not None:
+            return {key: packets for piece in pieces for key, packets in _decode(asked, piece)}
+    raise ChangingError(
+        f"the counters of {asked.name} cannot be read: nftables was changed during each of {TRIES} attempts; "
+        "find out what changes it so often, with: nft monitor"
+    )
+
+
+def _dump(netlink: socket.socket, asked: _Map) -> list[bytes] | None:
+    """Every message of a dump; none if there is no such map, None if a commit fell into it."""
+    netlink.send(message(_GET, DUMP, asked.family, asked.naming))
+    pieces: list[bytes] = []
+    interrupted = False
+    while True:
+        for kind, flags, data in flagged(netlink.recv(1 << 16)):
+            interrupted |= bool(flags & INTERRUPTED)
+            if kind == ERROR:  # refused from the start
+                if code(data) == errno.ENOENT:
+                    return []
+                _check(data)
+            elif kind == DONE:
+                if code(data) not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # the map was there a moment ago
+                    _check(data)
+                    return None if interrupted or len(set(map(revision, pieces))) > 1 else pieces
+                return None
+            elif kind == _ELEMENTS:
+                pieces.append(data)
+
+
+def _read_keys(netlink: socket.socket, asked: _Map, keys: Sequence[bytes]) -> Iterator[tuple[Key, int]]:
+    """The kernel answers key by key, and stops at the first that is not there: go on behind that one."""
+    while keys:
+        elements = b"".join(
+            attribute(
+                _NFTA_LIST_ELEM | NESTED, attribute(_NFTA_SET_ELEM_KEY | NESTED, attribute(_NFTA_DATA_VALUE, key))
+            )
+            for key in keys
+        )
+        named = asked.naming + attribute(_NFTA_SET_ELEM_LIST_ELEMENTS | NESTED, elements)
+        netlink.send(message(_GET, ACK, asked.family, named))
+        answered = 0
+        for kind, data in answers(netlink):
+            if kind == ERROR:
+                if code(data) == 0:
+                    return
+                if code(data) != errno.ENOENT:
+                    _check(data)
+                break
+            answered += 1
+            yield from _decode(asked, data)
+        keys = keys[answered + 1 :]
+
+
+def _check(data: bytes) -> None:
+    if failure := code(data):
+        raise OSError(failure, os.strerror(failure))
+
+
+def _decode(asked: _Map, data: bytes) -> Iterator[tuple[Key, int]]:
+    """Each element of a message that has a counter."""
+    elements = find(data, BODY, len(data), _NFTA_SET_ELEM_LIST_ELEMENTS)
+    for _, start, end in walk(data, *elements):
+        key, counter = 0, (0, 0)
+        for kind, first, last in walk(data, start, end):
+            if kind == _NFTA_SET_ELEM_KEY:
+                key = find(data, first, last, _NFTA_DATA_VALUE)[0]
+            elif kind == _NFTA_SET_ELEM_EXPR:  # one expression; as kernels before 5.11 tell it
+                counter = _counter(data, first, last)
+            elif kind == _NFTA_SET_ELEM_EXPRESSIONS:
+                listed = (_counter(data, *inner) for _, *inner in walk(data, first, last))
+                counter = next((found for found in listed if found != (0, 0)), (0, 0))
+        if key and counter != (0, 0):
+            packets = find(data, *counter, _NFTA_COUNTER_PACKETS)
+            yield asked.unpack(data, key), int.from_bytes(data[slice(*packets)], "big")
+
+
+def _counter(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Where the attributes of a counter are; (0, 0) if this expression is none."""
+    if data[slice(*find(data, start, end, _NFTA_EXPR_NAME))] != b"counter\0":
+        return 0, 0
+    return find(data, start, end, _NFTA_EXPR_DATA)

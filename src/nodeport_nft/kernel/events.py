@@ -1,0 +1,150 @@
+"""Who changes our tables: the kernel's nftables events, and the arithmetic that tells our own commits from others'.
+
+Every commit of any process adds one to the ruleset's generation (``NFT_MSG_GETGEN``), and sends what it did to a
+multicast group: a message for each object, then one with the generation (``NFT_MSG_NEWGEN``). Who it was stands there
+only as a process id, which means nothing across pid namespaces. So our own commits are told by counting: between the
+generations before and after a write of ours, as many commits have touched our tables as we made; one more, and
+somebody else has been there.
+
+The socket overflows (ENOBUFS) when a large commit fills it, which is our own bulk load as a rule. Then nothing is
+known of single commits; but if the generation has grown by just as much as we wrote, nobody else was there.
+
+Source: linux/netfilter/nf_tables.h, nf_tables_commit in net/netfilter/nf_tables_api.c.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from nodeport_nft.compile import TABLE
+from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, code, find, message, messages
+from nodeport_nft.kernel.nft import KernelError
+
+_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_NEWGEN, _GETGEN = _SUBSYSTEM | 15, _SUBSYSTEM | 16
+_GEN_ID, _PROC_PID, _PROC_NAME = 1, 2, 3
+_TABLE_NAME = 1  # in messages about tables, chains, rules, sets and elements alike
+_GROUP = 7  # NFNLGRP_NFTABLES
+_SO_RCVBUFFORCE = 33
+_RECEIVE_BUFFER = 4 << 20
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)  # NFPROTO_IPV4, NFPROTO_IPV6
+_NAME = TABLE.encode() + b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A write of ours: the generations before and after it, and how many commits it was."""
+
+    before: int
+    after: int
+    commits: int
+
+
+class TableEvents:
+    """Listens in the network namespace of the thread that makes it. Raises KernelError where the kernel refuses."""
+
+    def __init__(self) -> None:
+        try:
+            self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+            self._events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            # In a user namespace: the buffer stays small, and overflows are resolved all the same.
+            self._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        except OSError as error:
+            raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
+        try:
+            self._events.bind((0, 1 << _GROUP - 1))
+            self._events.setblocking(False)
+            self._questions = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+        except OSError as error:
+            raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
+        self._accounted = self.generation()
+        self._writes: list[_Write] = []
+        self._touches = False
+        self._touched: dict[int, str] = {}
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._events.close()
+        self._questions.close()
+
+    def fileno(self) -> int:
+        """Readable when there is something to ``read``."""
+        return self._events.fileno()
+
+    def generation(self) -> int:
+        """How many commits there have been in this network namespace. Raises KernelError."""
+        try:
+            self._questions.send(message(_GETGEN, 0, 0, b""))
+            for kind, data in messages(self._questions.recv(1 << 16)):
+                if kind == ERROR:
+                    raise KernelError(f"the ruleset's generation cannot be read: {os.strerror(code(data))}")
+                return _number(data, _GEN_ID)
+        except OSError as error:
+            raise KernelError(f"the ruleset's generation cannot be read: {error.strerror}") from error
+        raise KernelError("the ruleset's generation cannot be read: the kernel's answer is empty")
+
+    def wrote(self, before: int, commits: int) -> None:
+        """Take note of a write of ours that has just ended: the generation before it, and how many commits it was."""
+        self._writes.append(_Write(before, self.generation(), commits))
+
+    def read(self) -> tuple[str, ...]:
+        """Who else has changed our tables since the last call, as the kernel names them; nobody, as a rule.
+
+        Raises KernelError.
+        """
+        others: tuple[str, ...] = ()
+        if self._drain():
+            now = self.generation()
+            self._drain()
+            if now - self._accounted != sum(write.commits for write in self._writes):
+                others = ("unknown: so much was changed that events were lost",)
+            self._touched = {generation: who for generation, who in self._touched.items() if generation > now}
+            self._accounted = max(now, self._accounted)
+        for write in self._writes:
+            inside = [generation for generation in self._touched if write.before < generation <= write.after]
+            if len(inside) > write.commits:
+                others += tuple(self._touched[generation] for generation in inside)
+            for generation in inside:
+                del self._touched[generation]
+        others += tuple(self._touched.values())
+        self._touched.clear()
+        self._writes.clear()
+        return tuple(dict.fromkeys(others))
+
+    def _drain(self) -> bool:
+        """Take in what there is to read; whether some of it was lost."""
+        lost = False
+        while True:
+            try:
+                data = self._events.recv(1 << 16)
+            except BlockingIOError:
+                return lost
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
+                lost = True
+                continue
+            for kind, body in messages(data):
+                if kind == _NEWGEN:
+                    self._accounted = _number(body, _GEN_ID)
+                    if self._touches:
+                        self._touched[self._accounted] = _who(body)
+                    self._touches = False
+                elif not self._touches:
+                    self._touches = (
+                        body[0] in _FAMILIES and body[slice(*find(body, BODY, len(body), _TABLE_NAME))] == _NAME
+                    )
+
+
+def _number(body: bytes, kind: int) -> int:
+    start, end = find(body, BODY, len(body), kind)
+    return int.from_bytes(body[start:end], "big")
+
+
+def _who(body: bytes) -> str:
+    name = body[slice(*find(body, BODY, len(body), _PROC_NAME))].rstrip(b"\0").decode(errors="replace")
+    return f"{name or '?'} (pid {_number(body, _PROC_PID)})"

@@ -1,0 +1,255 @@
+"""`status` through the installed program, against a real server in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from nodeport_nft.observe.metrics import Metrics
+from nodeport_nft.observe.server import ObserveServer
+from nodeport_nft.observe.status import Status
+from tests.cli.program import Answer, Program
+
+FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def server() -> Iterator[ObserveServer]:
+    with contextlib.closing(ObserveServer(Metrics("0.1"), healthz=None, metrics_address=(FOUR, 0))) as made:
+        assert made.listen() == ()
+        yield made
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+def ask(program: Program, server: ObserveServer, *words: str) -> Answer:
+    return program.run("status", "--metrics-bind-address", f"127.0.0.1:{server.metrics_port}", *words)
+
+
+def at(ago: float) -> float:
+    return time.time() - ago
+
+
+def well(**fields: object) -> Status:
+    told: dict[str, object] = {
+        "version": "0.1.0", "node": "worker-1", "node_ports_on": "172.30.1.2", "source": "/etc/m", "pid": 4242,
+        "started": at(7200), "services": 12, "synced": at(5400), "sync_seconds": 0.0125, "sync_cause": "shop/web",
+        "sync_operations": 3, "syncs": 17,
+    }  # fmt: skip
+    return Status(**{**told, **fields})  # type: ignore[arg-type]
+
+
+def replied(program: Program, reply: bytes) -> Answer:
+    """A run to which somebody replies so, whatever it asks."""
+    with socket.create_server((str(FOUR), 0)) as held:
+        held.settimeout(PATIENCE)
+
+        def answer_once() -> None:
+            connection, _ = held.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                connection.recv(65536)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        answer = program.run("status", "--metrics-bind-address", f"127.0.0.1:{held.getsockname()[1]}")
+        thread.join(PATIENCE)
+    return answer
+
+
+def lines(answer: Answer) -> dict[str, str]:
+    """What stands behind each name."""
+    return dict(re.findall(r"^(\S[^:]*): +(.*)$", answer.out, re.MULTILINE))
+
+
+def test_all_is_well(program: Program, server: ObserveServer) -> None:
+    server.set_status(well(last_error="long ago", last_error_at=at(5400)))
+    answer = ask(program, server)
+    assert (answer.code, answer.err) == (0, "")
+    told = lines(answer)
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.fullmatch(rf"since {moment} \(12\dm ago\)", told.pop("Running"))
+    assert re.fullmatch(
+        rf"{moment} \(9\dm ago\): 3 operations in 0\.0125 s, because of shop/web", told.pop("Last sync")
+    )
+    assert re.fullmatch(rf"{moment} \(9\dm ago\): long ago", told.pop("Last error"))
+    assert told == {
+        "Health": "all is well",
+        "Node": "worker-1",
+        "Daemon": "0.1.0, process 4242",
+        "Source": "/etc/m",
+        "NodePorts on": "172.30.1.2",
+        "Services": "12",
+        "Syncs": "17",
+        "Lag": "none",
+        "Refused": "none",
+        "Problems": "none",
+    }
+
+
+def test_all_that_can_be_wrong_is_told(program: Program, server: ObserveServer) -> None:
+    status = well(
+        pending=2,
+        pending_since=at(1000),
+        refused=(("shop/web", "No space\nleft"), ("shop/db", "no \x1b[31m")),
+        problems=("web.yaml: not YAML", "shop/a and shop/b claim 192.0.2.1:80"),
+        error="the kernel said no",
+        last_error="the kernel said no",
+        last_error_at=at(5),
+        node_deleted=True,
+    )
+    server.set_status(status)
+    answer = ask(program, server)
+    assert (answer.code, answer.err) == (1, "")
+    told = lines(answer)
+    assert told["Health"] == (
+        "a change waits longer than it should; look at the last error and at the daemon's log; "
+        "the node is being deleted; the kernel refuses 2 Services; the last sync failed"
+    )
+    assert re.fullmatch(r"2 Services to be written, the oldest for 10\d\d s", told["Lag"])
+    assert told["Last error"].endswith(" ago): the kernel said no")
+    column = answer.out.index("worker-1") - answer.out.index("\nNode:") - 1
+    both = [
+        "Refused:".ljust(column) + "shop/web: No space left",
+        " " * column + "shop/db: no \\x1b[31m",
+        "Problems:".ljust(column) + "web.yaml: not YAML",
+        " " * column + "shop/a and shop/b claim 192.0.2.1:80",
+    ]
+    assert "\n".join(both) in answer.out
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [
+        (Status(), "no sync is complete yet"),
+        (
+            Status(started=1.0),
+            "no sync is complete yet; the start takes longer than it should; "
+            "look at the last error and at the daemon's log",
+        ),
+        (well(node_deleted=True), "the node is being deleted"),
+        (well(refused=(("a/b", "no"),)), "the kernel refuses 1 Service"),
+        (well(error="no"), "the last sync failed"),
+    ],
+)
+def test_each_trouble_alone_is_trouble(program: Program, server: ObserveServer, status: Status, health: str) -> None:
+    server.set_status(status)
+    answer = ask(program, server)
+    assert (answer.code, lines(answer)["Health"]) == (1, health)
+
+
+def test_problems_and_a_short_lag_are_no_trouble(program: Program, server: ObserveServer) -> None:
+    server.set_status(well(problems=("contested",), pending=1, pending_since=at(0), sync_operations=1))
+    answer = ask(program, server)
+    assert (answer.code, lines(answer)["Problems"]) == (0, "contested")
+    assert lines(answer)["Lag"].startswith("1 Service to be written, the oldest for ")
+    assert ": 1 operation in " in lines(answer)["Last sync"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(well(problems=("é",)), 0), (well(error="no"), 1)])
+def test_json_is_what_the_daemon_tells(program: Program, server: ObserveServer, status: Status, code: int) -> None:
+    server.set_status(status)
+    answer = ask(program, server, "-o", "json")
+    assert (answer.code, answer.err) == (code, "")
+    assert json.loads(answer.out) == json.loads(json.dumps(asdict(status)))
+
+
+def test_the_address_comes_from_the_configuration(program: Program, server: ObserveServer, tmp_path: Path) -> None:
+    """One on all addresses is asked on the loopback interface."""
+    server.set_status(well())
+    config = tmp_path / "config.yaml"
+    config.write_text(f"metricsBindAddress: 0.0.0.0:{server.metrics_port}\n")
+    assert program.run("status", "--config", str(config)).code == 0
+
+
+def test_ipv6(program: Program) -> None:
+    with contextlib.closing(ObserveServer(Metrics("0.1"), healthz=None, metrics_address=(SIX, 0))) as server:
+        assert server.listen() == ()
+        server.set_status(well())
+        assert program.run("status", "--metrics-bind-address", f"[::1]:{server.metrics_port}").code == 0
+        assert program.run("status", "--metrics-bind-address", f"[::]:{server.metrics_port}").code == 0
+
+
+def test_no_daemon(program: Program) -> None:
+    with socket.create_server((str(FOUR), 0)) as held:
+        port = held.getsockname()[1]
+    answer = program.run("status", "--metrics-bind-address", f"127.0.0.1:{port}")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
+        f"error: no daemon answers at 127.0.0.1:{port}: Connection refused; start it with `nodeport-nft sync`, "
+        "or name the metricsBindAddress it has\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--metrics-bind-address", "none"], "error: metricsBindAddress is none, so no daemon can be asked; "),
+        (
+            ["--metrics-bind-address", "localhost:1"],
+            'error: metricsBindAddress: "localhost:1" is no address with a port; ',
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_asked(program: Program, words: list[str], message: str) -> None:
+    answer = program.run("status", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("answered", "message"),
+    [
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            " answers 404 to /status, which our daemon does not; ",
+        ),
+        (b"SSH-2.0-OpenSSH\r\n", " answers is not HTTP (BadStatusLine); "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", " answers is not our daemon's: Expecting property name"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", " answers is not our daemon's: Expecting value"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"synced": "\x1b"}', " answers is not our daemon's: Invalid control character"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"synced": "x"}', " answers is not our daemon's: its field synced holds "),
+    ],
+)
+def test_somebody_else_answers(program: Program, answered: bytes, message: str) -> None:
+    answer = replied(program, answered)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert answer.err.endswith("name the daemon's own metricsBindAddress, and stop kube-proxy if it is that\n")
+
+
+def test_a_daemon_that_is_just_ending(program: Program) -> None:
+    answer = replied(program, b"")
+    assert answer.code == 2
+    assert "no daemon answers at 127.0.0.1:" in answer.err
+    assert ": Remote end closed connection without response; start it with " in answer.err
+
+
+def test_who_accepts_and_says_nothing_keeps_nobody_waiting_for_ever(program: Program) -> None:
+    with socket.create_server((str(FOUR), 0)) as held:
+        answer = program.run("status", "--metrics-bind-address", f"127.0.0.1:{held.getsockname()[1]}")
+    assert answer.code == 2
+    assert "timed out" in answer.err
+
+
+def test_a_terminal_that_knows_ascii_alone(program: Program, server: ObserveServer) -> None:
+    server.set_status(well(node="wörker"))
+    words = ("status", "--metrics-bind-address", f"127.0.0.1:{server.metrics_port}")
+    answer = program.run(*words, env={"PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]})
+    assert (answer.code, lines(answer)["Node"]) == (0, "w\\xf6rker")
