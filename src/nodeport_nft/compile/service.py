@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +21,7 @@ from nodeport_nft.compile.schema import (
     Kind,
     collapsed,
 )
-from nodeport_nft.model import Family, IPNetwork, LoadBalancing, NodeFacts, ObjectName, Service
+from nodeport_nft.model import Family, IPAddress, IPNetwork, LoadBalancing, NodeFacts, ObjectName, Service
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Place
 from nodeport_nft.ruleset import (
     Chain,
@@ -78,7 +80,8 @@ class _Compiled:
     facts: NodeFacts
     schema: Schema
     shared: dict[tuple[str, Key], Element] = field(default_factory=dict)
-    _texts: dict[int, _Endpoints] = field(default_factory=dict)
+    _pools: dict[int, _Endpoints] = field(default_factory=dict)
+    _texts: dict[IPAddress, str] = field(default_factory=dict)
     _affinity: Affinity | None = None
     _firewalls: dict[str, tuple[Map, Chain]] = field(default_factory=dict)
 
@@ -101,8 +104,8 @@ class _Compiled:
     def pools(self, frontend: Frontend) -> Iterable[Pool]:
         """The verdict of a frontend and the endpoints behind it; with policy Local, for those inside as well."""
         kind = NODE_PORTS if frontend.kind is FrontendKind.NODE_PORT else VIPS
-        address = () if frontend.address is None else (str(frontend.address),)
-        key = (*address, frontend.protocol.lower(), frontend.port)
+        address = () if frontend.address is None else (self._text(frontend.address),)
+        key = (*address, sys.intern(frontend.protocol.lower()), frontend.port)
         internal = frontend.kind is FrontendKind.CLUSTER_IP
         everywhere, local = frontend.backends, frontend.local_backends
         if not everywhere:
@@ -135,7 +138,7 @@ class _Compiled:
         return Pool(
             name,
             key,
-            Goto(f"{kind.chain}{'-local' if local else suffix}/{size}"),
+            _shared_chain(f"{kind.chain}{'-local' if local else suffix}/{size}"),
             kind.slots,
             endpoints,
             comment(self.service.key, frontend.port_name),
@@ -148,14 +151,21 @@ class _Compiled:
 
     def _endpoints(self, backends: tuple[Backend, ...]) -> _Endpoints:
         """What stands in the slots. A port's frontends have their backends in common: written out once."""
-        if id(backends) not in self._texts:
+        if id(backends) not in self._pools:
             if self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity:
-                weights = {(str(b.address), b.port): b.weight for b in backends}
-                self._texts[id(backends)] = maglev(weights, MAGLEV_SLOTS)
+                weights = {(self._text(b.address), b.port): b.weight for b in backends}
+                self._pools[id(backends)] = maglev(weights, MAGLEV_SLOTS)
             else:
-                weighted = [(str(b.address), b.port) for b in backends for _ in range(b.weight)]
-                self._texts[id(backends)] = tuple(weighted[:MAX_ENDPOINTS])
-        return self._texts[id(backends)]
+                weighted = [end for b in backends for end in [(self._text(b.address), b.port)] * b.weight]
+                self._pools[id(backends)] = tuple(weighted[:MAX_ENDPOINTS])
+        return self._pools[id(backends)]
+
+    def _text(self, address: IPAddress) -> str:
+        """An address as it stands in keys and values; the same object wherever it stands, to save memory."""
+        text = self._texts.get(address)
+        if text is None:
+            text = self._texts[address] = str(address)
+        return text
 
     def _guard(self, frontend: Frontend) -> Goto | None:
         """The chain that lets only some sources through to a frontend (F4, X5); None if it is open to all."""
@@ -183,18 +193,25 @@ class _Compiled:
     def share(self, frontend: Frontend) -> None:
         """Elements that several services or ports may want alike: allocated clusterIPs, hairpin connections (P4)."""
         if frontend.kind is FrontendKind.CLUSTER_IP:
-            self._share("cluster-ips", str(frontend.address))
-        protocol = frontend.protocol.lower()
+            assert frontend.address is not None  # a clusterIP's
+            self._share("cluster-ips", self._text(frontend.address))
+        protocol = sys.intern(frontend.protocol.lower())
         # The local pool may hold what the other has not: an endpoint that terminates here while ready ones are
         # elsewhere.
         for backends in (frontend.backends, frontend.local_backends or ()):
             for backend in backends[:MAX_ENDPOINTS]:
                 if backend.place is not Place.ELSEWHERE:
-                    address = str(backend.address)
+                    address = self._text(backend.address)
                     self._share("hairpin-connections", address, address, protocol, backend.port)
 
     def _share(self, name: str, *key: str | int) -> None:
         self.shared[name, key] = Element(key)
+
+
+@functools.cache
+def _shared_chain(name: str) -> Goto:
+    """The verdict that leads to a chain of the schema; there are few of them."""
+    return Goto(name)
 
 
 def _sources(ranges: tuple[IPNetwork, ...], family: Family) -> tuple[IPNetwork, ...] | None:

@@ -88,7 +88,7 @@ def _bridges(netlink: Any) -> list[str]:
 class HostEvents:
     """Tells that links, addresses or routes have changed in the network namespace of the thread that makes it.
 
-    Not what has changed: ``read_host`` reads all of it, and much of what comes here is of no interest. Raises OSError.
+    Not what: ``read_host`` reads all of it, and much of what comes here is of no interest. Raises OSError.
     """
 
     def __init__(self) -> None:

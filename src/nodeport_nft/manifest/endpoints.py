@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from nodeport_nft.manifest.annotations import parse_weight
@@ -42,7 +43,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             key: fields.flag(conditions, here, key, default)
             for key, default in (("ready", True), ("serving", True), ("terminating", False))
         }
-        node = fields.text(entry, path, "nodeName")
+        node = sys.intern(fields.text(entry, path, "nodeName"))  # a few names, in very many endpoints
         hints = fields.mapping(entry, path, "hints")
         zones, nodes = (_hints(hints, (*path, "hints"), key, fields) for key in ("forZones", "forNodes"))
         addresses = fields.strings(entry, path, "addresses")

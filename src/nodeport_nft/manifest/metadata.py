@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,11 +50,11 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
     annotations = fields.labels(metadata, _METADATA, "annotations")
     note_unknown(annotations, kind, fields)
     return Metadata(
-        namespace,
+        sys.intern(namespace),  # a few of them, in very many objects
         name,
         labels,
         annotations,
-        created=_time(fields, metadata, "creationTimestamp"),
+        created=sys.intern(_time(fields, metadata, "creationTimestamp")),
         deleted=bool(_time(fields, metadata, "deletionTimestamp")),
     )
 

@@ -55,9 +55,11 @@ class Desired:
     """The elements one table should have, kept up to date owner by owner.
 
     ``adopted``: the elements the kernel has at the start, consulted for the places of endpoints alone.
+    ``is_noting``: whether changes are noted; else from the first ``take_edits`` on, where all is compared before.
     """
 
     adopted: Elements = field(default_factory=dict)
+    is_noting: bool = True
     elements: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Map] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Desired:
     def take_edits(self) -> Edits:
         """What has changed since the last call; an element that is back to what it was is not among it."""
         edits = self.edits()
+        self.is_noting = True
         self._edits, self._map_edits, self._chain_edits = defaultdict(dict), {}, {}
         return edits
 
@@ -184,21 +187,27 @@ class Desired:
             self._set(pool.slots, (*pool.key, slot), None)
 
     def _share(self, shared: Iterable[tuple[str, Element]], step: int) -> None:
+        """Count an owner more or less. Few elements have several, so only those beyond the first are counted."""
         for name, element in shared:
-            self._shares[name, element.key] += step
-            if not self._shares[name, element.key]:
-                del self._shares[name, element.key]
-                self._set(name, element.key, None)
-            elif step > 0:
+            share = name, element.key
+            if step > 0:
+                self._shares[share] += element.key in self.elements[name]
                 self._set(name, element.key, element)
+            elif not self._shares[share]:
+                self._set(name, element.key, None)
+            else:
+                self._shares[share] -= 1
+            if not self._shares[share]:
+                del self._shares[share]
 
     def _set(self, name: str, key: Key, element: Element | None) -> None:
         elements = self.elements[name]
         before = elements.get(key)
         if element == before:
             return
-        first = self._edits[name].get(key, (before, None))[0]
-        self._edits[name][key] = first, element
+        if self.is_noting:
+            first = self._edits[name].get(key, (before, None))[0]
+            self._edits[name][key] = first, element
         if element is None:
             del elements[key]
         else:

@@ -66,7 +66,7 @@ class NodeTables:
             listed = self.listed.get(family)
             adopted = listed.elements if listed and not listed.differences else {}
             self.schemas[family] = compile_schema(family, self.facts)
-            self.desired[family] = Desired(adopted=adopted)
+            self.desired[family] = Desired(adopted=adopted, is_noting=False)
             self.desired[family].put(compile_node(family, self.facts))
 
     @property

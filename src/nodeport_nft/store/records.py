@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -64,7 +65,8 @@ def read_object(db: sqlite3.Connection, kind: str, namespace: str, name: str) ->
 def read_values(db: sqlite3.Connection) -> Iterator[tuple[Ref, tuple[Value, ...] | Problems]]:
     """Every object parsed into the model, or what is wrong with it; no ranges are checked (see ``read_snapshot``)."""
     for stored in read_objects(db):
-        yield Ref(stored.kind, stored.namespace, stored.name), parsed(stored)
+        # Of a hundred thousand objects each names its kind and namespace: one object for all of them.
+        yield Ref(sys.intern(stored.kind), sys.intern(stored.namespace), stored.name), parsed(stored)
 
 
 def parsed(stored: StoredObject) -> tuple[Value, ...] | Problems:
