@@ -195,6 +195,7 @@ def test_buckets_are_kube_proxys(metrics: Metrics) -> None:
 @pytest.mark.proves("H3")
 def test_changes_wait_until_a_sync_succeeds(metrics: Metrics) -> None:
     prefix = "kubeproxy_sync_proxy_rules_"
+    metrics.queued()
     assert samples(metrics)[f"{prefix}last_queued_timestamp_seconds{{ip_family=IPv4}}"] == 0
     metrics.queued(services=2, endpoints=3)
     metrics.queued(endpoints=1)

@@ -28,9 +28,9 @@ BODY = _NFGEN.size
 """Where the attributes of a message begin, behind its header."""
 
 
-def message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
+def message(kind: int, flags: int, family: int, attributes: bytes, resource: int = 0) -> bytes:
     """A request to a netfilter subsystem; ``family`` is an address family, 0 for none."""
-    body = _NFGEN.pack(family, 0, 0) + attributes
+    body = _NFGEN.pack(family, 0, socket.htons(resource)) + attributes
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body
 
 

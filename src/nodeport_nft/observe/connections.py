@@ -17,8 +17,8 @@ Three things are less simple than that:
   what is then added to the sums. Therefore, while one is under way, ``before`` notes what each key had counted that
   is about to be deleted, and whose it was; for these keys the scrape takes that note, which is right on both sides of
   the commit.
-* *Counts that were lost*, because somebody else has deleted our table. A Service's number never falls: it goes on
-  from what was last said.
+* *Counts that were lost*, because somebody else has deleted our table. A Service's number never falls: when the table
+  is repaired, it goes on from what was last said.
 
 Connections between the reading and the commit, a few milliseconds, are not counted where an element is replaced.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
@@ -94,8 +95,9 @@ class _Map:
     noted: dict[Key, tuple[_Service | None, int]] = field(default_factory=dict)
 
     def note(self) -> None:
-        """Note what is about to be deleted."""
-        self.noted |= {key: (move.was, move.counted) for key, move in self.moves.items()}
+        """Note what is about to be deleted; what has been noted already is the state that the scrape began with."""
+        for key, move in self.moves.items():
+            self.noted.setdefault(key, (move.was, move.counted))
 
 
 class Connections(Collector):
@@ -114,7 +116,6 @@ class Connections(Collector):
         self._services: dict[Name, _Service] = {}
         self._maps = {(family, name): _Map() for family in Family for name in COUNTED}
         self._rest = 0
-        self._lost = self._losing = False
         self._scraping = False
         self._samples: list[tuple[Name, int]] = []
         self._lock = Lock()  # over everything above; nobody reads the kernel or computes sums under it
@@ -124,8 +125,9 @@ class Connections(Collector):
 
     def before(self, transactions: Iterable[Transaction]) -> None:
         """Read what is about to be deleted. Costs what the transactions hold of the counted maps."""
+        self.refused()  # what nobody has said to be committed
         moves: dict[tuple[Family, str], dict[Key, _Move]] = {}
-        losing = False
+        repairs = False
         for transaction in transactions:
             family = _FAMILIES[transaction.family]
             leaving, coming, whole = self._changes(family, transaction)
@@ -139,10 +141,11 @@ class Connections(Collector):
                     was = state.held.get(key)
                     found[key] = _Move(was, state.kept.get(key, 0) + counted.get(key, 0), now.get(key))
                     # An element that somebody else has deleted is added anew.
-                    losing |= was is not None and key not in gone
-            losing |= whole
+                    repairs |= was is not None and key not in gone
+            repairs |= whole
+        if repairs:
+            self._make_up()
         with self._lock:
-            self._losing = losing
             for place, state in self._maps.items():
                 state.moves = moves.get(place, {})
                 if self._scraping:
@@ -159,15 +162,12 @@ class Connections(Collector):
             for service in touched:
                 if not service.keys:
                     self._services.pop(service.name, None)
-            self._lost |= self._losing
-            self._losing = False
 
     def refused(self) -> None:
         """What ``before`` was told of is not in force: everything is as it was."""
         with self._lock:
             for state in self._maps.values():
                 state.moves = {}
-            self._losing = False
 
     def _changes(
         self, family: Family, transaction: Transaction
@@ -188,6 +188,23 @@ class Connections(Collector):
                 case Remove(family=removed):
                     whole |= removed == nft_family(family)
         return leaving, coming, whole
+
+    def _make_up(self) -> None:
+        """Keep for each Service what has been said of it and is in the kernel no longer: somebody else deleted it."""
+        with self._lock:
+            sums = {service: service.retired for service in self._services.values()}
+        if not any(service.said for service in sums):
+            return
+        with suppress(KernelError):
+            for family in Family:
+                for name, counts in self._reading(family, dict.fromkeys(COUNTED)).items():
+                    state = self._maps[family, name]
+                    for key, count in (*counts.items(), *state.kept.items()):
+                        service = state.held.get(key)
+                        if service in sums:  # a scrape may have found another meanwhile
+                            sums[service] += count
+            for service, count in sums.items():
+                service.retired += max(0, service.said - count)
 
     def _counts(self, family: Family, leaving: Wanted, whole: bool) -> Mapping[str, Mapping[Key, int]]:
         """Nothing where it cannot be read: a count is no reason not to program the node."""
@@ -229,20 +246,18 @@ class Connections(Collector):
         metric = _family()
         with self._scrape:
             try:
-                sums, lost = self._sums()
+                self._say(self._sums())
                 self.error = ""
-                self._say(sums, lost)
             except KernelError as error:
                 self.error = str(error)
             for name, count in self._samples:
                 metric.add_metric(name, count)
         yield metric
 
-    def _sums(self) -> tuple[dict[_Service, int], bool]:
-        """What each Service has; and whether less than before means that counts were lost."""
+    def _sums(self) -> dict[_Service, int]:
+        """What each Service has."""
         with self._lock:
             sums = {service: service.retired for service in self._services.values()}
-            lost = self._lost
             self._scraping = True
             for state in self._maps.values():
                 state.note()
@@ -256,11 +271,9 @@ class Connections(Collector):
         finally:
             with self._lock:
                 self._scraping = False
-                # While keys come and go, less than before need not mean that anything is lost.
-                lost = lost and not any(state.noted for state in self._maps.values())
                 for state in self._maps.values():
                     state.noted = {}
-        return sums, lost
+        return sums
 
     def _reading(self, family: Family, wanted: Wanted) -> Mapping[str, Mapping[Key, int]]:
         """Read; where commits come too often to read a map as a whole, key by key."""
@@ -286,13 +299,8 @@ class Connections(Collector):
                 service = state.held.get(key) or self._hold(state, key, owner)
         return service, total
 
-    def _say(self, sums: dict[_Service, int], lost: bool) -> None:
+    def _say(self, sums: dict[_Service, int]) -> None:
         """Make the samples of these sums, none of them less than at the last time."""
-        with self._lock:
-            if lost:
-                self._lost = False
-                for service, count in sums.items():
-                    service.retired += max(0, service.said - count)
         totals = {service: max(service.said, count) for service, count in sums.items()}
         shown = heapq.nlargest(self._limit, totals, key=lambda service: (totals[service], service.name))
         named = set(shown)

@@ -282,7 +282,7 @@ class ObserveServer(HTTPServerConnectionDelegate):
         if self._scrape is None or self._scrape.done():
             self._scrape = self._loop.run_in_executor(self._scraper, self._metrics.exposition)
         try:
-            body = await asyncio.shield(self._scrape)  # others may wait for it as well
+            body = await self._scrape  # which others may do as well
         except Exception as error:  # a collector is somebody else's; Prometheus tells what it is answered
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, f"a collector failed: {type(error).__name__}: {error}")
         return _Answer(HTTPStatus.OK, CONTENT_TYPE, body)

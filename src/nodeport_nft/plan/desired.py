@@ -40,10 +40,12 @@ def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]
     if not before:
         return tuple(endpoints)
     wanted = Counter(endpoints)
+    # The newer of two equal values: what was read from the kernel can then be given up.
+    own = {endpoint: endpoint for endpoint in endpoints}
     slots: list[tuple[str, int] | None] = []
     for endpoint in before[: len(endpoints)]:
         stays = wanted[endpoint] > 0
-        slots.append(endpoint if stays else None)
+        slots.append(own[endpoint] if stays else None)
         wanted[endpoint] -= stays
     slots += [None] * (len(endpoints) - len(slots))
     homeless = wanted.elements()

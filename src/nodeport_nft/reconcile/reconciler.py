@@ -113,8 +113,7 @@ class Reconciler:
             self.refused.pop(key, None)
         for key, wants in self.state.compile(sorted(keys)).items():
             self._before.setdefault(key, wants)
-        for desired in self.state.tables.desired.values():
-            desired.adopted = {}
+        self.state.tables.forget()
         synced = self._write_edits(keys, local_ips) or self._write_difference(local_ips)
         self._known, self._is_known = None, True
         self._before.clear()

@@ -85,6 +85,12 @@ class NodeTables:
         for desired in self.desired.values():
             desired.update(key, None)
 
+    def forget(self) -> None:
+        """Forget what the kernel held at the start: all endpoints have their slots."""
+        self.listed = {}
+        for desired in self.desired.values():
+            desired.adopted = {}
+
     def wants(self, key: ObjectName) -> Wants:
         """What this Service is served by now, for ``restore``."""
         return {family: desired.contender(key) for family, desired in self.desired.items()}
@@ -96,9 +102,9 @@ class NodeTables:
 
     def first_transaction(self) -> tuple[Transaction, ...]:
         """What turns the kernel's tables as they were at the start into the desired ones."""
-        for desired in self.desired.values():
-            desired.adopted = {}
-        return self.transaction_over(self.listed)
+        listed = self.listed
+        self.forget()
+        return self.transaction_over(listed)
 
     def transaction_over(self, listed: Mapping[Family, ListedTable | None]) -> tuple[Transaction, ...]:
         """What turns these tables, all that the kernel holds, into the desired ones; costs what they hold."""
