@@ -193,7 +193,9 @@ class Connections(Collector):
         """Keep for each Service what has been said of it and is in the kernel no longer: somebody else deleted it."""
         with self._lock:
             sums = {service: service.retired for service in self._services.values()}
-        if not any(service.said for service in sums):
+        # First of all: a scrape that reads later than we do may say more.
+        said = {service: service.said for service in sums}
+        if not any(said.values()):
             return
         with suppress(KernelError):
             for family in Family:
@@ -204,7 +206,7 @@ class Connections(Collector):
                         if service in sums:  # a scrape may have found another meanwhile
                             sums[service] += count
             for service, count in sums.items():
-                service.retired += max(0, service.said - count)
+                service.retired += max(0, said[service] - count)
 
     def _counts(self, family: Family, leaving: Wanted, whole: bool) -> Mapping[str, Mapping[Key, int]]:
         """Nothing where it cannot be read: a count is no reason not to program the node."""

@@ -48,7 +48,7 @@ _DIRECTORY = (
     | Mask.DELETE_SELF
     | Mask.MOVE_SELF
 )
-_FILE = Mask.CLOSE_WRITE  # of a file that may be mounted alone, whose directory is told of nothing
+_FILE = Mask.CLOSE_WRITE  # of a file that may be mounted alone or have other names: its directory is told of nothing
 
 
 class Stamp(NamedTuple):
@@ -174,6 +174,8 @@ def _look_below(survey: Survey, top: str, number: int, touched: Touched, *, near
                     survey.unseen.append(path)
                 continue
             if stat.S_ISREG(found.st_mode):
+                if found.st_nlink > 1:  # written under another name, its directory is told of nothing
+                    survey.single.add(os.path.realpath(path))
                 # Files come before directories that are beside them: 0 sorts before 1.
                 order = (number, *(part for name in parts for part in (1, name)), 0, name)
                 listed.append(Found(path, _stamp(found), order, named, new or place in near_places))
@@ -339,31 +341,27 @@ class Watcher:
         if watch is None or watch.wd not in self._watches:  # no longer of interest
             return False
         places = self._watches[watch.wd][1]
-        if Mask.IGNORED in event.mask:  # the kernel has dropped it, and may give its inode to something new
-            del self._watches[watch.wd]
-            return True
         if event.name is None:
             if Mask.CLOSE_WRITE in event.mask:
                 self._touched.names.update(map(os.path.split, places))
             elif Mask.ATTRIB in event.mask:
                 self._touched.places.update(places)
-            return True
+            return True  # moved, deleted, unmounted: what is there now is another one
         name = str(event.name)
         return bool(sum(self._note_name(place, name, event.mask) for place in places))  # every one is asked
 
     def _note_name(self, place: str, name: str, mask: Mask) -> bool:
         scanned = place in self._survey.scanned and not name.startswith(".")
-        if not (
-            name in self._survey.places.get(place, ()) or (scanned and (Mask.ISDIR in mask or is_manifest(name)))
-        ):
+        found = scanned and (Mask.ISDIR in mask or is_manifest(name))
+        if not found and name not in self._survey.places.get(place, ()):
             return False
         self._created.pop((place, name), None)
         stamp = _written(place, name) if Mask.CREATE in mask and Mask.ISDIR not in mask else None
         if stamp is None:
             self._touched.names.add((place, name))
             return True
-        # Somebody has it open to fill, and will close it: another event. Or it was linked here and lost its other name
-        # since: there will be none, and nothing more will be written.
+        # Somebody has it open to fill, and closes it some time: another event. Or it was linked here and has lost its
+        # other name since: then it is complete, and there is none.
         self._touched.names.discard((place, name))
         if stamp.size:
             self._created[place, name] = stamp

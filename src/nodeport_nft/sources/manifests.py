@@ -161,7 +161,7 @@ class ManifestFollower:
                 if warning not in known:
                     self._say(f"warning: {warning}")
 
-    def _is_due(self, found: Found, closed: set[tuple[int, ...]]) -> bool:
+    def _is_due(self, found: Found, closed: set[tuple[int, int]]) -> bool:
         if found.named or not (found.near or found.stamp[:2] in closed):
             return found.named
         file = self._files.get(found.path)
