@@ -201,7 +201,7 @@ def watch_children(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError):
         while process.poll() is None:
             for child in children.read_text().split():
-                with contextlib.suppress(OSError, IndexError):
+                with contextlib.suppress(OSError, StopIteration):  # it has just ended
                     CHILD_PEAK[process.pid] = max(CHILD_PEAK.get(process.pid, 0.0), memory(int(child), "VmHWM"))
             time.sleep(0.02)
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asyncinotify import Inotify, Mask
@@ -17,11 +18,14 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
 from nodeport_nft.daemon.report import Reporter, watchdog_seconds
 from nodeport_nft.daemon.tables import MANY, KernelTables
+from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family, ObjectName, Ref
+from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.reconcile import NodeState, Reconciler, Synced
+from nodeport_nft.ruleset import Key
 from nodeport_nft.sources import Changes
 from nodeport_nft.sources.manifests import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
@@ -100,7 +104,7 @@ class Daemon:
         """Remove what was left on the node (K5), but for the store."""
         self._tables.remove()
         done, failed = self._node.undo()
-        self._reporter.log.info("cleaned up", done=["tables removed", *done], failed=list(failed))
+        self._reporter.log.info("cleaned up", done="; ".join(["tables removed", *done]), failed="; ".join(failed))
 
     # --- the start ----------------------------------------------------------------------------------------
 
@@ -110,22 +114,30 @@ class Daemon:
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
         gc.disable()
-        changes = self._source.read()
-        own = next((change.values for change in changes.changes if change.ref == self._own), ())
-        facts = self._node.facts(own[0] if own else None)  # type: ignore[arg-type]  # the values of a Node
-        self._tables.is_large = len(changes.changes) > MANY
-        known = self._tables.read(facts)
+        facts = self._node.facts(self._source.node(self._options.node_name))
+        self._tables.is_large = self._source.count("Service") > MANY
+        with ThreadPoolExecutor(1) as other:
+            # A child lists large tables: meanwhile we can read the store.
+            listing = other.submit(self._tables.read, facts)
+            changes = self._source.read()
+            known = listing.result()
         self._state = NodeState(facts, known)
         self._reconciler = Reconciler(self._tables, self._state, known)
+        if self._config.metrics_address is not None:
+            self._tables.connections = Connections(read_counters, self._holder)
+            self._reporter.metrics.registry.register(self._tables.connections)
         for change in changes.changes:
             self._state.put(change.ref, change.values)
-        del changes, known
+        del changes, known, listing
         self._node.check_sysctls(self._state)
         self._changed("start")
         self._check_at = time.monotonic() + self._config.full_check_period
         self._sync()
         gc.freeze()
         gc.enable()
+
+    def _holder(self, family: Family, name: str, key: Key) -> tuple[str, str] | None:
+        return self._state.tables.desired[family].holder(name, key)
 
     def _follower(self) -> ManifestFollower | None:
         if not self._options.manifests:
@@ -179,7 +191,7 @@ class Daemon:
     def _tables_changed(self) -> None:
         others = self._tables.others()
         if others:
-            self._reporter.log.warning("tables changed by others", who=list(others))
+            self._reporter.log.warning("tables changed by others", who=", ".join(others))
             self._repair = RepairCause.OUTSIDE_CHANGE
             self._reconciler.distrust()
             self._changed("outside change")
@@ -202,7 +214,7 @@ class Daemon:
 
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""
-        self._reporter.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._reporter.reloading()
         try:
             config = self._options.load()
         except ConfigError as error:
@@ -319,7 +331,9 @@ class Daemon:
             metrics.repaired(self._repair)
         self._repair = None
         for family, differences in synced.differences.items():
-            self._reporter.log.warning("table replaced", family=f"IPv{family}", differences=list(differences[:5]))
+            self._reporter.log.warning(
+                "table replaced", family=f"IPv{family}", differences=", ".join(differences[:5])
+            )
         causes, self._causes = " ".join(self._causes), {}
         self._waiting.clear()
         self._tables.is_large = len(state.index.services) > MANY

@@ -29,6 +29,8 @@ class Reporter:
         self._server = server
         self._problems: dict[str, tuple[str, ...]] = {}
         self._manager = sdnotify.SystemdNotifier()
+        if self._manager.socket:
+            self._manager.socket.setblocking(False)  # a manager that does not listen must not hold us up
         self._is_ready = False
         self.tell()
 
@@ -57,12 +59,19 @@ class Reporter:
         self.metrics.failed()
         self.log.error("sync failed", error=error, retry_seconds=retry_seconds)
         self.tell(error=error, last_error=error, last_error_at=time.time())
+        self._is_ready = False
         self.manager(f"STATUS=sync failed: {error.splitlines()[0]}")
 
     def ready(self) -> None:
-        """The node is programmed; said to the service manager each time, since a reload ends with it, too."""
-        self._is_ready = True
-        self.manager(f"READY=1\nSTATUS={self.status.services} services")
+        """The node is programmed, for the first time, after a reload, or after a failure."""
+        if not self._is_ready:
+            self._is_ready = True
+            self.manager(f"READY=1\nSTATUS={self.status.services} services")
+
+    def reloading(self) -> None:
+        """The configuration is being read again; ``ready`` ends it."""
+        self._is_ready = False
+        self.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def manager(self, text: str) -> None:
         """A word to the service manager, if one started us (sd_notify(3))."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
 
 from nodeport_nft.kernel.events import TableEvents
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.kernel.turns import alone
 from nodeport_nft.model import NodeFacts
+from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
 
@@ -20,16 +20,14 @@ class KernelTables:
     """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
     ``store`` names the store that other processes program this node from, too; they wait while we write.
-    ``around`` is entered around each write of these transactions, and left with the error where it is refused.
+    ``is_large`` says that many services are served. ``connections`` keeps what the counters have counted.
     """
 
-    def __init__(
-        self, store: str, around: Callable[[tuple[Transaction, ...]], AbstractContextManager[None]] | None = None
-    ) -> None:
+    def __init__(self, store: str) -> None:
         self.nft = Nft()
         self.is_large = False
+        self.connections: Connections | None = None
         self._store = store
-        self._around = around or _nothing
         self._events = TableEvents()
 
     def close(self) -> None:
@@ -52,12 +50,18 @@ class KernelTables:
     def apply(self, transactions: Iterable[Transaction]) -> None:
         """Commit all of them, or raise KernelError and leave everything as it was (K1)."""
         transactions = tuple(transactions)
-        with alone(self._store), self._around(transactions):
+        with alone(self._store):
+            if self.connections:
+                self.connections.before(transactions)
             before, commits = self._events.generation(), 0
             try:
                 commits = self.nft.apply(transactions)
             finally:
                 self._events.wrote(before, commits)
+                if self.connections and commits:
+                    self.connections.committed()
+                elif self.connections:
+                    self.connections.refused()
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""
@@ -66,11 +70,3 @@ class KernelTables:
     def remove(self) -> None:
         """Delete both tables."""
         self.apply(removal(self.nft))
-
-
-@contextmanager
-def _nothing(_: tuple[Transaction, ...]) -> Iterator[None]:
-    yield
-
-
-__all__ = ["MANY", "KernelError", "KernelTables"]

@@ -25,7 +25,7 @@ _LIBRARY = "libnftables.so.1"
 CHECK = "--check"
 """What has ``apart`` run its commands dry."""
 
-BULK = 1 << 20
+BULK = 1 << 18
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
 command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
 

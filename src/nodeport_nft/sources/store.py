@@ -17,7 +17,7 @@ from asyncinotify import Inotify, Mask, Watch
 
 from nodeport_nft.config import Config
 from nodeport_nft.manifest import Problems
-from nodeport_nft.model import Ref, Value
+from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
 from nodeport_nft.store import Store, StoreError
 
@@ -65,6 +65,17 @@ class StoreSource:
             return Changes()
         self._fault = ""
         return changes
+
+    def count(self, kind: str) -> int:
+        """How many objects of a kind there are. Raises StoreError."""
+        return self._store.count(kind) if self._store else 0
+
+    def node(self, name: str) -> Node | None:
+        """The Node of this name, before anything else is read. Raises StoreError."""
+        values = self._store.value(Ref("Node", "", name)) if self._store else ()
+        return (
+            next((value for value in values if isinstance(value, Node)), None) if isinstance(values, tuple) else None
+        )
 
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
