@@ -216,8 +216,8 @@ def test_without_the_privilege_one_line_says_so(node: Node) -> None:
     assert not node.store.exists()
 
 
-def test_sync_without_once_says_what_to_do(node: Node) -> None:
-    done = node.run("sync", "-f", str(EXAMPLE))
+def test_a_daemon_cannot_follow_standard_input(node: Node) -> None:
+    done = node.run("sync", "-f", "-")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--once" in done.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,7 +80,10 @@ class Daemon:
             await manifests.begin()
         self._source = StoreSource(self._config)
         try:
+            if self._stopping:
+                return
             self._start()
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
             loop.add_reader(self._tables.fileno(), self._tables_changed)
             loop.add_reader(self._node.events.fileno(), self._host_changed)
             async with asyncio.TaskGroup() as group:
@@ -95,8 +99,9 @@ class Daemon:
             self._source.close()
             self._node.close()
 
-    def stop(self) -> None:
-        """Let ``run`` end. May be called from a signal handler."""
+    def stop(self, why: str) -> None:
+        """Let ``run`` end."""
+        self._reporter.log.info("stopping", signal=why)
         self._stopping = True
         self._wake.set()
 
@@ -129,7 +134,6 @@ class Daemon:
         for change in changes.changes:
             self._state.put(change.ref, change.values)
         del changes, known, listing
-        self._node.check_sysctls(self._state)
         self._changed("start")
         self._check_at = time.monotonic() + self._config.full_check_period
         self._sync()
@@ -186,7 +190,7 @@ class Daemon:
         if facts != before:
             self._reconciler.refit(facts)
             self._changed("node")
-        self._node.check_sysctls(self._state)
+        self._node.check_sysctls(self._state, again=True)
 
     def _tables_changed(self) -> None:
         others = self._tables.others()
@@ -206,11 +210,15 @@ class Daemon:
         path = self._options.config_file
         if not path.parent.is_dir():
             return
-        with Inotify() as inotify:
-            inotify.add_watch(path.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.CREATE)
-            async for event in inotify:
-                if event.name == Path(path.name):
-                    self.reload()
+        try:
+            with Inotify() as inotify:
+                inotify.add_watch(path.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.CREATE)
+                async for event in inotify:
+                    if event.name == Path(path.name):
+                        self.reload()
+        except OSError as error:
+            text = f"{path}: is not watched: {error.strerror}; after a change send SIGHUP"
+            self._reporter.problems("configuration file", [text])
 
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""
@@ -310,6 +318,7 @@ class Daemon:
         self._flows.clean(synced.udp)
         self._node.update_health(self._state, touched, all_of_them=synced.whole)
         self._node.set_healthy(True)
+        self._node.check_sysctls(self._state)
         if self._hosts_changed:
             self._hosts_changed = False
             self._node.write_hosts(self._state)

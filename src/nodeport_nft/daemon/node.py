@@ -18,7 +18,6 @@ from nodeport_nft.kernel.sysctl import find_missing
 from nodeport_nft.kernel.traces import Traces
 from nodeport_nft.model import Family, Node, NodeFacts, NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
-from nodeport_nft.resolve import is_proxied
 
 _EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))  # noqa: S104 (healthCheckNodePorts, where nodePorts are)
 
@@ -66,10 +65,15 @@ class ThisNode:
         self._reporter.tell(node_ports_on=served_on(facts), node_deleted=bool(node and node.deleted))
         return facts
 
-    def check_sysctls(self, state: NodeState) -> None:
-        """Tell which sysctls are missing, or set them where that is wanted (K6)."""
-        served = filter(is_proxied, state.index.services.values())
-        families = frozenset(family for service in served for family in service.ip_families)
+    def check_sysctls(self, state: NodeState, *, again: bool = False) -> None:
+        """Tell which sysctls are missing, or set them where that is wanted (K6).
+
+        Only when another family is served than the last time, or ``again``.
+        """
+        families = frozenset(f for f, desired in state.tables.desired.items() if desired.elements["cluster-ips"])
+        if families == self._families and not again:
+            return
+        self._families = families
         node = state.index.nodes.get(self._options.node_name)
         pod_cidrs = self.config.cluster_cidrs + (node.pod_cidrs if node else ())
         missing = []

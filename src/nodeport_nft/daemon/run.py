@@ -45,6 +45,7 @@ def run(options: Options) -> None:
         sync_period=config.sync_period,
     )
     reporter = Reporter(log, metrics, server, status)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     tables = KernelTables(config.store)
     node = ThisNode(options, config, reporter, HostEvents(), read_host())
     try:
@@ -59,16 +60,14 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
 
     def stop(number: int, _: object) -> None:
         # Not the loop's own handler: it would wait for a bulk load to end.
-        reporter.log.info("stopping", signal=signal.Signals(number).name)
         if not options.cleanup_on_exit:
             end = threading.Timer(_STOP_SECONDS, os._exit, (0,))
             end.daemon = True
             end.start()
-        loop.call_soon_threadsafe(daemon.stop)
+        loop.call_soon_threadsafe(daemon.stop, signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     reporter.log.info("starting", version=reporter.status.version, node=options.node_name)
     ports = asyncio.create_task(_listen(server, reporter))
     try:

@@ -75,6 +75,7 @@ class Reconciler:
         self._tables = tables
         self._known = known
         self._is_known = known is not None
+        self._has_synced = False
         self._before: dict[ObjectName, Wants] = {}  # of what has changed since the last commit
 
     @property
@@ -115,7 +116,7 @@ class Reconciler:
             self._before.setdefault(key, wants)
         self.state.tables.forget()
         synced = self._write_edits(keys, local_ips) or self._write_difference(local_ips)
-        self._known, self._is_known = None, True
+        self._known, self._is_known, self._has_synced = None, True, True
         self._before.clear()
         return replace(synced, services=len(keys))
 
@@ -151,7 +152,9 @@ class Reconciler:
                 transactions = self._write_what_can_be(listed, error)
         differences = {family: held.differences for family, held in listed.items() if held and held.differences}
         # Whoever was at the tables may have let flows through untranslated.
-        udp = udp_frontends(self.state.snapshot(), self.state.tables, listed, local_ips) if transactions else {}
+        udp = {}
+        if transactions or not self._has_synced:
+            udp = udp_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
         return Synced(transactions, whole=True, differences=differences, udp=udp)
 
     def _apply_over(self, listed: Listed) -> tuple[Transaction, ...]:
