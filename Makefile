@@ -15,10 +15,10 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format bench clean namespaces packages
+.PHONY: help setup demo test lint format bench bench-daemon clean namespaces packages
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: namespaces $(VENV)/program ## From a NodePort Service to "Welcome to nginx!" in a cluster of namespaces (as root)
 	@$(BIN)/python -m lab.demo
@@ -41,6 +41,9 @@ format: $(VENV)/tools ## Bring the sources into shape
 
 bench: $(VENV)/tools ## Seconds and memory for 100 to 10,000 Services (as root)
 	$(BIN)/python -m bench
+
+bench-daemon: $(VENV)/tools ## The daemon beside 1,000 to 100,000 Services: time, memory, idleness (as root)
+	$(BIN)/python -m bench.daemon
 
 setup: $(VENV)/tools ## System packages, the virtual environment, the program and the tools
 
