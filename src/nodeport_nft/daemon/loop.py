@@ -194,11 +194,18 @@ class Daemon:
 
     def _tables_changed(self) -> None:
         others = self._tables.others()
-        if others:
-            self._reporter.log.warning("tables changed by others", who=", ".join(others))
-            self._repair = RepairCause.OUTSIDE_CHANGE
+        if not others:
+            return
+        damage = self._tables.damage(self._state.tables.schemas)
+        if damage == ():
+            return  # to what packets had put in
+        self._reporter.log.warning("tables changed by others", who=", ".join(others))
+        self._repair = RepairCause.OUTSIDE_CHANGE
+        if damage is None:
             self._reconciler.distrust()
-            self._changed("outside change")
+        for touched in damage or ():
+            self._reconciler.damaged(touched.family, touched.map, touched.key, present=touched.present)
+        self._changed("outside change")
 
     def _host_changed(self) -> None:
         self._node.events.take()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from nodeport_nft.kernel.damage import Damage, read_damage
 from nodeport_nft.kernel.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.kernel.turns import alone
-from nodeport_nft.model import NodeFacts
+from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
+from nodeport_nft.ruleset import Schema
 
-MANY = 1000
+MANY = 200
 """Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
 
 
@@ -41,6 +43,11 @@ class KernelTables:
     def others(self) -> tuple[str, ...]:
         """Who else has changed the tables since the last call."""
         return self._events.read()
+
+    def damage(self, schemas: Mapping[Family, Schema]) -> tuple[Damage, ...] | None:
+        """The elements that ``others`` has told of; None if there is more to repair, or that is not known."""
+        touched = self._events.elements
+        return None if touched is None else read_damage(touched, schemas)
 
     def read(self, facts: NodeFacts) -> Listed:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""

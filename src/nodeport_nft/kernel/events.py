@@ -17,21 +17,47 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, code, find, message, messages
+from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, code, find, message, messages, walk
 from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import Family
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_NEWSETELEM, _DELSETELEM = _SUBSYSTEM | 12, _SUBSYSTEM | 14
 _NEWGEN, _GETGEN = _SUBSYSTEM | 15, _SUBSYSTEM | 16
+_SET_NAME, _ELEMENTS, _KEY, _VALUE = 2, 3, 1, 1  # of a message about elements, from outside to inside
 _GEN_ID, _PROC_PID, _PROC_NAME = 1, 2, 3
 _TABLE_NAME = 1  # in messages about tables, chains, rules, sets and elements alike
 _GROUP = 7  # NFNLGRP_NFTABLES
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 4 << 20
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)  # NFPROTO_IPV4, NFPROTO_IPV6
+_FAMILIES = {int(socket.AF_INET): Family.IPV4, int(socket.AF_INET6): Family.IPV6}  # NFPROTO_IPV4, NFPROTO_IPV6
 _NAME = TABLE.encode() + b"\0"
+_MOST_ELEMENTS = 1000
+
+
+class Touched(NamedTuple):
+    """An element that somebody has added or deleted; ``key`` as the kernel has it."""
+
+    family: Family
+    map: str
+    key: bytes
+    present: bool
+
+
+@dataclass(slots=True)
+class _Commit:
+    """What a commit has done to our tables: to these elements, and perhaps more than that."""
+
+    who: str = ""
+    elements: list[Touched] = field(default_factory=list)
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return self.more or bool(self.elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +70,14 @@ class _Write:
 
 
 class TableEvents:
-    """Listens in the network namespace of the thread that makes it. Raises KernelError where the kernel refuses."""
+    """Listens in the network namespace of the thread that makes it. Raises KernelError where the kernel refuses.
+
+    ``elements`` is what the last ``read`` was about, in the order in which it was done; None if there was more to it
+    than elements, or that is not known.
+    """
 
     def __init__(self) -> None:
+        self.elements: tuple[Touched, ...] | None = ()
         try:
             self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
             self._events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
@@ -63,8 +94,8 @@ class TableEvents:
             raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
         self._accounted = self.generation()
         self._writes: list[_Write] = []
-        self._touches = False
-        self._touched: dict[int, str] = {}
+        self._commit = _Commit()
+        self._touched: dict[int, _Commit] = {}
 
     def close(self) -> None:
         """Listen no longer."""
@@ -96,24 +127,25 @@ class TableEvents:
 
         Raises KernelError.
         """
-        others: tuple[str, ...] = ()
+        others: list[_Commit] = []
         if self._drain():
             now = self.generation()
             self._drain()
             if now - self._accounted != sum(write.commits for write in self._writes):
-                others = ("unknown: so much was changed that events were lost",)
-            self._touched = {generation: who for generation, who in self._touched.items() if generation > now}
+                others.append(_Commit("unknown: so much was changed that events were lost", more=True))
+            self._touched = {generation: commit for generation, commit in self._touched.items() if generation > now}
             self._accounted = max(now, self._accounted)
         for write in self._writes:
             inside = [generation for generation in self._touched if write.before < generation <= write.after]
-            if len(inside) > write.commits:
-                others += tuple(self._touched[generation] for generation in inside)
-            for generation in inside:
-                del self._touched[generation]
-        others += tuple(self._touched.values())
+            commits = [self._touched.pop(generation) for generation in inside]
+            if len(commits) > write.commits:  # which of them are ours is not known
+                others += [_Commit(commit.who, more=True) for commit in commits]
+        others += self._touched.values()
         self._touched.clear()
         self._writes.clear()
-        return tuple(dict.fromkeys(others))
+        all_told = not any(commit.more for commit in others)
+        self.elements = tuple(element for commit in others for element in commit.elements) if all_told else None
+        return tuple(dict.fromkeys(commit.who for commit in others))
 
     def _drain(self) -> bool:
         """Take in what there is to read; whether some of it was lost."""
@@ -131,13 +163,24 @@ class TableEvents:
             for kind, body in messages(data):
                 if kind == _NEWGEN:
                     self._accounted = _number(body, _GEN_ID)
-                    if self._touches:
-                        self._touched[self._accounted] = _who(body)
-                    self._touches = False
-                elif not self._touches:
-                    self._touches = (
-                        body[0] in _FAMILIES and body[slice(*find(body, BODY, len(body), _TABLE_NAME))] == _NAME
-                    )
+                    if self._commit:
+                        self._commit.who = _who(body)
+                        self._touched[self._accounted] = self._commit
+                        self._commit = _Commit()
+                elif body[0] in _FAMILIES and body[slice(*find(body, BODY, len(body), _TABLE_NAME))] == _NAME:
+                    self._take(kind, body)
+
+    def _take(self, kind: int, body: bytes) -> None:
+        """Note what a message says of our tables; the keys of few elements only: many are read back faster."""
+        if kind not in (_NEWSETELEM, _DELSETELEM) or len(self._commit.elements) >= _MOST_ELEMENTS:
+            self._commit.more = True
+            return
+        name = body[slice(*find(body, BODY, len(body), _SET_NAME))].rstrip(b"\0").decode(errors="replace")
+        start, end = find(body, BODY, len(body), _ELEMENTS)
+        for _, first, last in walk(body, start, end):
+            key = find(body, *find(body, first, last, _KEY), _VALUE)
+            touched = Touched(_FAMILIES[body[0]], name, body[slice(*key)], kind == _NEWSETELEM)
+            self._commit.elements.append(touched)
 
 
 def _number(body: bytes, kind: int) -> int:

@@ -5,7 +5,8 @@ Three ways lead from what the kernel holds to what it should hold, from cheap to
 1. The tables hold what we wrote last. Then the edits since are the transaction; it costs what has changed.
 2. They hold what is *known*, but not from those edits: at the start, and when facts of the node have changed. Then
    the difference of the two tables is the transaction.
-3. Somebody else has changed them, or a transaction was refused: they are read back, then as in 2.
+3. Somebody else has changed them, or a transaction was refused: they are read back, then as in 2. Where it was
+   elements alone, and the kernel has told which, the first way will do.
 
 A transaction that is refused over a fresh listing has a service in it that the kernel does not take. Which one is
 found by halves, by asking the kernel to check without committing; that service is left as it was, and the others are
@@ -25,8 +26,9 @@ from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName, Protoco
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
 from nodeport_nft.reconcile.state import NodeState
-from nodeport_nft.reconcile.tables import Wants
+from nodeport_nft.reconcile.tables import Edited, Wants
 from nodeport_nft.render import ListedTable
+from nodeport_nft.ruleset import Element, Key
 
 Listed = Mapping[Family, ListedTable | None]
 
@@ -77,15 +79,23 @@ class Reconciler:
         self._is_known = known is not None
         self._has_synced = False
         self._before: dict[ObjectName, Wants] = {}  # of what has changed since the last commit
+        self._damage: dict[tuple[Family, str, Key], bool] = {}
 
     @property
     def pending(self) -> bool:
         """Whether there may be something to write."""
-        return bool(self.state.touched) or self._known is not None or not self._is_known
+        return bool(self.state.touched or self._damage) or self._known is not None or not self._is_known
 
     def distrust(self) -> None:
         """Read the tables back at the next sync: they may not be as we wrote them."""
         self._known, self._is_known = None, False
+
+    def damaged(self, family: Family, name: str, key: Key, *, present: bool) -> None:
+        """Somebody else has added this element to a map or set of the schema, or deleted it: mend that next time.
+
+        The tables need not be read back for it. The last word on each element counts.
+        """
+        self._damage[family, name, key] = present
 
     def refit(self, facts: NodeFacts) -> None:
         """Let the node be as these facts say, at the next sync."""
@@ -118,13 +128,14 @@ class Reconciler:
         synced = self._write_edits(keys, local_ips) or self._write_difference(local_ips)
         self._known, self._is_known, self._has_synced = None, True, True
         self._before.clear()
+        self._damage.clear()
         return replace(synced, services=len(keys))
 
     def _write_edits(self, keys: Collection[ObjectName], local_ips: Iterable[IPAddress]) -> Synced | None:
         """The cheap way; None where it cannot be gone."""
         if self._known is not None or not self._is_known:
             return None
-        edits = self.state.tables.take_edits()
+        edits = self._with_repairs(self.state.tables.take_edits())
         transactions = self.state.tables.transaction(edits)
         if not transactions:
             return Synced()
@@ -135,6 +146,19 @@ class Reconciler:
             return None
         touched = self.state.snapshot([key for key in keys if self._has_udp(key)])
         return Synced(transactions, udp=changed_udp_frontends(touched, self.state.tables, edits, local_ips))
+
+    def _with_repairs(self, edits: Edited) -> Edited:
+        """Edits of what the kernel holds after the damage. What is there by another's hand is deleted in any case."""
+        if not self._damage:
+            return edits
+        elements = {f: {name: dict(pairs) for name, pairs in e.elements.items()} for f, e in edits.items()}
+        for (family, name, key), present in self._damage.items():
+            wanted = self.state.tables.desired[family].elements[name].get(key)
+            changed = elements[family].setdefault(name, {})
+            changed.pop(key, None)
+            if present or wanted:
+                changed[key] = Element(key) if present else None, wanted
+        return {family: replace(edited, elements=elements[family]) for family, edited in edits.items()}
 
     def _write_difference(self, local_ips: Iterable[IPAddress]) -> Synced:
         listed = self._known
