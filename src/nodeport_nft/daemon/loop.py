@@ -75,7 +75,7 @@ class Daemon:
         """Program the node, then follow what changes until ``stop``. Raises what cannot be gone on with."""
         loop = asyncio.get_running_loop()
         self._flows = FlowCleaner(self._reporter.metrics.flows_deleted, self._flows_failed)
-        manifests = self._follower()
+        manifests = self._manifests = self._follower()
         if manifests:
             await manifests.begin()
         self._source = StoreSource(self._config)
@@ -249,6 +249,8 @@ class Daemon:
             self._reporter.tell(sync_period=config.sync_period)
             self._reporter.log.info("configuration read")
             self._hosts_changed = True
+            if self._manifests:
+                self._manifests.reconfigure(config)
             self._refit()
         self._reporter.ready()
         self._wake.set()
