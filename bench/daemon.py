@@ -173,7 +173,8 @@ def daemon(store: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
         address = f"{directory}/notify"
         manager.bind(address)
         manager.settimeout(600)
-        command = [str(_PROGRAM), "sync", "--store", str(store), "--node-name", "node-0", "--cluster-cidr", "10.0.0.0/8"]
+        command = [str(_PROGRAM), "sync", "--store", str(store)]
+        command += ["--node-name", "node-0", "--cluster-cidr", "10.0.0.0/8"]
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,

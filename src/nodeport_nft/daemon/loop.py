@@ -9,6 +9,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from asyncinotify import Inotify, Mask
 
@@ -69,11 +70,13 @@ class Daemon:
         self._repair: RepairCause | None = None
         self._hosts_changed = True
         self._stopping = False
+        self._failure: BaseException | None = None
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
         """Program the node, then follow what changes until ``stop``. Raises what cannot be gone on with."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._broken)
         self._flows = FlowCleaner(self._reporter.metrics.flows_deleted, self._flows_failed)
         manifests = self._manifests = self._follower()
         if manifests:
@@ -93,6 +96,8 @@ class Daemon:
                 await self._sync_when_due()
                 for task in tasks:
                     task.cancel()
+            if self._failure:
+                raise self._failure
         finally:
             loop.remove_reader(self._tables.fileno())
             loop.remove_reader(self._node.events.fileno())
@@ -102,8 +107,14 @@ class Daemon:
     def stop(self, why: str) -> None:
         """Let ``run`` end."""
         self._reporter.log.info("stopping", signal=why)
+        self._reporter.manager("STOPPING=1")
         self._stopping = True
         self._wake.set()
+
+    def _broken(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End where a callback has failed: half a daemon would look like a whole one. A restart mends what it can."""
+        self._failure = context.get("exception") or RuntimeError(str(context.get("message")))
+        self.stop("defect")
 
     def clean_up(self) -> None:
         """Remove what was left on the node (K5), but for the store."""
@@ -334,49 +345,19 @@ class Daemon:
         self._follow_up(synced, begin, end)
 
     def _follow_up(self, synced: Synced, begin: float, end: float) -> None:
-        """Tell what a sync did."""
+        """Tell what a sync did, and go on with what it left."""
         refused = self._reconciler.refused
         self._refused_at = end + self._refusals.failed() if refused else math.inf
         if not refused:
             self._refusals.succeeded()
-        metrics, state = self._reporter.metrics, self._state
-        metrics.synced(full=synced.whole, seconds=end - begin, waited=[end - at for at in self._waiting.values()])
-        metrics.counted(services=len(state.index.services), refused=len(refused))
-        for family in Family:
-            internal, external = (state.starving[family, where] for where in ("internal", "external"))
-            metrics.no_local_endpoints(family, internal=internal, external=external)
         if self._repair and synced.transactions:
-            metrics.repaired(self._repair)
+            self._reporter.metrics.repaired(self._repair)
+        waited = [end - at for at in self._waiting.values()]
+        self._reporter.synced(synced, self._state, refused, tuple(self._causes), end - begin, waited)
         self._repair = None
-        for family, differences in synced.differences.items():
-            self._reporter.log.warning(
-                "table replaced", family=f"IPv{family}", differences=", ".join(differences[:5])
-            )
-        causes, self._causes = " ".join(self._causes), {}
+        self._causes.clear()
         self._waiting.clear()
-        self._tables.is_large = len(state.index.services) > MANY
-        self._reporter.problems("services", state.problems())
-        self._reporter.problems("refused", [f"Service/{key}: {why}" for key, why in sorted(refused.items())])
-        self._reporter.log.info(
-            "sync",
-            cause=causes,
-            services=synced.services,
-            operations=synced.operations,
-            seconds=round(end - begin, 6),
-        )
-        self._reporter.tell(
-            services=len(state.index.services),
-            synced=time.time(),
-            sync_seconds=end - begin,
-            sync_cause=causes,
-            sync_operations=synced.operations,
-            syncs=self._reporter.status.syncs + 1,
-            pending=0,
-            pending_since=0.0,
-            refused=tuple((str(key), why) for key, why in sorted(refused.items())),
-            error="",
-        )
-        self._reporter.ready()
+        self._tables.is_large = len(self._state.index.services) > MANY
 
     def _tell_waiting(self) -> None:
         """Let the status say what waits to be written."""

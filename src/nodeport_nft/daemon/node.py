@@ -82,10 +82,10 @@ class ThisNode:
                 try:
                     self._traces.set_sysctl(found.setting, found.value)
                     self._reporter.log.info("sysctl set", name=found.setting, value=found.value)
-                    continue
                 except (KernelError, OSError) as error:
                     missing.append(str(error))
-            missing.append(str(found))
+            else:
+                missing.append(str(found))
         self._reporter.problems("sysctls", missing)
 
     def write_hosts(self, state: NodeState) -> None:

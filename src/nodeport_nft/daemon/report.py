@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import sdnotify
 from structlog.typing import FilteringBoundLogger
 
+from nodeport_nft.model import Family, ObjectName
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
+from nodeport_nft.reconcile import NodeState, Synced
 
 
 class Reporter:
@@ -32,6 +34,7 @@ class Reporter:
         if self._manager.socket:
             self._manager.socket.setblocking(False)  # a manager that does not listen must not hold us up
         self._is_ready = False
+        self._told = ""
         self.tell()
 
     def tell(self, **changes: Any) -> None:
@@ -54,6 +57,47 @@ class Reporter:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
 
+    def synced(
+        self,
+        synced: Synced,
+        state: NodeState,
+        refused: Mapping[ObjectName, str],
+        causes: tuple[str, ...],
+        seconds: float,
+        waited: list[float],
+    ) -> None:
+        """A sync has succeeded. ``waited``: for each change that it wrote, the seconds since it was noticed."""
+        services = len(state.index.services)
+        self.metrics.synced(full=synced.whole, seconds=seconds, waited=waited)
+        self.metrics.counted(services=services, refused=len(refused))
+        for family in Family:
+            internal, external = (state.starving[family, where] for where in ("internal", "external"))
+            self.metrics.no_local_endpoints(family, internal=internal, external=external)
+        for family, differences in synced.differences.items():
+            self.log.warning("table replaced", family=f"IPv{family}", differences=", ".join(differences[:5]))
+        self.problems("services", state.problems())
+        self.problems("refused", [f"Service/{key}: {why}" for key, why in sorted(refused.items())])
+        self.log.info(
+            "sync",
+            cause=" ".join(causes),
+            services=synced.services,
+            operations=synced.operations,
+            seconds=round(seconds, 6),
+        )
+        self.tell(
+            services=services,
+            synced=time.time(),
+            sync_seconds=seconds,
+            sync_cause=" ".join(causes),
+            sync_operations=synced.operations,
+            syncs=self.status.syncs + 1,
+            pending=0,
+            pending_since=0.0,
+            refused=tuple((str(key), why) for key, why in sorted(refused.items())),
+            error="",
+        )
+        self.ready()
+
     def failed(self, error: str, retry_seconds: float) -> None:
         """A sync has failed."""
         self.metrics.failed()
@@ -63,10 +107,14 @@ class Reporter:
         self.manager(f"STATUS=sync failed: {error.splitlines()[0]}")
 
     def ready(self) -> None:
-        """The node is programmed, for the first time, after a reload, or after a failure."""
+        """The node is programmed; said for the first time, after a reload, and after a failure."""
+        text = f"STATUS={self.status.services} services on {self.status.node_ports_on}"
         if not self._is_ready:
             self._is_ready = True
-            self.manager(f"READY=1\nSTATUS={self.status.services} services")
+            self.manager(f"READY=1\n{text}")
+        elif text != self._told:
+            self.manager(text)
+        self._told = text
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` ends it."""

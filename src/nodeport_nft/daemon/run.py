@@ -72,7 +72,6 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
     ports = asyncio.create_task(_listen(server, reporter))
     try:
         await daemon.run()
-        reporter.manager("STOPPING=1")
         if options.cleanup_on_exit:
             daemon.clean_up()
     finally:

@@ -1,0 +1,213 @@
+"""contrib/systemd: the unit as systemd's own tools see it, and the daemon under the unit's restrictions.
+
+No systemd runs here. What it would do to the process is read from the unit and done with setpriv(1), prctl(2) and
+mounts, so that the unit cannot ask for less than the daemon needs; the test plays the service manager's end of
+sd_notify(3). System call filters and hidden paths are not imitated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from nodeport_nft.config import load_config
+from tests.cli.program import SCRIPT
+
+CONTRIB = Path(__file__).parents[2] / "contrib" / "systemd"
+UNIT = CONTRIB / "nodeport-nft.service"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my-ser.yaml"
+PATIENCE = 30.0
+
+READ_ONLY = """
+mount --make-rprivate / && mount --bind "$0" "$0" && mount --bind /proc/sys /proc/sys &&
+mount -o remount,bind,ro /proc/sys && mount -o remount,bind,ro / && exec "$@"
+"""
+"""ProtectSystem=strict with one StateDirectory, and ProtectKernelTunables=yes."""
+
+REFUSE_EXEC_GAIN = """
+import ctypes, os, sys
+if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0) and ctypes.get_errno() != 22:
+    sys.exit("prctl(PR_SET_MDWE) failed")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""MemoryDenyWriteExecute=yes as the kernel does it, from Linux 6.3 on (PR_SET_MDWE; before that it says EINVAL)."""
+
+
+def settings() -> dict[str, list[str]]:
+    """The unit's settings, each with all its values in order."""
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if re.match(r"[A-Za-z]+=", line):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def confined(directory: Path) -> list[str]:
+    """What comes before a command that is to run as the unit lets it, with ``directory`` as its state."""
+    unit = settings()
+    (names,) = unit["CapabilityBoundingSet"]
+    kept = [f"+{name.removeprefix('CAP_').lower()}" for name in names.split()]
+    words = ["setpriv", "--inh-caps=-all", f"--bounding-set={','.join(['-all', *kept])}"]
+    if unit["NoNewPrivileges"] == ["yes"]:
+        words.append("--no-new-privs")
+    if unit["MemoryDenyWriteExecute"] == ["yes"]:
+        words += [sys.executable, "-IS", "-c", REFUSE_EXEC_GAIN]
+    assert unit["ProtectSystem"] == ["strict"]
+    assert unit["ProtectKernelTunables"] == ["yes"]
+    return ["unshare", "--mount", "sh", "-c", READ_ONLY, str(directory), *words]
+
+
+def command(name: str, **values: str) -> list[str]:
+    """A command of the unit, with variables in their place."""
+    (line,) = settings()[name]
+    words: list[str] = []
+    for word in shlex.split(line):
+        words += values[word.removeprefix("$")].split() if word.startswith("$") else [word]
+    return words
+
+
+class Manager:
+    """The service manager's end of the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def wait(self, assignment: str) -> dict[str, str]:
+        """The next message with this assignment; what comes before it is let go, watchdog and states alike."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
+            lines = self._socket.recv(1 << 16).decode().splitlines()
+            if assignment in lines:
+                return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    made = Manager(tmp_path / "notify")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def daemon(cluster: Cluster, tmp_path: Path, manager: Manager) -> Iterator[subprocess.Popen[str]]:
+    """The daemon on worker-1 as the unit starts it, over a store that root has made with all its powers."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    store = str(state / "store.db")
+    cluster.run("worker-1", [str(SCRIPT), "apply", "-f", str(EXAMPLE), "--store", store])
+    program = command("ExecStart", NODEPORT_NFT_FLAGS=f"--node-name worker-1 --store {store}")
+    assert Path(program[0]).name == SCRIPT.name
+    with (tmp_path / "log").open("w") as log:  # a file, for nobody reads a pipe while the daemon runs
+        process = cluster.popen(
+            "worker-1",
+            [*confined(state), str(SCRIPT), *program[1:]],
+            env={**os.environ, "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"},
+            stderr=log.fileno(),
+        )
+    yield process
+    cluster.stop(process)
+
+
+def test_the_daemon_under_the_units_restrictions(
+    cluster: Cluster, tmp_path: Path, manager: Manager, daemon: subprocess.Popen[str]
+) -> None:
+    told = manager.wait("READY=1")
+    assert told["STATUS"] == "1 services on 172.30.1.2"
+    assert "default/my-ser" in cluster.ruleset("worker-1"), "READY=1 says that the tables are there"
+
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    held = re.findall(r"^(?:CapPrm|CapEff|CapBnd):\t([0-9a-f]+)$", status, re.MULTILINE)
+    assert {int(mask, 16) for mask in held} == {1 << 12}, "CAP_NET_ADMIN and no other"
+    assert "NoNewPrivs:\t1\n" in status
+
+    for _ in range(3):
+        manager.wait("WATCHDOG=1")
+
+    # Root writes to the store with all its powers, and the daemon reads on in files that root has made or changed.
+    store = tmp_path / "state" / "store.db"
+    more = ["create", "service", "nodeport", "another", "--tcp=80:8080", "--store", str(store)]
+    cluster.run("worker-1", [str(SCRIPT), *more])
+    deadline = time.monotonic() + PATIENCE
+    while "default/another" not in cluster.ruleset("worker-1"):
+        assert time.monotonic() < deadline
+        manager.wait("WATCHDOG=1")
+
+    cluster.run("worker-1", [*confined(tmp_path / "state"), *reload_command(daemon.pid)])
+    began = manager.wait("RELOADING=1")
+    assert 0 < int(began["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+    manager.wait("READY=1")
+
+    daemon.send_signal(signal.SIGTERM)
+    manager.wait("STOPPING=1")
+    code = daemon.wait(PATIENCE)
+    said = (tmp_path / "log").read_text()
+    assert code == 0, said
+    assert "Traceback" not in said, said
+    assert "default/another" in cluster.ruleset("worker-1"), "an end leaves the rules"
+
+
+def reload_command(pid: int) -> list[str]:
+    program, *words = command("ExecReload", MAINPID=str(pid))
+    found = shutil.which(program)
+    assert found, f"{program} is missing; install procps"
+    return [found, *words]
+
+
+def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed (package systemd)")
+    return subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    (program, *_) = command("ExecStart", NODEPORT_NFT_FLAGS="")
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace(program, str(SCRIPT)))
+    done = systemd_analyze("verify", str(copy))
+    about_ours = [line for line in (done.stdout + done.stderr).splitlines() if "nodeport-nft" in line]
+    assert (done.returncode, about_ours) == (0, [])
+
+
+def test_the_readme_tells_the_units_score() -> None:
+    done = systemd_analyze("security", "--offline=true", str(UNIT))
+    score = re.search(r"exposure level for nodeport-nft\.service: ([0-9.]+) ", done.stdout)
+    assert score, done.stderr
+    told = re.search(r"exposure level ([0-9.]+) \(systemd (\d+)", (CONTRIB / "README.md").read_text())
+    assert told
+    version = systemd_analyze("--version").stdout.split()[1]
+    if version != told[2]:
+        pytest.skip(f"this is systemd {version}; each version counts in its own way")
+    assert score[1] == told[1]
+
+
+def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:
+    """Each commented line is a key with its default, but for the examples of keys without one."""
+    text = (CONTRIB / "config.yaml").read_text()
+    assert load_config(str(CONTRIB / "config.yaml"), {}) == load_config(os.devnull, {})
+    examples = ("clusterCIDRs", "ownRoutes", "podInterface")
+    lines = re.findall(r"^#([A-Za-z]+: .*)$", text, re.MULTILINE)
+    written = tmp_path / "config.yaml"
+    written.write_text("\n".join(line for line in lines if not line.startswith(examples)))
+    assert load_config(str(written), {}) == load_config(os.devnull, {})
+    written.write_text("\n".join(lines))
+    assert load_config(str(written), {}) != load_config(os.devnull, {})
