@@ -1,10 +1,18 @@
-"""A table as the kernel keeps it: strict about what is there, what is not, and what is still in use."""
+"""Tables as the kernel keeps them: strict about what is there, what is not, and what is still in use.
+
+``Kernel`` is one table. ``FakeTables`` are both families' as the reconciler needs them, with faults to inject:
+each is a function that says why the kernel refuses a transaction, or says nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from nodeport_nft.compile import compile_schema
+from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import (
     Add,
     AddChain,
@@ -14,8 +22,12 @@ from nodeport_nft.plan import (
     DeleteChain,
     DeleteMap,
     FlushChain,
+    Remove,
+    Replace,
     Transaction,
 )
+from nodeport_nft.reconcile import Listed, NodeTables
+from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import (
     Chain,
     Dispatch,
@@ -29,6 +41,7 @@ from nodeport_nft.ruleset import (
     Learn,
     Map,
     Rule,
+    Schema,
     Table,
 )
 
@@ -116,3 +129,95 @@ class Kernel:
             match statement:
                 case InSet(set=name) | Learn(set=name) | Dispatch(map=name) | DnatSlot(map=name):
                     yield name
+
+
+FOREIGN = "made by somebody else"
+
+Fault = Callable[[Transaction], str | None]
+"""Why the kernel refuses this transaction; None: it does not."""
+
+
+class FakeTables:
+    """Both families' tables, none at first. What is not late is committed as one, then what is late.
+
+    ``kernels`` may be changed behind the reconciler's back. ``late_faults`` are asked about late transactions alone,
+    ``faults`` about all. ``commits`` has what was committed, as one tuple each time; ``reads`` counts.
+    """
+
+    def __init__(self) -> None:
+        self.kernels: dict[str, Kernel] = {}
+        self.schemas: dict[str, Schema | None] = {}  # None: not one of ours
+        self.faults: list[Fault] = []
+        self.late_faults: list[Fault] = []
+        self.commits: list[tuple[Transaction, ...]] = []
+        self.refusals: list[str] = []
+        self.reads = 0
+        self.checks = 0
+
+    def put(self, tables: NodeTables) -> None:
+        """Hold these tables."""
+        for table in tables.tables():
+            self.kernels[table.schema.family] = Kernel.of(table)
+            self.schemas[table.schema.family] = table.schema
+
+    def put_foreign(self, family: str) -> None:
+        """Hold a table of our name that somebody else has made."""
+        self.kernels[family], self.schemas[family] = Kernel(rules={"theirs": []}), None
+
+    def lose(self, family: str) -> None:
+        """Hold no such table any longer."""
+        self.kernels.pop(family, None)
+        self.schemas.pop(family, None)
+
+    def read(self, facts: NodeFacts) -> Listed:
+        self.reads += 1
+        return {family: self._listed(compile_schema(family, facts)) for family in Family}
+
+    def _listed(self, schema: Schema) -> ListedTable | None:
+        kernel = self.kernels.get(schema.family)
+        if kernel is None:
+            return None
+        if self.schemas[schema.family] != schema or any(
+            kernel.rules.get(chain.name) != list(chain.rules) for chain in schema.chains
+        ):
+            return ListedTable(differences=(FOREIGN,))
+        return ListedTable.of(kernel.table(Table(schema)))
+
+    def apply(self, transactions: Iterable[Transaction]) -> None:
+        transactions = tuple(transactions)
+        for late in (False, True):
+            some = tuple(transaction for transaction in transactions if transaction.late is late)
+            if some:
+                self.kernels, self.schemas = self._after(some)
+                self.commits.append(some)
+
+    def check(self, transactions: Iterable[Transaction]) -> None:
+        self.checks += 1
+        self._after(tuple(transaction for transaction in transactions if not transaction.late))
+
+    def _after(self, transactions: tuple[Transaction, ...]) -> tuple[dict[str, Kernel], dict[str, Schema | None]]:
+        kernels, schemas = dict(self.kernels), dict(self.schemas)
+        try:
+            for transaction in transactions:
+                for fault in (*self.faults, *(self.late_faults if transaction.late else ())):
+                    why = fault(transaction)
+                    assert why is None, why
+                _carry_out(transaction, kernels, schemas)
+        except (AssertionError, KeyError) as error:
+            self.refusals.append(str(error))
+            raise KernelError(str(error)) from error
+        return kernels, schemas
+
+
+def _carry_out(transaction: Transaction, kernels: dict[str, Kernel], schemas: dict[str, Schema | None]) -> None:
+    family = transaction.family
+    match transaction.operations:
+        case (Replace(table=table),):
+            kernels[family], schemas[family] = Kernel.of(table), table.schema
+        case (Remove(),):
+            assert family in kernels, "ENOENT"
+            del kernels[family], schemas[family]
+        case _:
+            assert family in kernels, "ENOENT"
+            kernel = kernels[family] = copy.copy(kernels[family])
+            kernel.commit(transaction)

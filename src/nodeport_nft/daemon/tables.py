@@ -60,15 +60,23 @@ class KernelTables:
         with alone(self._store):
             if self.connections:
                 self.connections.before(transactions)
-            before, commits = self._events.generation(), 0
+            committed = False
             try:
-                commits = self.nft.apply(transactions)
+                for late in (False, True):
+                    committed |= self._commit([tx for tx in transactions if tx.late is late])
             finally:
-                self._events.wrote(before, commits)
-                if self.connections and commits:
+                if self.connections and committed:
                     self.connections.committed()
                 elif self.connections:
                     self.connections.refused()
+
+    def _commit(self, transactions: list[Transaction]) -> bool:
+        before, commits = self._events.generation(), 0
+        try:
+            commits = self.nft.apply(transactions)
+        finally:
+            self._events.wrote(before, commits)
+        return bool(commits)
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""

@@ -22,13 +22,25 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
-from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE, nft_family
-from nodeport_nft.compile.schema import NODE_PORTS, VIPS
+from nodeport_nft.kernel.keys import (
+    DATA_VALUE,
+    ELEM_EXPR,
+    ELEM_EXPRESSIONS,
+    ELEM_KEY,
+    GETGEN,
+    GETSETELEM,
+    LIST_ELEM,
+    LIST_ELEMENTS,
+    NEWSETELEM,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
+    Layout,
+    layouts,
+)
 from nodeport_nft.kernel.netlink import (
     ACK,
     BODY,
@@ -51,35 +63,17 @@ from nodeport_nft.kernel.netlink import (
 )
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
-from nodeport_nft.ruleset import Field, Key
+from nodeport_nft.ruleset import Key
 
-# linux/netfilter/nfnetlink.h, nf_tables.h
-_NFNL_SUBSYS_NFTABLES = 10
-_NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 16, 17
-_NFT_MSG_NEWSETELEM, _NFT_MSG_GETSETELEM, _NFT_MSG_GETGEN = 12, 13, 16
-_NFTA_LIST_ELEM = 1
-_NFTA_SET_ELEM_LIST_TABLE, _NFTA_SET_ELEM_LIST_SET, _NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-_NFTA_SET_ELEM_KEY, _NFTA_SET_ELEM_EXPR, _NFTA_SET_ELEM_EXPRESSIONS = 1, 7, 11
-_NFTA_DATA_VALUE = 1
-_NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 2
-_NFTA_COUNTER_PACKETS = 2
-
-_GET = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETSETELEM
-_GET_REVISION = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN
-_ELEMENTS = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_NEWSETELEM
+# linux/netfilter/nf_tables.h
+_EXPR_NAME, _EXPR_DATA = 1, 2
+_COUNTER_PACKETS = 2
 
 TRIES = 3
 """How often a map is read before we give up because commits fall into each reading."""
 
 _BATCH = 64
 """Keys asked for at a time: their answers, one message each, fit into any socket's receive buffer."""
-
-_FAMILIES = {Family.IPV4: (socket.AF_INET, 4), Family.IPV6: (socket.AF_INET6, 16)}
-_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_SCTP: "sctp"}
-_NUMBERS = {name: int(number) for number, name in _PROTOCOLS.items()}
-
-_KEYS = {name: kind.key for kind in (VIPS, NODE_PORTS) for name in (kind.map, kind.inside, kind.firewall)}
-"""The fields of the key, by verdict map."""
 
 
 def read_counters(family: Family, wanted: Mapping[str, Collection[Key] | None]) -> dict[str, dict[Key, int]]:
@@ -89,10 +83,11 @@ def read_counters(family: Family, wanted: Mapping[str, Collection[Key] | None]) 
     is left out. Any thread may call this. Raises KernelError where the kernel refuses, ChangingError where a map
     could not be read as a whole between two commits, in TRIES attempts.
     """
+    known = layouts(nft_family(family))
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
             netlink.setsockopt(SOL_NETLINK, CAP_ACK, 1)  # errors without the question
-            return {name: _read(netlink, _Map.of(family, name), keys) for name, keys in wanted.items()}
+            return {name: _read(netlink, known[name], keys) for name, keys in wanted.items()}
     except OSError as error:
         raise KernelError(
             f"the counters of {nft_family(family)} {TABLE} cannot be read: {_explain(error)}"
@@ -111,50 +106,10 @@ class ChangingError(KernelError):
     """Commits fell into each attempt to read a map as a whole."""
 
 
-class _Map(NamedTuple):
-    """A verdict map: its family's number, the attributes that name it, and how its keys are laid out."""
-
-    name: str
-    family: int
-    naming: bytes
-    layout: struct.Struct
-
-    @classmethod
-    def of(cls, family: Family, name: str) -> _Map:
-        number, size = _FAMILIES[family]
-        parts = {Field.DADDR: f"{size}s", Field.L4PROTO: "B3x", Field.DPORT: "H2x"}  # each fills whole registers
-        naming = (_NFTA_SET_ELEM_LIST_TABLE, TABLE), (_NFTA_SET_ELEM_LIST_SET, name)
-        return cls(
-            name,
-            number,
-            b"".join(attribute(kind, text.encode() + b"\0") for kind, text in naming),
-            struct.Struct(">" + "".join(parts[field] for field in _KEYS[name])),
-        )
-
-    def pack(self, key: Key) -> bytes:
-        """A key as the kernel has it."""
-        *address, protocol, port = key
-        return self.layout.pack(*(ip_address(part).packed for part in address), _NUMBERS[str(protocol)], port)
-
-    def unpack(self, data: bytes, start: int) -> Key:
-        """A key as the ruleset has it."""
-        *address, protocol, port = self.layout.unpack_from(data, start)
-        name = _PROTOCOLS.get(protocol) or str(protocol)
-        return (_text(address[0]), name, port) if address else (name, port)
-
-
-def _text(address: bytes) -> str:
-    """An address's canonical text, as ``ipaddress`` writes it."""
-    if len(address) == 4:
-        return socket.inet_ntop(socket.AF_INET, address)
-    text = socket.inet_ntop(socket.AF_INET6, address)
-    return str(IPv6Address(address)) if "." in text else text  # which writes no IPv4 address at its end
-
-
-def _read(netlink: socket.socket, asked: _Map, keys: Collection[Key] | None) -> dict[Key, int]:
+def _read(netlink: socket.socket, asked: Layout, keys: Collection[Key] | None) -> dict[Key, int]:
     if keys is not None:
         found: dict[Key, int] = {}
-        waiting = [asked.pack(key) for key in keys]
+        waiting = [asked.key.pack(key) for key in keys]
         for first in range(0, len(waiting), _BATCH):
             found.update(_read_keys(netlink, asked, waiting[first : first + _BATCH]))
         return found
@@ -168,10 +123,10 @@ def _read(netlink: socket.socket, asked: _Map, keys: Collection[Key] | None) -> 
     )
 
 
-def _dump(netlink: socket.socket, asked: _Map) -> list[bytes] | None:
+def _dump(netlink: socket.socket, asked: Layout) -> list[bytes] | None:
     """Every message of a dump; none if there is no such map, None if a commit fell into it."""
     begun = _settled(netlink)
-    netlink.send(message(_GET, DUMP, asked.family, asked.naming))
+    netlink.send(message(GETSETELEM, DUMP, asked.family, asked.naming))
     pieces: list[bytes] = []
     interrupted = False
     while True:
@@ -186,33 +141,30 @@ def _dump(netlink: socket.socket, asked: _Map) -> list[bytes] | None:
                     _check(data)
                     return None if interrupted or any(revision(piece) != begun for piece in pieces) else pieces
                 return None
-            elif kind == _ELEMENTS:
+            elif kind == NEWSETELEM:
                 pieces.append(data)
 
 
 def _settled(netlink: socket.socket) -> bytes:
     """The number of the last commit, once that one is through."""
-    netlink.send(message(_GET_REVISION, 0, socket.AF_UNSPEC, b""))
+    netlink.send(message(GETGEN, 0, socket.AF_UNSPEC, b""))
     kind, data = next(answers(netlink))
     if kind == ERROR:
         _check(data)
-    ends = _NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END
+    ends = NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END
     # It changes nothing, and nothing is answered; the call returns when the batch is done.
-    netlink.send(b"".join(message(end, 0, socket.AF_UNSPEC, b"", _NFNL_SUBSYS_NFTABLES) for end in ends))
+    netlink.send(b"".join(message(end, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES) for end in ends))
     return revision(data)
 
 
-def _read_keys(netlink: socket.socket, asked: _Map, keys: Sequence[bytes]) -> Iterator[tuple[Key, int]]:
+def _read_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> Iterator[tuple[Key, int]]:
     """The kernel answers key by key, and stops at the first that is not there: go on behind that one."""
     while keys:
         elements = b"".join(
-            attribute(
-                _NFTA_LIST_ELEM | NESTED, attribute(_NFTA_SET_ELEM_KEY | NESTED, attribute(_NFTA_DATA_VALUE, key))
-            )
-            for key in keys
+            attribute(LIST_ELEM | NESTED, attribute(ELEM_KEY | NESTED, attribute(DATA_VALUE, key))) for key in keys
         )
-        named = asked.naming + attribute(_NFTA_SET_ELEM_LIST_ELEMENTS | NESTED, elements)
-        netlink.send(message(_GET, ACK, asked.family, named))
+        named = asked.naming + attribute(LIST_ELEMENTS | NESTED, elements)
+        netlink.send(message(GETSETELEM, ACK, asked.family, named))
         answered = 0
         for kind, data in answers(netlink):
             if kind == ERROR:
@@ -231,26 +183,26 @@ def _check(data: bytes) -> None:
         raise OSError(failure, os.strerror(failure))
 
 
-def _decode(asked: _Map, data: bytes) -> Iterator[tuple[Key, int]]:
+def _decode(asked: Layout, data: bytes) -> Iterator[tuple[Key, int]]:
     """Each element of a message that has a counter."""
-    elements = find(data, BODY, len(data), _NFTA_SET_ELEM_LIST_ELEMENTS)
+    elements = find(data, BODY, len(data), LIST_ELEMENTS)
     for _, start, end in walk(data, *elements):
         key, counter = 0, (0, 0)
         for kind, first, last in walk(data, start, end):
-            if kind == _NFTA_SET_ELEM_KEY:
-                key = find(data, first, last, _NFTA_DATA_VALUE)[0]
-            elif kind == _NFTA_SET_ELEM_EXPR:  # one expression; as kernels before 5.11 tell it
+            if kind == ELEM_KEY:
+                key = find(data, first, last, DATA_VALUE)[0]
+            elif kind == ELEM_EXPR:  # one expression; as kernels before 5.11 tell it
                 counter = _counter(data, first, last)
-            elif kind == _NFTA_SET_ELEM_EXPRESSIONS:
+            elif kind == ELEM_EXPRESSIONS:
                 listed = (_counter(data, *inner) for _, *inner in walk(data, first, last))
                 counter = next((found for found in listed if found != (0, 0)), (0, 0))
         if key and counter != (0, 0):
-            packets = find(data, *counter, _NFTA_COUNTER_PACKETS)
-            yield asked.unpack(data, key), int.from_bytes(data[slice(*packets)], "big")
+            packets = find(data, *counter, _COUNTER_PACKETS)
+            yield asked.key.unpack(data, key), int.from_bytes(data[slice(*packets)], "big")
 
 
 def _counter(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Where the attributes of a counter are; (0, 0) if this expression is none."""
-    if data[slice(*find(data, start, end, _NFTA_EXPR_NAME))] != b"counter\0":
+    if data[slice(*find(data, start, end, _EXPR_NAME))] != b"counter\0":
         return 0, 0
-    return find(data, start, end, _NFTA_EXPR_DATA)
+    return find(data, start, end, _EXPR_DATA)

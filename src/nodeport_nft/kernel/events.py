@@ -128,10 +128,12 @@ class TableEvents:
         Raises KernelError.
         """
         others: list[_Commit] = []
+        begin = self._accounted
         if self._drain():
+            self._commit = _Commit()  # the rest of what has begun to be told is lost
             now = self.generation()
             self._drain()
-            if now - self._accounted != sum(write.commits for write in self._writes):
+            if now - begin != sum(write.commits for write in self._writes):
                 others.append(_Commit("unknown: so much was changed that events were lost", more=True))
             self._touched = {generation: commit for generation, commit in self._touched.items() if generation > now}
             self._accounted = max(now, self._accounted)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 
-NETFILTER, SOL_NETLINK, CAP_ACK = 12, 270, 10
-ACK, DUMP = 0x004, 0x300
+NETFILTER, SOL_NETLINK, CAP_ACK, EXT_ACK = 12, 270, 10, 11
+ACK, DUMP, CREATE = 0x004, 0x300, 0x400
 ERROR, DONE = 2, 3
 NESTED = 0x8000
 INTERRUPTED = 0x010  # NLM_F_DUMP_INTR: what a dump reads has changed meanwhile
@@ -23,15 +24,20 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence num
 _NFGEN = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _CODE = struct.Struct("=i")  # nlmsgerr, and what ends a dump: a negative errno
+_NLMSGERR_ATTR_OFFS = 2
 
-BODY = _NFGEN.size
-"""Where the attributes of a message begin, behind its header."""
+HEADER, BODY, ATTRIBUTE = _HEADER.size, _NFGEN.size, _ATTRIBUTE.size
+"""Bytes of a message's header; where its attributes begin behind that; bytes of an attribute's header."""
 
 
-def message(kind: int, flags: int, family: int, attributes: bytes, resource: int = 0) -> bytes:
+class KernelError(Exception):
+    """nftables refused or cannot be reached; ``str()`` says what and, where it is known, the remedy."""
+
+
+def message(kind: int, flags: int, family: int, attributes: bytes, resource: int = 0, *, sequence: int = 0) -> bytes:
     """A request to a netfilter subsystem; ``family`` is an address family, 0 for none."""
     body = _NFGEN.pack(family, 0, socket.htons(resource)) + attributes
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, 0, 0) + body
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -66,6 +72,20 @@ def answers(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
 def code(data: bytes) -> int:
     """The errno in an error or at the end of a dump; 0 for success."""
     return -int(_CODE.unpack_from(data)[0])
+
+
+def failed_message(data: bytes) -> int:
+    """The sequence number of the message that an error is about."""
+    return int(_HEADER.unpack_from(data, _CODE.size)[3])
+
+
+def failed_attribute(data: bytes) -> int:
+    """Where in that message, header included, the attribute begins that was wrong; 0 if the kernel does not say.
+
+    For errors without the message that they are about (CAP_ACK), with what EXT_ACK adds to them.
+    """
+    start, end = find(data, _CODE.size + _HEADER.size, len(data), _NLMSGERR_ATTR_OFFS)
+    return int.from_bytes(data[start:end], sys.byteorder)
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """libnftables in this process: run a transaction, list a table.
 
 A context's netlink socket belongs to the network namespace in which the context was made. libnftables builds one
-netlink batch of all commands in a buffer, and the kernel commits a batch as a whole or not at all.
+netlink batch of all commands in a buffer, and the kernel commits a batch as a whole or not at all. Transactions of
+elements alone go past it (see ``elements``).
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from nodeport_nft.kernel.elements import ElementWriter, encode
+from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table, write_transaction
 from nodeport_nft.ruleset import Schema
+
+__all__ = ["BULK", "CHECK", "KernelError", "Nft", "too_old"]
 
 _CAP_NET_ADMIN = 12  # linux/capability.h
 
@@ -33,12 +38,8 @@ _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
 
 
-class KernelError(Exception):
-    """nftables refused or cannot be reached; ``str()`` says what and, where it is known, the remedy."""
-
-
 class Nft:
-    """A libnftables context in the caller's network namespace."""
+    """A libnftables context, and a socket for elements, in the caller's network namespace."""
 
     def __init__(self) -> None:
         """Raises KernelError if the library or the capability is missing."""
@@ -54,6 +55,7 @@ class Nft:
             raise KernelError(
                 f"libnftables cannot be loaded ({error}); install it (Debian: apt-get install libnftables1)"
             ) from error
+        self._elements = ElementWriter()
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
@@ -63,7 +65,13 @@ class Nft:
         transactions = tuple(transactions)
         commits = 0
         for late in (False, True):
-            text = "".join(write_transaction(transaction) for transaction in transactions if transaction.late is late)
+            due = [transaction for transaction in transactions if transaction.late is late]
+            batch = encode(due)
+            if batch:
+                self._elements.commit(batch)
+                commits += 1
+                continue
+            text = "".join(map(write_transaction, due))
             if len(text) > BULK:
                 _run_apart(text)
             elif text:

@@ -23,12 +23,12 @@ from typing import Protocol as Interface
 from nodeport_nft.flows import UDPFrontends
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName, Protocol
-from nodeport_nft.plan import Transaction
+from nodeport_nft.plan import AddChain, Transaction
 from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
 from nodeport_nft.reconcile.state import NodeState
 from nodeport_nft.reconcile.tables import Edited, Wants
 from nodeport_nft.render import ListedTable
-from nodeport_nft.ruleset import Element, Key
+from nodeport_nft.ruleset import Chain, Element, Key
 
 Listed = Mapping[Family, ListedTable | None]
 
@@ -103,9 +103,11 @@ class Reconciler:
             return
         before = self.state.tables
         known = {family: ListedTable.of(before.table(family)) for family in Family}
-        self.state.refit(facts, known)
+        self.state.refit(facts, self._known or known)
         if self.state.tables.schemas != before.schemas:
             self.distrust()  # the tables are replaced, and what they have learned is only in the kernel
+        elif self._damage:
+            self.distrust()
         elif self._is_known and self._known is None:
             self._known = known
         self._before.clear()
@@ -137,10 +139,9 @@ class Reconciler:
             return None
         edits = self._with_repairs(self.state.tables.take_edits())
         transactions = self.state.tables.transaction(edits)
-        if not transactions:
-            return Synced()
         try:
-            self._tables.apply(transactions)
+            if transactions:
+                self._tables.apply(transactions)
         except KernelError:
             self.distrust()
             return None
@@ -177,7 +178,7 @@ class Reconciler:
         differences = {family: held.differences for family, held in listed.items() if held and held.differences}
         # Whoever was at the tables may have let flows through untranslated.
         udp = {}
-        if transactions or not self._has_synced:
+        if transactions or self._before or not self._has_synced:
             udp = udp_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
         return Synced(transactions, whole=True, differences=differences, udp=udp)
 
@@ -189,9 +190,11 @@ class Reconciler:
 
     def _write_what_can_be(self, listed: Listed, error: KernelError) -> tuple[Transaction, ...]:
         """What is written after a refusal over a fresh listing. Raises ``error`` where no service is to blame."""
+        # A service that stays as it is must be found as the kernel has it, or its slots would be written, too.
+        self.state.tables.adopt(listed)
         wanted = {key: self.state.tables.wants(key) for key in self._before}
         self._restore(self._before)
-        if self._refusal(listed):
+        if self._refusal(listed, self._probe(listed)):
             self._restore(wanted)
             raise error
         refused = self._find_refused(listed, wanted)
@@ -231,7 +234,11 @@ class Reconciler:
         if any(held and held.differences for held in listed.values()):
             self._restore(wanted)
             return self._apply_over(listed)  # refused, in all likelihood, with the reason
-        written = self._apply_over(listed)
+        try:
+            written = self._apply_over(listed)
+        except KernelError:
+            self._restore(wanted)
+            raise
         groups = [sorted(wanted)]
         while groups:
             group = groups.pop()
@@ -249,10 +256,18 @@ class Reconciler:
                 groups += [group[len(group) // 2 :], group[: len(group) // 2]]
         return written
 
-    def _refusal(self, listed: Listed) -> KernelError | None:
+    def _probe(self, listed: Listed) -> tuple[Transaction, ...]:
+        """What the kernel does not refuse while it can write at all; for where there is nothing else to ask about."""
+        return tuple(
+            Transaction(schema.family, schema.name, (AddChain(Chain("probe", ())),))
+            for family, schema in self.state.tables.schemas.items()
+            if (held := listed.get(family)) and not held.differences
+        )
+
+    def _refusal(self, listed: Listed, probe: tuple[Transaction, ...] = ()) -> KernelError | None:
         """What the kernel has against the tables as they are wanted now."""
         try:
-            self._tables.check(self.state.tables.transaction_over(listed))
+            self._tables.check(self.state.tables.transaction_over(listed) + probe)
         except KernelError as error:
             return error
         return None

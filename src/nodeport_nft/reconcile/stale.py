@@ -36,21 +36,25 @@ def udp_frontends(
 def changed_udp_frontends(
     snapshot: Snapshot, tables: NodeTables, edits: Edited, local_ips: Iterable[IPAddress]
 ) -> dict[Family, UDPFrontends]:
-    """The same for what ``edits`` have changed; ``snapshot`` has the touched services and their endpoints."""
+    """The same for what ``edits`` have changed, and for all that the touched services have.
+
+    ``snapshot`` has the touched services and their endpoints.
+    """
     now: dict[Family, Table] = {}
     before: dict[Family, Elements] = {}
     touched = {service.key for service in snapshot.services}
     for family, edited in edits.items():
         table = tables.table(family)
-        keys = {*_edited_keys(table.schema, edited), *_led_to_chains(tables, family, touched)}
+        keys = {*_edited_keys(table.schema, edited), *_frontends_of(tables, family, touched)}
         if not keys:
             continue
         own = {name: dict(held) for name, held in table.elements.items() if name == "node-port-ips"}
-        now[family] = Table(table.schema, own | _narrowed(table, keys), table.maps, table.chains)
-        before[family] = own | {
+        now[family] = Table(table.schema, _narrowed(table, keys) | own, table.maps, table.chains)
+        held = {
             name: {key: old for key, (old, _) in pairs.items() if old is not None}
             for name, pairs in edited.elements.items()
         }
+        before[family] = held | own
     return _frontends(snapshot, tables, now, before, local_ips) if now else {}
 
 
@@ -88,12 +92,17 @@ def _edited_keys(schema: Schema, edits: Edits) -> Iterator[Key]:
                 yield key[:-1] if declared.key[-1] is Field.SLOT else key
 
 
-def _led_to_chains(tables: NodeTables, family: Family, services: Iterable[ObjectName]) -> Iterator[Key]:
-    """The UDP frontends of these services that lead to chains of their own, which change while the element stays."""
+def _frontends_of(tables: NodeTables, family: Family, services: Iterable[ObjectName]) -> Iterator[Key]:
+    """The UDP frontends that these services have. No element need have changed: the chains that it leads to may have,
+    and an endpoint that drains has left the tables long before it is gone.
+    """
+    desired = tables.desired[family]
     for service in services:
-        contender = tables.desired[family].contender(service)
+        contender = desired.contender(service)
         for pools in contender.frontends if contender else ():
-            yield from (pool.key for pool in pools if not pool.slots and "udp" in pool.key)
+            for pool in pools:
+                if "udp" in pool.key and desired.holder(pool.map, pool.key) == service:
+                    yield pool.key
 
 
 def _narrowed(table: Table, keys: Iterable[Key]) -> dict[str, dict[Key, Element]]:

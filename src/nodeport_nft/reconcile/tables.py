@@ -91,13 +91,20 @@ class NodeTables:
         for desired in self.desired.values():
             desired.adopted = {}
 
+    def adopt(self, listed: Mapping[Family, ListedTable | None]) -> None:
+        """Let endpoints of restored services have the slots that they have in these tables, until ``forget``."""
+        for family, desired in self.desired.items():
+            held = listed.get(family)
+            desired.adopted = held.elements if held and not held.differences else {}
+
     def wants(self, key: ObjectName) -> Wants:
         """What this Service is served by now, for ``restore``."""
         return {family: desired.contender(key) for family, desired in self.desired.items()}
 
     def restore(self, key: ObjectName, wants: Wants) -> None:
-        """Serve this Service as it was once served."""
+        """Serve this Service as it was once served, in slots that do not depend on what was in between."""
         for family, desired in self.desired.items():
+            desired.update(key, None)
             desired.update(key, wants[family])
 
     def first_transaction(self) -> tuple[Transaction, ...]:

@@ -45,6 +45,7 @@ class StoreSource:
         self._inotify = Inotify()
         self._watch: Watch | None = self._inotify.add_watch(self._path.parent, _EVENTS)
         self._fault = ""
+        self._looks: Iterator[float] = iter(())
 
     def close(self) -> None:
         """Watch no longer."""
@@ -84,9 +85,8 @@ class StoreSource:
 
     async def changed(self) -> None:
         """Return when there may be something to read."""
-        looks: Iterator[float] = iter(())
         while True:
-            pause = _AGAIN_SECONDS if self._fault or self._watch is None else next(looks, None)
+            pause = _AGAIN_SECONDS if self._fault or self._watch is None else next(self._looks, None)
             try:
                 event = await asyncio.wait_for(self._inotify.get(), pause)
             except TimeoutError:
@@ -98,7 +98,7 @@ class StoreSource:
                 return
             name = str(event.name or "")
             if name == f"{self._path.name}-wal":
-                looks = iter(_LOOKS)
+                self._looks = iter(_LOOKS)
             elif name in (self._path.name, "") and (event.mask & _FILES or self._is_news()):
                 return
 
@@ -116,7 +116,7 @@ class StoreSource:
         if version == self._version:
             return Changes()
         before, self._version = self._version, version
-        if before < 0:
+        if not 0 <= before < version:  # it goes back where a backup has been restored into the file
             self._broken.clear()
             return self._changes(self._store.values(), whole=True)
         refs = [(Ref(c.kind, c.namespace, c.name), c.deleted) for c in self._store.changes_since(before)]

@@ -1,0 +1,97 @@
+"""The maps of our tables as netlink has them: how one is named, and how its keys and values are laid out.
+
+A key is its fields one behind the other, each padded to whole registers of 4 bytes; so is a value that is no verdict.
+Addresses and ports are in network byte order; a slot is in the host's, as ``numgen`` puts it into a register.
+
+Source: linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from ipaddress import IPv6Address
+
+from nodeport_nft.compile import TABLE, compile_schema, nft_family
+from nodeport_nft.kernel.netlink import attribute
+from nodeport_nft.model import Family, NodeFacts
+from nodeport_nft.ruleset import Field, Key, Map
+
+# linux/netfilter/nfnetlink.h, nf_tables.h
+NFNL_SUBSYS_NFTABLES = 10
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
+NEWSETELEM, GETSETELEM, DELSETELEM, GETGEN = (NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (12, 13, 14, 16))
+LIST_TABLE, LIST_SET, LIST_ELEMENTS = 1, 2, 3  # NFTA_SET_ELEM_LIST_*
+LIST_ELEM = 1  # NFTA_LIST_ELEM
+ELEM_KEY, ELEM_DATA, ELEM_USERDATA, ELEM_EXPR, ELEM_EXPRESSIONS = 1, 2, 6, 7, 11  # NFTA_SET_ELEM_*
+DATA_VALUE, DATA_VERDICT = 1, 2  # NFTA_DATA_*
+
+_FAMILIES = {Family.IPV4: (socket.AF_INET, 4), Family.IPV6: (socket.AF_INET6, 16)}
+_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_SCTP: "sctp"}
+_NUMBERS = {name: int(number) for number, name in _PROTOCOLS.items()}
+
+
+class Fields:
+    """How fields that stand together are packed."""
+
+    def __init__(self, family: Family, fields: Iterable[Field]) -> None:
+        number, size = _FAMILIES[family]
+        address = f"{size}s", partial(socket.inet_pton, number), _text
+        kinds: dict[Field, tuple[str, Callable[..., int | bytes], Callable[..., str | int]]] = {
+            Field.SADDR: address,
+            Field.DADDR: address,
+            Field.L4PROTO: ("B3x", _NUMBERS.__getitem__, lambda number: _PROTOCOLS.get(number) or str(number)),
+            Field.DPORT: ("H2x", int, int),
+            Field.SLOT: ("I", socket.htonl, socket.ntohl),
+        }
+        formats, self._writers, self._readers = zip(*(kinds[field] for field in fields), strict=True)
+        self._layout = struct.Struct(">" + "".join(formats))
+
+    def pack(self, parts: Key) -> bytes:
+        """As the kernel has it. Raises KeyError, ValueError or OSError over what is none of these fields."""
+        return self._layout.pack(*[write(part) for write, part in zip(self._writers, parts, strict=True)])
+
+    def unpack(self, data: bytes, start: int = 0) -> Key:
+        """As the ruleset has it."""
+        found = self._layout.unpack_from(data, start)
+        return tuple([read(part) for read, part in zip(self._readers, found, strict=True)])
+
+
+class Layout:
+    """A map or set of one family's table: ``naming`` are the attributes that say which, ``family`` its number.
+
+    ``value`` is None where elements have none, or a verdict (``verdict``).
+    """
+
+    def __init__(self, family: Family, declared: Map) -> None:
+        self.name = declared.name
+        self.family = int(_FAMILIES[family][0])
+        named = (LIST_TABLE, TABLE), (LIST_SET, declared.name)
+        self.naming = b"".join(attribute(kind, text.encode() + b"\0") for kind, text in named)
+        self.key = Fields(family, declared.key)
+        self.verdict = declared.data == "verdict"
+        self.value = Fields(family, declared.data) if isinstance(declared.data, tuple) else None
+
+
+@cache
+def layouts(family: str) -> Mapping[str, Layout]:
+    """By name the maps and sets whose elements are single keys that we write; ``family`` is nft's name.
+
+    What holds intervals is not among them: there one element of ours is two of the kernel's.
+    """
+    families = {nft_family(known): known for known in Family}
+    if family not in families:
+        return {}
+    # The maps are the same whatever the node.
+    maps = compile_schema(families[family], NodeFacts("")).maps
+    return {m.name: Layout(families[family], m) for m in maps if not m.interval and not m.learned}
+
+
+def _text(address: bytes) -> str:
+    """An address's canonical text, as ``ipaddress`` writes it."""
+    if len(address) == 4:
+        return socket.inet_ntop(socket.AF_INET, address)
+    text = socket.inet_ntop(socket.AF_INET6, address)
+    return str(IPv6Address(address)) if "." in text else text  # which writes no IPv4 address at its end

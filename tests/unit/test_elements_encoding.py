@@ -1,0 +1,44 @@
+"""What is written as netlink messages, and what is left to libnftables."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodeport_nft.compile import TABLE
+from nodeport_nft.kernel.elements import encode
+from nodeport_nft.plan import Add, AddChain, Delete, Operation, Transaction
+from nodeport_nft.ruleset import Chain, Element, Goto
+
+ONE = Element(("10.96.0.1",))
+
+
+def transaction(family: str, *operations: Operation) -> Transaction:
+    return Transaction(family, TABLE, operations)
+
+
+GOOD = transaction("ip", Add("cluster-ips", (ONE,)))
+LEFT = {
+    "a chain": transaction("ip", AddChain(Chain("firewall/web", ()))),
+    "an interval": transaction("ip", Add("service-cidrs", (Element(("10.96.0.0/12",)),))),
+    "a set of a service": transaction("ip", Add("firewall/web", (Element(("192.0.2.1",)),))),
+    "another table": Transaction("ip", "other", (Add("cluster-ips", (ONE,)),)),
+    "another family": Transaction("inet", TABLE, (Add("cluster-ips", (ONE,)),)),
+    "another protocol": transaction("ip", Delete("node-ports", (("icmp", 0),))),
+    "a long comment": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), None, "x" * 129),))),
+    "a comment's end": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), None, 'x"'),))),
+    "a verdict in a set": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), Goto("refuse")),))),
+    "an address of the other family": transaction("ip6", Add("cluster-ips", (ONE,))),
+    "a key that is too short": transaction("ip", Delete("node-ports", (("tcp",),))),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_anything_else_is_left_to_libnftables(case: str) -> None:
+    assert encode([GOOD]) is not None
+    assert encode([GOOD, LEFT[case], GOOD]) is None
+
+
+@pytest.mark.parametrize("transactions", [(), (transaction("ip"), transaction("ip6"))])
+def test_nothing_to_do_is_no_batch(transactions: tuple[Transaction, ...]) -> None:
+    assert encode(transactions) is None
+    assert encode((*transactions, GOOD)) == encode((GOOD,))

@@ -1,0 +1,108 @@
+"""Of the frontends that a change touches, the incremental answer says what the whole one does (K2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodeport_nft.flows import Place
+from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Ref, Service
+from nodeport_nft.reconcile import NodeState, changed_udp_frontends, udp_frontends
+from nodeport_nft.render import ListedTable
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+
+pytestmark = pytest.mark.proves("K2", "X1")
+
+EVERYWHERE = replace(FACTS, node_port_mode=NodePortMode.ALL, node_port_ips=())
+LOCAL = tuple(map(ip_address, ("192.0.2.7", "127.0.0.1", "fd00::7")))
+
+
+@st.composite
+def services(draw: st.DrawFn, number: int) -> Service | None:
+    """UDP and TCP ports; few addresses and ports, so that some frontends are contested."""
+    if draw(st.integers(0, 5)) == 0:
+        return None
+    address = draw(st.integers(1, 2))
+    protocol = draw(st.sampled_from(["UDP", "UDP", "TCP"]))
+    port = make_port(53, node_port=30000 + draw(st.integers(0, 2)), protocol=protocol)
+    made = make_service(
+        f"s{number}", port, ips=(f"10.96.0.{address}", f"fd00:10:96::{address}"), created=f"2026-01-0{number + 1}"
+    )
+    policy = draw(st.sampled_from(["Cluster", "Local", "PreferLocal"]))
+    return replace(
+        made,
+        session_affinity_seconds=draw(st.sampled_from([0, 60])),
+        external_traffic_policy=policy,
+        internal_traffic_policy=policy,
+    )
+
+
+@st.composite
+def slices(draw: st.DrawFn, number: int) -> EndpointSlice:
+    states = draw(st.dictionaries(st.integers(1, 4), st.sampled_from(["ready", "draining", "silent"]), max_size=4))
+    held = [
+        make_endpoint(
+            f"10.244.{number}.{last}",
+            ready=state == "ready",
+            serving=state != "silent",
+            terminating=state != "ready",
+            node=f"worker-{last % 2 + 1}",
+        )
+        for last, state in states.items()
+    ]
+    return make_slice(*held, service=f"s{number}", name=f"s{number}-1", protocol="UDP")
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[Ref, tuple[Service | EndpointSlice, ...]]:
+    number = draw(st.integers(0, 2))
+    if draw(st.booleans()):
+        made = draw(services(number))
+        return Ref("Service", "default", f"s{number}"), (made,) if made else ()
+    return Ref("EndpointSlice", "default", f"s{number}-1"), (draw(slices(number)),)
+
+
+@given(st.lists(st.lists(edits(), min_size=1, max_size=3), max_size=8), st.sampled_from([FACTS, EVERYWHERE]))
+@settings(max_examples=300)
+def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
+    batches: list[list[tuple[Ref, tuple[Service | EndpointSlice, ...]]]], facts: NodeFacts
+) -> None:
+    state = NodeState(facts)
+    state.tables.take_edits()
+    for batch in batches:
+        listed = {family: ListedTable.of(state.tables.table(family)) for family in Family}
+        for ref, values in batch:
+            state.put(ref, values)
+        keys, state.touched = state.touched, set()
+        state.compile(sorted(keys))
+        changed = changed_udp_frontends(state.snapshot(keys), state.tables, state.tables.take_edits(), LOCAL)
+        whole = udp_frontends(state.snapshot(), state.tables, listed, LOCAL)
+        for family in Family:
+            known = changed[family].serving if family in changed else {}
+            touched = {int(name[1:]) for _, name in keys}
+            for place, serving in known.items():
+                assert serving <= whole[family].serving[place]
+                # A frontend that has just fallen to a service that was not touched: its draining endpoints have no
+                # flows there yet.
+                assert not {address[2] for address, _ in whole[family].serving[place] - serving} & touched
+            # What differs from what was before is known.
+            before = udp_frontends_of(listed[family], state, family)
+            for place in before.keys() | whole[family].serving.keys():
+                if before.get(place, frozenset()) - whole[family].serving[place]:
+                    assert place in known, "an endpoint has gone, and its flows are stale"
+                if place not in before:
+                    assert place in known, "a new frontend: what was not translated is stale"
+
+
+def udp_frontends_of(listed: ListedTable, state: NodeState, family: Family) -> dict[Place, frozenset[Place]]:
+    """The frontends that a table has, with the endpoints in it."""
+    from nodeport_nft.flows import read_frontends
+
+    table = listed.table(state.tables.schemas[family])
+    everywhere = state.facts.node_port_mode is NodePortMode.ALL
+    local = [ip for ip in LOCAL if everywhere and not ip.is_loopback and ip.version == family]
+    return dict(read_frontends(table, before={}, draining=None, local_ips=local).serving)

@@ -1,0 +1,252 @@
+"""The store as a source: what other processes do to it is told once, and without polling (sources/store.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nodeport_nft.config import Config
+from nodeport_nft.manifest import Object
+from nodeport_nft.model import Ref
+from nodeport_nft.sources import Changes
+from nodeport_nft.sources.store import StoreSource
+from nodeport_nft.store import Store
+from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, service
+
+SECONDS = 5.0
+"""The longest that a change may take to be told; as a rule it is milliseconds."""
+
+
+def ref(name: str) -> Ref:
+    return Ref("Service", "default", name)
+
+
+def names(changes: Changes) -> set[str]:
+    return {change.ref.name for change in changes.changes if change.values}
+
+
+def gone(changes: Changes) -> set[str]:
+    return {change.ref.name for change in changes.changes if not change.values}
+
+
+def fill(path: Path, *objects: Object) -> None:
+    with Store(path, ranges=RANGES) as store:
+        apply(store, *objects)
+
+
+def delete(path: Path, name: str) -> None:
+    with Store(path, ranges=RANGES) as store, store.write() as transaction:
+        transaction.delete("Service", "default", name)
+
+
+async def told(source: StoreSource) -> Changes:
+    """The next changes there are; a wake-up without any is allowed."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            await source.changed()
+            if found := source.read():
+                return found
+
+
+async def until(source: StoreSource, is_so: Callable[[], bool]) -> Changes:
+    """What the last look gave, once it is so."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            await source.changed()
+            found = source.read()
+            if is_so():
+                return found
+
+
+def follow(path: Path, walk: Callable[[StoreSource], Awaitable[None]]) -> None:
+    """Open the source and let ``walk`` go on from what it has read first."""
+
+    async def run() -> None:
+        source = StoreSource(Config(store=str(path)))
+        try:
+            await walk(source)
+        finally:
+            source.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    fill(directory / "store.db", service("a"), service("b"))
+    return directory / "store.db"
+
+
+ELSEWHERE = (
+    WORKER_IMPORTS
+    + """
+with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:
+    transaction.apply([service(name) for name in sys.argv[2:]], now=NOW)
+"""
+)
+
+
+async def elsewhere(path: Path, *words: str) -> None:
+    """Apply these services in another process."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", ELSEWHERE, str(path), *words)
+    assert await child.wait() == 0
+
+
+def test_at_first_all_there_is_then_what_another_process_changes(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        first = source.read()
+        assert (first.whole, names(first)) == (True, {"a", "b"})
+        assert not source.read()
+        await elsewhere(path, "c")
+        changes = await told(source)
+        assert (changes.whole, names(changes), gone(changes)) == (False, {"c"}, set())
+
+    follow(path, walk)
+
+
+def test_deletions_are_told_and_what_changed_twice_is_told_once(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        delete(path, "a")
+        changes = await told(source)
+        assert (names(changes), gone(changes)) == (set(), {"a"})
+        fill(path, service("c"))
+        fill(path, service("c", type="ClusterIP"))
+        fill(path, service("d"))
+        delete(path, "d")
+        changes = await told(source)
+        assert sorted(change.ref.name for change in changes.changes) == ["c", "d"]
+        assert gone(changes) == {"d"}
+        assert not source.read()
+
+    follow(path, walk)
+
+
+def test_an_object_that_cannot_be_read_keeps_the_others(path: Path) -> None:
+    def damage(old: str, new: str) -> None:
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE meta SET value = value + 1 WHERE key = 'resource_version'")
+            db.execute(
+                "UPDATE objects SET body = replace(body, ?, ?), resource_version ="
+                " (SELECT value FROM meta WHERE key = 'resource_version') WHERE name = 'a'",
+                (old, new),
+            )
+
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        damage("TCP", "XYZ")
+        fill(path, service("c"))
+        changes = await until(source, lambda: bool(source.problems()))
+        seen = names(changes) | (set() if "c" in names(changes) else names(await told(source)))
+        assert seen == {"c"}
+        assert ref("a") in changes.unreadable
+        assert not gone(changes)
+        [problem] = source.problems()
+        assert "Service/default/a" in problem
+        damage("XYZ", "TCP")
+        assert names(await told(source)) == {"a"}
+        assert source.problems() == ()
+
+    follow(path, walk)
+
+
+def test_another_file_in_its_place_is_told_as_a_whole(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        other = path.with_name("other.db")
+        fill(other, service("b"), service("z"))
+        other.rename(path)
+        changes = await told(source)
+        assert (changes.whole, names(changes)) == (True, {"b", "z"})
+        await elsewhere(path, "y")
+        assert names(await told(source)) == {"y"}
+
+    follow(path, walk)
+
+
+def test_a_backup_restored_into_the_file_is_told_as_a_whole(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(path.with_name("backup.db"))) as backup:
+            db.backup(backup)
+            fill(path, service("c"))
+            assert names(source.read()) == {"a", "b", "c"}
+            backup.backup(db)
+        changes = await told(source)
+        assert (changes.whole, names(changes)) == (True, {"a", "b"})
+
+    follow(path, walk)
+
+
+@pytest.mark.parametrize("what", ["store", "directory"])
+def test_what_is_taken_away_and_put_back(path: Path, what: str) -> None:
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        moved = path if what == "store" else path.parent
+        away = path.parent.parent / "away"
+        moved.rename(away)
+        changes = await until(source, lambda: bool(source.problems()))
+        assert not changes, "what was read last stays"
+        away.rename(moved)
+        changes = await told(source)
+        assert (changes.whole, names(changes)) == (True, {"a", "b"})
+        assert source.problems() == ()
+        await elsewhere(path, "c")
+        assert names(await told(source)) == {"c"}
+
+    follow(path, walk)
+
+
+BYPASS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE meta SET value = value + 1 WHERE key = 'resource_version'")
+db.execute("UPDATE objects SET resource_version = (SELECT value FROM meta WHERE key = 'resource_version')"
+           " WHERE name = 'b'")
+db.execute("COMMIT")
+"""
+
+
+def test_a_writer_that_does_not_ring_is_seen_too(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        # Another connection stays open, so that the last one's checkpoint does not touch the file.
+        with Store(path, ranges=RANGES):
+            subprocess.run([sys.executable, "-c", BYPASS, str(path)], check=True, timeout=60)
+            assert names(await told(source)) == {"b"}
+
+    follow(path, walk)
+
+
+def test_nothing_is_done_while_nothing_happens(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    resource_version = Store.resource_version
+
+    def noted(store: Store) -> int:
+        looks.append(1)
+        return resource_version(store)
+
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        await elsewhere(path, "c")
+        await told(source)
+        with pytest.raises(TimeoutError):  # the echoes of that write
+            await asyncio.wait_for(source.changed(), 0.5)
+        monkeypatch.setattr(Store, "resource_version", noted)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(source.changed(), 1.5)
+        assert looks == []
+        await elsewhere(path, "d")
+        assert names(await told(source)) == {"d"}
+        assert looks, "or the count proves nothing"
+
+    follow(path, walk)
