@@ -15,7 +15,7 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format bench bench-daemon clean namespaces packages
+.PHONY: help setup demo test soak lint format bench bench-daemon clean namespaces packages
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,9 @@ test: $(VENV)/tools ## All tests, on the installed wheel; those that send packet
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
+
+soak: $(VENV)/tools ## The proofs of the daemon at full length, and 30 minutes of churn (as root)
+	SOAK=1 $(BIN)/python -m pytest tests/daemon
 
 lint: $(VENV)/tools ## Style, types and the direction of imports
 	$(BIN)/ruff check

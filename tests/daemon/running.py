@@ -18,7 +18,6 @@ from typing import Any
 
 from lab.cluster import Cluster
 from nodeport_nft.config import Config
-from nodeport_nft.kernel.netlink import NETFILTER, messages
 from nodeport_nft.observe.status import Status, from_json
 from tests.cli.program import SCRIPT
 from tests.daemon.objects import Desired
@@ -29,7 +28,6 @@ SECONDS = 10.0
 
 CIDRS = "10.244.0.0/16,fd00:244::/32"
 CONFIG = Config(cluster_cidrs=tuple(map(ip_network, CIDRS.split(","))))
-_NEWGEN = 10 << 8 | 15  # linux/netfilter/nf_tables.h
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
@@ -86,10 +84,16 @@ class Daemon:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def lives(self) -> bool:
+        """Whether its process has not ended yet."""
+        assert self._process is not None
+        return self._process.poll() is None
+
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = SECONDS) -> int:
         """End it by a signal; its exit code."""
         assert self._process is not None
-        self.send(number)
+        if self.lives():
+            self.send(number)
         code = self._process.wait(seconds)
         self._drop()
         return code
@@ -167,28 +171,21 @@ class Daemon:
     def _facts(self) -> Any:
         return node_facts(self.cluster, self.config, self.desired.snapshot(), self.node)
 
+    def follow(self, change: Callable[[], None]) -> None:
+        """Make a change of what is desired; on return there has been a sync since."""
+        with self._log.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            change()
+            deadline, told = time.monotonic() + SECONDS, b""
+            while b'"event": "sync"' not in told:
+                assert time.monotonic() < deadline, f"not within {SECONDS:g} s: a sync after a change"
+                time.sleep(0.001)
+                told += log.read()
+
     def settle(self, seconds: float = SECONDS, *, bulk: bool = False) -> None:
         """Wait until the tables hold what they should, and nothing besides."""
         want = self.wanted()
         wait_for(lambda: self.held(bulk=bulk) == want, "tables as the store wants them", seconds)
-
-
-class Commits:
-    """The commits that a node's kernel tells of."""
-
-    def __init__(self, cluster: Cluster, node: str) -> None:
-        self._socket = cluster.socket(node, socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
-        self._socket.bind((0, 1 << 6))
-        self._socket.settimeout(SECONDS)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def wait(self) -> None:
-        """Return when there was one since the last call."""
-        while all(kind != _NEWGEN for kind, _ in messages(self._socket.recv(1 << 16))):
-            pass
 
 
 def _read(line: str) -> dict[str, Any]:

@@ -231,12 +231,20 @@ class Daemon:
         try:
             with Inotify() as inotify:
                 inotify.add_watch(path.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.CREATE)
+                if self._is_configured_otherwise():
+                    self.reload()  # it has changed between the start and the watch
                 async for event in inotify:
                     if event.name == Path(path.name):
                         self.reload()
         except OSError as error:
             text = f"{path}: is not watched: {error.strerror}; after a change send SIGHUP"
             self._reporter.problems("configuration file", [text])
+
+    def _is_configured_otherwise(self) -> bool:
+        try:
+            return self._options.load() != self._config
+        except ConfigError:
+            return True
 
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""
@@ -302,7 +310,8 @@ class Daemon:
             due = self._retry_at if self._retry_at < math.inf else self._pace.due()
             pause = min(due, self._host_at, self._check_at, self._refused_at) - time.monotonic()
             try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, pause))
+                async with asyncio.timeout(max(0.0, pause)):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
             self._wake.clear()

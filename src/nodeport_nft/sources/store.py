@@ -88,7 +88,8 @@ class StoreSource:
         while True:
             pause = _AGAIN_SECONDS if self._fault or self._watch is None else next(self._looks, None)
             try:
-                event = await asyncio.wait_for(self._inotify.get(), pause)
+                async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
+                    event = await self._inotify.get()
             except TimeoutError:
                 if self._fault or self._watch is None or self._is_news():
                     return
@@ -112,15 +113,19 @@ class StoreSource:
                 self._store.close()
             self._store, self._version = None, -1
             self._store, self._file = self._open(), self._identity()
-        version = self._store.resource_version()
+        with self._store.reading():  # a write of several objects is read as a whole, or not at all
+            return self._read_news(self._store)
+
+    def _read_news(self, store: Store) -> Changes:
+        version = store.resource_version()
         if version == self._version:
             return Changes()
         before, self._version = self._version, version
         if not 0 <= before < version:  # it goes back where a backup has been restored into the file
             self._broken.clear()
-            return self._changes(self._store.values(), whole=True)
-        refs = [(Ref(c.kind, c.namespace, c.name), c.deleted) for c in self._store.changes_since(before)]
-        return self._changes((ref, () if deleted else self._store.value(ref)) for ref, deleted in refs)
+            return self._changes(store.values(), whole=True)
+        refs = [(Ref(c.kind, c.namespace, c.name), c.deleted) for c in store.changes_since(before)]
+        return self._changes((ref, () if deleted else store.value(ref)) for ref, deleted in refs)
 
     def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Problems]], *, whole: bool = False) -> Changes:
         changes = []

@@ -76,6 +76,16 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read in the block is of one moment, whatever others write meanwhile."""
+        with translated(self._path):
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
     def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[StoredObject, ...]:
         """The objects of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
         with translated(self._path):
