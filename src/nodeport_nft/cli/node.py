@@ -149,11 +149,13 @@ def cleanup(
     """
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.kernel.traces import Traces
+    from nodeport_nft.kernel.turns import refuse_beside_daemon
     from nodeport_nft.reconcile import removal
     from nodeport_nft.store import delete_store
 
     chosen = settings(config, store=store)
     nft = Nft()
+    refuse_beside_daemon("the cleanup")
     transactions = removal(nft)
     nft.apply(transactions)
     done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]

@@ -16,6 +16,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.kernel.host import HostEvents, read_host
+from nodeport_nft.kernel.turns import Presence
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
@@ -33,6 +34,7 @@ def run(options: Options) -> None:
     Raises ConfigError, KernelError, StoreError and OSError where the daemon cannot begin.
     """
     config = options.load()
+    presence = Presence()
     log = open_log(options.log_format)
     metrics = Metrics(__version__)
     server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address)
@@ -53,6 +55,7 @@ def run(options: Options) -> None:
     finally:
         tables.close()
         server.close()
+        presence.close()
 
 
 async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer) -> None:

@@ -1,9 +1,15 @@
-"""One process at a time: whoever reads the kernel's tables and then writes the difference wants nobody in between."""
+"""Who may write when: one process at a time, and one daemon in a network namespace.
+
+Whoever reads the kernel's tables and then writes the difference wants nobody in between. And two daemons would undo
+each other's work for ever.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +18,7 @@ from pathlib import Path
 from nodeport_nft.kernel.nft import KernelError
 
 _SECONDS, _PAUSE = 60.0, 0.005
+_ADDRESS = "\0nodeport-nft/daemon"
 
 
 @contextmanager
@@ -45,3 +52,53 @@ def _lock(descriptor: int, directory: Path) -> None:
             time.sleep(_PAUSE)
         else:
             return
+
+
+class Presence:
+    """Says that there is a daemon in this network namespace, for as long as the process lives.
+
+    An abstract Unix socket (unix(7)): it is the network namespace's, as the tables are, and ends with the process.
+    """
+
+    def __init__(self) -> None:
+        """Raises KernelError if there is one already."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.bind(_ADDRESS)
+        except OSError as error:
+            self._socket.close()
+            raise KernelError(
+                f"another daemon programs this node already{_named(daemon_pid())}; there can be one in a network "
+                "namespace: stop it first"
+            ) from error
+        self._socket.listen(1)
+
+    def close(self) -> None:
+        """There is none any more."""
+        self._socket.close()
+
+
+def daemon_pid() -> int | None:
+    """The process id of this network namespace's daemon, 0 if it is of another pid namespace; None if none runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)
+        try:
+            caller.connect(_ADDRESS)
+            credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except BlockingIOError:
+            return 0  # it has been asked before, and never answers
+        except OSError:
+            return None
+    pid, _, _ = struct.unpack("3i", credentials)
+    return int(pid)
+
+
+def _named(pid: int | None) -> str:
+    return f" (pid {pid})" if pid else ""
+
+
+def refuse_beside_daemon(what: str) -> None:
+    """Raise KernelError if a daemon runs here, which would undo ``what``."""
+    pid = daemon_pid()
+    if pid is not None:
+        raise KernelError(f"a daemon programs this node{_named(pid)} and would undo {what}; stop it first")
