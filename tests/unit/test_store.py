@@ -802,3 +802,38 @@ def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) ->
         apply(store, *(service(f"t{i}") for i in range(100)))
         assert {node_port(store, f"t{i}") for i in range(100)} == set(range(30000, 30100))
     assert check(path) == {f"t{i}" for i in range(100)}
+
+
+ANOTHER_PROCESS = """
+import sys
+from nodeport_nft.manifest import parse_object
+from nodeport_nft.model import Ranges
+from nodeport_nft.store import Store
+with Store(sys.argv[1], ranges=Ranges()) as store:
+    print(*(stored.name for stored in store.objects()))
+    with store.write() as transaction:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": sys.argv[2]}}
+        transaction.apply([parse_object(pod)], now="2026-01-01T00:00:00Z")
+"""
+
+
+@pytest.mark.proves("A5")
+def test_a_second_connection_that_closes_takes_no_lock_from_the_first(tmp_path: Path) -> None:
+    """POSIX locks are the process's: closing any descriptor of the file gives all of them up."""
+    path = tmp_path / "store.db"
+
+    def in_another_process(name: str) -> list[str]:
+        words = [sys.executable, "-c", ANOTHER_PROCESS, str(path), name]
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+
+    with Store(path, ranges=Ranges()) as first:
+        known: set[str] = set()
+        for number in range(3):
+            Store(path, ranges=Ranges()).close()
+            assert set(in_another_process(f"a{number}")) == known
+            with first.write() as transaction:
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"b{number}"}}
+                transaction.apply([parse_object(pod)], now="2026-01-01T00:00:00Z")
+            known |= {f"a{number}", f"b{number}"}
+            assert {stored.name for stored in first.objects()} == known
+    assert set(in_another_process("last")) == known

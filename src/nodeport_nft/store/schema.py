@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +77,12 @@ def connect(path: str | Path) -> sqlite3.Connection:
     """
     if str(path) != ":memory:":
         path = Path(path).absolute()
-        _check_file(path)
+        if not _is_open_here(path):
+            _check_file(path)
     with translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=_Connection)
         try:
+            db.note(path)
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA synchronous = FULL")
             _create_schema(db, path)
@@ -87,6 +91,47 @@ def connect(path: str | Path) -> sqlite3.Connection:
             db.close()
             raise
     return db
+
+
+_OPEN: Counter[tuple[int, int]] = Counter()
+"""The files that this process has open, by device and inode: how many connections there are to each."""
+
+_OPEN_LOCK = threading.Lock()
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that notes which file is open in this process.
+
+    Whoever closes any descriptor of a file gives up all locks that the process has on it (fcntl(2), POSIX locks), also
+    those of a connection in another thread; then other processes take that one for gone and delete its log. So a file
+    that is open here must not be opened by anybody but SQLite, which knows.
+    """
+
+    _file: tuple[int, int] | None = None
+
+    def note(self, path: str | Path) -> None:
+        """This is the file; nothing for one in memory."""
+        if str(path) != ":memory:":
+            with _OPEN_LOCK:
+                self._file = _identity(Path(path))
+                _OPEN[self._file] += 1
+
+    def close(self) -> None:
+        super().close()
+        with _OPEN_LOCK:
+            if self._file is not None:
+                _OPEN[self._file] -= 1
+                self._file = None
+
+
+def _is_open_here(path: Path) -> bool:
+    with _OPEN_LOCK:
+        return path.exists() and _OPEN[_identity(path)] > 0
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

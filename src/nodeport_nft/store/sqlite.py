@@ -14,7 +14,7 @@ from typing import Self
 from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Ranges, Ref, Snapshot, Value
 from nodeport_nft.store.records import StoredObject, parsed, read_object, read_objects, read_snapshot, read_values
-from nodeport_nft.store.schema import connect, translated
+from nodeport_nft.store.schema import StoreError, connect, translated
 from nodeport_nft.store.transaction import Transaction
 
 
@@ -120,6 +120,8 @@ class Store:
         """The number of the latest change; 0 in a new store. To list and then watch, ask for it first."""
         with translated(self._path):
             row = self._db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
+            if row is None:
+                raise StoreError(f"{self._path}: has lost what it held; restore it from a copy")
             return int(row[0])
 
     def _ring(self) -> None:
