@@ -88,7 +88,7 @@ def test_all_is_well(program: Program, server: ObserveServer) -> None:
     assert re.fullmatch(
         rf"{moment} \(9\dm ago\): 3 operations in 0\.0125 s, because of shop/web", told.pop("Last sync")
     )
-    assert re.fullmatch(rf"{moment} \(9\dm ago\): long ago", told.pop("Last error"))
+    assert re.fullmatch(rf"{moment} \(9\dm ago\), solved since: long ago", told.pop("Last error"))
     assert told == {
         "Health": "all is well",
         "Node": "worker-1",
@@ -120,7 +120,7 @@ def test_all_that_can_be_wrong_is_told(program: Program, server: ObserveServer) 
     told = lines(answer)
     assert told["Health"] == (
         "a change waits longer than it should; look at the last error and at the daemon's log; "
-        "the node is being deleted; the kernel refuses 2 Services; the last sync failed"
+        "the node is being deleted; the kernel refuses 2 Services; the last sync failed; there are 2 problems"
     )
     assert re.fullmatch(r"2 Services to be written, the oldest for 10\d\d s", told["Lag"])
     assert told["Last error"].endswith(" ago): the kernel said no")
@@ -154,15 +154,16 @@ def test_each_trouble_alone_is_trouble(program: Program, server: ObserveServer, 
     assert (answer.code, lines(answer)["Health"]) == (1, health)
 
 
-def test_problems_and_a_short_lag_are_no_trouble(program: Program, server: ObserveServer) -> None:
+def test_problems_are_trouble_and_a_short_lag_is_none(program: Program, server: ObserveServer) -> None:
     server.set_status(well(problems=("contested",), pending=1, pending_since=at(0), sync_operations=1))
     answer = ask(program, server)
-    assert (answer.code, lines(answer)["Problems"]) == (0, "contested")
+    assert (answer.code, lines(answer)["Problems"]) == (1, "contested")
+    assert lines(answer)["Health"] == "there is 1 problem"
     assert lines(answer)["Lag"].startswith("1 Service to be written, the oldest for ")
     assert ": 1 operation in " in lines(answer)["Last sync"]
 
 
-@pytest.mark.parametrize(("status", "code"), [(well(problems=("é",)), 0), (well(error="no"), 1)])
+@pytest.mark.parametrize(("status", "code"), [(well(node="é"), 0), (well(error="no"), 1)])
 def test_json_is_what_the_daemon_tells(program: Program, server: ObserveServer, status: Status, code: int) -> None:
     server.set_status(status)
     answer = ask(program, server, "-o", "json")

@@ -93,7 +93,11 @@ SyncPeriod = Annotated[
 ]
 MinSyncPeriod = Annotated[
     str | None,
-    typer.Option("--min-sync-period", metavar="DURATION", help="Least time between two syncs; default 50ms."),
+    typer.Option(
+        "--min-sync-period",
+        metavar="DURATION",
+        help="Changes closer to each other are gathered; default 50ms, without a unit it is seconds.",
+    ),
 ]
 FullCheckPeriod = Annotated[
     str | None,

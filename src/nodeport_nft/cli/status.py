@@ -90,6 +90,8 @@ def _ask(address: IPAddress, port: int) -> bytes:
         connection.request("GET", "/status")
         response = connection.getresponse()
         code, body = response.status, response.read(_MAX_BYTES)
+    except TimeoutError:
+        fail(f"the daemon at {place} does not answer within {SECONDS:g} s: it is stopped, or hangs", BAD_INPUT)
     except OSError as error:
         fail(
             f"no daemon answers at {place}: {error.strerror or error}; start it with `nodeport-nft sync`, "
@@ -120,6 +122,8 @@ def _troubles(told: Status, now: float) -> Iterator[str]:
         yield f"the kernel refuses {_services(len(told.refused))}"
     if told.error:
         yield "the last sync failed"
+    if told.problems:
+        yield f"there {'is 1 problem' if len(told.problems) == 1 else f'are {len(told.problems)} problems'}"
 
 
 def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
@@ -147,7 +151,8 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         ("Problems", list(told.problems) or ["none"]),
     ]
     if error := told.error or told.last_error:
-        when = f"{_when(told.last_error_at, now)}: " if told.last_error_at else ""
+        solved = "" if told.error else ", solved since"
+        when = f"{_when(told.last_error_at, now)}{solved}: " if told.last_error_at else ""
         fields.append(("Last error", [f"{when}{error}"]))
     width = max(len(name) for name, _ in fields) + 3
     lines = []

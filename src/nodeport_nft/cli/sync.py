@@ -109,7 +109,7 @@ def sync(
             fullCheckPeriod=full_check_period,
         )
 
-    from nodeport_nft.kernel.turns import alone
+    from nodeport_nft.kernel.turns import alone, daemon_pid
 
     chosen = load()
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
@@ -132,6 +132,9 @@ def sync(
 
         if filename and STDIN in filename:
             fail("-f -: standard input ends and cannot be followed; name files, or add --once", BAD_INPUT)
+        for path in filename or ():
+            if not Path(path).exists():
+                fail(f"-f {path}: no such file or directory; make it first, it is followed then", BAD_INPUT)
         run(
             Options(
                 load=load,
@@ -147,6 +150,8 @@ def sync(
             )
         )
         return
+    if daemon_pid() is not None:
+        warn(["a daemon programs this node: it will undo what is not as its own store and flags say"])
     with alone(chosen.store):
         with desired_state(chosen, filename, keep=True) as snapshot:
             if (

@@ -65,6 +65,7 @@ class Daemon:
         self._refused_at = math.inf
         self._check_at = math.inf
         self._host_at = math.inf
+        self._sysctls_at = time.monotonic() + config.sync_period
         self._causes: dict[str, None] = {}
         self._waiting: dict[ObjectName, float] = {}
         self._repair: RepairCause | None = None
@@ -246,20 +247,24 @@ class Daemon:
         except ConfigError:
             return True
 
+    def _load(self) -> Config:
+        config = self._options.load()
+        if collisions := self._node.collisions(
+            config
+        ):  # they would cut the node off, and are refused at the start, too
+            raise ConfigError("\n".join(collisions))
+        return config
+
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""
         self._reporter.reloading()
         try:
-            config = self._options.load()
+            config = self._load()
         except ConfigError as error:
-            self._reporter.problems("configuration", str(error).splitlines())
+            stays = "the configuration read before stays in force"
+            self._reporter.problems("configuration", [f"{line}; {stays}" for line in str(error).splitlines()])
         else:
-            fixed = {
-                "store": "store",
-                "healthz_address": "healthzBindAddress",
-                "metrics_address": "metricsBindAddress",
-            }
-            kept = [key for name, key in fixed.items() if getattr(config, name) != getattr(self._config, name)]
+            kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(self._config, name)]
             self._reporter.problems("configuration", [f"{key}: has changed; restart the daemon" for key in kept])
             self._config = self._node.config = config
             self._pace.quiet = config.min_sync_period
@@ -300,6 +305,9 @@ class Daemon:
                 self._repair = self._repair or RepairCause.FULL_CHECK
                 self._reconciler.distrust()
                 self._changed("full check")
+            if now >= self._sysctls_at:
+                self._sysctls_at = now + self._config.sync_period
+                self._node.check_sysctls(self._state, again=True)
             if now >= self._refused_at:
                 self._refused_at = math.inf
                 self._reconciler.retry()
@@ -308,7 +316,7 @@ class Daemon:
                 self._sync()
             self._tell_waiting()
             due = self._retry_at if self._retry_at < math.inf else self._pace.due()
-            pause = min(due, self._host_at, self._check_at, self._refused_at) - time.monotonic()
+            pause = min(due, self._host_at, self._check_at, self._sysctls_at, self._refused_at) - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wake.wait()

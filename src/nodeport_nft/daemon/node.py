@@ -51,17 +51,17 @@ class ThisNode:
         before, self.host = self.host, await asyncio.to_thread(read_host)
         return before != self.host
 
-    def collisions(self) -> tuple[str, ...]:
-        """Service CIDRs that the node uses otherwise (F7)."""
+    def collisions(self, config: Config) -> tuple[str, ...]:
+        """Service CIDRs of a configuration that the node uses otherwise (F7)."""
         remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
-        return tuple(f"{collision}; {remedy}" for collision in overlaps(self.config, self.host))
+        return tuple(f"{collision}; {remedy}" for collision in overlaps(config, self.host))
 
     def facts(self, node: Node | None) -> NodeFacts:
         """The facts to compile with; tells what is wrong with them."""
         facts, warnings = gather(
             self.config, name=self._options.node_name, node=node, node_ips=self._options.node_ips, host=self.host
         )
-        self._reporter.problems("node", (*warnings, *self.collisions()))
+        self._reporter.problems("node", (*warnings, *self.collisions(self.config)))
         self._reporter.tell(node_ports_on=served_on(facts), node_deleted=bool(node and node.deleted))
         return facts
 

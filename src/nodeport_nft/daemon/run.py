@@ -71,7 +71,8 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    reporter.log.info("starting", version=reporter.status.version, node=options.node_name)
+    status = reporter.status
+    reporter.log.info("starting", version=status.version, node=status.node, source=status.source)
     ports = asyncio.create_task(_listen(server, reporter))
     try:
         await daemon.run()

@@ -147,11 +147,20 @@ def _may_administer() -> bool:
     return bool(int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1)
 
 
+_SECOND_ERROR = re.compile(r"(?<=\n)Error: ")
+
+
 def _explain(error: str) -> str:
     words = error.strip()
+    # libnftables tells each command that fails, with an echo of it. The first says what the others say.
+    _, *others = re.findall(r"^Error: ", words, re.MULTILINE) or ["", ""]
+    words = _SECOND_ERROR.split(words, maxsplit=1)[0]
     # A comment or a key may be echoed: keep the terminal safe from control characters.
-    words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT]
-    return f"nftables refused the transaction; nothing was changed:\n{words}"
+    words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
+    if "Operation not permitted" in words:
+        words += "\nanother process may own the table (flags owner); nft list tables shows it"
+    more = f"\nand {len(others)} more" if others and others != [""] else ""
+    return f"nftables refused the transaction; nothing was changed:\n{words}{more}"
 
 
 _OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}

@@ -102,9 +102,9 @@ _OPEN_LOCK = threading.Lock()
 class _Connection(sqlite3.Connection):
     """A connection that notes which file is open in this process.
 
-    Whoever closes any descriptor of a file gives up all locks that the process has on it (fcntl(2), POSIX locks), also
-    those of a connection in another thread; then other processes take that one for gone and delete its log. So a file
-    that is open here must not be opened by anybody but SQLite, which knows.
+    Whoever closes any descriptor of a file gives up all locks that the process has on it (POSIX locks, fcntl(2)),
+    also those of a connection in another thread; then other processes take that one for gone and delete its log. So a
+    file that is open here must not be opened by anybody but SQLite, which knows.
     """
 
     _file: tuple[int, int] | None = None
