@@ -8,12 +8,10 @@ import math
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from asyncinotify import Inotify, Mask
-
-from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.config import Config
+from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.flows import FlowCleaner
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
@@ -22,25 +20,28 @@ from nodeport_nft.daemon.report import Reporter, watchdog_seconds
 from nodeport_nft.daemon.tables import MANY, KernelTables
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.model import Family, ObjectName, Ref
+from nodeport_nft.model import Family, NodePortMode, ObjectName, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
-from nodeport_nft.reconcile import NodeState, Reconciler, Synced
+from nodeport_nft.reconcile import NodeState, Reconciler, Synced, udp_frontends
 from nodeport_nft.ruleset import Key
 from nodeport_nft.sources import Changes
 from nodeport_nft.sources.manifests import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
+from nodeport_nft.store import StoreError
 
 _HOST_SECONDS = 0.1
 """How long to wait after a change of the host's network: a new link brings several."""
 
+_RETRY_SECONDS = 30.0
+"""The longest pause before a sync that has failed is tried again."""
+
+_LOOK_SECONDS = 10.0
+"""How often to look at what nobody tells of: sysctls, and ports that could not be opened."""
+
 _REFUSED_SECONDS = 300.0
 """The longest that a service which the kernel refuses waits for the next try."""
-
-
-_FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_address": "metricsBindAddress"}
-"""What only a restart changes, by its key in the configuration."""
 
 
 class Daemon:
@@ -57,15 +58,19 @@ class Daemon:
         self._reporter = reporter
         self._tables = tables
         self._node = node
+        self._configuration = Configuration(options, node, reporter)
         self._own = Ref("Node", "", options.node_name)
         self._pace = Pace(config.min_sync_period)
-        self._backoff = Backoff(config.sync_period)
+        self._backoff = Backoff(min(config.sync_period, _RETRY_SECONDS))
         self._refusals = Backoff(_REFUSED_SECONDS)
         self._retry_at = math.inf
+        self._retry_soonest = math.inf
         self._refused_at = math.inf
+        self._refused: frozenset[ObjectName] = frozenset()
         self._check_at = math.inf
         self._host_at = math.inf
-        self._sysctls_at = time.monotonic() + config.sync_period
+        self._look_at = 0.0
+        self._rereading: asyncio.Task[None] | None = None
         self._causes: dict[str, None] = {}
         self._waiting: dict[ObjectName, float] = {}
         self._repair: RepairCause | None = None
@@ -91,7 +96,12 @@ class Daemon:
             loop.add_reader(self._tables.fileno(), self._tables_changed)
             loop.add_reader(self._node.events.fileno(), self._host_changed)
             async with asyncio.TaskGroup() as group:
-                followers = [self._follow_store(), self._follow_configuration(), self._flows.run(), self._beat()]
+                followers = [
+                    self._follow_store(),
+                    self._configuration.follow(self.reload),
+                    self._flows.run(),
+                    self._beat(),
+                ]
                 followers += [manifests.follow()] if manifests else []
                 tasks = [group.create_task(follower) for follower in followers]
                 await self._sync_when_due()
@@ -138,6 +148,9 @@ class Daemon:
             listing = other.submit(self._tables.read, facts)
             changes = self._source.read()
             known = listing.result()
+        if self._source.fault:  # nothing read is not the same as nothing there
+            raise StoreError(self._source.fault)
+        self._reporter.problems("store", self._source.problems())
         self._state = NodeState(facts, known)
         self._reconciler = Reconciler(self._tables, self._state, known)
         if self._config.metrics_address is not None:
@@ -172,6 +185,8 @@ class Daemon:
         while True:
             await self._source.changed()
             self._take(self._source.read())
+            if self._source.fault and self._manifests:
+                self._manifests.retry()  # it can write the store anew
 
     def _take(self, changes: Changes) -> None:
         """Let the objects be as a source says they are."""
@@ -185,9 +200,11 @@ class Daemon:
         for ref, values in found:
             touched |= self._state.put(ref, values)
             services += ref.kind == "Service"
-            self._causes[ref.kind] = None
         self._hosts_changed |= bool(services)
-        self._reporter.metrics.queued(services=services, endpoints=len(found) - services)
+        if touched:
+            self._causes |= dict.fromkeys(ref.kind for ref, _ in found)
+            endpoints = sum(ref.kind not in ("Service", "Node") for ref, _ in found)
+            self._reporter.metrics.queued(services=services, endpoints=endpoints)
         now = time.monotonic()
         self._waiting |= dict.fromkeys(touched - self._waiting.keys(), now)
         if any(ref == self._own for ref, _ in found):
@@ -224,59 +241,23 @@ class Daemon:
         self._host_at = min(self._host_at, time.monotonic() + _HOST_SECONDS)
         self._wake.set()
 
-    async def _follow_configuration(self) -> None:
-        """Reload the configuration when its file changes; the directory is watched, since editors rename."""
-        path = self._options.config_file
-        if not path.parent.is_dir():
-            return
-        try:
-            with Inotify() as inotify:
-                inotify.add_watch(path.parent, Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.CREATE)
-                if self._is_configured_otherwise():
-                    self.reload()  # it has changed between the start and the watch
-                async for event in inotify:
-                    if event.name == Path(path.name):
-                        self.reload()
-        except OSError as error:
-            text = f"{path}: is not watched: {error.strerror}; after a change send SIGHUP"
-            self._reporter.problems("configuration file", [text])
-
-    def _is_configured_otherwise(self) -> bool:
-        try:
-            return self._options.load() != self._config
-        except ConfigError:
-            return True
-
-    def _load(self) -> Config:
-        config = self._options.load()
-        if collisions := self._node.collisions(
-            config
-        ):  # they would cut the node off, and are refused at the start, too
-            raise ConfigError("\n".join(collisions))
-        return config
-
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""
         self._reporter.reloading()
-        try:
-            config = self._load()
-        except ConfigError as error:
-            stays = "the configuration read before stays in force"
-            self._reporter.problems("configuration", [f"{line}; {stays}" for line in str(error).splitlines()])
-        else:
-            kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(self._config, name)]
-            self._reporter.problems("configuration", [f"{key}: has changed; restart the daemon" for key in kept])
+        config = self._configuration.load(self._config)
+        if config:
             self._config = self._node.config = config
             self._pace.quiet = config.min_sync_period
-            self._backoff.longest = config.sync_period
-            self._check_at = time.monotonic() + config.full_check_period
+            self._backoff.longest = min(config.sync_period, _RETRY_SECONDS)
+            self._check_at = min(self._check_at, time.monotonic() + config.full_check_period)
             self._reporter.tell(sync_period=config.sync_period)
             self._reporter.log.info("configuration read")
-            self._hosts_changed = True
+            self._node.write_hosts(self._state)
             if self._manifests:
                 self._manifests.reconfigure(config)
             self._refit()
-        self._reporter.ready()
+        if self._reporter.status.synced:
+            self._reporter.ready()
         self._wake.set()
 
     async def _beat(self) -> None:
@@ -291,32 +272,36 @@ class Daemon:
     def _changed(self, cause: str = "") -> None:
         if cause:
             self._causes[cause] = None
-        self._pace.changed(time.monotonic())
+        now = time.monotonic()
+        self._pace.changed(now)
+        if self._retry_at < math.inf:  # what has happened may be what it takes
+            self._retry_at = min(self._retry_at, max(now, self._retry_soonest))
         self._wake.set()
 
     async def _sync_when_due(self) -> None:
         while not self._stopping:
             now = time.monotonic()
-            if now >= self._host_at:
+            if now >= self._host_at and (self._rereading is None or self._rereading.done()):
                 self._host_at = math.inf
-                await self._reread_host()
+                self._rereading = asyncio.create_task(self._reread_host())
             if now >= self._check_at:
                 self._check_at = now + self._config.full_check_period
                 self._repair = self._repair or RepairCause.FULL_CHECK
                 self._reconciler.distrust()
                 self._changed("full check")
-            if now >= self._sysctls_at:
-                self._sysctls_at = now + self._config.sync_period
-                self._node.check_sysctls(self._state, again=True)
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_SECONDS
+                self._node.look_again(self._state)
             if now >= self._refused_at:
                 self._refused_at = math.inf
                 self._reconciler.retry()
                 self._changed("retry")
             if now >= min(self._retry_at, self._pace.due() if self._retry_at == math.inf else math.inf):
+                self._tell_waiting()
                 self._sync()
             self._tell_waiting()
             due = self._retry_at if self._retry_at < math.inf else self._pace.due()
-            pause = min(due, self._host_at, self._check_at, self._sysctls_at, self._refused_at) - time.monotonic()
+            pause = min(due, self._host_at, self._check_at, self._look_at, self._refused_at) - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wake.wait()
@@ -325,15 +310,27 @@ class Daemon:
             self._wake.clear()
 
     async def _reread_host(self) -> None:
+        """Read the host's network again, beside the loop: it takes long where there are many routes."""
+        begin, pause = time.monotonic(), 0.0
         try:
+            before = self._node.host.addresses
             changed = await self._node.reread()
         except KernelError as error:
             self._reporter.problems("network", [str(error)])
-            self._host_at = time.monotonic() + self._backoff.longest
-            return
-        self._reporter.problems("network", ())
-        if changed:
-            self._refit()
+            self._host_at, pause = time.monotonic(), self._backoff.longest
+        else:
+            self._reporter.problems("network", ())
+            if changed:
+                self._refit()
+                self._node.update_health(self._state, set(), all_of_them=True)
+            if self._node.host.addresses != before and self._state.facts.node_port_mode is NodePortMode.ALL:
+                # The tables need not change for a new address, but flows to it may have begun untranslated (K2).
+                addresses = [held.address for held in self._node.host.addresses]
+                self._flows.clean(udp_frontends(self._state.snapshot(), self._state.tables, {}, addresses))
+        now = time.monotonic()
+        if self._host_at < math.inf:
+            self._host_at = max(self._host_at, now + max(pause, now - begin))
+        self._wake.set()
 
     def _sync(self) -> None:
         begin = time.monotonic()
@@ -341,8 +338,9 @@ class Daemon:
         try:
             synced = self._reconciler.sync(held.address for held in self._node.host.addresses)
         except KernelError as error:
-            delay = self._backoff.failed()
-            self._retry_at = time.monotonic() + delay
+            now, delay = time.monotonic(), self._backoff.failed()
+            self._retry_at = now + delay
+            self._retry_soonest = now + max(1.0, 4 * (now - begin))
             self._causes["retry"] = None
             self._reporter.failed(str(error), delay)
             self._tell_waiting()
@@ -364,10 +362,14 @@ class Daemon:
     def _follow_up(self, synced: Synced, begin: float, end: float) -> None:
         """Tell what a sync did, and go on with what it left."""
         refused = self._reconciler.refused
-        self._refused_at = end + self._refusals.failed() if refused else math.inf
         if not refused:
+            self._refused_at = math.inf
             self._refusals.succeeded()
-        if self._repair and synced.transactions:
+        elif self._refused_at == math.inf or refused.keys() - self._refused:
+            self._refused_at = end + self._refusals.failed()
+        self._refused = frozenset(refused)
+        was_told = self._repair is RepairCause.OUTSIDE_CHANGE or not synced.services
+        if self._repair and synced.transactions and was_told:
             self._reporter.metrics.repaired(self._repair)
         waited = [end - at for at in self._waiting.values()]
         self._reporter.synced(synced, self._state, refused, tuple(self._causes), end - begin, waited)

@@ -37,6 +37,7 @@ class ThisNode:
         self._traces = Traces.of(config.store, options.node_name)
         self._health = HealthServer()
         self._checked: set[ObjectName] = set()
+        self._troubles: tuple[str, ...] = ()
         self._families: frozenset[Family] = frozenset()
 
     def close(self) -> None:
@@ -110,9 +111,14 @@ class ThisNode:
         self._checked = now if all_of_them else self._checked - touched | now
         checks = health_checks((services[key] for key in self._checked), state.resolver)
         everywhere = state.facts.node_port_mode is NodePortMode.ALL
-        self._reporter.problems(
-            "health checks", self._health.update(checks, _EVERYWHERE if everywhere else state.facts.node_port_ips)
-        )
+        self._troubles = self._health.update(checks, _EVERYWHERE if everywhere else state.facts.node_port_ips)
+        self._reporter.problems("health checks", self._troubles)
+
+    def look_again(self, state: NodeState) -> None:
+        """Look after what nobody tells of: sysctls that somebody sets, and ports that could not be opened."""
+        self.check_sysctls(state, again=True)
+        if self._troubles:
+            self.update_health(state, set(), all_of_them=True)
 
     def set_healthy(self, healthy: bool) -> None:
         """Let the healthCheckNodePorts say so."""

@@ -109,6 +109,8 @@ class Reporter:
     def ready(self) -> None:
         """The node is programmed; said for the first time, after a reload, and after a failure."""
         text = f"STATUS={self.status.services} services on {self.status.node_ports_on}"
+        if self.status.error:
+            text = f"STATUS=sync failed: {self.status.error.splitlines()[0]}"
         if not self._is_ready:
             self._is_ready = True
             self.manager(f"READY=1\n{text}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from nodeport_nft.kernel.damage import Damage, read_damage
 from nodeport_nft.kernel.events import TableEvents
-from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.turns import alone
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.observe.connections import Connections
@@ -51,13 +52,14 @@ class KernelTables:
 
     def read(self, facts: NodeFacts) -> Listed:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
-        self._events.read()
-        return read_tables(self.nft, facts, bulk=self.is_large)
+        with _translated():
+            self._events.read()
+            return read_tables(self.nft, facts, bulk=self.is_large)
 
     def apply(self, transactions: Iterable[Transaction]) -> None:
         """Commit all of them, or raise KernelError and leave everything as it was (K1)."""
         transactions = tuple(transactions)
-        with alone(self._store):
+        with _translated(), alone(self._store):
             if self.connections:
                 self.connections.before(transactions)
             committed = False
@@ -80,8 +82,18 @@ class KernelTables:
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""
-        self.nft.check(transactions)
+        with _translated():
+            self.nft.check(transactions)
 
     def remove(self) -> None:
         """Delete both tables."""
         self.apply(removal(self.nft))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Whatever the system has not enough of (memory, descriptors, processes) is a failure to be tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(f"the system refuses what it takes to program the tables: {error}") from error

@@ -34,6 +34,9 @@ BULK = 1 << 18
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
 command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
 
+_APART_SECONDS = 900.0
+"""What a child may take at most; 100,000 services take it half a minute."""
+
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
 
@@ -133,7 +136,12 @@ def _run_apart(text: str, *options: str) -> str:
     """``Nft.run`` in a child process, in our own network namespace."""
     command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", *options]
     # S603: what is run is this very interpreter and a module of our own.
-    child = subprocess.run(command, input=text.encode(), capture_output=True, check=False)  # noqa: S603
+    try:
+        child = subprocess.run(  # noqa: S603
+            command, input=text.encode(), capture_output=True, check=False, timeout=_APART_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise KernelError(f"nftables has not answered for {_APART_SECONDS:g} s") from error
     if child.returncode != 0:
         reason = child.stderr.decode(errors="replace").strip()
         raise KernelError(reason or f"the child that runs nftables died: {child.returncode}")

@@ -61,17 +61,19 @@ class Presence:
     """
 
     def __init__(self) -> None:
-        """Raises KernelError if there is one already."""
+        """Raises KernelError if there is one already. What somebody without our rights holds there does not count."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.bind(_ADDRESS)
         except OSError as error:
+            if daemon_pid() is None:
+                return
             self._socket.close()
             raise KernelError(
                 f"another daemon programs this node already{_named(daemon_pid())}; there can be one in a network "
                 "namespace: stop it first"
             ) from error
-        self._socket.listen(1)
+        self._socket.listen(socket.SOMAXCONN)
 
     def close(self) -> None:
         """There is none any more."""
@@ -89,8 +91,8 @@ def daemon_pid() -> int | None:
             return 0  # it has been asked before, and never answers
         except OSError:
             return None
-    pid, _, _ = struct.unpack("3i", credentials)
-    return int(pid)
+    pid, user, _ = struct.unpack("3i", credentials)
+    return int(pid) if user in (0, os.geteuid()) else None  # anybody may take the address
 
 
 def _named(pid: int | None) -> str:

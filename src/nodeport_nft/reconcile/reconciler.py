@@ -111,6 +111,8 @@ class Reconciler:
         elif self._is_known and self._known is None:
             self._known = known
         self._before.clear()
+        # What is refused stays as it was over other facts, too.
+        self._before |= {key: before.wants(key) for key in self.refused}
 
     def retry(self) -> None:
         """Try again what was refused."""

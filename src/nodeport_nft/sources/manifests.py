@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.manifest import Object, Problem, Problems, read_manifest
@@ -79,6 +80,7 @@ class ManifestFollower:
         self._reread = False
         self._stored: dict[Ref, dict[str, Any] | None] = {}  # documents as the store took them; None: never yet
         self._refused: dict[Ref, tuple[Problem, ...]] = {}
+        self._file: tuple[int, int] | None = None  # the store's, by device and inode
         self._pruned = False
         self._retry = False  # whether something was read since the refused were tried
         self._fault = ""
@@ -114,6 +116,12 @@ class ManifestFollower:
         """From now on, and for all files once more: other ranges, another limit of size. The store stays the same."""
         self._config = config
         self._reread = True
+        if self._watcher is not None:
+            self._watcher.wake()
+
+    def retry(self) -> None:
+        """Something has happened to the store: bring it to the manifests again."""
+        self._retry = True
         if self._watcher is not None:
             self._watcher.wake()
 
@@ -169,6 +177,10 @@ class ManifestFollower:
 
     async def _bring(self) -> None:
         """Brings the store to what is wanted, if there is a difference."""
+        file = _identity(self._store)
+        if self._file not in (None, file):  # another store, or none: what we know of it is no longer so
+            self._stored = dict.fromkeys(self._stored)
+            self._pruned = False
         wanted = {ref: obj for ref, obj, twin in _by_ref(self._files.values()) if twin is None}
         keep_all = not wanted and not self._allow_empty
         prune = not self._pruned and self._all_well() and not keep_all
@@ -177,6 +189,7 @@ class ManifestFollower:
         self._refused = {ref: reasons for ref, reasons in self._refused.items() if ref in changed}
         untried = self._retry or changed.keys() - self._refused.keys()
         if not (prune or gone or (changed and untried)):
+            self._file = file
             self._fault, self._delay = "", 0.0
             return
         keep = tuple(wanted.values()) if prune else None
@@ -186,6 +199,7 @@ class ManifestFollower:
             self._fault = str(error)
             self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
             return
+        self._file = _identity(self._store)
         self._fault, self._delay = "", 0.0
         self._pruned = self._pruned or prune
         self._retry = False
@@ -233,6 +247,14 @@ def _by_ref(files: Iterable[_File]) -> Iterable[tuple[Ref, Object, Object | None
             ref = _ref(obj)
             other = first.setdefault(ref, obj)
             yield ref, obj, None if other is obj else other
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _ref(obj: Object) -> Ref:

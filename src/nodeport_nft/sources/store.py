@@ -32,7 +32,7 @@ _AGAIN_SECONDS = 1.0
 
 
 class StoreSource:
-    """One store, on the thread of its event loop."""
+    """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could."""
 
     def __init__(self, config: Config) -> None:
         """Opens the store, and watches it from now on. Raises StoreError, OSError."""
@@ -40,11 +40,12 @@ class StoreSource:
         self._config = config
         self._version = -1
         self._broken: dict[Ref, str] = {}
+        self._read_once: set[Ref] = set()
         self._store: Store | None = self._open()
         self._file = self._identity()
         self._inotify = Inotify()
         self._watch: Watch | None = self._inotify.add_watch(self._path.parent, _EVENTS)
-        self._fault = ""
+        self.fault = ""
         self._looks: Iterator[float] = iter(())
 
     def close(self) -> None:
@@ -61,10 +62,10 @@ class StoreSource:
         try:
             changes = self._read()
         except (StoreError, OSError) as error:
-            self._fault = f"{error}; what was read last is served"
+            self.fault = f"{error}; what was read last is served"
             self._version = -1
             return Changes()
-        self._fault = ""
+        self.fault = ""
         return changes
 
     def count(self, kind: str) -> int:
@@ -80,18 +81,18 @@ class StoreSource:
 
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
-        faults = (self._fault,) if self._fault else ()
+        faults = (self.fault,) if self.fault else ()
         return (*faults, *(self._broken[ref] for ref in sorted(self._broken)))
 
     async def changed(self) -> None:
         """Return when there may be something to read."""
         while True:
-            pause = _AGAIN_SECONDS if self._fault or self._watch is None else next(self._looks, None)
+            pause = _AGAIN_SECONDS if self.fault or self._watch is None else next(self._looks, None)
             try:
                 async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
                     event = await self._inotify.get()
             except TimeoutError:
-                if self._fault or self._watch is None or self._is_news():
+                if self.fault or self._watch is None or self._is_news():
                     return
                 continue
             if event.mask & _GONE:
@@ -132,9 +133,11 @@ class StoreSource:
         for ref, values in found:
             self._broken.pop(ref, None)
             if isinstance(values, Problems):
-                self._broken[ref] = f"{values}; it is served as it was last"
+                state = "is served as it was last" if ref in self._read_once else "is not served"
+                self._broken[ref] = f"{values}; it {state}"
             else:
                 changes.append(Change(ref, values))
+                self._read_once.add(ref)
         return Changes(tuple(changes), whole, frozenset(self._broken))
 
     def _is_news(self) -> bool:

@@ -34,7 +34,18 @@ def reference(kind: str, name: str) -> str:
 
 def with_resource_version(body: dict[str, Any], version: int) -> dict[str, Any]:
     """A stored body as a reader sees it."""
-    return {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+    metadata = body.get("metadata")
+    own = metadata if isinstance(metadata, dict) else {}
+    return {**body, "metadata": {**own, "resourceVersion": str(version)}}
+
+
+def _document(text: str) -> dict[str, Any]:
+    """A stored body; empty, and so no object, where somebody has damaged it."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def read_objects(
@@ -48,7 +59,7 @@ def read_objects(
         {"kind": kind, "namespace": namespace},
     )
     for found, space, name, version, body in rows:
-        yield StoredObject(found, space, name, version, with_resource_version(json.loads(body), version))
+        yield StoredObject(found, space, name, version, with_resource_version(_document(body), version))
 
 
 def read_object(db: sqlite3.Connection, kind: str, namespace: str, name: str) -> StoredObject | None:
@@ -59,7 +70,7 @@ def read_object(db: sqlite3.Connection, kind: str, namespace: str, name: str) ->
     ).fetchone()
     if row is None:
         return None
-    return StoredObject(kind, namespace, name, row[0], with_resource_version(json.loads(row[1]), row[0]))
+    return StoredObject(kind, namespace, name, row[0], with_resource_version(_document(row[1]), row[0]))
 
 
 def read_values(db: sqlite3.Connection) -> Iterator[tuple[Ref, tuple[Value, ...] | Problems]]:

@@ -1,0 +1,75 @@
+"""The configuration while the daemon runs: read again when its file changes, and only taken if all of it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asyncinotify import Inotify, Mask
+
+from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.daemon.node import ThisNode
+from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.report import Reporter
+
+_FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_address": "metricsBindAddress"}
+"""What only a restart changes, by its key in the configuration."""
+
+# Not when it is created: an editor has yet to fill it, and an empty one means all defaults.
+_EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM
+
+
+class Configuration:
+    """The file, and what is wrong with it."""
+
+    def __init__(self, options: Options, node: ThisNode, reporter: Reporter) -> None:
+        self._options = options
+        self._node = node
+        self._reporter = reporter
+
+    def load(self, before: Config) -> Config | None:
+        """What the file says now; None if that is wrong, which is told: what was read before stays in force."""
+        try:
+            config = self._read()
+        except ConfigError as error:
+            stays = "the configuration read before stays in force"
+            self._problems(*(f"{line}; {stays}" for line in str(error).splitlines()))
+            return None
+        kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(before, name)]
+        self._problems(*(f"{key}: has changed; restart the daemon" for key in kept))
+        return config
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Tell when the file has changed; its directory is watched, since editors rename."""
+        path = self._options.config_file
+        if not path.parent.is_dir():
+            return
+        try:
+            with Inotify() as inotify:
+                inotify.add_watch(path.parent, _EVENTS)
+                if self._is_other():
+                    changed()  # between the start and the watch
+                async for event in inotify:
+                    if event.name != Path(path.name):
+                        continue
+                    if path.exists():
+                        changed()
+                    else:
+                        self._problems(f"{path}: is gone; what was read before stays in force until it is back")
+        except OSError as error:
+            self._problems(f"{path}: is not watched: {error.strerror}; after a change send SIGHUP")
+
+    def _read(self) -> Config:
+        config = self._options.load()
+        if collisions := self._node.collisions(config):  # they would cut the node off: refused at the start, too
+            raise ConfigError("\n".join(collisions))
+        return config
+
+    def _is_other(self) -> bool:
+        try:
+            return self._options.load() != self._node.config
+        except ConfigError:
+            return True
+
+    def _problems(self, *found: str) -> None:
+        self._reporter.problems("configuration", found)
