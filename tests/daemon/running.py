@@ -98,6 +98,13 @@ class Daemon:
         self._drop()
         return code
 
+    def wait(self, seconds: float = SECONDS) -> int:
+        """The exit code of one that ends by itself."""
+        assert self._process is not None
+        code = self._process.wait(seconds)
+        self._drop()
+        return code
+
     def kill(self) -> None:
         """``kill -9`` of the daemon alone. A child of it that is at a load goes on; on return that has ended, too."""
         assert self._process is not None

@@ -1,0 +1,92 @@
+"""What is wrong never takes away what works: damaged and lost stores, half-saved and harmful configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from tests.daemon.objects import Desired, service
+from tests.daemon.running import SECONDS, Daemon, wait_for
+
+MANIFEST = """
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: NodePort, ports: [{{port: 80, nodePort: {port}}}]}}
+"""
+
+
+@pytest.mark.proves("K4")
+def test_a_store_that_cannot_be_read_at_the_start_is_not_an_empty_one(
+    cluster: Cluster, desired: Desired, daemon: Daemon
+) -> None:
+    desired.apply(*(service(f"web-{number}", number) for number in range(10, 70)))
+    daemon.start()
+    daemon.stop()
+    before = cluster.ruleset("worker-1")
+    assert "default/web-69" in before
+    desired.close()
+    damaged = bytearray(desired.path.read_bytes())
+    page = damaged.index(b"web-40")
+    damaged[page - page % 4096 : page - page % 4096 + 200] = b"\xff" * 200
+    desired.path.write_bytes(damaged)
+    daemon.spawn()
+    assert daemon.wait() == 1
+    assert cluster.ruleset("worker-1") == before
+
+
+def test_a_store_that_is_lost_is_written_anew_from_the_manifests(
+    cluster: Cluster, desired: Desired, daemon: Daemon, tmp_path: Path
+) -> None:
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    for number, name in enumerate(("a", "b", "c")):
+        (manifests / f"{name}.yaml").write_text(MANIFEST.format(name=name, port=30010 + number))
+    daemon.start("-f", str(manifests))
+    for file in desired.path.parent.glob("store.db*"):
+        file.unlink()
+    (manifests / "d.yaml").write_text(MANIFEST.format(name="d", port=30013))
+
+    def served() -> list[str]:
+        text = cluster.run("worker-1", ["nft", "list", "map", "ip", "nodeport-nft", "node-ports"]).stdout
+        return [name for name in "abcd" if f"default/{name}" in text]
+
+    wait_for(lambda: served() == ["a", "b", "c", "d"], "all four services")
+    wait_for(lambda: not [p for p in daemon.status().problems if "store" in p], "a store without problems")
+
+
+@pytest.mark.proves("X2")
+def test_a_configuration_that_an_editor_is_saving_is_not_an_empty_one(
+    desired: Desired, daemon: Daemon, tmp_path: Path
+) -> None:
+    desired.apply(service("web", 10))
+    config = tmp_path / "config.yaml"
+    config.write_text("masqueradeBit: 15\n")
+    daemon.start("--config", str(config))
+    config.rename(tmp_path / "config.yaml~")
+    wait_for(lambda: [p for p in daemon.status().problems if str(config) in p], "a problem about the file")
+    with config.open("w") as file:
+        daemon.cli("status")  # time enough to read it while it is empty
+        file.write("masqueradeBit: 15\nminSyncPeriod: 10ms\n")
+    wait_for(lambda: not [p for p in daemon.status().problems if str(config) in p], "the file to be read")
+    assert not daemon.events("table replaced")
+    assert len(daemon.events("sync")) == 1, "nothing in it concerns the tables"
+
+
+@pytest.mark.proves("F7")
+def test_a_configuration_that_would_cut_the_node_off_is_refused_while_running(
+    cluster: Cluster, desired: Desired, daemon: Daemon, tmp_path: Path
+) -> None:
+    desired.apply(service("web", 10))
+    config = tmp_path / "config.yaml"
+    config.write_text("minSyncPeriod: 10ms\n")
+    daemon.start("--config", str(config))
+    before = daemon.held()
+    config.write_text("serviceCIDRs: [172.30.0.0/16]\n")
+    wait_for(lambda: [p for p in daemon.status().problems if "172.30.0.0/16" in p], "a problem that names the CIDR")
+    assert daemon.held() == before
+    assert str(cluster.address("worker-1")) in " ".join(daemon.status().problems)
+    config.write_text("minSyncPeriod: 20ms\n")
+    wait_for(lambda: not [p for p in daemon.status().problems if "172.30.0.0/16" in p], "the problem gone", SECONDS)
