@@ -6,9 +6,11 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nodeport_nft.config import Config
-from nodeport_nft.model import IPAddress
+if TYPE_CHECKING:  # the command line imports this for its help, which is to come quickly
+    from nodeport_nft.config import Config
+    from nodeport_nft.model import IPAddress
 
 
 class LogFormat(enum.StrEnum):
