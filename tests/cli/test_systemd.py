@@ -116,11 +116,13 @@ def daemon(cluster: Cluster, tmp_path: Path, manager: Manager) -> Iterator[subpr
     cluster.run("worker-1", [str(SCRIPT), "apply", "-f", str(EXAMPLE), "--store", store])
     program = command("ExecStart", NODEPORT_NFT_FLAGS=f"--node-name worker-1 --store {store}")
     assert Path(program[0]).name == SCRIPT.name
+    # What is measured could not be written, on a file system that is read-only.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with (tmp_path / "log").open("w") as log:  # a file, for nobody reads a pipe while the daemon runs
         process = cluster.popen(
             "worker-1",
             [*confined(state), str(SCRIPT), *program[1:]],
-            env={**os.environ, "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"},
+            env={**env, "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"},
             stderr=log.fileno(),
         )
     yield process
