@@ -21,6 +21,9 @@ from nodeport_nft.observe.status import Status
 from nodeport_nft.reconcile import NodeState, Synced
 
 
+_MANAGER_SECONDS = 3.0
+
+
 class Reporter:
     """``status`` is what is told now."""
 
@@ -31,8 +34,6 @@ class Reporter:
         self._server = server
         self._problems: dict[str, tuple[str, ...]] = {}
         self._manager = sdnotify.SystemdNotifier()
-        if self._manager.socket:
-            self._manager.socket.setblocking(False)  # a manager that does not listen must not hold us up
         self._is_ready = False
         self._told = ""
         self.tell()
@@ -124,8 +125,13 @@ class Reporter:
         self.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def manager(self, text: str) -> None:
-        """A word to the service manager, if one started us (sd_notify(3))."""
-        self._manager.notify(text)
+        """A word to the service manager, if one started us (sd_notify(3)).
+
+        One that does not listen holds nobody up for long, and not at all with signs of life: the next one will do.
+        """
+        if self._manager.socket:
+            self._manager.socket.settimeout(0.0 if text == "WATCHDOG=1" else _MANAGER_SECONDS)
+            self._manager.notify(text)
 
 
 def watchdog_seconds() -> float | None:
