@@ -20,7 +20,6 @@ from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
 from nodeport_nft.reconcile import NodeState, Synced
 
-
 _MANAGER_SECONDS = 3.0
 
 
