@@ -7,6 +7,7 @@ has changed, so that a change costs what it touches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
@@ -42,10 +43,12 @@ def changed_udp_frontends(
     """
     now: dict[Family, Table] = {}
     before: dict[Family, Elements] = {}
+    own_keys: dict[Family, set[Key]] = {}
     touched = {service.key for service in snapshot.services}
     for family, edited in edits.items():
         table = tables.table(family)
-        keys = {*_edited_keys(table.schema, edited), *_frontends_of(tables, family, touched)}
+        own_keys[family] = set(_frontends_of(tables, family, touched))
+        keys = own_keys[family] | set(_edited_keys(table.schema, edited))
         if not keys:
             continue
         own = {name: dict(held) for name, held in table.elements.items() if name == "node-port-ips"}
@@ -55,7 +58,7 @@ def changed_udp_frontends(
             for name, pairs in edited.elements.items()
         }
         before[family] = held | own
-    return _frontends(snapshot, tables, now, before, local_ips) if now else {}
+    return _frontends(snapshot, tables, now, before, local_ips, own_keys=own_keys) if now else {}
 
 
 def _frontends(
@@ -66,11 +69,15 @@ def _frontends(
     local_ips: Iterable[IPAddress],
     service_cidrs: Iterable[IPNetwork] = (),
     foreign: Iterable[IPAddress] = (),
+    own_keys: Mapping[Family, set[Key]] | None = None,
 ) -> dict[Family, UDPFrontends]:
+    """``own_keys``: the frontends that the snapshot's services have, where it does not have all services."""
     everywhere = tables.facts.node_port_mode is NodePortMode.ALL
     local = [ip for ip in local_ips if everywhere and not ip.is_loopback]
     rest = only_draining(snapshot)
     draining = dict(zip(Family, compile_snapshot(rest, tables.facts).tables.tables(), strict=True)) if rest else {}
+    if own_keys is not None:  # among themselves they may seem to have what in truth is another's
+        draining = {f: replace(t, elements=_narrowed(t, own_keys.get(f, ()))) for f, t in draining.items()}
     return {
         family: read_frontends(
             table,
