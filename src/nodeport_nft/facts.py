@@ -127,6 +127,19 @@ def overlaps(config: Config, host: Host) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def collisions(config: Config, host: Host) -> tuple[str, ...]:
+    """The same, each with its remedy."""
+    remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
+    return tuple(f"{overlap}; {remedy}" for overlap in overlaps(config, host))
+
+
+def served_on(facts: NodeFacts) -> str:
+    """Where the node serves nodePorts, for people."""
+    if facts.node_port_mode is NodePortMode.ALL:
+        return "every local address"
+    return ", ".join(map(str, facts.node_port_ips)) or "no address"
+
+
 def _own(config: Config, address: IPAddress) -> bool:
     return any(_inside(address, cidr) for cidr in config.own_routes)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.model import Family, IPAddress, NodeFacts, Snapshot
+    from nodeport_nft.model import Family, IPAddress, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
@@ -107,13 +107,13 @@ def compile_tables(
     nft: Nft | None,
 ) -> tuple[Programme, dict[Family, ListedTable | None]]:
     """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
-    from nodeport_nft.facts import gather
+    from nodeport_nft.facts import gather, served_on
     from nodeport_nft.reconcile import compile_snapshot, read_tables
 
     node = next((node for node in snapshot.nodes if node.name == name), None)
     facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
     warn(warnings)
-    say(f"node {name}: nodePorts on {_served(facts)}")
+    say(f"node {name}: nodePorts on {served_on(facts)}")
     listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
     programme = compile_snapshot(snapshot, facts, listed)
     for family, differences in programme.tables.differences.items():
@@ -125,27 +125,17 @@ def compile_tables(
     return programme, listed
 
 
-def _served(facts: NodeFacts) -> str:
-    from nodeport_nft.model import NodePortMode
-
-    if facts.node_port_mode is NodePortMode.ALL:
-        return "every local address"
-    return ", ".join(map(str, facts.node_port_ips)) or "no address"
-
-
 def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     """A context and the host's network; leaves if the service CIDRs collide with it (F7) or nft is too old."""
-    from nodeport_nft.facts import overlaps
+    from nodeport_nft.facts import collisions
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
 
     nft = Nft()
     warn(too_old(nft.version(), platform.release()))
     host = read_host()
-    collisions = overlaps(config, host)
-    if collisions:
-        remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
-        fail("\n".join(f"{collision}; {remedy}" for collision in collisions), code)
+    if found := collisions(config, host):
+        fail("\n".join(found), code)
     return nft, host
 
 

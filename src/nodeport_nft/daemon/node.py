@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.facts import Host, gather, overlaps
+from nodeport_nft.facts import Host, collisions, gather, served_on
 from nodeport_nft.health import health_checks
 from nodeport_nft.health.server import HealthServer
 from nodeport_nft.hosts import hosts_file, hosts_lines
@@ -54,8 +54,7 @@ class ThisNode:
 
     def collisions(self, config: Config) -> tuple[str, ...]:
         """Service CIDRs of a configuration that the node uses otherwise (F7)."""
-        remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
-        return tuple(f"{collision}; {remedy}" for collision in overlaps(config, self.host))
+        return collisions(config, self.host)
 
     def facts(self, node: Node | None) -> NodeFacts:
         """The facts to compile with; tells what is wrong with them."""
@@ -127,10 +126,3 @@ class ThisNode:
     def undo(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Set sysctls back and remove the hosts file: what was done, and what failed."""
         return self._traces.undo()
-
-
-def served_on(facts: NodeFacts) -> str:
-    """Where this node serves nodePorts, for people."""
-    if facts.node_port_mode is NodePortMode.ALL:
-        return "every local address"
-    return ", ".join(map(str, facts.node_port_ips)) or "no address"

@@ -1,6 +1,6 @@
 """Who changes our tables: the kernel's nftables events, and the arithmetic that tells our own commits from others'.
 
-Every commit of any process adds one to the ruleset's generation (``NFT_MSG_GETGEN``), and sends what it did to a
+Every commit of any process adds one to the ruleset's generation (``NFT_MSGGETGEN``), and sends what it did to a
 multicast group: a message for each object, then one with the generation (``NFT_MSG_NEWGEN``). Who it was stands there
 only as a process id, which means nothing across pid namespaces. So our own commits are told by counting: between the
 generations before and after a write of ours, as many commits have touched our tables as we made; one more, and
@@ -21,14 +21,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
+from nodeport_nft.kernel.keys import (
+    DATA_VALUE,
+    DELSETELEM,
+    ELEM_KEY,
+    GETGEN,
+    LIST_ELEMENTS,
+    LIST_SET,
+    NEWSETELEM,
+    NFNL_SUBSYS_NFTABLES,
+)
 from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, code, find, message, messages, walk
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 
-_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_NEWSETELEM, _DELSETELEM = _SUBSYSTEM | 12, _SUBSYSTEM | 14
-_NEWGEN, _GETGEN = _SUBSYSTEM | 15, _SUBSYSTEM | 16
-_SET_NAME, _ELEMENTS, _KEY, _VALUE = 2, 3, 1, 1  # of a message about elements, from outside to inside
+_NEWGEN = NFNL_SUBSYS_NFTABLES << 8 | 15
 _GEN_ID, _PROC_PID, _PROC_NAME = 1, 2, 3
 _TABLE_NAME = 1  # in messages about tables, chains, rules, sets and elements alike
 _GROUP = 7  # NFNLGRP_NFTABLES
@@ -109,7 +116,7 @@ class TableEvents:
     def generation(self) -> int:
         """How many commits there have been in this network namespace. Raises KernelError."""
         try:
-            self._questions.send(message(_GETGEN, 0, 0, b""))
+            self._questions.send(message(GETGEN, 0, 0, b""))
             for kind, data in messages(self._questions.recv(1 << 16)):
                 if kind == ERROR:
                     raise KernelError(f"the ruleset's generation cannot be read: {os.strerror(code(data))}")
@@ -174,14 +181,14 @@ class TableEvents:
 
     def _take(self, kind: int, body: bytes) -> None:
         """Note what a message says of our tables; the keys of few elements only: many are read back faster."""
-        if kind not in (_NEWSETELEM, _DELSETELEM) or len(self._commit.elements) >= _MOST_ELEMENTS:
+        if kind not in (NEWSETELEM, DELSETELEM) or len(self._commit.elements) >= _MOST_ELEMENTS:
             self._commit.more = True
             return
-        name = body[slice(*find(body, BODY, len(body), _SET_NAME))].rstrip(b"\0").decode(errors="replace")
-        start, end = find(body, BODY, len(body), _ELEMENTS)
+        name = body[slice(*find(body, BODY, len(body), LIST_SET))].rstrip(b"\0").decode(errors="replace")
+        start, end = find(body, BODY, len(body), LIST_ELEMENTS)
         for _, first, last in walk(body, start, end):
-            key = find(body, *find(body, first, last, _KEY), _VALUE)
-            touched = Touched(_FAMILIES[body[0]], name, body[slice(*key)], kind == _NEWSETELEM)
+            key = find(body, *find(body, first, last, ELEM_KEY), DATA_VALUE)
+            touched = Touched(_FAMILIES[body[0]], name, body[slice(*key)], kind == NEWSETELEM)
             self._commit.elements.append(touched)
 
 

@@ -14,13 +14,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.manifest import Object, Problem, Problems, read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, Watcher, look
-from nodeport_nft.store import Store, StoreError
+from nodeport_nft.store import Store, StoreError, file_identity
 from nodeport_nft.store.records import reference
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ class ManifestFollower:
 
     async def _bring(self) -> None:
         """Brings the store to what is wanted, if there is a difference."""
-        file = _identity(self._store)
+        file = file_identity(self._store)
         if self._file not in (None, file):  # another store, or none: what we know of it is no longer so
             self._stored = dict.fromkeys(self._stored)
             self._pruned = False
@@ -199,7 +198,7 @@ class ManifestFollower:
             self._fault = str(error)
             self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
             return
-        self._file = _identity(self._store)
+        self._file = file_identity(self._store)
         self._fault, self._delay = "", 0.0
         self._pruned = self._pruned or prune
         self._retry = False
@@ -247,14 +246,6 @@ def _by_ref(files: Iterable[_File]) -> Iterable[tuple[Ref, Object, Object | None
             ref = _ref(obj)
             other = first.setdefault(ref, obj)
             yield ref, obj, None if other is obj else other
-
-
-def _identity(path: str) -> tuple[int, int]:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _ref(obj: Object) -> Ref:

@@ -19,7 +19,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
-from nodeport_nft.store import Store, StoreError
+from nodeport_nft.store import Store, StoreError, file_identity
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds after the log was last written to at which the store is looked at again."""
@@ -42,7 +42,7 @@ class StoreSource:
         self._broken: dict[Ref, str] = {}
         self._read_once: set[Ref] = set()
         self._store: Store | None = self._open()
-        self._file = self._identity()
+        self._file = file_identity(self._path)
         self._inotify = Inotify()
         self._watch: Watch | None = self._inotify.add_watch(self._path.parent, _EVENTS)
         self.fault = ""
@@ -107,13 +107,13 @@ class StoreSource:
     def _read(self) -> Changes:
         if self._watch is None:
             self._watch = self._inotify.add_watch(self._path.parent, _EVENTS)
-        if self._store is None or self._identity() != self._file:
+        if self._store is None or file_identity(self._path) != self._file:
             if not self._path.exists():
                 raise StoreError(f"{self._path}: the store is gone; put it back, or end the daemon")
             if self._store:
                 self._store.close()
             self._store, self._version = None, -1
-            self._store, self._file = self._open(), self._identity()
+            self._store, self._file = self._open(), file_identity(self._path)
         with self._store.reading():  # a write of several objects is read as a whole, or not at all
             return self._read_news(self._store)
 
@@ -148,10 +148,3 @@ class StoreSource:
 
     def _open(self) -> Store:
         return Store(self._path, ranges=self._config.ranges)
-
-    def _identity(self) -> tuple[int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return 0, 0
-        return found.st_dev, found.st_ino

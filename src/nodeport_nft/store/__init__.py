@@ -15,8 +15,8 @@ the Kubernetes API server would have filled in.
 """
 
 from nodeport_nft.store.records import StoredObject
-from nodeport_nft.store.schema import StoreError, delete_store
+from nodeport_nft.store.schema import StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.transaction import Applied, Transaction
 
-__all__ = ["Applied", "Change", "Store", "StoreError", "StoredObject", "Transaction", "delete_store"]
+__all__ = ["Applied", "Change", "Store", "StoreError", "StoredObject", "Transaction", "delete_store", "file_identity"]

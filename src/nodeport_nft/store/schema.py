@@ -113,7 +113,7 @@ class _Connection(sqlite3.Connection):
         """This is the file; nothing for one in memory."""
         if str(path) != ":memory:":
             with _OPEN_LOCK:
-                self._file = _identity(Path(path))
+                self._file = file_identity(path)
                 _OPEN[self._file] += 1
 
     def close(self) -> None:
@@ -126,11 +126,15 @@ class _Connection(sqlite3.Connection):
 
 def _is_open_here(path: Path) -> bool:
     with _OPEN_LOCK:
-        return path.exists() and _OPEN[_identity(path)] > 0
+        return path.exists() and _OPEN[file_identity(path)] > 0
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def file_identity(path: str | Path) -> tuple[int, int]:
+    """Which file is at a path now, by device and inode; (0, 0) if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
     return found.st_dev, found.st_ino
 
 
