@@ -10,28 +10,7 @@ from lab.cluster import Cluster
 from lab.namespaces import LabError
 from lab.probe import connect
 
-# One process in the foreground, so that nothing is left behind if this program is killed; all in one folder.
-CONFIGURATION = """\
-daemon off;
-master_process off;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-events {{}}
-http {{
-    access_log {directory}/access.log;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    server {{
-        listen {port};
-        listen [::]:{port};
-        root /usr/share/nginx/html;
-        add_header Served-By {host};
-    }}
-}}
-"""
+CONFIGURATION = Path(__file__).with_name("nginx.conf")
 
 
 def start_nginx(
@@ -44,7 +23,10 @@ def start_nginx(
     """
     directory.mkdir(parents=True, exist_ok=True)
     configuration = directory / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(directory=directory.absolute(), port=port, host=host))
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    for name, value in {"DIRECTORY": directory.absolute(), "PORT": port, "HOST": host}.items():
+        text = text.replace(f"@{name}@", str(value))
+    configuration.write_text(text, encoding="utf-8")
     log = directory / "error.log"
     argv = ["nginx", "-e", str(log.absolute()), "-c", str(configuration.absolute())]
     process = cluster.popen(host, argv, stderr=subprocess.DEVNULL)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages of the programs that are missing here, and nothing where none is.
-# usage: PYTHON=python3 lab/packages.sh
+# Installs the Debian packages of the programs that are missing here, and of PACKAGE...; nothing where none is missing.
+# usage: PYTHON=python3 lab/packages.sh [PACKAGE...]
 set -eu
 
 missing=""
@@ -18,6 +18,10 @@ need sysctl procps
 need curl curl
 need wget wget
 /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"
+for package; do
+    dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed' ||
+        missing="$missing $package"
+done
 # Debian's python3 comes without ensurepip, which venv needs.
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3 python3-venv"
 missing=$(echo "$missing" | xargs -n1 2>/dev/null | sort -u | xargs)

@@ -1,10 +1,10 @@
-"""A server that says who it is, on TCP and UDP, IPv4 and IPv6: `responder.py NAME PORT...`
+"""A server that says who it is, over IPv4 and IPv6: `responder.py NAME PORT... [sctp/PORT...]`
 
-Each TCP connection is greeted with one JSON line {"name", "source": [ip, port], "to": [ip, port]}; every line
-that the client sends later comes back behind the name ("web-1 hello"). Each UDP datagram is answered with the
-same JSON line, from the address it came to. It prints "ready" when all ports listen and serves until it is
-killed. One thread and epoll carry thousands of connections; it is a program of its own, with the standard
-library alone, so that it starts in a few milliseconds.
+A plain port is served over TCP and UDP; SCTP is for kernels that have its sockets. Each connection is greeted with
+one JSON line {"name", "source": [ip, port], "to": [ip, port]}; every line that the client sends later comes back
+behind the name ("web-1 hello"). Each UDP datagram is answered with the same JSON line, from the address it came to.
+It prints "ready" when all ports listen and serves until it is killed. One thread and epoll carry thousands of
+connections; it is a program of its own, with the standard library alone, so that it starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -97,6 +97,17 @@ def answer_datagram(name: str, sock: socket.socket) -> None:
         sock.sendmsg([answer(name, source, to_ip, port)], [(level, kind, reply_info)], 0, source)
 
 
+def listen_sctp(name: str, selector: selectors.BaseSelector, family: socket.AddressFamily, port: int) -> None:
+    """Open ``port`` for SCTP associations, which come as connections do (RFC 6458, section 4). Raises OSError."""
+    sctp = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    if family == socket.AF_INET6:
+        sctp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sctp.setblocking(False)
+    sctp.bind(("", port))
+    sctp.listen(4096)
+    selector.register(sctp, selectors.EVENT_READ, functools.partial(accept_all, name, selector, sctp))
+
+
 def listen(name: str, selector: selectors.BaseSelector, family: socket.AddressFamily, port: int) -> None:
     """Open ``port`` for TCP and UDP on every address of ``family``. Raises OSError if it is taken."""
     tcp = socket.socket(family, socket.SOCK_STREAM)
@@ -117,14 +128,15 @@ def listen(name: str, selector: selectors.BaseSelector, family: socket.AddressFa
     selector.register(udp, selectors.EVENT_READ, functools.partial(answer_datagram, name, udp))
 
 
-def main(name: str, ports: list[int]) -> None:
+def main(name: str, ports: list[str]) -> None:
     """Serve until killed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     selector = selectors.DefaultSelector()
     for port in ports:
-        listen(name, selector, socket.AF_INET, port)
-        listen(name, selector, socket.AF_INET6, port)
+        protocol, _, number = port.rpartition("/")
+        for family in (socket.AF_INET, socket.AF_INET6):
+            (listen_sctp if protocol == "sctp" else listen)(name, selector, family, int(number))
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():
@@ -133,4 +145,4 @@ def main(name: str, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [int(port) for port in sys.argv[2:]])
+    main(sys.argv[1], sys.argv[2:])

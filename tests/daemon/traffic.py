@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from lab.cluster import Cluster
+from lab.cluster import RESPONDER, Cluster
 
-CLIENT = Path(__file__).with_name("client.py")
+CLIENT = RESPONDER.with_name("client.py")
 SECONDS = 30.0
 
 NODE_PORT = (("172.30.1.2", 30010), ("fd00:30:1::2", 30010))

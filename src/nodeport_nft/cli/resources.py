@@ -1,6 +1,6 @@
 """The kinds of object on the command line: kubectl's names for them, and how arguments name objects.
 
-Arguments are ``KIND NAME...`` or ``KIND/NAME...``, as kubectl takes them. The shell completes both.
+Arguments are ``KIND NAME...``, ``KIND/NAME...`` or ``KIND,KIND...``, as kubectl takes them. The shell completes both.
 """
 
 from __future__ import annotations
@@ -52,11 +52,19 @@ _BY_NAME = {f"{name}.{resource.group}".strip("."): resource for resource in RESO
 }
 
 
-def parse_targets(words: list[str]) -> tuple[tuple[Resource, str | None], ...]:
-    """What ``KIND``, ``KIND NAME...`` or ``KIND/NAME...`` name; None stands for every object of the kind.
+Target = tuple[Resource, str | None]
+"""A kind and the name of an object; None: every one."""
+
+
+def parse_targets(words: list[str]) -> tuple[Target, ...]:
+    """What ``KIND``, ``KIND,KIND...``, ``KIND NAME...`` or ``KIND/NAME...`` name; None: every object of the kind.
 
     Leaves with BAD_INPUT for anything else.
     """
+    if "," in words[0] and "/" not in words[0]:
+        if words[1:]:
+            options.fail("several kinds have no names in common; write KIND/NAME each time", options.BAD_INPUT)
+        return tuple((_resource(word), None) for word in dict.fromkeys(words[0].split(",")))
     if not any("/" in word for word in words):
         resource = _resource(words[0])
         names: list[str | None] = [*words[1:]] or [None]
@@ -104,7 +112,7 @@ def _may_exist(path: Path) -> bool:
 
 
 def select(
-    store: Store, targets: Iterable[tuple[Resource, str | None]], namespace: str | None
+    store: Store, targets: Iterable[Target], namespace: str | None
 ) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
     """The objects the targets name (in their order), and a message for each that is not there.
 
@@ -147,6 +155,9 @@ def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
 Resources = Annotated[
     list[str],
     typer.Argument(
-        metavar="KIND [NAME]", help="A kind and names, or KIND/NAME.", autocompletion=complete, show_default=False
+        metavar="KIND [NAME]",
+        help="A kind and names, KIND/NAME, or KIND,KIND.",
+        autocompletion=complete,
+        show_default=False,
     ),
 ]

@@ -28,12 +28,12 @@ from nodeport_nft.cli.options import (
     say,
     settings,
 )
-from nodeport_nft.cli.resources import Resources, not_found, open_existing, parse_targets, select
+from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, open_existing, parse_targets, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nodeport_nft.cli.resources import Resource
+    from nodeport_nft.cli.resources import Resource, Target
     from nodeport_nft.config import Config
     from nodeport_nft.model import Snapshot
     from nodeport_nft.store import Store, StoredObject
@@ -60,29 +60,26 @@ def get(
     store: StorePath = None,
     config: ConfigFile = None,
 ) -> None:
-    """List objects of one kind: services, endpoints, endpointslices, pods or nodes.
+    """List objects: services, endpoints, endpointslices, pods or nodes, or several kinds with commas between them.
 
     The endpoints of a Service are computed, from whatever it gets them from; yaml, json and name give the stored
     Endpoints objects alone.
     """
     targets = parse_targets(resources)
-    resource = targets[0][0]
     names = [name for _, name in targets if name is not None]
-    if any(other is not resource for other, _ in targets):
-        fail("get shows one kind at a time; run it once for each", BAD_INPUT)
     if names and all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
     with open_existing(settings(config, store=store)) as opened:
-        if resource.kind == "Endpoints" and output in (None, Output.wide):
-            shown, missing = _endpoints(opened, resource, names, scope)
+        if output in (None, Output.wide):
+            shown, missing = _tables(opened, targets, scope, wide=output is Output.wide)
         else:
             objects, missing = select(opened, targets, scope)
-            shown = _shown(resource, objects, output, single=len(names) == 1, namespaces=all_namespaces)
+            shown = _listed(objects, output, single=len(names) == len(targets) == 1)
     if shown:
         _print(shown)
     elif not missing:
-        _say_nothing_found(resource, scope)
+        _say_nothing_found(targets[0][0], scope)
     _leave(missing)
 
 
@@ -166,6 +163,28 @@ def _manifests_snapshot(config: Config, files: list[str], namespace: str) -> Sna
         return opened.snapshot()
 
 
+def _tables(
+    store: Store, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
+) -> tuple[str, tuple[str, ...]]:
+    """A table for each kind that has objects, and a message for each name that has none."""
+    from nodeport_nft.cli.columns import object_table
+
+    tables: list[str] = []
+    missing: tuple[str, ...] = ()
+    for resource in dict.fromkeys(resource for resource, _ in targets):
+        asked = tuple(target for target in targets if target[0] is resource)
+        if resource.kind == "Endpoints":
+            table, absent = _endpoints(store, resource, [name for _, name in asked if name is not None], namespace)
+        else:
+            objects, absent = select(store, asked, namespace)
+            shows_namespace = namespace is None and resource.namespaced
+            shown = object_table(resource.kind, objects, wide=wide, namespaces=shows_namespace, now=_utc_now())
+            table = shown if objects else ""
+        tables += [table] if table else []
+        missing += absent
+    return "\n\n".join(tables), missing
+
+
 def _endpoints(
     store: Store, resource: Resource, names: list[str], namespace: str | None
 ) -> tuple[str, tuple[str, ...]]:
@@ -180,33 +199,14 @@ def _endpoints(
     return text, tuple(not_found(resource, namespace or "", name) for name in names if name in missing)
 
 
-def _shown(
-    resource: Resource,
-    objects: tuple[StoredObject, ...],
-    output: Output | None,
-    *,
-    single: bool,
-    namespaces: bool,
-) -> str:
-    """The objects in the format asked for; "" where that leaves nothing to print."""
-    if output is Output.yaml or output is Output.json:
-        if single:
-            return _document(objects[0].raw, output) if objects else ""
-        items = [stored.raw for stored in objects]
-        return _document({"apiVersion": "v1", "items": items, "kind": "List"}, output)
-    if not objects:
-        return ""
+def _listed(objects: tuple[StoredObject, ...], output: Output, *, single: bool) -> str:
+    """The objects in a format for programs; "" where that leaves nothing to print."""
     if output is Output.name:
-        return "\n".join(f"{resource.full}/{stored.name}" for stored in objects)
-    from nodeport_nft.cli.columns import object_table
-
-    return object_table(
-        resource.kind,
-        objects,
-        wide=output is Output.wide,
-        namespaces=namespaces and resource.namespaced,
-        now=_utc_now(),
-    )
+        return "\n".join(f"{BY_KIND[stored.kind].full}/{stored.name}" for stored in objects)
+    if single:
+        return _document(objects[0].raw, output) if objects else ""
+    items = [stored.raw for stored in objects]
+    return _document({"apiVersion": "v1", "items": items, "kind": "List"}, output)
 
 
 def _document(value: dict[str, Any], output: Output) -> str:

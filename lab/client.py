@@ -1,23 +1,27 @@
-"""A client that never pauses: `client.py connect|stream ADDRESS PORT [ADDRESS PORT …]`
+"""A client that connects, or talks, without end: `client.py connect|stream ADDRESS PORT [ADDRESS PORT …]`
 
 `connect` makes connections, one after the other, to each destination in turn, and takes a responder's greeting from
 each. `stream` holds one connection and has line after line echoed. It prints "begun" when the first has worked, runs
 until SIGTERM, and then prints one JSON line: {"done": N, "failures": [text, …], "names": {name: N}}. Anything but an
-answer within 15 seconds is a failure; a lost packet is sent again by TCP before that.
+answer within 15 seconds is a failure; a lost packet is sent again by TCP before that. PAUSE in the environment is how
+many seconds it rests after each round: none, unless the machine is a slow one.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import struct
 import sys
+import time
 from collections import Counter
 
 SECONDS = 15.0
 LINE = b"x" * 4000 + b"\n"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+PAUSE = float(os.environ.get("PAUSE", "0"))
 stopping = False
 
 
@@ -74,6 +78,7 @@ def main(mode: str, destinations: list[tuple[str, int]]) -> None:
         if not begun and names:
             begun = True
             print("begun", flush=True)
+        time.sleep(PAUSE)
     print(json.dumps({"done": names.total(), "failures": failures, "names": names}), flush=True)
 
 
