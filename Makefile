@@ -15,7 +15,8 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak lint format bench bench-daemon clean namespaces packages
+.PHONY: help setup demo test soak lint format bench bench-daemon vm-test vm-test-local vm-packages clean namespaces \
+	packages
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,10 +49,18 @@ bench: $(VENV)/tools ## Seconds and memory for 100 to 10,000 Services (as root)
 bench-daemon: $(VENV)/tools ## The daemon beside 1,000 to 100,000 Services: time, memory, idleness (as root)
 	$(BIN)/python -m bench.daemon
 
+vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagrant up` has started; ARGS="-k walk"
+	rm -f build/previous.tar.gz
+	PYTHON=build/vm-venv/bin/python vm/carry --previous build/previous.tar.gz || true
+	LAB_PREVIOUS=$$(realpath build/previous.tar.gz) PYTHON=build/vm-venv/bin/python vm/test $(ARGS)
+
+vm-test-local: vm-packages build/vm-venv/tools ## The same on machines of its own, in a private network (as root)
+	PYTHON=$$PWD/build/vm-venv/bin/python vm/local $(ARGS)
+
 setup: $(VENV)/tools ## System packages, the virtual environment, the program and the tools
 
 clean: ## Remove what make made here
-	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist vm-failures .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 namespaces:
@@ -60,6 +69,17 @@ namespaces:
 
 packages:
 	@PYTHON=$(PYTHON) lab/packages.sh
+
+# What vm/local runs; QEMU emulates where there is no KVM.
+vm-packages:
+	@PYTHON=$(PYTHON) lab/packages.sh vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients \
+		dnsmasq-base qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
+
+# The scenarios need pytest alone, on any host that runs Vagrant.
+build/vm-venv/tools:
+	$(PYTHON) -m venv --clear build/vm-venv
+	build/vm-venv/bin/pip install --quiet 'pytest>=8'
+	@touch $@
 
 # Each stamp below is newer than what it was made from. `packages` is asked every time, and is quick about it.
 $(VENV)/bin/python: | packages

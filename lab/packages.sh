@@ -10,6 +10,7 @@ need() { # PROGRAM PACKAGE
 need nft nftables
 need nginx nginx
 need conntrack conntrack
+need iptables iptables
 need ip iproute2
 need unshare util-linux
 need setpriv util-linux

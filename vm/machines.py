@@ -1,7 +1,7 @@
 """The machines of the lab, once they are up: commands on them, and what they say.
 
 Commands go over plain ssh with one lasting connection a machine (0.1 s a command; `vagrant ssh` takes 3 s). Which
-machines there are, and how to get in, Vagrant tells: any provider will do. The one thing asked of the provider itself is
+machines there are, and how to get in, Vagrant tells: any provider will do. Of the provider itself one thing is asked:
 to pull a machine's cable.
 """
 

@@ -52,10 +52,11 @@ class Config:
 
     ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
     ``node_port_cidrs`` count in the mode CIDRS alone. ``detect_local_mode`` says how pods are told from the outside;
-    ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX.
-    ``healthz_address`` and ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the
-    daemon is unhealthy once a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the
-    kernel's tables are compared in full.
+    ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX. ``flowtable``:
+    established connections take the kernel's fast path (X11). ``trusted_chains``: forward chains of others ("FAMILY
+    TABLE CHAIN") that are known to let Services through. ``healthz_address`` and ``metrics_address`` None: not
+    served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once a change has waited for twice
+    the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are compared in full.
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
@@ -67,6 +68,8 @@ class Config:
     pod_interface: str = ""
     masquerade_bit: int = 14
     masquerade_all: bool = False
+    flowtable: bool = False
+    trusted_chains: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     max_document_bytes: int = 64 << 20
     own_routes: tuple[IPNetwork, ...] = ()
@@ -262,6 +265,14 @@ def _store(config: Config, value: object) -> Config:
     return replace(config, store=_text(value))
 
 
+def _trusted_chains(config: Config, value: object) -> Config:
+    chains = [" ".join(_text(item).split()) for item in (value if isinstance(value, list | tuple) else [value])]
+    for chain in chains:
+        if not re.fullmatch(r"(?:ip|ip6|inet) \S+ \S+", chain):
+            raise ValueError(f"{shown(chain)} is no chain; write FAMILY TABLE CHAIN, such as ip filter FORWARD")
+    return replace(config, trusted_chains=tuple(chains))
+
+
 def _cluster_domain(config: Config, value: object) -> Config:
     domain = _text(value).removesuffix(".")
     if fault := subdomain_fault(domain):
@@ -279,6 +290,8 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "detectLocalMode": _detect_local_mode,
     "podInterface": _interface,
     "masqueradeAll": lambda c, v: replace(c, masquerade_all=_flag(v)),
+    "trustedChains": _trusted_chains,
+    "flowtable": lambda c, v: replace(c, flowtable=_flag(v)),
     "clusterDomain": _cluster_domain,
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
     "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),

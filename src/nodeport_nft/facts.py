@@ -35,13 +35,15 @@ class HostRoute:
 class Host:
     """The part of a host's network that matters here, read at one moment.
 
-    ``sources`` are the addresses the host would send from along its default routes, at most one a family.
+    ``sources`` are the addresses the host would send from along its default routes, at most one a family. ``links``
+    are the names of its interfaces but for loopback, in the order in which they came.
     """
 
     addresses: tuple[HostAddress, ...] = ()
     routes: tuple[HostRoute, ...] = ()
     sources: tuple[IPAddress, ...] = ()
     bridges: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
 
 def gather(
@@ -63,6 +65,7 @@ def gather(
         service_cidrs=config.ranges.service_cidrs,
         masquerade_bit=config.masquerade_bit,
         masquerade_all=config.masquerade_all,
+        flowtable=config.flowtable,
     )
     internal = node.internal_ips if node else ()
     own = node_ips or internal or _primary_sources(host)

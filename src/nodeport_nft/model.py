@@ -300,7 +300,7 @@ class NodeFacts:
     ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS, ``addresses`` are those
     the node is known by. A pod is told from the outside by its address in ``pod_cidrs``, or by the interface its
     packets come in on (``pod_interface``, a name or a prefix followed by ``*``); with neither, nothing counts as a
-    pod and nothing as outside (P5).
+    pod and nothing as outside (P5). ``flowtable``: established connections go the kernel's fast path (X11).
     """
 
     name: str
@@ -313,3 +313,4 @@ class NodeFacts:
     service_cidrs: tuple[IPNetwork, ...] = ()
     masquerade_bit: int = 14
     masquerade_all: bool = False
+    flowtable: bool = False

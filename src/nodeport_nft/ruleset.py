@@ -203,6 +203,18 @@ class Dnat:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Established:
+    """Continue if packets of this connection have passed both ways (``ct state established``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offload:
+    """Put the connection into a flowtable (``flow add``); continue. What cannot be in one passes on."""
+
+    flowtable: str
+
+
 HASH_SEED = 0x6E6F6465
 """The seed of every hash: any number, as long as all nodes have the same."""
 
@@ -248,6 +260,8 @@ Statement = (
     | GotoChance
     | Learn
     | Dnat
+    | Established
+    | Offload
     | Jump
     | Goto
     | Drop
@@ -263,15 +277,16 @@ Rule = tuple[Statement, ...]
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where a base chain hangs: a NAT hook and its priority (nf_tables(8), "Chains")."""
+    """Where a base chain hangs: a hook and its priority, and the type of the chain (nft(8), "Chains")."""
 
     name: str
     priority: int
+    type: str = "nat"
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain with its rules; with a hook it is a base chain of type nat."""
+    """A chain with its rules; with a hook it is a base chain."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -284,7 +299,8 @@ class Schema:
     """Everything of a table that is there whatever the services. ``family`` is nft's: ``"ip"`` or ``"ip6"``.
 
     ``own_maps`` are patterns of the maps that services may add: a map whose name begins with a pattern's and a slash
-    is like it but for the name. ``own_chains`` are the words that the names of their chains begin with.
+    is like it but for the name. ``own_chains`` are the words that the names of their chains begin with. ``flowtable``
+    is the name of its flowtable, "" for none; which devices that has is the host's state and no part of a table here.
     """
 
     family: str
@@ -293,6 +309,7 @@ class Schema:
     chains: tuple[Chain, ...]
     own_maps: tuple[Map, ...] = ()
     own_chains: tuple[str, ...] = ()
+    flowtable: str = ""
 
     def own_map(self, name: str) -> Map | None:
         """The map of this name as a service may add it; None if none may."""

@@ -274,6 +274,16 @@ def test_get_of_one_name_gives_the_object_itself(cluster: Program) -> None:
     assert cluster.ok("get", "service/my-ser", "-o", "yaml").startswith("apiVersion: v1\nkind: Service\nmetadata:\n")
 
 
+def test_get_of_several_kinds(cluster: Program) -> None:
+    services, pods = cluster.ok("get", "services"), cluster.ok("get", "pods")
+    assert cluster.ok("get", "services,pods") == f"{services}\n{pods}"
+    assert cluster.ok("get", "endpointslices,services") == services  # there are no slices
+    names = [(each["kind"], each["metadata"]["name"]) for each in cluster.json("pods,services")["items"]]
+    assert names == sorted(names, key=lambda name: name[0])
+    assert {kind for kind, _ in names} == {"Pod", "Service"}
+    assert cluster.ok("get", "svc,po", "-o", "name").splitlines()[0] == "service/my-ser"
+
+
 def test_yaml_quotes_what_a_reader_would_take_for_something_else(program: Program) -> None:
     values = ["0o17", "1.5e3", "1e5", "y", "2026-01-31", "1:30", " padded\n lines\n", "grün \U0001f7e2 \x07"]
     annotations = dict(zip("abcdefgh", values, strict=True))
@@ -478,7 +488,8 @@ def test_describe_of_several_goes_on_past_what_is_not_there(cluster: Program) ->
     [
         (["get"], "KIND"),
         (["get", "things"], "known are services, endpoints, endpointslices, pods, nodes"),
-        (["get", "svc/a", "pod/b"], "one kind at a time"),
+        (["get", "svc,pods", "a"], "several kinds have no names in common; write KIND/NAME each time"),
+        (["get", "svc,things"], "'things' is no kind known here"),
         (["get", "svc", "a", "-A"], "--all-namespaces"),
         (["get", "svc", "-o", "xml"], "xml"),
         (["describe", "svc", "a", "-A"], "--all-namespaces"),

@@ -108,6 +108,8 @@ KNOWN = {
     "Local": ["field"],
     "Interface": ["name", "negated"],
     "Translated": [],
+    "Established": [],
+    "Offload": ["flowtable"],
     "MarkHas": ["bits"],
     "MarkSet": ["bits"],
     "MarkFlip": ["bits"],

@@ -68,7 +68,7 @@ def is_up(worker: Machine) -> bool:
 
 @pytest.fixture(scope="session")
 def applied(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Desired]:
-    """The desired state, over all scenarios; what they want from the start is applied at once, which saves minutes."""
+    """The desired state, over all scenarios; what they want from the start is applied at once: it saves minutes."""
     state = Desired(lab)
     wanted = [each for item in request.session.items for mark in item.iter_markers("services") for each in mark.args]
     if wanted:

@@ -21,7 +21,8 @@ def tables(machine: Machine) -> Mapping[str, Counter[str]]:
     """Both tables, block by block, as lines and elements without their order.
 
     Counters are taken out, and of the slot maps the numbers of slots: which endpoint stands in which depends on what
-    was there before. Slots of a node's own endpoints (policy Local) go with what is node-local.
+    was there before. With policy Local, the slots of a node's own endpoints and the chain for their number, or for
+    none of them, are what is node-local.
     """
     found = {}
     for family in ("ip", "ip6"):
@@ -36,7 +37,9 @@ def tables(machine: Machine) -> Mapping[str, Counter[str]]:
             for element in filter(None, (part.strip(" \t\n}") for part in elements.split(","))):
                 slot = re.match(r"(.*) \. (\d+) (counter.*)", element) if name.endswith("-endpoints") else None
                 if slot is None:
-                    parts.append(element)
+                    parts.append(
+                        re.sub(r"goto (no-local-endpoint|(service|node-port)-local/\d+)$", "goto LOCAL", element)
+                    )
                 elif int(slot[2]) < LOCAL_SLOTS:
                     parts.append(f"{slot[1]} {slot[3]}")
             found[f"{family} {kind} {name}"] = Counter(parts)

@@ -24,7 +24,7 @@ def test_a_worker_joins_and_leaves(lab: Lab, desired: Desired) -> None:
     with traffic(lab.client, ("connect", doors)) as results:
         machine = lab.join(newcomer)
         try:
-            desired.apply(*objects_of(newcomer))
+            desired.apply_on_first(*objects_of(newcomer))
             desired.exchange(JOINED)
             for worker in (newcomer, present[0]):
                 lab.client.reaches(old_pods | {new_pod.name}, worker.ipv4, 30040, count=20)
@@ -51,7 +51,7 @@ def test_a_worker_boots_again(lab: Lab, desired: Desired) -> None:
     with traffic(lab.client, ("connect", [(stays.ipv4, 30041), (stays.ipv6, 30041)])) as results:
         machine.run("systemctl reboot", check=False)
         machine.forget_connection()
-        eventually(lambda: boot_id(machine) != before, f"{machine.name} boots", seconds=180)
+        eventually(lambda: boot_id(machine) != before, f"{machine.name} boots", seconds=300)
         lab.client.reaches({stays.pods[0].name}, boots.ipv4, 30041, count=3)
     (all_the_while,) = results
     assert not all_the_while["failures"]

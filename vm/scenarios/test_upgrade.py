@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,24 +25,22 @@ def test_an_upgrade_under_traffic(lab: Lab, desired: Desired) -> None:
     doors = [(worker.ipv4, 30060), (worker.ipv6, 30060)]
     machine.put(Path(carried), "/tmp/previous.tar.gz")
     machine.run("mkdir -p /opt/previous && tar -xzf /tmp/previous.tar.gz -C /opt/previous ./site-packages")
-    try:
+    with ExitStack() as stack:
+        stack.callback(install, machine, "/opt/lab")
         install(machine, "/opt/previous")
         # As if it had always been here: it makes the tables itself.
         machine.run("systemctl stop nodeport-nft && nodeport-nft cleanup && systemctl start nodeport-nft")
         made = schema(machine)
         lab.client.reaches(BOTH, worker.ipv4, 30060)
         with traffic(lab.client, ("connect", doors), ("stream", doors)) as results:
-            install(machine, "/opt/lab")
+            stack.close()
             machine.run("systemctl restart nodeport-nft")
         for each in results:
             assert not each["failures"]
-        # A table of the same schema is taken over as it is, another one replaced.
-        assert (" operations=0 " in last_start(machine)) == (schema(machine) == made)
-        desired.apply(service("after-the-upgrade", 30061))
-        assert lab.client.names("tcp", worker.ipv4, 30061) <= BOTH
-    finally:
-        install(machine, "/opt/lab")
-        machine.run("systemctl restart nodeport-nft")
+    # A table of the same schema is taken over as it is, another one replaced.
+    assert (" operations=0 " in last_start(machine)) == (schema(machine) == made)
+    desired.apply(service("after-the-upgrade", 30061))
+    assert lab.client.names("tcp", worker.ipv4, 30061) <= BOTH
 
 
 def install(machine: Machine, carried: str) -> None:

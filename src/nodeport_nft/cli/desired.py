@@ -126,8 +126,12 @@ def compile_tables(
 
 
 def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
-    """A context and the host's network; leaves if the service CIDRs collide with it (F7) or nft is too old."""
+    """A context and the host's network; leaves if the service CIDRs collide with it (F7).
+
+    Raises KernelError where the kernel has not what the configuration asks for.
+    """
     from nodeport_nft.facts import collisions
+    from nodeport_nft.kernel.flowtable import check_flowtables, left_out
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
 
@@ -136,7 +140,30 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     host = read_host()
     if found := collisions(config, host):
         fail("\n".join(found), code)
+    if config.flowtable:
+        check_flowtables(nft)
+        warn(left_out(host.links))
     return nft, host
+
+
+def is_anew(transactions: Iterable[Transaction]) -> bool:
+    """Whether these make tables anew."""
+    from nodeport_nft.plan import Replace
+
+    return any(isinstance(operation, Replace) for each in transactions for operation in each.operations)
+
+
+def device_transactions(nft: Nft, programme: Programme, host: Host, *, anew: bool) -> tuple[Transaction, ...]:
+    """What gives the tables' flowtables the devices of the host, once the tables are in force.
+
+    ``anew``: the flowtables are made anew; else those of the kernel are looked at.
+    """
+    from nodeport_nft.kernel.flowtable import plan_devices, read_devices
+
+    schemas = {family: schema for family, schema in programme.tables.schemas.items() if schema.flowtable}
+    if not schemas:
+        return ()
+    return plan_devices(schemas, {} if anew else read_devices(nft, schemas), host.links)
 
 
 def print_transactions(transactions: Iterable[Transaction]) -> None:

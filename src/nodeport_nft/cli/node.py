@@ -13,6 +13,8 @@ import typer
 
 from nodeport_nft.cli.desired import (
     compile_tables,
+    device_transactions,
+    is_anew,
     open_kernel,
     parse_addresses,
     parse_node_name,
@@ -24,6 +26,7 @@ from nodeport_nft.cli.options import (
     ClusterCIDR,
     ConfigFile,
     Files,
+    Flowtable,
     MasqueradeBit,
     NodeIP,
     NodeName,
@@ -60,6 +63,7 @@ def render(
     nodeport_addresses: NodePortAddresses = None,
     cluster_cidr: ClusterCIDR = None,
     masquerade_bit: MasqueradeBit = None,
+    flowtable: Flowtable = None,
     service_cidr: ServiceCIDR = None,
     node_port_range: NodePortRange = None,
     store: StorePath = None,
@@ -81,6 +85,7 @@ def render(
         clusterCIDRs=cluster_cidr,
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,
+        flowtable=flowtable,
     )
     if filename is None and store is None:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
@@ -102,6 +107,7 @@ def diff(
     nodeport_addresses: NodePortAddresses = None,
     cluster_cidr: ClusterCIDR = None,
     masquerade_bit: MasqueradeBit = None,
+    flowtable: Flowtable = None,
     service_cidr: ServiceCIDR = None,
     node_port_range: NodePortRange = None,
     store: StorePath = None,
@@ -120,6 +126,7 @@ def diff(
             clusterCIDRs=cluster_cidr,
             nodePortAddresses=nodeport_addresses,
             masqueradeBit=masquerade_bit,
+            flowtable=flowtable,
         )
         nft, host = open_kernel(chosen, BAD_INPUT)
         snapshot = read_snapshot(chosen, filename, missing=BAD_INPUT)
@@ -127,6 +134,7 @@ def diff(
             chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), host, nft
         )
         transactions = programme.tables.first_transaction()
+        transactions += device_transactions(nft, programme, host, anew=is_anew(transactions))
         try:
             print_transactions(transactions)
         except BrokenPipeError:  # who has seen enough still wants to know whether there are changes

@@ -60,6 +60,14 @@ MasqueradeBit = Annotated[
     int | None,
     typer.Option("--masquerade-bit", metavar="BIT", help="Bit of the packet mark to use; default 14."),
 ]
+Flowtable = Annotated[
+    bool | None,
+    typer.Option(
+        "--flowtable/--no-flowtable",
+        help="Let established connections take the kernel's fast path; default no.",
+        show_default=False,
+    ),
+]
 NodeName = Annotated[
     str | None, typer.Option("--node-name", metavar="NAME", help="Which node this is; default the host name.")
 ]

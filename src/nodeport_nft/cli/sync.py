@@ -13,6 +13,8 @@ from nodeport_nft.cli.desired import (
     check_store,
     compile_tables,
     desired_state,
+    device_transactions,
+    is_anew,
     open_kernel,
     parse_addresses,
     parse_node_name,
@@ -24,6 +26,7 @@ from nodeport_nft.cli.options import (
     ClusterCIDR,
     ConfigFile,
     Files,
+    Flowtable,
     FullCheckPeriod,
     HealthzBindAddress,
     MasqueradeBit,
@@ -47,7 +50,8 @@ from nodeport_nft.daemon.options import LogFormat
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
-    from nodeport_nft.model import Family, Snapshot
+    from nodeport_nft.kernel.nft import Nft
+    from nodeport_nft.model import Family, IPNetwork, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
@@ -73,6 +77,7 @@ def sync(
     nodeport_addresses: NodePortAddresses = None,
     cluster_cidr: ClusterCIDR = None,
     masquerade_bit: MasqueradeBit = None,
+    flowtable: Flowtable = None,
     service_cidr: ServiceCIDR = None,
     node_port_range: NodePortRange = None,
     healthz_bind_address: HealthzBindAddress = None,
@@ -109,6 +114,7 @@ def sync(
             clusterCIDRs=cluster_cidr,
             nodePortAddresses=nodeport_addresses,
             masqueradeBit=masquerade_bit,
+            flowtable=flowtable,
             healthzBindAddress=healthz_bind_address,
             metricsBindAddress=metrics_bind_address,
             minSyncPeriod=min_sync_period,
@@ -116,6 +122,7 @@ def sync(
             fullCheckPeriod=full_check_period,
         )
 
+    from nodeport_nft.kernel.forwarding import find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
     chosen = load()
@@ -127,7 +134,8 @@ def sync(
     nft, host = open_kernel(chosen)
     if dry_run:
         programme, _ = compile_tables(chosen, read_snapshot(chosen, filename), name, addresses, host, nft)
-        print_transactions(programme.tables.first_transaction())
+        transactions = programme.tables.first_transaction()
+        print_transactions((*transactions, *device_transactions(nft, programme, host, anew=is_anew(transactions))))
         return
     if not filename:
         check_store(chosen)
@@ -170,7 +178,9 @@ def sync(
             programme, listed = compile_tables(chosen, snapshot, name, addresses, host, nft)
             transactions = programme.tables.first_transaction()
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
+            warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
             nft.apply(transactions)
+        _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
             _write_hosts(chosen, snapshot, name, Path(hosts_file))
@@ -199,6 +209,17 @@ def _summary(
     return f"{served}, tables {verb} with {sum(transaction.size for transaction in transactions)} elements"
 
 
+def _give_devices(nft: Nft, programme: Programme) -> None:
+    """Let the host's links take part in the flowtables, if there are any; the tables are in force without it, too."""
+    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.nft import KernelError
+
+    try:
+        nft.apply(device_transactions(nft, programme, read_host(), anew=False))
+    except KernelError as error:
+        warn([f"flowtable: {error}; sync again"])
+
+
 def _delete_stale_flows(
     snapshot: Snapshot, programme: Programme, listed: dict[Family, ListedTable | None], host: Host
 ) -> None:
@@ -217,13 +238,18 @@ def _delete_stale_flows(
             say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
 
 
+def _pod_cidrs(config: Config, snapshot: Snapshot, name: str) -> tuple[IPNetwork, ...]:
+    """The networks of the pods, as far as they are known."""
+    return config.cluster_cidrs + tuple(c for n in snapshot.nodes if n.name == name for c in n.pod_cidrs)
+
+
 def _sysctls(
     config: Config, programme: Programme, snapshot: Snapshot, name: str, host: Host, *, set_them: bool
 ) -> None:
     from nodeport_nft.kernel.sysctl import find_missing
     from nodeport_nft.kernel.traces import Traces
 
-    pod_cidrs = config.cluster_cidrs + tuple(c for n in snapshot.nodes if n.name == name for c in n.pod_cidrs)
+    pod_cidrs = _pod_cidrs(config, snapshot, name)
     missing = find_missing(host, programme.families, pod_cidrs, config.ranges.service_cidrs)
     traces = Traces.of(config.store, name)
     for found in missing:

@@ -16,6 +16,7 @@ from nodeport_nft.cli.options import (
     ClusterCIDR,
     ConfigFile,
     Files,
+    Flowtable,
     MasqueradeBit,
     NodeIP,
     NodeName,
@@ -73,6 +74,7 @@ def trace(
     nodeport_addresses: NodePortAddresses = None,
     cluster_cidr: ClusterCIDR = None,
     masquerade_bit: MasqueradeBit = None,
+    flowtable: Flowtable = None,
     service_cidr: ServiceCIDR = None,
     node_port_range: NodePortRange = None,
     store: StorePath = None,
@@ -98,6 +100,7 @@ def trace(
         clusterCIDRs=cluster_cidr,
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,
+        flowtable=flowtable,
     )
     sent_from, sent_to = _address("FROM", source), _address("TO", destination)
     if sent_from.version != sent_to.version:

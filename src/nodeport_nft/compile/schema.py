@@ -13,6 +13,7 @@ from nodeport_nft.ruleset import (
     DnatSlot,
     Drop,
     Element,
+    Established,
     Field,
     Goto,
     Hook,
@@ -26,6 +27,7 @@ from nodeport_nft.ruleset import (
     MarkSet,
     Masquerade,
     NotIn,
+    Offload,
     Reject,
     Rule,
     Schema,
@@ -35,6 +37,9 @@ from nodeport_nft.ruleset import (
 
 TABLE = "nodeport-nft"
 """The name of our table in both families, and of no other."""
+
+FLOWTABLE = "fast-path"
+"""The name of the flowtable, where the operator wants one."""
 
 TRIES = 6
 """Draws below N before the draw below N/2: the deviation from uniform stays under 2 % for any number."""
@@ -122,7 +127,10 @@ def compile_schema(family: Family, facts: NodeFacts) -> Schema:
             chains += _sized(kind, size, mark)
     for kind in (VIPS, NODE_PORTS):
         chains += _hashed(kind, mark)
-    return Schema(nft_family(family), TABLE, _MAPS, tuple(chains), _OWN_MAPS, _OWN_CHAINS)
+    if facts.flowtable:
+        chains.append(_fast_path())
+    flowtable = FLOWTABLE if facts.flowtable else ""
+    return Schema(nft_family(family), TABLE, _MAPS, tuple(chains), _OWN_MAPS, _OWN_CHAINS, flowtable)
 
 
 def _from_pod(family: Family, facts: NodeFacts, *, negated: bool = False) -> Statement | None:
@@ -163,6 +171,17 @@ _OWN_MAPS = (
 )
 AFFINITY_SUFFIXES = ("", "-local", "-prefer-local", "-external", "-inside")
 _OWN_CHAINS = ("firewall", "firewall-node-ports", *(f"affinity{suffix}" for suffix in AFFINITY_SUFFIXES))
+
+
+def _fast_path() -> Chain:
+    """The one chain that sees more than first packets, until the flowtable has the connection (X11).
+
+    Of translated connections alone: all others are somebody else's. The kernel leaves out what a flowtable cannot
+    carry, SCTP and the ends of TCP connections among it (nft_flow_offload.c).
+    """
+    rule = (Established(), Translated(), Offload(FLOWTABLE))
+    comment = "established connections; their further packets pass by all forward chains"
+    return Chain("fast-path", (rule,), Hook("forward", 0, "filter"), comment)
 
 
 def _base(name: str, hook: str, priority: int, *rules: Rule) -> Chain:

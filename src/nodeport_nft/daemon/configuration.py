@@ -11,6 +11,7 @@ from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.kernel.nft import KernelError
 
 _FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_address": "metricsBindAddress"}
 """What only a restart changes, by its key in the configuration."""
@@ -22,8 +23,12 @@ _EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM
 class Configuration:
     """The file, and what is wrong with it."""
 
-    def __init__(self, options: Options, node: ThisNode, reporter: Reporter) -> None:
+    def __init__(
+        self, options: Options, node: ThisNode, reporter: Reporter, check_flowtables: Callable[[], None]
+    ) -> None:
+        """``check_flowtables`` raises KernelError where the kernel has none."""
         self._options = options
+        self._check_flowtables = check_flowtables
         self._node = node
         self._reporter = reporter
 
@@ -61,8 +66,14 @@ class Configuration:
 
     def _read(self) -> Config:
         config = self._options.load()
-        if collisions := self._node.collisions(config):  # they would cut the node off: refused at the start, too
+        # What is refused at the start, too: it would cut the node off, or no table could be written.
+        if collisions := self._node.collisions(config):
             raise ConfigError("\n".join(collisions))
+        if config.flowtable and not self._node.config.flowtable:
+            try:
+                self._check_flowtables()
+            except KernelError as error:
+                raise ConfigError(str(error)) from error
         return config
 
     def _is_other(self) -> bool:

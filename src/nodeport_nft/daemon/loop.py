@@ -12,6 +12,8 @@ from typing import Any
 
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.configuration import Configuration
+from nodeport_nft.daemon.devices import Devices
+from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.flows import FlowCleaner
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
@@ -58,7 +60,9 @@ class Daemon:
         self._reporter = reporter
         self._tables = tables
         self._node = node
-        self._configuration = Configuration(options, node, reporter)
+        self._configuration = Configuration(options, node, reporter, tables.check_flowtables)
+        self._devices = Devices(tables, node, reporter)
+        self._firewalls = Firewalls(tables, node, reporter)
         self._own = Ref("Node", "", options.node_name)
         self._pace = Pace(config.min_sync_period)
         self._backoff = Backoff(min(config.sync_period, _RETRY_SECONDS))
@@ -292,6 +296,7 @@ class Daemon:
             if now >= self._look_at:
                 self._look_at = now + _LOOK_SECONDS
                 self._node.look_again(self._state)
+                self._firewalls.look(self._state)
             if now >= self._refused_at:
                 self._refused_at = math.inf
                 self._reconciler.retry()
@@ -320,6 +325,7 @@ class Daemon:
             self._host_at, pause = time.monotonic(), self._backoff.longest
         else:
             self._reporter.problems("network", ())
+            self._give_devices()
             if changed:
                 self._refit()
                 self._node.update_health(self._state, set(), all_of_them=True)
@@ -351,6 +357,8 @@ class Daemon:
         self._backoff.succeeded()
         self._pace.written()
         self._flows.clean(synced.udp)
+        if synced.whole:
+            self._give_devices()
         self._node.update_health(self._state, touched, all_of_them=synced.whole)
         self._node.set_healthy(True)
         self._node.check_sysctls(self._state)
@@ -358,6 +366,10 @@ class Daemon:
             self._hosts_changed = False
             self._node.write_hosts(self._state)
         self._follow_up(synced, begin, end)
+
+    def _give_devices(self) -> None:
+        if not self._devices.follow(self._state.tables.schemas):
+            self._host_at = min(self._host_at, time.monotonic() + _LOOK_SECONDS)
 
     def _follow_up(self, synced: Synced, begin: float, end: float) -> None:
         """Tell what a sync did, and go on with what it left."""

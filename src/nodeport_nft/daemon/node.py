@@ -16,7 +16,7 @@ from nodeport_nft.kernel.host import HostEvents, read_host
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.sysctl import find_missing
 from nodeport_nft.kernel.traces import Traces
-from nodeport_nft.model import Family, Node, NodeFacts, NodePortMode, ObjectName
+from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
 
 _EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))  # noqa: S104 (healthCheckNodePorts, where nodePorts are)
@@ -65,17 +65,23 @@ class ThisNode:
         self._reporter.tell(node_ports_on=served_on(facts), node_deleted=bool(node and node.deleted))
         return facts
 
+    def served(self, state: NodeState) -> tuple[frozenset[Family], tuple[IPNetwork, ...]]:
+        """The families that have Services, and the networks of the pods as far as they are known."""
+        node = state.index.nodes.get(self._options.node_name)
+        pod_cidrs = self.config.cluster_cidrs + (node.pod_cidrs if node else ())
+        return frozenset(
+            f for f, desired in state.tables.desired.items() if desired.elements["cluster-ips"]
+        ), pod_cidrs
+
     def check_sysctls(self, state: NodeState, *, again: bool = False) -> None:
         """Tell which sysctls are missing, or set them where that is wanted (K6).
 
         Only when another family is served than the last time, or ``again``.
         """
-        families = frozenset(f for f, desired in state.tables.desired.items() if desired.elements["cluster-ips"])
+        families, pod_cidrs = self.served(state)
         if families == self._families and not again:
             return
         self._families = families
-        node = state.index.nodes.get(self._options.node_name)
-        pod_cidrs = self.config.cluster_cidrs + (node.pod_cidrs if node else ())
         missing = []
         for found in find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs):
             if self._options.set_sysctls and found.setting:

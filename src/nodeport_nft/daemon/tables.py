@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from nodeport_nft.kernel.damage import Damage, read_damage
 from nodeport_nft.kernel.events import TableEvents
+from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
+from nodeport_nft.kernel.forwarding import find_obstacles
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.turns import alone
-from nodeport_nft.model import Family, NodeFacts
+from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
@@ -84,6 +86,34 @@ class KernelTables:
         """Raise KernelError if the kernel would refuse them."""
         with _translated():
             self.nft.check(transactions)
+
+    def give_devices(self, schemas: Mapping[Family, Schema], links: Iterable[str]) -> bool:
+        """Let these links take part in the flowtables of these tables; whether anything was to be written.
+
+        Raises KernelError: a link may be gone.
+        """
+        with _translated():
+            transactions = plan_devices(schemas, read_devices(self.nft, schemas), links)
+        if transactions:
+            self.apply(transactions)
+        return bool(transactions)
+
+    def obstacles(
+        self, families: Collection[Family], pod_cidrs: Iterable[IPNetwork], trusted: Collection[str], *, anew: bool
+    ) -> tuple[str, ...] | None:
+        """The forward chains of others that stop what we translate.
+
+        None, but not ``anew``, where nobody has changed any since the last call.
+        """
+        if not (anew or self._events.foreign_rules):
+            return None
+        self._events.foreign_rules = False
+        with _translated():
+            return find_obstacles(self.nft, families, pod_cidrs, trusted)
+
+    def check_flowtables(self) -> None:
+        """Raise KernelError where the kernel has none."""
+        check_flowtables(self.nft)
 
     def remove(self) -> None:
         """Delete both tables."""

@@ -44,6 +44,10 @@ _RECEIVE_BUFFER = 4 << 20
 _FAMILIES = {int(socket.AF_INET): Family.IPV4, int(socket.AF_INET6): Family.IPV6}  # NFPROTO_IPV4, NFPROTO_IPV6
 _NAME = TABLE.encode() + b"\0"
 _MOST_ELEMENTS = 1000
+# NFT_MSG_NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN, NEWRULE, DELRULE
+_RULE_MESSAGES = frozenset(NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 2, 3, 5, 6, 8))
+# A device of a flowtable has come or gone with its link (Linux 6.16 and newer): the kernel's doing, and no commit.
+_DEVICE_MESSAGES = frozenset(NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (34, 35))  # NFT_MSG_NEWDEV, NFT_MSG_DELDEV
 
 
 class Touched(NamedTuple):
@@ -80,11 +84,13 @@ class TableEvents:
     """Listens in the network namespace of the thread that makes it. Raises KernelError where the kernel refuses.
 
     ``elements`` is what the last ``read`` was about, in the order in which it was done; None if there was more to it
-    than elements, or that is not known.
+    than elements, or that is not known. ``foreign_rules``: chains or rules of other tables have changed, or may have,
+    since somebody last set it to False.
     """
 
     def __init__(self) -> None:
         self.elements: tuple[Touched, ...] | None = ()
+        self.foreign_rules = True
         try:
             self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
             self._events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
@@ -167,7 +173,7 @@ class TableEvents:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
-                lost = True
+                lost = self.foreign_rules = True
                 continue
             for kind, body in messages(data):
                 if kind == _NEWGEN:
@@ -178,9 +184,13 @@ class TableEvents:
                         self._commit = _Commit()
                 elif body[0] in _FAMILIES and body[slice(*find(body, BODY, len(body), _TABLE_NAME))] == _NAME:
                     self._take(kind, body)
+                else:
+                    self.foreign_rules |= kind in _RULE_MESSAGES
 
     def _take(self, kind: int, body: bytes) -> None:
         """Note what a message says of our tables; the keys of few elements only: many are read back faster."""
+        if kind in _DEVICE_MESSAGES:
+            return
         if kind not in (NEWSETELEM, DELSETELEM) or len(self._commit.elements) >= _MOST_ELEMENTS:
             self._commit.more = True
             return

@@ -16,6 +16,7 @@ _UNSTABLE = 0x01 | 0x08 | 0x20 | 0x40
 # linux/rtnetlink.h: RTMGRP_…
 _LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV6_ADDRESSES, _IPV6_ROUTES = 0x1, 0x10, 0x40, 0x100, 0x400
 _MAIN_TABLE = 254
+_IFF_LOOPBACK = 0x8  # linux/if.h
 _UNICAST = 1
 
 # Where a default route is asked for: documentation prefixes (RFC 5737, RFC 3849). Nothing is sent there.
@@ -28,12 +29,14 @@ def read_host() -> Host:
 
     try:
         with IPRoute() as netlink:
-            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+            links = sorted(netlink.get_links(), key=lambda link: int(link["index"]))
+            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
             return Host(
                 addresses=tuple(_address(message, names) for message in netlink.get_addr()),
                 routes=tuple(_routes(netlink, names)),
                 sources=tuple(_sources(netlink)),
                 bridges=tuple(sorted(_bridges(netlink))),
+                links=tuple(names[link["index"]] for link in links if not link["flags"] & _IFF_LOOPBACK),
             )
     except OSError as error:
         raise KernelError(f"the node's addresses and routes cannot be read: {error}") from error

@@ -66,6 +66,22 @@ class DeleteChain:
 
 
 @dataclass(frozen=True, slots=True)
+class AddDevices:
+    """Let packets that come in on these devices be looked up in a flowtable; those that are already stay."""
+
+    flowtable: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDevices:
+    """Look the packets of these devices up no longer."""
+
+    flowtable: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Replace:
     """Put a whole table in place, also of one of the same name."""
 
@@ -80,7 +96,20 @@ class Remove:
     name: str
 
 
-Operation = Delete | Add | AddMap | DeleteMap | AddChain | AddRules | FlushChain | DeleteChain | Replace | Remove
+Operation = (
+    Delete
+    | Add
+    | AddMap
+    | DeleteMap
+    | AddChain
+    | AddRules
+    | FlushChain
+    | DeleteChain
+    | AddDevices
+    | DeleteDevices
+    | Replace
+    | Remove
+)
 
 
 @dataclass(frozen=True, slots=True)

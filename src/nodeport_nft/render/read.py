@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nodeport_nft.render.rules import read_rules, read_time
-from nodeport_nft.render.write import chain_lines, map_lines, schema_comment
+from nodeport_nft.render.write import FLOWTABLE_LINES, chain_lines, map_lines, schema_comment
 from nodeport_nft.ruleset import LEARNED_SIZE, Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
 
 
@@ -37,6 +37,7 @@ class ListedTable:
     comment: str = ""
     maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    flowtables: dict[str, tuple[str, ...]] = field(default_factory=dict)
     elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
     own_maps: dict[str, Map] = field(default_factory=dict)
     own_chains: dict[str, Chain] = field(default_factory=dict)
@@ -63,9 +64,15 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
     """What of a listed table is not as in ``schema``, named for people: ``chain services``, …; () if equal."""
     maps = {declared.name: _normalized(map_lines(schema.family, declared)) for declared in schema.maps}
     chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
+    flowtables = {schema.flowtable: FLOWTABLE_LINES} if schema.flowtable else {}
+    compared = (
+        ("map or set", listed.maps, maps),
+        ("chain", listed.chains, chains),
+        ("flowtable", listed.flowtables, flowtables),
+    )
     found = [
         f"{kind} {name}"
-        for kind, held, wanted in (("map or set", listed.maps, maps), ("chain", listed.chains, chains))
+        for kind, held, wanted in compared
         for name in sorted({*held, *wanted})
         if held.get(name) != wanted.get(name)
     ]
@@ -75,8 +82,9 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
     return tuple(found)
 
 
-_BLOCK = re.compile(r"\t(map|set|chain) (\S+) \{$")
+_BLOCK = re.compile(r"\t(map|set|chain|flowtable) (\S+) \{$")
 _CHAIN_COMMENT = re.compile(r'comment "([^"]*)"')
+_DEVICES = re.compile(r"devices = \{[^}]*\}")
 _COMMENT = re.compile(r'\tcomment "([^"]*)"$')
 # Where /etc/protocols is missing, nft lists numbers. A protocol that is none of ours stays as it is listed.
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
@@ -95,7 +103,10 @@ def read_table(text: str, schema: Schema) -> ListedTable:
         if match := _BLOCK.match(line):
             kind, name = match.groups()
             body = tuple(_body(lines))
-            if kind == "chain" and schema.is_own_chain(name):
+            if kind == "flowtable":
+                # Its devices come and go with the links of the host.
+                table.flowtables[name] = _normalized(_DEVICES.sub("", "\n".join(body)).splitlines())
+            elif kind == "chain" and schema.is_own_chain(name):
                 _read_own_chain(table, schema, name, body)
             elif kind == "chain":
                 table.chains[name] = _normalized(body)
@@ -250,6 +261,7 @@ _HEX = re.compile(r"\b0x0*([0-9a-f]+)\b")
 def _normal(line: str) -> str:
     line = line.replace("meta l4proto tcp reject with tcp reset", "reject with tcp reset")
     line = line.replace("priority dstnat;", "priority -100;").replace("priority srcnat;", "priority 100;")
+    line = line.replace("hook forward priority filter;", "hook forward priority 0;")
     line = line.replace("meta mark 0x80000000/1 ", "meta mark & 0x80000000 == 0x80000000 ")
     line = line.replace(" or 0x", " | 0x").replace(" xor 0x", " ^ 0x").replace(" and 0x", " & 0x")
     return _HEX.sub(r"0x\1", line)

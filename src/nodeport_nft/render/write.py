@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from nodeport_nft.plan import (
     Add,
     AddChain,
+    AddDevices,
     AddMap,
     AddRules,
     Delete,
     DeleteChain,
+    DeleteDevices,
     DeleteMap,
     FlushChain,
     Operation,
@@ -31,6 +33,7 @@ from nodeport_nft.ruleset import (
     DnatSlot,
     Drop,
     Element,
+    Established,
     Field,
     Goto,
     GotoChance,
@@ -47,6 +50,7 @@ from nodeport_nft.ruleset import (
     Masquerade,
     Memory,
     NotIn,
+    Offload,
     Reject,
     Rule,
     Schema,
@@ -56,7 +60,10 @@ from nodeport_nft.ruleset import (
     Value,
 )
 
-PRIORITIES = {("prerouting", -100): "dstnat", ("postrouting", 100): "srcnat"}
+FLOWTABLE_LINES = ("hook ingress priority filter",)
+"""What stands between the braces of a flowtable, but for its devices."""
+
+PRIORITIES = {("prerouting", -100): "dstnat", ("postrouting", 100): "srcnat", ("forward", 0): "filter"}
 """Priorities that nft lists by name; in the output hook, -100 has none (nft(8), table "Standard priority names")."""
 
 
@@ -87,6 +94,10 @@ def _operation(tx: Transaction, operation: Operation) -> str:
             return f"flush chain {whose} {name}\n"
         case DeleteChain(name=name):
             return f"delete chain {whose} {name}\n"
+        case AddDevices(flowtable=name, devices=devices):
+            return f"add flowtable {whose} {name} {_devices(devices)}\n"
+        case DeleteDevices(flowtable=name, devices=devices):
+            return f"delete flowtable {whose} {name} {_devices(devices)}\n"
         case Replace(table=table):
             # Made first, so that deleting it succeeds where there is none; all of it commits at once.
             return f"add table {whose}\ndelete table {whose}\n" + _table(table)
@@ -101,6 +112,8 @@ def _elements(verb: str, tx: Transaction, name: str, elements: Iterable[str]) ->
 def _table(table: Table) -> str:
     schema, own = table.schema, sorted(table.maps.items())
     blocks = [f"\tcomment {_quoted(schema_comment(schema))}\n"]
+    if schema.flowtable:
+        blocks.append(_block("flowtable", schema.flowtable, FLOWTABLE_LINES))
     for declared in (*schema.maps, *(declared for _, declared in own)):
         listed = [_element(element) for element in sorted(table.elements.get(declared.name, {}).values())]
         listed += [_memory(memory) for memory in table.memories.get(declared.name, ())]
@@ -127,6 +140,8 @@ def schema_comment(schema: Schema) -> str:
     lines = [line for declared in (*schema.maps, *schema.own_maps) for line in map_lines(schema.family, declared)]
     for chain in schema.chains:
         lines += [chain.name, *chain_lines(schema.family, chain)]
+    if schema.flowtable:
+        lines += [schema.flowtable, *FLOWTABLE_LINES]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return f"written by nodeport-nft; schema {digest[:16]}"
 
@@ -161,7 +176,7 @@ def chain_lines(family: str, chain: Chain) -> Iterator[str]:
     if chain.hook is not None:
         hook = chain.hook
         priority = PRIORITIES.get((hook.name, hook.priority), str(hook.priority))
-        yield f"type nat hook {hook.name} priority {priority}; policy accept;"
+        yield f"type {hook.type} hook {hook.name} priority {priority}; policy accept;"
     yield from (write_rule(family, rule) for rule in chain.rules)
 
 
@@ -203,6 +218,10 @@ def _statement(family: str, statement: Statement) -> str:
         case Dnat(protocol, address, port):
             where = f"[{address}]" if ":" in address else address
             return f"meta l4proto {protocol} dnat to {where}:{port}"
+        case Established():
+            return "ct state established"
+        case Offload(name):
+            return f"flow add @{name}"
         case Jump(chain):
             return f"jump {chain}"
         case Goto(chain):
@@ -213,6 +232,11 @@ def _statement(family: str, statement: Statement) -> str:
             return "meta l4proto tcp reject with tcp reset" if tcp_reset else "reject"
         case Masquerade():
             return "masquerade fully-random"
+
+
+def _devices(devices: Iterable[str]) -> str:
+    named = ", ".join(_quoted(device) for device in devices)
+    return f"{{ {FLOWTABLE_LINES[0]}; devices = {{ {named} }}; }}"
 
 
 def _fields(family: str, fields: Iterable[Field]) -> str:

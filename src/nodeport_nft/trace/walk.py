@@ -33,6 +33,7 @@ from nodeport_nft.ruleset import (
     DnatSlot,
     Drop,
     Element,
+    Established,
     Field,
     Goto,
     GotoChance,
@@ -47,6 +48,7 @@ from nodeport_nft.ruleset import (
     MarkSet,
     Masquerade,
     NotIn,
+    Offload,
     Reject,
     Rule,
     Statement,
@@ -220,6 +222,8 @@ class _Walk:
                 return _held(visit.came_in_on(name) is not negated)
             case Translated():
                 return _held(flow.translated)
+            case Established():
+                return Then.BROKEN  # the packet here is a connection's first
             case MarkHas(bits):
                 return _held(flow.mark & bits == bits)
             case MarkSet(bits):
@@ -235,7 +239,7 @@ class _Walk:
                 return self._draw(visit, name, visit.key(fields), range(offset, offset + slots))
             case Jump() | Goto() | GotoChance():
                 return statement
-            case Learn():
+            case Learn() | Offload():
                 return Then.HELD
             case Dnat(protocol, address, port):
                 visit.only_in(_DNAT_HOOKS, "dnat")
