@@ -10,6 +10,9 @@ from lab.cluster import Cluster
 from tests.daemon.objects import Desired, service
 from tests.daemon.running import SECONDS, Daemon, wait_for
 
+LOOK_SECONDS = 10.0
+"""How often the daemon looks at what it is not told of at once."""
+
 MANIFEST = """
 apiVersion: v1
 kind: Service
@@ -90,3 +93,46 @@ def test_a_configuration_that_would_cut_the_node_off_is_refused_while_running(
     assert str(cluster.address("worker-1")) in " ".join(daemon.status().problems)
     config.write_text("minSyncPeriod: 20ms\n")
     wait_for(lambda: not [p for p in daemon.status().problems if "172.30.0.0/16" in p], "the problem gone", SECONDS)
+
+
+@pytest.mark.proves("K6")
+def test_a_firewall_in_the_way_is_told_while_it_is_there(cluster: Cluster, desired: Desired, daemon: Daemon) -> None:
+    """Somebody makes a forward chain that drops, then lets Services through."""
+    desired.apply(service("web", 10))
+    daemon.start()
+
+    def told() -> list[str] | None:
+        try:
+            problems = daemon.status().problems
+        except ConnectionRefusedError:  # its port opens beside the first sync
+            return None
+        return [problem for problem in problems if "chain inet somebody forward" in problem]
+
+    wait_for(lambda: told() == [], "nothing told")
+    chain = "type filter hook forward priority filter; policy drop;"
+    cluster.nft("worker-1", f"table inet somebody {{ chain forward {{ {chain} }}; }}")
+    wait_for(told, "the chain is told", 2 * LOOK_SECONDS)
+    cluster.run(
+        "worker-1", ["nft", "insert", "rule", "inet", "somebody", "forward", "ct", "status", "dnat", "accept"]
+    )
+    wait_for(lambda: told() == [], "it is no longer told", 2 * LOOK_SECONDS)
+
+
+@pytest.mark.proves("X11")
+def test_a_fast_path_switched_on_while_running_comes_or_is_refused(
+    cluster: Cluster, desired: Desired, daemon: Daemon, tmp_path: Path
+) -> None:
+    """As the machine's kernel has it; what cannot be leaves all as it was."""
+    desired.apply(service("web", 10))
+    config = tmp_path / "config.yaml"
+    config.write_text("minSyncPeriod: 10ms\n")
+    daemon.start("--config", str(config))
+    before = daemon.held()
+    config.write_text("flowtable: true\n")
+    probe = "table ip probe { flowtable f { hook ingress priority 0; }; }"
+    if cluster.run("worker-1", ["nft", "--check", probe], check=False).returncode == 0:
+        command = ["nft", "list", "flowtable", "ip", "nodeport-nft", "fast-path"]
+        wait_for(lambda: "eth0" in cluster.run("worker-1", command, check=False).stdout, "the devices")
+        return
+    wait_for(lambda: [p for p in daemon.status().problems if "flowtable: this kernel" in p], "a problem")
+    assert daemon.held() == before
