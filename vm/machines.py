@@ -95,6 +95,7 @@ class Lab:
         self.client = Machine(CLIENT, directory / "ssh-config")
         self.workers: list[Machine] = []
         self._blocks: dict[str, str] = {}
+        self._coming: subprocess.Popen[bytes] | None = None
         self._include([CLIENT, *(Worker(number).name for number in range(1, workers + 1))])
 
     @property
@@ -108,11 +109,34 @@ class Lab:
         with ThreadPoolExecutor(len(machines)) as pool:
             return dict(zip((m.name for m in machines), pool.map(call, machines), strict=True))
 
+    def prepare(self, worker: Worker) -> None:
+        """Begin to start another worker, beside whatever else goes on."""
+        log = (self._directory / f"{worker.name}.log").open("w", encoding="utf-8")
+        self._coming = subprocess.Popen(
+            ["vagrant", "up", worker.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
     def join(self, worker: Worker) -> Machine:
-        """Start another worker, as a user would."""
-        vagrant("up", worker.name, timeout=600.0)
+        """The worker that was prepared, once it is up."""
+        assert self._coming is not None, f"{worker.name} was not prepared"
+        log = self._directory / f"{worker.name}.log"
+        try:
+            code = self._coming.wait(timeout=600.0)
+        except subprocess.TimeoutExpired:
+            self.abandon()
+            code = None
+        if code != 0:
+            raise MachineError(f"vagrant up {worker.name}: exit {code}: {log.read_text(encoding='utf-8')[-4000:]}")
+        self._coming = None
         self._include([worker.name])
         return self.workers[-1]
+
+    def abandon(self) -> None:
+        """Wait no longer for a worker that was prepared."""
+        if self._coming is not None:
+            self._coming.kill()
+            self._coming.wait()
+            self._coming = None
 
     def leave(self, machine: Machine) -> None:
         """Destroy a worker; nothing if it is none any more."""
@@ -215,7 +239,7 @@ class Traffic:
         words = " ".join(f"{address} {port}" for address, port in destinations)
         # Not as fast as it can: emulated machines have other things to do.
         machine.run(
-            f"systemd-run --quiet --unit {self._unit} --setenv PAUSE=0.1 "
+            f"systemd-run --quiet --unit {self._unit} --setenv PAUSE=0.2 "
             f"-p StandardOutput=truncate:{self._output} python3 -IS /opt/lab/client.py {mode} {words}"
         )
         eventually(lambda: "begun" in machine.run(f"cat {self._output}"), f"{self._unit}: first connection")

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
+from shlex import quote
 
 from nodeport_nft.model import Family, IPNetwork
 
@@ -117,7 +118,8 @@ def obstacle(chain: ForwardChain, rules: Rules, pod_cidrs: Iterable[IPNetwork]) 
 def _remedy(chain: ForwardChain) -> str:
     if chain.table == "filter" and chain.name == "FORWARD" and chain.family in ("ip", "ip6"):
         return f"{chain.family}tables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT"
-    return f"nft insert rule {chain} ct status dnat accept"
+    # A name is whatever somebody has made it, and this line is to be typed.
+    return f"nft insert rule {chain.family} {quote(chain.table)} {quote(chain.name)} ct status dnat accept"
 
 
 class _Walk:

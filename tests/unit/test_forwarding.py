@@ -113,6 +113,11 @@ def test_the_remedy_is_in_the_words_of_whoever_owns_the_chain() -> None:
         assert f"{program} -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT" in obstacle(chain, lambda _: (), PODS)
 
 
+def test_a_remedy_is_safe_to_type_whatever_the_names() -> None:
+    chain = ForwardChain("inet", "a;reboot", "$(b)", True)
+    assert "nft insert rule inet 'a;reboot' '$(b)' ct status dnat accept" in obstacle(chain, lambda _: (), PODS)
+
+
 def test_the_chains_are_found_in_a_listing() -> None:
     listing = """\
 table ip nodeport-nft {

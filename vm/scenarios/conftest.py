@@ -15,6 +15,7 @@ import pytest
 
 from vm.desired import Desired
 from vm.machines import ROOT, Lab, Machine, MachineError, eventually
+from vm.topology import Worker
 
 FAILURES = ROOT / "vm-failures"
 
@@ -34,6 +35,7 @@ failed = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     """The marker that scenarios use."""
     config.addinivalue_line("markers", "services(*services): what the scenario wants to be served from the start")
+    config.addinivalue_line("markers", "newcomer: the scenario wants another worker")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,15 +47,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """The machines, with every service of theirs running."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The machines, with every service of theirs running; another worker begins to start if a scenario wants one."""
     # A short path: ssh's sockets lie in it. In memory where vm/local has made one.
     directory = Path(tempfile.mkdtemp(prefix="lab-", dir=os.environ.get("LAB_STATE", "/tmp")))
     try:
         found = Lab(directory, int(os.environ.get("WORKERS", "2")))
         for worker in found.workers:
             eventually(partial(is_up, worker), f"{worker.name}: the daemon, network and pods are active")
+        if any(item.get_closest_marker("newcomer") for item in request.session.items):
+            found.prepare(Worker(len(found.workers) + 1))
         yield found
+        found.abandon()
         for machine in found.machines:
             machine.forget_connection()
     finally:

@@ -14,6 +14,7 @@ JOINED = service("joined", 30040)
 STEADY = service("steady", 30041)
 
 
+@pytest.mark.newcomer
 @pytest.mark.services(JOINED)
 def test_a_worker_joins_and_leaves(lab: Lab, desired: Desired) -> None:
     """The new one serves all nodePorts and is served; when its pods have left first, nobody notices that it goes."""

@@ -19,11 +19,11 @@ BOTH = {Worker(1).pods[0].name, Worker(2).pods[0].name}
 @pytest.mark.services(service("upgraded", 30060))
 def test_an_upgrade_under_traffic(lab: Lab, desired: Desired) -> None:
     """The previous release is what `vm/carry --previous` has made: until there is one, the commit before."""
-    carried = os.environ.get("LAB_PREVIOUS", "")
-    assert carried, "LAB_PREVIOUS names no file; make one with: vm/carry --previous build/previous.tar.gz"
+    carried = Path(os.environ.get("LAB_PREVIOUS", "build/previous.tar.gz"))
+    assert carried.is_file(), f"{carried} is missing; make it in a full clone: vm/carry --previous {carried}"
     machine, worker = lab.workers[0], Worker(1)
     doors = [(worker.ipv4, 30060), (worker.ipv6, 30060)]
-    machine.put(Path(carried), "/tmp/previous.tar.gz")
+    machine.put(carried, "/tmp/previous.tar.gz")
     machine.run("mkdir -p /opt/previous && tar -xzf /tmp/previous.tar.gz -C /opt/previous ./site-packages")
     with ExitStack() as stack:
         stack.callback(install, machine, "/opt/lab")

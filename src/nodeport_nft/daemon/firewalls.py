@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
+from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.reconcile import NodeState
 
 
@@ -20,7 +21,12 @@ class Firewalls:
     def look(self, state: NodeState) -> None:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
         asked = *self._node.served(state), self._node.config.trusted_chains
-        found = self._tables.obstacles(*asked, anew=asked != self._asked)
+        try:
+            found = self._tables.obstacles(*asked, anew=asked != self._asked)
+        except KernelError as error:
+            self._asked = None  # once more, the next time
+            self._reporter.problems("firewall", [f"forward chains of others cannot be looked at: {error}"])
+            return
         self._asked = asked
         if found is not None:
             self._reporter.problems("firewall", found)

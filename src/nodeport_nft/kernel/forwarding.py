@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Collection, Iterable
 
@@ -39,7 +40,7 @@ def find_obstacles(
         and any(family in families for family in FAMILIES[chain.family])
         and not _is_dormant(chain)
     )
-    return tuple(text for text in found if text)
+    return tuple(re.sub(r"[^\x20-\x7e]", "?", text) for text in found if text)
 
 
 def _is_dormant(chain: ForwardChain) -> bool:
@@ -59,15 +60,18 @@ class _Rules:
 
     def __init__(self, nft: Nft, chain: ForwardChain) -> None:
         self._nft = nft
-        self._table = f"{chain.family} {chain.table}"
+        self._chain = chain
 
     def __call__(self, chain: str) -> list[str]:
+        if not (_NAME.fullmatch(chain) and _NAME.fullmatch(self._chain.table)):
+            raise LookupError(chain)  # no name of nft's language, and nothing to put into a command
         try:
-            listing = self._nft.run(f"list chain {self._table} {chain}")
+            listing = self._nft.run(f"list chain {self._chain.family} {self._chain.table} {chain}")
         except KernelError as error:
             raise LookupError(chain) from error
         lines = (line.strip() for line in listing.splitlines())
         return [line for line in lines if line and not line.startswith(_NO_RULE)]
 
 
+_NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_RULE = ("table ", "chain ", "type ", "policy ", "}", "#", 'comment "')
