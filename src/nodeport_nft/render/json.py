@@ -11,7 +11,10 @@ from nodeport_nft.ruleset import Chain, Element, Goto, Map, Table
 
 
 def to_json(tables: Iterable[Table]) -> str:
-    """``{"tables": [{family, name, comment, maps: [...], chains: [...]}]}``, keys and elements in a fixed order."""
+    """``{"tables": [{family, name, comment, maps: [...], chains: [...]}]}``, keys and elements in a fixed order.
+
+    A table that has a flowtable names it under ``flowtable``.
+    """
     return json.dumps({"tables": [_table(table) for table in tables]}, indent=2) + "\n"
 
 
@@ -21,6 +24,7 @@ def _table(table: Table) -> dict[str, Any]:
         "family": schema.family,
         "name": schema.name,
         "comment": schema_comment(schema),
+        **({"flowtable": schema.flowtable} if schema.flowtable else {}),
         "maps": [_map(m, table.elements.get(m.name, {}).values()) for m in (*schema.maps, *_named(table.maps))],
         "chains": [_chain(schema.family, chain) for chain in (*schema.chains, *_named(table.chains))],
     }
