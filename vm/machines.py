@@ -111,10 +111,10 @@ class Lab:
 
     def prepare(self, worker: Worker) -> None:
         """Begin to start another worker, beside whatever else goes on."""
-        log = (self._directory / f"{worker.name}.log").open("w", encoding="utf-8")
-        self._coming = subprocess.Popen(
-            ["vagrant", "up", worker.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        with (self._directory / f"{worker.name}.log").open("w", encoding="utf-8") as log:
+            self._coming = subprocess.Popen(
+                ["vagrant", "up", worker.name], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def join(self, worker: Worker) -> Machine:
         """The worker that was prepared, once it is up."""
