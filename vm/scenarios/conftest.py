@@ -21,7 +21,7 @@ FAILURES = ROOT / "vm-failures"
 
 EVIDENCE = {
     "ruleset": "nft list ruleset",
-    "journal": "journalctl --no-pager --boot --output short-precise",
+    "journal": "journalctl --no-pager --output short-precise",
     "conntrack": "conntrack -L; conntrack -L -f ipv6",
     "network": "ip -details address; ip route; ip -6 route; ip neighbour; sysctl -a -r forward",
     "units": "systemctl --no-pager --all list-units; systemctl --no-pager --failed status",
