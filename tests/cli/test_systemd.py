@@ -206,7 +206,7 @@ def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:
     """Each commented line is a key with its default, but for the examples of keys without one."""
     text = (CONTRIB / "config.yaml").read_text()
     assert load_config(str(CONTRIB / "config.yaml"), {}) == load_config(os.devnull, {})
-    examples = ("clusterCIDRs", "ownRoutes", "podInterface")
+    examples = ("clusterCIDRs", "ownRoutes", "podInterface", "trustedChains")
     lines = re.findall(r"^#([A-Za-z]+: .*)$", text, re.MULTILINE)
     written = tmp_path / "config.yaml"
     written.write_text("\n".join(line for line in lines if not line.startswith(examples)))
