@@ -283,7 +283,6 @@ class Daemon:
         self._wake.set()
 
     async def _sync_when_due(self) -> None:
-        await asyncio.sleep(0)  # the ports open first: whoever hears of the first sync may ask
         while not self._stopping:
             now = time.monotonic()
             if now >= self._host_at and (self._rereading is None or self._rereading.done()):

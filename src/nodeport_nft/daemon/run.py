@@ -74,6 +74,7 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
     status = reporter.status
     reporter.log.info("starting", version=status.version, node=status.node, source=status.source)
     ports = asyncio.create_task(_listen(server, reporter))
+    await asyncio.sleep(0)  # they open before the first sync: whoever hears of that may ask at once
     try:
         await daemon.run()
         if options.cleanup_on_exit:
