@@ -1,0 +1,89 @@
+"""Which files may be believed: those that nobody but root and the user who reads them can have written.
+
+A file is as trustworthy as the whole way to it. Whoever can write to a directory of it can put another file there,
+and whoever owns a directory can give himself the right to. So every step counts, those of symbolic links as well. Once
+all of them hold, nobody else can change anything between the look and the use, and paths may be used as they are.
+
+Sources: path_resolution(7), inode(7) (the sticky bit), user_namespaces(7) (owners without a name).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+_WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40  # as many as the kernel follows
+
+
+def file_fault(path: str | Path) -> str:
+    """Why the file at ``path`` may not be believed, with the remedy; "" where it may be, or where there is none.
+
+    A free name in a directory such as ``/tmp``, where anybody may take it first, is a fault; so is anything but a
+    regular file. Raises OSError for what cannot be looked at.
+    """
+    return _fault(path, directory=False)
+
+
+def directory_fault(path: str | Path) -> str:
+    """Why what lies in the directory at ``path`` may not be believed, as ``file_fault`` says it.
+
+    Nobody else may write to it, with a sticky bit or without: names that are free would be anybody's.
+    """
+    return _fault(path, directory=True)
+
+
+def _fault(path: str | Path, *, directory: bool) -> str:
+    believed = {0, os.geteuid(), os.lstat("/").st_uid}  # "/" is nobody's where its owner has no name in here
+    above = "/"
+    for step, found, last in _way(path):
+        if found is None:
+            open_to_all = os.lstat(above).st_mode & _WRITABLE
+            return f"anybody may put a file into {above}; choose a directory of your own" if open_to_all else ""
+        if found.st_uid not in believed:
+            return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
+        if stat.S_ISLNK(found.st_mode):
+            continue
+        if found.st_mode & _WRITABLE and not (found.st_mode & stat.S_ISVTX and not last):
+            if found.st_mode & stat.S_ISVTX:
+                return f"anybody may put a file into {step}; choose a directory of your own"
+            return f"others than its owner may write to {step}; chmod go-w {step}"
+        if last and directory and not stat.S_ISDIR(found.st_mode):
+            return f"{step} is no directory; name another"
+        if last and not directory and not stat.S_ISREG(found.st_mode):
+            return f"{step} is no regular file; name another"
+        above = step
+    return ""
+
+
+def _way(path: str | Path) -> Iterator[tuple[str, os.stat_result | None, bool]]:
+    """Each directory, link and file that leads to ``path``, as the kernel visits them, and whether it is the last.
+
+    None for the first one that is missing, which ends it. "/" is taken for granted.
+    """
+    ahead = list(reversed(Path(path).absolute().parts[1:]))
+    here, links = "/", 0
+    while ahead:
+        name = ahead.pop()
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        step = os.path.join(here, name)
+        try:
+            found = os.lstat(step)
+        except FileNotFoundError:
+            yield step, None, not ahead
+            return
+        yield step, found, not ahead
+        if not stat.S_ISLNK(found.st_mode):
+            here = step
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target = os.readlink(step)
+        here = "/" if target.startswith("/") else here
+        ahead += [part for part in reversed(target.split("/")) if part not in ("", ".")]
