@@ -1,8 +1,8 @@
 """Which files may be believed: those that nobody but root and the user who reads them can have written.
 
 A file is as trustworthy as the whole way to it. Whoever can write to a directory of it can put another file there,
-and whoever owns a directory can give himself the right to. So every step counts, those of symbolic links as well. Once
-all of them hold, nobody else can change anything between the look and the use, and paths may be used as they are.
+and whoever owns a directory can give himself the right to. So every step counts, those of symbolic links as well.
+Once all of them hold, nobody else can change anything between the look and the use: paths may be used as they are.
 
 Sources: path_resolution(7), inode(7) (the sticky bit), user_namespaces(7) (owners without a name).
 """
@@ -37,11 +37,11 @@ def directory_fault(path: str | Path) -> str:
 
 
 def _fault(path: str | Path, *, directory: bool) -> str:
-    believed = {0, os.geteuid(), os.lstat("/").st_uid}  # "/" is nobody's where its owner has no name in here
-    above = "/"
+    believed = {0, os.geteuid(), Path("/").lstat().st_uid}  # "/" is nobody's where its owner has no name in here
+    above = Path("/")
     for step, found, last in _way(path):
         if found is None:
-            open_to_all = os.lstat(above).st_mode & _WRITABLE
+            open_to_all = above.lstat().st_mode & _WRITABLE
             return f"anybody may put a file into {above}; choose a directory of your own" if open_to_all else ""
         if found.st_uid not in believed:
             return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
@@ -59,21 +59,21 @@ def _fault(path: str | Path, *, directory: bool) -> str:
     return ""
 
 
-def _way(path: str | Path) -> Iterator[tuple[str, os.stat_result | None, bool]]:
+def _way(path: str | Path) -> Iterator[tuple[Path, os.stat_result | None, bool]]:
     """Each directory, link and file that leads to ``path``, as the kernel visits them, and whether it is the last.
 
     None for the first one that is missing, which ends it. "/" is taken for granted.
     """
     ahead = list(reversed(Path(path).absolute().parts[1:]))
-    here, links = "/", 0
+    here, links = Path("/"), 0
     while ahead:
         name = ahead.pop()
         if name == "..":
-            here = os.path.dirname(here)
+            here = here.parent
             continue
-        step = os.path.join(here, name)
+        step = here / name
         try:
-            found = os.lstat(step)
+            found = step.lstat()
         except FileNotFoundError:
             yield step, None, not ahead
             return
@@ -84,6 +84,6 @@ def _way(path: str | Path) -> Iterator[tuple[str, os.stat_result | None, bool]]:
         links += 1
         if links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        target = os.readlink(step)
-        here = "/" if target.startswith("/") else here
-        ahead += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        target = step.readlink()
+        here = Path("/") if target.is_absolute() else here
+        ahead += [part for part in reversed(target.parts) if part != "/"]
