@@ -20,6 +20,7 @@ from nodeport_nft.manifest.document import Fault
 from nodeport_nft.manifest.files import read_text
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.problems import Problem, clipped, shown
+from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, PortRange, Ranges
 
@@ -51,7 +52,8 @@ class Config:
     """What an operator can choose. Sizes in bytes, times in seconds.
 
     ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
-    ``node_port_cidrs`` count in the mode CIDRS alone. ``detect_local_mode`` says how pods are told from the outside;
+    ``node_port_cidrs`` count in the mode CIDRS alone. ``validate``: what becomes of unknown fields in manifests.
+    ``detect_local_mode`` says how pods are told from the outside;
     ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX. ``flowtable``:
     established connections take the kernel's fast path (X11). ``trusted_chains``: forward chains of others ("FAMILY
     TABLE CHAIN") that are known to let Services through. ``healthz_address`` and ``metrics_address`` None: not
@@ -72,6 +74,7 @@ class Config:
     trusted_chains: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     max_document_bytes: int = 64 << 20
+    validate: Validate = Validate.strict
     own_routes: tuple[IPNetwork, ...] = ()
     healthz_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10256)
     metrics_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10249)
@@ -280,6 +283,12 @@ def _cluster_domain(config: Config, value: object) -> Config:
     return replace(config, cluster_domain=domain)
 
 
+def _validate(config: Config, value: object) -> Config:
+    if value not in list(Validate):
+        raise ValueError(f"{shown(value)} is unknown; choose one of {', '.join(Validate)}")
+    return replace(config, validate=Validate(str(value)))
+
+
 _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "store": _store,
     "nodePortRange": _node_port_range,
@@ -294,6 +303,7 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "flowtable": lambda c, v: replace(c, flowtable=_flag(v)),
     "clusterDomain": _cluster_domain,
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
+    "validate": _validate,
     "ownRoutes": lambda c, v: replace(c, own_routes=_networks(v)),
     "healthzBindAddress": lambda c, v: replace(c, healthz_address=_bind_address(v)),
     "metricsBindAddress": lambda c, v: replace(c, metrics_address=_bind_address(v)),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nodeport_nft.manifest import Problems, parse_object, read_manifests
+from nodeport_nft.manifest import Problems, Validate, parse_object, read_manifests
 from nodeport_nft.manifest.selector import parse_selector
 from nodeport_nft.model import EndpointSlice, LoadBalancing, Pod, Ranges, Requirement, Service, Value
 
@@ -472,7 +472,8 @@ def warnings_of(kind: str, key: str) -> tuple[str, ...]:
         f"apiVersion: {version}\nkind: {kind}\nmetadata:\n  name: web\n"
         f"  labels: {{kubernetes.io/service-name: web}}\n  annotations:\n    other/weight: x\n    {key}: x\n{rest}\n"
     )
-    return read_manifests(["-"], ranges=Ranges(), stdin=io.BytesIO(text.encode())).warnings
+    stdin = io.BytesIO(text.encode())
+    return read_manifests(["-"], ranges=Ranges(), stdin=stdin, validate=Validate.warn).warnings
 
 
 OF_A_SERVICE = (
@@ -484,13 +485,15 @@ OF_A_SERVICE = (
 @pytest.mark.parametrize(
     ("kind", "key", "remedy"),
     [
-        ("Service", "nodeport-nft/wieghts", f"known are {OF_A_SERVICE}"),
-        ("Service", "nodeport-nft/", f"known are {OF_A_SERVICE}"),
-        ("Service", "nodeport-nft/weight", f"known are {OF_A_SERVICE}"),
-        ("Pod", "nodeport-nft/weights", "known are nodeport-nft/weight"),
-        ("Pod", "nodeport-nft/Weight", "known are nodeport-nft/weight"),
-        ("EndpointSlice", "nodeport-nft/load-balancing", "known are nodeport-nft/weight"),
-        ("Endpoints", "nodeport-nft/node-port-nodes", "known are nodeport-nft/weight"),
+        ("Service", "nodeport-nft/wieghts", "did you mean nodeport-nft/weights?"),
+        ("Service", "nodeport-nft/loadBalancing", "did you mean nodeport-nft/load-balancing?"),
+        ("Service", "nodeport-nft/", f"known annotations are {OF_A_SERVICE}"),
+        ("Service", "nodeport-nft/zone", f"known annotations are {OF_A_SERVICE}"),
+        ("Service", "nodeport-nft/weight", "did you mean nodeport-nft/weights?"),
+        ("Pod", "nodeport-nft/weights", "did you mean nodeport-nft/weight?"),
+        ("Pod", "nodeport-nft/Weight", "did you mean nodeport-nft/weight?"),
+        ("EndpointSlice", "nodeport-nft/load-balancing", "known annotations are nodeport-nft/weight"),
+        ("Endpoints", "nodeport-nft/node-port-nodes", "known annotations are nodeport-nft/weight"),
         ("Node", "nodeport-nft/weight", "there are none for a Node"),
     ],
 )
@@ -515,9 +518,12 @@ def test_a_warning_about_a_hostile_key_is_bounded() -> None:
 
 def test_warnings_about_many_keys_are_bounded() -> None:
     raw = raw_object("Pod", {f"x{n}": "" for n in range(1000)})
-    warnings = read_manifests(["-"], ranges=Ranges(), stdin=io.BytesIO(json.dumps(raw).encode())).warnings
+    stdin = io.BytesIO(json.dumps(raw).encode())
+    warnings = read_manifests(["-"], ranges=Ranges(), stdin=stdin, validate=Validate.warn).warnings
     assert len(warnings) == 11
-    assert warnings[-1].endswith("metadata.annotations: 990 more are unknown; known are nodeport-nft/weight")
+    assert warnings[-1].endswith(
+        "metadata.annotations: 990 more are unknown; known annotations are nodeport-nft/weight"
+    )
 
 
 def test_a_wrong_annotation_is_told_its_line() -> None:

@@ -34,6 +34,7 @@ from nodeport_nft.cli.options import (
     NodePortRange,
     ServiceCIDR,
     StorePath,
+    Validated,
     abandon_stdout,
     command,
     fail,
@@ -55,6 +56,7 @@ class Output(enum.StrEnum):
 @command
 def render(
     filename: Files = None,
+    validate: Validated = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="nft: loads with nft -f; json: for reading.")] = (
         Output.nft
     ),
@@ -82,6 +84,7 @@ def render(
         store=store,
         serviceCIDRs=service_cidr,
         nodePortRange=node_port_range,
+        validate=validate,
         clusterCIDRs=cluster_cidr,
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,
@@ -102,6 +105,7 @@ def render(
 @command
 def diff(
     filename: Files = None,
+    validate: Validated = None,
     node_name: NodeName = None,
     node_ip: NodeIP = None,
     nodeport_addresses: NodePortAddresses = None,
@@ -123,6 +127,7 @@ def diff(
             store=store,
             serviceCIDRs=service_cidr,
             nodePortRange=node_port_range,
+            validate=validate,
             clusterCIDRs=cluster_cidr,
             nodePortAddresses=nodeport_addresses,
             masqueradeBit=masquerade_bit,

@@ -18,6 +18,7 @@ from nodeport_nft.cli.options import (
     RequiredFiles,
     ServiceCIDR,
     StorePath,
+    Validated,
     command,
     fail,
     now,
@@ -46,6 +47,7 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 @command
 def apply(
     filename: RequiredFiles,
+    validate: Validated = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
     service_cidr: ServiceCIDR = None,
@@ -57,7 +59,9 @@ def apply(
 
     All of them or, if anything is wrong, none.
     """
-    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    chosen = settings(
+        config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range, validate=validate
+    )
     manifests = read_files(filename, chosen, namespace)
     note = " (dry run)" if dry_run else ""
     with (open_existing if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
@@ -180,13 +184,14 @@ def _of_names(words: list[str], namespace: str) -> list[tuple[Resource, str, str
 
 
 def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
-    """What the manifests name; whatever numbers and addresses they give, as the ranges may have changed since."""
+    """What the manifests name, whatever else they say: ranges may have changed since, unknown fields do no harm."""
     from ipaddress import ip_network
 
+    from nodeport_nft.manifest import Validate
     from nodeport_nft.model import PortRange, Ranges
 
     anything = Ranges(PortRange(1, 65535), (ip_network("0.0.0.0/0"), ip_network("::/0")))
-    objects = read_files(files, replace(config, ranges=anything), namespace).objects
+    objects = read_files(files, replace(config, ranges=anything, validate=Validate.ignore), namespace).objects
     return [(BY_KIND[one.kind], one.namespace, one.name) for one in objects]
 
 

@@ -38,6 +38,10 @@ RequiredFiles = Annotated[
     list[str],
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
 ]
+Validated = Annotated[
+    str | None,
+    typer.Option("--validate", metavar="LEVEL", help="Unknown fields: strict (an error, the default), warn, ignore."),
+]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in every namespace.")]
 ServiceCIDR = Annotated[
@@ -241,6 +245,7 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
         namespace=namespace,
         max_document_bytes=config.max_document_bytes,
         stdin=sys.stdin.buffer if sys.stdin else None,
+        validate=config.validate,
     )
     warn(manifests.warnings)
     return manifests

@@ -20,6 +20,7 @@ from nodeport_nft.cli.options import (
     NodePortRange,
     ServiceCIDR,
     StorePath,
+    Validated,
     command,
     fail,
     now,
@@ -112,6 +113,7 @@ def describe(
 @command
 def hosts(
     filename: Files = None,
+    validate: Validated = None,
     namespace: Annotated[
         str,
         typer.Option(
@@ -142,6 +144,7 @@ def hosts(
         store=store,
         serviceCIDRs=service_cidr,
         nodePortRange=node_port_range,
+        validate=validate,
         clusterDomain=cluster_domain,
     )
     snapshot = _manifests_snapshot(chosen, filename, namespace) if filename else _stored_snapshot(chosen)

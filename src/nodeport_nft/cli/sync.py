@@ -39,6 +39,7 @@ from nodeport_nft.cli.options import (
     ServiceCIDR,
     StorePath,
     SyncPeriod,
+    Validated,
     command,
     fail,
     say,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @command
 def sync(
     filename: Files = None,
+    validate: Validated = None,
     once: Annotated[bool, typer.Option("--once", help="Program the node once and leave.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; write nothing.")] = False,
     hosts_file: Annotated[
@@ -111,6 +113,7 @@ def sync(
             store=store,
             serviceCIDRs=service_cidr,
             nodePortRange=node_port_range,
+            validate=validate,
             clusterCIDRs=cluster_cidr,
             nodePortAddresses=nodeport_addresses,
             masqueradeBit=masquerade_bit,

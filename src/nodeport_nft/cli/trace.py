@@ -24,6 +24,7 @@ from nodeport_nft.cli.options import (
     NodePortRange,
     ServiceCIDR,
     StorePath,
+    Validated,
     command,
     fail,
     open_store,
@@ -65,6 +66,7 @@ def trace(
         typer.Option("--interface", metavar="NAME", help="Interface it comes in on, if pods are told by it."),
     ] = None,
     filename: Files = None,
+    validate: Validated = None,
     live: Annotated[bool, typer.Option("--live", help="Read the tables from the kernel, as root.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="text: for people; json: for programs.")] = (
         Output.text
@@ -97,6 +99,7 @@ def trace(
         store=store,
         serviceCIDRs=service_cidr,
         nodePortRange=node_port_range,
+        validate=validate,
         clusterCIDRs=cluster_cidr,
         nodePortAddresses=nodeport_addresses,
         masqueradeBit=masquerade_bit,

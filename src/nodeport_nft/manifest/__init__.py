@@ -10,6 +10,7 @@ Nothing stops at the first error, and no input ends in an exception other than `
 from nodeport_nft.manifest.collection import Manifests, Reading, read_manifest, read_manifests
 from nodeport_nft.manifest.objects import KINDS, Object, parse_object
 from nodeport_nft.manifest.problems import Problem, Problems
+from nodeport_nft.manifest.unknown import Validate
 
 __all__ = [
     "KINDS",
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "Problems",
     "Reading",
+    "Validate",
     "parse_object",
     "read_manifest",
     "read_manifests",

@@ -19,7 +19,7 @@ On a Pod, an EndpointSlice or Endpoints:
                               0 takes no new connection.
 
 What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
-that is unknown, or known for another kind, is a warning.
+that is unknown, or known for another kind, is told as an unknown field is.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.selector import BLANKS, parse_selector
+from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
 from nodeport_nft.model import IPAddress, IPNetwork, LoadBalancing, Requirement, ServiceType
 
@@ -77,15 +78,28 @@ class Annotations:
     weights: Mapping[IPAddress, int] = field(default_factory=dict)
 
 
-def note_unknown(annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
-    """A warning for each key under our prefix that means nothing on an object of ``kind``."""
+def note_unknown(labels: Mapping[str, str], annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
+    """Note each key under our prefix that means nothing on an object of ``kind``; no label does."""
     known = _KNOWN.get(kind, ())
-    remedy = f"known are {', '.join(known)}" if known else f"there are none for a {kind}"
-    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in known]
-    for key in unknown[:_MOST_TOLD]:
-        fields.note(_path(key), f"unknown annotation; {remedy}")
-    if len(unknown) > _MOST_TOLD:
-        fields.note(("metadata", "annotations"), f"{len(unknown) - _MOST_TOLD} more are unknown; {remedy}")
+    _strange([key for key in labels if key.startswith(PREFIX)], "label", known, kind, fields)
+    _strange(
+        [key for key in annotations if key.startswith(PREFIX) and key not in known], "annotation", known, kind, fields
+    )
+
+
+def _strange(keys: Sequence[str], what: str, known: tuple[str, ...], kind: str, fields: Fields) -> None:
+    where: Path = ("metadata", f"{what}s")
+    known_ones = f"known annotations are {', '.join(known)}" if known else f"there are none for a {kind}"
+    names = [key.removeprefix(PREFIX) for key in known]
+    for key in keys[:_MOST_TOLD]:
+        near = PREFIX + nearest(key.removeprefix(PREFIX), names)
+        if near == PREFIX:
+            remedy = known_ones
+        else:
+            remedy = f"is the annotation {near} meant?" if what == "label" else f"did you mean {near}?"
+        fields.strange((*where, key), f"unknown {what}; {remedy}")
+    if len(keys) > _MOST_TOLD:
+        fields.strange(where, f"{len(keys) - _MOST_TOLD} more are unknown; {known_ones}")
 
 
 def parse_annotations(

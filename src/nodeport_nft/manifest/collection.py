@@ -14,8 +14,9 @@ from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.files import read_text, read_texts
 from nodeport_nft.manifest.json_text import read_documents
-from nodeport_nft.manifest.objects import Object, describe, foreign, read_object
+from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
 from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
+from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
 
 
@@ -34,13 +35,15 @@ def read_manifests(
     namespace: str = "default",
     max_document_bytes: int = 64 << 20,
     stdin: BinaryIO | None = None,
+    validate: Validate = Validate.strict,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
 
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
-    ``max_document_bytes`` bounds a file. Raises Problems with everything that is wrong in any of them.
+    ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields. Raises Problems with
+    everything that is wrong in any of them.
     """
-    reading = _Reading(ranges, namespace)
+    reading = _Reading(ranges, namespace, validate)
     for path, text in read_texts(paths, max_document_bytes, stdin):
         reading.add_text(path, text)
     if reading.problems:
@@ -58,10 +61,15 @@ class Reading:
 
 
 def read_manifest(
-    path: str, *, ranges: Ranges, namespace: str = "default", max_document_bytes: int = 64 << 20
+    path: str,
+    *,
+    ranges: Ranges,
+    namespace: str = "default",
+    max_document_bytes: int = 64 << 20,
+    validate: Validate = Validate.strict,
 ) -> Reading:
     """Read one file as ``read_manifests`` does, looking at no other; never raises."""
-    reading = _Reading(ranges, namespace)
+    reading = _Reading(ranges, namespace, validate)
     reading.add_text(path, read_text(path, max_document_bytes))
     return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings))
 
@@ -72,6 +80,7 @@ class _Reading:
 
     ranges: Ranges
     namespace: str
+    validate: Validate
     objects: list[Object] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -112,8 +121,12 @@ class _Reading:
             self._warn(source, ref, f"{reason}; skipped")
             return
         made = read_object(raw, fields, self.ranges, self.namespace)
+        if made.kind in KINDS and self.validate is not Validate.ignore:
+            note_unknown_fields(raw, made.kind, fields)
+            (fields.found if self.validate is Validate.strict else fields.notes).extend(fields.unknown)
         for at, text in fields.notes:
-            self._warn(f"{name}:{document.known_line(path + at)}", ref, f"{field_text(at)}: {text}")
+            told = f"{field_text(at)}: {text}" if at else text
+            self._warn(f"{name}:{document.known_line(path + at)}", ref, told)
         if made.name:
             first = self.sources.setdefault((made.kind, made.namespace, made.name), source)
             if first is not source:

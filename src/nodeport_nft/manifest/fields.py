@@ -20,15 +20,17 @@ NO_PATH: Path = ()
 class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.
 
-    ``found``: problems. ``notes``: warnings. ``claims``: numbers and addresses of which the cluster has one
+    ``found``: problems. ``notes``: warnings. ``unknown``: names that mean nothing here, either of them as the user
+    likes it. ``claims``: numbers and addresses of which the cluster has one
     each, for comparison with other objects. Each with its path.
     """
 
-    __slots__ = ("claims", "found", "notes")
+    __slots__ = ("claims", "found", "notes", "unknown")
 
     def __init__(self) -> None:
         self.found: list[tuple[Path, str]] = []
         self.notes: list[tuple[Path, str]] = []
+        self.unknown: list[tuple[Path, str]] = []
         self.claims: list[tuple[Path, int | IPAddress]] = []
 
     def problem(self, path: Path, message: str) -> None:
@@ -39,6 +41,10 @@ class Fields:
     def note(self, path: Path, message: str) -> None:
         """Note a warning."""
         self.notes.append((path, message))
+
+    def strange(self, path: Path, message: str) -> None:
+        """Note a name that means nothing here."""
+        self.unknown.append((path, message))
 
     def text(self, parent: dict[str, Any], path: Path, key: str) -> str:
         """A string, "" if absent."""

@@ -48,7 +48,7 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
         fields.problem((*_METADATA, "namespace"), label_fault(namespace))
     labels = fields.labels(metadata, _METADATA, "labels")
     annotations = fields.labels(metadata, _METADATA, "annotations")
-    note_unknown(annotations, kind, fields)
+    note_unknown(labels, annotations, kind, fields)
     return Metadata(
         sys.intern(namespace),  # a few of them, in very many objects
         name,

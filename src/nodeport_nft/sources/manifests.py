@@ -263,7 +263,7 @@ def _read_files(due: Iterable[Found], before: dict[str, _File], config: Config) 
 
 def _read_file(found: Found, before: _File | None, config: Config) -> _File:
     limit = config.max_document_bytes
-    reading = read_manifest(found.path, ranges=config.ranges, max_document_bytes=limit)
+    reading = read_manifest(found.path, ranges=config.ranges, max_document_bytes=limit, validate=config.validate)
     known = before.objects if before is not None else ()
     if reading.problems:
         warnings = before.warnings if before is not None else ()

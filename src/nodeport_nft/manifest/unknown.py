@@ -1,0 +1,83 @@
+"""Names that the API does not know: a field with a slip in it does nothing, and may leave a door open.
+
+What there is stands in ``api_fields.json``, for each type the fields with the types that they hold ("" for a plain
+value, ``[V1ServicePort]`` for a list). ``tests/api_fields.py`` makes it from the official Python client's models.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.problems import Path
+
+_MOST_TOLD = 10  # unknown fields of one object
+_LONGEST = 100  # characters of a name that may be a slip of another
+
+
+class Validate(enum.StrEnum):
+    """What becomes of unknown fields, by kubectl's names: an error, a warning, or nothing."""
+
+    strict = "strict"
+    warn = "warn"
+    ignore = "ignore"
+
+
+def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields) -> None:
+    """Note each field of the object that the API has no such name for; the first ten, and how many more there are."""
+    kinds, types = _known()
+    count = 0
+    for path, name, known in _unknown(raw, kinds[kind], (), types):
+        count += 1
+        if count <= _MOST_TOLD:
+            fields.strange((*path, name), f"unknown field; {_remedy(name, known)}")
+    if count > _MOST_TOLD:
+        fields.strange((), f"{count - _MOST_TOLD} more fields are unknown; correct these first")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The known name that ``name`` is probably a slip of; "" if there is none like it."""
+    folded = {one.casefold(): one for one in known}
+    if len(name) > _LONGEST:
+        return ""
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    return folded[near[0]] if near else ""
+
+
+def _remedy(name: str, known: Collection[str]) -> str:
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else "leave it out, or choose --validate=warn"
+
+
+def _unknown(
+    value: Any, kind: str, path: Path, types: dict[str, dict[str, str]]
+) -> Iterator[tuple[Path, str, Collection[str]]]:
+    """The unknown fields of a value of this type, each with its parent's path and the names known there.
+
+    What is no mapping or no list where one belongs is the parsers' to tell. Documents are at most MAX_DEPTH deep.
+    """
+    if kind.startswith("["):
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            yield from _unknown(item, kind[1:-1], (*path, index), types)
+        return
+    if not isinstance(value, dict):
+        return
+    known = types[kind]
+    for name, inner in value.items():
+        held = known.get(name)
+        if held is None:
+            yield path, name, known
+        elif held:
+            yield from _unknown(inner, held, (*path, name), types)
+
+
+@cache
+def _known() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    document = json.loads(files(__package__).joinpath("api_fields.json").read_text(encoding="utf-8"))
+    return document["kinds"], document["types"]
