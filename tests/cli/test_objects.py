@@ -93,6 +93,31 @@ def test_apply_refuses_what_another_service_holds_and_names_the_holder(program: 
     assert [item["metadata"]["name"] for item in program.json("services")["items"]] == ["api"]
 
 
+@pytest.mark.parametrize(
+    "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\nitems: []\n", "{kind: Deployment}\n"]
+)
+def test_apply_of_nothing_is_no_success_and_makes_no_store(program: Program, tmp_path: Path, text: str) -> None:
+    done = program("apply", "-f", "-", stdin=text)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("error: no objects to apply in the manifests; name others with -f\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_fields_are_errors_warnings_or_nothing(program: Program) -> None:
+    slip = ONE_OF_EACH.replace("targetPort", "targetport")
+    done = program("apply", "-f", "-", stdin=slip)
+    told = "<stdin>:5: Service/default/web: spec.ports[0].targetport: unknown field; did you mean targetPort?\n"
+    assert (done.code, done.out, done.err) == (2, "", told)
+    warned = program("apply", "-f", "-", "--validate=warn", stdin=slip)
+    assert (warned.code, warned.err) == (0, f"warning: {told}")
+    ignored = program("apply", "-f", "-", "--validate", "ignore", stdin=slip)
+    assert (ignored.code, ignored.err) == (0, "")
+    assert program.ok("delete", "-f", "-", stdin=slip).startswith('service "web" deleted')
+    wrong = program("apply", "-f", "-", "--validate=stict", stdin=slip)
+    told = 'error: validate: "stict" is unknown; choose one of strict, warn, ignore\n'
+    assert (wrong.code, wrong.err) == (2, told)
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(program: Program) -> None:
     answer = program.ok("apply", "-f", "-", "--dry-run", stdin=ONE_OF_EACH)
     assert answer.splitlines() == [f"{ref} created (dry run)" for ref in REFS]

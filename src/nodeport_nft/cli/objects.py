@@ -63,6 +63,8 @@ def apply(
         config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range, validate=validate
     )
     manifests = read_files(filename, chosen, namespace)
+    if not manifests.objects:
+        fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
     with (open_existing if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
         applied = transaction.apply(manifests.objects, now=now())
@@ -70,8 +72,6 @@ def apply(
             transaction.rollback()
     for one in applied:
         typer.echo(f"{one.ref} {one.action}{note}")
-    if not applied:
-        say("No objects found in the manifests.")
 
 
 @command
