@@ -1,8 +1,8 @@
 """Configuration: defaults, then ``/etc/nodeport-nft/config.yaml``, then flags; all problems told at once.
 
 The file names the store and says what is served, so it is believed only where nobody but root and the user who runs
-the program can have written it. The keys of the file are those of ``Config`` in the API's spelling (``serviceCIDRs``, ``nodePortRange``, …); a flag
-has the same meaning and wins.
+the program can have written it. Its keys are those of ``Config`` in the API's spelling (``serviceCIDRs``,
+``nodePortRange``, …); a flag has the same meaning and wins.
 """
 
 from __future__ import annotations

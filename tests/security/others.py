@@ -27,8 +27,8 @@ def as_nobody(what: Sequence[str | Path]) -> subprocess.CompletedProcess[str]: .
 def as_nobody(
     what: Callable[[], Result] | Sequence[str | Path],
 ) -> Result | subprocess.CompletedProcess[str]:
-    """Let the user nobody do it, in a process of his own: call a function, whose result or exception comes back, or run
-    a program, whatever comes of it. Without root's rights the test is skipped, but fails in CI.
+    """Let the user nobody do it, in a process of his own: call a function, whose result or exception comes back, or
+    run a program, whatever comes of it. Without root's rights the test is skipped, but fails in CI.
     """
     need_root()
     if callable(what):
@@ -107,7 +107,7 @@ def _call(function: Callable[[], Result]) -> Result:
             os.chdir("/")
             try:
                 answer: tuple[bool, object] = True, function()
-            except BaseException as error:  # noqa: BLE001 (it is raised in the parent)
+            except BaseException as error:
                 answer = False, error
             with os.fdopen(writing, "wb") as pipe:
                 pickle.dump(answer, pipe)

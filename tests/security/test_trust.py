@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -68,6 +67,11 @@ def attack(path: Path, file: Path) -> None:
                 act(step)
 
 
+def attack_all(paths: dict[Path, Path]) -> None:
+    for path, file in paths.items():
+        attack(path, file)
+
+
 WAYS = [
     (directory_mode, directory_owner, file_mode, file_owner, linked)
     for directory_mode in (0o755, 0o775, 0o777, 0o1777, 0o1775)
@@ -90,7 +94,7 @@ def test_what_another_user_can_change_is_not_believed_and_what_he_cannot_is(plac
             path = put_link(hall / "link", path, 0 if linked == "by root" else NOBODY)
         paths[path] = directory / "file"
     faults = {path: file_fault(path) for path in paths}
-    as_nobody(lambda: [attack(path, file) for path, file in paths.items()])
+    as_nobody(lambda: attack_all(paths))
     changed = {path for path in paths if path.resolve().read_text() == HIS}
     assert changed <= {path for path, fault in faults.items() if fault}
     assert len(changed) > len(paths) / 2, "he did try"
@@ -108,7 +112,10 @@ def free_names(mode: int) -> Callable[[Path], Path]:
         (free_names(0o755), ""),
         (lambda place: place / "none" / "file", ""),
         (lambda place: free_names(0o1777)(place) / "deep" / "file", "anybody may put a file into {}/open; choose"),
-        (lambda place: put(place / "file", 0o666), "others than its owner may write to {0}/file; chmod go-w {0}/file"),
+        (
+            lambda place: put(place / "file", 0o666),
+            "others than its owner may write to {0}/file; chmod go-w {0}/file",
+        ),
         (lambda place: put(place / "file", 0o644, NOBODY), "{0}/file belongs to user 65534, who may put anything"),
         (lambda place: put_directory(place / "file"), "{}/file is no regular file; name another"),
         (lambda place: put_link(place / "link", "/dev/null"), "/dev/null is no regular file; name another"),

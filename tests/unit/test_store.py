@@ -272,8 +272,8 @@ def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
 @pytest.mark.parametrize("claimed", ["2020-01-01T01:00:00+01:00", None, ""])
 def test_an_object_is_as_old_as_the_store_knows_it_whatever_its_author_says(kind: str, claimed: str | None) -> None:
     """The creation time decides who has a contested address."""
-    make = {"Service": service, "EndpointSlice": endpoint_slice, "Pod": pod, "Node": node}[kind]
-    raw = make("web").raw
+    made = [service("web"), endpoint_slice("web"), pod("web"), node("web")]
+    [raw] = [obj.raw for obj in made if obj.kind == kind]
     raw["metadata"]["creationTimestamp"] = claimed
     with Store(ranges=RANGES) as store:
         for now, action in ((NOW, "created"), (LATER, "unchanged")):

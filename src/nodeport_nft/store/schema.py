@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodeport_nft.store.guard import make_directory, make_private, store_fault, store_files
-from nodeport_nft.store.trimming import MARK, trim_store
+from nodeport_nft.store.trimming import mark_trimmed, trim_store
 
 BUSY_SECONDS = 60.0
 
@@ -241,7 +241,7 @@ def _create_schema(db: sqlite3.Connection, path: str | Path) -> None:
             if not _has_tables(db):  # of several processes that start at once, one creates
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
-                db.execute(MARK)
+                mark_trimmed(db)
                 db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             db.execute("COMMIT")

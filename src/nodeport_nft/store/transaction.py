@@ -61,9 +61,9 @@ class Transaction:
     def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need.
 
-        ``now`` (RFC 3339, seconds) is the creation time of new objects, whatever they say themselves. The order of the objects
-        decides on the order of the answer and of the resource versions, never on what is given: what is held
-        stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
+        ``now`` (RFC 3339, seconds) is the creation time of new objects, whatever they say themselves. The order
+        of the objects decides on the order of the answer and of the resource versions, never on what is given: what
+        is held stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
         by namespace and name.
 
         Raises Problems with every refused allocation of every Service; nothing is written then.

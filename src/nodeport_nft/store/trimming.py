@@ -1,8 +1,8 @@
 """What of a document is stored: what this program reads or shows, and nothing that only a kubelet needs.
 
-A Pod's manifest holds passwords in its containers' environments, arguments and probes; the annotation in which kubectl
-notes the last applied manifest holds all of it once more. None of that has a use here, so none of it is kept, and
-what an earlier version has kept is erased. Services and endpoints are stored as they were read.
+A Pod's manifest holds passwords in its containers' environments, arguments and probes; the annotation in which
+kubectl notes the last applied manifest holds all of it once more. None of that has a use here, so none of it is kept,
+and what an earlier version has kept is erased. Services and endpoints are stored as they were read.
 
 Source: the Kubernetes API reference of core/v1 PodSpec, PodStatus, NodeSpec and NodeStatus.
 """
@@ -20,7 +20,7 @@ from nodeport_nft.manifest.annotations import PREFIX
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _Shape = Mapping[str, Any] | list[Any] | None
-"""The keys to keep of a mapping, each with the shape of its value; a list's one shape of all items; None: as it is."""
+"""A mapping's keys to keep, each with the shape of its value; the shape of each item of a list; None: as it is."""
 
 _METADATA: _Shape = dict.fromkeys(
     ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
@@ -77,7 +77,7 @@ def trimmed(body: dict[str, Any]) -> dict[str, Any]:
         for key, value in annotations.items()
         if key != LAST_APPLIED and (shape is None or key.startswith(PREFIX))
     }
-    return kept if len(ours) == len(annotations) else {**kept, "metadata": {**metadata, "annotations": ours}}
+    return kept if len(ours) == len(annotations) else {**kept, "metadata": {**kept["metadata"], "annotations": ours}}
 
 
 def _kept(value: Any, shape: _Shape) -> Any:
@@ -107,16 +107,17 @@ def trim_store(db: sqlite3.Connection) -> None:
             db.execute("VACUUM")
             busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy:
-                db.execute(MARK)
+                mark_trimmed(db)
     finally:
         db.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
-MARK = (
-    f"INSERT INTO meta (key, value) VALUES ('trimmed', {_TRIMMED})"
-    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-)
-"""Marks a store as trimmed, such as a new one."""
+def mark_trimmed(db: sqlite3.Connection) -> None:
+    """Notes that there is nothing to erase, as in a new store."""
+    db.execute(
+        "INSERT INTO meta (key, value) VALUES ('trimmed', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_TRIMMED,),
+    )
 
 
 def _is_trimmed(db: sqlite3.Connection) -> bool:
