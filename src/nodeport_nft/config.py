@@ -30,6 +30,7 @@ DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
 
 _MAX_BYTES = 1 << 20
+_LONGEST_FAULT = 500  # characters; it names a file, and its remedy comes last
 _NULL = os.makedev(1, 3)  # /dev/null, by which a user says that there is none
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
@@ -137,7 +138,7 @@ def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
         problems.append(str(unreadable(name, error)))
         return {}
     if fault:
-        problems.append(f"{clipped(name)}: {clipped(fault.removeprefix(f'{name} '))}")
+        problems.append(f"{clipped(name)}: {clipped(fault.removeprefix(f'{name} '), _LONGEST_FAULT)}")
         return {}
     text = read_text(name, _MAX_BYTES, remedy="a configuration is a few lines; is this the right file?")
     if isinstance(text, Problem):
