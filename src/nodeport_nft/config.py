@@ -1,12 +1,14 @@
 """Configuration: defaults, then ``/etc/nodeport-nft/config.yaml``, then flags; all problems told at once.
 
-The keys of the file are those of ``Config`` in the API's spelling (``serviceCIDRs``, ``nodePortRange``, …); a flag
-has the same meaning and wins.
+The file names the store and says what is served, so it is believed only where nobody but root and the user who runs
+the program can have written it. Its keys are those of ``Config`` in the API's spelling (``serviceCIDRs``,
+``nodePortRange``, …); a flag has the same meaning and wins.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping
@@ -17,17 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from nodeport_nft.manifest.document import Fault
-from nodeport_nft.manifest.files import read_text
+from nodeport_nft.manifest.files import read_text, unreadable
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.problems import Problem, clipped, shown
 from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, PortRange, Ranges
+from nodeport_nft.trust import file_fault
 
 DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
 
 _MAX_BYTES = 1 << 20
+_LONGEST_FAULT = 500  # characters; it names a file, and its remedy comes last
+_NULL = os.makedev(1, 3)  # /dev/null, by which a user says that there is none
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
 _YEAR = 365 * 86400.0
@@ -118,18 +123,25 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
 
 
 def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
-    """The keys of the file, read as manifests are: no file can take the program down or keep it waiting."""
+    """The keys of the file, read as manifests are: no file can take the program down or keep it waiting.
+
+    A file that others can have written is not read at all.
+    """
     name = path or DEFAULT_PATH
     try:
-        mode = Path(name).stat().st_mode
+        found = Path(name).stat()
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
+            return {}  # nobody can write anything into it
+        fault = "is a pipe, which may never end; name a file" if stat.S_ISFIFO(found.st_mode) else file_fault(name)
     except FileNotFoundError:
         if path is not None:
             problems.append(f"{clipped(name)}: no such file; leave --config out or write one")
         return {}
-    except (OSError, ValueError):
-        mode = 0  # read_text says what the matter is
-    if stat.S_ISFIFO(mode):
-        problems.append(f"{clipped(name)}: is a pipe, which may never end; name a file")
+    except (OSError, ValueError) as error:
+        problems.append(str(unreadable(name, error)))
+        return {}
+    if fault:
+        problems.append(f"{clipped(name)}: {clipped(fault.removeprefix(f'{name} '), _LONGEST_FAULT)}")
         return {}
     text = read_text(name, _MAX_BYTES, remedy="a configuration is a few lines; is this the right file?")
     if isinstance(text, Problem):

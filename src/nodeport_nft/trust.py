@@ -47,14 +47,14 @@ def _fault(path: str | Path, *, directory: bool) -> str:
             return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
         if stat.S_ISLNK(found.st_mode):
             continue
-        if found.st_mode & _WRITABLE and not (found.st_mode & stat.S_ISVTX and not last):
-            if found.st_mode & stat.S_ISVTX:
-                return f"anybody may put a file into {step}; choose a directory of your own"
-            return f"others than its owner may write to {step}; chmod go-w {step}"
         if last and directory and not stat.S_ISDIR(found.st_mode):
             return f"{step} is no directory; name another"
         if last and not directory and not stat.S_ISREG(found.st_mode):
             return f"{step} is no regular file; name another"
+        if found.st_mode & _WRITABLE and not (found.st_mode & stat.S_ISVTX and not last):
+            if found.st_mode & stat.S_ISVTX:
+                return f"anybody may put a file into {step}; choose a directory of your own"
+            return f"others than its owner may write to {step}; chmod go-w {step}"
         above = step
     return ""
 

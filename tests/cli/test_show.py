@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from tests.cli.program import SCRIPT, Program
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
 
-def days_ago(days: int) -> str:
-    """A creation time whose age is that many days for the next 23 hours."""
-    return (datetime.now(UTC) - timedelta(days=days, hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def let_age(program: Program, days: int, name: str) -> None:
+    """As if the objects of this name were stored so many days ago; they are of that age for the next 23 hours."""
+    created = (datetime.now(UTC) - timedelta(days=days, hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with closing(sqlite3.connect(program.store)) as db, db:
+        words = "UPDATE objects SET body = json_set(body, '$.metadata.creationTimestamp', ?) WHERE name = ?"
+        assert db.execute(words, (created, name)).rowcount
 
 
 def pod(name: str, ip: str, node: str = "worker-1", *, ready: bool = True) -> str:
@@ -29,7 +34,7 @@ def pod(name: str, ip: str, node: str = "worker-1", *, ready: bool = True) -> st
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": "my-ser"}, "creationTimestamp": days_ago(30)},
+            "metadata": {"name": name, "labels": {"app": "my-ser"}},
             "spec": {
                 "nodeName": node,
                 "containers": [{"name": "nginx", "image": "nginx", "ports": [{"containerPort": 80, "name": "http"}]}],
@@ -43,38 +48,38 @@ def pod(name: str, ip: str, node: str = "worker-1", *, ready: bool = True) -> st
     )
 
 
-CLUSTER = f"""
+CLUSTER = """
 apiVersion: v1
 kind: Service
-metadata: {{name: my-ser, creationTimestamp: "{days_ago(10)}"}}
+metadata: {name: my-ser}
 spec:
   type: NodePort
   clusterIP: 10.96.5.5
-  selector: {{app: my-ser, tier: web}}
-  ports: [{{port: 8000, targetPort: 80, nodePort: 31482}}]
+  selector: {app: my-ser, tier: web}
+  ports: [{port: 8000, targetPort: 80, nodePort: 31482}]
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: dns, namespace: kube-system, creationTimestamp: "{days_ago(20)}"}}
+metadata: {name: dns, namespace: kube-system}
 spec:
   clusterIP: 10.96.0.10
-  ports: [{{name: dns, port: 53, protocol: UDP}}, {{name: dns-tcp, port: 53}}]
+  ports: [{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53}]
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: out, creationTimestamp: "{days_ago(1000)}"}}
-spec: {{type: ExternalName, externalName: example.org}}
+metadata: {name: out}
+spec: {type: ExternalName, externalName: example.org}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: quiet, creationTimestamp: "{days_ago(10)}"}}
-spec: {{clusterIP: None, ports: [{{port: 80}}]}}
+metadata: {name: quiet}
+spec: {clusterIP: None, ports: [{port: 80}]}
 ---
 apiVersion: v1
 kind: Node
-metadata: {{name: worker-1, labels: {{node-role.kubernetes.io/edge: ""}}, creationTimestamp: "{days_ago(40)}"}}
-spec: {{podCIDR: 10.244.1.0/24}}
-status: {{addresses: [{{type: InternalIP, address: 172.30.1.2}}], conditions: [{{type: Ready, status: "True"}}]}}
+metadata: {name: worker-1, labels: {node-role.kubernetes.io/edge: ""}}
+spec: {podCIDR: 10.244.1.0/24}
+status: {addresses: [{type: InternalIP, address: 172.30.1.2}], conditions: [{type: Ready, status: "True"}]}
 """
 PODS = "".join(
     "---\n" + pod(name, ip, ready=ready).replace('"app": "my-ser"', '"app": "my-ser", "tier": "web"') + "\n"
@@ -95,6 +100,9 @@ def program(tmp_path: Path) -> Program:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("filled"))
     program.ok("apply", "-f", "-", stdin=CLUSTER + PODS)
+    ages = {"my-ser": 10, "dns": 20, "out": 1000, "quiet": 10, "worker-1": 40, "web-1": 30, "web-2": 30, "web-3": 30}
+    for name, days in ages.items():
+        let_age(program, days, name)
     return program
 
 
@@ -196,25 +204,26 @@ def test_get_endpoints_counts_what_it_does_not_show_and_shows_what_no_service_ha
         "metadata": {
             "name": "web-1",
             "labels": {"kubernetes.io/service-name": "web"},
-            "creationTimestamp": days_ago(10),
         },
         "addressType": "IPv6",
         "ports": [{"port": 80}],
         "endpoints": [{"addresses": [f"fd00::{i}"]} for i in range(1, 6)],
     }
-    lone = f"""
+    lone = """
 apiVersion: v1
 kind: Endpoints
-metadata: {{name: lone, creationTimestamp: "{days_ago(30)}"}}
-subsets: [{{addresses: [{{ip: 192.0.2.7}}], notReadyAddresses: [{{ip: 192.0.2.8}}], ports: [{{port: 5432}}]}}]
+metadata: {name: lone}
+subsets: [{addresses: [{ip: 192.0.2.7}], notReadyAddresses: [{ip: 192.0.2.8}], ports: [{port: 5432}]}]
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: web, creationTimestamp: "{days_ago(20)}"}}
-spec: {{ipFamilies: [IPv6], ports: [{{port: 80}}]}}
+metadata: {name: web}
+spec: {ipFamilies: [IPv6], ports: [{port: 80}]}
 ---
 """
     program.ok("apply", "-f", "-", stdin=lone + json.dumps(slices))
+    for name, days in {"lone": 30, "web": 20, "web-1": 10}.items():
+        let_age(program, days, name)
     assert program.ok("get", "endpoints").splitlines() == [
         "NAME   ENDPOINTS                                            AGE",
         "lone   192.0.2.7:5432                                       30d",
@@ -287,11 +296,11 @@ def test_get_of_several_kinds(cluster: Program) -> None:
 def test_yaml_quotes_what_a_reader_would_take_for_something_else(program: Program) -> None:
     values = ["0o17", "1.5e3", "1e5", "y", "2026-01-31", "1:30", " padded\n lines\n", "grün \U0001f7e2 \x07"]
     annotations = dict(zip("abcdefgh", values, strict=True))
-    manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": annotations}}
+    manifest = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "n", "annotations": annotations}}
     program.ok("apply", "-f", "-", stdin=json.dumps(manifest))
-    text = program.ok("get", "node", "n", "-o", "yaml")
+    text = program.ok("get", "endpoints", "n", "-o", "yaml")
     assert text.isascii()
-    assert program.ok("apply", "-f", "-", stdin=text) == "node/n unchanged\n"
+    assert program.ok("apply", "-f", "-", stdin=text) == "endpoints/n unchanged\n"
     assert "e: '2026-01-31'" in text
     assert "b: '1.5e3'" in text
 
@@ -453,8 +462,7 @@ def test_describe_pod_and_node_lead_to_the_node_address(cluster: Program) -> Non
         "  IP:  10.244.1.2",
         "Containers:",
         "  nginx:",
-        "    Image:  nginx",
-        "    Port:   80/TCP (http)",
+        "    Port:  80/TCP (http)",
         "Events:  <none>",
     ]
     assert cluster.ok("describe", "node", "worker-1").splitlines() == [
@@ -519,9 +527,12 @@ def test_hosts_names_the_services_of_the_store_and_of_manifests(cluster: Program
 
 
 def test_what_a_terminal_cannot_show_is_escaped(program: Program) -> None:
-    manifest = '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "annotations": {"note": "gr\u00fcn"}}}'
+    manifest = """
+{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "annotations": {"note": "gr\u00fcn"}},
+ "spec": {"ports": [{"port": 80}]}}
+"""
     program.ok("apply", "-f", "-", stdin=manifest)
-    answer = program("describe", "pod", "p", env={"PYTHONIOENCODING": "ascii"})
+    answer = program("describe", "service", "s", env={"PYTHONIOENCODING": "ascii"})
     assert answer.code == 0
     assert "note: gr\\xfcn" in answer.out
 

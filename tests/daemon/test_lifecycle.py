@@ -193,6 +193,30 @@ def test_a_changed_configuration_takes_effect_and_a_broken_one_does_not(
     assert kinds(cluster, "client", *NODE_PORT) == {Kind.REACHED}
 
 
+@pytest.mark.parametrize("which", ["file", "directory"])
+def test_a_configuration_that_others_can_write_is_not_taken_until_they_cannot(
+    daemon: Daemon,
+    changes: Changes,  # noqa: ARG001 (the store has a state)
+    tmp_path: Path,
+    which: str,
+) -> None:
+    path = tmp_path / "etc" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("nodePortAddresses: [primary]\n")
+    daemon.start("--config", str(path))
+    open_to_all = path if which == "file" else path.parent
+    open_to_all.chmod(0o777)
+    path.write_text("masqueradeBit: 9\n")
+    [problem] = wait_for(lambda: daemon.status().problems, "the fault told", 60)
+    assert f"others than its owner may write to {open_to_all}; chmod go-w {open_to_all}" in problem
+    assert problem.endswith("; the configuration read before stays in force")
+    daemon.settle()  # as it was configured before
+    open_to_all.chmod(0o755)  # as the message says; nothing else tells the daemon
+    daemon.config = replace(daemon.config, masquerade_bit=9)
+    wait_for(lambda: daemon.status().problems == (), "the problem gone", 60)
+    daemon.settle()
+
+
 @pytest.mark.proves("F2", "X2")
 def test_the_addresses_of_the_node_are_followed(cluster: Cluster, daemon: Daemon, changes: Changes) -> None:  # noqa: ARG001 (the store has a state)
     """As they come and go inside the CIDRs of --nodeport-addresses; under traffic on another address."""

@@ -196,9 +196,9 @@ def test_a_file_of_any_size_and_kind_gives_an_answer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0")
     for path, message in [
-        ("/dev/zero", "/dev/zero: is larger than 1048576 bytes; "),
+        ("/dev/zero", "/dev/zero: is no regular file; name another"),
         (str(tmp_path / "pipe"), "pipe: is a pipe, which may never end; name a file"),
-        (str(tmp_path), "cannot be read: Is a directory"),
+        (str(tmp_path), "is no regular file; name another"),
         (str(tmp_path / "binary"), "byte 0xff is not UTF-8"),
         ("a\0b", "cannot be read: "),
         (write(tmp_path, "#" * (1 << 20) + "\n"), "config.yaml: is larger than 1048576 bytes; "),

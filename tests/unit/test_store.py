@@ -268,17 +268,24 @@ def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
     assert after.raw["spec"]["ports"][0]["nodePort"] == before.raw["spec"]["ports"][0]["nodePort"]
 
 
-def test_a_creation_time_is_kept_and_an_empty_one_filled_in() -> None:
+@pytest.mark.parametrize("kind", ["Service", "EndpointSlice", "Pod", "Node"])
+@pytest.mark.parametrize("claimed", ["2020-01-01T01:00:00+01:00", None, ""])
+def test_an_object_is_as_old_as_the_store_knows_it_whatever_its_author_says(kind: str, claimed: str | None) -> None:
+    """The creation time decides who has a contested address."""
+    made = [service("web"), endpoint_slice("web"), pod("web"), node("web")]
+    [raw] = [obj.raw for obj in made if obj.kind == kind]
+    raw["metadata"]["creationTimestamp"] = claimed
     with Store(ranges=RANGES) as store:
-        for name, time, expected in (
-            ("old", "2020-01-01T01:00:00+01:00", "2020-01-01T00:00:00Z"),
-            ("new", None, NOW),
-        ):
-            raw = document(name)
-            raw["metadata"]["creationTimestamp"] = time
-            assert applied_service(store, parse_object(raw)).created == expected
-            assert applied_service(store, service(name, ports=[{"port": 81}])).created == expected
-        assert [each.created for each in store.snapshot().services] == [NOW, "2020-01-01T00:00:00Z"]
+        for now, action in ((NOW, "created"), (LATER, "unchanged")):
+            [applied] = apply(store, parse_object(raw), now=now)
+            assert applied.action == action
+            assert applied.object.raw["metadata"]["creationTimestamp"] == NOW
+            assert [each.created for each in applied.object.values if isinstance(each, Service)] in ([], [NOW])
+        assert [each.created for each in store.snapshot().services] in ([], [NOW])
+        with store.write() as transaction:
+            transaction.delete(*(("Node", "") if kind == "Node" else (kind, "default")), "web")
+        [again] = apply(store, parse_object(raw), now=LATER)
+        assert again.object.raw["metadata"]["creationTimestamp"] == LATER, "it has given up its place"
 
 
 def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:

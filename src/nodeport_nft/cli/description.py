@@ -26,8 +26,6 @@ from nodeport_nft.store import StoredObject
 Field = tuple[str, str | Sequence[str]]
 """A name with its value; several values stand under each other."""
 
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
 
 def describe_service(stored: StoredObject, resolver: Resolver) -> str:
     """A Service: what it is reached at, and the endpoints that may answer now. Raises Problems."""
@@ -94,7 +92,7 @@ def describe_pod(stored: StoredObject, nodes: Iterable[Node]) -> str:
     for container in records(stored.raw, "spec", "containers"):
         ports = [_container_port(port) for port in records(container, "ports")]
         title = "Ports" if len(ports) > 1 else "Port"
-        facts: list[Field] = [*_present("Image", string(container, "image")), (title, ", ".join(ports) or NONE)]
+        facts: list[Field] = [(title, ", ".join(ports) or NONE)]
         lines += [f"  {string(container, 'name') or UNSET}:", *_aligned(facts, 4)]
     return "\n".join([*lines, f"Events:  {NONE}"])
 
@@ -118,7 +116,7 @@ def _metadata(raw: dict[str, Any], *between: Field, namespaced: bool = True) -> 
         *([("Namespace", string(metadata, "namespace"))] if namespaced else []),
         *between,
         ("Labels", equations(mapping(metadata, "labels")) or NONE),
-        ("Annotations", [f"{k}: {v}" for k, v in sorted(notes.items()) if k != _LAST_APPLIED] or NONE),
+        ("Annotations", [f"{k}: {v}" for k, v in sorted(notes.items())] or NONE),
     ]
 
 

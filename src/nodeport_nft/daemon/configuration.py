@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from asyncinotify import Inotify, Mask
+from asyncinotify import Event, Inotify, Mask
 
 from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.daemon.node import ThisNode
@@ -17,7 +17,7 @@ _FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_ad
 """What only a restart changes, by its key in the configuration."""
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.
-_EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM
+_EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM | Mask.ATTRIB
 
 
 class Configuration:
@@ -31,15 +31,18 @@ class Configuration:
         self._check_flowtables = check_flowtables
         self._node = node
         self._reporter = reporter
+        self._refused = False
 
     def load(self, before: Config) -> Config | None:
         """What the file says now; None if that is wrong, which is told: what was read before stays in force."""
         try:
             config = self._read()
         except ConfigError as error:
+            self._refused = True
             stays = "the configuration read before stays in force"
             self._problems(*(f"{line}; {stays}" for line in str(error).splitlines()))
             return None
+        self._refused = False
         kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(before, name)]
         self._problems(*(f"{key}: has changed; restart the daemon" for key in kept))
         return config
@@ -55,7 +58,7 @@ class Configuration:
                 if self._is_other():
                     changed()  # between the start and the watch
                 async for event in inotify:
-                    if event.name != Path(path.name):
+                    if not self._concerns(event, Path(path.name)):
                         continue
                     if path.exists():
                         changed()
@@ -75,6 +78,12 @@ class Configuration:
             except KernelError as error:
                 raise ConfigError(str(error)) from error
         return config
+
+    def _concerns(self, event: Event, name: Path) -> bool:
+        """Whether it is news; other rights of the file, or of its directory, where it was refused."""
+        if event.mask & Mask.ATTRIB:
+            return self._refused and event.name in (None, name)
+        return event.name == name
 
     def _is_other(self) -> bool:
         try:

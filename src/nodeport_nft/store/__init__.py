@@ -11,7 +11,10 @@ One SQLite file, for any number of processes on one machine. Three rules carry i
   deleted; a watcher that knows one asks for what came after it, deletions among it.
 
 A stored body is the document as it was read, with unknown fields, and with the defaults and allocations that
-the Kubernetes API server would have filled in.
+the Kubernetes API server would have filled in. Of Pods and Nodes only that is kept which is of use here.
+
+The file and SQLite's files beside it belong to one user alone, and are believed only where nobody else can have
+written them.
 """
 
 from nodeport_nft.store.records import StoredObject

@@ -1,4 +1,4 @@
-"""The document as it is stored: as it was read, with the API server's defaults and the allocations filled in.
+"""The document as it is stored: what is of use of it, with the API server's defaults and the allocations filled in.
 
 Source: the Kubernetes API reference of core/v1 ServiceSpec and meta/v1 ObjectMeta.
 """
@@ -9,13 +9,15 @@ import uuid
 from typing import Any
 
 from nodeport_nft.model import Family, Service, ServiceType
+from nodeport_nft.store.trimming import trimmed
 
 
 def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] | None, now: str) -> dict[str, Any]:
     """The body to store for the document ``raw``; ``service`` is its allocated Service, None for other kinds.
 
-    The creation time and the uid of the body stored before (``old``) stay; a new object gets ``now``, unless
-    it brings a creation time, and a uid of its own. The resource version is a column, not part of the body.
+    The creation time and the uid of the body stored before (``old``) stay; a new object gets ``now`` and a uid of its
+    own, whatever it brings: a creation time decides who has a contested address. The resource version is a column,
+    not part of the body.
     """
     metadata = dict(raw["metadata"])
     metadata.pop("resourceVersion", None)
@@ -24,8 +26,8 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
         metadata["creationTimestamp"] = old["metadata"]["creationTimestamp"]
     else:
         metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = metadata.get("creationTimestamp") or now
-    body = {**raw, "metadata": metadata}
+        metadata["creationTimestamp"] = now
+    body = trimmed({**raw, "metadata": metadata})
     if service is not None:
         body["spec"] = _spec(dict(raw.get("spec") or {}), service)
     return body

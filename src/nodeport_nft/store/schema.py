@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 import time
@@ -9,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from nodeport_nft.store.guard import make_directory, make_private, store_fault, store_files
+from nodeport_nft.store.trimming import mark_trimmed, trim_store
 
 BUSY_SECONDS = 60.0
 
@@ -70,23 +74,23 @@ def connect(path: str | Path) -> sqlite3.Connection:
     """A connection to the store at ``path``, created with its parent directories where there is none.
 
     ":memory:" is a store that ends with the connection. A lock that another process has is waited for, at
-    most BUSY_SECONDS at a time.
+    most BUSY_SECONDS at a time. What others than its owner may do with the store's files ends here.
 
     Raises StoreError for a path that cannot be opened or created, and, leaving it untouched, for a file that
-    is no store or was written by a newer version. Source: https://sqlite.org/wal.html
+    is no store, was written by a newer version, or can have been written by somebody else. Source:
+    https://sqlite.org/wal.html
     """
     if str(path) != ":memory:":
         path = Path(path).absolute()
-        if not _is_open_here(path):
-            _check_file(path)
     with translated(path):
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=_Connection)
+        db = _open(path)
         try:
-            db.note(path)
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
             _create_schema(db, path)
             _use_wal(db, path)
+            trim_store(db)
         except BaseException:
             db.close()
             raise
@@ -97,6 +101,9 @@ _OPEN: Counter[tuple[int, int]] = Counter()
 """The files that this process has open, by device and inode: how many connections there are to each."""
 
 _OPEN_LOCK = threading.Lock()
+
+_OPENING_LOCK = threading.Lock()
+"""For those who look into the file before SQLite opens it, or make it: meanwhile no other thread opens it."""
 
 
 class _Connection(sqlite3.Connection):
@@ -122,6 +129,31 @@ class _Connection(sqlite3.Connection):
             if self._file is not None:
                 _OPEN[self._file] -= 1
                 self._file = None
+
+
+def _open(path: str | Path) -> _Connection:
+    def opened() -> _Connection:
+        return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=_Connection)
+
+    if not isinstance(path, Path):
+        return opened()
+    with _OPENING_LOCK, _accessible(path):
+        _check_file(path)
+        make_private(path)
+        db = opened()
+        db.note(path)
+        return db
+
+
+@contextmanager
+def _accessible(path: Path) -> Iterator[None]:
+    """Turns the errors of looking at a path into StoreErrors."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on the disk" if full else "make it accessible for this user"
+        raise StoreError(f"{path}: {error.strerror}; {remedy}, or choose another with --store") from error
 
 
 def _is_open_here(path: Path) -> bool:
@@ -164,30 +196,28 @@ def delete_store(path: str | Path) -> bool:
     path = Path(path).absolute()
     if not path.exists():
         return False
-    _check_file(path)
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with _OPENING_LOCK, _accessible(path):
+        _check_file(path)
+    for file in (*store_files(path), path):  # the last may be a link to the first
+        file.unlink(missing_ok=True)
     return True
 
 
 def _check_file(path: Path) -> None:
-    """Refuses what is there and not ours, by its first bytes alone.
+    """Refuses what others can have put there, and what is there and not ours, by its first bytes alone.
 
     SQLite itself would write: it rolls back a journal it finds, and on closing takes a write-ahead log into
     the file. The schema is there before the file gets a write-ahead log, so the ids stand in the file itself.
+
+    Makes the directory where there is none. Raises StoreError, OSError.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
-        if not path.is_file():
-            raise StoreError(f"{path}: is no regular file; name the store's file with --store")
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError as error:
-        raise StoreError(
-            f"{path}: {error.strerror}; make it accessible for this user, or choose another with --store"
-        ) from error
+    if fault := store_fault(path):
+        raise StoreError(f"{path}: {fault.removeprefix(f'{path} ')}, or choose another store with --store")
+    make_directory(path)
+    if not path.exists() or _is_open_here(path):
+        return
+    with path.open("rb") as file:
+        head = file.read(100)
     if head and not head.startswith(_MAGIC):
         raise StoreError(f"{path}: is no nodeport-nft store; choose another with --store")
     if head:
@@ -211,6 +241,7 @@ def _create_schema(db: sqlite3.Connection, path: str | Path) -> None:
             if not _has_tables(db):  # of several processes that start at once, one creates
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
+                mark_trimmed(db)
                 db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             db.execute("COMMIT")

@@ -61,9 +61,9 @@ class Transaction:
     def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need.
 
-        ``now`` (RFC 3339, seconds) is the creation time of new objects. The order of the objects
-        decides on the order of the answer and of the resource versions, never on what is given: what is held
-        stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
+        ``now`` (RFC 3339, seconds) is the creation time of new objects, whatever they say themselves. The order
+        of the objects decides on the order of the answer and of the resource versions, never on what is given: what
+        is held stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
         by namespace and name.
 
         Raises Problems with every refused allocation of every Service; nothing is written then.
@@ -94,7 +94,7 @@ class Transaction:
                 changed.append((key, version, text))
             values = obj.values
             if service is not None:
-                created = before.service.created if before and before.service else service.created or now
+                created = before.service.created if before and before.service else now
                 values = (replace(service, created=created),)
             stored = replace(obj, raw=with_resource_version(body, version), values=values)
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
@@ -180,7 +180,8 @@ class Transaction:
         )
         self._db.executemany(
             "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET resource_version = excluded.resource_version, body = excluded.body",
+            " ON CONFLICT (kind, namespace, name)"
+            " DO UPDATE SET resource_version = excluded.resource_version, body = excluded.body",
             [(*key, version, text) for key, version, text in changed],
         )
         self._db.executemany(
