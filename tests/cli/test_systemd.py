@@ -70,7 +70,7 @@ def confined(directory: Path) -> list[str]:
     assert unit["TemporaryFileSystem"] == ["/run:ro"]
     assert "/run/nodeport-nft" in unit["BindPaths"]
     for name in unit["RuntimeDirectory"]:
-        Path("/run", name).mkdir(mode=int(*unit["RuntimeDirectoryMode"], base=8), exist_ok=True)
+        Path("/run", name).mkdir(mode=int(unit["RuntimeDirectoryMode"][0], 8), exist_ok=True)
     assert unit["ProtectSystem"] == ["strict"]
     assert unit["ProtectKernelTunables"] == ["yes"]
     return ["unshare", "--mount", "sh", "-c", READ_ONLY, str(directory), *words]
