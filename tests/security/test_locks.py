@@ -203,7 +203,7 @@ def test_another_user_needs_a_directory_of_his_own(open_dir: Path) -> None:
 
     told = as_nobody(lambda: take(RUN))
     assert told.startswith(f"runDir {RUN}: no lock can be had there: Permission denied; ")
-    assert "runDir in the configuration" in told
+    assert "name another directory as runDir" in told
     assert as_nobody(lambda: take(own)) == "taken: True"
 
 

@@ -9,6 +9,7 @@ root can open them, so nobody else can hold them, and they end with their proces
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -22,6 +23,7 @@ from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.trust import file_fault
 
 _SECONDS, _PAUSE, _TRIES = 60.0, 0.005, 10
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, length (0: to the end), pid (fcntl(2))
 
 
@@ -189,10 +191,8 @@ def _open(path: Path, *, make: bool) -> int:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not make:
             raise
-        raise KernelError(
-            f"runDir {path.parent}: no lock can be had there: {error.strerror}; run as root, or name a directory of "
-            "your own as runDir in the configuration"
-        ) from error
+        remedy = "" if error.errno in _SHORTAGES else "; run as root, or name another directory as runDir"
+        raise KernelError(f"runDir {path.parent}: no lock can be had there: {error.strerror}{remedy}") from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
