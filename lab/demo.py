@@ -156,7 +156,7 @@ def program_nodes(screen: Screen) -> None:
         "   hosts file for its pods too, which stands in for the cluster's DNS."
     )
     for node in screen.cluster.nodes:
-        hosts = " --hosts-file hosts" if node == screen.cluster.host(SHELL).node else ""
+        hosts = " --hosts-file hosts --state-dir ." if node == screen.cluster.host(SHELL).node else ""
         screen.run(node, sync_command(node) + hosts)
 
 
@@ -231,7 +231,7 @@ def clean_up(screen: Screen) -> None:
     """Take everything off the nodes with the program's own command."""
     screen.step("Clean up: the nodes are as they were.")
     for node in screen.cluster.nodes:
-        screen.run(node, f"nodeport-nft cleanup --node-name {node} --store store.db")
+        screen.run(node, f"nodeport-nft cleanup --node-name {node} --store store.db --state-dir .")
         expect(screen.run(node, "nft list tables") == "", f"{node} still has tables")
     expect(not (screen.directory / "hosts").exists(), "the hosts file is still there")
 

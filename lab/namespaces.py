@@ -46,7 +46,7 @@ class LabError(Exception):
 
 
 def enter_private_namespaces() -> None:
-    """Move the calling thread into a mount and a network namespace of its own, with ``lo`` up.
+    """Move the calling thread into a mount and a network namespace of its own, with ``lo`` up and an empty /run.
 
     From here on nothing this process does to mounts, links or rulesets is seen by the machine, and two runs
     never meet. There is no way back. Call it while the process has one thread: others stay where they are.
@@ -56,6 +56,9 @@ def enter_private_namespaces() -> None:
     # Without this, a mount made here would spread back to the machine wherever / is shared (systemd does so).
     if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
         raise LabError(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}; run as root")
+    # Locks that programs keep there would meet those of other runs, and stay behind.
+    if libc.mount(b"lab", b"/run", b"tmpfs", 0, b"mode=755") != 0:
+        raise LabError(f"cannot mount a /run: {os.strerror(ctypes.get_errno())}; run as root")
     try:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True, text=True, timeout=10)
     except FileNotFoundError:

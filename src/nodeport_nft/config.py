@@ -56,6 +56,7 @@ class ConfigError(Exception):
 class Config:
     """What an operator can choose. Sizes in bytes, times in seconds.
 
+    ``state_dir``: where it is noted what is left on the node beside the tables; ``run_dir``: where the locks are.
     ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
     ``node_port_cidrs`` count in the mode CIDRS alone. ``validate``: what becomes of unknown fields in manifests.
     ``detect_local_mode`` says how pods are told from the outside;
@@ -67,6 +68,8 @@ class Config:
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
+    state_dir: str = "/var/lib/nodeport-nft"
+    run_dir: str = "/run/nodeport-nft"
     ranges: Ranges = Ranges()
     cluster_cidrs: tuple[IPNetwork, ...] = ()
     node_port_mode: NodePortMode = NodePortMode.PRIMARY
@@ -280,6 +283,12 @@ def _store(config: Config, value: object) -> Config:
     return replace(config, store=_text(value))
 
 
+def _directory(value: object) -> str:
+    if not _text(value):
+        raise ValueError("is empty; name a directory")
+    return _text(value)
+
+
 def _trusted_chains(config: Config, value: object) -> Config:
     chains = [" ".join(_text(item).split()) for item in (value if isinstance(value, list | tuple) else [value])]
     for chain in chains:
@@ -303,6 +312,8 @@ def _validate(config: Config, value: object) -> Config:
 
 _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "store": _store,
+    "stateDir": lambda c, v: replace(c, state_dir=_directory(v)),
+    "runDir": lambda c, v: replace(c, run_dir=_directory(v)),
     "nodePortRange": _node_port_range,
     "serviceCIDRs": _service_cidrs,
     "clusterCIDRs": lambda c, v: replace(c, cluster_cidrs=_networks(v)),

@@ -35,6 +35,8 @@ class Node:
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         argv = [str(SCRIPT), *words, "--store", str(self.store)]
+        if words[0] in ("sync", "cleanup"):
+            argv += ["--state-dir", str(self.directory)]
         done = self.cluster.run("worker-1", argv, check=False, text=stdin)
         assert "Traceback" not in done.stderr, done.stderr
         return done

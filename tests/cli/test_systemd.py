@@ -32,9 +32,11 @@ PATIENCE = 30.0
 
 READ_ONLY = """
 mount --make-rprivate / && mount --bind "$0" "$0" && mount --bind /proc/sys /proc/sys &&
+mount --bind /run/nodeport-nft /mnt && mount -t tmpfs run /run && mkdir /run/nodeport-nft &&
+mount --bind /mnt /run/nodeport-nft && umount /mnt && mount -o remount,ro /run &&
 mount -o remount,bind,ro /proc/sys && mount -o remount,bind,ro / && exec "$@"
 """
-"""ProtectSystem=strict with one StateDirectory, and ProtectKernelTunables=yes."""
+"""ProtectSystem=strict with one StateDirectory, ProtectKernelTunables=yes, and a /run of its own with BindPaths."""
 
 REFUSE_EXEC_GAIN = """
 import ctypes, os, sys
@@ -65,6 +67,10 @@ def confined(directory: Path) -> list[str]:
         words.append("--no-new-privs")
     if unit["MemoryDenyWriteExecute"] == ["yes"]:
         words += [sys.executable, "-IS", "-c", REFUSE_EXEC_GAIN]
+    assert unit["TemporaryFileSystem"] == ["/run:ro"]
+    assert "/run/nodeport-nft" in unit["BindPaths"]
+    for name in unit["RuntimeDirectory"]:
+        Path("/run", name).mkdir(mode=int(unit["RuntimeDirectoryMode"][0], 8), exist_ok=True)
     assert unit["ProtectSystem"] == ["strict"]
     assert unit["ProtectKernelTunables"] == ["yes"]
     return ["unshare", "--mount", "sh", "-c", READ_ONLY, str(directory), *words]
@@ -157,6 +163,10 @@ def test_the_daemon_under_the_units_restrictions(
     began = manager.wait("RELOADING=1")
     assert 0 < int(began["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
     manager.wait("READY=1")
+
+    # The service sees the locks that a person's commands see.
+    refused = cluster.run("worker-1", [str(SCRIPT), "cleanup", "--store", str(store)], check=False)
+    assert f"a daemon programs this node (pid {daemon.pid})" in refused.stderr
 
     daemon.send_signal(signal.SIGTERM)
     manager.wait("STOPPING=1")

@@ -59,7 +59,7 @@ class Daemon:
         """Start a process, and do not wait for what it does. ``before``: the words of a program that starts it."""
         assert self._process is None, "one daemon at a time"
         argv = [str(SCRIPT), "sync", "--store", str(self.desired.path), "--node-name", self.node]
-        argv += ["--cluster-cidr", CIDRS, "--log-format", "json", *words]
+        argv += ["--state-dir", str(self.directory), "--cluster-cidr", CIDRS, "--log-format", "json", *words]
         self._begin = self._log.stat().st_size
         with self._log.open("a") as log:
             self._process = self.cluster.popen(

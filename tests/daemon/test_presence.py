@@ -31,7 +31,7 @@ def test_a_second_daemon_is_refused_and_the_first_goes_on(cluster: Cluster, desi
 def test_cleanup_is_refused_while_the_daemon_would_undo_it(desired: Desired, daemon: Daemon) -> None:
     desired.apply(service("web", 10))
     daemon.start()
-    words = ("cleanup", "--store", str(desired.path))
+    words = ("cleanup", "--store", str(desired.path), "--state-dir", str(daemon.directory))
     refused = daemon.cli(*words)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "stop it first" in refused.stderr

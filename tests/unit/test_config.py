@@ -30,7 +30,7 @@ def test_file_and_flags(tmp_path: Path) -> None:
         tmp_path,
         "nodePortRange: 31000-31999\nserviceCIDRs: [10.0.0.0/16, 'fd00::/112']\nclusterCIDRs: 10.244.0.0/16\n"
         "nodePortAddresses: all\nmasqueradeBit: 3\nclusterDomain: example.org.\nstore: /tmp/s.db\n"
-        "maxDocumentBytes: 1000\nownRoutes: [10.0.1.0/24]\n",
+        "stateDir: /srv/state\nrunDir: /srv/run\nmaxDocumentBytes: 1000\nownRoutes: [10.0.1.0/24]\n",
     )
     config = load_config(path, {"masqueradeBit": 5, "clusterCIDRs": None, "nodePortAddresses": []})
     assert config.masquerade_bit == 5
@@ -38,6 +38,7 @@ def test_file_and_flags(tmp_path: Path) -> None:
     assert [str(c) for c in config.cluster_cidrs] == ["10.244.0.0/16"]
     assert config.cluster_domain == "example.org"
     assert config.max_document_bytes == 1000
+    assert (config.state_dir, config.run_dir) == ("/srv/state", "/srv/run")
     assert config.ranges.node_ports == PortRange(31000, 31999)
 
 
@@ -66,6 +67,9 @@ def test_file_and_flags(tmp_path: Path) -> None:
         ("masqueradeBit: 1\nmasqueradeBit: 2", 'config.yaml:2: key "masqueradeBit" is given twice'),
         ("nodePortAddresses: [primary, all]", 'nodePortAddresses: "primary" is no network ('),
         ('store: ""', "store: is empty; name a file"),
+        ('stateDir: ""', "stateDir: is empty; name a directory"),
+        ("runDir: 7", "runDir: 7 is no text; put it in quotes"),
+        (r'runDir: "/run/a\0b"', "holds a NUL character; leave it out"),
         ('clusterDomain: ""', 'clusterDomain: "" is not an RFC 1123 subdomain; '),
         ("clusterDomain: X Y", 'clusterDomain: "X Y" is not an RFC 1123 subdomain; '),
         (r'clusterDomain: "a b\n6.6.6.6 c"', 'clusterDomain: "a b\ufffd6.6.6.6 c" is not an RFC 1123 subdomain; '),

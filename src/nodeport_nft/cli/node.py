@@ -33,6 +33,7 @@ from nodeport_nft.cli.options import (
     NodePortAddresses,
     NodePortRange,
     ServiceCIDR,
+    StateDir,
     StorePath,
     Validated,
     abandon_stdout,
@@ -154,6 +155,7 @@ def cleanup(
     ] = False,
     node_name: NodeName = None,
     store: StorePath = None,
+    state_dir: StateDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Remove our tables, our hosts file and the sysctl changes we made; the store only when asked.
@@ -161,25 +163,23 @@ def cleanup(
     Without --node-name, what was left under any node name.
     """
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.kernel.traces import Traces
-    from nodeport_nft.kernel.turns import refuse_beside_daemon
+    from nodeport_nft.kernel.traces import undo
+    from nodeport_nft.kernel.turns import alone, refuse_beside_daemon
     from nodeport_nft.reconcile import removal
     from nodeport_nft.store import delete_store
 
-    chosen = settings(config, store=store)
+    chosen = settings(config, store=store, stateDir=state_dir)
+    name = None if node_name is None else parse_node_name(node_name)
     nft = Nft()
-    refuse_beside_daemon("the cleanup")
-    transactions = removal(nft)
-    nft.apply(transactions)
-    done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
-    failed: list[str] = []
-    traces = Traces.all(chosen.store) if node_name is None else (Traces.of(chosen.store, parse_node_name(node_name)),)
-    for left in traces:
-        undone, kept = left.undo()
+    refuse_beside_daemon(chosen.run_dir, "the cleanup")
+    with alone(chosen.run_dir):
+        transactions = removal(nft)
+        nft.apply(transactions)
+        done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]
+        undone, failed = undo(chosen.state_dir, chosen.store, name)
         done += undone
-        failed += kept
-    if store_too and delete_store(chosen.store):
-        done.append(f"store {chosen.store} deleted")
+        if store_too and delete_store(chosen.store):
+            done.append(f"store {chosen.store} deleted")
     typer.echo("\n".join(done) if done else "nothing to clean up")
     if failed:
         fail("\n".join(failed))

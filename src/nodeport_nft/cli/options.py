@@ -30,6 +30,14 @@ StorePath = Annotated[
     str | None,
     typer.Option("--store", metavar="PATH", help="SQLite store; default /var/lib/nodeport-nft/store.db."),
 ]
+StateDir = Annotated[
+    str | None,
+    typer.Option(
+        "--state-dir",
+        metavar="PATH",
+        help="Where it is noted what cleanup has to undo; default /var/lib/nodeport-nft.",
+    ),
+]
 Files = Annotated[
     list[str] | None,
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),

@@ -37,6 +37,7 @@ from nodeport_nft.cli.options import (
     NodePortAddresses,
     NodePortRange,
     ServiceCIDR,
+    StateDir,
     StorePath,
     SyncPeriod,
     Validated,
@@ -92,6 +93,7 @@ def sync(
     ] = False,
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="How events are written.")] = LogFormat.text,
     store: StorePath = None,
+    state_dir: StateDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Program this node from the store, or from manifests which then are the whole desired state.
@@ -111,6 +113,7 @@ def sync(
         return settings(
             config,
             store=store,
+            stateDir=state_dir,
             serviceCIDRs=service_cidr,
             nodePortRange=node_port_range,
             validate=validate,
@@ -131,9 +134,13 @@ def sync(
     chosen = load()
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
-        from nodeport_nft.kernel.traces import check_hosts_path
+        from nodeport_nft.kernel.hostsfile import check_hosts_path
 
         check_hosts_path(Path(hosts_file))
+    if (hosts_file is not None or set_sysctls) and not dry_run:
+        from nodeport_nft.kernel.traces import Traces
+
+        Traces.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
         programme, _ = compile_tables(chosen, read_snapshot(chosen, filename), name, addresses, host, nft)
@@ -168,9 +175,9 @@ def sync(
             )
         )
         return
-    if daemon_pid() is not None:
+    if daemon_pid(chosen.run_dir) is not None:
         warn(["a daemon programs this node: it will undo what is not as its own store and flags say"])
-    with alone(chosen.store):
+    with alone(chosen.run_dir):
         with desired_state(chosen, filename, keep=True) as snapshot:
             if (
                 filename
@@ -254,10 +261,9 @@ def _sysctls(
 
     pod_cidrs = _pod_cidrs(config, snapshot, name)
     missing = find_missing(host, programme.families, pod_cidrs, config.ranges.service_cidrs)
-    traces = Traces.of(config.store, name)
     for found in missing:
         if set_them and found.setting:
-            traces.set_sysctl(found.setting, found.value)
+            Traces.of(config.state_dir, name).set_sysctl(found.setting, found.value)
             say(f"sysctl {found.setting} set to {found.value}")
         else:
             warn([str(found)])
@@ -268,5 +274,5 @@ def _write_hosts(config: Config, snapshot: Snapshot, name: str, path: Path) -> N
     from nodeport_nft.kernel.traces import Traces
 
     text = hosts_file(hosts_lines(snapshot.services, domain=config.cluster_domain))
-    changed = Traces.of(config.store, name).write_hosts(path, text)
+    changed = Traces.of(config.state_dir, name).write_hosts(path, text)
     say(f"hosts file {path} {'written' if changed else 'is up to date'}")

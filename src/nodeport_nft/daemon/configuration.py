@@ -13,7 +13,13 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.kernel.nft import KernelError
 
-_FIXED = {"store": "store", "healthz_address": "healthzBindAddress", "metrics_address": "metricsBindAddress"}
+_FIXED = {
+    "store": "store",
+    "state_dir": "stateDir",
+    "run_dir": "runDir",
+    "healthz_address": "healthzBindAddress",
+    "metrics_address": "metricsBindAddress",
+}
 """What only a restart changes, by its key in the configuration."""
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.

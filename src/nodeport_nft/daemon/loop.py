@@ -20,6 +20,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
 from nodeport_nft.daemon.report import Reporter, watchdog_seconds
 from nodeport_nft.daemon.tables import MANY, KernelTables
+from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family, NodePortMode, ObjectName, Ref
@@ -59,6 +60,7 @@ class Daemon:
         self._config = config
         self._reporter = reporter
         self._tables = tables
+        self._turn = DaemonTurn(tables.turn, reporter)
         self._node = node
         self._configuration = Configuration(options, node, reporter, tables.check_flowtables)
         self._devices = Devices(tables, node, reporter)
@@ -93,9 +95,12 @@ class Daemon:
             await manifests.begin()
         self._source = StoreSource(self._config)
         try:
+            while not (self._stopping or self._turn.take()):
+                await asyncio.sleep(self._turn.due - time.monotonic())
             if self._stopping:
                 return
             self._start()
+            self._turn.give_back()
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             loop.add_reader(self._tables.fileno(), self._tables_changed)
             loop.add_reader(self._node.events.fileno(), self._host_changed)
@@ -133,7 +138,8 @@ class Daemon:
 
     def clean_up(self) -> None:
         """Remove what was left on the node (K5), but for the store."""
-        self._tables.remove()
+        with self._tables.turn.wait():
+            self._tables.remove()
         done, failed = self._node.undo()
         self._reporter.log.info("cleaned up", done="; ".join(["tables removed", *done]), failed="; ".join(failed))
 
@@ -301,18 +307,23 @@ class Daemon:
                 self._refused_at = math.inf
                 self._reconciler.retry()
                 self._changed("retry")
-            if now >= min(self._retry_at, self._pace.due() if self._retry_at == math.inf else math.inf):
+            if now >= self._sync_at():
                 self._tell_waiting()
-                self._sync()
+                self._sync_in_turn()
             self._tell_waiting()
-            due = self._retry_at if self._retry_at < math.inf else self._pace.due()
-            pause = min(due, self._host_at, self._check_at, self._look_at, self._refused_at) - time.monotonic()
+            due = min(self._sync_at(), self._host_at, self._check_at, self._look_at, self._refused_at)
+            pause = due - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wake.wait()
             except TimeoutError:
                 continue
             self._wake.clear()
+
+    def _sync_at(self) -> float:
+        """When to sync next; infinity if there is nothing to write."""
+        due = self._retry_at if self._retry_at < math.inf else self._pace.due()
+        return max(due, self._turn.due)
 
     async def _reread_host(self) -> None:
         """Read the host's network again, beside the loop: it takes long where there are many routes."""
@@ -337,6 +348,15 @@ class Daemon:
         if self._host_at < math.inf:
             self._host_at = max(self._host_at, now + max(pause, now - begin))
         self._wake.set()
+
+    def _sync_in_turn(self) -> None:
+        if not self._turn.take():
+            self._node.set_healthy(is_current(self._reporter.status, time.time()))
+            return
+        try:
+            self._sync()
+        finally:
+            self._turn.give_back()
 
     def _sync(self) -> None:
         begin = time.monotonic()

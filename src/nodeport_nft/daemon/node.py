@@ -15,7 +15,7 @@ from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host import HostEvents, read_host
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.sysctl import find_missing
-from nodeport_nft.kernel.traces import Traces
+from nodeport_nft.kernel.traces import Traces, undo
 from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
 
@@ -34,7 +34,7 @@ class ThisNode:
         self.config = config
         self._options = options
         self._reporter = reporter
-        self._traces = Traces.of(config.store, options.node_name)
+        self._left = config.state_dir, config.store  # those of the start, whatever is read later
         self._health = HealthServer()
         self._checked: set[ObjectName] = set()
         self._troubles: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class ThisNode:
         for found in find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs):
             if self._options.set_sysctls and found.setting:
                 try:
-                    self._traces.set_sysctl(found.setting, found.value)
+                    self._traces().set_sysctl(found.setting, found.value)
                     self._reporter.log.info("sysctl set", name=found.setting, value=found.value)
                 except (KernelError, OSError) as error:
                     missing.append(str(error))
@@ -100,7 +100,7 @@ class ThisNode:
             return
         text = hosts_file(hosts_lines(state.index.services.values(), domain=self.config.cluster_domain))
         try:
-            self._traces.write_hosts(self._options.hosts_file, text)
+            self._traces().write_hosts(self._options.hosts_file, text)
         except (KernelError, OSError) as error:
             self._reporter.problems("hosts file", [str(error)])
         else:
@@ -129,6 +129,10 @@ class ThisNode:
         """Let the healthCheckNodePorts say so."""
         self._health.set_healthy(healthy)
 
-    def undo(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def undo(self) -> tuple[list[str], list[str]]:
         """Set sysctls back and remove the hosts file: what was done, and what failed."""
-        return self._traces.undo()
+        return undo(*self._left, self._options.node_name)
+
+    def _traces(self) -> Traces:
+        """What is noted now: `sync --once` notes things, too."""
+        return Traces.of(self._left[0], self._options.node_name)

@@ -34,7 +34,7 @@ def run(options: Options) -> None:
     Raises ConfigError, KernelError, StoreError and OSError where the daemon cannot begin.
     """
     config = options.load()
-    presence = Presence()
+    presence = Presence(config.run_dir)
     log = open_log(options.log_format)
     metrics = Metrics(__version__)
     server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address)
@@ -48,7 +48,7 @@ def run(options: Options) -> None:
     )
     reporter = Reporter(log, metrics, server, status)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    tables = KernelTables(config.store)
+    tables = KernelTables(config.run_dir)
     node = ThisNode(options, config, reporter, HostEvents(), read_host())
     try:
         asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server))

@@ -10,7 +10,7 @@ from nodeport_nft.kernel.events import TableEvents
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
 from nodeport_nft.kernel.forwarding import find_obstacles
 from nodeport_nft.kernel.nft import KernelError, Nft
-from nodeport_nft.kernel.turns import alone
+from nodeport_nft.kernel.turns import Turn
 from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
@@ -24,20 +24,21 @@ MANY = 200
 class KernelTables:
     """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
-    ``store`` names the store that other processes program this node from, too; they wait while we write.
-    ``is_large`` says that many services are served. ``connections`` keeps what the counters have counted.
+    ``turn`` keeps other processes that program this node waiting, while it is ours. ``is_large`` says that many
+    services are served. ``connections`` keeps what the counters have counted.
     """
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, run_dir: str) -> None:
         self.nft = Nft()
+        self.turn = Turn(run_dir)
         self.is_large = False
         self.connections: Connections | None = None
-        self._store = store
         self._events = TableEvents()
 
     def close(self) -> None:
         """Watch no longer."""
         self._events.close()
+        self.turn.close()
 
     def fileno(self) -> int:
         """Readable when ``others`` may have something to tell."""
@@ -59,9 +60,12 @@ class KernelTables:
             return read_tables(self.nft, facts, bulk=self.is_large)
 
     def apply(self, transactions: Iterable[Transaction]) -> None:
-        """Commit all of them, or raise KernelError and leave everything as it was (K1)."""
+        """Commit all of them, or raise KernelError and leave everything as it was (K1).
+
+        Nothing is waited for: where it is another process's turn, that is a TurnError.
+        """
         transactions = tuple(transactions)
-        with _translated(), alone(self._store):
+        with _translated(), self.turn.at_once():
             if self.connections:
                 self.connections.before(transactions)
             committed = False

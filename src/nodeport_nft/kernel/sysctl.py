@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodeport_nft.facts import Host
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import Family, IPAddress, IPNetwork
 
 _PROC = Path("/proc/sys")
+
+_FORWARDING_IPV4, _FORWARDING_IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
+_BRIDGE = {Family.IPV4: "net.bridge.bridge-nf-call-iptables", Family.IPV6: "net.bridge.bridge-nf-call-ip6tables"}
+
+SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values()})
+"""Every sysctl that this program may ever read or set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,10 @@ def find_missing(
     """What keeps packets of these families from being forwarded or from having a route, each with its remedy."""
     found = []
     if Family.IPV4 in families:
-        found += _check("net/ipv4/ip_forward", "connections are not forwarded to pods")
+        found += _check(_FORWARDING_IPV4, "connections are not forwarded to pods")
     if Family.IPV6 in families:
         found += _check(
-            "net/ipv6/conf/all/forwarding",
+            _FORWARDING_IPV6,
             "IPv6 connections are not forwarded to pods (a host that forwards ignores router advertisements: "
             "where its default route comes from one, set accept_ra=2 on that interface first)",
         )
@@ -49,7 +57,7 @@ def find_missing(
 
 
 def read_sysctl(name: str) -> str:
-    """The value of a sysctl, given as ``net.ipv4.ip_forward``. Raises KernelError."""
+    """The value of a sysctl, one of ``SETTABLE``. Raises KernelError."""
     try:
         return _path(name).read_text(encoding="ascii").strip()
     except OSError as error:
@@ -57,21 +65,30 @@ def read_sysctl(name: str) -> str:
 
 
 def set_sysctl(name: str, value: str) -> None:
-    """Set a sysctl. Raises KernelError."""
+    """Set a sysctl, one of ``SETTABLE``, to a whole number. Raises KernelError."""
+    if not is_value(value):
+        raise KernelError(f"sysctl {name} takes a whole number, not {shown(value)}; it stays as it is")
     try:
         _path(name).write_text(value, encoding="ascii")
     except OSError as error:
         raise KernelError(f"sysctl {name} cannot be set to {value}: {error.strerror}") from error
 
 
+def is_value(text: str) -> bool:
+    """Whether one of ``SETTABLE`` can have this value."""
+    return re.fullmatch(r"-?[0-9]{1,10}", text) is not None
+
+
 def _path(name: str) -> Path:
+    # A name becomes a path, which must not lead out of /proc/sys, nor to what is none of our business.
+    if name not in SETTABLE:
+        raise KernelError(f"sysctl {shown(name)} is none that nodeport-nft may touch; it stays as it is")
     return _PROC / name.replace(".", "/")
 
 
-def _check(path: str, reason: str) -> list[Missing]:
-    name = path.replace("/", ".")
+def _check(name: str, reason: str) -> list[Missing]:
     try:
-        value = (_PROC / path).read_text(encoding="ascii").strip()
+        value = _path(name).read_text(encoding="ascii").strip()
     except OSError:
         return []  # a kernel without this family has nothing to forward
     return [] if value == "1" else [Missing(name, "1", reason)]
@@ -87,13 +104,12 @@ def _bridge_filtering(host: Host, families: frozenset[Family], pod_cidrs: tuple[
         }
     )
     found = []
-    for family, knob in ((Family.IPV4, "iptables"), (Family.IPV6, "ip6tables")):
-        path = f"net/bridge/bridge-nf-call-{knob}"
+    for family, name in _BRIDGE.items():
         if not shared or family not in families:
             continue
         reason = f"pods on bridge {', '.join(shared)} do not reach each other through a Service"
-        if (_PROC / path).exists():
-            found += _check(path, reason)
+        if _path(name).exists():
+            found += _check(name, reason)
         else:
             found.append(Missing("", "", f"{reason}; load the module: modprobe br_netfilter"))
     return found

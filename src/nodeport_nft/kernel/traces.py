@@ -1,61 +1,107 @@
 """What this program leaves on a node beside its tables: hosts files and changed sysctls, and how to undo them (K5).
 
-They are noted in a small JSON file next to the store, one for each node name, so that ``cleanup`` knows later what
-was ours. Every file here is replaced atomically: a reader sees the old one or the new one.
+They are noted in a small JSON file in the state directory, one for each node name, so that ``cleanup`` knows later
+what was ours. Root obeys what is noted: so the notes are believed only where nobody else can have written them, and
+name nothing but sysctls that this program sets, and files that it recognises as its own when it removes them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-import tempfile
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from nodeport_nft.hosts import MARKER
-from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.kernel.sysctl import read_sysctl, set_sysctl
+from nodeport_nft.kernel.directory import opened, read, replace
+from nodeport_nft.kernel.hostsfile import check_hosts_path, remove_hosts, write_hosts
+from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.kernel.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
+from nodeport_nft.kernel.turns import network_namespace
+from nodeport_nft.manifest.problems import clipped, shown
+from nodeport_nft.trust import directory_fault, file_fault
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MAX_BYTES = 1 << 20
+_WHAT = "stateDir"
+
+
+class _Odd(Exception):
+    """Something that this program does not note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A sysctl that we have set, in which boot and network namespace (its inode; 0: earlier versions did not say)."""
+
+    name: str
+    before: str
+    value: str
+    boot: str
+    namespace: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise _Odd for what this program does not note."""
+        if self.name not in SETTABLE:
+            raise _Odd(f"sysctl {shown(self.name)}, which nodeport-nft never sets")
+        if not (_is_text(self.before) and _is_text(self.value)):
+            raise _Odd(f"sysctl {self.name} as {shown(self.before)} and {shown(self.value)}, not whole numbers")
+        if not re.fullmatch(r"[0-9a-f-]{36}", self.boot) or not isinstance(self.namespace, int):
+            raise _Odd(f"sysctl {self.name} without the boot it was set in")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_value(value)
 
 
 @dataclass(slots=True)
 class Traces:
-    """What was left on one node. ``sysctls``: name → (value before, value set, boot it was set in)."""
+    """What was left on one node, as noted at ``path``."""
 
     path: Path
     hosts_files: list[str] = field(default_factory=list)
-    sysctls: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    sysctls: list[Change] = field(default_factory=list)
 
     @classmethod
-    def of(cls, store: str, node_name: str) -> Traces:
-        """The traces of a node, by the store it is programmed from. Raises KernelError if they cannot be read."""
-        if len(node_name) > 200:  # a file's name has 255 bytes, a node's up to 253
-            node_name = f"{node_name[:180]}~{hashlib.sha256(node_name.encode()).hexdigest()[:16]}"
-        return cls._load(Path(store).parent / f"node-{node_name}.json")
+    def of(cls, state_dir: str, node_name: str) -> Traces:
+        """The traces of a node, whatever store it is programmed from.
 
-    @classmethod
-    def all(cls, store: str) -> tuple[Traces, ...]:
-        """The traces of every node that was programmed from this store on this machine, sorted."""
-        return tuple(cls._load(path) for path in sorted(Path(store).parent.glob("node-*.json")))
+        Raises KernelError if they cannot be read, or must not be believed.
+        """
+        return cls._load(Path(state_dir).absolute() / _file_name(node_name))
 
     @classmethod
     def _load(cls, path: Path) -> Traces:
         try:
-            noted = json.loads(path.read_text(encoding="utf-8"))
-            sysctls = {str(k): (str(v[0]), str(v[1]), str(v[2])) for k, v in noted["sysctls"].items()}
-            return cls(path, [str(p) for p in noted["hostsFiles"]], sysctls)
+            with opened(path.parent, _WHAT) as directory:
+                if fault := file_fault(path):
+                    raise KernelError(f"{path}: what is noted there is not believed: {fault}")
+                text = read(directory, path.name, _MAX_BYTES)
+            noted = json.loads(text or b"")
+            return cls(path, [_absolute(each) for each in noted["hostsFiles"]], list(_changes(noted["sysctls"])))
         except FileNotFoundError:
             return cls(path)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except OSError as error:
+            raise KernelError(f"{path}: what is noted there cannot be read: {error.strerror}") from error
+        except _Odd as error:
+            raise KernelError(
+                f"{path}: notes {error}; nothing of it is undone: look into it and delete it"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise KernelError(f"{path}: not a file of ours any more; look into it and delete it") from error
 
     def _save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        noted = {"hostsFiles": self.hosts_files, "sysctls": self.sysctls}
-        replace_file(self.path, json.dumps(noted, indent=2) + "\n")
+        noted = {"hostsFiles": self.hosts_files, "sysctls": [asdict(change) for change in self.sysctls]}
+        try:
+            with opened(self.path.parent, _WHAT, make=True) as directory:
+                replace(directory, self.path.name, json.dumps(noted, indent=2) + "\n", mode=0o600)
+        except OSError as error:
+            raise KernelError(
+                f"{self.path}: what has to be undone later cannot be noted: {error.strerror}; run as root, or name "
+                "another directory with --state-dir"
+            ) from error
 
     def write_hosts(self, path: Path, text: str) -> bool:
         """Replace our hosts file at ``path``; whether it changed. Raises KernelError over a file that is not ours."""
@@ -64,91 +110,98 @@ class Traces:
         if str(path) not in self.hosts_files:
             self.hosts_files.append(str(path))
             self._save()
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
-            return False
-        replace_file(path, text)
-        return True
+        return write_hosts(path, text)
 
     def set_sysctl(self, name: str, value: str) -> None:
         """Set a sysctl and note what it was, unless an earlier change of ours in this boot is noted already."""
-        boot = _BOOT_ID.read_text(encoding="ascii").strip()
-        noted = self.sysctls.get(name)
-        before = noted[0] if noted and noted[2] == boot else read_sysctl(name)
-        self.sysctls[name] = (before, value, boot)
+        boot, here = _boot(), network_namespace()
+        noted = [change for change in self.sysctls if change.name == name and change.namespace in (0, here)]
+        before = next((change.before for change in noted if change.boot == boot), None) or read_sysctl(name)
+        self.sysctls = [change for change in self.sysctls if change not in noted]
+        self.sysctls.append(Change(name, before, value, boot, here))
         self._save()
         set_sysctl(name, value)
 
-    def undo(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def undo(self) -> tuple[list[str], list[str]]:
         """Restore sysctls that still are as we set them, remove our hosts files; says what was done and what failed.
 
-        What failed stays noted, for the next time.
+        What failed stays noted, for the next time, and so do sysctls of another network namespace.
         """
         done: list[str] = []
         failed: list[str] = []
-        for name in tuple(self.sysctls):
+        boot, here = _boot(), network_namespace()
+        for change in tuple(self.sysctls):
+            if change.boot == boot and change.namespace not in (0, here):
+                continue
             try:
-                done += self._restore(name)
+                done += _restore(change, boot)
             except KernelError as error:
                 failed.append(str(error))
             else:
-                del self.sysctls[name]
+                self.sysctls.remove(change)
         for path in map(Path, tuple(self.hosts_files)):
             try:
-                if _is_ours(path):
-                    path.unlink()
+                if remove_hosts(path):
                     done.append(f"hosts file {path} removed")
-            except OSError as error:
-                failed.append(f"hosts file {path} cannot be removed: {error.strerror}")
+            except (OSError, KernelError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                failed.append(f"hosts file {path} cannot be removed: {why}")
             else:
                 self.hosts_files.remove(str(path))
         if self.sysctls or self.hosts_files:
             self._save()
         else:
             self.path.unlink(missing_ok=True)
-        return tuple(done), tuple(failed)
-
-    def _restore(self, name: str) -> list[str]:
-        before, value, when = self.sysctls[name]
-        boot = _BOOT_ID.read_text(encoding="ascii").strip()
-        if when != boot or before == value or read_sysctl(name) != value:
-            return []
-        set_sysctl(name, before)
-        return [f"sysctl {name} set back to {before}"]
+        return done, failed
 
 
-def check_hosts_path(path: Path) -> None:
-    """Raise KernelError where a hosts file of ours must not be written: over anything that is not one already."""
-    path = path.absolute()
-    if not path.parent.is_dir():
-        raise KernelError(f"{path}: there is no directory {path.parent}; make it, or choose another --hosts-file")
-    if os.path.lexists(path) and not _is_ours(path):
-        raise KernelError(
-            f"{path}: was not written by nodeport-nft and is left as it is; choose another --hosts-file, "
-            "or move this one away"
-        )
+def undo(state_dir: str, store: str, node_name: str | None = None) -> tuple[list[str], list[str]]:
+    """Undo what was left under a node name, or under any: says what was done and what failed.
+
+    Earlier versions noted it beside the store.
+    """
+    done: list[str] = []
+    failed: list[str] = []
+    pattern = "node-*.json" if node_name is None else _file_name(node_name)
+    for directory in dict.fromkeys(Path(each).absolute() for each in (state_dir, Path(store).parent)):
+        for path in sorted(directory.glob(pattern)):
+            try:
+                if fault := directory_fault(directory):
+                    failed.append(f"{directory}: what is noted there is not believed: {fault}")
+                    break
+                undone, kept = Traces._load(path).undo()
+            except (KernelError, OSError) as error:
+                undone, kept = [], [str(error)]
+            done += undone
+            failed += kept
+    return done, failed
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether this is a regular file (no link, no device) that begins with our marker."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return False
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(len(MARKER)) == MARKER
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+def _file_name(node_name: str) -> str:
+    if len(node_name) > 200:  # a file's name has 255 bytes, a node's up to 253
+        node_name = f"{node_name[:180]}~{hashlib.sha256(node_name.encode()).hexdigest()[:16]}"
+    return f"node-{node_name}.json"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put a file in place at once: written beside it, synced, renamed over it. Mode 0644. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _changes(noted: Any) -> Iterator[Change]:
+    if isinstance(noted, dict):  # as earlier versions wrote them
+        yield from (Change(name, *values) for name, values in noted.items())
+    else:
+        yield from (Change(**each) for each in noted)
+
+
+def _absolute(path: object) -> str:
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        raise _Odd(f"hosts file {clipped(str(path))}, which is no absolute path")
+    return path
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def _restore(change: Change, boot: str) -> list[str]:
+    if change.boot != boot or change.before == change.value or read_sysctl(change.name) != change.value:
+        return []
+    set_sysctl(change.name, change.before)
+    return [f"sysctl {change.name} set back to {change.before}"]

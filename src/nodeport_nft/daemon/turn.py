@@ -1,0 +1,56 @@
+"""The daemon's turn to write. Where another process has it, the event loop goes on and asks again."""
+
+from __future__ import annotations
+
+import time
+
+from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.kernel.turns import Turn
+
+_SHORTEST, _LONGEST = 0.005, 0.25
+"""Seconds between two looks: a sync of another process takes milliseconds, or a second for many services."""
+
+_QUIET_SECONDS = 2.0
+"""How long it is waited for without a word."""
+
+
+class DaemonTurn:
+    """``due`` is when to ask for it again (``time.monotonic``)."""
+
+    def __init__(self, turn: Turn, reporter: Reporter) -> None:
+        self.due = 0.0
+        self._turn = turn
+        self._reporter = reporter
+        self._pause = 0.0
+        self._since = 0.0
+
+    def take(self) -> bool:
+        """Whether it is ours now, until ``give_back``; tells what is in the way once that takes long."""
+        now = time.monotonic()
+        try:
+            taken = self._turn.take()
+        except KernelError as error:
+            self._reporter.problems("turn", [f"nothing is written to the tables: {error}"])
+            self.due = now + _LONGEST
+            return False
+        if taken:
+            self.due = self._pause = 0.0
+            self._reporter.problems("turn", ())
+            return True
+        if not self._pause:
+            self._since = now
+        self._pause = min(_LONGEST, max(_SHORTEST, 2 * self._pause))
+        self.due = now + self._pause
+        if now - self._since > _QUIET_SECONDS:
+            holder = self._turn.holder()
+            named = f" (pid {holder})" if holder else ""
+            self._reporter.problems(
+                "turn",
+                [f"another process{named} programs this node and holds {self._turn.path}; it is waited for: end it"],
+            )
+        return False
+
+    def give_back(self) -> None:
+        """Let others have it."""
+        self._turn.give_back()
