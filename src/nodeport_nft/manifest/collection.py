@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 
 from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.files import read_text, read_texts
+from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.objects import Object, describe, foreign, read_object
 from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
+from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.model import IPAddress, Ranges
 
 
@@ -34,14 +35,16 @@ def read_manifests(
     namespace: str = "default",
     max_document_bytes: int = 64 << 20,
     stdin: BinaryIO | None = None,
+    steps: Steps | None = None,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
 
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
-    ``max_document_bytes`` bounds a file. Raises Problems with everything that is wrong in any of them.
+    ``max_document_bytes`` bounds a file; ``steps`` says what is waited for. Raises Problems with everything that is
+    wrong in any of them.
     """
     reading = _Reading(ranges, namespace)
-    for path, text in read_texts(paths, max_document_bytes, stdin):
+    for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
         raise Problems(tuple(reading.problems))
@@ -50,20 +53,36 @@ def read_manifests(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one file holds; ``objects`` may be anything where there are ``problems``."""
+    """What one file holds; ``objects`` may be anything where there are ``problems``.
+
+    ``failed``: it could not be read at all, or was gone by then. Another try may go well though nothing has changed.
+    """
 
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    failed: bool = False
 
 
 def read_manifest(
-    path: str, *, ranges: Ranges, namespace: str = "default", max_document_bytes: int = 64 << 20
+    path: str,
+    *,
+    ranges: Ranges,
+    namespace: str = "default",
+    max_document_bytes: int = 64 << 20,
+    steps: Steps | None = None,
+    real: str = "",
 ) -> Reading:
-    """Read one file as ``read_manifests`` does, looking at no other; never raises."""
+    """Read one regular file as ``read_manifests`` does, looking at no other; never raises of its own.
+
+    What is no regular file is not opened, and gives nothing or a problem. ``steps`` is told what is waited for, by
+    ``path`` and ``real``, and may raise.
+    """
+    text = read_regular(path, max_document_bytes, steps, real=real)
     reading = _Reading(ranges, namespace)
-    reading.add_text(path, read_text(path, max_document_bytes))
-    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings))
+    reading.add_text(path, "" if text is None else text)
+    failed = not isinstance(text, str)
+    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings), failed)
 
 
 @dataclass(slots=True)
@@ -83,7 +102,7 @@ class _Reading:
         if isinstance(text, Problem):
             self.problems.append(text)
             return
-        name = printable(path)
+        name = printable(short_path(path))
         for document in read_documents(text):
             if isinstance(document, Fault):
                 self.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))
