@@ -50,20 +50,24 @@ def read_texts(
     for path in paths:
         if path == STDIN:
             yield "<stdin>", _read(sys.stdin.buffer if stdin is None else stdin, "<stdin>", max_bytes)
-        elif _is_directory(path, steps):
+            continue
+        steps.at(path)
+        mode = _mode(path)
+        if not stat.S_ISREG(mode):
+            steps.done()  # a pipe may make us wait
+        if stat.S_ISDIR(mode):
             yield from _read_directory(path, max_bytes, steps)
         else:
-            yield path, read_text(path, max_bytes)
+            text = read_text(path, max_bytes)
+            steps.done()
+            yield path, text
 
 
-def _is_directory(path: str, steps: Steps) -> bool:
-    steps.at(path)
+def _mode(path: str) -> int:
     try:
-        return Path(path).is_dir()
-    except (ValueError, OSError):  # a NUL in the name, a directory on the way that may not be searched
-        return False
-    finally:
-        steps.done()
+        return Path(path).stat().st_mode
+    except (ValueError, OSError):  # whoever reads it says what the matter is
+        return 0
 
 
 def _read_directory(top: str, max_bytes: int, steps: Steps) -> Iterator[tuple[str, str | Problem]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 PATIENCE = 5
@@ -64,9 +64,26 @@ def told_waiting(say: Callable[[str], None]) -> Iterator[Steps]:
                 say(f"{step.shown}: reading has taken more than {PATIENCE} s; still waiting, Ctrl-C ends it")
 
     thread = threading.Thread(target=look, name="waiting", daemon=True)
-    thread.start()
+    with suppress(RuntimeError):  # no thread to be had: nothing is told
+        thread.start()
     try:
         yield steps
     finally:
         over.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
+
+
+def answer(question: Callable[[], bool], *, otherwise: bool) -> bool:
+    """What a question says that may hang; ``otherwise`` where it has not in ``PATIENCE`` seconds, or raises."""
+    found = [otherwise]
+
+    def ask() -> None:
+        with suppress(OSError, ValueError):
+            found[0] = question()
+
+    thread = threading.Thread(target=ask, name="question", daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+        thread.join(PATIENCE)
+    return found[0]

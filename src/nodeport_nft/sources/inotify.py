@@ -25,8 +25,13 @@ def open_inotify() -> Inotify:
     return Inotify(sync_timeout=0, cache_size=256)
 
 
-def unwatched(path: str | os.PathLike[str], error: OSError) -> str:
-    """Why changes at a path are noticed late, with the remedy."""
+def is_exhausted(error: OSError) -> bool:
+    """Whether the system has no more instances or watches."""
+    return error.errno in _REMEDIES
+
+
+def unwatched(path: str | os.PathLike[str], error: OSError, seconds: float = POLL_SECONDS) -> str:
+    """Why changes at a path are noticed late, by looking every so many seconds, with the remedy."""
     whats = {errno.EMFILE: "no inotify instance is left", errno.ENOSPC: "no inotify watch is left"}
     what = whats.get(error.errno or 0, error.strerror or str(error))
     remedy = _REMEDIES.get(error.errno or 0, "check the path")
@@ -35,6 +40,6 @@ def unwatched(path: str | os.PathLike[str], error: OSError) -> str:
             short_path(os.fspath(path)),
             "",
             "",
-            f"cannot be watched: {what}; it is looked at every {POLL_SECONDS:g} s; {remedy}",
+            f"cannot be watched: {what}; it is looked at every {seconds:g} s; {remedy}",
         )
     )
