@@ -163,3 +163,23 @@ def test_where_no_watches_are_left_it_looks_by_itself(tmp_path: Path, limit: str
         wait_for(lambda: daemon.holds("web", 30012), "a manifest that is watched", LONG)
         daemon.process.terminate()
         assert daemon.process.wait(LONG) == 0
+
+
+@pytest.mark.usefixtures("private_namespaces")
+def test_a_configuration_is_read_though_its_event_was_lost(tmp_path: Path) -> None:
+    """More happens beside it, while the daemon cannot take notice, than the kernel remembers."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
+    with alone(tmp_path, "max_inotify_instances", 100) as daemon:
+        wait_for(lambda: daemon.events("sync") or daemon.events("sync failed"), "the first sync", LONG)
+        daemon.config.write_text("minSyncPeriod: 20ms\n")
+        wait_for(lambda: daemon.events("configuration read"), "the changed configuration", LONG)
+        before = len(daemon.events("configuration read"))
+        daemon.process.send_signal(signal.SIGSTOP)
+        here, there = tmp_path / "here", tmp_path / "there"
+        here.touch()
+        for _ in range(limit // 4 + 1):  # two events a rename
+            here.rename(there)
+            there.rename(here)
+        daemon.config.write_text("minSyncPeriod: 30ms\n")
+        daemon.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: len(daemon.events("configuration read")) > before, "the configuration read again", LONG)

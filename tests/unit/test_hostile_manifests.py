@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -200,6 +201,18 @@ def test_a_file_that_another_user_has_a_lease_on_is_waited_for_by_nobody(desk: D
                 await followed.until(lambda: not followed.problems)
 
     run(scenario())
+
+
+@pytest.mark.usefixtures("private_namespaces")
+def test_read_once_a_lease_is_waited_for(desk: Desk) -> None:
+    web = desk.manifests / "web.yaml"
+    write(web, service("web"))
+    with leased(web) as holder, ThreadPoolExecutor(1) as other:
+        reading = other.submit(read_manifests, [str(desk.manifests)], ranges=Ranges())
+        with pytest.raises(TimeoutError):
+            reading.result(timeout=1)
+        holder.send_signal(signal.SIGUSR1)
+        assert [made.name for made in reading.result(timeout=120).objects] == ["web"]
 
 
 # --- what never answers -----------------------------------------------------------------------------------
