@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -213,6 +217,51 @@ def test_read_once_a_lease_is_waited_for(desk: Desk) -> None:
             reading.result(timeout=1)
         holder.send_signal(signal.SIGUSR1)
         assert [made.name for made in reading.result(timeout=120).objects] == ["web"]
+
+
+# --- what the system does not give ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("private_namespaces")
+def test_without_a_thread_it_is_told_and_tried_again() -> None:
+    """As another user, since root may have as many as there are."""
+    root = Path(tempfile.mkdtemp(prefix="manifests-"))
+    manifests = root / "manifests"
+    manifests.mkdir()
+    web = manifests / "web.yaml"
+    write(web, service("web"))
+    for path in (root, manifests, web):
+        os.chown(path, NOBODY, NOBODY)
+    desk = Desk(root, manifests, root / "state" / "store.db")
+
+    async def scenario() -> None:
+        async with desk.following() as followed:
+            before = resource.getrlimit(resource.RLIMIT_NPROC)
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, before[1]))
+            replace_file(web, service("web", target=1))
+            await followed.until(lambda: followed.problems)
+            (problem,) = followed.problems
+            assert "the system gives no more threads" in problem
+            assert followed.targets() == {"web": 8080}
+            resource.setrlimit(resource.RLIMIT_NPROC, before)
+            await followed.until(lambda: followed.targets() == {"web": 1})
+            await followed.until(lambda: not followed.problems)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            run(scenario())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        shutil.rmtree(root)
 
 
 # --- what never answers -----------------------------------------------------------------------------------

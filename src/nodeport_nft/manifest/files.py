@@ -7,6 +7,7 @@ What the user names himself is opened as it is: a pipe of his own shell is welco
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -253,8 +254,9 @@ def _read(file: BinaryIO, name: str, max_bytes: int, remedy: str = _SPLIT) -> st
 def _decoded(name: str, content: bytes, max_bytes: int, remedy: str) -> str | Problem:
     if len(content) > max_bytes:
         return _too_large(name, max_bytes, remedy)
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         what = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "binary"

@@ -184,7 +184,11 @@ class ManifestFollower:
         doubts, self._doubts = self._doubts, {}
         due = [found for found in survey.files if reread or self._is_due(found, closed, doubts)]
         before = self._files
-        read = await self._read_all(due) if due else {}
+        try:
+            read = await self._read_all(due) if due else {}
+        except NoThread:
+            self._reread |= reread
+            raise
         self._files = {}
         for found in survey.files:
             file = read.get(found.path) or before.get(found.path)
