@@ -159,7 +159,9 @@ def test_directories_are_read_in_order_and_hidden_files_left_out(tmp_path: Path)
         file.parent.mkdir(exist_ok=True)
         file.write_text(NODE % (f"{file.parent.name[0]}-{file.stem[-1]}" if file.suffix == ".yml" else file.stem))
     (tmp_path / "a" / "y.json").write_text('{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "y"}}')
-    os.mkfifo(tmp_path / "pipe.yaml")  # to open it would wait for ever
+    (tmp_path / "masked.yaml").symlink_to("/dev/null")
+    (tmp_path / "nothing.yaml").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
     read = read_manifests([str(tmp_path)], ranges=Ranges())
     assert [(made.source.removeprefix(f"{tmp_path}/"), made.name) for made in read.objects] == [
         ("b.yaml:1", "b"),

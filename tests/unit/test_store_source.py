@@ -250,3 +250,23 @@ def test_nothing_is_done_while_nothing_happens(path: Path, monkeypatch: pytest.M
         assert looks, "or the count proves nothing"
 
     follow(path, walk)
+
+
+def test_lost_events_make_it_look_at_the_file_as_well(path: Path) -> None:
+    """Of a store that has been replaced while more happened than the kernel remembers, no event tells."""
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
+
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        other = path.parent.parent / "other.db"
+        fill(other, service("z"))
+        here, there = path.with_name("here"), path.with_name("there")
+        here.touch()
+        for _ in range(limit // 4 + 1):  # two events a rename; nobody reads them while this loop runs
+            here.rename(there)
+            there.rename(here)
+        other.rename(path)
+        changes = await told(source)
+        assert (changes.whole, names(changes)) == (True, {"z"})
+
+    follow(path, walk)

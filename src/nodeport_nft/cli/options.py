@@ -244,17 +244,20 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
     """The objects of these files, their warnings said. Raises Problems with everything that is wrong."""
     from nodeport_nft.manifest import read_manifests
     from nodeport_nft.manifest.files import STDIN
+    from nodeport_nft.manifest.steps import told_waiting
 
     if sys.stdin is None and STDIN in files:
         fail("stdin is closed; name a file, or write < FILE", BAD_INPUT)
-    manifests = read_manifests(
-        files,
-        ranges=config.ranges,
-        namespace=namespace,
-        max_document_bytes=config.max_document_bytes,
-        stdin=sys.stdin.buffer if sys.stdin else None,
-        validate=config.validate,
-    )
+    with told_waiting(say) as steps:
+        manifests = read_manifests(
+            files,
+            ranges=config.ranges,
+            namespace=namespace,
+            max_document_bytes=config.max_document_bytes,
+            stdin=sys.stdin.buffer if sys.stdin else None,
+            validate=config.validate,
+            steps=steps,
+        )
     warn(manifests.warnings)
     return manifests
 

@@ -157,8 +157,10 @@ def sync(
 
         if filename and STDIN in filename:
             fail("-f -: standard input ends and cannot be followed; name files, or add --once", BAD_INPUT)
+        from nodeport_nft.manifest.steps import answer
+
         for path in filename or ():
-            if not Path(path).exists():
+            if not answer(Path(path).exists, otherwise=True):  # one that hangs is the daemon's to tell
                 fail(f"-f {path}: no such file or directory; make it first, it is followed then", BAD_INPUT)
         run(
             Options(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from asyncinotify import Event, Inotify, Mask
+from asyncinotify import Event, Mask
 
 from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
 
 _FIXED = {
     "store": "store",
@@ -38,6 +40,7 @@ class Configuration:
         self._node = node
         self._reporter = reporter
         self._refused = False
+        self._looked_at = _stamp(options.config_file)
 
     def load(self, before: Config) -> Config | None:
         """What the file says now; None if that is wrong, which is told: what was read before stays in force."""
@@ -54,24 +57,46 @@ class Configuration:
         return config
 
     async def follow(self, changed: Callable[[], None]) -> None:
-        """Tell when the file has changed; its directory is watched, since editors rename."""
+        """Tell when the file has changed; its directory is watched, since editors rename.
+
+        Where the system has no watches left, that is a problem, and the file is looked at every few seconds.
+        """
         path = self._options.config_file
         if not path.parent.is_dir():
             return
-        try:
-            with Inotify() as inotify:
-                inotify.add_watch(path.parent, _EVENTS)
-                if self._is_other():
-                    changed()  # between the start and the watch
-                async for event in inotify:
-                    if not self._concerns(event, Path(path.name)):
-                        continue
-                    if path.exists():
-                        changed()
-                    else:
-                        self._problems(f"{path}: is gone; what was read before stays in force until it is back")
-        except OSError as error:
-            self._problems(f"{path}: is not watched: {error.strerror}; after a change send SIGHUP")
+        while True:
+            try:
+                await self._watch(path, changed)
+            except OSError as error:
+                self._reporter.problems("configuration file", [unwatched(path, error)])
+            await self._poll(path, changed)
+
+    async def _watch(self, path: Path, changed: Callable[[], None]) -> None:
+        """Raises OSError where the directory cannot be watched."""
+        with open_inotify() as inotify:
+            inotify.add_watch(path.parent, _EVENTS)
+            self._reporter.problems("configuration file", ())
+            if self._is_other():
+                changed()  # between the start, or the last look, and the watch
+            async for event in inotify:
+                if self._concerns(event, Path(path.name)):
+                    self._look(path, changed)
+
+    async def _poll(self, path: Path, changed: Callable[[], None]) -> None:
+        """One look without a watch; a file that goes on changing is not complete."""
+        before = _stamp(path)
+        await asyncio.sleep(POLL_SECONDS)
+        now = _stamp(path)
+        if now == before and now != self._looked_at:
+            self._looked_at = now
+            if now is None or self._is_other():
+                self._look(path, changed)
+
+    def _look(self, path: Path, changed: Callable[[], None]) -> None:
+        if path.exists():
+            changed()
+        else:
+            self._problems(f"{path}: is gone; what was read before stays in force until it is back")
 
     def _read(self) -> Config:
         config = self._options.load()
@@ -87,6 +112,8 @@ class Configuration:
 
     def _concerns(self, event: Event, name: Path) -> bool:
         """Whether it is news; other rights of the file, or of its directory, where it was refused."""
+        if event.mask & Mask.Q_OVERFLOW:
+            return True
         if event.mask & Mask.ATTRIB:
             return self._refused and event.name in (None, name)
         return event.name == name
@@ -99,3 +126,12 @@ class Configuration:
 
     def _problems(self, *found: str) -> None:
         self._reporter.problems("configuration", found)
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    """What changes when the file does; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 
 from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.files import read_text, read_texts
+from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
 from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
+from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
 
@@ -36,15 +37,16 @@ def read_manifests(
     max_document_bytes: int = 64 << 20,
     stdin: BinaryIO | None = None,
     validate: Validate = Validate.strict,
+    steps: Steps | None = None,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
 
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
-    ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields. Raises Problems with
-    everything that is wrong in any of them.
+    ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields, ``steps`` what is waited
+    for. Raises Problems with everything that is wrong in any of them.
     """
     reading = _Reading(ranges, namespace, validate)
-    for path, text in read_texts(paths, max_document_bytes, stdin):
+    for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
         raise Problems(tuple(reading.problems))
@@ -53,11 +55,15 @@ def read_manifests(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one file holds; ``objects`` may be anything where there are ``problems``."""
+    """What one file holds; ``objects`` may be anything where there are ``problems``.
+
+    ``failed``: it could not be read at all, or was gone by then. Another try may go well though nothing has changed.
+    """
 
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
+    failed: bool = False
 
 
 def read_manifest(
@@ -67,11 +73,19 @@ def read_manifest(
     namespace: str = "default",
     max_document_bytes: int = 64 << 20,
     validate: Validate = Validate.strict,
+    steps: Steps | None = None,
+    real: str = "",
 ) -> Reading:
-    """Read one file as ``read_manifests`` does, looking at no other; never raises."""
+    """Read one regular file as ``read_manifests`` does, looking at no other; never raises of its own.
+
+    What is no regular file is not opened, and gives nothing or a problem. ``steps`` is told what is waited for, by
+    ``path`` and ``real``, and may raise.
+    """
+    text = read_regular(path, max_document_bytes, steps, real=real)
     reading = _Reading(ranges, namespace, validate)
-    reading.add_text(path, read_text(path, max_document_bytes))
-    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings))
+    reading.add_text(path, "" if text is None else text)
+    failed = not isinstance(text, str)
+    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings), failed)
 
 
 @dataclass(slots=True)
@@ -92,7 +106,7 @@ class _Reading:
         if isinstance(text, Problem):
             self.problems.append(text)
             return
-        name = printable(path)
+        name = printable(short_path(path))
         for document in read_documents(text):
             if isinstance(document, Fault):
                 self.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))

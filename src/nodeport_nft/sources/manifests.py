@@ -6,29 +6,37 @@ the store gets the difference to what was brought there last, in one transaction
 
 What the store held before the first reading may come from a file that is wrong just now; it is deleted only when
 every file has been read well.
+
+All that touches a file system happens in threads beside the loop (sources.aside). One that does not answer is told
+and left alone until it does; everything else goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nodeport_nft.manifest import Object, Problem, Problems, read_manifest
+from nodeport_nft.manifest import Object, Problem, read_manifest
 from nodeport_nft.model import Ref
-from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, Watcher, look
-from nodeport_nft.store import Store, StoreError, file_identity
-from nodeport_nft.store.records import reference
+from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
+from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
+from nodeport_nft.sources.inotify import POLL_SECONDS
+from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
+from nodeport_nft.sources.writing import ref_of, write
+from nodeport_nft.store import StoreError, file_identity
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
-    from nodeport_nft.store import Transaction
 
-_FIRST_DELAY = 1.0  # seconds until a store that failed is tried again; doubled each time
+_FIRST_DELAY = 1.0  # seconds until what failed is tried again; doubled each time
 _LONGEST_DELAY = 30.0
 _ROUNDS = 10  # looks at directories that come and go while they are looked at, before they get a rest
+_MOST_TOLD = 1000  # problems, one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +44,11 @@ class _File:
     """A file as it was last read: its last good ``objects``, and what is wrong with it now."""
 
     stamp: Stamp
-    order: tuple[int | str, ...]
+    order: tuple[int, str]
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons."""
-
-    deleted: tuple[str, ...]
-    refused: dict[Ref, tuple[Problem, ...]]
+    failed: bool  # not read at all, so that it is tried again though nothing has happened to it
 
 
 class ManifestFollower:
@@ -74,8 +75,10 @@ class ManifestFollower:
         self._report = report
         self._say = say
         self._watcher: Watcher | None = None
+        self._aside = Aside(self._answers)
         self._survey = Survey()
         self._files: dict[str, _File] = {}  # in reading order
+        self._doubts: dict[str, tuple[Stamp, float]] = {}  # files that may be being written, and since when they stay
         self._reread = False
         self._stored: dict[Ref, dict[str, Any] | None] = {}  # documents as the store took them; None: never yet
         self._refused: dict[Ref, tuple[Problem, ...]] = {}
@@ -84,16 +87,20 @@ class ManifestFollower:
         self._retry = False  # whether something was read since the refused were tried
         self._fault = ""
         self._delay = 0.0
+        self._again = 0.0  # seconds until what could not be looked at or read is tried again; 0: there is none
         self._reported: tuple[str, ...] = ()
 
     async def begin(self) -> None:
         """Reads everything once and brings the store to it. Changes from here on are ``follow``'s.
 
-        A store that cannot be written is reported, and left to ``follow``. Raises OSError where the system has no
-        inotify instance left.
+        A store that cannot be written, and files that do not answer, are reported and left to ``follow``. Raises
+        OSError where the system has no thread for it.
         """
-        self._watcher = Watcher()
-        await self._pass(self._watcher, Touched(everything=True))
+        self._watcher = Watcher(", ".join(self._paths))
+        try:
+            await self._pass(self._watcher, Touched(everything=True, at_once=True))
+        except NoThread as error:
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     async def follow(self) -> None:
         """Brings changes to the store until it is cancelled, or for ever. Wants ``begin`` before it."""
@@ -104,9 +111,15 @@ class ManifestFollower:
             while True:
                 await watcher.changed(self._rest(watcher))
                 touched = watcher.take()
-                if watcher.problems:  # nobody tells us everything
+                if watcher.problems or self._doubts:  # nobody tells us everything
                     touched.everything = True
-                await self._pass(watcher, touched)
+                touched.names.update(os.path.split(real) for real in self._survey.lost)
+                try:
+                    await self._pass(watcher, touched)
+                except NoThread as error:
+                    watcher.give_back(touched)
+                    self._fault, self._delay = str(error), _FIRST_DELAY
+                    self._tell(watcher)
         finally:
             watcher.close()
             self._watcher = None
@@ -124,17 +137,25 @@ class ManifestFollower:
         if self._watcher is not None:
             self._watcher.wake()
 
+    def _answers(self, reals: set[str]) -> None:
+        """What hung can be looked at again."""
+        if self._watcher is not None:
+            self._watcher.touch(reals)
+
     def _rest(self, watcher: Watcher) -> float | None:
         """How long to wait if nothing happens."""
-        if self._fault:
-            return self._delay
-        return _LONGEST_DELAY if watcher.problems else None
+        rests = (
+            self._delay if self._fault else 0.0,
+            POLL_SECONDS if watcher.problems else 0.0,
+            DOUBT_SECONDS if self._doubts else 0.0,
+            self._again,
+        )
+        return min((rest for rest in rests if rest), default=None)
 
     async def _pass(self, watcher: Watcher, touched: Touched) -> None:
         """Looks where something has happened, reads what has changed, and brings it to the store."""
         for _ in range(_ROUNDS):
-            survey = await asyncio.to_thread(look, self._paths, touched)
-            unwatched = watcher.watch(survey)
+            survey, unwatched = await self._look(watcher, touched)
             if not unwatched:
                 break
             touched.places |= unwatched
@@ -144,13 +165,30 @@ class ManifestFollower:
         await self._bring()
         self._tell(watcher)
 
+    async def _look(self, watcher: Watcher, touched: Touched) -> tuple[Survey, set[str]]:
+        """What is there now, and which directories of it were not watched before."""
+        while True:
+            try:
+                survey = await self._aside.run(lambda work: look(self._paths, touched, work))
+                touched.names |= survey.completed
+                touched.created = {}
+                watcher.doubt(survey.filling)
+                return survey, await watcher.watch(survey, self._aside)
+            except Hung:  # what it hangs at is passed over from now on
+                self._tell(watcher)
+
     async def _read(self, survey: Survey) -> None:
         """Reads the files that have changed; what stands where nobody can look stays as it was."""
         reread, self._reread = self._reread, False
         closed = {found.stamp[:2] for found in survey.files if found.named}  # under one of its names, if it has many
-        due = [found for found in survey.files if reread or self._is_due(found, closed)]
+        doubts, self._doubts = self._doubts, {}
+        due = [found for found in survey.files if reread or self._is_due(found, closed, doubts)]
         before = self._files
-        read = await asyncio.to_thread(_read_files, due, before, self._config) if due else {}
+        try:
+            read = await self._read_all(due) if due else {}
+        except NoThread:
+            self._reread |= reread
+            raise
         self._files = {}
         for found in survey.files:
             file = read.get(found.path) or before.get(found.path)
@@ -162,17 +200,46 @@ class ManifestFollower:
             self._files = dict(sorted(merged, key=lambda item: item[1].order))
         self._survey = survey
         self._retry = self._retry or bool(due)
+        failed = bool(survey.lost) or any(file.failed for file in self._files.values())
+        self._again = min(max(_FIRST_DELAY, 2 * self._again), _LONGEST_DELAY) if failed else 0.0
         for path, file in read.items():
-            known = before[path].warnings if path in before else ()
+            known = frozenset(before[path].warnings if path in before else ())
             for warning in file.warnings:
                 if warning not in known:
                     self._say(f"warning: {warning}")
 
-    def _is_due(self, found: Found, closed: set[tuple[int, int]]) -> bool:
-        if found.named or not (found.near or found.stamp[:2] in closed):
-            return found.named
+    async def _read_all(self, due: Sequence[Found]) -> dict[str, _File]:
+        """The files as they are now, but for those that hang."""
+        known, config = self._files, self._config
+        read: dict[str, _File] = {}
+        while True:
+            rest = [found for found in due if found.path not in read and not self._aside.skips(found.real)]
+            part: dict[str, _File] = {}
+            try:
+                await self._aside.run(partial(_read_files, rest, known, config, part))
+            except Hung:
+                read |= part
+                assert self._watcher is not None
+                self._tell(self._watcher)
+                continue
+            return read | part
+
+    def _is_due(self, found: Found, closed: set[tuple[int, int]], doubts: dict[str, tuple[Stamp, float]]) -> bool:
         file = self._files.get(found.path)
-        return file is None or file.stamp != found.stamp
+        if found.named or (file is not None and file.failed):
+            return True
+        if file is not None and file.stamp == found.stamp:
+            return False
+        if found.near or found.stamp[:2] in closed:
+            return True
+        if not found.doubtful:
+            return False
+        now = asyncio.get_running_loop().time()
+        stamp, since = doubts.get(found.path, (None, now))
+        if stamp == found.stamp and now - since >= DOUBT_SECONDS:
+            return True
+        self._doubts[found.path] = found.stamp, since if stamp == found.stamp else now
+        return False
 
     async def _bring(self) -> None:
         """Brings the store to what is wanted, if there is a difference."""
@@ -193,7 +260,8 @@ class ManifestFollower:
             return
         keep = tuple(wanted.values()) if prune else None
         try:
-            written = await asyncio.to_thread(_write, self._store, self._config, keep, gone, tuple(changed.values()))
+            due = tuple(changed.values())
+            written = await self._aside.run(lambda _: write(self._store, self._config, keep, gone, due))
         except StoreError as error:
             self._fault = str(error)
             self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
@@ -213,7 +281,8 @@ class ManifestFollower:
 
     def _all_well(self) -> bool:
         """Whether every path was found and every file read well: what is not in them is nowhere."""
-        return not self._survey.problems and not any(file.problems for file in self._files.values())
+        hidden = self._survey.problems or self._survey.unseen or self._aside or self._doubts
+        return not hidden and not any(file.problems or file.failed for file in self._files.values())
 
     def _tell(self, watcher: Watcher) -> None:
         """Reports the problems, if they have changed."""
@@ -229,10 +298,12 @@ class ManifestFollower:
             text = "the manifests hold no object; what is stored stays in force, --allow-empty would delete it"
             texts.append(str(Problem(", ".join(self._paths), "", "", text)))
         texts += [str(problem) for problems in self._refused.values() for problem in problems]
-        texts += watcher.problems
-        if self._fault:
-            texts.append(self._fault)
         problems = tuple(dict.fromkeys(texts))
+        if len(problems) > _MOST_TOLD:
+            rest = f"manifests: {len(problems) - _MOST_TOLD} more problems; mend the others first"
+            problems = (*problems[:_MOST_TOLD], rest)
+        faults = (self._fault,) if self._fault else ()
+        problems = tuple(dict.fromkeys((*faults, *watcher.problems, *self._aside.problems(), *problems)))
         if problems != self._reported:
             self._reported = problems
             self._report(problems)
@@ -243,88 +314,44 @@ def _by_ref(files: Iterable[_File]) -> Iterable[tuple[Ref, Object, Object | None
     first: dict[Ref, Object] = {}
     for file in files:
         for obj in file.objects:
-            ref = _ref(obj)
+            ref = ref_of(obj)
             other = first.setdefault(ref, obj)
             yield ref, obj, None if other is obj else other
-
-
-def _ref(obj: Object) -> Ref:
-    return Ref(obj.kind, obj.namespace, obj.name)
 
 
 def _same(stored: dict[str, Any] | None, raw: dict[str, Any]) -> bool:
     return stored is raw or stored == raw  # almost always the very same: a comparison of values takes far longer
 
 
-def _read_files(due: Iterable[Found], before: dict[str, _File], config: Config) -> dict[str, _File]:
-    """The files as they are now; the last good objects of those that are wrong. Runs in a thread of its own."""
-    return {found.path: _read_file(found, before.get(found.path), config) for found in due}
+def _read_files(
+    due: Iterable[Found], before: dict[str, _File], config: Config, read: dict[str, _File], work: Work
+) -> None:
+    """Puts the files as they are now into ``read``, with the last good objects of those that are wrong.
+
+    Runs in a thread of its own.
+    """
+    for found in due:
+        if not work.skips(found.real):
+            read[found.path] = _read_file(found, before.get(found.path), config, work)
 
 
-def _read_file(found: Found, before: _File | None, config: Config) -> _File:
-    limit = config.max_document_bytes
-    reading = read_manifest(found.path, ranges=config.ranges, max_document_bytes=limit, validate=config.validate)
+def _read_file(found: Found, before: _File | None, config: Config, work: Work) -> _File:
+    reading = read_manifest(
+        found.path,
+        ranges=config.ranges,
+        max_document_bytes=config.max_document_bytes,
+        validate=config.validate,
+        steps=work,
+        real=found.real,
+    )
     known = before.objects if before is not None else ()
-    if reading.problems:
+    if reading.problems or reading.failed:
         warnings = before.warnings if before is not None else ()
-        return _File(found.stamp, found.order, known, reading.problems, warnings)
+        return _File(found.stamp, found.order, known, reading.problems, warnings, reading.failed)
     # Objects that are as they were keep their document, so that it is found the same at a glance.
-    old = {_ref(obj): obj.raw for obj in known}
+    old = {ref_of(obj): obj.raw for obj in known}
     objects = tuple(
-        replace(obj, raw=raw) if (raw := old.get(_ref(obj))) is not None and raw == obj.raw else obj
+        replace(obj, raw=raw) if (raw := old.get(ref_of(obj))) is not None and raw == obj.raw else obj
         for obj in reading.objects
     )
-    return _File(found.stamp, found.order, objects, (), reading.warnings)
-
-
-def _write(
-    path: str, config: Config, keep: Sequence[Object] | None, gone: Sequence[Ref], changed: Sequence[Object]
-) -> _Written:
-    """One transaction: all that is not in ``keep`` is pruned, ``gone`` deleted, ``changed`` applied.
-
-    Runs in a thread of its own, to which its Store belongs. Raises StoreError.
-    """
-    with Store(path, ranges=config.ranges) as store, store.write() as transaction:
-        deleted = [] if keep is None else list(transaction.prune(keep))
-        deleted += [reference(ref.kind, ref.name) for ref in gone if transaction.delete(*ref)]
-        return _Written(tuple(deleted), _apply(transaction, changed))
-
-
-def _apply(transaction: Transaction, objects: Sequence[Object]) -> dict[Ref, tuple[Problem, ...]]:
-    """Applies all objects but those that are refused, which it returns with the reasons.
-
-    Objects that trade what they hold need each other, so all are tried together first. Who is refused may have stood
-    in the way of another who is refused, so those are tried once more, one by one.
-    """
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    refused: dict[Ref, tuple[Problem, ...]] = {}
-    together = list(objects)
-    while together:
-        reasons = _refusal(transaction, together, now)
-        if not reasons:
-            break
-        named = {problem.object for problem in reasons}
-        out = [obj for obj in together if obj.ref in named] or together  # a reason that names none of them
-        refused |= {_ref(obj): tuple(reason for reason in reasons if reason.object == obj.ref) for obj in out}
-        together = [obj for obj in together if _ref(obj) not in refused]
-    tried = True
-    while tried:
-        tried = False
-        for obj in objects:
-            if _ref(obj) in refused:
-                reasons = _refusal(transaction, [obj], now)
-                if reasons:
-                    refused[_ref(obj)] = reasons
-                else:
-                    del refused[_ref(obj)]
-                    tried = True
-    return refused
-
-
-def _refusal(transaction: Transaction, objects: Sequence[Object], now: str) -> tuple[Problem, ...]:
-    """Why these cannot be applied together; nothing was written then."""
-    try:
-        transaction.apply(objects, now=now)
-    except Problems as error:
-        return error.problems
-    return ()
+    return _File(found.stamp, found.order, objects, (), reading.warnings, failed=False)

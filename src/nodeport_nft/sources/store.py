@@ -13,12 +13,13 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from asyncinotify import Inotify, Mask, Watch
+from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.config import Config
 from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
+from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
 from nodeport_nft.store import Store, StoreError, file_identity
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
@@ -28,7 +29,7 @@ _FILES = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO | Mask.MOVED_FROM
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
 _EVENTS = Mask.MODIFY | Mask.ATTRIB | _FILES | Mask.DELETE_SELF | Mask.MOVE_SELF
 _AGAIN_SECONDS = 1.0
-"""How often to look whether a store that was taken away is back."""
+"""How often to look at a store that was taken away or cannot be watched."""
 
 
 class StoreSource:
@@ -43,14 +44,17 @@ class StoreSource:
         self._read_once: set[Ref] = set()
         self._store: Store | None = self._open()
         self._file = file_identity(self._path)
-        self._inotify = Inotify()
-        self._watch: Watch | None = self._inotify.add_watch(self._path.parent, _EVENTS)
+        self._inotify: Inotify | None = None
+        self._watch: Watch | None = None
+        self._unwatched = ""
+        self._begin_watch()
         self.fault = ""
         self._looks: Iterator[float] = iter(())
 
     def close(self) -> None:
         """Watch no longer."""
-        self._inotify.close()
+        if self._inotify:
+            self._inotify.close()
         if self._store:
             self._store.close()
 
@@ -81,7 +85,7 @@ class StoreSource:
 
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
-        faults = (self.fault,) if self.fault else ()
+        faults = filter(None, (self.fault, self._unwatched))
         return (*faults, *(self._broken[ref] for ref in sorted(self._broken)))
 
     async def changed(self) -> None:
@@ -90,11 +94,13 @@ class StoreSource:
             pause = _AGAIN_SECONDS if self.fault or self._watch is None else next(self._looks, None)
             try:
                 async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
-                    event = await self._inotify.get()
+                    event = await self._event()
             except TimeoutError:
                 if self.fault or self._watch is None or self._is_news():
                     return
                 continue
+            if event.mask & Mask.Q_OVERFLOW:
+                return  # whatever has happened
             if event.mask & _GONE:
                 self._watch = None  # what is at its place by now is another directory
                 return
@@ -104,9 +110,27 @@ class StoreSource:
             elif name in (self._path.name, "") and (event.mask & _FILES or self._is_news()):
                 return
 
+    async def _event(self) -> Event:
+        if self._inotify is None:  # until it is time to look by ourselves
+            await asyncio.Event().wait()
+        assert self._inotify is not None
+        return await self._inotify.get()
+
+    def _begin_watch(self) -> None:
+        """Watch the store's directory; where the system has no watches left, that is a problem, and we look often."""
+        try:
+            self._inotify = self._inotify or open_inotify()
+            self._watch = self._inotify.add_watch(self._path.parent, _EVENTS)
+        except OSError as error:
+            if not is_exhausted(error):
+                raise
+            self._unwatched = unwatched(self._path, error, _AGAIN_SECONDS)
+        else:
+            self._unwatched = ""
+
     def _read(self) -> Changes:
         if self._watch is None:
-            self._watch = self._inotify.add_watch(self._path.parent, _EVENTS)
+            self._begin_watch()
         if self._store is None or file_identity(self._path) != self._file:
             if not self._path.exists():
                 raise StoreError(f"{self._path}: the store is gone; put it back, or end the daemon")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
-from nodeport_nft.model import IPAddress, ObjectName, Ranges, Service, Snapshot
+from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.records import read_snapshot, reference, with_resource_version
 
@@ -120,6 +120,15 @@ class Transaction:
         doomed = [key for key in rows.fetchall() if key not in kept]
         self._delete(doomed)
         return tuple(reference(kind, name) for kind, _, name in doomed)
+
+    def held(self) -> dict[Ref, set[int | str]]:
+        """What every object holds: nodePorts, and clusterIPs as text."""
+        found: dict[Ref, set[int | str]] = {}
+        for table, column in (("node_ports", "port"), ("cluster_ips", "ip")):
+            rows = self._db.execute(f"SELECT {column}, kind, namespace, name FROM {table}")  # noqa: S608 (constants)
+            for claim, *key in rows:
+                found.setdefault(Ref(*key), set()).add(claim)
+        return found
 
     def _old(self, key: _Key) -> _Old | None:
         row = self._db.execute(

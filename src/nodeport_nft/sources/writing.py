@@ -1,0 +1,151 @@
+"""One write of the follower: all that the store takes, and for the rest the reasons.
+
+Services may want what others are about to give up, and trade what they hold, so all are tried together first. One
+that is refused keeps what it holds; who wants that is refused, too. What remains is tried again, and what was refused
+once more one by one: it may have stood in the way of another who is refused.
+
+None of this may try every object for every reason: a hundred thousand of them come from one careless script. So who
+depends on whom is told from what they hold and want. Each object is tried alone once, and once more for each number
+it wants that has become free.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from nodeport_nft.allocate import holdings
+from nodeport_nft.manifest import Object, Problem, Problems
+from nodeport_nft.model import Ref, Service
+from nodeport_nft.store import Store
+from nodeport_nft.store.records import reference
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.store import Transaction
+
+_MOST_ROUNDS = 8
+"""How often what remains is tried together. What is left then is tried one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons."""
+
+    deleted: tuple[str, ...]
+    refused: dict[Ref, tuple[Problem, ...]]
+
+
+def write(
+    path: str, config: Config, keep: Sequence[Object] | None, gone: Sequence[Ref], changed: Sequence[Object]
+) -> Written:
+    """One transaction: all that is not in ``keep`` is pruned, ``gone`` deleted, ``changed`` applied.
+
+    Runs in a thread of its own, to which its Store belongs. Raises StoreError.
+    """
+    with Store(path, ranges=config.ranges) as store, store.write() as transaction:
+        deleted = [] if keep is None else list(transaction.prune(keep))
+        deleted += [reference(ref.kind, ref.name) for ref in gone if transaction.delete(*ref)]
+        return Written(tuple(deleted), apply(transaction, changed))
+
+
+def ref_of(obj: Object) -> Ref:
+    """The name of an object in the store."""
+    return Ref(obj.kind, obj.namespace, obj.name)
+
+
+def apply(transaction: Transaction, objects: Sequence[Object]) -> dict[Ref, tuple[Problem, ...]]:
+    """Applies all objects but those that are refused, which it returns with the reasons."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    reasons = _refusal(transaction, objects, now)
+    if not reasons:
+        return {}
+    trial = _Trial(transaction, objects, now)
+    trial.together(reasons)
+    trial.alone()
+    return trial.refused
+
+
+class _Trial:
+    """Objects of which some are refused."""
+
+    def __init__(self, transaction: Transaction, objects: Sequence[Object], now: str) -> None:
+        self._transaction = transaction
+        self._now = now
+        self._objects = {ref_of(obj): obj for obj in objects}
+        self._held = transaction.held()
+        self._claimants: defaultdict[int | str, list[Ref]] = defaultdict(list)
+        for ref, obj in self._objects.items():
+            for claim in _claims(obj):
+                self._claimants[claim].append(ref)
+        self.refused: dict[Ref, tuple[Problem, ...]] = {}
+
+    def together(self, reasons: tuple[Problem, ...]) -> None:
+        """Apply what can be applied at once; ``reasons`` are those why all of them cannot."""
+        rest = dict(self._objects)
+        for _ in range(_MOST_ROUNDS):
+            named = {problem.object for problem in reasons}
+            out = [ref for ref, obj in rest.items() if obj.ref in named]
+            self._refuse(out or list(rest), rest)  # a reason may name none of them
+            reasons = _refusal(self._transaction, list(rest.values()), self._now) if rest else ()
+            if not reasons:
+                return
+        self._refuse(list(rest), rest)
+
+    def _refuse(self, out: list[Ref], rest: dict[Ref, Object]) -> None:
+        """Take these out of the rest, and whoever wants what they now keep."""
+        while out:
+            ref = out.pop()
+            if rest.pop(ref, None) is not None:
+                self.refused[ref] = ()
+                out += self._waiting_for(ref, rest)
+
+    def alone(self) -> None:
+        """Try each of the refused by itself; who is taken then may have given up what another wants."""
+        once_more = self._try([ref for ref in self._objects if ref in self.refused])
+        if once_more:  # for those who want any number, of which there were none left
+            self._try(list(self.refused))
+
+    def _try(self, refs: Iterable[Ref]) -> bool:
+        """Whether somebody was taken who held something before."""
+        gave_up = False
+        queue = dict.fromkeys(refs)
+        pending = deque(queue)
+        while pending:
+            ref = pending.popleft()
+            del queue[ref]
+            reasons = _refusal(self._transaction, [self._objects[ref]], self._now)
+            if reasons:
+                self.refused[ref] = reasons
+                continue
+            del self.refused[ref]
+            gave_up = gave_up or ref in self._held
+            again = [other for other in self._waiting_for(ref, self.refused) if other not in queue]
+            self._held.pop(ref, None)
+            queue |= dict.fromkeys(again)
+            pending += dict.fromkeys(again)
+        return gave_up
+
+    def _waiting_for(self, ref: Ref, among: Collection[Ref]) -> list[Ref]:
+        """Who of these wants what an object held before this write."""
+        held = self._held.get(ref, ())
+        return [other for claim in held for other in self._claimants.get(claim, ()) if other in among]
+
+
+def _claims(obj: Object) -> set[int | str]:
+    """The numbers and addresses that an object names itself."""
+    found = [holdings(value) for value in obj.values if isinstance(value, Service)]
+    claims: set[int | str] = {port for each in found for port in each.node_ports}
+    return claims | {str(ip) for each in found for ip in each.cluster_ips}
+
+
+def _refusal(transaction: Transaction, objects: Sequence[Object], now: str) -> tuple[Problem, ...]:
+    """Why these cannot be applied together; nothing was written then."""
+    try:
+        transaction.apply(objects, now=now)
+    except Problems as error:
+        return error.problems
+    return ()
