@@ -405,7 +405,7 @@ def test_ports_that_an_exhausted_range_refuses() -> None:
         wanted = make_service("web", *(make_port(1 + i, name=f"p{i}") for i in range(FEW + size)), ips=())
         wanted = replace(wanted, type=ServiceType.NODE_PORT)
         with pytest.raises(AllocationError) as caught:
-            allocate(wanted, None, ranges=ranges, port_holder={}.get, ip_holder={}.get)
+            allocate(wanted, None, ranges=ranges, port_holder=lambda _: None, ip_holder=lambda _: None)
         assert len(caught.value.refusals) == size
 
     assert_linear(work)

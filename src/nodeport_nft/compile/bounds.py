@@ -8,6 +8,9 @@ from nodeport_nft.compile.schema import MAGLEV_SLOTS, MAX_ENDPOINTS
 from nodeport_nft.model import Family, LoadBalancing, Service
 from nodeport_nft.resolve import KEPT, MAX_SLOTS, MAX_STICKY, Backend, Frontend
 
+_FEW = 10
+"""Endpoints that are within all bounds, whatever their weights and whatever is made of them."""
+
 _ORDER = {kind: place for place, kind in enumerate(KEPT)}
 
 
@@ -16,6 +19,8 @@ def within_bounds(service: Service, frontends: Iterable[Frontend]) -> tuple[Fron
     has too many endpoints for the room that is left (``MAX_SLOTS``, ``MAX_STICKY``) makes way for those behind it.
     """
     frontends = tuple(frontends)
+    if sum(len(f.backends) + len(f.local_backends or ()) for f in frontends) <= _FEW:
+        return frontends
     slots = dict.fromkeys(Family, MAX_SLOTS)
     sticky = dict.fromkeys(Family, MAX_STICKY)
     counted: dict[tuple[int, int], int] = {}  # a port's frontends have their endpoints in common

@@ -6,13 +6,13 @@ numbers behind a Pod's port names.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.model import (
     ZONE_LABEL,
     Endpoint,
+    EndpointPort,
     EndpointSlice,
     Family,
     IPAddress,
@@ -53,7 +53,7 @@ class Join:
         self._service = service
         self._families = families(service)
         self._pods: Sequence[Pod] | None = None  # None: from slices
-        self._slices: dict[tuple[str, Protocol], list[tuple[EndpointSlice, int]]] = defaultdict(list)
+        self._slices: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = {}  # by the port's name
         self._targets: dict[int, dict[tuple[str, Protocol], int]] = {}
         self._left = MAX_WEIGHED
         slices = [piece for piece in index.slices(service) if not piece.headless]
@@ -62,7 +62,7 @@ class Join:
             self._pods = [pod for pod in index.selected(service) if not pod.finished]
         for piece in own:
             for port in piece.ports:
-                self._slices[port.name, port.protocol].append((piece, port.port))
+                self._slices.setdefault(port.name, []).append((piece, port))
 
     def candidates(self, port: ServicePort) -> tuple[Candidate, ...] | None:
         """A port's candidates for new connections: one of weight 0 is none (X7).
@@ -70,7 +70,7 @@ class Join:
         None where the ports that were asked for before have so many that this one's are too many (MAX_WEIGHED).
         """
         # Slice ports match by name (E4), so a name may stand for different numbers in different slices.
-        slices = self._slices.get((port.name, port.protocol), ())
+        slices = [pair for pair in self._slices.get(port.name, ()) if pair[1].protocol is port.protocol]
         count = sum(len(piece.endpoints) for piece, _ in slices) if self._pods is None else len(self._pods)
         if count > self._left and self._left < MAX_WEIGHED:
             return None
@@ -78,10 +78,12 @@ class Join:
         found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
         return tuple(c for c in _once_each(found) if c.weight)
 
-    def _from_slices(self, slices: Iterable[tuple[EndpointSlice, int]]) -> Iterable[Candidate]:
-        for piece, number in slices:
+    def _from_slices(self, slices: Iterable[tuple[EndpointSlice, EndpointPort]]) -> Iterable[Candidate]:
+        weights = self._service.weights
+        for piece, port in slices:
             for endpoint in piece.endpoints:
-                yield _candidate(endpoint, number, self._weight(endpoint.address, piece.weight))
+                weight = weights.get(str(endpoint.address), piece.weight) if weights else piece.weight
+                yield _candidate(endpoint, port.port, weight)
 
     def _from_pods(self, pods: Iterable[Pod], port: ServicePort) -> Iterable[Candidate]:
         """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
@@ -98,7 +100,7 @@ class Join:
                 if first is not None:
                     zones = (zone,) if zone else ()
                     conditions = ready, pod.ready, pod.terminating
-                    weight = self._weight(first, pod.weight)
+                    weight = service.weights.get(str(first), pod.weight) if service.weights else pod.weight
                     yield Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
 
     def _target(self, pod: Pod, port: ServicePort) -> int | None:
@@ -110,10 +112,6 @@ class Join:
             # The first of a name counts, and so it is written last.
             named = self._targets[id(pod)] = {(c.name, c.protocol): c.port for c in reversed(pod.ports)}
         return named.get((port.target_port, port.protocol))
-
-    def _weight(self, address: IPAddress, weight: int) -> int:
-        """What the Service says of this endpoint, else ``weight``, that of its object (X7)."""
-        return self._service.weights.get(str(address), weight) if self._service.weights else weight
 
     def _zone_of(self, node_name: str) -> str:
         node = self._index.nodes.get(node_name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.model import (
@@ -91,13 +91,12 @@ class Resolver:
             return ()
         join = Join(self._index, service)
         offers = self._offers(service)
-        room = {family: _room(service, own) for family, own in offers.items()}
         policies = _policies(service)
         frontends = []
         for port in service.ports:
             candidates: tuple[Candidate, ...] | None = None
-            for family, by_kind in offers.items():
-                offered = [*_offered(port, by_kind, room[family])]
+            for family, families_offers in offers:
+                offered = [(o.kind, ip) for o in families_offers for ip in o.take(port)]
                 if not offered:
                     continue
                 if candidates is None:
@@ -128,20 +127,19 @@ class Resolver:
         """How many frontends the Service asks for on this node, those that are left out included."""
         if not is_proxied(service):
             return 0
-        return sum(sum(_counts(service, own).values()) for own in self._offers(service).values())
+        addresses = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
+        versions = families(service)
+        count = len(service.ports) * sum(ip.version in versions for ip in addresses)
+        if self.serves_node_ports(service):
+            count += len(versions) * sum(port.node_port > 0 for port in service.ports)
+        return count
 
-    def _offers(self, service: Service) -> dict[Family, _Offers]:
-        """On which addresses each port is offered, by family and kind (F1, F2, F3); a nodePort's is None."""
-        node_ports: tuple[None, ...] = (None,) if self.serves_node_ports(service) else ()
-        return {
-            family: {
-                FrontendKind.CLUSTER_IP: _of_family(service.cluster_ips, family),
-                FrontendKind.EXTERNAL_IP: _of_family(service.external_ips, family),
-                FrontendKind.LOAD_BALANCER: _of_family(service.load_balancer_ips, family),
-                FrontendKind.NODE_PORT: node_ports,
-            }
-            for family in families(service)
-        }
+    def _offers(self, service: Service) -> list[tuple[Family, list[_Offer]]]:
+        """On which addresses the ports are offered, in each family (F1, F2, F3), and on how many there may be."""
+        node_ports: Sequence[None] = (None,) if self.serves_node_ports(service) else ()
+        return [
+            (family, _with_room(service, _family_offers(service, family, node_ports))) for family in families(service)
+        ]
 
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
@@ -214,45 +212,53 @@ def _zone_hints(candidate: Candidate) -> tuple[str, ...]:
     return candidate.zones
 
 
-_Offers = Mapping[FrontendKind, Sequence[IPAddress | None]]
-"""The addresses of one family, by kind of frontend."""
-
 KEPT = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT, FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
 """Which frontends stay where a Service has too many: first what the cluster has given it."""
 
 
-def _of_family(addresses: Iterable[IPAddress], family: Family) -> list[IPAddress]:
-    return [ip for ip in addresses if ip.version == family]
+@dataclass(slots=True)
+class _Offer:
+    """The addresses of one kind and family, which every port has; None is that of a nodePort.
+
+    ``room`` is how many frontends there may still be of them.
+    """
+
+    kind: FrontendKind
+    addresses: Sequence[IPAddress | None]
+    room: int = MAX_FRONTENDS
+
+    def count(self, service: Service) -> int:
+        """How many frontends all ports have on these addresses."""
+        if self.kind is FrontendKind.NODE_PORT:
+            return len(self.addresses) * sum(port.node_port > 0 for port in service.ports)
+        return len(self.addresses) * len(service.ports)
+
+    def take(self, port: ServicePort) -> Sequence[IPAddress | None]:
+        """Where one port is served, for which there is less room then."""
+        if not self.addresses or (self.kind is FrontendKind.NODE_PORT and not port.node_port):
+            return ()
+        taken = self.addresses[: self.room]
+        self.room -= len(taken)
+        return taken
 
 
-def _counts(service: Service, offers: _Offers) -> dict[FrontendKind, int]:
-    """How many frontends of each kind there would be in one family."""
-    node_ports = sum(bool(port.node_port) for port in service.ports)
-    return {
-        kind: len(offers[kind]) * (node_ports if kind is FrontendKind.NODE_PORT else len(service.ports))
-        for kind in KEPT
-    }
+def _family_offers(service: Service, family: Family, node_ports: Sequence[None]) -> list[_Offer]:
+    return [
+        _Offer(FrontendKind.CLUSTER_IP, [ip for ip in service.cluster_ips if ip.version == family]),
+        _Offer(FrontendKind.EXTERNAL_IP, [ip for ip in service.external_ips if ip.version == family]),
+        _Offer(FrontendKind.LOAD_BALANCER, [ip for ip in service.load_balancer_ips if ip.version == family]),
+        _Offer(FrontendKind.NODE_PORT, node_ports),
+    ]
 
 
-def _room(service: Service, offers: _Offers) -> dict[FrontendKind, int]:
-    """How many frontends of each kind there may be in one family."""
-    left, room = MAX_FRONTENDS, {}
-    for kind, count in _counts(service, offers).items():
-        room[kind] = min(count, left)
-        left -= room[kind]
-    return room
-
-
-def _offered(
-    port: ServicePort, offers: _Offers, room: dict[FrontendKind, int]
-) -> Iterable[tuple[FrontendKind, IPAddress | None]]:
-    """Where one port is offered in one family, as long as there is ``room``, which becomes less."""
-    for kind, addresses in offers.items():
-        if kind is FrontendKind.NODE_PORT and not port.node_port:
-            continue
-        kept = addresses[: room[kind]]
-        room[kind] -= len(kept)
-        yield from ((kind, address) for address in kept)
+def _with_room(service: Service, offers: list[_Offer]) -> list[_Offer]:
+    """These offers, with room for what there may be of each kind (``MAX_FRONTENDS`` of all together)."""
+    if len(service.ports) * sum(len(offer.addresses) for offer in offers) > MAX_FRONTENDS:
+        left = MAX_FRONTENDS
+        for offer in sorted(offers, key=lambda offer: KEPT.index(offer.kind)):
+            offer.room = min(offer.count(service), left)
+            left -= offer.room
+    return offers
 
 
 def _policy(service: Service, kind: FrontendKind) -> str:
