@@ -89,14 +89,16 @@ def read_frontends(
     local = frozenset(ip.packed for ip in local_ips)
     old = _endpoints(now.schema, before, {})
     new = _endpoints(now.schema, now.elements, now.chains)
-    for key, endpoints in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
+    for key, found in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
         if key in new:
-            new[key] |= endpoints
+            new[key] |= found
     serving: dict[Place, frozenset[Place]] = dict.fromkeys(_places(old, local | _node_port_ips(before)), frozenset())
     addresses = local | _node_port_ips(now.elements)
-    for key, endpoints in new.items():
+    for key, found in new.items():
+        endpoints: frozenset[Place] = frozenset(found)
         for place in _places([key], addresses):
-            serving[place] = serving.get(place, frozenset()) | endpoints
+            others = serving.get(place)
+            serving[place] = others | endpoints if others else endpoints  # one set for all the node's addresses
     version = 4 if now.schema.family == "ip" else 6
     cidrs = [cidr for cidr in service_cidrs if cidr.version == version]
     ranges = tuple((cidr.network_address.packed, cidr.broadcast_address.packed) for cidr in cidrs)
@@ -159,18 +161,22 @@ def only_draining(snapshot: Snapshot) -> Snapshot | None:
     terminate and still serve, or have weight 0. None without any.
     """
     services = tuple(s for s in snapshot.services if any(p.protocol is Protocol.UDP for p in s.ports))
-    idle = {(s.namespace, ip) for s in services for ip, weight in s.weights.items() if not weight}
+    idle = {(s.namespace, text) for s in services for text, weight in s.weights.items() if not weight}
+
+    def is_idle(namespace: str, ip: IPAddress) -> bool:
+        return bool(idle) and (namespace, str(ip)) in idle
+
     pods = tuple(
         replace(pod, weight=1, terminating=True)
         for pod in snapshot.pods
-        if pod.ready and (pod.terminating or not pod.weight or any((pod.namespace, ip) in idle for ip in pod.ips))
+        if pod.ready and (pod.terminating or not pod.weight or any(is_idle(pod.namespace, ip) for ip in pod.ips))
     )
     kept = {
         i: tuple(
             replace(endpoint, ready=False, serving=True, terminating=True)
             for endpoint in piece.endpoints
             if (endpoint.terminating and endpoint.serving)
-            or (endpoint.ready and (not piece.weight or (piece.namespace, endpoint.address) in idle))
+            or (endpoint.ready and (not piece.weight or is_idle(piece.namespace, endpoint.address)))
         )
         for i, piece in enumerate(snapshot.slices)
     }

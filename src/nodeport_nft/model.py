@@ -140,7 +140,7 @@ class Service:
     its endpoint after its last connection; 0: not at all (P7). Source ranges are prefixes that may connect to the
     load-balancer addresses (F4) and to the nodePorts (X5); empty: everybody. All requirements of ``node_port_nodes``
     must hold for a node's labels if it is to serve the nodePorts (X6). ``weights`` are those of single endpoints,
-    which go before what their Pods or slices say (X7).
+    by the text of their addresses; they go before what their Pods or slices say (X7).
     """
 
     namespace: str
@@ -167,7 +167,7 @@ class Service:
     node_port_source_ranges: tuple[IPNetwork, ...] = ()
     node_port_nodes: tuple[Requirement, ...] = ()
     load_balancing: LoadBalancing = LoadBalancing.RANDOM
-    weights: Mapping[IPAddress, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> ObjectName:

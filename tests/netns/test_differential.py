@@ -174,7 +174,7 @@ def random_snapshot(chance: random.Random, cluster: Cluster) -> Snapshot:
                 load_balancer_source_ranges=random_sources(chance),
                 node_port_source_ranges=random_sources(chance),
                 node_port_nodes=chance.choice(((),) * 6 + tuple((chosen,) for chosen in NODES)),
-                weights={cluster.address(pod, f): chance.choice((0, 2, 5)) for pod in PODS for f in families}
+                weights={str(cluster.address(pod, f)): chance.choice((0, 2, 5)) for pod in PODS for f in families}
                 if chance.random() < 0.2
                 else {},
                 external_ips=tuple(map(ip_address, shared[:cut])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 import pytest
@@ -133,7 +133,7 @@ def test_load_balancing_is_random_or_maglev() -> None:
 
 def test_weights_are_those_of_addresses_of_both_families() -> None:
     made = service(CLUSTER_IP, weights=" 10.244.1.2=3, 10.244.2.2 = 0,fd00::0:1=100 ")
-    assert made.weights == {ip_address("10.244.1.2"): 3, ip_address("10.244.2.2"): 0, ip_address("fd00::1"): 100}
+    assert made.weights == {"10.244.1.2": 3, "10.244.2.2": 0, "fd00::1": 100}
 
 
 @pytest.mark.parametrize("kind", ["Pod", "EndpointSlice", "Endpoints"])

@@ -180,7 +180,7 @@ def test_an_endpoint_of_weight_0_keeps_its_flows_while_it_is_ready() -> None:
     known = frontends((DNS,), pieces)
     answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
     assert answers == {1: False, 2: False, 3: True}
-    by_service = replace(DNS, weights={ip_address("10.244.1.1"): 0})
+    by_service = replace(DNS, weights={"10.244.1.1": 0})
     assert not frontends((by_service,)).is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
     beside_one_that_leaves = frontends((by_service,), (*DNS_SLICES, draining("10.244.1.4")))
     assert not beside_one_that_leaves.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nodeport_nft.allocate.claims import (
@@ -17,7 +17,7 @@ from nodeport_nft.allocate.claims import (
     refused_claims,
 )
 from nodeport_nft.allocate.probing import probe_ips, probe_ports
-from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Ranges, Service
+from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Protocol, Ranges, Service, ServicePort
 
 
 def allocate(
@@ -88,30 +88,52 @@ def _found_ports(
     refusals: list[Refusal],
 ) -> tuple[list[int], int]:
     key, numbers, health = wanted.key, list(drawn.node_ports), drawn.health
+    shared = _Numbers(wanted.ports, numbers)
+    is_exhausted = False  # and then for every other port as well
 
     def find(what: str, field: str) -> int:
-        for number in probe_ports(f"{key}/{what}", ranges.node_ports):
-            if port_holder(number) in (None, key) and number not in numbers and number != health:
+        nonlocal is_exhausted
+        for number in () if is_exhausted else probe_ports(f"{key}/{what}", ranges.node_ports):
+            if port_holder(number) in (None, key) and number not in shared.taken and number != health:
                 return number
+        is_exhausted = True
         text = f"nodePort range {ranges.node_ports} is exhausted; widen --node-port-range or delete services"
         refusals.append(Refusal(field, text))
         return 0
 
     if drawn.finds_ports:
         for i, port in enumerate(wanted.ports):
-            what = f"{port.name}/{port.protocol}/{port.port}"
-            numbers[i] = numbers[i] or _shared_number(wanted, numbers, i) or find(what, port_field(i))
+            if not numbers[i]:
+                what = f"{port.name}/{port.protocol}/{port.port}"
+                numbers[i] = shared.of_pair(port) or find(what, port_field(i))
+                shared.note(i, port, numbers[i])
     if drawn.finds_health and not health:
         health = find("healthCheckNodePort", "spec.healthCheckNodePort")
     return numbers, health
 
 
-def _shared_number(wanted: Service, numbers: list[int], i: int) -> int:
-    """The nodePort of a port of the same number and another protocol (DNS: 53/UDP and 53/TCP), or 0.
+class _Numbers:
+    """The nodePorts that a Service's ports have so far, by what is asked of them for each further port."""
 
-    The API server gives both one nodePort, which is what clients that know a single number need.
-    """
-    port = wanted.ports[i]
-    pairs = [(other, number) for other, number in zip(wanted.ports, numbers, strict=True) if number]
-    used = {number for other, number in pairs if other.protocol is port.protocol}
-    return next((number for other, number in pairs if other.port == port.port and number not in used), 0)
+    def __init__(self, ports: Iterable[ServicePort], numbers: Iterable[int]) -> None:
+        self.taken: set[int] = set()
+        self._by_protocol: set[tuple[Protocol, int]] = set()
+        self._by_port: dict[int, list[tuple[int, int]]] = {}
+        for i, (port, number) in enumerate(zip(ports, numbers, strict=True)):
+            self.note(i, port, number)
+
+    def note(self, i: int, port: ServicePort, number: int) -> None:
+        """The i-th port has this number; 0: none."""
+        if number:
+            self.taken.add(number)
+            self._by_protocol.add((port.protocol, number))
+            self._by_port.setdefault(port.port, []).append((i, number))
+
+    def of_pair(self, port: ServicePort) -> int:
+        """The nodePort of a port of the same number and another protocol (DNS: 53/UDP and 53/TCP), or 0.
+
+        The API server gives both one nodePort, which is what clients that know a single number need.
+        """
+        # At most one for each protocol, since a port and its protocol are there once.
+        pairs = sorted(self._by_port.get(port.port, ()))
+        return next((number for _, number in pairs if (port.protocol, number) not in self._by_protocol), 0)

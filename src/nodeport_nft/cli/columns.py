@@ -72,7 +72,7 @@ def endpoints_rows(
 
 def service_endpoints(resolver: Resolver, service: Service) -> list[str]:
     """The usable endpoints of all ports, in the order of the ports."""
-    backends = (backend for port in service.ports for backend in resolver.endpoints(service, port))
+    backends = (backend for _, endpoints in resolver.endpoints_by_port(service) for backend in endpoints)
     return [socket_address(backend.address, backend.port) for backend in backends]
 
 

@@ -47,9 +47,9 @@ def describe_service(stored: StoredObject, resolver: Resolver) -> str:
         ingress = records(stored.raw, "status", "loadBalancer", "ingress")
         found = [string(entry, "ip") or string(entry, "hostname") for entry in ingress]
         fields += _present("LoadBalancer Ingress", ", ".join(filter(None, found)))
-    for port in service.ports:
+    for port, endpoints in resolver.endpoints_by_port(service):
         name = port.name or UNSET
-        backends = [socket_address(b.address, b.port) for b in resolver.endpoints(service, port)]
+        backends = [socket_address(b.address, b.port) for b in endpoints]
         fields.append(("Port", f"{name}  {port.port}/{port.protocol}"))
         fields.append(("TargetPort", f"{port.target_port}/{port.protocol}"))
         if port.node_port:

@@ -49,6 +49,7 @@ costs 2.0 ms (the kernel walks the verdict map) whether each chain has 4, 6 or 8
 Counters cost 2 MB of slab over 11.
 """
 
+from nodeport_nft.compile.bounds import most_endpoints, within_bounds
 from nodeport_nft.compile.schema import (
     FLOWTABLE,
     LOCAL_SLOTS,
@@ -76,5 +77,7 @@ __all__ = [
     "compile_node",
     "compile_schema",
     "compile_service",
+    "most_endpoints",
     "nft_family",
+    "within_bounds",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import collapse_addresses
+from ipaddress import IPv4Network, IPv6Network
 
 from nodeport_nft.model import Family, IPNetwork, NodeFacts, NodePortMode
 from nodeport_nft.ruleset import (
@@ -282,6 +282,32 @@ def compile_node(family: Family, facts: NodeFacts) -> tuple[tuple[str, Element],
 
 def collapsed(cidrs: Iterable[IPNetwork], family: Family) -> Iterable[str]:
     """Prefixes that neither overlap nor join, as an interval set wants them; host prefixes as plain addresses."""
-    for cidr in collapse_addresses(c for c in cidrs if c.version == family):  # type: ignore[type-var]
-        # mypy cannot know that networks of one version are comparable
-        yield str(cidr.network_address) if cidr.prefixlen == cidr.max_prefixlen else str(cidr)
+    kind, bits = (IPv4Network, 32) if family is Family.IPV4 else (IPv6Network, 128)
+    for first, length in _joined([(int(c.network_address), c.prefixlen) for c in cidrs if c.version == family], bits):
+        cidr = kind((first, length))
+        yield str(cidr.network_address) if length == bits else str(cidr)
+
+
+def _joined(prefixes: Iterable[tuple[int, int]], bits: int) -> Iterable[tuple[int, int]]:
+    """The fewest prefixes that hold the same addresses, in their order; each its first address and its length.
+
+    ``ipaddress.collapse_addresses`` keeps networks in a dict, and whoever writes IPv6 networks can give thousands of
+    them one hash.
+    """
+    made: list[tuple[int, int]] = []
+    end = -1  # the last address that is in what has been made
+    for first, length in sorted(prefixes):
+        if first <= end:
+            continue  # inside one before it: of two prefixes with one first address, the shorter one comes first
+        end = first + (1 << bits - length) - 1
+        made.append((first, length))
+        while len(made) > 1 and _are_halves(made[-2], made[-1], bits):
+            first, length = made[-2]
+            made[-2:] = [(first, length - 1)]
+    return made
+
+
+def _are_halves(left: tuple[int, int], right: tuple[int, int], bits: int) -> bool:
+    """Whether these two prefixes, one behind the other, are all of the prefix that is one bit shorter."""
+    size = 1 << bits - left[1]
+    return left[1] == right[1] and left[0] + size == right[0] and not left[0] & size

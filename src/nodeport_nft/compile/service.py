@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeport_nft.compile.affinity import Affinity
+from nodeport_nft.compile.bounds import most_endpoints, within_bounds
 from nodeport_nft.compile.maglev import maglev
 from nodeport_nft.compile.schema import (
     LOCAL_SLOTS,
@@ -54,7 +55,7 @@ def compile_service(
             yield family, Contender(rank, (), tuple(("foreign-cluster-ips", element) for element in foreign))
         return
     by_family: dict[Family, list[Frontend]] = {}
-    for frontend in frontends:
+    for frontend in within_bounds(service, frontends):
         by_family.setdefault(frontend.family, []).append(frontend)
     for family, own in by_family.items():
         compiled = _Compiled(service, family, facts, schemas[family])
@@ -81,11 +82,15 @@ class _Compiled:
     schema: Schema
     shared: dict[tuple[str, Key], Element] = field(default_factory=dict)
     _pools: dict[int, _Endpoints] = field(default_factory=dict)
-    _texts: dict[IPAddress, str] = field(default_factory=dict)
+    _texts: dict[bytes, str] = field(default_factory=dict)
     _affinity: Affinity | None = None
     _firewalls: dict[str, tuple[Map, Chain]] = field(default_factory=dict)
+    _guards: dict[str, Goto | None] = field(default_factory=dict)
+    _load_balancers: frozenset[str] = frozenset()
+    _paired: set[tuple[int, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._load_balancers = frozenset(map(self._text, self.service.load_balancer_ips))
         if self.service.session_affinity_seconds:
             self._affinity = Affinity(self.service, self.schema, 1 << self.facts.masquerade_bit)
 
@@ -156,38 +161,52 @@ class _Compiled:
                 weights = {(self._text(b.address), b.port): b.weight for b in backends}
                 self._pools[id(backends)] = maglev(weights, MAGLEV_SLOTS)
             else:
-                weighted = [end for b in backends for end in [(self._text(b.address), b.port)] * b.weight]
+                kept = backends[: most_endpoints(self.service)]
+                weighted = [end for b in kept for end in [(self._text(b.address), b.port)] * b.weight]
                 self._pools[id(backends)] = tuple(weighted[:MAX_ENDPOINTS])
         return self._pools[id(backends)]
 
     def _text(self, address: IPAddress) -> str:
         """An address as it stands in keys and values; the same object wherever it stands, to save memory."""
-        text = self._texts.get(address)
+        # By the packed form: that of an IPv6Address is a hash that whoever writes the address can choose.
+        text = self._texts.get(packed := address.packed)
         if text is None:
-            text = self._texts[address] = str(address)
+            text = self._texts[packed] = str(address)
         return text
 
     def _guard(self, frontend: Frontend) -> Goto | None:
         """The chain that lets only some sources through to a frontend (F4, X5); None if it is open to all."""
-        service = self.service
         if frontend.kind is FrontendKind.NODE_PORT:
-            word, allowed = "firewall-node-ports", _sources(service.node_port_source_ranges, self.family)
-        elif frontend.kind is not FrontendKind.CLUSTER_IP and frontend.address in service.load_balancer_ips:
-            word, allowed = "firewall", _sources(service.load_balancer_source_ranges, self.family)
+            word = "firewall-node-ports"
+        elif frontend.kind is not FrontendKind.CLUSTER_IP and self._is_load_balancers(frontend):
+            word = "firewall"
+        else:
+            return None
+        if word not in self._guards:  # one for all frontends, however many sources it has
+            self._guards[word] = self._firewall(word)
+        return self._guards[word]
+
+    def _is_load_balancers(self, frontend: Frontend) -> bool:
+        return frontend.address is not None and self._text(frontend.address) in self._load_balancers
+
+    def _firewall(self, word: str) -> Goto | None:
+        """The chain and the set of the Service's own that let only some sources through; None where all may pass."""
+        service = self.service
+        if word == "firewall-node-ports":
+            allowed = _sources(service.node_port_source_ranges, self.family)
+        else:
+            allowed = _sources(service.load_balancer_source_ranges, self.family)
             if allowed and any(ip in cidr for ip in self.facts.addresses for cidr in allowed):
                 # The node may have the VIP on an interface, and then it sends from there to itself.
                 vips = (ip for ip in service.load_balancer_ips if ip.version == self.family)
                 allowed = (*allowed, *(type(allowed[0])(str(ip)) for ip in vips))
-        else:
-            return None
         if allowed is None:
             return None
         name = f"{word}/{service.namespace}/{service.name}"
-        if name not in self._firewalls:
-            rule = InSet((Field.SADDR,), name, negated=True), Drop()
-            self._firewalls[name] = self.schema.new_map(name), Chain(name, (rule,))
-            for prefix in collapsed(allowed, self.family):
-                self.shared[name, (prefix,)] = Element((prefix,))
+        rule = InSet((Field.SADDR,), name, negated=True), Drop()
+        self._firewalls[name] = self.schema.new_map(name), Chain(name, (rule,))
+        for prefix in collapsed(allowed, self.family):
+            self.shared[name, (prefix,)] = Element((prefix,))
         return Goto(name)
 
     def share(self, frontend: Frontend) -> None:
@@ -199,6 +218,9 @@ class _Compiled:
         # The local pool may hold what the other has not: an endpoint that terminates here while ready ones are
         # elsewhere.
         for backends in (frontend.backends, frontend.local_backends or ()):
+            if (id(backends), protocol) in self._paired:  # a port's frontends have them in common
+                continue
+            self._paired.add((id(backends), protocol))
             for backend in backends[:MAX_ENDPOINTS]:
                 if backend.place is not Place.ELSEWHERE:
                     address = self._text(backend.address)

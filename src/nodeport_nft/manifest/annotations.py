@@ -33,8 +33,8 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.selector import BLANKS, parse_selector
 from nodeport_nft.manifest.unknown import nearest
-from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
-from nodeport_nft.model import IPAddress, IPNetwork, LoadBalancing, Requirement, ServiceType
+from nodeport_nft.manifest.values import each_once, parse_address, parse_network, special_fault
+from nodeport_nft.model import IPNetwork, LoadBalancing, Requirement, ServiceType
 
 PREFIX = "nodeport-nft/"
 NODE_PORT_SOURCE_RANGES = PREFIX + "node-port-source-ranges"
@@ -75,7 +75,7 @@ class Annotations:
     external_traffic_policy: str = ""
     internal_traffic_policy: str = ""
     load_balancing: LoadBalancing = LoadBalancing.RANDOM
-    weights: Mapping[IPAddress, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
 
 
 def note_unknown(labels: Mapping[str, str], annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
@@ -189,18 +189,18 @@ def _tell(key: str, faults: Sequence[str], fields: Fields) -> None:
 
 
 def _source_ranges(annotations: Mapping[str, str], fields: Fields) -> tuple[IPNetwork, ...]:
-    networks: dict[IPNetwork, None] = {}
+    networks: list[IPNetwork] = []
     faults = []
     text = _text(annotations, NODE_PORT_SOURCE_RANGES, "list prefixes, as 10.0.0.0/8", fields)
     for entry in _entries(text):
         try:
-            networks[parse_network(entry, host_bits=True)] = None
+            networks.append(parse_network(entry, host_bits=True))
         except ValueError as error:
             faults.append(
                 str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
             )
     _tell(NODE_PORT_SOURCE_RANGES, faults, fields)
-    return tuple(networks)
+    return each_once(networks)
 
 
 def _nodes(annotations: Mapping[str, str], fields: Fields) -> tuple[Requirement, ...]:
@@ -212,8 +212,8 @@ def _nodes(annotations: Mapping[str, str], fields: Fields) -> tuple[Requirement,
     return requirements
 
 
-def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[IPAddress, int]:
-    weights: dict[IPAddress, int] = {}
+def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[str, int]:
+    weights: dict[str, int] = {}
     faults = []
     for entry in _entries(_text(annotations, WEIGHTS, "list addresses, as 10.244.1.2=3", fields)):
         try:
@@ -228,8 +228,8 @@ def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[IPAddress, 
     return weights
 
 
-def _weighted(entry: str) -> tuple[IPAddress, int]:
-    """An endpoint and its weight. Raises ValueError."""
+def _weighted(entry: str) -> tuple[str, int]:
+    """An endpoint's address, as it is always written, and its weight. Raises ValueError."""
     start, equals, number = entry.partition("=")
     if not equals:
         raise ValueError(f"{shown(entry)} is not an address with a weight; write 10.244.1.2=3, a comma between two")
@@ -239,7 +239,7 @@ def _weighted(entry: str) -> tuple[IPAddress, int]:
     weight = _weight(number.lstrip(BLANKS))
     if weight is None:
         raise ValueError(f"{shown(entry)} is no weight; write an address, = and a whole number, 0-{_HEAVIEST}")
-    return address, weight
+    return str(address), weight
 
 
 def _weight(text: str) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
 from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
 from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
@@ -122,6 +123,8 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
         fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
     metadata = parse_metadata(raw, kind, namespace, fields)
     values = known.parse(raw, metadata, fields, ranges)
+    if ranges is not None:
+        check_limits(raw, metadata, values, fields)
     given = raw.get("metadata")
     if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
         raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}

@@ -14,7 +14,7 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.manifest.service_ips import IPs, parse_ips
-from nodeport_nft.manifest.values import label_fault, service_name_fault, subdomain_fault
+from nodeport_nft.manifest.values import each_once, label_fault, service_name_fault, subdomain_fault
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Ranges, Service, ServicePort, ServiceType
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -172,21 +172,21 @@ def _health_check_node_port(
 
 def _external_ips(spec: dict[str, Any], fields: Fields) -> tuple[IPAddress, ...]:
     found = (fields.address(path, text, endpoint=True) for path, text in fields.strings(spec, _SPEC, "externalIPs"))
-    return tuple(dict.fromkeys(ip for ip in found if ip is not None))
+    return each_once(ip for ip in found if ip is not None)
 
 
 def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -> tuple[IPAddress, ...]:
     """Addresses of status.loadBalancer.ingress that are ours to serve: not those of ipMode Proxy (F3, KEP-1860)."""
     here: Path = ("status", "loadBalancer")
     status = fields.mapping(fields.mapping(raw, (), "status"), ("status",), "loadBalancer")
-    addresses: dict[IPAddress, None] = {}
+    addresses: list[IPAddress] = []
     for path, entry in fields.mappings(status, here, "ingress"):
         mode = fields.choice(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
         text = fields.text(entry, path, "ip")
         ip = fields.address((*path, "ip"), text, endpoint=True) if text else None
         if ip is not None and mode == "VIP":
-            addresses[ip] = None
-    return tuple(addresses) if kind is ServiceType.LOAD_BALANCER else ()
+            addresses.append(ip)
+    return each_once(addresses) if kind is ServiceType.LOAD_BALANCER else ()
 
 
 def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
@@ -214,7 +214,7 @@ def _source_ranges(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> t
         fields.network(here, text.strip(), host_bits=True)
         for here, text in fields.strings(spec, _SPEC, "loadBalancerSourceRanges")
     )
-    networks = tuple(dict.fromkeys(network for network in found if network is not None))
+    networks = each_once(network for network in found if network is not None)
     if spec.get("loadBalancerSourceRanges") and kind is not ServiceType.LOAD_BALANCER:
         fields.problem(path, f"is for type LoadBalancer only, not {kind}; leave it out")
     return networks

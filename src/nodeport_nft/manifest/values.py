@@ -7,10 +7,14 @@ ValueError with such a text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeVar
 
 from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import IPAddress, IPNetwork
+
+Value = TypeVar("Value", IPAddress, IPNetwork)
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -95,6 +99,15 @@ def parse_address(text: str) -> IPAddress:
         if address.scope_id is not None:
             raise ValueError(f"{shown(text)} has a zone; leave out what follows the '%'")
     return address
+
+
+def each_once(values: Iterable[Value]) -> tuple[Value, ...]:
+    """Addresses or networks without those that have been there before.
+
+    Told apart by their text: the hash of an IPv6 address or network is a number modulo 2^61 - 1, which whoever writes
+    them can make the same for thousands, and that of a string is another in each process.
+    """
+    return tuple({str(value): value for value in values}.values())
 
 
 def special_fault(address: IPAddress) -> str:

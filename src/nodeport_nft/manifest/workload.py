@@ -8,7 +8,7 @@ from nodeport_nft.manifest.annotations import parse_weight
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import service_name_fault
+from nodeport_nft.manifest.values import each_once, service_name_fault
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
 
 _SPEC: Path = ("spec",)
@@ -104,13 +104,13 @@ def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
         if fields.text(entry, path, "type") != "InternalIP":
             continue
         ip = fields.address((*path, "address"), fields.text(entry, path, "address"))
-        if ip is not None and ip not in ips:
+        if ip is not None:
             ips.append(ip)
     doomed = any(
         fields.text(entry, path, "key") == _SCALED_DOWN for path, entry in fields.mappings(spec, _SPEC, "taints")
     )
     return Node(
-        metadata.name, metadata.labels, tuple(ips), _pod_cidrs(spec, fields), deleted=metadata.deleted or doomed
+        metadata.name, metadata.labels, each_once(ips), _pod_cidrs(spec, fields), deleted=metadata.deleted or doomed
     )
 
 

@@ -29,6 +29,9 @@ class Contest:
 Claim = tuple[str, Key]
 """What owners compete for: a verdict map and a key."""
 
+Want = tuple[Rank, tuple[Pool, ...]]
+"""Who wants a frontend, and what it would be."""
+
 
 def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     """Assign endpoints to slots 0 to n-1, moving as few as possible.
@@ -66,10 +69,9 @@ class Desired:
     maps: dict[str, Map] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
-    _claims: dict[Claim, list[Rank]] = field(default_factory=dict)
+    _claims: dict[Claim, list[Want]] = field(default_factory=dict)  # by rank; the first has the frontend
     _contested: set[Claim] = field(default_factory=set)
     _leading: set[str] = field(default_factory=set)
-    _held: dict[Claim, tuple[Pool, ...]] = field(default_factory=dict)
     _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
     _map_edits: dict[str, tuple[Map | None, Map | None]] = field(default_factory=dict)
@@ -80,20 +82,22 @@ class Desired:
         before = self._owners.pop(owner, None)
         if contender is not None:
             self._owners[owner] = contender
-        touched: dict[Claim, None] = {}
-        for claim in _claims(before):
+        held: dict[Claim, tuple[Pool, ...]] = {}  # what stands in the tables for each frontend that is touched
+        for claim, _ in _frontends(before):
+            wants = self._claims[claim]
+            held[claim] = wants[0][1]
             assert before is not None
-            self._claims[claim].remove(before.rank)
-            touched[claim] = None
-        for claim in _claims(contender):
+            del wants[bisect.bisect_left(wants, before.rank, key=_rank)]
+        for claim, pools in _frontends(contender):
+            wants = self._claims.setdefault(claim, [])
+            held.setdefault(claim, wants[0][1] if wants else ())
             assert contender is not None
-            bisect.insort(self._claims.setdefault(claim, []), contender.rank)
+            bisect.insort(wants, (contender.rank, pools), key=_rank)
             self._leading.add(claim[0])
-            touched[claim] = None
         # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
-        for claim in touched:
-            self._vacate(claim)
-        for claim in touched:
+        for claim, pools in held.items():
+            self._vacate(claim, pools)
+        for claim in held:
             self._settle(claim)
         self._share(contender.shared if contender else (), +1)
         self._share(before.shared if before else (), -1)
@@ -118,14 +122,14 @@ class Desired:
         while an owner is being updated, None may be said of what it has.
         """
         for leading in (name, *tuple(self._leading)):
-            ranks = self._claims.get((leading, key))
-            if ranks and any((pool.map, pool.key) == (name, key) for pool in self._held.get((leading, key), ())):
-                return ranks[0][1:]
+            for rank, pools in self._claims.get((leading, key), ())[:1]:
+                if any((pool.map, pool.key) == (name, key) for pool in pools):
+                    return rank[1:]
         return None
 
     def contests(self) -> tuple[Contest, ...]:
         """Every frontend that more than one owner wants, sorted; costs the contested ones."""
-        lost = ((c, self._claims[c][0], r) for c in self._contested for r in self._claims[c][1:])
+        lost = ((c, self._claims[c][0][0], rank) for c in self._contested for rank, _ in self._claims[c][1:])
         return tuple(sorted((Contest(*c, h, r) for c, h, r in lost), key=lambda c: (c.loser, c.map, str(c.key))))
 
     def take_edits(self) -> Edits:
@@ -144,16 +148,14 @@ class Desired:
 
     def _wanted(self, claim: Claim) -> tuple[Pool, ...]:
         """The frontend of the first in line; nothing if nobody is."""
-        ranks = self._claims[claim]
-        if not ranks:
-            return ()
-        return next(f for f in self._owners[ranks[0][1:]].frontends if (f[0].map, f[0].key) == claim)
+        wants = self._claims[claim]
+        return wants[0][1] if wants else ()
 
-    def _vacate(self, claim: Claim) -> None:
+    def _vacate(self, claim: Claim, held: tuple[Pool, ...]) -> None:
         """Clear what a frontend has and will not have."""
         wanted = self._wanted(claim)
         maps, places = {pool.map for pool in wanted}, {(pool.slots, pool.first) for pool in wanted}
-        for pool in self._held.get(claim, ()):
+        for pool in held:
             if pool.map not in maps:
                 self._set(pool.map, pool.key, None)
             if (pool.slots, pool.first) not in places:
@@ -168,9 +170,7 @@ class Desired:
             self._contested.discard(claim)
         if not wanted:
             del self._claims[claim]
-            self._held.pop(claim, None)
             return
-        self._held[claim] = wanted
         for pool in wanted:
             self._set(pool.map, pool.key, Element(pool.key, pool.verdict, pool.comment))
             self._fill(pool)
@@ -242,8 +242,13 @@ def _different(
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _claims(contender: Contender | None) -> tuple[Claim, ...]:
-    return tuple((pools[0].map, pools[0].key) for pools in contender.frontends) if contender else ()
+def _frontends(contender: Contender | None) -> Iterator[tuple[Claim, tuple[Pool, ...]]]:
+    for pools in contender.frontends if contender else ():
+        yield (pools[0].map, pools[0].key), pools
+
+
+def _rank(want: Want) -> Rank:
+    return want[0]
 
 
 def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:

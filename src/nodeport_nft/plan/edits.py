@@ -80,6 +80,7 @@ def plan_edits(schema: Schema, edits: Edits) -> tuple[Transaction, ...]:
     additions: list[Operation] = []
     late: list[Operation] = []
     leaving_maps = [name for name, (old, _) in sorted(edits.maps.items()) if old is not None]
+    gone = frozenset(leaving_maps)
     coming_maps = [new for _, (_, new) in sorted(edits.maps.items()) if new is not None]
     lingering_maps = {declared.name for declared in schema.maps if declared.lingers}
     own = sorted(edits.elements.keys() - {declared.name for declared in schema.maps})
@@ -90,7 +91,7 @@ def plan_edits(schema: Schema, edits: Edits) -> tuple[Transaction, ...]:
         leaving = tuple(key for key, (old, new) in pairs if old is not None and (new or not lingers))
         coming = tuple(new for _, (_, new) in pairs if new is not None)
         late += [Delete(name, lingering)] if lingering else []
-        if leaving and name not in leaving_maps:  # what a map holds goes with it
+        if leaving and name not in gone:  # what a map holds goes with it
             deletions.append(Delete(name, leaving))
         additions += [Add(name, coming)] if coming else []
     operations = (

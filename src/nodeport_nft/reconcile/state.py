@@ -35,7 +35,7 @@ class NodeState:
         self.facts = facts
         self.tables = NodeTables(facts, listed)
         self._resolver = Resolver(self.index, facts.name, facts.zone)
-        self._too_many: dict[ObjectName, str] = {}
+        self._too_many: dict[ObjectName, tuple[str, ...]] = {}
         self.touched |= self.index.services.keys()
 
     @property
@@ -65,7 +65,8 @@ class NodeState:
 
     def problems(self) -> tuple[str, ...]:
         """What of the services an operator should mend."""
-        return (*(self._too_many[key] for key in sorted(self._too_many)), *self.tables.problems())
+        own = (problem for key in sorted(self._too_many) for problem in self._too_many[key])
+        return (*own, *self.tables.problems())
 
     def snapshot(self, keys: Collection[ObjectName] | None = None) -> Snapshot:
         """These services (None: all) as values, with all that may be endpoints of theirs."""
@@ -85,8 +86,8 @@ class NodeState:
         self.starving.subtract(self._starved.pop(key, ()))
         if service is None:
             return
-        for problem in too_many(service, frontends):
-            self._too_many[key] = problem
+        if problems := (*too_many(service, frontends, self._resolver.offered(service)),):
+            self._too_many[key] = problems
         starved = frozenset(
             (frontend.family, where)
             for frontend in frontends

@@ -8,17 +8,18 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nodeport_nft.compile import (
-    MAGLEV_SLOTS,
     MAX_ENDPOINTS,
     TABLE,
     compile_node,
     compile_schema,
     compile_service,
+    most_endpoints,
     nft_family,
+    within_bounds,
 )
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import (
@@ -186,18 +187,28 @@ def compile_snapshot(
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += too_many(service, frontends)
+        problems += too_many(service, frontends, resolver.offered(service))
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
-    """The problem of a service that has more endpoints than a frontend can hold."""
-    hashed = service.load_balancing is LoadBalancing.MAGLEV
-    room = MAGLEV_SLOTS if hashed else MAX_ENDPOINTS
-    counts = (len(f.backends) if hashed else sum(b.weight for b in f.backends) for f in frontends)
-    worst = max(counts, default=0)
+def too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> Iterable[str]:
+    """The problems of a service that asks for more than is served (see ``resolve.bounds``).
+
+    ``frontends`` are those that it has of the ``offered`` ones that it asks for.
+    """
+    kept = within_bounds(service, frontends)
+    if len(kept) < offered:
+        yield (
+            f"Service/{service.key}: {len(kept)} of its {offered} addresses with a port are served, clusterIPs "
+            "first, then nodePorts, externalIPs and load-balancer addresses: with the endpoints behind them they are "
+            "more than one Service may have; split the Service"
+        )
+    room = most_endpoints(service)
+    worst, what = max((len(f.backends) for f in kept), default=0), "endpoints"
+    if worst <= room and service.load_balancing is not LoadBalancing.MAGLEV:
+        room, worst = MAX_ENDPOINTS, max((sum(b.weight for b in f.backends) for f in kept), default=0)
+        what = "endpoints, counted by weight"
     if worst > room:
-        what = "endpoints" if worst == max(len(f.backends) for f in frontends) else "endpoints, counted by weight"
         yield f"Service/{service.key}: {worst} {what}, of which the first {room} are used; split the Service"
 
 

@@ -11,7 +11,20 @@ looked at the Pods already), else its Endpoints object, else the Pods its select
 of the others.
 """
 
+from nodeport_nft.resolve.bounds import MAX_FRONTENDS, MAX_SLOTS, MAX_STICKY
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.resolver import Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
+from nodeport_nft.resolve.resolver import KEPT, Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
 
-__all__ = ["Backend", "Frontend", "FrontendKind", "Index", "Place", "Resolver", "is_proxied"]
+__all__ = [
+    "KEPT",
+    "MAX_FRONTENDS",
+    "MAX_SLOTS",
+    "MAX_STICKY",
+    "Backend",
+    "Frontend",
+    "FrontendKind",
+    "Index",
+    "Place",
+    "Resolver",
+    "is_proxied",
+]

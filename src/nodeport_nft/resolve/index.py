@@ -24,7 +24,7 @@ class Index:
         self.services: dict[ObjectName, Service] = {}
         self.nodes: dict[str, Node] = {}
         self._values: dict[Ref, tuple[Value, ...]] = {}
-        self._slices: dict[ObjectName, dict[Ref, tuple[EndpointSlice, ...]]] = defaultdict(dict)
+        self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
 
@@ -84,7 +84,7 @@ class Index:
                 return {value.key}
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
-                self._slices[owner][ref] = (*self._slices[owner].get(ref, ()), value)
+                self._slices[owner].setdefault(ref, []).append(value)
                 return {owner}
             case Pod():
                 for label in _labels(value):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.model import (
     HOSTNAME_LABEL,
-    ZONE_LABEL,
-    Endpoint,
-    EndpointSlice,
     Family,
     IPAddress,
-    Pod,
     Protocol,
     Service,
     ServicePort,
     ServiceType,
     Snapshot,
 )
+from nodeport_nft.resolve.bounds import MAX_FRONTENDS
 from nodeport_nft.resolve.index import Index
+from nodeport_nft.resolve.join import Candidate, Join, families
 
 
 class FrontendKind(enum.Enum):
@@ -70,21 +68,6 @@ class Frontend:
     prefer_local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """An endpoint of one Service port, before its conditions are weighed."""
-
-    address: IPAddress
-    port: int
-    ready: bool
-    serving: bool
-    terminating: bool
-    node_name: str
-    zones: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    weight: int = 1
-
-
 def is_proxied(service: Service) -> bool:
     """Whether this program serves the Service at all (F8): not headless, not ExternalName, not another proxy's."""
     return service.type is not ServiceType.EXTERNAL_NAME and not service.headless and service.proxy_name is None
@@ -99,19 +82,31 @@ class Resolver:
         self._zone = zone
 
     def resolve(self, service: Service) -> tuple[Frontend, ...]:
-        """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
+        """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8).
+
+        Those beyond ``bounds`` are left out: clusterIPs stay longest, then nodePorts, externalIPs and load-balancer
+        addresses, each in the order of the ports and addresses.
+        """
         if not is_proxied(service):
             return ()
+        join = Join(self._index, service)
+        offers = self._offers(service)
+        policies = _policies(service)
         frontends = []
         for port in service.ports:
-            candidates = self._weighted(service, port)
-            for family in _families(service):
+            candidates: tuple[Candidate, ...] | None = None
+            for family, families_offers in offers:
+                offered = [(o.kind, ip) for o in families_offers for ip in o.take(port)]
+                if not offered:
+                    continue
+                if candidates is None:
+                    candidates = join.candidates(port)
+                    if candidates is None:
+                        break
                 own = [c for c in candidates if c.address.version == family]
                 everywhere = self._usable(self._near(own))
-                here = {policy: self._here(own, policy) for policy in _policies(service)}
-                for kind, address, number in _offers(service, port, family):
-                    if kind is FrontendKind.NODE_PORT and not self.serves_node_ports(service):
-                        continue
+                here = {policy: self._here(own, policy) for policy in policies}
+                for kind, address in offered:
                     policy = _policy(service, kind)
                     frontends.append(
                         Frontend(
@@ -119,7 +114,7 @@ class Resolver:
                             family,
                             address,
                             port.protocol,
-                            number,
+                            port.node_port if address is None else port.port,
                             port.name,
                             everywhere,
                             here[policy],
@@ -127,6 +122,24 @@ class Resolver:
                         )
                     )
         return tuple(frontends)
+
+    def offered(self, service: Service) -> int:
+        """How many frontends the Service asks for on this node, those that are left out included."""
+        if not is_proxied(service):
+            return 0
+        addresses = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
+        versions = families(service)
+        count = len(service.ports) * sum(ip.version in versions for ip in addresses)
+        if self.serves_node_ports(service):
+            count += len(versions) * sum(port.node_port > 0 for port in service.ports)
+        return count
+
+    def _offers(self, service: Service) -> list[tuple[Family, list[_Offer]]]:
+        """On which addresses the ports are offered, in each family (F1, F2, F3), and on how many there may be."""
+        node_ports: Sequence[None] = (None,) if self.serves_node_ports(service) else ()
+        return [
+            (family, _with_room(service, _family_offers(service, family, node_ports))) for family in families(service)
+        ]
 
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
@@ -138,50 +151,24 @@ class Resolver:
         return all(requirement.holds(labels) for requirement in service.node_port_nodes)
 
     def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
-        """The usable endpoints of one port, all families, sorted: what a person asks for in ``describe``."""
-        return self._usable(self._weighted(service, port))
+        """The usable endpoints of one port, all families, sorted."""
+        return self._usable(Join(self._index, service).candidates(port) or ())
+
+    def endpoints_by_port(self, service: Service) -> Iterator[tuple[ServicePort, tuple[Backend, ...]]]:
+        """Each port with its usable endpoints: what a person asks for in ``describe``."""
+        join = Join(self._index, service)
+        for port in service.ports:
+            yield port, self._usable(join.candidates(port) or ())
 
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""
-        candidates = (c for port in service.ports for c in self._weighted(service, port))
-        here = {c.address for c in candidates if c.ready and c.node_name == self._node_name}
-        return {family: sum(ip.version == family for ip in here) for family in _families(service)}
+        join = Join(self._index, service)
+        candidates = (c for port in service.ports for c in join.candidates(port) or ())
+        # By its packed form: whoever chooses an IPv6 address chooses its hash, too.
+        here = {c.address.packed: c.address for c in candidates if c.ready and c.node_name == self._node_name}
+        return {family: sum(ip.version == family for ip in here.values()) for family in families(service)}
 
-    def _weighted(self, service: Service, port: ServicePort) -> tuple[_Candidate, ...]:
-        """Candidates for new connections: one of weight 0 is none (X7)."""
-        return tuple(c for c in _once_each(self._candidates(service, port)) if c.weight)
-
-    def _candidates(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
-        slices = [piece for piece in self._index.slices(service) if not piece.headless]
-        own = [s for s in slices if not s.mirrored] or slices
-        if own:
-            return _from_slices(own, service, port)
-        if service.selector:
-            return self._from_pods(service, port)
-        return ()
-
-    def _from_pods(self, service: Service, port: ServicePort) -> Iterable[_Candidate]:
-        """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
-        for pod in self._index.selected(service):
-            number = _target(pod, port)
-            if pod.finished or number is None:
-                continue
-            ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
-            zone = self._zone_of(pod.node_name) if service.traffic_distribution else ""
-            nodes = (pod.node_name,) if service.traffic_distribution == "PreferSameNode" and pod.node_name else ()
-            for family in _families(service):
-                first = next((ip for ip in pod.ips if ip.version == family), None)
-                if first is not None:
-                    zones = (zone,) if zone else ()
-                    conditions = ready, pod.ready, pod.terminating
-                    weight = service.weights.get(first, pod.weight)
-                    yield _Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
-
-    def _zone_of(self, node_name: str) -> str:
-        node = self._index.nodes.get(node_name)
-        return node.labels.get(ZONE_LABEL, "") if node else ""
-
-    def _near(self, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
+    def _near(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Those that are meant for this node, if every ready endpoint says whom it is for (E6, KEP-2433, KEP-3015).
 
         Hints count among ready endpoints only: without any, the terminating ones are used wherever they are.
@@ -194,7 +181,7 @@ class Resolver:
                     return meant
         return candidates
 
-    def _here(self, candidates: Iterable[_Candidate], policy: str) -> tuple[Backend, ...] | None:
+    def _here(self, candidates: Iterable[Candidate], policy: str) -> tuple[Backend, ...] | None:
         """This node's own endpoints, as a traffic policy counts them; None where it does not.
 
         What serves while it terminates is better than nothing, but no reason to prefer this node.
@@ -204,7 +191,7 @@ class Resolver:
         own = (c for c in candidates if c.node_name == self._node_name)
         return self._usable(own if policy == "Local" else (c for c in own if c.ready))
 
-    def _usable(self, candidates: Iterable[_Candidate]) -> tuple[Backend, ...]:
+    def _usable(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
         usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
@@ -217,26 +204,61 @@ class Resolver:
         return Place.HERE if node_name == self._node_name else Place.ELSEWHERE
 
 
-def _node_hints(candidate: _Candidate) -> tuple[str, ...]:
+def _node_hints(candidate: Candidate) -> tuple[str, ...]:
     return candidate.nodes
 
 
-def _zone_hints(candidate: _Candidate) -> tuple[str, ...]:
+def _zone_hints(candidate: Candidate) -> tuple[str, ...]:
     return candidate.zones
 
 
-def _offers(
-    service: Service, port: ServicePort, family: Family
-) -> Iterable[tuple[FrontendKind, IPAddress | None, int]]:
-    """Where one port is offered in one family: kind, address and port number (F1, F2, F3)."""
-    for kind, addresses in (
-        (FrontendKind.CLUSTER_IP, service.cluster_ips),
-        (FrontendKind.EXTERNAL_IP, service.external_ips),
-        (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
-    ):
-        yield from ((kind, ip, port.port) for ip in addresses if ip.version == family)
-    if port.node_port:
-        yield FrontendKind.NODE_PORT, None, port.node_port
+KEPT = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT, FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
+"""Which frontends stay where a Service has too many: first what the cluster has given it."""
+
+
+@dataclass(slots=True)
+class _Offer:
+    """The addresses of one kind and family, which every port has; None is that of a nodePort.
+
+    ``room`` is how many frontends there may still be of them.
+    """
+
+    kind: FrontendKind
+    addresses: Sequence[IPAddress | None]
+    room: int = MAX_FRONTENDS
+
+    def count(self, service: Service) -> int:
+        """How many frontends all ports have on these addresses."""
+        if self.kind is FrontendKind.NODE_PORT:
+            return len(self.addresses) * sum(port.node_port > 0 for port in service.ports)
+        return len(self.addresses) * len(service.ports)
+
+    def take(self, port: ServicePort) -> Sequence[IPAddress | None]:
+        """Where one port is served, for which there is less room then."""
+        if not self.addresses or (self.kind is FrontendKind.NODE_PORT and not port.node_port):
+            return ()
+        taken = self.addresses[: self.room]
+        self.room -= len(taken)
+        return taken
+
+
+def _family_offers(service: Service, family: Family, node_ports: Sequence[None]) -> list[_Offer]:
+    return [
+        _Offer(FrontendKind.CLUSTER_IP, [ip for ip in service.cluster_ips if ip.version == family]),
+        _Offer(FrontendKind.EXTERNAL_IP, [ip for ip in service.external_ips if ip.version == family]),
+        _Offer(FrontendKind.LOAD_BALANCER, [ip for ip in service.load_balancer_ips if ip.version == family]),
+        _Offer(FrontendKind.NODE_PORT, node_ports),
+    ]
+
+
+def _with_room(service: Service, offers: list[_Offer]) -> list[_Offer]:
+    """These offers, with room for what there may be of each kind (``MAX_FRONTENDS`` of all together)."""
+    if len(service.ports) * sum(len(offer.addresses) for offer in offers) > MAX_FRONTENDS:
+        left = MAX_FRONTENDS
+        for offer in sorted(offers, key=lambda offer: KEPT.index(offer.kind)):
+            offer.room = min(offer.count(service), left)
+            left -= offer.room
+    return offers
 
 
 def _policy(service: Service, kind: FrontendKind) -> str:
@@ -246,54 +268,3 @@ def _policy(service: Service, kind: FrontendKind) -> str:
 
 def _policies(service: Service) -> set[str]:
     return {service.internal_traffic_policy, service.external_traffic_policy}
-
-
-def _families(service: Service) -> tuple[Family, ...]:
-    return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
-
-
-def _from_slices(slices: Iterable[EndpointSlice], service: Service, port: ServicePort) -> Iterable[_Candidate]:
-    """Slice ports match by name (E4), so a name may stand for different numbers in different slices."""
-    for piece in slices:
-        numbers = [p.port for p in piece.ports if p.name == port.name and p.protocol is port.protocol]
-        for number in numbers:
-            for endpoint in piece.endpoints:
-                yield _candidate(endpoint, number, service.weights.get(endpoint.address, piece.weight))
-
-
-def _candidate(endpoint: Endpoint, port: int, weight: int) -> _Candidate:
-    return _Candidate(
-        endpoint.address,
-        port,
-        endpoint.ready,
-        endpoint.serving,
-        endpoint.terminating,
-        endpoint.node_name,
-        endpoint.zones,
-        endpoint.nodes,
-        weight,
-    )
-
-
-def _target(pod: Pod, port: ServicePort) -> int | None:
-    """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
-    if isinstance(port.target_port, int):
-        return port.target_port
-    matches = (c.port for c in pod.ports if c.name == port.target_port and c.protocol is port.protocol)
-    return next(matches, None)
-
-
-def _once_each(candidates: Iterable[_Candidate]) -> tuple[_Candidate, ...]:
-    """Each address and port once; the copy that is not terminating wins, then the ready one (E3)."""
-    best: dict[tuple[IPAddress, int], _Candidate] = {}
-    for candidate in candidates:
-        place = candidate.address, candidate.port
-        held = best.get(place)
-        if held is None or _preference(candidate) > _preference(held):
-            best[place] = candidate
-    return tuple(best.values())
-
-
-def _preference(candidate: _Candidate) -> tuple[object, ...]:
-    c = candidate  # all of it, so that the order of the slices makes no difference
-    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes

@@ -1,0 +1,149 @@
+"""One Service's ports with their endpoints, before conditions, traffic policy and topology are weighed.
+
+What all ports of a Service have in common is looked for once: its slices by the name of their ports, its Pods, the
+numbers behind a Pod's port names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nodeport_nft.model import (
+    ZONE_LABEL,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Family,
+    IPAddress,
+    Pod,
+    Protocol,
+    Service,
+    ServicePort,
+)
+from nodeport_nft.resolve.bounds import MAX_WEIGHED
+from nodeport_nft.resolve.index import Index
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint of one Service port, before its conditions are weighed."""
+
+    address: IPAddress
+    port: int
+    ready: bool
+    serving: bool
+    terminating: bool
+    node_name: str
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    weight: int = 1
+
+
+def families(service: Service) -> tuple[Family, ...]:
+    """The families in which a Service is served."""
+    return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
+
+
+class Join:
+    """A Service and the objects its endpoints come from: slices, else those of Endpoints, else Pods (E7)."""
+
+    def __init__(self, index: Index, service: Service) -> None:
+        self._index = index
+        self._service = service
+        self._families = families(service)
+        self._pods: Sequence[Pod] | None = None  # None: from slices
+        self._slices: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = {}  # by the port's name
+        self._targets: dict[int, dict[tuple[str, Protocol], int]] = {}
+        self._left = MAX_WEIGHED
+        slices = [piece for piece in index.slices(service) if not piece.headless]
+        own = [piece for piece in slices if not piece.mirrored] or slices
+        if not own and service.selector:
+            self._pods = [pod for pod in index.selected(service) if not pod.finished]
+        for piece in own:
+            for port in piece.ports:
+                self._slices.setdefault(port.name, []).append((piece, port))
+
+    def candidates(self, port: ServicePort) -> tuple[Candidate, ...] | None:
+        """A port's candidates for new connections: one of weight 0 is none (X7).
+
+        None where the ports that were asked for before have so many that this one's are too many (MAX_WEIGHED).
+        """
+        # Slice ports match by name (E4), so a name may stand for different numbers in different slices.
+        slices = [pair for pair in self._slices.get(port.name, ()) if pair[1].protocol is port.protocol]
+        count = sum(len(piece.endpoints) for piece, _ in slices) if self._pods is None else len(self._pods)
+        if count > self._left and self._left < MAX_WEIGHED:
+            return None
+        self._left = max(0, self._left - count)
+        found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
+        return tuple(c for c in _once_each(found) if c.weight)
+
+    def _from_slices(self, slices: Iterable[tuple[EndpointSlice, EndpointPort]]) -> Iterable[Candidate]:
+        weights = self._service.weights
+        for piece, port in slices:
+            for endpoint in piece.endpoints:
+                weight = weights.get(str(endpoint.address), piece.weight) if weights else piece.weight
+                yield _candidate(endpoint, port.port, weight)
+
+    def _from_pods(self, pods: Iterable[Pod], port: ServicePort) -> Iterable[Candidate]:
+        """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
+        service = self._service
+        for pod in pods:
+            number = self._target(pod, port)
+            if number is None:
+                continue
+            ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
+            zone = self._zone_of(pod.node_name) if service.traffic_distribution else ""
+            nodes = (pod.node_name,) if service.traffic_distribution == "PreferSameNode" and pod.node_name else ()
+            for family in self._families:
+                first = next((ip for ip in pod.ips if ip.version == family), None)
+                if first is not None:
+                    zones = (zone,) if zone else ()
+                    conditions = ready, pod.ready, pod.terminating
+                    weight = service.weights.get(str(first), pod.weight) if service.weights else pod.weight
+                    yield Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
+
+    def _target(self, pod: Pod, port: ServicePort) -> int | None:
+        """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
+        if isinstance(port.target_port, int):
+            return port.target_port
+        named = self._targets.get(id(pod))
+        if named is None:
+            # The first of a name counts, and so it is written last.
+            named = self._targets[id(pod)] = {(c.name, c.protocol): c.port for c in reversed(pod.ports)}
+        return named.get((port.target_port, port.protocol))
+
+    def _zone_of(self, node_name: str) -> str:
+        node = self._index.nodes.get(node_name)
+        return node.labels.get(ZONE_LABEL, "") if node else ""
+
+
+def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:
+    return Candidate(
+        endpoint.address,
+        port,
+        endpoint.ready,
+        endpoint.serving,
+        endpoint.terminating,
+        endpoint.node_name,
+        endpoint.zones,
+        endpoint.nodes,
+        weight,
+    )
+
+
+def _once_each(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
+    """Each address and port once; the copy that is not terminating wins, then the ready one (E3)."""
+    # By the packed address: the hash of an IPv6Address is one that whoever writes the address can choose.
+    best: dict[tuple[bytes, int], Candidate] = {}
+    for candidate in candidates:
+        place = candidate.address.packed, candidate.port
+        held = best.get(place)
+        if held is None or _preference(candidate) > _preference(held):
+            best[place] = candidate
+    return best.values()
+
+
+def _preference(candidate: Candidate) -> tuple[object, ...]:
+    c = candidate  # all of it, so that the order of the slices makes no difference
+    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes
