@@ -60,7 +60,6 @@ _OF_SERVICES = (
 _KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
 
 _LONGEST = 256 << 10  # characters; the API takes as many bytes in all annotations of an object
-_MOST_TOLD = 10  # faults of one annotation, unknown annotations of one object
 _HEAVIEST = 100
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 
@@ -81,11 +80,9 @@ def note_unknown(annotations: Mapping[str, str], kind: str, fields: Fields) -> N
     """A warning for each key under our prefix that means nothing on an object of ``kind``."""
     known = _KNOWN.get(kind, ())
     remedy = f"known are {', '.join(known)}" if known else f"there are none for a {kind}"
-    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in known]
-    for key in unknown[:_MOST_TOLD]:
-        fields.note(_path(key), f"unknown annotation; {remedy}")
-    if len(unknown) > _MOST_TOLD:
-        fields.note(("metadata", "annotations"), f"{len(unknown) - _MOST_TOLD} more are unknown; {remedy}")
+    for key in annotations:
+        if key.startswith(PREFIX) and key not in known:
+            fields.note(_path(key), f"unknown annotation; {remedy}")
 
 
 def parse_annotations(
@@ -166,26 +163,15 @@ def _entries(text: str) -> list[str]:
     return [entry.strip(BLANKS) for entry in text.split(",")] if text else []
 
 
-def _tell(key: str, faults: Sequence[str], fields: Fields) -> None:
-    """Note the first faults of one annotation, and how many more there are."""
-    for fault in faults[:_MOST_TOLD]:
-        fields.problem(_path(key), fault)
-    if len(faults) > _MOST_TOLD:
-        fields.problem(_path(key), f"{len(faults) - _MOST_TOLD} more of its entries are wrong; correct these first")
-
-
 def _source_ranges(annotations: Mapping[str, str], fields: Fields) -> tuple[IPNetwork, ...]:
     networks: dict[IPNetwork, None] = {}
-    faults = []
     text = _text(annotations, NODE_PORT_SOURCE_RANGES, "list prefixes, as 10.0.0.0/8", fields)
     for entry in _entries(text):
         try:
             networks[parse_network(entry, host_bits=True)] = None
         except ValueError as error:
-            faults.append(
-                str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
-            )
-    _tell(NODE_PORT_SOURCE_RANGES, faults, fields)
+            fault = str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
+            fields.problem(_path(NODE_PORT_SOURCE_RANGES), fault)
     return tuple(networks)
 
 
@@ -194,23 +180,22 @@ def _nodes(annotations: Mapping[str, str], fields: Fields) -> tuple[Requirement,
     if not text:
         return ()
     requirements, faults = parse_selector(text)
-    _tell(NODE_PORT_NODES, faults, fields)
+    for fault in faults:
+        fields.problem(_path(NODE_PORT_NODES), fault)
     return requirements
 
 
 def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[IPAddress, int]:
     weights: dict[IPAddress, int] = {}
-    faults = []
     for entry in _entries(_text(annotations, WEIGHTS, "list addresses, as 10.244.1.2=3", fields)):
         try:
             address, weight = _weighted(entry)
         except ValueError as error:
-            faults.append(str(error))
+            fields.problem(_path(WEIGHTS), str(error))
             continue
         if address in weights:
-            faults.append(f"{address} is given twice; leave one of them out")
+            fields.problem(_path(WEIGHTS), f"{address} is given twice; leave one of them out")
         weights[address] = weight
-    _tell(WEIGHTS, faults, fields)
     return weights
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
+from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import IPAddress, ObjectName, Ranges, Service, Snapshot
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.records import read_snapshot, reference, with_resource_version
@@ -147,7 +148,7 @@ class Transaction:
         for key, claim in claimed.items():
             holders.take(claim, wanted[key].key)
         allocated: dict[_Key, Service] = {}
-        problems: list[Problem] = []
+        problems: Tally[Problem] = Tally()
         for key, service in wanted.items():
             try:
                 allocated[key] = allocate(
@@ -155,11 +156,12 @@ class Transaction:
                 )
             except AllocationError as error:
                 obj = objects[key]
-                problems.extend(Problem(obj.source, obj.ref, no.field, no.message) for no in error.refusals)
+                for no in error.refusals:
+                    problems.add(obj.ref, no.message, Problem(obj.source, obj.ref, no.field, no.message))
             else:
                 holders.take(holdings(allocated[key]), service.key)
         if problems:
-            raise Problems(tuple(problems))
+            raise Problems(tuple(replace(problem, more=more) for _, problem, more in problems))
         return allocated
 
     def _write(
