@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from nodeport_nft.compile import (
     MAGLEV_SLOTS,
@@ -21,6 +22,7 @@ from nodeport_nft.compile import (
     nft_family,
 )
 from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.manifest.problems import counted
 from nodeport_nft.model import (
     Family,
     LoadBalancing,
@@ -30,6 +32,7 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.plan import (
+    Contest,
     Desired,
     Edits,
     Remove,
@@ -39,7 +42,7 @@ from nodeport_nft.plan import (
     plan_replacement,
 )
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Wants = Mapping[Family, Contender | None]
@@ -153,13 +156,20 @@ class NodeTables:
         return Table(self.schemas[family], desired.elements, desired.maps, desired.chains)
 
     def problems(self) -> tuple[str, ...]:
-        """Contested frontends (F10), by who lost them to whom."""
-        return tuple(
-            f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
-            f"Service/{contest.holder[1]}/{contest.holder[2]}, which is older; change one of them"
+        """Contested frontends (F10), by who lost them to whom; those of one loser are counted from some number on."""
+        return counted(
+            (f"Service/{contest.loser[1]}/{contest.loser[2]}", _told(contest))
             for desired in self.desired.values()
             for contest in desired.contests()
         )
+
+
+def _told(contest: Contest) -> str:
+    reason = "is older" if contest.holder[0] != contest.loser[0] else "is as old and comes first by its name"
+    return (
+        f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
+        f"Service/{contest.holder[1]}/{contest.holder[2]}, which {reason}; change one of them"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +187,7 @@ def compile_snapshot(
 ) -> Programme:
     """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
     tables = NodeTables(facts, listed or {})
-    resolver = Resolver(snapshot, facts.name, facts.zone)
+    resolver = Resolver(snapshot, facts.name, facts.zone, Claimable.of(facts))
     problems: list[str] = []
     families: set[Family] = set()
     served = 0
@@ -186,11 +196,18 @@ def compile_snapshot(
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += too_many(service, frontends)
+        problems += service_problems(resolver, service, frontends)
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
+def service_problems(resolver: Resolver, service: Service, frontends: Collection[Frontend]) -> tuple[str, ...]:
+    """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
+    return counted(
+        (f"Service/{service.key}", text) for text in chain(_too_many(service, frontends), resolver.problems(service))
+    )
+
+
+def _too_many(service: Service, frontends: Collection[Frontend]) -> Iterable[str]:
     """The problem of a service that has more endpoints than a frontend can hold."""
     hashed = service.load_balancing is LoadBalancing.MAGLEV
     room = MAGLEV_SLOTS if hashed else MAX_ENDPOINTS
