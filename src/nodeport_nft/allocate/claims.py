@@ -105,6 +105,7 @@ def refused_claims(
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None],
 ) -> list[Refusal]:
     """What is wrong with the explicit values. What the Service holds (``own``) is right in any range."""
     refusals: list[Refusal] = []
@@ -122,6 +123,9 @@ def refused_claims(
             refusals.append(Refusal(field, text))
         elif holder not in (None, key):
             refusals.append(Refusal(field, f"{ip} is held by {holder}; {_OTHER}"))
+        elif (other := claimant(ip)) is not None:
+            text = f"{ip} is claimed by {other} as an externalIP or a load-balancer address; {_OTHER}"
+            refusals.append(Refusal(field, text))
     numbers = [(port_field(i), "nodePort", number) for i, number in enumerate(drawn.node_ports)]
     numbers.append(("spec.healthCheckNodePort", "healthCheckNodePort", drawn.health))
     for field, what, number in numbers:

@@ -20,6 +20,10 @@ from nodeport_nft.allocate.probing import probe_ips, probe_ports
 from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Ranges, Service
 
 
+def _nobody(_: IPAddress) -> None:
+    return None
+
+
 def allocate(
     wanted: Service,
     held: Service | None,
@@ -27,11 +31,13 @@ def allocate(
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None] = _nobody,
 ) -> Service:
     """``wanted``, completed with clusterIPs, IP families and their policy, nodePorts, healthCheckNodePort.
 
     ``held`` is the Service of that name as it was stored, None for a new one. The holders tell whose a number
-    or an address is; ``wanted``'s own name counts as free.
+    or an address is; ``wanted``'s own name counts as free. ``claimant`` tells which other Service claims an address
+    from outside (externalIPs, load-balancer addresses): it can be no clusterIP then, or two would have it.
 
     Raises AllocationError with all refusals: an explicit value outside its range or held by another Service,
     a change of what is immutable (clusterIP, primary family, healthCheckNodePort), a family without a service
@@ -39,8 +45,8 @@ def allocate(
     """
     drawn = draft(wanted, held, ranges)
     own = Claims() if held is None else holdings(held)
-    refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder)]
-    ips = _found_ips(drawn, wanted.key, ranges, ip_holder, refusals)
+    refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder, claimant)]
+    ips = _found_ips(drawn, wanted.key, ranges, ip_holder, claimant, refusals)
     numbers, health = _found_ports(drawn, wanted, ranges, port_holder, refusals)
     if refusals:
         raise AllocationError(tuple(refusals))
@@ -63,6 +69,7 @@ def _found_ips(
     key: ObjectName,
     ranges: Ranges,
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None],
     refusals: list[Refusal],
 ) -> tuple[IPAddress, ...]:
     networks: dict[int, IPNetwork] = {cidr.version: cidr for cidr in ranges.service_cidrs}
@@ -71,7 +78,8 @@ def _found_ips(
         family = drawn.families[i]
         if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
-            ip = next((probe for probe in probes if ip_holder(probe) in (None, key)), None)
+            free = (probe for probe in probes if ip_holder(probe) in (None, key))
+            ip = next((probe for probe in free if claimant(probe) is None), None)
             if ip is None:
                 text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
                 refusals.append(Refusal(ip_field(i), text))

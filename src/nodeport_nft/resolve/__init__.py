@@ -11,7 +11,8 @@ looked at the Pods already), else its Endpoints object, else the Pods its select
 of the others.
 """
 
+from nodeport_nft.resolve.claims import Claimable
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.resolver import Backend, Claimable, Frontend, FrontendKind, Place, Resolver, is_proxied
+from nodeport_nft.resolve.resolver import Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
 
 __all__ = ["Backend", "Claimable", "Frontend", "FrontendKind", "Index", "Place", "Resolver", "is_proxied"]

@@ -17,7 +17,7 @@ from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Pod, 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
 
-_Sought = TypeVar("_Sought", _Label, IPAddress)
+_Sought = TypeVar("_Sought", _Label, bytes)
 
 
 class Index:
@@ -30,8 +30,8 @@ class Index:
         self._slices: dict[ObjectName, dict[Ref, tuple[EndpointSlice, ...]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
-        self._holders: dict[IPAddress, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
-        self._claiming: dict[IPAddress, set[ObjectName]] = defaultdict(set)  # as an address from outside
+        self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
+        self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Index:
@@ -82,7 +82,7 @@ class Index:
 
     def holder(self, address: IPAddress, other_than: ObjectName) -> ObjectName | None:
         """Another Service whose clusterIP this is; None if there is none."""
-        return min((key for key in self._holders.get(address, ()) if key != other_than), default=None)
+        return min((key for key in self._holders.get(address.packed, ()) if key != other_than), default=None)
 
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -91,9 +91,9 @@ class Index:
                 if label := _registered(value):
                     self._selecting[label].add(value.key)
                 for ip in value.cluster_ips:
-                    self._holders[ip] = (*self._holders.get(ip, ()), value.key)
-                for ip in _from_outside(value):
-                    self._claiming[ip].add(value.key)
+                    self._holders[ip.packed] = (*self._holders.get(ip.packed, ()), value.key)
+                for address in _from_outside(value):
+                    self._claiming[address].add(value.key)
                 return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
@@ -114,11 +114,11 @@ class Index:
                 if label := _registered(value):
                     _discard(self._selecting, label, value.key)
                 for ip in value.cluster_ips:
-                    others = tuple(key for key in self._holders.pop(ip, ()) if key != value.key)
+                    others = tuple(key for key in self._holders.pop(ip.packed, ()) if key != value.key)
                     if others:
-                        self._holders[ip] = others
-                for ip in _from_outside(value):
-                    _discard(self._claiming, ip, value.key)
+                        self._holders[ip.packed] = others
+                for address in _from_outside(value):
+                    _discard(self._claiming, address, value.key)
                 return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
@@ -143,7 +143,7 @@ class Index:
 
     def _claiming_of(self, service: Service) -> set[ObjectName]:
         """The Services that claim a clusterIP of this one from outside: whose it is decides on what they get."""
-        return {key for ip in service.cluster_ips for key in self._claiming.get(ip, ())}
+        return {key for ip in service.cluster_ips for key in self._claiming.get(ip.packed, ())}
 
     def _asking_for_nodes(self) -> set[ObjectName]:
         return {key for key, s in self.services.items() if s.traffic_distribution or s.node_port_nodes}
@@ -160,8 +160,9 @@ def _labels(pod: Pod) -> Iterable[_Label]:
     return ((pod.namespace, label, value) for label, value in pod.labels.items())
 
 
-def _from_outside(service: Service) -> set[IPAddress]:
-    return {*service.external_ips, *service.load_balancer_ips}
+def _from_outside(service: Service) -> set[bytes]:
+    """The addresses that a Service claims, packed: of an IPv6 address the author can choose the hash, too."""
+    return {ip.packed for ip in (*service.external_ips, *service.load_balancer_ips)}
 
 
 def _discard(index: dict[_Sought, set[ObjectName]], sought: _Sought, key: ObjectName) -> None:

@@ -13,8 +13,6 @@ from nodeport_nft.model import (
     EndpointSlice,
     Family,
     IPAddress,
-    IPNetwork,
-    NodeFacts,
     Pod,
     Protocol,
     Service,
@@ -22,6 +20,7 @@ from nodeport_nft.model import (
     ServiceType,
     Snapshot,
 )
+from nodeport_nft.resolve.claims import Claimable, Claims
 from nodeport_nft.resolve.index import Index
 
 
@@ -32,25 +31,6 @@ class FrontendKind(enum.Enum):
     EXTERNAL_IP = "externalIP"
     LOAD_BALANCER = "loadBalancer"
     NODE_PORT = "nodePort"
-
-
-_FIELDS = {
-    FrontendKind.EXTERNAL_IP: ("spec.externalIPs", "externalIPs"),
-    FrontendKind.LOAD_BALANCER: ("status.loadBalancer.ingress", "loadBalancerIPs"),
-}
-"""Where addresses from outside stand in a Service, and which key of the configuration allows them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimable:
-    """The networks of the addresses from outside that Services may claim (CVE-2020-8554); None: any, empty: none."""
-
-    external_ips: tuple[IPNetwork, ...] | None = None
-    load_balancer_ips: tuple[IPNetwork, ...] | None = None
-
-    @classmethod
-    def of(cls, facts: NodeFacts) -> Claimable:
-        return cls(facts.external_ips, facts.load_balancer_ips)
 
 
 class Place(enum.Enum):
@@ -120,12 +100,13 @@ class Resolver:
         self._index = objects if isinstance(objects, Index) else Index.of(objects)
         self._node_name = node_name
         self._zone = zone
-        self._claimable = claimable or Claimable()
+        self._claims = Claims(self._index, claimable or Claimable())
 
     def resolve(self, service: Service) -> tuple[Frontend, ...]:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8)."""
         if not is_proxied(service):
             return ()
+        service = self._claims.granted(service)
         frontends = []
         for port in service.ports:
             candidates = self._weighted(service, port)
@@ -135,8 +116,6 @@ class Resolver:
                 here = {policy: self._here(own, policy) for policy in _policies(service)}
                 for kind, address, number in _offers(service, port, family):
                     if kind is FrontendKind.NODE_PORT and not self.serves_node_ports(service):
-                        continue
-                    if address is not None and self._refusal(service, kind, address):
                         continue
                     policy = _policy(service, kind)
                     frontends.append(
@@ -156,35 +135,7 @@ class Resolver:
 
     def problems(self, service: Service) -> Iterable[str]:
         """The addresses from outside that the Service claims and does not get, with the reason and the remedy."""
-        if is_proxied(service):
-            for kind, addresses in _addresses(service):
-                refusals = (self._refusal(service, kind, address) for address in addresses)
-                yield from (f"Service/{service.key}: {refusal}" for refusal in refusals if refusal)
-
-    def _refusal(self, service: Service, kind: FrontendKind, address: IPAddress) -> str:
-        """Why the Service is not served on an address that it claims from outside; "" if it is.
-
-        A clusterIP is given by allocation, an address from outside is what the manifest's author has written. So what
-        is somebody's clusterIP stays that, on all ports and whoever came first.
-        """
-        if kind is FrontendKind.CLUSTER_IP:
-            return ""
-        external = kind is FrontendKind.EXTERNAL_IP
-        field, key = _FIELDS[kind]
-        allowed = self._claimable.external_ips if external else self._claimable.load_balancer_ips
-        holder = self._index.holder(address, service.key)
-        if holder is not None:
-            return f"{field}: {address} is the clusterIP of Service/{holder}, which keeps it; leave it out"
-        if allowed is None or any(address.version == cidr.version and address in cidr for cidr in allowed):
-            return ""
-        if not allowed:
-            text = f"{address} is not served, since the configuration says {key}: deny"
-            return f"{field}: {text}; leave it out, or allow it"
-        networks = ", ".join(map(str, allowed[:3])) + (", …" if len(allowed) > 3 else "")
-        return (
-            f"{field}: {address} is not served, since the configuration allows {key} in {networks} alone; "
-            "choose another, or allow it"
-        )
+        return self._claims.problems(service) if is_proxied(service) else ()
 
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
@@ -287,18 +238,14 @@ def _offers(
     service: Service, port: ServicePort, family: Family
 ) -> Iterable[tuple[FrontendKind, IPAddress | None, int]]:
     """Where one port is offered in one family: kind, address and port number (F1, F2, F3)."""
-    for kind, addresses in _addresses(service):
-        yield from ((kind, ip, port.port) for ip in addresses if ip.version == family)
-    if port.node_port:
-        yield FrontendKind.NODE_PORT, None, port.node_port
-
-
-def _addresses(service: Service) -> tuple[tuple[FrontendKind, tuple[IPAddress, ...]], ...]:
-    return (
+    for kind, addresses in (
         (FrontendKind.CLUSTER_IP, service.cluster_ips),
         (FrontendKind.EXTERNAL_IP, service.external_ips),
         (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
-    )
+    ):
+        yield from ((kind, ip, port.port) for ip in addresses if ip.version == family)
+    if port.node_port:
+        yield FrontendKind.NODE_PORT, None, port.node_port
 
 
 def _policy(service: Service, kind: FrontendKind) -> str:
