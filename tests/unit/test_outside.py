@@ -125,13 +125,14 @@ def test_a_claimed_network_is_exhausted() -> None:
 
 
 @WAYS
-def test_a_store_of_an_earlier_version_learns_what_its_services_claim(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"kind": "Service"}', "[" * 100_000])
+def test_a_store_of_an_earlier_version_learns_what_its_services_claim(tmp_path: Path, how: str, damage: str) -> None:
     path = tmp_path / "store.db"
     with Store(path, ranges=RANGES) as store:
         apply(store, claiming("taker", how, "10.96.0.40"), service("other"))
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE outside_ips")
-        db.execute("UPDATE objects SET body = '{' WHERE name = 'other'")  # damaged: no reason to give up
+        db.execute("UPDATE objects SET body = ? WHERE name = 'other'", (damage,))  # no reason to give up
         db.commit()
     with Store(path, ranges=RANGES) as store:
         with store.write() as transaction:

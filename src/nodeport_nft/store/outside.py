@@ -6,12 +6,13 @@ A store of an earlier version has no such table; the first writer makes and fill
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
-from nodeport_nft.manifest import Problems
+from nodeport_nft.manifest import Problems, parse_object
 from nodeport_nft.model import IPAddress, ObjectName, Service
-from nodeport_nft.store.records import parsed, read_objects
 
 _TABLE = """
 CREATE TABLE outside_ips (
@@ -37,11 +38,18 @@ def prepare(db: sqlite3.Connection) -> None:
         return
     db.execute(_TABLE)
     db.execute(_INDEX)
-    for stored in list(read_objects(db, "Service")):
-        values = parsed(stored)
-        for value in () if isinstance(values, Problems) else values:
-            if isinstance(value, Service):
-                put(db, {(stored.kind, stored.namespace, stored.name): value})
+    found: dict[tuple[str, str, str], Service] = {}
+    # As bytes: rows that somebody has damaged are passed over here, and told where they are read.
+    query = (
+        "SELECT CAST(namespace AS BLOB), CAST(name AS BLOB), CAST(body AS BLOB) FROM objects WHERE kind = 'Service'"
+    )
+    for namespace, name, body in db.execute(query):
+        with suppress(ValueError, RecursionError, Problems):
+            raw = json.loads(body)
+            for value in parse_object(raw).values if isinstance(raw, dict) else ():
+                if isinstance(value, Service):
+                    found["Service", namespace.decode(), name.decode()] = value
+    put(db, found)
 
 
 def put(db: sqlite3.Connection, services: Mapping[tuple[str, str, str], Service]) -> None:
