@@ -115,11 +115,17 @@ def test_a_service_may_have_its_own_address_from_outside_as_its_cluster_ip() -> 
         apply(store, claiming("api", "externalIPs", "10.96.0.41", clusterIP="10.96.0.41"))
 
 
-def test_a_claimed_network_is_exhausted() -> None:
+def test_nobody_uses_up_the_addresses_by_claiming_them_all() -> None:
+    """A clusterIP goes before a claim, so one that is claimed is better than none."""
     ranges = Ranges(RANGES.node_ports, RANGES.service_cidrs[:1])
     with Store(ranges=ranges) as store:
         everything = [str(ip_address("10.96.0.0") + n) for n in range(1, 255)]
-        apply(store, claiming("taker", "externalIPs", *everything, clusterIP="10.96.0.7"))
+        apply(store, claiming("taker", "externalIPs", *everything[:-1], clusterIP="10.96.0.7"))
+        assert str(applied_service(store, service("first")).cluster_ips[0]) == "10.96.0.254"
+        given = {str(applied_service(store, service(f"s{n}")).cluster_ips[0]) for n in range(20)}
+        assert len(given) == 20
+        assert not given & {"10.96.0.7", "10.96.0.254"}
+        apply(store, *(service(f"c{n}", "ClusterIP") for n in range(254 - 22)))
         with pytest.raises(Problems, match=r"service CIDR 10\.96\.0\.0/24 is exhausted"):
             apply(store, service("web"))
 

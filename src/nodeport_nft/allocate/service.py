@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 
 from nodeport_nft.allocate.claims import (
     AllocationError,
@@ -18,6 +19,9 @@ from nodeport_nft.allocate.claims import (
 )
 from nodeport_nft.allocate.probing import probe_ips, probe_ports
 from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Ranges, Service
+
+_MOST_CLAIMED = 1000
+"""Free addresses that are looked at for one that nobody claims from outside."""
 
 
 def _nobody(_: IPAddress) -> None:
@@ -78,14 +82,24 @@ def _found_ips(
         family = drawn.families[i]
         if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
-            free = (probe for probe in probes if ip_holder(probe) in (None, key))
-            ip = next((probe for probe in free if claimant(probe) is None), None)
+            free = islice((probe for probe in probes if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
+            ip = _unclaimed(free, claimant)
             if ip is None:
                 text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
                 refusals.append(Refusal(ip_field(i), text))
         if ip is not None:
             found.append(ip)
     return tuple(found)
+
+
+def _unclaimed(free: Iterator[IPAddress], claimant: Callable[[IPAddress], ObjectName | None]) -> IPAddress | None:
+    """The first address that nobody claims from outside, else the first one; None if there is none.
+
+    A clusterIP goes before such a claim, so nobody can use up the addresses by claiming them all.
+    """
+    first = next(free, None)
+    rest = () if first is None else chain((first,), free)
+    return next((ip for ip in rest if claimant(ip) is None), first)
 
 
 def _found_ports(
