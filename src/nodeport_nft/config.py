@@ -14,16 +14,16 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 from nodeport_nft.manifest.document import Fault
 from nodeport_nft.manifest.files import read_text, unreadable
 from nodeport_nft.manifest.json_text import read_documents
-from nodeport_nft.manifest.problems import Problem, clipped, shown
+from nodeport_nft.manifest.problems import Problem, Tally, clipped, shown, texts
 from nodeport_nft.manifest.unknown import Validate
-from nodeport_nft.manifest.values import subdomain_fault
+from nodeport_nft.manifest.values import parse_address, parse_network, subdomain_fault
 from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, PortRange, Ranges
 from nodeport_nft.trust import file_fault
 
@@ -62,9 +62,11 @@ class Config:
     ``detect_local_mode`` says how pods are told from the outside;
     ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX. ``flowtable``:
     established connections take the kernel's fast path (X11). ``trusted_chains``: forward chains of others ("FAMILY
-    TABLE CHAIN") that are known to let Services through. ``healthz_address`` and ``metrics_address`` None: not
-    served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once a change has waited for twice
-    the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are compared in full.
+    TABLE CHAIN") that are known to let Services through. ``external_ips`` and ``load_balancer_ips``: the networks of
+    the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``healthz_address`` and
+    ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
+    a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
+    compared in full.
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
@@ -80,6 +82,8 @@ class Config:
     masquerade_all: bool = False
     flowtable: bool = False
     trusted_chains: tuple[str, ...] = ()
+    external_ips: tuple[IPNetwork, ...] | None = None
+    load_balancer_ips: tuple[IPNetwork, ...] | None = None
     cluster_domain: str = "cluster.local"
     max_document_bytes: int = 64 << 20
     validate: Validate = Validate.strict
@@ -101,15 +105,17 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
     values = _read(path, problems)
     merged = {**values, **{key: value for key, value in overrides.items() if value not in (None, [], ())}}
     config = Config()
+    unknown: Tally[str] = Tally()
     for key, value in merged.items():
         parse = _KEYS.get(key)
         if parse is None:
-            problems.append(f"{clipped(key)}: unknown key; known are {', '.join(sorted(_KEYS))}")
+            unknown.add(clipped(path or DEFAULT_PATH), "", f"{clipped(key)}: unknown key; known are {_KNOWN}")
             continue
         try:
             config = parse(config, value)
         except (ValueError, TypeError) as error:
             problems.append(f"{key}: {error}")
+    problems += texts(unknown)
     by_interface = (DetectLocalMode.BRIDGE_INTERFACE, DetectLocalMode.INTERFACE_NAME_PREFIX)
     if config.detect_local_mode in by_interface and not config.pod_interface:
         problems.append(f"podInterface: is missing; detectLocalMode {config.detect_local_mode} looks for it")
@@ -157,7 +163,8 @@ def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
             problems.append(str(Problem(f"{name}:{document.line}", "", "", document.message)))
             continue
         documents += 1
-        problems += [str(Problem(f"{name}:{fault.line}", "", "", fault.message)) for fault in document.faults]
+        faults = (Problem(f"{name}:{fault.line}", "", "", fault.message, fault.more) for fault in document.faults)
+        problems += map(str, faults)
         if documents > 1:
             problems.append(f"{clipped(name)}:{document.first}: a second document begins; write one")
         elif isinstance(document.value, dict):
@@ -174,11 +181,26 @@ def _networks(value: object) -> tuple[IPNetwork, ...]:
 
 
 def _network(text: str) -> IPNetwork:
+    """A network with its prefix length: a bare 10.244.0.0 would silently stand for one host. Raises ValueError."""
+    start, slash, _ = text.partition("/")
     try:
-        return ip_network(text)
-    except ValueError as error:
-        reason = clipped(str(error))
-        raise ValueError(f"{shown(text)} is no network ({reason}); write a prefix such as 10.96.0.0/12") from None
+        address = parse_address(start)
+    except ValueError:
+        remedy = "write an address and a prefix length, such as 10.96.0.0/12"
+        raise ValueError(f"{shown(text)} is no network; {remedy}") from None
+    if not slash:
+        raise ValueError(f"{shown(text)} has no prefix length; write {_likely_network(address)}")
+    return parse_network(text)
+
+
+def _likely_network(address: IPAddress) -> str:
+    """What somebody may have meant who left the prefix length out: what ends in zeros is a network, else one host."""
+    unit = 8 if address.version == 4 else 16  # what stands between two dots or colons
+    length: int = address.max_prefixlen
+    while length > unit and not int(address) & ((1 << (address.max_prefixlen - length + unit)) - 1):
+        length -= unit
+    one = f"{address}/{address.max_prefixlen}"
+    return one if length == address.max_prefixlen else f"{address}/{length} (or {one} for this one address)"
 
 
 def _text(value: object) -> str:
@@ -297,6 +319,20 @@ def _trusted_chains(config: Config, value: object) -> Config:
     return replace(config, trusted_chains=tuple(chains))
 
 
+def _claimable(value: object) -> tuple[IPNetwork, ...] | None:
+    """The networks of the external addresses that Services may claim: any (None), none at all, or these."""
+    words = [value] if isinstance(value, str) else value
+    match words:
+        case ["any"]:
+            return None
+        case ["deny"]:
+            return ()
+    networks = _networks(words)
+    if not networks:
+        raise ValueError("nothing is given; write any, deny, or networks such as 203.0.113.0/24")
+    return networks
+
+
 def _cluster_domain(config: Config, value: object) -> Config:
     domain = _text(value).removesuffix(".")
     if fault := subdomain_fault(domain):
@@ -324,6 +360,8 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "masqueradeAll": lambda c, v: replace(c, masquerade_all=_flag(v)),
     "trustedChains": _trusted_chains,
     "flowtable": lambda c, v: replace(c, flowtable=_flag(v)),
+    "externalIPs": lambda c, v: replace(c, external_ips=_claimable(v)),
+    "loadBalancerIPs": lambda c, v: replace(c, load_balancer_ips=_claimable(v)),
     "clusterDomain": _cluster_domain,
     "maxDocumentBytes": lambda c, v: replace(c, max_document_bytes=_integer(v, 1, 1 << 32, "size in bytes")),
     "validate": _validate,
@@ -334,3 +372,5 @@ _KEYS: dict[str, Callable[[Config, Any], Config]] = {
     "minSyncPeriod": lambda c, v: replace(c, min_sync_period=_seconds(v, 0, 60)),
     "fullCheckPeriod": lambda c, v: replace(c, full_check_period=_seconds(v, 1, _YEAR)),
 }
+
+_KNOWN = ", ".join(sorted(_KEYS))

@@ -66,6 +66,8 @@ def gather(
         masquerade_bit=config.masquerade_bit,
         masquerade_all=config.masquerade_all,
         flowtable=config.flowtable,
+        external_ips=config.external_ips,
+        load_balancer_ips=config.load_balancer_ips,
     )
     internal = node.internal_ips if node else ()
     own = node_ips or internal or _primary_sources(host)

@@ -12,7 +12,8 @@ translated at all. TCP notices by itself, since such a connection breaks and is 
 ``read_frontends`` takes from a table's elements, as they are to be and as they were, which endpoints may answer on
 each UDP frontend. A flow to one of these whose answers come from elsewhere is *stale*; deleted, its next datagram
 asks the rules again. A frontend that was there before and is no longer has no endpoints: all its flows are stale.
-So is a flow to anything else inside the service CIDRs, unless the address is another proxy's.
+So is a flow to anything else inside the service CIDRs, unless the address is another proxy's. And so is one from a
+source that may no longer connect: source ranges are asked by the first datagram alone, as all the rest is.
 
 An endpoint that terminates but still serves gets no new flows and keeps those it has (kube-proxy's notion, too:
 ``pkg/proxy/conntrack``), and so does one of weight 0. The tables do not know these endpoints, hence
@@ -24,12 +25,13 @@ address objects of them would take longer than to read them from the kernel.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
-from nodeport_nft.ruleset import Chain, Dnat, Elements, Field, Goto, GotoChance, Key, Schema, Table
+from nodeport_nft.ruleset import Chain, Dnat, Drop, Elements, Field, Goto, GotoChance, InSet, Key, Schema, Table
 
 Place = tuple[bytes, int]
 """A packed address and a port."""
@@ -40,16 +42,36 @@ _FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """Prefixes that do not overlap, sorted: the ``first`` and the ``last`` address of each."""
+
+    first: tuple[bytes, ...]
+    last: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, prefixes: Iterable[str]) -> Sources:
+        """Those of a source range's set."""
+        networks = map(ip_network, prefixes)
+        pairs = sorted((net.network_address.packed, net.broadcast_address.packed) for net in networks)
+        return cls(tuple(first for first, _ in pairs), tuple(last for _, last in pairs))
+
+    def __contains__(self, address: bytes) -> bool:
+        place = bisect_right(self.first, address)
+        return place > 0 and address <= self.last[place - 1]
+
+
+@dataclass(frozen=True, slots=True)
 class UDPFrontends:
     """One family's UDP frontends, each with the endpoints that may answer there; false if there is none.
 
     ``ranges``: the service CIDRs, each from its first to its last address. ``foreign``: addresses inside them that
-    another proxy serves.
+    another proxy serves. ``sources``: who may connect, of those frontends where not everybody may (F4, X5).
     """
 
     serving: Mapping[Place, frozenset[Place]]
     ranges: tuple[tuple[bytes, bytes], ...] = ()
     foreign: frozenset[bytes] = field(default_factory=frozenset)
+    sources: Mapping[Place, Sources] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.serving)
@@ -68,6 +90,11 @@ class UDPFrontends:
         destination itself where nothing was translated.
         """
         return self.concerns(destination) and reply_source not in self.serving.get(destination, ())
+
+    def admits(self, destination: Place, source: bytes) -> bool:
+        """Whether a new UDP flow from this address would be let through; one that would not is to be forgotten."""
+        allowed = self.sources.get(destination)
+        return allowed is None or source in allowed
 
 
 def read_frontends(
@@ -102,7 +129,34 @@ def read_frontends(
     version = 4 if now.schema.family == "ip" else 6
     cidrs = [cidr for cidr in service_cidrs if cidr.version == version]
     ranges = tuple((cidr.network_address.packed, cidr.broadcast_address.packed) for cidr in cidrs)
-    return UDPFrontends(serving, ranges, frozenset(ip.packed for ip in foreign))
+    sources = {place: allowed for key, allowed in _sources(now).items() for place in _places([key], addresses)}
+    return UDPFrontends(serving, ranges, frozenset(ip.packed for ip in foreign), sources)
+
+
+def guarding_set(value: object, chains: Mapping[str, Chain]) -> str:
+    """The set of the sources that a verdict lets through and no others; "" if it does not lead to such a chain."""
+    rules = chains[value.chain].rules if isinstance(value, Goto) and value.chain in chains else ()
+    for rule in rules:
+        match rule:
+            case (InSet((Field.SADDR,), name, True), Drop()):
+                return name
+    return ""
+
+
+def _sources(table: Table) -> dict[Key, Sources]:
+    """By a UDP frontend's key: who may connect, where not everybody may."""
+    read: dict[str, Sources] = {}  # a service's frontends have one set in common
+    found: dict[Key, Sources] = {}
+    for declared in table.schema.maps:
+        if declared.key not in _FRONTENDS or declared.data != "verdict":
+            continue
+        for key, element in table.elements.get(declared.name, {}).items():
+            name = guarding_set(element.value, table.chains) if "udp" in key else ""
+            if name:
+                if name not in read:
+                    read[name] = Sources.of(str(own[0]) for own in table.elements.get(name, ()))
+                found[key] = read[name]
+    return found
 
 
 def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) -> dict[Key, set[Place]]:

@@ -91,6 +91,11 @@ class Ranges:
     service_cidrs: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
 
 
+def likely_service_cidr(ip: IPAddress) -> IPNetwork:
+    """The network that a clusterIP probably comes from, for those who have not told which one: a /16 or a /112."""
+    return IPv4Network((int(ip), 16), strict=False) if ip.version == 4 else IPv6Network((int(ip), 112), strict=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """One condition of a label selector (meta/v1 LabelSelectorRequirement).
@@ -301,6 +306,7 @@ class NodeFacts:
     the node is known by. A pod is told from the outside by its address in ``pod_cidrs``, or by the interface its
     packets come in on (``pod_interface``, a name or a prefix followed by ``*``); with neither, nothing counts as a
     pod and nothing as outside (P5). ``flowtable``: established connections go the kernel's fast path (X11).
+    ``external_ips`` and ``load_balancer_ips`` are the networks of the addresses that Services may claim, None: any.
     """
 
     name: str
@@ -314,3 +320,5 @@ class NodeFacts:
     masquerade_bit: int = 14
     masquerade_all: bool = False
     flowtable: bool = False
+    external_ips: tuple[IPNetwork, ...] | None = None
+    load_balancer_ips: tuple[IPNetwork, ...] | None = None

@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,16 @@ from nodeport_nft.kernel import conntrack
 from nodeport_nft.kernel.conntrack import delete_stale_flows
 from nodeport_nft.kernel.host import read_host
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Service, Snapshot
+from nodeport_nft.model import (
+    EndpointSlice,
+    Family,
+    IPNetwork,
+    NodeFacts,
+    NodePortMode,
+    Service,
+    ServiceType,
+    Snapshot,
+)
 from nodeport_nft.reconcile import compile_snapshot, read_tables, udp_frontends
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 from tests.cli.program import SCRIPT
@@ -255,6 +264,46 @@ def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) ->
         assert sync(cluster, (), ()) == 0
         sock.send(b"and now?\n")
         assert sock.recv(1 << 16) == b"web-1 and now?\n"
+
+
+GUARDED = replace(
+    DNS,
+    type=ServiceType.LOAD_BALANCER,
+    load_balancer_ips=(ip_address("192.0.2.53"), ip_address("fd00:5::53")),
+)
+OTHERS = (ip_network("198.51.100.0/24"), ip_network("fd00:9::/64"))
+
+
+@pytest.mark.proves("K2", "F4", "X5")
+@pytest.mark.parametrize(
+    ("host", "address", "port", "ranges"),
+    [
+        pytest.param("client", NODE_IP, 30053, "node_port_source_ranges", id="nodePort"),
+        pytest.param("client", NODE_IPV6, 30053, "node_port_source_ranges", id="nodePort-ipv6"),
+        pytest.param("web-2", "192.0.2.53", 53, "load_balancer_source_ranges", id="load-balancer"),
+        pytest.param("web-2", "fd00:5::53", 53, "load_balancer_source_ranges", id="load-balancer-ipv6"),
+    ],
+)
+def test_k2_no_flow_outlives_its_right_to_connect(
+    cluster: Cluster, host: str, address: str, port: int, ranges: str
+) -> None:
+    """Source ranges that are narrowed shut out whoever is under way as well, and nobody who may still connect."""
+    pieces = slices(cluster, "web-1")
+    mine = tuple(ip_network(cluster.address(host, family)) for family in (4, 6))
+
+    def narrowed(*prefixes: IPNetwork) -> Service:
+        return replace(GUARDED, **{ranges: prefixes})  # type: ignore[arg-type]  # the field's name is a parameter
+
+    sync(cluster, (GUARDED,), pieces)
+    with Client(cluster, host, address, port) as client, Client(cluster, "web-2", CLUSTER_IP, 53) as inside:
+        assert (client.ask(), inside.ask()) == ("web-1", "web-1")
+        for allowed in ((*OTHERS, *mine), mine):
+            assert sync(cluster, (narrowed(*allowed),), pieces) == 0
+            assert client.ask() == "web-1"
+        assert sync(cluster, (narrowed(*OTHERS),), pieces) == 1
+        assert client.ask(0.5) == "nothing"
+        assert sync(cluster, (narrowed(*OTHERS, *mine),), pieces) == 0
+        assert (client.ask(), inside.ask()) == ("web-1", "web-1")
 
 
 @pytest.mark.proves("K2")

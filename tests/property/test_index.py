@@ -16,6 +16,7 @@ NAMES = st.sampled_from(["a", "b"])
 LABELS = st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from(["x", "y"]), max_size=2)
 NODES = ("worker-1", "worker-2")
 WEIGHTS = st.integers(0, 2)
+ADDRESSES = st.sampled_from(["10.96.0.1", "10.96.0.2"])  # so that one claims from outside what is another's
 
 
 @st.composite
@@ -23,7 +24,9 @@ def services(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
     name = draw(NAMES)
     nodes = Requirement("disk", "In", ("ssd",))
     made = replace(
-        make_service(name, make_port(80, node_port=30080), selector=draw(LABELS)),
+        make_service(name, make_port(80, node_port=30080), selector=draw(LABELS), ips=(draw(ADDRESSES),)),
+        external_ips=tuple(map(ip_address, draw(st.lists(ADDRESSES, max_size=2)))),
+        load_balancer_ips=tuple(map(ip_address, draw(st.lists(ADDRESSES, max_size=2)))),
         traffic_distribution=draw(st.sampled_from(["", "PreferClose"])),
         node_port_nodes=draw(st.sampled_from([(), (nodes,)])),
         internal_traffic_policy=draw(st.sampled_from(["Cluster", "Local"])),

@@ -180,7 +180,8 @@ def test_explicit_node_ports_are_checked(node_port: int, message: str) -> None:
         ("10.96.0.5", "10.96.0.5 is held by default/api; choose another or leave it out"),
         (
             "10.97.0.5",
-            "10.97.0.5 is outside the service CIDRs (10.96.0.0/24, fd00:10:96::/112); choose another or leave it out",
+            "10.97.0.5 is outside the service CIDRs (10.96.0.0/24, fd00:10:96::/112); choose another or leave "
+            "it out, or configure --service-cidr 10.97.0.0/16 (key serviceCIDRs)",
         ),
         (
             "10.96.0.0",

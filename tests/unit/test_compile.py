@@ -8,8 +8,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS, MAX_ENDPOINTS, comment, compile_node, compile_schema
-from nodeport_nft.model import Endpoint, Family, NodePortMode, ObjectName, Service, Snapshot
-from nodeport_nft.reconcile import NodeTables, compile_snapshot
+from nodeport_nft.manifest.problems import MOST_TOLD
+from nodeport_nft.model import Endpoint, Family, NodePortMode, ObjectName, Ref, Service, Snapshot
+from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Goto, Key
@@ -231,6 +232,39 @@ def test_f10_the_contest_is_told() -> None:
     assert programme.tables.desired[Family.IPV4].elements["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(
         "service/1"
     )
+
+
+@pytest.mark.proves("F10")
+def test_f10_of_the_same_age_the_first_by_name_has_it_and_is_not_called_older() -> None:
+    services = (make_service("b"), make_service("a"))
+    (problem,) = compile_snapshot(Snapshot(services), FACTS).problems
+    assert problem == (
+        "Service/default/b: 10.96.0.10 tcp 80 is held by Service/default/a, which is as old and comes first by its "
+        "name; change one of them"
+    )
+
+
+def test_many_problems_of_one_service_are_counted() -> None:
+    """Contested frontends and addresses that may not be claimed; each Service has its own count."""
+    ports = tuple(make_port(n, name=f"p{n}") for n in range(1, 101))
+    vips = tuple(ip_address(f"192.0.2.{n}") for n in range(1, 101))
+    services = tuple(
+        replace(make_service(name, *ports), created=created, external_ips=vips)
+        for name, created in (("old", "2025"), ("young", "2026"), ("younger", "2027"))
+    )
+    problems = compile_snapshot(Snapshot(services), replace(FACTS, external_ips=())).problems
+    counts = [problem for problem in problems if "more of this kind" in problem]
+    assert len(problems) == 5 * (MOST_TOLD + 1)
+    owners = ("old", "young", "young", "younger", "younger")
+    assert sorted(counts) == [f"… and 90 more of this kind in Service/default/{name}" for name in owners]
+    state = NodeState(replace(FACTS, external_ips=()))
+    for service in services:
+        state.put(Ref("Service", *service.key), (service,))
+    state.compile(state.touched)
+    assert state.problems() == problems
+    state.refit(FACTS, {})
+    state.compile(state.touched)
+    assert not any("spec.externalIPs" in problem for problem in state.problems())
 
 
 def test_an_external_address_that_is_a_load_balancers_too_is_one_frontend() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodeport_nft.config import Config, ConfigError, load_config
+from nodeport_nft.manifest.problems import MOST_TOLD
 from nodeport_nft.model import NodePortMode, PortRange
 
 
@@ -51,12 +52,25 @@ def test_file_and_flags(tmp_path: Path) -> None:
         ("nodePortRange: many", 'nodePortRange: "many" is no range; write FIRST-LAST'),
         ("nodePortRange: 80", "nodePortRange: 80 is no text; put it in quotes"),
         (f"nodePortRange: {'9' * 5000}-1", "is no range; write FIRST-LAST"),
-        ("serviceCIDRs: 10.96.0.1/12", 'serviceCIDRs: "10.96.0.1/12" is no network ('),
+        ("serviceCIDRs: 10.96.0.1/12", '"10.96.0.1/12" has bits set behind its prefix; write 10.96.0.0/12'),
         ("serviceCIDRs: [10.0.0.0/16, 10.1.0.0/16]", "give one network, or one of each family"),
         ("serviceCIDRs: []", "serviceCIDRs: nothing is given; give one network"),
         ("serviceCIDRs: 10.0.0.0/31", "serviceCIDRs: 10.0.0.0/31 has no room for clusterIPs; "),
-        ("serviceCIDRs: 2024-99-99", 'serviceCIDRs: "2024-99-99" is no network ('),
+        ("serviceCIDRs: 2024-99-99", 'serviceCIDRs: "2024-99-99" is no network; write '),
         ("serviceCIDRs: !!timestamp foo", "config.yaml:1: tag tag:yaml.org,2002:timestamp is not supported"),
+        ("clusterCIDRs: 10.244.0.0", 'clusterCIDRs: "10.244.0.0" has no prefix length; write 10.244.0.0/16 (or '),
+        ("ownRoutes: [10.0.0.0/8, 192.0.2.7]", 'ownRoutes: "192.0.2.7" has no prefix length; write 192.0.2.7/32'),
+        (
+            "nodePortAddresses: ['fd00:244::']",
+            '"fd00:244::" has no prefix length; write fd00:244::/32 (or fd00:244::/128 ',
+        ),
+        ("serviceCIDRs: 0.0.0.0", 'serviceCIDRs: "0.0.0.0" has no prefix length; write 0.0.0.0/8 (or 0.0.0.0/32 '),
+        ("externalIPs: 203.0.113.0", 'externalIPs: "203.0.113.0" has no prefix length; write 203.0.113.0/24 (or '),
+        ("externalIPs: none", 'externalIPs: "none" is no network; write '),
+        ("externalIPs: [any, 203.0.113.0/24]", 'externalIPs: "any" is no network; write '),
+        ("externalIPs: []", "externalIPs: nothing is given; write any, deny, or networks such as 203.0.113.0/24"),
+        ("loadBalancerIPs: false", "loadBalancerIPs: false is no text; put it in quotes"),
+        ("loadBalancerIPs: 010.0.0.0/8", 'loadBalancerIPs: "010.0.0.0/8" is no network; write '),
         ("masqueradeBit: 32", "masqueradeBit: 32 is no bit of the packet mark; choose a number from 0 to 31"),
         ("masqueradeBit: yes", "masqueradeBit: true is no bit of the packet mark; "),
         ("masqueradeBit: 0x_", 'masqueradeBit: "0x_" is no bit of the packet mark; '),
@@ -65,7 +79,7 @@ def test_file_and_flags(tmp_path: Path) -> None:
         (f"masqueradeBit: {'9' * 5000}", "is no bit of the packet mark; "),
         (f"masqueradeBit: {'9' * 4000}", "masqueradeBit: a huge number is no bit of the packet mark; "),
         ("masqueradeBit: 1\nmasqueradeBit: 2", 'config.yaml:2: key "masqueradeBit" is given twice'),
-        ("nodePortAddresses: [primary, all]", 'nodePortAddresses: "primary" is no network ('),
+        ("nodePortAddresses: [primary, all]", 'nodePortAddresses: "primary" is no network; write '),
         ('store: ""', "store: is empty; name a file"),
         ('stateDir: ""', "stateDir: is empty; name a directory"),
         ("runDir: 7", "runDir: 7 is no text; put it in quotes"),
@@ -85,7 +99,7 @@ def test_file_and_flags(tmp_path: Path) -> None:
         (f"{'k' * 1000}: 1\n", "unknown key; known are "),
         (f"detectLocalMode: {'m' * 5000}", "is no mode; choose one of "),
         (f"podInterface: {'p' * 5000}", "is no interface name; "),
-        (f"clusterCIDRs: {'c' * 5000}", "is no network ("),
+        (f"clusterCIDRs: {'c' * 5000}", "is no network; write an address and a prefix length, such as 10.96.0.0/12"),
         (f"masqueradeAll: {'m' * 5000}", "is neither true nor false"),
         ("healthzBindAddress: 10256", "healthzBindAddress: 10256 is no text; put it in quotes"),
         ("healthzBindAddress: localhost:10256", 'healthzBindAddress: "localhost:10256" is no address with a port; '),
@@ -131,6 +145,39 @@ def test_problems(tmp_path: Path, line: str, message: str) -> None:
         load_config(write(tmp_path, line), {})
     assert message in str(caught.value)
     assert all(len(told) < 1001 for told in str(caught.value).splitlines())  # no value is printed without bound
+
+
+@pytest.mark.parametrize("key", ["externalIPs", "loadBalancerIPs"])
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        ("any", None),
+        (["any"], None),
+        ("deny", []),
+        (["deny"], []),
+        ("203.0.113.0/24", ["203.0.113.0/24"]),
+        (["203.0.113.0/24,192.0.2.7/32", "fd00:5::/64"], ["203.0.113.0/24", "192.0.2.7/32", "fd00:5::/64"]),
+    ],
+)
+def test_which_addresses_services_may_claim(key: str, given: object, networks: list[str] | None) -> None:
+    """The two keys do not touch each other; each is any by default, as kube-proxy has it."""
+    config = load_config("/dev/null", {key: given})
+    found = {"externalIPs": config.external_ips, "loadBalancerIPs": config.load_balancer_ips}
+    told = found.pop(key)
+    assert (None if told is None else [str(network) for network in told]) == networks
+    assert set(found.values()) == {None}
+
+
+def test_many_mistakes_of_a_kind_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "".join(f"k{n}: 1\n" for n in range(5000)) + "masqueradeBit: 99\n"), {})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == MOST_TOLD + 2
+    assert sum(": unknown key; " in line for line in lines) == MOST_TOLD
+    assert f"… and 4,990 more of this kind in {tmp_path}/config.yaml" in lines
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "store: /s\n" * 5000), {})
+    assert str(caught.value).splitlines()[-1] == f"{tmp_path}/config.yaml:12: … and 4,989 more of this kind"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
-from nodeport_nft.flows import Place, UDPFrontends, only_draining
+from nodeport_nft.daemon.flows import merged
+from nodeport_nft.flows import Place, Sources, UDPFrontends, only_draining
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Pod, Service, Snapshot
 from nodeport_nft.reconcile import compile_snapshot, udp_frontends
 from nodeport_nft.render import ListedTable
@@ -122,6 +123,39 @@ def test_every_local_address_serves_node_ports_where_the_node_is_told_so() -> No
     assert not known.is_stale(at("127.0.0.1 30053"), at("127.0.0.1 30053"))
     gone = frontends((), (), before=Snapshot((DNS,), DNS_SLICES), facts=everywhere, local=("192.0.2.7",))
     assert gone.is_stale(at("192.0.2.7 30053"), at("10.244.1.1 8080"))
+
+
+@pytest.mark.proves("F4", "X5")
+def test_who_may_no_longer_connect_is_forgotten() -> None:
+    """Each frontend by its own ranges, and each family by its own prefixes; without ranges, nobody."""
+    vip = (ip_address("192.0.2.53"), ip_address("fd00:5::53"))
+    ranges = tuple(map(ip_network, ("198.51.100.0/25", "198.51.100.128/26", "203.0.113.7/32", "fd00:9::/64")))
+    service = replace(DNS, load_balancer_ips=vip, load_balancer_source_ranges=ranges[:2])
+    service = replace(service, node_port_source_ranges=ranges[2:])
+
+    def admitted(known: UDPFrontends, destination: str, *sources: str) -> list[bool]:
+        return [known.admits(at(destination), ip_address(source).packed) for source in sources]
+
+    four = frontends((service,))
+    outer = "198.51.99.255", "198.51.100.192"
+    assert admitted(four, "192.0.2.53 53", "198.51.100.0", "198.51.100.191", *outer) == [True, True, False, False]
+    assert admitted(four, "172.30.1.2 30053", "203.0.113.7", "203.0.113.6", "203.0.113.8") == [True, False, False]
+    assert admitted(four, "10.96.0.10 53", *outer) == [True, True], "a clusterIP is guarded by neither"
+    six = frontends((service,), family=Family.IPV6)
+    assert admitted(six, "fd00:30:1::2 30053", "fd00:9::1", "fd00:8::1") == [True, False]
+    assert admitted(six, "fd00:5::53 53", "fd00:9::1") == [False], "prefixes of the other family alone"
+    assert admitted(frontends((DNS,)), "172.30.1.2 30053", *outer) == [True, True]
+
+
+def test_a_search_that_waits_knows_the_latest_ranges() -> None:
+    place, other = at("172.30.1.2 30053"), at("172.30.1.2 30054")
+    none, some = Sources.of(()), Sources.of(["203.0.113.0/24"])
+    guarded = UDPFrontends({place: frozenset()}, sources={place: none})
+    assert dict(merged(guarded, UDPFrontends({place: frozenset()})).sources) == {}
+    assert dict(merged(guarded, UDPFrontends({other: frozenset()}, sources={other: some})).sources) == {
+        place: none,
+        other: some,
+    }
 
 
 def test_another_proxys_service_is_not_ours_to_judge() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodeport_nft.manifest import Problem, Problems, parse_object, read_manifests
+from nodeport_nft.manifest.problems import MOST_TOLD, Tally, counted
 from nodeport_nft.model import Ranges
 
 
@@ -98,7 +99,8 @@ SERVICES = {
     "type": ("type: nodeport\nports: [{port: 80}]", '5: …spec.type: "nodeport" is unknown; use ClusterIP or NodePo'),
     "clusterIP outside": (
         "clusterIP: 10.0.0.1\nports: [{port: 80}]",
-        "5: …spec.clusterIP: 10.0.0.1 is outside the service CIDR 10.96.0.0/12; choose one inside",
+        "5: …spec.clusterIP: 10.0.0.1 is outside the service CIDR 10.96.0.0/12; choose one inside, leave it "
+        "out, or configure --service-cidr 10.0.0.0/16 (key serviceCIDRs)",
     ),
     "clusterIP network": (
         "clusterIP: 10.96.0.0\nports: [{port: 80}]",
@@ -501,7 +503,10 @@ def test_families_without_a_service_cidr_are_refused() -> None:
     ranges = Ranges(service_cidrs=(IPv4Network("10.96.0.0/12"),))
     port = "\nports: [{port: 80}]"
     for spec, expected in (
-        ("clusterIP: 'fd00::1'", "spec.clusterIP: fd00::1 cannot be served: there is no IPv6 service CIDR"),
+        (
+            "clusterIP: 'fd00::1'",
+            "spec.clusterIP: fd00::1 cannot be served: there is no IPv6 service CIDR; configure",
+        ),
         ("ipFamilies: [IPv6]", "spec.ipFamilies[0]: there is no IPv6 service CIDR; configure one, or leave it out"),
         ("ipFamilyPolicy: RequireDualStack", "spec.ipFamilyPolicy: RequireDualStack needs service CIDRs of both"),
     ):
@@ -530,3 +535,89 @@ def test_a_problem_is_one_printable_line_whatever_is_in_it() -> None:
     (line,) = problems_of(service("ports: [{port: 80}]", '"\\e]0;title\\a' + "x" * 10_000 + '"'))
     assert line.isprintable()
     assert len(line) < 500
+
+
+MANY = 3000
+MANY_MISTAKES = {
+    "items of one list": (service("ports: [" + "1," * MANY + "1]"), "Service/default/web", MANY + 1),
+    "fields of many items": (
+        service("ports:\n" + "".join(f"- {{name: P{n}, port: {n + 1}}}\n" for n in range(MANY))),
+        "Service/default/web",
+        MANY,
+    ),
+    "keys of one mapping": (
+        service("selector:\n" + "".join(f"  k{n}: [{n}]\n" for n in range(MANY)) + "ports: [{port: 80}]"),
+        "Service/default/web",
+        MANY,
+    ),
+    "keys given twice": (service("ports: [{port: 80}]\n" + "x: 1\n" * (MANY + 1)), "Service/default/web", MANY),
+    "numbers asked for twice": (
+        service("type: NodePort\nports:\n" + "".join(f"- {{name: p{n}, port: 80}}\n" for n in range(MANY + 1))),
+        "Service/default/web",
+        MANY,
+    ),
+    "items that are no objects": ("kind: List\nitems: [" + "1," * (MANY - 1) + "1]\n", "", MANY),
+    "documents that are no objects": ("---\n1\n" * MANY, "", MANY),
+    "one object, again and again": (
+        "---\n".join([service("ports: [{port: 80}]")] * (MANY // 10 + 1)),
+        "Service/default/web",
+        MANY // 10,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MANY_MISTAKES)
+def test_mistakes_of_a_kind_in_one_object_are_told_ten_times_and_counted(case: str) -> None:
+    """Two megabytes hold a million of them, and a message of each would be a gigabyte."""
+    text, where, count = MANY_MISTAKES[case]
+    problems = problems_of(text)
+    assert len(problems) == MOST_TOLD + 1
+    assert problems[-1].endswith(f": … and {count - MOST_TOLD:,} more of this kind{f' in {where}' * bool(where)}")
+    assert problems[-1].partition(":")[0].isdecimal()  # the line of the first that is not told
+    lines = [int(problem.partition(":")[0]) for problem in problems]
+    assert lines == sorted(lines)
+
+
+def test_each_object_and_each_kind_has_its_own_ten() -> None:
+    wrong = "ports:\n" + "- {port: 0}\n" * 20 + "- {port: yes}\n" * 20
+    problems = problems_of(service(wrong, "one") + "---\n" + service(wrong, "two"))
+    for name in ("one", "two"):
+        own = [problem for problem in problems if f"/{name}" in problem]
+        for words, least in (("is outside", MOST_TOLD), ("is not a whole number", MOST_TOLD), ("is missing", 0)):
+            assert sum(words in problem for problem in own) >= least
+        assert sum("more of this kind" in problem for problem in own) == 3  # their names are missing, too
+
+
+def test_nothing_is_counted_that_can_be_told() -> None:
+    problems = problems_of(service("ports: [" + "1," * (MOST_TOLD - 1) + "1]"))
+    assert len(problems) == MOST_TOLD
+    assert not any("more of this kind" in problem for problem in problems)
+
+
+def test_what_is_found_of_an_author_with_many_words_is_bounded_too() -> None:
+    """Where each message has another word of the author's in it, they look like as many kinds."""
+    tally: Tally[int] = Tally()
+    for n in range(100_000):
+        tally.add("Service/default/web", f"the word {'x' * (n % 50_000)} is wrong", n)
+    told = list(tally)
+    assert len(told) < 1200
+    assert sum(more or 1 for _, _, more in told) == 100_000
+    assert [number for _, number, _ in told] == sorted(number for _, number, _ in told)
+
+
+def test_tallies_of_tallies_add_up() -> None:
+    """A file's objects are tallied one by one, and then together: a count that is passed on stays one."""
+    tally: Tally[str] = Tally()
+    for _ in range(3):
+        tally.add("a", "1 is wrong", "told", 0)
+        tally.add("a", "2 is wrong", "summed up", 40)
+    assert list(tally) == [("a", "told", 0), ("a", "summed up", 122)]
+    assert counted([("a", f"{n} is wrong") for n in range(12)])[-1] == "… and 2 more of this kind in a"
+
+
+def test_a_count_keeps_its_object_and_tells_its_place() -> None:
+    with pytest.raises(Problems) as caught:
+        parse_object({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "a"}, "spec": {"ports": [1] * 30}})
+    last = caught.value.problems[-1]
+    assert (last.object, last.field, last.more) == ("Service/default/a", "spec.ports[10]", 20)
+    assert str(last) == "… and 20 more of this kind in Service/default/a"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -17,11 +17,12 @@ from nodeport_nft.model import (
     Node,
     Pod,
     Protocol,
+    Ref,
     Service,
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.resolve import FrontendKind, Place, Resolver
+from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -295,3 +296,92 @@ def test_f3_external_and_load_balancer_addresses() -> None:
         (FrontendKind.LOAD_BALANCER, "198.51.100.1", 80),
         (FrontendKind.NODE_PORT, "None", 30080),
     ]
+
+
+def claiming(name: str, *, external: str = "", load_balancer: str = "", ip: str = "10.96.0.66") -> Service:
+    """A Service that claims addresses from outside, each given as a text with blanks between them."""
+    made = make_service(name, ips=(ip,), created="2020-01-01T00:00:00Z")
+    outside = {"external_ips": external, "load_balancer_ips": load_balancer}
+    return replace(made, **{field: tuple(map(ip_address, text.split())) for field, text in outside.items()})  # type: ignore[arg-type]
+
+
+def served(resolver: Resolver, service: Service) -> list[str]:
+    """On which addresses it is served, in order."""
+    return [str(frontend.address) for frontend in resolver.resolve(service)]
+
+
+@pytest.mark.proves("F10")
+@pytest.mark.parametrize("field", ["external", "load_balancer"])
+@pytest.mark.parametrize("holder", [{}, {"proxy_name": "another-proxy"}], ids=["ours", "another proxy's"])
+def test_f10_a_cluster_ip_is_nobody_elses_whoever_is_older(field: str, holder: dict[str, str]) -> None:
+    """On no port, not even one that its Service has not: what is refused there stays refused."""
+    victim = make_service("victim", make_port(80), created="2026-01-01T00:00:00Z", **holder)  # type: ignore[arg-type]
+    thief = claiming("thief", **{field: "10.96.0.10 192.0.2.1"})
+    thief = replace(thief, ports=(make_port(80), make_port(81, name="more")))
+    resolver = Resolver(Snapshot((victim, thief)), "worker-1")
+    assert served(resolver, thief) == ["10.96.0.66", "192.0.2.1"] * 2
+    place = "spec.externalIPs" if field == "external" else "status.loadBalancer.ingress"
+    assert list(resolver.problems(thief)) == [
+        f"Service/default/thief: {place}: 10.96.0.10 is the clusterIP of Service/default/victim, which keeps it; "
+        "leave it out"
+    ]
+    assert list(resolver.problems(victim)) == []
+
+
+def test_a_services_own_cluster_ip_may_be_its_address_from_outside() -> None:
+    service = claiming("web", external="10.96.0.66")
+    resolver = Resolver(Snapshot((service,)), "worker-1")
+    assert served(resolver, service) == ["10.96.0.66"] * 2
+    assert list(resolver.problems(service)) == []
+
+
+@pytest.mark.proves("F10")
+def test_f10_who_claims_an_address_is_touched_as_it_becomes_a_cluster_ip_and_as_it_is_free_again() -> None:
+    index = Index()
+    thief, victim = claiming("thief", external="10.96.0.10"), make_service("victim")
+    resolver = Resolver(index, "worker-1")
+    index.put(Ref("Service", "default", "thief"), (thief,))
+    assert served(resolver, thief) == ["10.96.0.66", "10.96.0.10"]
+    for values, addresses_now in (((victim,), ["10.96.0.66"]), ((), ["10.96.0.66", "10.96.0.10"])):
+        assert index.put(Ref("Service", "default", "victim"), values) == {victim.key, thief.key}
+        assert served(resolver, thief) == addresses_now
+
+
+NETWORKS = tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/64")))
+
+
+@pytest.mark.proves("F3")
+@pytest.mark.parametrize(
+    ("claimable", "expected"),
+    [
+        (Claimable(), ["192.0.2.1", "172.30.1.2", "192.0.2.2", "8.8.8.8"]),
+        (Claimable(external_ips=()), ["192.0.2.2", "8.8.8.8"]),
+        (Claimable(load_balancer_ips=()), ["192.0.2.1", "172.30.1.2"]),
+        (Claimable((), ()), []),
+        (Claimable(external_ips=NETWORKS), ["192.0.2.1", "192.0.2.2", "8.8.8.8"]),
+        (Claimable(NETWORKS, NETWORKS), ["192.0.2.1", "192.0.2.2"]),
+        (Claimable(NETWORKS[1:], NETWORKS[1:]), []),
+    ],
+)
+def test_f3_the_configuration_says_which_addresses_may_be_claimed(claimable: Claimable, expected: list[str]) -> None:
+    """The clusterIP and the nodePort are never in question, and each address that is left out is told."""
+    service = claiming("web", external="192.0.2.1 172.30.1.2", load_balancer="192.0.2.2 8.8.8.8")
+    service = replace(service, ports=(make_port(node_port=30080),))
+    resolver = Resolver(Snapshot((service,)), "worker-1", claimable=claimable)
+    assert served(resolver, service) == ["10.96.0.66", *expected, "None"]
+    problems = list(resolver.problems(service))
+    assert len(problems) == 4 - len(expected)
+    for address in {"192.0.2.1", "172.30.1.2", "192.0.2.2", "8.8.8.8"} - {*expected}:
+        assert sum(f": {address} is not served" in problem for problem in problems) == 1
+
+
+def test_what_may_not_be_claimed_is_told_with_the_key_that_says_so() -> None:
+    service = claiming("web", external="8.8.8.8", load_balancer="8.8.4.4")
+    resolver = Resolver(Snapshot((service,)), "worker-1", claimable=Claimable((), NETWORKS))
+    assert list(resolver.problems(service)) == [
+        "Service/default/web: spec.externalIPs: 8.8.8.8 is not served, since the configuration says externalIPs: "
+        "deny; leave it out, or allow it",
+        "Service/default/web: status.loadBalancer.ingress: 8.8.4.4 is not served, since the configuration allows "
+        "loadBalancerIPs in 192.0.2.0/24, 2001:db8::/64 alone; choose another, or allow it",
+    ]
+    assert list(resolver.problems(replace(service, proxy_name="another-proxy"))) == []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.flows import Place
+from nodeport_nft.flows import Place, Sources, UDPFrontends, read_frontends
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Ref, Service
 from nodeport_nft.reconcile import NodeState, changed_udp_frontends, udp_frontends
 from nodeport_nft.render import ListedTable
@@ -18,6 +18,7 @@ from tests.builders import FACTS, make_endpoint, make_port, make_service, make_s
 pytestmark = pytest.mark.proves("K2", "X1")
 
 EVERYWHERE = replace(FACTS, node_port_mode=NodePortMode.ALL, node_port_ips=())
+RANGES = ip_network("198.51.100.0/24"), ip_network("203.0.113.0/25"), ip_network("fd00:9::/64")
 LOCAL = tuple(map(ip_address, ("192.0.2.7", "127.0.0.1", "fd00::7")))
 
 
@@ -33,8 +34,12 @@ def services(draw: st.DrawFn, number: int) -> Service | None:
         f"s{number}", port, ips=(f"10.96.0.{address}", f"fd00:10:96::{address}"), created=f"2026-01-0{number + 1}"
     )
     policy = draw(st.sampled_from(["Cluster", "Local", "PreferLocal"]))
+    ranges = st.sampled_from([(), RANGES[:1], RANGES[1:], RANGES])
     return replace(
         made,
+        load_balancer_ips=(ip_address(f"192.0.2.{address}"),),
+        load_balancer_source_ranges=draw(ranges),
+        node_port_source_ranges=draw(ranges),
         session_affinity_seconds=draw(st.sampled_from([0, 60])),
         external_traffic_policy=policy,
         internal_traffic_policy=policy,
@@ -86,6 +91,7 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
             touched = {int(name[1:]) for _, name in keys}
             for place, serving in known.items():
                 assert serving <= whole[family].serving[place]
+                assert changed[family].sources.get(place) == whole[family].sources.get(place), "who may connect"
                 # A frontend that has just fallen to a service that was not touched: its draining endpoints have no
                 # flows there yet.
                 assert not {address[2] for address, _ in whole[family].serving[place] - serving} & touched
@@ -94,15 +100,26 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
             for place in before.keys() | whole[family].serving.keys():
                 if before.get(place, frozenset()) - whole[family].serving[place]:
                     assert place in known, "an endpoint has gone, and its flows are stale"
+                if place in whole[family].sources and place in before:
+                    was = read_sources(listed[family], state, family).get(place)
+                    assert place in known or was == whole[family].sources[place], "others may connect than before"
                 if place not in before:
                     assert place in known, "a new frontend: what was not translated is stale"
 
 
 def udp_frontends_of(listed: ListedTable, state: NodeState, family: Family) -> dict[Place, frozenset[Place]]:
     """The frontends that a table has, with the endpoints in it."""
-    from nodeport_nft.flows import read_frontends
+    return dict(read(listed, state, family).serving)
 
+
+def read_sources(listed: ListedTable, state: NodeState, family: Family) -> dict[Place, Sources]:
+    """Who may connect to the frontends of a table that not everybody may connect to."""
+    return dict(read(listed, state, family).sources)
+
+
+def read(listed: ListedTable, state: NodeState, family: Family) -> UDPFrontends:
+    """What a table says on its own."""
     table = listed.table(state.tables.schemas[family])
     everywhere = state.facts.node_port_mode is NodePortMode.ALL
     local = [ip for ip in LOCAL if everywhere and not ip.is_loopback and ip.version == family]
-    return dict(read_frontends(table, before={}, draining=None, local_ips=local).serving)
+    return read_frontends(table, before={}, draining=None, local_ips=local)

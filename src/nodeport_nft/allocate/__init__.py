@@ -9,6 +9,8 @@ and the knowledge of who else holds what. It goes in three steps, each with less
 3. What is left open is found by probing. The order in which numbers are probed is derived from namespace,
    name and port by a hash, so that equal manifests give equal numbers on every node, and two Services seldom
    meet. The upper band of a range is probed first, so that the lower one stays free for explicit choices.
+   An address that another Service claims from outside (externalIPs, load-balancer addresses) is passed over while
+   there are others.
 
 Whoever allocates for many Services at once must first take the ``claims`` (steps 1 and 2) of all of them, and
 only then call ``allocate`` for each: then no probed number is one that another manifest names.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeport_nft.allocate.probing import usable_offsets
-from nodeport_nft.model import Family, IPAddress, ObjectName, Ranges, Service, ServiceType
+from nodeport_nft.model import Family, IPAddress, ObjectName, Ranges, Service, ServiceType, likely_service_cidr
 
 SINGLE_STACK = "SingleStack"
 PREFER_DUAL_STACK = "PreferDualStack"
@@ -105,6 +105,7 @@ def refused_claims(
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None],
 ) -> list[Refusal]:
     """What is wrong with the explicit values. What the Service holds (``own``) is right in any range."""
     refusals: list[Refusal] = []
@@ -115,12 +116,16 @@ def refused_claims(
         network = next((cidr for cidr in ranges.service_cidrs if ip in cidr), None)
         if network is None:
             cidrs = ", ".join(map(str, ranges.service_cidrs))
-            refusals.append(Refusal(field, f"{ip} is outside the service CIDRs ({cidrs}); {_OTHER}"))
+            remedy = f"{_OTHER}, or configure --service-cidr {likely_service_cidr(ip)} (key serviceCIDRs)"
+            refusals.append(Refusal(field, f"{ip} is outside the service CIDRs ({cidrs}); {remedy}"))
         elif int(ip) - int(network.network_address) not in usable_offsets(network):
             text = f"{ip} is the network or broadcast address of {network}; {_OTHER}"
             refusals.append(Refusal(field, text))
         elif holder not in (None, key):
             refusals.append(Refusal(field, f"{ip} is held by {holder}; {_OTHER}"))
+        elif (other := claimant(ip)) is not None:
+            text = f"{ip} is claimed by {other} as an externalIP or a load-balancer address; {_OTHER}"
+            refusals.append(Refusal(field, text))
     numbers = [(port_field(i), "nodePort", number) for i, number in enumerate(drawn.node_ports)]
     numbers.append(("spec.healthCheckNodePort", "healthCheckNodePort", drawn.health))
     for field, what, number in numbers:

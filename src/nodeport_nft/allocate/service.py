@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 
 from nodeport_nft.allocate.claims import (
     AllocationError,
@@ -19,6 +20,13 @@ from nodeport_nft.allocate.claims import (
 from nodeport_nft.allocate.probing import probe_ips, probe_ports
 from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Protocol, Ranges, Service, ServicePort
 
+_MOST_CLAIMED = 1000
+"""Free addresses that are looked at for one that nobody claims from outside."""
+
+
+def _nobody(_: IPAddress) -> None:
+    return None
+
 
 def allocate(
     wanted: Service,
@@ -27,11 +35,13 @@ def allocate(
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None] = _nobody,
 ) -> Service:
     """``wanted``, completed with clusterIPs, IP families and their policy, nodePorts, healthCheckNodePort.
 
     ``held`` is the Service of that name as it was stored, None for a new one. The holders tell whose a number
-    or an address is; ``wanted``'s own name counts as free.
+    or an address is; ``wanted``'s own name counts as free. ``claimant`` tells which other Service claims an address
+    from outside (externalIPs, load-balancer addresses): it can be no clusterIP then, or two would have it.
 
     Raises AllocationError with all refusals: an explicit value outside its range or held by another Service,
     a change of what is immutable (clusterIP, primary family, healthCheckNodePort), a family without a service
@@ -39,8 +49,8 @@ def allocate(
     """
     drawn = draft(wanted, held, ranges)
     own = Claims() if held is None else holdings(held)
-    refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder)]
-    ips = _found_ips(drawn, wanted.key, ranges, ip_holder, refusals)
+    refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder, claimant)]
+    ips = _found_ips(drawn, wanted.key, ranges, ip_holder, claimant, refusals)
     numbers, health = _found_ports(drawn, wanted, ranges, port_holder, refusals)
     if refusals:
         raise AllocationError(tuple(refusals))
@@ -63,6 +73,7 @@ def _found_ips(
     key: ObjectName,
     ranges: Ranges,
     ip_holder: Callable[[IPAddress], ObjectName | None],
+    claimant: Callable[[IPAddress], ObjectName | None],
     refusals: list[Refusal],
 ) -> tuple[IPAddress, ...]:
     networks: dict[int, IPNetwork] = {cidr.version: cidr for cidr in ranges.service_cidrs}
@@ -71,13 +82,24 @@ def _found_ips(
         family = drawn.families[i]
         if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
-            ip = next((probe for probe in probes if ip_holder(probe) in (None, key)), None)
+            free = islice((probe for probe in probes if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
+            ip = _unclaimed(free, claimant)
             if ip is None:
                 text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
                 refusals.append(Refusal(ip_field(i), text))
         if ip is not None:
             found.append(ip)
     return tuple(found)
+
+
+def _unclaimed(free: Iterator[IPAddress], claimant: Callable[[IPAddress], ObjectName | None]) -> IPAddress | None:
+    """The first address that nobody claims from outside, else the first one; None if there is none.
+
+    A clusterIP goes before such a claim, so nobody can use up the addresses by claiming them all.
+    """
+    first = next(free, None)
+    rest = () if first is None else chain((first,), free)
+    return next((ip for ip in rest if claimant(ip) is None), first)
 
 
 def _found_ports(

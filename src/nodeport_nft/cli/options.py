@@ -68,6 +68,20 @@ NodePortAddresses = Annotated[
     list[str] | None,
     typer.Option("--nodeport-addresses", metavar="WHICH", help="primary (default), all, or CIDRs."),
 ]
+ExternalIPs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--external-ips", metavar="WHICH", help="Which externalIPs Services may claim: any (default), deny, or CIDRs."
+    ),
+]
+LoadBalancerIPs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load-balancer-ips",
+        metavar="WHICH",
+        help="Which load-balancer addresses Services may claim: any (default), deny, or CIDRs.",
+    ),
+]
 MasqueradeBit = Annotated[
     int | None,
     typer.Option("--masquerade-bit", metavar="BIT", help="Bit of the packet mark to use; default 14."),

@@ -58,6 +58,7 @@ def merged(earlier: UDPFrontends | None, later: UDPFrontends) -> UDPFrontends:
     return replace(
         later,
         serving={**earlier.serving, **later.serving},
+        sources={p: s for p, s in earlier.sources.items() if p not in later.serving} | dict(later.sources),
         ranges=later.ranges or earlier.ranges,
         foreign=later.foreign or earlier.foreign,
     )

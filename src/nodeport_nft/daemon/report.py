@@ -49,11 +49,12 @@ class Reporter:
         if before == now:
             return
         self._problems[where] = now
+        known, left = frozenset(before), frozenset(now)
         for problem in now:
-            if problem not in before:
+            if problem not in known:
                 self.log.warning("problem", where=where, problem=problem)
         for problem in before:
-            if problem not in now:
+            if problem not in left:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
 

@@ -105,7 +105,10 @@ def _find_stale(netlink: socket.socket, family: Family, frontends: UDPFrontends)
         if not frontends.concerns(destination) or not _is_udp(data, original):
             continue
         reply = find(data, start, end, _TUPLE_REPLY)
-        if frontends.is_stale(destination, _place(data, reply, _SOURCE[size], _SOURCE_PORT)):
+        is_shut_out = destination in frontends.sources and not frontends.admits(
+            destination, _address(data, original, _SOURCE[size])
+        )
+        if is_shut_out or frontends.is_stale(destination, _place(data, reply, _SOURCE[size], _SOURCE_PORT)):
             name = (whole(data, find(data, start, end, part)) for part in (_TUPLE_ORIG, _ID, _ZONE))
             stale.append(b"".join(name))
     return stale
@@ -129,9 +132,13 @@ def _delete(netlink: socket.socket, family: Family, flows: Sequence[bytes]) -> i
 
 def _place(data: bytes, pair: tuple[int, int], address_kind: int, port_kind: int) -> Place:
     """Address and port of one end of a tuple."""
-    address = find(data, *find(data, *pair, _TUPLE_IP), address_kind)
     port = find(data, *find(data, *pair, _TUPLE_PROTO), port_kind)
-    return data[slice(*address)], int.from_bytes(data[slice(*port)], "big")
+    return _address(data, pair, address_kind), int.from_bytes(data[slice(*port)], "big")
+
+
+def _address(data: bytes, pair: tuple[int, int], kind: int) -> bytes:
+    """The address of one end of a tuple."""
+    return data[slice(*find(data, *find(data, *pair, _TUPLE_IP), kind))]
 
 
 def _is_udp(data: bytes, pair: tuple[int, int]) -> bool:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.problems import MOST_TOLD, Path, shown
 from nodeport_nft.manifest.selector import BLANKS, parse_selector
 from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.values import each_once, parse_address, parse_network, special_fault
@@ -61,7 +61,6 @@ _OF_SERVICES = (
 _KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
 
 _LONGEST = 256 << 10  # characters; the API takes as many bytes in all annotations of an object
-_MOST_TOLD = 10  # faults of one annotation, unknown annotations of one object
 _HEAVIEST = 100
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 
@@ -91,15 +90,15 @@ def _strange(keys: Sequence[str], what: str, known: tuple[str, ...], kind: str, 
     where: Path = ("metadata", f"{what}s")
     known_ones = f"known annotations are {', '.join(known)}" if known else f"there are none for a {kind}"
     names = [key.removeprefix(PREFIX) for key in known]
-    for key in keys[:_MOST_TOLD]:
+    for key in keys[:MOST_TOLD]:
         near = PREFIX + nearest(key.removeprefix(PREFIX), names)
         if near == PREFIX:
             remedy = known_ones
         else:
             remedy = f"is the annotation {near} meant?" if what == "label" else f"did you mean {near}?"
         fields.strange((*where, key), f"unknown {what}; {remedy}")
-    if len(keys) > _MOST_TOLD:
-        fields.strange(where, f"{len(keys) - _MOST_TOLD} more are unknown; {known_ones}")
+    if len(keys) > MOST_TOLD:
+        fields.strange(where, f"{len(keys) - MOST_TOLD} more are unknown; {known_ones}")
 
 
 def parse_annotations(
@@ -180,26 +179,15 @@ def _entries(text: str) -> list[str]:
     return [entry.strip(BLANKS) for entry in text.split(",")] if text else []
 
 
-def _tell(key: str, faults: Sequence[str], fields: Fields) -> None:
-    """Note the first faults of one annotation, and how many more there are."""
-    for fault in faults[:_MOST_TOLD]:
-        fields.problem(_path(key), fault)
-    if len(faults) > _MOST_TOLD:
-        fields.problem(_path(key), f"{len(faults) - _MOST_TOLD} more of its entries are wrong; correct these first")
-
-
 def _source_ranges(annotations: Mapping[str, str], fields: Fields) -> tuple[IPNetwork, ...]:
     networks: list[IPNetwork] = []
-    faults = []
     text = _text(annotations, NODE_PORT_SOURCE_RANGES, "list prefixes, as 10.0.0.0/8", fields)
     for entry in _entries(text):
         try:
             networks.append(parse_network(entry, host_bits=True))
         except ValueError as error:
-            faults.append(
-                str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
-            )
-    _tell(NODE_PORT_SOURCE_RANGES, faults, fields)
+            fault = str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
+            fields.problem(_path(NODE_PORT_SOURCE_RANGES), fault)
     return each_once(networks)
 
 
@@ -208,23 +196,22 @@ def _nodes(annotations: Mapping[str, str], fields: Fields) -> tuple[Requirement,
     if not text:
         return ()
     requirements, faults = parse_selector(text)
-    _tell(NODE_PORT_NODES, faults, fields)
+    for fault in faults:
+        fields.problem(_path(NODE_PORT_NODES), fault)
     return requirements
 
 
 def _weights(annotations: Mapping[str, str], fields: Fields) -> dict[str, int]:
     weights: dict[str, int] = {}
-    faults = []
     for entry in _entries(_text(annotations, WEIGHTS, "list addresses, as 10.244.1.2=3", fields)):
         try:
             address, weight = _weighted(entry)
         except ValueError as error:
-            faults.append(str(error))
+            fields.problem(_path(WEIGHTS), str(error))
             continue
         if address in weights:
-            faults.append(f"{address} is given twice; leave one of them out")
+            fields.problem(_path(WEIGHTS), f"{address} is given twice; leave one of them out")
         weights[address] = weight
-    _tell(WEIGHTS, faults, fields)
     return weights
 
 

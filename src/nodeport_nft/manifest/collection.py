@@ -15,7 +15,7 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
-from nodeport_nft.manifest.problems import Path, Problem, Problems, field_text, printable, shown
+from nodeport_nft.manifest.problems import Path, Problem, Problems, Tally, field_text, printable, shown
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
@@ -49,8 +49,8 @@ def read_manifests(
     for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
-        raise Problems(tuple(reading.problems))
-    return Manifests(tuple(reading.objects), tuple(reading.warnings))
+        raise Problems(_told(reading.problems))
+    return Manifests(tuple(reading.objects), tuple(map(str, _told(reading.warnings))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,12 @@ def read_manifest(
     text = read_regular(path, max_document_bytes, steps, real=real)
     reading = _Reading(ranges, namespace, validate)
     reading.add_text(path, "" if text is None else text)
-    failed = not isinstance(text, str)
-    return Reading(tuple(reading.objects), tuple(reading.problems), tuple(reading.warnings), failed)
+    warnings = tuple(map(str, _told(reading.warnings)))
+    return Reading(tuple(reading.objects), _told(reading.problems), warnings, failed=not isinstance(text, str))
+
+
+def _told(tally: Tally[Problem]) -> tuple[Problem, ...]:
+    return tuple(replace(problem, more=more) for _, problem, more in tally)
 
 
 @dataclass(slots=True)
@@ -96,27 +100,28 @@ class _Reading:
     namespace: str
     validate: Validate
     objects: list[Object] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    problems: Tally[Problem] = field(default_factory=Tally)
+    warnings: Tally[Problem] = field(default_factory=Tally)
     sources: dict[tuple[str, str, str], str] = field(default_factory=dict)  # where each object was first read
     holders: dict[int | IPAddress, tuple[str, str]] = field(default_factory=dict)  # ref and source of claimants
 
     def add_text(self, path: str, text: str | Problem) -> None:
         """Add what a file holds, or the problem that kept it from being read."""
         if isinstance(text, Problem):
-            self.problems.append(text)
+            self.problems.add(path, text.message, text)
             return
         name = printable(short_path(path))
         for document in read_documents(text):
             if isinstance(document, Fault):
-                self.problems.append(Problem(f"{name}:{document.line}", "", "", document.message))
+                problem = Problem(f"{name}:{document.line}", "", "", document.message)
+                self.problems.add(name, document.message, problem)
             else:
                 self.add_document(name, document)
 
     def add_document(self, name: str, document: Document) -> None:
         """Add the objects of one document, and what is wrong with them in the order of their lines."""
         whole = describe(document.value, self.namespace)
-        found = [(fault.line, whole, "", fault.message) for fault in document.faults]
+        found = [(fault.line, whole, "", fault.message, fault.more) for fault in document.faults]
         for path, raw in _unfold(document.value):
             fields = Fields()
             ref = describe(raw, self.namespace)
@@ -125,9 +130,12 @@ class _Reading:
             else:
                 text = f"{shown(raw)} is not an object; write a mapping with apiVersion, kind and metadata"
                 fields.problem((), text)
-            found += [(document.line(path + at), ref, field_text(at), text) for at, text in fields.found]
+            found += [
+                (document.line(path + at), ref, field_text(at), text, more) for _, (at, text), more in fields.found
+            ]
         found.sort(key=lambda problem: problem[0])
-        self.problems += [Problem(f"{name}:{line}", *rest) for line, *rest in found]
+        for line, ref, at, text, more in found:
+            self.problems.add(ref or name, text, Problem(f"{name}:{line}", ref, at, text), more)
 
     def _add(self, name: str, document: Document, path: Path, raw: dict[str, Any], ref: str, fields: Fields) -> None:
         source = f"{name}:{document.known_line(path)}"
@@ -137,10 +145,12 @@ class _Reading:
         made = read_object(raw, fields, self.ranges, self.namespace)
         if made.kind in KINDS and self.validate is not Validate.ignore:
             note_unknown_fields(raw, made.kind, fields)
-            (fields.found if self.validate is Validate.strict else fields.notes).extend(fields.unknown)
-        for at, text in fields.notes:
+            note = fields.problem if self.validate is Validate.strict else fields.note
+            for at, text in fields.unknown:
+                note(at, text)
+        for _, (at, text), more in fields.notes:
             told = f"{field_text(at)}: {text}" if at else text
-            self._warn(f"{name}:{document.known_line(path + at)}", ref, told)
+            self._warn(f"{name}:{document.known_line(path + at)}", ref, told, more)
         if made.name:
             first = self.sources.setdefault((made.kind, made.namespace, made.name), source)
             if first is not source:
@@ -153,8 +163,8 @@ class _Reading:
                 )
         self.objects.append(replace(made, source=source))
 
-    def _warn(self, source: str, ref: str, text: str) -> None:
-        self.warnings.append(printable(": ".join(part for part in (source, ref, text) if part)))
+    def _warn(self, source: str, ref: str, text: str, more: int = 0) -> None:
+        self.warnings.add(ref, text, Problem(source, ref, "", text), more)
 
 
 def _unfold(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -13,10 +13,11 @@ MAX_DEPTH = 100  # levels of nesting; everything behind this room may recurse ov
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What made a document, or a part of it, unreadable; ``line`` counts from 1."""
+    """What made a document, or a part of it, unreadable; ``line`` counts from 1. ``more``: as a Problem's."""
 
     line: int
     message: str
+    more: int = 0
 
 
 class Document:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.manifest.problems import Path, Tally, shown
 from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol
 
@@ -21,26 +21,26 @@ class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.
 
     ``found``: problems. ``notes``: warnings. ``unknown``: names that mean nothing here, either of them as the user
-    likes it. ``claims``: numbers and addresses of which the cluster has one
-    each, for comparison with other objects. Each with its path.
+    likes it. ``claims``: numbers and addresses of which the cluster has one each, for comparison with other objects.
+    Each with its path. Problems and warnings are tallied at once: a list has room for a million.
     """
 
     __slots__ = ("claims", "found", "notes", "unknown")
 
     def __init__(self) -> None:
-        self.found: list[tuple[Path, str]] = []
-        self.notes: list[tuple[Path, str]] = []
+        self.found: Tally[tuple[Path, str]] = Tally()
+        self.notes: Tally[tuple[Path, str]] = Tally()
         self.unknown: list[tuple[Path, str]] = []
         self.claims: list[tuple[Path, int | IPAddress]] = []
 
     def problem(self, path: Path, message: str) -> None:
         """Note that the field at ``path`` is wrong; an empty message stands for no problem."""
         if message:
-            self.found.append((path, message))
+            self.found.add("", message, (path, message))
 
     def note(self, path: Path, message: str) -> None:
         """Note a warning."""
-        self.notes.append((path, message))
+        self.notes.add("", message, (path, message))
 
     def strange(self, path: Path, message: str) -> None:
         """Note a name that means nothing here."""

@@ -142,5 +142,6 @@ def parse_object(
     made = read_object(raw, fields, ranges, namespace)
     if fields.found:
         ref = describe(raw, namespace)
-        raise Problems(tuple(Problem(source, ref, field_text(path), text) for path, text in fields.found))
+        found = (Problem(source, ref, field_text(path), text, more) for _, (path, text), more in fields.found)
+        raise Problems(tuple(found))
     return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)

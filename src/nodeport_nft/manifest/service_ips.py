@@ -8,7 +8,7 @@ from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType
+from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType, likely_service_cidr
 
 _SPEC: Path = ("spec",)
 _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
@@ -98,10 +98,12 @@ def _in_cidr(ip: IPAddress, path: Path, fields: Fields, ranges: Ranges) -> bool:
     """Whether ``ip`` can be a clusterIP: in the CIDR of its family, and not its first or IPv4 broadcast address."""
     cidr = next((cidr for cidr in ranges.service_cidrs if cidr.version == ip.version), None)
     if cidr is None:
-        fields.problem(path, f"{ip} cannot be served: there is no IPv{ip.version} service CIDR; configure one")
+        remedy = f"configure --service-cidr {likely_service_cidr(ip)} (key serviceCIDRs), or another"
+        fields.problem(path, f"{ip} cannot be served: there is no IPv{ip.version} service CIDR; {remedy}")
         return False
     if ip not in cidr:
-        fields.problem(path, f"{ip} is outside the service CIDR {cidr}; choose one inside, or leave it out")
+        remedy = f"or configure --service-cidr {likely_service_cidr(ip)} (key serviceCIDRs)"
+        fields.problem(path, f"{ip} is outside the service CIDR {cidr}; choose one inside, leave it out, {remedy}")
         return False
     last = isinstance(cidr, IPv4Network) and ip == cidr.broadcast_address
     if cidr.num_addresses > 2 and (ip == cidr.network_address or last):

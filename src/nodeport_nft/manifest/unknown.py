@@ -15,9 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import Path
+from nodeport_nft.manifest.problems import MOST_TOLD, Path
 
-_MOST_TOLD = 10  # unknown fields of one object
 _LONGEST = 100  # characters of a name that may be a slip of another
 
 
@@ -35,10 +34,10 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields) -> None:
     count = 0
     for path, name, known in _unknown(raw, kinds[kind], (), types):
         count += 1
-        if count <= _MOST_TOLD:
+        if count <= MOST_TOLD:
             fields.strange((*path, name), f"unknown field; {_remedy(name, known)}")
-    if count > _MOST_TOLD:
-        fields.strange((), f"{count - _MOST_TOLD} more fields are unknown; correct these first")
+    if count > MOST_TOLD:
+        fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first")
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from sys import intern
 from typing import Any
@@ -24,7 +25,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
-from nodeport_nft.manifest.problems import clipped, printable
+from nodeport_nft.manifest.problems import Tally, clipped, printable
 
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
@@ -126,7 +127,7 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     stack: list[tuple[Any, Any, Any]] = []
     lines: dict[int, Any] = {}
     anchors: dict[str, Any] = {}
-    faults: list[Fault] = []
+    faults: Tally[Fault] = Tally()
     while True:
         event = following()
         kind = type(event)
@@ -158,11 +159,12 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
         elif kind is yaml.AliasEvent:
             value = _aliased(event, anchors, [level[0] for level in stack] + [into], budget)
         elif kind is yaml.DocumentStartEvent:
-            into, where, key, stack, lines, anchors, faults = [], [], _NO_KEY, [], {}, {}, []
+            into, where, key, stack, lines, anchors, faults = [], [], _NO_KEY, [], {}, {}, Tally()
             continue
         elif kind is yaml.DocumentEndEvent:
             if into and into[0] is not None:
-                yield Document(into[0], where[0], faults=tuple(faults), lines=lines)
+                told = tuple(replace(fault, more=more) for _, fault, more in faults)
+                yield Document(into[0], where[0], faults=told, lines=lines)
             continue
         elif kind is yaml.StreamStartEvent:
             continue
@@ -183,7 +185,7 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
             if key in into:
                 name = "<<" if key is _MERGE else clipped(key)
                 message = f'key "{name}" is given twice in one mapping (first on line {where[key]}); remove one'
-                faults.append(Fault(number, message))
+                faults.add("", message, Fault(number, message))
             where[key] = number
             continue
         else:

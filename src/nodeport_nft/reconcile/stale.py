@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nodeport_nft.compile import LOCAL_SLOTS
-from nodeport_nft.flows import UDPFrontends, only_draining, read_frontends
+from nodeport_nft.flows import UDPFrontends, guarding_set, only_draining, read_frontends
 from nodeport_nft.model import Family, IPAddress, IPNetwork, NodePortMode, ObjectName, Snapshot
 from nodeport_nft.plan import Edits
 from nodeport_nft.reconcile.tables import Edited, NodeTables, compile_snapshot
@@ -52,7 +52,11 @@ def changed_udp_frontends(
         if not keys:
             continue
         own = {name: dict(held) for name, held in table.elements.items() if name == "node-port-ips"}
-        now[family] = Table(table.schema, _narrowed(table, keys) | own, table.maps, table.chains)
+        narrowed = _narrowed(table, keys)
+        values = [element.value for held in narrowed.values() for element in held.values()]
+        guards = {guarding_set(value, table.chains) for value in values} & table.elements.keys()
+        sources = {name: dict(table.elements[name]) for name in guards}
+        now[family] = Table(table.schema, narrowed | own | sources, table.maps, table.chains)
         held = {
             name: {key: old for key, (old, _) in pairs.items() if old is not None}
             for name, pairs in edited.elements.items()

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
-from nodeport_nft.reconcile.tables import NodeTables, Wants, too_many
+from nodeport_nft.reconcile.tables import NodeTables, Wants, service_problems
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, FrontendKind, Index, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolver
 
 
 class NodeState:
@@ -34,8 +34,8 @@ class NodeState:
         """Begin anew for other facts; every service is touched."""
         self.facts = facts
         self.tables = NodeTables(facts, listed)
-        self._resolver = Resolver(self.index, facts.name, facts.zone)
-        self._too_many: dict[ObjectName, tuple[str, ...]] = {}
+        self._resolver = Resolver(self.index, facts.name, facts.zone, Claimable.of(facts))
+        self._problems: dict[ObjectName, tuple[str, ...]] = {}
         self.touched |= self.index.services.keys()
 
     @property
@@ -65,7 +65,7 @@ class NodeState:
 
     def problems(self) -> tuple[str, ...]:
         """What of the services an operator should mend."""
-        own = (problem for key in sorted(self._too_many) for problem in self._too_many[key])
+        own = (problem for key in sorted(self._problems) for problem in self._problems[key])
         return (*own, *self.tables.problems())
 
     def snapshot(self, keys: Collection[ObjectName] | None = None) -> Snapshot:
@@ -82,12 +82,12 @@ class NodeState:
         return Snapshot(tuple(services), tuple(slices), tuple(pods.values()), tuple(self.index.nodes.values()))
 
     def _note(self, key: ObjectName, service: Service | None, frontends: Collection[Frontend]) -> None:
-        self._too_many.pop(key, None)
+        self._problems.pop(key, None)
         self.starving.subtract(self._starved.pop(key, ()))
         if service is None:
             return
-        if problems := (*too_many(service, frontends, self._resolver.offered(service)),):
-            self._too_many[key] = problems
+        if problems := service_problems(self._resolver, service, frontends):
+            self._problems[key] = problems
         starved = frozenset(
             (frontend.family, where)
             for frontend in frontends

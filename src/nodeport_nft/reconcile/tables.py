@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from nodeport_nft.compile import (
     MAX_ENDPOINTS,
@@ -22,6 +23,7 @@ from nodeport_nft.compile import (
     within_bounds,
 )
 from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.manifest.problems import counted
 from nodeport_nft.model import (
     Family,
     LoadBalancing,
@@ -31,6 +33,7 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.plan import (
+    Contest,
     Desired,
     Edits,
     Remove,
@@ -40,7 +43,7 @@ from nodeport_nft.plan import (
     plan_replacement,
 )
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Wants = Mapping[Family, Contender | None]
@@ -154,13 +157,20 @@ class NodeTables:
         return Table(self.schemas[family], desired.elements, desired.maps, desired.chains)
 
     def problems(self) -> tuple[str, ...]:
-        """Contested frontends (F10), by who lost them to whom."""
-        return tuple(
-            f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
-            f"Service/{contest.holder[1]}/{contest.holder[2]}, which is older; change one of them"
+        """Contested frontends (F10), by who lost them to whom; those of one loser are counted from some number on."""
+        return counted(
+            (f"Service/{contest.loser[1]}/{contest.loser[2]}", _told(contest))
             for desired in self.desired.values()
             for contest in desired.contests()
         )
+
+
+def _told(contest: Contest) -> str:
+    reason = "is older" if contest.holder[0] != contest.loser[0] else "is as old and comes first by its name"
+    return (
+        f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
+        f"Service/{contest.holder[1]}/{contest.holder[2]}, which {reason}; change one of them"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,7 @@ def compile_snapshot(
 ) -> Programme:
     """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
     tables = NodeTables(facts, listed or {})
-    resolver = Resolver(snapshot, facts.name, facts.zone)
+    resolver = Resolver(snapshot, facts.name, facts.zone, Claimable.of(facts))
     problems: list[str] = []
     families: set[Family] = set()
     served = 0
@@ -187,11 +197,17 @@ def compile_snapshot(
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += too_many(service, frontends, resolver.offered(service))
+        problems += service_problems(resolver, service, frontends)
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> Iterable[str]:
+def service_problems(resolver: Resolver, service: Service, frontends: Iterable[Frontend]) -> tuple[str, ...]:
+    """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
+    found = chain(_too_many(service, frontends, resolver.offered(service)), resolver.problems(service))
+    return counted((f"Service/{service.key}", text) for text in found)
+
+
+def _too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> Iterable[str]:
     """The problems of a service that asks for more than is served (see ``resolve.bounds``).
 
     ``frontends`` are those that it has of the ``offered`` ones that it asks for.

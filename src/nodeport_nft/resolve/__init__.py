@@ -12,6 +12,7 @@ of the others.
 """
 
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS, MAX_SLOTS, MAX_STICKY
+from nodeport_nft.resolve.claims import Claimable
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.resolver import KEPT, Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
 
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_SLOTS",
     "MAX_STICKY",
     "Backend",
+    "Claimable",
     "Frontend",
     "FrontendKind",
     "Index",

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
-from nodeport_nft.model import EndpointSlice, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
+
+_Sought = TypeVar("_Sought", _Label, bytes)
 
 
 class Index:
@@ -27,6 +30,8 @@ class Index:
         self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
+        self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
+        self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Index:
@@ -75,13 +80,21 @@ class Index:
         rarest: Mapping[Ref, Pod] = min((self._pods.get((service.namespace, *pair), {}) for pair in wanted), key=len)
         return [pod for pod in rarest.values() if wanted <= pod.labels.items()]
 
+    def holder(self, address: IPAddress, other_than: ObjectName) -> ObjectName | None:
+        """Another Service whose clusterIP this is; None if there is none."""
+        return min((key for key in self._holders.get(address.packed, ()) if key != other_than), default=None)
+
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
             case Service():
                 self.services[value.key] = value
                 if label := _registered(value):
                     self._selecting[label].add(value.key)
-                return {value.key}
+                for ip in value.cluster_ips:
+                    self._holders[ip.packed] = (*self._holders.get(ip.packed, ()), value.key)
+                for address in _from_outside(value):
+                    self._claiming[address].add(value.key)
+                return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
                 self._slices[owner].setdefault(ref, []).append(value)
@@ -100,7 +113,13 @@ class Index:
                 del self.services[value.key]
                 if label := _registered(value):
                     _discard(self._selecting, label, value.key)
-                return {value.key}
+                for ip in value.cluster_ips:
+                    others = tuple(key for key in self._holders.pop(ip.packed, ()) if key != value.key)
+                    if others:
+                        self._holders[ip.packed] = others
+                for address in _from_outside(value):
+                    _discard(self._claiming, address, value.key)
+                return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
                 self._slices[owner].pop(ref, None)  # with all of the object's slices of this Service
@@ -122,6 +141,10 @@ class Index:
         near = (self._selecting.get(label, ()) for label in _labels(pod))
         return {key for keys in near for key in keys if self.services[key].selector.items() <= pod.labels.items()}
 
+    def _claiming_of(self, service: Service) -> set[ObjectName]:
+        """The Services that claim a clusterIP of this one from outside: whose it is decides on what they get."""
+        return {key for ip in service.cluster_ips for key in self._claiming.get(ip.packed, ())}
+
     def _asking_for_nodes(self) -> set[ObjectName]:
         return {key for key, s in self.services.items() if s.traffic_distribution or s.node_port_nodes}
 
@@ -137,7 +160,12 @@ def _labels(pod: Pod) -> Iterable[_Label]:
     return ((pod.namespace, label, value) for label, value in pod.labels.items())
 
 
-def _discard(index: dict[_Label, set[ObjectName]], label: _Label, key: ObjectName) -> None:
-    index[label].discard(key)
-    if not index[label]:
-        del index[label]
+def _from_outside(service: Service) -> set[bytes]:
+    """The addresses that a Service claims, packed: of an IPv6 address the author can choose the hash, too."""
+    return {ip.packed for ip in (*service.external_ips, *service.load_balancer_ips)}
+
+
+def _discard(index: dict[_Sought, set[ObjectName]], sought: _Sought, key: ObjectName) -> None:
+    index[sought].discard(key)
+    if not index[sought]:
+        del index[sought]

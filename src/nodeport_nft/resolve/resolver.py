@@ -17,6 +17,7 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS
+from nodeport_nft.resolve.claims import Claimable, Claims
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.join import Candidate, Join, families
 
@@ -76,10 +77,13 @@ def is_proxied(service: Service) -> bool:
 class Resolver:
     """Joins Services with their endpoints, for the node called ``node_name`` in ``zone`` ("": unknown)."""
 
-    def __init__(self, objects: Snapshot | Index, node_name: str, zone: str = "") -> None:
+    def __init__(
+        self, objects: Snapshot | Index, node_name: str, zone: str = "", claimable: Claimable | None = None
+    ) -> None:
         self._index = objects if isinstance(objects, Index) else Index.of(objects)
         self._node_name = node_name
         self._zone = zone
+        self._claims = Claims(self._index, claimable or Claimable())
 
     def resolve(self, service: Service) -> tuple[Frontend, ...]:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8).
@@ -89,6 +93,7 @@ class Resolver:
         """
         if not is_proxied(service):
             return ()
+        service = self._claims.granted(service)
         join = Join(self._index, service)
         offers = self._offers(service)
         policies = _policies(service)
@@ -124,9 +129,10 @@ class Resolver:
         return tuple(frontends)
 
     def offered(self, service: Service) -> int:
-        """How many frontends the Service asks for on this node, those that are left out included."""
+        """How many frontends the Service may ask for on this node, those that are left out included."""
         if not is_proxied(service):
             return 0
+        service = self._claims.granted(service)
         addresses = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
         versions = families(service)
         count = len(service.ports) * sum(ip.version in versions for ip in addresses)
@@ -140,6 +146,10 @@ class Resolver:
         return [
             (family, _with_room(service, _family_offers(service, family, node_ports))) for family in families(service)
         ]
+
+    def problems(self, service: Service) -> Iterable[str]:
+        """The addresses from outside that the Service claims and does not get, with the reason and the remedy."""
+        return self._claims.problems(service) if is_proxied(service) else ()
 
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""

@@ -6,12 +6,15 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
+from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot
 from nodeport_nft.store.body import completed
+from nodeport_nft.store.outside import Outside, prepare, put
 from nodeport_nft.store.records import read_snapshot, reference, with_resource_version
 
 _Key = tuple[str, str, str]
@@ -42,6 +45,7 @@ class Transaction:
     def __init__(self, db: sqlite3.Connection, ranges: Ranges) -> None:
         self._db = db
         self._ranges = ranges
+        prepare(db)
         self._version = int(db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()[0])
         self._rolled_back = False
 
@@ -143,6 +147,7 @@ class Transaction:
 
     def _allocated(self, objects: Mapping[_Key, Object], old: Mapping[_Key, _Old]) -> dict[_Key, Service]:
         holders = _Holders(self._db)
+        outside = Outside(self._db, map(_service, objects.values()))
         held = {key: old[key].service if key in old else None for key in sorted(objects)}
         wanted = {key: _service(objects[key]) for key in held}
         owned = {key: Claims() if service is None else holdings(service) for key, service in held.items()}
@@ -156,19 +161,25 @@ class Transaction:
         for key, claim in claimed.items():
             holders.take(claim, wanted[key].key)
         allocated: dict[_Key, Service] = {}
-        problems: list[Problem] = []
+        problems: Tally[Problem] = Tally()
         for key, service in wanted.items():
             try:
                 allocated[key] = allocate(
-                    service, held[key], ranges=self._ranges, port_holder=holders.port, ip_holder=holders.ip
+                    service,
+                    held[key],
+                    ranges=self._ranges,
+                    port_holder=holders.port,
+                    ip_holder=holders.ip,
+                    claimant=partial(_claimant, holders, outside, service.key),
                 )
             except AllocationError as error:
                 obj = objects[key]
-                problems.extend(Problem(obj.source, obj.ref, no.field, no.message) for no in error.refusals)
+                for no in error.refusals:
+                    problems.add(obj.ref, no.message, Problem(obj.source, obj.ref, no.field, no.message))
             else:
                 holders.take(holdings(allocated[key]), service.key)
         if problems:
-            raise Problems(tuple(problems))
+            raise Problems(tuple(replace(problem, more=more) for _, problem, more in problems))
         return allocated
 
     def _write(
@@ -197,6 +208,7 @@ class Transaction:
             "INSERT INTO node_ports (port, kind, namespace, name) VALUES (?, ?, ?, ?)",
             [(port, *key) for key, holding in moved.items() for port in holding.node_ports],
         )
+        put(self._db, {key: service for key, service in services.items() if key in changed_keys})
         self._db.executemany(
             "INSERT INTO cluster_ips (ip, kind, namespace, name) VALUES (?, ?, ?, ?)",
             [(str(ip), *key) for key, holding in moved.items() for ip in holding.cluster_ips],
@@ -251,6 +263,15 @@ class _Holders:
     def _owner(self, query: str, value: int | str) -> ObjectName | None:
         row = self._db.execute(query, (value,)).fetchone()
         return None if row is None else ObjectName(*row)
+
+
+def _claimant(holders: _Holders, outside: Outside, key: ObjectName, ip: IPAddress) -> ObjectName | None:
+    """Who keeps a Service from an address by claiming it from outside.
+
+    One that names it as its clusterIP has more right than one that comes with the same write, but for what was
+    claimed before.
+    """
+    return outside.claimant(ip, key, stored=holders.ip(ip) == key)
 
 
 def _key(obj: Object) -> _Key:
