@@ -112,6 +112,16 @@ def test_nobody_can_read_it_lock_it_or_write_to_it(place: Path) -> None:
     assert names(path) == {"web", "more", "again"}
 
 
+def test_nobody_is_told_whom_to_ask(place: Path) -> None:
+    path = fill(place / "store.db", "web")
+    with pytest.raises(StoreError) as caught:
+        as_nobody(lambda: names(path))
+    remedy = "run this as the user to whom it belongs, or choose another with --store"
+    assert str(caught.value) == f"{path}: Permission denied; {remedy}"
+    with pytest.raises(StoreError, match=f"Permission denied; {remedy}"):
+        as_nobody(lambda: names(place / "new.db"))
+
+
 def test_a_file_that_is_no_store_keeps_its_mode(place: Path) -> None:
     path = place / "diary.db"
     with closing(sqlite3.connect(path)) as db:

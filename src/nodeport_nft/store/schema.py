@@ -151,8 +151,11 @@ def _accessible(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room on the disk" if full else "make it accessible for this user"
+        remedy = {
+            errno.EACCES: "run this as the user to whom it belongs",
+            errno.ENOSPC: "make room on the disk",
+            errno.EDQUOT: "make room on the disk",
+        }.get(error.errno or 0, "make it accessible for this user")
         raise StoreError(f"{path}: {error.strerror}; {remedy}, or choose another with --store") from error
 
 
