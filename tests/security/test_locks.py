@@ -212,8 +212,10 @@ def test_syncs_from_different_stores_wait_for_each_other(
 ) -> None:
     desired.apply(service("web", 10))
     assert turn.take()
-    waiting = cluster.popen("worker-1", sync_once(desired.path), stderr=subprocess.DEVNULL)
+    waiting = cluster.popen("worker-1", sync_once(desired.path), stderr=subprocess.PIPE)
     wait_for(lambda: turn.path in opened_by(waiting.pid), "it asks for its turn", PATIENCE)
+    assert waiting.stderr is not None
+    assert f"another process programs this node (pid {os.getpid()}); waiting for it" in waiting.stderr.readline()
     elsewhere = cluster.run("worker-2", sync_once(desired.path, node="worker-2"))
     assert "1 service" in elsewhere.stdout, "another network namespace is another node"
     assert waiting.poll() is None
