@@ -156,7 +156,7 @@ def test_forged_notes_change_nothing(node: Node, where: str, forge: Callable[[Pa
         {"net/ipv4/ip_forward": ["0", "1", BOOT]},
         {"net.ipv4.ip_forward/": ["0", "1", BOOT]},
         {"net.ipv4.conf.all.rp_filter": ["0", "1", BOOT]},
-        {"kernel.core_pattern": ["|/bin/sh", "core", BOOT]},
+        {"kernel.core_pattern": ["|/bin/sh", "not this", BOOT]},
         {"": ["0", "1", BOOT]},
         {FORWARDING: ["|/bin/sh", "1", BOOT]},
         {FORWARDING: ["0\n", "1", BOOT]},

@@ -42,6 +42,7 @@ from nodeport_nft.cli.options import (
     command,
     fail,
     reported,
+    say,
     settings,
 )
 
@@ -182,7 +183,7 @@ def cleanup(
     name = None if node_name is None else parse_node_name(node_name)
     nft = Nft()
     refuse_beside_daemon(chosen.run_dir, "the cleanup")
-    with alone(chosen.run_dir):
+    with alone(chosen.run_dir, say):
         transactions = removal(nft)
         nft.apply(transactions)
         done = [f"table {transaction.family} {transaction.name} removed" for transaction in transactions]

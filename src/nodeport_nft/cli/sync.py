@@ -185,7 +185,7 @@ def sync(
         return
     if daemon_pid(chosen.run_dir) is not None:
         warn(["a daemon programs this node: it will undo what is not as its own store and flags say"])
-    with alone(chosen.run_dir):
+    with alone(chosen.run_dir, say):
         with desired_state(chosen, filename, keep=True) as snapshot:
             if (
                 filename

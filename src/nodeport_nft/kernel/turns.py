@@ -14,7 +14,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from nodeport_nft.kernel.directory import open_file, opened
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.trust import file_fault
 
-_SECONDS, _PAUSE, _TRIES = 60.0, 0.005, 10
+_SECONDS, _QUIET_SECONDS, _PAUSE, _TRIES = 60.0, 2.0, 0.005, 10
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, length (0: to the end), pid (fcntl(2))
 
@@ -88,11 +88,20 @@ class Turn:
             self.give_back()
 
     @contextmanager
-    def wait(self, seconds: float = _SECONDS) -> Iterator[None]:
-        """Have it in the block. Raises TurnError if another process does not give it up in time."""
-        deadline = time.monotonic() + seconds
+    def wait(self, seconds: float = _SECONDS, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Have it in the block. Raises TurnError if another process does not give it up in time.
+
+        ``tell`` hears of who is waited for, once that takes long.
+        """
+        begin = time.monotonic()
         while not self.take():
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begin
+            if tell and waited > _QUIET_SECONDS:
+                tell(
+                    f"another process programs this node{_named(self.holder())}; waiting for it, up to {seconds:g} s"
+                )
+                tell = None
+            if waited > seconds:
                 raise TurnError(
                     f"another process{_named(self.holder())} programs this node and has not been done for "
                     f"{seconds:g} s: it holds {self.path}; end it or wait"
@@ -118,11 +127,11 @@ class Turn:
 
 
 @contextmanager
-def alone(run_dir: str) -> Iterator[None]:
-    """Let one process at a time program this node. Raises TurnError where another one does not give it up."""
+def alone(run_dir: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time program this node, as ``Turn.wait`` does. Raises TurnError."""
     turn = Turn(run_dir)
     try:
-        with turn.wait():
+        with turn.wait(tell=tell):
             yield
     finally:
         turn.close()
