@@ -44,7 +44,7 @@ def test_a_pipe_in_a_directory_is_told_and_nothing_is_applied(tmp_path: Path) ->
     manifests.mkdir()
     (manifests / "node.yaml").write_text(NODE)
     os.mkfifo(manifests / "pipe.yaml")
-    argv = [SCRIPT, "apply", "-f", "manifests", "--store", "s.db"]
+    argv = [str(SCRIPT), "apply", "-f", "manifests", "--store", "s.db"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     assert "manifests/pipe.yaml: is a named pipe, no file; move it elsewhere" in done.stderr
@@ -56,7 +56,7 @@ def test_what_takes_long_is_told_and_waited_for(tmp_path: Path) -> None:
     far.mkdir()
     with hanging(far, {"node.yaml": NODE}) as server:
         server.hold("node.yaml", only=Op.READ)
-        argv = [SCRIPT, "apply", "-f", "far", "--store", "s.db"]
+        argv = [str(SCRIPT), "apply", "-f", "far", "--store", "s.db"]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as run:
             assert run.stderr is not None
             told = run.stderr.readline()

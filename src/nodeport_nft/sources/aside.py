@@ -76,10 +76,13 @@ class Aside:
     """The works of one event loop, one at a time.
 
     ``ended`` is told, on the loop, the real paths that can be touched again, each a file or all below a directory.
+    ``told`` is called when there is a new problem while a work goes on.
     """
 
-    def __init__(self, ended: Callable[[set[str]], None]) -> None:
+    def __init__(self, ended: Callable[[set[str]], None], told: Callable[[], None]) -> None:
         self._ended = ended
+        self._told = told
+        self._waited_for: Step | None = None
         self._hung: dict[str, _Hang] = {}  # by real path
         self._left_alone: tuple[str, ...] = ()  # mount points
 
@@ -107,6 +110,9 @@ class Aside:
             Problem(short_path(mount), "", "", "does not answer; nothing on this file system is read until it does")
             for mount in self._left_alone
         ]
+        if self._waited_for is not None:
+            text = f"reading has taken more than {PATIENCE} s; so much hangs that the manifests wait for it"
+            told.append(Problem(short_path(self._waited_for.shown), "", "", text))
         return tuple(map(str, told))
 
     async def run(self, function: Callable[[Work], Result]) -> Result:
@@ -137,10 +143,16 @@ class Aside:
             while not ended.done():
                 await asyncio.wait([ended], timeout=_LOOK_SECONDS)
                 step = work.step
-                if not ended.done() and patience.ends(step) and step is not None and len(self._hung) < _MOST_HUNG:
+                if ended.done() or not patience.ends(step) or step is None:
+                    continue
+                if len(self._hung) < _MOST_HUNG:
                     self._leave_alone(step, ended)
                     raise Hung(step.shown)
+                if step is not self._waited_for:
+                    self._waited_for = step
+                    self._told()
         finally:
+            self._waited_for = None
             work.given_up = True
         return ended.result()
 
