@@ -79,7 +79,7 @@ def test_what_hangs_beyond_all_bounds_is_told_and_waited_for(monkeypatch: pytest
         waiting = asyncio.create_task(work.run(pipe.read))
         await told.wait()
         (problem,) = work.problems()
-        assert problem.startswith("/m/here: reading has taken more than 5 s; so much hangs")
+        assert problem.startswith("/m/here: reading has taken more than 5 s, and so do 0 other files; ")
         pipe.answer()
         assert await waiting == "read"
         assert work.problems() == ()
@@ -101,6 +101,27 @@ def test_what_takes_long_at_many_steps_does_not_hang() -> None:
 
     async def scenario(work: Aside, _: list[set[str]], __: asyncio.Event) -> None:
         assert await work.run(steps) == 69
+
+    run(scenario)
+
+
+def test_many_steps_that_are_slow_together_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "_LONG", 2)
+    over = threading.Event()
+
+    def steps(work: Work) -> str:
+        while not over.wait(0.1):
+            work.at("/m/x")
+        return "read"
+
+    async def scenario(work: Aside, _: list[set[str]], told: asyncio.Event) -> None:
+        waiting = asyncio.create_task(work.run(steps))
+        await told.wait()
+        (problem,) = work.problems()
+        assert problem.startswith("/m/x: reading is slow")
+        over.set()
+        assert await waiting == "read"
+        assert work.problems() == ()
 
     run(scenario)
 

@@ -26,6 +26,7 @@ from nodeport_nft.manifest.problems import Problem
 from nodeport_nft.manifest.steps import PATIENCE, Patience, Step, Steps
 
 _LOOK_SECONDS = 1.0
+_LONG = 30  # looks at one work, after which it is told where it is: no step hangs, but all together take long
 _MOST_ON_A_MOUNT = 2
 _MOST_HUNG = 32  # threads, of mounts that hang all at once; whatever hangs after these is waited for
 
@@ -82,7 +83,7 @@ class Aside:
     def __init__(self, ended: Callable[[set[str]], None], told: Callable[[], None]) -> None:
         self._ended = ended
         self._told = told
-        self._waited_for: Step | None = None
+        self._waited_for = ""
         self._hung: dict[str, _Hang] = {}  # by real path
         self._left_alone: tuple[str, ...] = ()  # mount points
 
@@ -110,10 +111,8 @@ class Aside:
             Problem(short_path(mount), "", "", "does not answer; nothing on this file system is read until it does")
             for mount in self._left_alone
         ]
-        if self._waited_for is not None:
-            text = f"reading has taken more than {PATIENCE} s; so much hangs that the manifests wait for it"
-            told.append(Problem(short_path(self._waited_for.shown), "", "", text))
-        return tuple(map(str, told))
+        waited_for = (self._waited_for,) if self._waited_for else ()
+        return (*map(str, told), *waited_for)
 
     async def run(self, function: Callable[[Work], Result]) -> Result:
         """What ``function`` returns or raises. Raises Hung when it is given up, NoThread when it cannot begin."""
@@ -138,23 +137,30 @@ class Aside:
         except RuntimeError as error:
             text = "manifests: the system gives no more threads; raise the limit of tasks or end other programs"
             raise NoThread(text) from error
-        patience = Patience()
+        patience, looks = Patience(), 0
         try:
             while not ended.done():
                 await asyncio.wait([ended], timeout=_LOOK_SECONDS)
-                step = work.step
-                if ended.done() or not patience.ends(step) or step is None:
+                step, looks = work.step, looks + 1
+                if ended.done() or step is None:
                     continue
-                if len(self._hung) < _MOST_HUNG:
-                    self._leave_alone(step, ended)
-                    raise Hung(step.shown)
-                if step is not self._waited_for:
-                    self._waited_for = step
-                    self._told()
+                if patience.ends(step):
+                    if len(self._hung) < _MOST_HUNG:
+                        self._leave_alone(step, ended)
+                        raise Hung(step.shown)
+                    self._wait_for(step, f"has taken more than {PATIENCE} s, and so do {_MOST_HUNG} other files")
+                elif looks >= _LONG:
+                    self._wait_for(step, f"is slow: it has gone on for more than {_LONG} s, with those before it")
         finally:
-            self._waited_for = None
+            self._waited_for = ""
             work.given_up = True
         return ended.result()
+
+    def _wait_for(self, step: Step, what: str) -> None:
+        if not self._waited_for:
+            text = f"reading {what}; changes of manifests wait for it"
+            self._waited_for = str(Problem(short_path(step.shown), "", "", text))
+            self._told()
 
     def _leave_alone(self, step: Step, ended: asyncio.Future[Result]) -> None:
         ended.add_done_callback(lambda _: self._answers(step.real))
