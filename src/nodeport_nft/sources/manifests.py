@@ -199,7 +199,7 @@ class ManifestFollower:
             merged = (self._files | hidden).items()
             self._files = dict(sorted(merged, key=lambda item: item[1].order))
         self._survey = survey
-        self._retry = self._retry or bool(due)
+        self._retry = self._retry or any(not file.failed for file in read.values())
         failed = bool(survey.lost) or any(file.failed for file in self._files.values())
         self._again = min(max(_FIRST_DELAY, 2 * self._again), _LONGEST_DELAY) if failed else 0.0
         for path, file in read.items():
@@ -293,7 +293,7 @@ class ManifestFollower:
             if twin is not None:
                 text = f"{obj.name} is given twice, first at {twin.source}; remove one"
                 texts.append(str(Problem(obj.source, obj.ref, "metadata.name", text)))
-        if empty and not wrong and not self._allow_empty:
+        if empty and not wrong and not self._aside and not self._allow_empty:
             text = "the manifests hold no object; what is stored stays in force, --allow-empty would delete it"
             texts.append(str(Problem(", ".join(self._paths), "", "", text)))
         texts += [str(problem) for problems in self._refused.values() for problem in problems]
