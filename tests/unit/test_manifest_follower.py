@@ -27,7 +27,7 @@ from nodeport_nft.sources import manifests
 from nodeport_nft.sources.manifests import ManifestFollower
 from nodeport_nft.store import Store
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 NOW = "2026-01-31T12:00:00Z"
 
 

@@ -179,11 +179,6 @@ def _read_regular(name: str, max_bytes: int, goes_on: Callable[[], None]) -> str
         found = os.fstat(file.fileno())
         if found.st_size > max_bytes:
             return _too_large(name, max_bytes, _SPLIT)
-        if not found.st_size and (kind := _kernel_file(found)):
-            # These call themselves regular; one like /proc/kmsg is emptied by whoever reads it, or waits.
-            return Problem(
-                short_path(name), "", "", f"is a file of the kernel's own ({kind}), no manifest; remove it"
-            )
         content = bytearray()
         while len(content) <= max_bytes:
             goes_on()
@@ -204,9 +199,13 @@ def _open_regular(name: str) -> int | Problem | None:
     """
     found = os.open(name, os.O_PATH | os.O_CLOEXEC)
     try:
-        mode = os.fstat(found)
-        if not stat.S_ISREG(mode.st_mode):
-            return not_regular(name, mode)
+        looked = os.fstat(found)
+        if not stat.S_ISREG(looked.st_mode):
+            return not_regular(name, looked)
+        if not looked.st_size and (kind := _kernel_file(looked)):
+            # These call themselves regular; one like /proc/kmsg is emptied by whoever reads it, or makes him wait.
+            text = f"is a file of the kernel's own ({kind}), no manifest; remove it"
+            return Problem(short_path(name), "", "", text)
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(found)

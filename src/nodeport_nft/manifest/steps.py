@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from nodeport_nft.manifest.problems import clipped
+
 PATIENCE = 5
 """Seconds that one step may take before it is told."""
 
@@ -61,7 +63,8 @@ def told_waiting(say: Callable[[str], None]) -> Iterator[Steps]:
             step = steps.step
             if patience.ends(step) and step is not None and step is not told:
                 told = step
-                say(f"{step.shown}: reading has taken more than {PATIENCE} s; still waiting, Ctrl-C ends it")
+                path = clipped(step.shown, 250)
+                say(f"{path}: reading has taken more than {PATIENCE} s; still waiting, Ctrl-C ends it")
 
     thread = threading.Thread(target=look, name="waiting", daemon=True)
     with suppress(RuntimeError):  # no thread to be had: nothing is told

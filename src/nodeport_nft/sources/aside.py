@@ -26,6 +26,7 @@ from nodeport_nft.manifest.problems import Problem
 from nodeport_nft.manifest.steps import PATIENCE, Patience, Step, Steps
 
 _LOOK_SECONDS = 1.0
+_LONG = 30  # looks at one work, after which it is told where it is: no step hangs, but all together take long
 _MOST_ON_A_MOUNT = 2
 _MOST_HUNG = 32  # threads, of mounts that hang all at once; whatever hangs after these is waited for
 
@@ -76,10 +77,13 @@ class Aside:
     """The works of one event loop, one at a time.
 
     ``ended`` is told, on the loop, the real paths that can be touched again, each a file or all below a directory.
+    ``told`` is called when there is a new problem while a work goes on.
     """
 
-    def __init__(self, ended: Callable[[set[str]], None]) -> None:
+    def __init__(self, ended: Callable[[set[str]], None], told: Callable[[], None]) -> None:
         self._ended = ended
+        self._told = told
+        self._waited_for = ""
         self._hung: dict[str, _Hang] = {}  # by real path
         self._left_alone: tuple[str, ...] = ()  # mount points
 
@@ -107,7 +111,8 @@ class Aside:
             Problem(short_path(mount), "", "", "does not answer; nothing on this file system is read until it does")
             for mount in self._left_alone
         ]
-        return tuple(map(str, told))
+        waited_for = (self._waited_for,) if self._waited_for else ()
+        return (*map(str, told), *waited_for)
 
     async def run(self, function: Callable[[Work], Result]) -> Result:
         """What ``function`` returns or raises. Raises Hung when it is given up, NoThread when it cannot begin."""
@@ -132,17 +137,30 @@ class Aside:
         except RuntimeError as error:
             text = "manifests: the system gives no more threads; raise the limit of tasks or end other programs"
             raise NoThread(text) from error
-        patience = Patience()
+        patience, looks = Patience(), 0
         try:
             while not ended.done():
                 await asyncio.wait([ended], timeout=_LOOK_SECONDS)
-                step = work.step
-                if not ended.done() and patience.ends(step) and step is not None and len(self._hung) < _MOST_HUNG:
-                    self._leave_alone(step, ended)
-                    raise Hung(step.shown)
+                step, looks = work.step, looks + 1
+                if ended.done() or step is None:
+                    continue
+                if patience.ends(step):
+                    if len(self._hung) < _MOST_HUNG:
+                        self._leave_alone(step, ended)
+                        raise Hung(step.shown)
+                    self._wait_for(step, f"has taken more than {PATIENCE} s, and so do {_MOST_HUNG} other files")
+                elif looks >= _LONG:
+                    self._wait_for(step, f"is slow: it has gone on for more than {_LONG} s, with those before it")
         finally:
+            self._waited_for = ""
             work.given_up = True
         return ended.result()
+
+    def _wait_for(self, step: Step, what: str) -> None:
+        if not self._waited_for:
+            text = f"reading {what}; changes of manifests wait for it"
+            self._waited_for = str(Problem(short_path(step.shown), "", "", text))
+            self._told()
 
     def _leave_alone(self, step: Step, ended: asyncio.Future[Result]) -> None:
         ended.add_done_callback(lambda _: self._answers(step.real))

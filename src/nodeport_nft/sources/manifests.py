@@ -75,7 +75,7 @@ class ManifestFollower:
         self._report = report
         self._say = say
         self._watcher: Watcher | None = None
-        self._aside = Aside(self._answers)
+        self._aside = Aside(self._answers, self._tell)
         self._survey = Survey()
         self._files: dict[str, _File] = {}  # in reading order
         self._doubts: dict[str, tuple[Stamp, float]] = {}  # files that may be being written, and since when they stay
@@ -119,7 +119,7 @@ class ManifestFollower:
                 except NoThread as error:
                     watcher.give_back(touched)
                     self._fault, self._delay = str(error), _FIRST_DELAY
-                    self._tell(watcher)
+                    self._tell()
         finally:
             watcher.close()
             self._watcher = None
@@ -163,7 +163,7 @@ class ManifestFollower:
             watcher.wake()
         await self._read(survey)
         await self._bring()
-        self._tell(watcher)
+        self._tell()
 
     async def _look(self, watcher: Watcher, touched: Touched) -> tuple[Survey, set[str]]:
         """What is there now, and which directories of it were not watched before."""
@@ -175,7 +175,7 @@ class ManifestFollower:
                 watcher.doubt(survey.filling)
                 return survey, await watcher.watch(survey, self._aside)
             except Hung:  # what it hangs at is passed over from now on
-                self._tell(watcher)
+                self._tell()
 
     async def _read(self, survey: Survey) -> None:
         """Reads the files that have changed; what stands where nobody can look stays as it was."""
@@ -199,7 +199,7 @@ class ManifestFollower:
             merged = (self._files | hidden).items()
             self._files = dict(sorted(merged, key=lambda item: item[1].order))
         self._survey = survey
-        self._retry = self._retry or bool(due)
+        self._retry = self._retry or any(not file.failed for file in read.values())
         failed = bool(survey.lost) or any(file.failed for file in self._files.values())
         self._again = min(max(_FIRST_DELAY, 2 * self._again), _LONGEST_DELAY) if failed else 0.0
         for path, file in read.items():
@@ -219,8 +219,7 @@ class ManifestFollower:
                 await self._aside.run(partial(_read_files, rest, known, config, part))
             except Hung:
                 read |= part
-                assert self._watcher is not None
-                self._tell(self._watcher)
+                self._tell()
                 continue
             return read | part
 
@@ -284,7 +283,7 @@ class ManifestFollower:
         hidden = self._survey.problems or self._survey.unseen or self._aside or self._doubts
         return not hidden and not any(file.problems or file.failed for file in self._files.values())
 
-    def _tell(self, watcher: Watcher) -> None:
+    def _tell(self) -> None:
         """Reports the problems, if they have changed."""
         wrong = [problem for file in self._files.values() for problem in file.problems]
         texts = [str(problem) for problem in (*self._survey.problems, *wrong)]
@@ -294,7 +293,7 @@ class ManifestFollower:
             if twin is not None:
                 text = f"{obj.name} is given twice, first at {twin.source}; remove one"
                 texts.append(str(Problem(obj.source, obj.ref, "metadata.name", text)))
-        if empty and not wrong and not self._allow_empty:
+        if empty and not wrong and not self._aside and not self._allow_empty:
             text = "the manifests hold no object; what is stored stays in force, --allow-empty would delete it"
             texts.append(str(Problem(", ".join(self._paths), "", "", text)))
         texts += [str(problem) for problems in self._refused.values() for problem in problems]
@@ -303,7 +302,8 @@ class ManifestFollower:
             rest = f"manifests: {len(problems) - _MOST_TOLD} more problems; mend the others first"
             problems = (*problems[:_MOST_TOLD], rest)
         faults = (self._fault,) if self._fault else ()
-        problems = tuple(dict.fromkeys((*faults, *watcher.problems, *self._aside.problems(), *problems)))
+        unwatched = self._watcher.problems if self._watcher is not None else ()
+        problems = tuple(dict.fromkeys((*faults, *unwatched, *self._aside.problems(), *problems)))
         if problems != self._reported:
             self._reported = problems
             self._report(problems)
