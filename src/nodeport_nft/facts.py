@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nodeport_nft.config import Config, DetectLocalMode
-from nodeport_nft.manifest.values import special_fault
+from nodeport_nft.manifest.values import each_once, special_fault
 from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
 
 
@@ -71,7 +71,7 @@ def gather(
     )
     internal = node.internal_ips if node else ()
     own = node_ips or internal or _primary_sources(host)
-    facts = replace(facts, addresses=tuple(sorted(set(own), key=_order)))
+    facts = replace(facts, addresses=tuple(sorted(each_once(own), key=_order)))
     match config.node_port_mode:
         case NodePortMode.ALL:
             return facts, ()
@@ -82,13 +82,13 @@ def gather(
             wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]
     warnings = [
         f"nodePorts are not served on {ip}: a loopback address cannot be forwarded from; leave it out"
-        for ip in dict.fromkeys(wanted)
+        for ip in each_once(wanted)
         if ip.is_loopback
     ]
     usable = [ip for ip in wanted if not special_fault(ip)]
     if config.node_port_mode is NodePortMode.PRIMARY:
         usable = _first_of_each_family(usable)
-    usable = sorted(set(usable), key=_order)
+    usable = sorted(each_once(usable), key=_order)
     if not usable:
         warnings.append(
             f"node {name}: no address serves nodePorts; give --node-ip, a Node manifest of this name with an "

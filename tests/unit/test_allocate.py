@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import pytest
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
-from nodeport_nft.allocate.probing import probe_ips, probe_ports
+from nodeport_nft.allocate.probing import FreePorts, probe_ips
 from nodeport_nft.model import (
     Family,
     IPAddress,
@@ -86,10 +86,22 @@ def test_a_new_service_gets_a_port_and_an_address_from_the_upper_bands() -> None
     ],
 )
 def test_port_probes_visit_every_port_once_and_the_lower_band_last(ports: PortRange, band: int) -> None:
-    probes = list(probe_ports("default/web", ports))
+    probes = taken_in_turn("default/web", ports)
     assert sorted(probes) == list(range(ports.first, ports.last + 1))
     assert sorted(probes[len(probes) - band :]) == list(range(ports.first, ports.first + band))
-    assert probes == list(probe_ports("default/web", ports))
+    assert probes == taken_in_turn("default/web", ports)
+    upper = [number - ports.first - band for number in probes[: len(probes) - band]]
+    turned = [*range(upper[0], len(upper)), *range(upper[0])]
+    assert upper == turned, "one after the other, from a start of its own"
+
+
+def taken_in_turn(key: str, ports: PortRange) -> list[int]:
+    """Every port, in the order in which one key after another is given them."""
+    taken: list[int] = []
+    free = FreePorts(ports, lambda number: number not in taken)
+    while number := free.find(key):
+        taken.append(number)
+    return taken
 
 
 @pytest.mark.proves("A2")

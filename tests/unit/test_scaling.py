@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import nodeport_nft
-from nodeport_nft.allocate import AllocationError, allocate
+from nodeport_nft.allocate import AllocationError, allocate, probing
 from nodeport_nft.cli.columns import endpoints_rows, object_table
 from nodeport_nft.cli.description import describe_service
 from nodeport_nft.compile import bounds as slot_bounds
@@ -40,7 +40,7 @@ from tests.property.reconciling import Node
 Document = dict[str, Any]
 Documents = Callable[[int], list[Document]]
 
-FEW, SOME, MANY = 10, 50, 500
+FEW, SOME, MANY = 10, 30, 250
 RANGES = Ranges(node_ports=PortRange(20000, 60000))
 NOW = "2026-01-01T00:00:00Z"
 PRIME = (1 << 61) - 1
@@ -238,6 +238,10 @@ PARTS: dict[str, Documents] = {
         service(externalIPs=v4(n, "192.0.2.0"), status=ingress(v4(n, "192.0.2.0"))),
         *ONE,
     ],
+    "externalIPs that another Service wants too": lambda n: [
+        service(externalIPs=v4(n, "192.0.2.0")),
+        {**service(externalIPs=v4(n, "192.0.2.0")), "metadata": {"name": "the-other"}},
+    ],
     "source ranges": lambda n: [
         service(loadBalancerSourceRanges=prefixes(n), annotations={RANGES_NOTE: ",".join(prefixes(n))}),
         *ONE,
@@ -290,6 +294,13 @@ PARTS: dict[str, Documents] = {
         worker(status={"addresses": [{"type": "InternalIP", "address": ip} for ip in v4(n)]})
     ],
     "Services": lambda n: [{**service(), "metadata": {"name": name}} for name in names(n)],
+    "items of a List": lambda n: [
+        {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [{**service(), "metadata": {"name": name}} for name in names(n)],
+        }
+    ],
     # --- addresses that share one hash ---
     "colliding externalIPs": lambda n: [service(externalIPs=v6(n), **DUAL), *slices(v6(1), family="IPv6")],
     "colliding LB ingress IPs": lambda n: [service(status=ingress(v6(n)), **DUAL), *slices(v6(1), family="IPv6")],
@@ -322,7 +333,9 @@ def v6_prefixes(count: int) -> list[str]:
 
 @pytest.mark.parametrize("parts", PARTS)
 def test_ten_times_the_parts_cost_ten_times_as_much(parts: str, tmp_path: Path) -> None:
-    assert_linear(lambda size: go_all_the_way(PARTS[parts](size), tmp_path / "manifests.yaml"))
+    # The fake kernel looks for loops among all chains, as the real one does.
+    sizes = (FEW, 20, 100) if "affinity" in parts else (FEW, SOME, MANY)
+    assert_linear(lambda size: go_all_the_way(PARTS[parts](size), tmp_path / "manifests.yaml"), sizes)
 
 
 # --- parts of parts -----------------------------------------------------------
@@ -407,5 +420,16 @@ def test_ports_that_an_exhausted_range_refuses() -> None:
         with pytest.raises(AllocationError) as caught:
             allocate(wanted, None, ranges=ranges, port_holder=lambda _: None, ip_holder=lambda _: None)
         assert len(caught.value.refusals) == size
+
+    assert_linear(work)
+
+
+def test_ports_whose_names_lead_to_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_start", lambda _: 0)
+
+    def work(size: int) -> None:
+        ports = (make_port(1 + i, name=f"p{i}") for i in range(size))
+        wanted = replace(make_service("web", *ports, ips=()), type=ServiceType.NODE_PORT)
+        allocate(wanted, None, ranges=RANGES, port_holder=lambda _: None, ip_holder=lambda _: None)
 
     assert_linear(work)

@@ -17,7 +17,7 @@ from nodeport_nft.allocate.claims import (
     port_field,
     refused_claims,
 )
-from nodeport_nft.allocate.probing import probe_ips, probe_ports
+from nodeport_nft.allocate.probing import FreePorts, probe_ips
 from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Protocol, Ranges, Service, ServicePort
 
 _MOST_CLAIMED = 1000
@@ -111,14 +111,15 @@ def _found_ports(
 ) -> tuple[list[int], int]:
     key, numbers, health = wanted.key, list(drawn.node_ports), drawn.health
     shared = _Numbers(wanted.ports, numbers)
-    is_exhausted = False  # and then for every other port as well
+
+    def is_free(number: int) -> bool:
+        return port_holder(number) in (None, key) and number not in shared.taken and number != health
+
+    free = FreePorts(ranges.node_ports, is_free)
 
     def find(what: str, field: str) -> int:
-        nonlocal is_exhausted
-        for number in () if is_exhausted else probe_ports(f"{key}/{what}", ranges.node_ports):
-            if port_holder(number) in (None, key) and number not in shared.taken and number != health:
-                return number
-        is_exhausted = True
+        if number := free.find(f"{key}/{what}"):
+            return number
         text = f"nodePort range {ranges.node_ports} is exhausted; widen --node-port-range or delete services"
         refusals.append(Refusal(field, text))
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nodeport_nft.cli.columns import node_roles, pod_of, pod_status, service_of
@@ -75,12 +75,13 @@ def describe_service(stored: StoredObject, resolver: Resolver) -> str:
     return "\n".join(_aligned(fields))
 
 
-def describe_pod(stored: StoredObject, nodes: Iterable[Node]) -> str:
+def describe_pod(stored: StoredObject, nodes: Mapping[str, Node]) -> str:
     """A Pod: where it runs, its addresses and its containers' ports. Raises Problems."""
     pod = pod_of(stored)
     host = string(stored.raw, "status", "hostIP")
     if not host:
-        host = next((str(n.internal_ips[0]) for n in nodes if n.name == pod.node_name and n.internal_ips), "")
+        node = nodes.get(pod.node_name)
+        host = str(node.internal_ips[0]) if node and node.internal_ips else ""
     fields: list[Field] = [
         *_metadata(stored.raw, ("Node", f"{pod.node_name or NONE}{f'/{host}' if host else ''}")),
         ("Status", pod_status(pod, stored.raw)),

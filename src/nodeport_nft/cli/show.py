@@ -223,11 +223,12 @@ def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
     from nodeport_nft.resolve import Resolver
 
     resolver = Resolver(snapshot, node_name="")
+    nodes = {node.name: node for node in snapshot.nodes}
 
     def described(stored: StoredObject) -> str:
         if stored.kind == "Service":
             return describe_service(stored, resolver)
-        return describe_pod(stored, snapshot.nodes) if stored.kind == "Pod" else describe_node(stored)
+        return describe_pod(stored, nodes) if stored.kind == "Pod" else describe_node(stored)
 
     return described
 
