@@ -121,21 +121,22 @@ class _Reading:
     def add_document(self, name: str, document: Document) -> None:
         """Add the objects of one document, and what is wrong with them in the order of their lines."""
         whole = describe(document.value, self.namespace)
-        found = [(fault.line, whole, "", fault.message, fault.more) for fault in document.faults]
+        found: Tally[tuple[Path, str, Path, str]] = Tally()  # a list may have a million items, each of them wrong
         for path, raw in _unfold(document.value):
-            fields = Fields()
             ref = describe(raw, self.namespace)
-            if isinstance(raw, dict):
-                self._add(name, document, path, raw, ref, fields)
-            else:
+            if not isinstance(raw, dict):
                 text = f"{shown(raw)} is not an object; write a mapping with apiVersion, kind and metadata"
-                fields.problem((), text)
-            found += [
-                (document.line(path + at), ref, field_text(at), text, more) for _, (at, text), more in fields.found
-            ]
-        found.sort(key=lambda problem: problem[0])
-        for line, ref, at, text, more in found:
-            self.problems.add(ref or name, text, Problem(f"{name}:{line}", ref, at, text), more)
+                found.add(ref, text, (path, ref, (), text))
+                continue
+            fields = Fields()
+            self._add(name, document, path, raw, ref, fields)
+            for _, (at, text), more in fields.found:
+                found.add(ref, text, (path + at, ref, at, text), more)
+        placed = [(fault.line, whole, "", fault.message, fault.more) for fault in document.faults]
+        placed += [(document.line(path), ref, field_text(at), text, more) for _, (path, ref, at, text), more in found]
+        placed.sort(key=lambda problem: problem[0])
+        for line, owner, where, text, more in placed:
+            self.problems.add(owner or name, text, Problem(f"{name}:{line}", owner, where, text), more)
 
     def _add(self, name: str, document: Document, path: Path, raw: dict[str, Any], ref: str, fields: Fields) -> None:
         source = f"{name}:{document.known_line(path)}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -77,16 +76,17 @@ class Tally(Generic[Told]):
     def __init__(self) -> None:
         self._entries: list[tuple[str, Told]] = []
         self._counts: dict[tuple[str, str], int] = {}
-        self._kinds: Counter[str] = Counter()
+        self._kinds: dict[str, int] = {}
         self._rest: dict[tuple[str, str], int] = {}  # the place of the first that is not told
 
     def add(self, owner: str, message: str, problem: Told, more: int = 0) -> None:
         """Note a problem of the object ``owner``. ``more``: it stands for that many that are not told."""
         kind = owner, _VALUE.sub("*", message[:_LONGEST_LINE])
         if kind not in self._counts:
-            if self._kinds[owner] >= _MOST_KINDS:
+            kinds = self._kinds.get(owner, 0)
+            if kinds >= _MOST_KINDS:
                 kind = owner, ""
-            self._kinds[owner] += kind not in self._counts
+            self._kinds[owner] = kinds + (kind not in self._counts)
         count = self._counts.get(kind, 0)
         if kind not in self._rest and (more or count >= MOST_TOLD):
             self._rest[kind] = len(self._entries)
