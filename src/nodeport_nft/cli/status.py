@@ -149,6 +149,11 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         ("Lag", [lag]),
         ("Refused", [f"{name}: {words}" for name, words in told.refused] or ["none"]),
         ("Problems", list(told.problems) or ["none"]),
+        *(
+            [("Log", [f"{told.log_lost} line{'s' * (told.log_lost != 1)} could not be written since the start"])]
+            if told.log_lost
+            else []
+        ),
     ]
     if error := told.error or told.last_error:
         solved = "" if told.error else ", solved since"

@@ -57,6 +57,12 @@ class Reporter:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
 
+    def logged(self, fault: str, lost: int) -> None:
+        """How the log does: why it cannot be written, and how many lines were lost since the start."""
+        self.problems("log", [f"log: cannot be written: {fault}"] if fault else ())
+        if lost != self.status.log_lost:
+            self.tell(log_lost=lost)
+
     def synced(
         self,
         synced: Synced,

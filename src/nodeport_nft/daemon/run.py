@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 import time
 
 from nodeport_nft import __version__
-from nodeport_nft.daemon.log import open_log
+from nodeport_nft.config import Config
+from nodeport_nft.daemon.log import Log
 from nodeport_nft.daemon.loop import Daemon
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
@@ -26,6 +28,7 @@ _STOP_SECONDS = 1.5
 whole or not at all, the rules stay, and the next start writes what is left."""
 
 _LISTEN_SECONDS = 10.0
+_LOG_SECONDS = 10.0
 
 
 def run(options: Options) -> None:
@@ -35,7 +38,15 @@ def run(options: Options) -> None:
     """
     config = options.load()
     presence = Presence()
-    log = open_log(options.log_format)
+    log = Log(options.log_format)
+    try:
+        _run_with(options, config, log)
+    finally:
+        presence.close()
+        log.close()
+
+
+def _run_with(options: Options, config: Config, log: Log) -> None:
     metrics = Metrics(__version__)
     server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address)
     status = Status(
@@ -46,19 +57,18 @@ def run(options: Options) -> None:
         started=time.time(),
         sync_period=config.sync_period,
     )
-    reporter = Reporter(log, metrics, server, status)
+    reporter = Reporter(log.events, metrics, server, status)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     tables = KernelTables(config.store)
     node = ThisNode(options, config, reporter, HostEvents(), read_host())
     try:
-        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server))
+        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server, log))
     finally:
         tables.close()
         server.close()
-        presence.close()
 
 
-async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer) -> None:
+async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer, log: Log) -> None:
     loop = asyncio.get_running_loop()
 
     def stop(number: int, _: object) -> None:
@@ -73,14 +83,15 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
         signal.signal(number, stop)
     status = reporter.status
     reporter.log.info("starting", version=status.version, node=status.node, source=status.source)
-    ports = asyncio.create_task(_listen(server, reporter))
+    tasks = [asyncio.create_task(work) for work in (_listen(server, reporter), _look_after(log, reporter))]
     await asyncio.sleep(0)  # they open before the first sync: whoever hears of that may ask at once
     try:
         await daemon.run()
         if options.cleanup_on_exit:
             daemon.clean_up()
     finally:
-        ports.cancel()
+        for task in tasks:
+            task.cancel()
     reporter.log.info("stopped", rules="removed" if options.cleanup_on_exit else "stay")
 
 
@@ -92,3 +103,21 @@ async def _listen(server: ObserveServer, reporter: Reporter) -> None:
         if not troubles:
             return
         await asyncio.sleep(_LISTEN_SECONDS)
+
+
+async def _look_after(log: Log, reporter: Reporter) -> None:
+    """Tell how the log does: at once where it can be written no longer, or again; now and then what it lacks."""
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(changed.set)
+
+    log.outlet.changed = wake
+    while True:
+        log.look()
+        reporter.logged(log.outlet.fault, log.outlet.lost)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOG_SECONDS):
+                await changed.wait()
+        changed.clear()

@@ -1,0 +1,142 @@
+"""What neither ends the daemon nor blinds it: a log that nobody takes, descriptors and memory that are used up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeport_nft.observe.status import Status
+from tests.daemon.objects import Desired, service
+from tests.daemon.running import Daemon, wait_for
+
+WAIT = 60.0
+
+
+def told(daemon: Daemon) -> Status | None:
+    """The daemon's status once its first sync is done."""
+    assert daemon.lives()
+    try:
+        status = daemon.status()
+    except OSError:
+        return None
+    return status if status.synced else None
+
+
+def begin(daemon: Daemon, *words: str, stderr: int | None = None, before: tuple[str, ...] = ()) -> None:
+    """Start it where its log may tell nothing."""
+    daemon.spawn(*words, stderr=stderr, before=before)
+    wait_for(lambda: told(daemon), "the daemon's first sync", WAIT)
+
+
+def goes_on(daemon: Daemon, desired: Desired, number: int) -> None:
+    """It serves what comes, and an orderly end is still one."""
+    desired.apply(service(f"more-{number}", number))
+    daemon.settle(WAIT)
+
+
+def log_fault(daemon: Daemon) -> str:
+    return next((problem for problem in daemon.status().problems if problem.startswith("log: ")), "")
+
+
+def fill(descriptor: int) -> None:
+    """Write until no more is taken."""
+    try:
+        while True:
+            os.write(descriptor, b"x" * 512)
+    except OSError:
+        return
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    for descriptor in (reading, writing):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # the test has closed it
+
+
+# --- the log --------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_who_reads_its_log_is_not_the_daemons(
+    daemon: Daemon, desired: Desired, pipe: tuple[int, int]
+) -> None:
+    reading, writing = pipe
+    begin(daemon, stderr=writing)
+    os.close(reading)
+    goes_on(daemon, desired, 11)
+    wait_for(lambda: "Broken pipe" in log_fault(daemon), "the fault in the status", WAIT)
+    goes_on(daemon, desired, 12)
+    said = daemon.cli("status")
+    assert said.returncode == 1
+    assert "log: cannot be written: Broken pipe; " in said.stdout
+    assert daemon.stop(seconds=WAIT) == 0
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up_and_is_read_later(
+    daemon: Daemon, desired: Desired, pipe: tuple[int, int]
+) -> None:
+    """Also where it is full before the first line."""
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    fill(writing)
+    os.set_blocking(writing, True)
+    begin(daemon, stderr=writing)
+    goes_on(daemon, desired, 11)
+    wait_for(lambda: "nobody reads it" in log_fault(daemon), "the fault in the status", WAIT)
+    text = b""
+    while b'"event": "problem gone"' not in text:
+        text += os.read(reading, 1 << 16)
+    assert b'"event": "starting"' in text, "what waited has been written"
+    assert text.count(b'"event": "sync"') >= 2
+    assert log_fault(daemon) == ""
+    assert daemon.stop(seconds=WAIT) == 0
+
+
+def test_a_full_disk_under_the_log_is_told_and_it_goes_on_when_there_is_room(
+    daemon: Daemon, desired: Desired, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "ballast").write_bytes(b"x" * (60 << 10))
+        log = disk / "log"
+        with log.open("ab") as stream:
+            begin(daemon, stderr=stream.fileno())
+        with (disk / "more").open("ab", buffering=0) as filler:
+            fill(filler.fileno())
+        assert len(log.read_bytes()) < 4096, "the rest of its page"
+        for _ in range(40):  # each is a line or two
+            daemon.send(signal.SIGHUP)
+            wait_for(lambda: daemon.status(), "an answer")
+        goes_on(daemon, desired, 11)
+        wait_for(lambda: "No space left" in log_fault(daemon), "the fault in the status", WAIT)
+        (disk / "ballast").unlink()
+        wait_for(lambda: not log_fault(daemon), "that it is gone", WAIT)
+        goes_on(daemon, desired, 12)
+        assert daemon.stop(seconds=WAIT) == 0
+        lines = log.read_text().splitlines()
+        assert all(line.startswith("{") and line.endswith("}") for line in lines), "whole lines alone"
+        assert '"event": "stopped"' in lines[-1]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_no_log_at_all_from_the_start_is_told_and_counted(daemon: Daemon, desired: Desired, stderr: str) -> None:
+    begin(daemon, before=("sh", "-c", f'exec "$@" {stderr}', "sh"))
+    goes_on(daemon, desired, 11)
+    wait_for(lambda: log_fault(daemon), "the fault in the status", WAIT)
+    if "&-" in stderr:
+        wait_for(lambda: daemon.status().log_lost > 2, "a count of what is lost", WAIT)
+        assert "lines could not be written since the start" in daemon.cli("status").stdout
+    assert daemon.stop(seconds=WAIT) == 0
