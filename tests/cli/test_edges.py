@@ -142,3 +142,12 @@ def test_a_row_of_a_table_is_one_line_whatever_is_in_it(program: Program) -> Non
     assert first.split()[2] == "\\x1b[31mred"
     assert header.index("NODE") == first.index("worker-1") == second.index("worker-2")
     assert table(("A", "B"), [("x\ny", "1"), ("z", "2")]) == "A      B\nx\\ny   1\nz      2"
+
+
+@pytest.mark.parametrize("number", ["²", "٣٠٠٨٠", "3_0080", " 30080", "9" * 5000])
+@pytest.mark.parametrize("flag", ["--node-port", "--masquerade-bit"])
+def test_a_flags_number_is_digits_alone(program: Program, flag: str, number: str) -> None:
+    words = ("create", "service", "nodeport", "web", "--tcp=80") if flag == "--node-port" else ("render", "-f", "-")
+    answer = program(*words, flag, number)
+    assert (answer.code, answer.out) == (2, "")
+    assert "is no whole number" in answer.err

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lab.cluster import Cluster
 from nodeport_nft.observe.status import Status
 from tests.daemon.objects import Desired, service
 from tests.daemon.running import Daemon, wait_for
@@ -140,3 +143,60 @@ def test_no_log_at_all_from_the_start_is_told_and_counted(daemon: Daemon, desire
         wait_for(lambda: daemon.status().log_lost > 2, "a count of what is lost", WAIT)
         assert "lines could not be written since the start" in daemon.cli("status").stdout
     assert daemon.stop(seconds=WAIT) == 0
+
+
+# --- descriptors ----------------------------------------------------------------------------------------------
+
+
+def test_who_connects_cannot_use_up_its_descriptors(cluster: Cluster, daemon: Daemon, desired: Desired) -> None:
+    daemon.start(before=("sh", "-c", 'ulimit -n 128; exec "$@"', "sh"), seconds=WAIT)
+    held = []
+    try:
+        for number in range(300):
+            client = cluster.socket(daemon.node, socket.AF_INET, socket.SOCK_STREAM)
+            client.connect(("127.0.0.1", (10249, 10256)[number % 2]))
+            held.append(client)
+        goes_on(daemon, desired, 11)
+        assert daemon.status().error == ""
+    finally:
+        for client in held:
+            client.close()
+    goes_on(daemon, desired, 12)
+    assert daemon.events("sync failed") == []
+    assert daemon.stop(seconds=WAIT) == 0
+
+
+def test_without_any_descriptor_it_waits_says_little_and_comes_back(
+    cluster: Cluster, daemon: Daemon, desired: Desired
+) -> None:
+    daemon.start()
+    limit = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (5, limit[1]))
+    held = []
+    try:
+        for port in (10249, 10256) * 20:
+            client = cluster.socket(daemon.node, socket.AF_INET, socket.SOCK_STREAM)
+            client.connect(("127.0.0.1", port))  # into the backlog
+            held.append(client)
+        desired.apply(service("more", 11))
+        (failed, *_) = wait_for(lambda: daemon.events("sync failed"), "a failure in words", WAIT)
+        assert "Too many open files" in failed["error"]
+        wait_for(lambda: len(daemon.events("accepting")) >= 4, "that it says so", WAIT)
+        assert len(daemon.events()) < 200, "and not without end"
+    finally:
+        for client in held:
+            client.close()
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limit)
+    daemon.settle(WAIT)
+    assert wait_for(lambda: told(daemon), "an answer", WAIT).error == ""
+    assert daemon.stop(seconds=WAIT) == 0
+
+
+# --- the environment ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["²", "٣", "1_0", "9" * 5000])
+def test_a_watchdog_that_is_no_number_is_a_problem_and_no_end(daemon: Daemon, desired: Desired, value: str) -> None:
+    daemon.start(before=("env", f"WATCHDOG_USEC={value}"), seconds=WAIT)
+    assert [problem for problem in daemon.status().problems if problem.startswith("WATCHDOG_USEC: ")]
+    goes_on(daemon, desired, 11)

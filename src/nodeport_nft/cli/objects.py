@@ -25,6 +25,7 @@ from nodeport_nft.cli.options import (
     read_files,
     say,
     settings,
+    whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, open_existing, parse_targets
 
@@ -77,7 +78,13 @@ def create_nodeport(
     udp: UDPPorts = None,
     sctp: SCTPPorts = None,
     node_port: Annotated[
-        int | None, typer.Option("--node-port", metavar="PORT", help="The nodePort to take; default any free one.")
+        int | None,
+        typer.Option(
+            "--node-port",
+            metavar="PORT",
+            help="The nodePort to take; default any free one.",
+            parser=whole_number,
+        ),
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,14 @@ FAILED = 1
 
 BAD_INPUT = 2
 """Exit code: wrong input or usage; nothing was changed."""
+
+
+def whole_number(text: str) -> int:
+    """The number of a flag: digits alone, where ``int`` takes those of other scripts, blanks and underscores."""
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is no whole number.")
+    return int(text)
+
 
 ConfigFile = Annotated[
     str | None,
@@ -58,7 +67,12 @@ NodePortAddresses = Annotated[
 ]
 MasqueradeBit = Annotated[
     int | None,
-    typer.Option("--masquerade-bit", metavar="BIT", help="Bit of the packet mark to use; default 14."),
+    typer.Option(
+        "--masquerade-bit",
+        metavar="BIT",
+        help="Bit of the packet mark to use; default 14.",
+        parser=whole_number,
+    ),
 ]
 Flowtable = Annotated[
     bool | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from nodeport_nft.daemon.flows import FlowCleaner
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
-from nodeport_nft.daemon.report import Reporter, watchdog_seconds
+from nodeport_nft.daemon.report import Reporter, read_watchdog
 from nodeport_nft.daemon.tables import MANY, KernelTables
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
@@ -266,7 +267,8 @@ class Daemon:
 
     async def _beat(self) -> None:
         """Signs of life for the service manager: this loop turns."""
-        seconds = watchdog_seconds()
+        seconds, wrong = read_watchdog(os.environ, os.getpid())
+        self._reporter.problems("service manager", [wrong] if wrong else ())
         while seconds:
             self._reporter.manager("WATCHDOG=1")
             await asyncio.sleep(seconds)

@@ -5,7 +5,7 @@ A problem is told once when it comes up and once when it is gone, however often 
 
 from __future__ import annotations
 
-import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,13 +14,17 @@ from typing import Any
 import sdnotify
 from structlog.typing import FilteringBoundLogger
 
+from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import Family, ObjectName
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
 from nodeport_nft.reconcile import NodeState, Synced
+from nodeport_nft.terminal import printable
 
 _MANAGER_SECONDS = 3.0
+_SHORTEST_BEAT, _LONGEST_BEAT = 0.05, 3600.0
+"""Seconds from one sign of life to the next: more often the loop would do nothing else."""
 
 
 class Reporter:
@@ -136,12 +140,21 @@ class Reporter:
         """
         if self._manager.socket:
             self._manager.socket.settimeout(0.0 if text == "WATCHDOG=1" else _MANAGER_SECONDS)
-            self._manager.notify(text)
+            self._manager.notify(printable(text, "ascii"))  # sdnotify keeps silent of what is not Latin-1
 
 
-def watchdog_seconds() -> float | None:
-    """How often the service manager wants a sign of life, at most; None: it wants none (sd_watchdog_enabled(3))."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    return int(microseconds) / 2_000_000
+def read_watchdog(environment: Mapping[str, str], pid: int) -> tuple[float | None, str]:
+    """How often the service manager wants a sign of life from process ``pid``, in seconds; None: it wants none.
+
+    And what is wrong with what it says, which counts as nothing said. Source: sd_watchdog_enabled(3).
+    """
+    said, whose = environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID")
+    if said is None:
+        return None, ""
+    for name, value in (("WATCHDOG_USEC", said), ("WATCHDOG_PID", whose)):
+        # Not str.isdigit or int: they take digits of other scripts, and underscores.
+        if value is not None and not re.fullmatch(r"0*[1-9][0-9]{0,18}", value, re.ASCII):
+            return None, f"{name}: {shown(value)} is no number, and no signs of life are given; unset it"
+    if whose is not None and int(whose) != pid:
+        return None, ""
+    return min(max(int(said) / 2_000_000, _SHORTEST_BEAT), _LONGEST_BEAT), ""
