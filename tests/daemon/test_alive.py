@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -200,3 +201,27 @@ def test_a_watchdog_that_is_no_number_is_a_problem_and_no_end(daemon: Daemon, de
     daemon.start(before=("env", f"WATCHDOG_USEC={value}"), seconds=WAIT)
     assert [problem for problem in daemon.status().problems if problem.startswith("WATCHDOG_USEC: ")]
     goes_on(daemon, desired, 11)
+
+
+# --- what a terminal would obey -------------------------------------------------------------------------------
+
+EVIL = "\x1b[31m\x07nft"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_name_of_another_process_does_not_steer_who_reads_the_log(
+    cluster: Cluster, daemon: Daemon, desired: Desired, tmp_path: Path, form: str
+) -> None:
+    nft = shutil.which("nft")
+    assert nft
+    evil = tmp_path / EVIL
+    evil.symlink_to(nft)
+    desired.apply(service("web", 10))
+    log = tmp_path / "log"
+    with log.open("ab") as stream:
+        begin(daemon, "--log-format", form, stderr=stream.fileno())
+    cluster.run(daemon.node, [str(evil), "flush map ip nodeport-nft cluster-ips"])
+    wait_for(lambda: "changed by others" in log.read_text(), "that it is told", WAIT)
+    text = log.read_text()
+    assert "[31m" in text, "its name is in it"
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []

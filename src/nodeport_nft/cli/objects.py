@@ -22,6 +22,7 @@ from nodeport_nft.cli.options import (
     fail,
     now,
     open_store,
+    put,
     read_files,
     say,
     settings,
@@ -66,7 +67,7 @@ def apply(
         if dry_run:
             transaction.rollback()
     for one in applied:
-        typer.echo(f"{one.ref} {one.action}{note}")
+        put(f"{one.ref} {one.action}{note}")
     if not applied:
         say("No objects found in the manifests.")
 
@@ -170,7 +171,7 @@ def delete(
         if dry_run:
             transaction.rollback()
     for line in deleted:
-        typer.echo(line)
+        put(line)
     for line in missing:
         say(f"error: {line}")
     if missing:
@@ -247,4 +248,4 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         (applied,) = transaction.apply([created], now=now())
         if dry_run:
             transaction.rollback()
-    typer.echo(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")
+    put(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")

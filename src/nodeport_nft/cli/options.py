@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from nodeport_nft.scarcity import scarcity
+from nodeport_nft.terminal import printable
+
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.manifest import Manifests
@@ -27,7 +30,7 @@ BAD_INPUT = 2
 def whole_number(text: str) -> int:
     """The number of a flag: digits alone, where ``int`` takes those of other scripts, blanks and underscores."""
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise typer.BadParameter(f"{text!r} is no whole number.")
+        raise typer.BadParameter(f"{text!r} is no integer; write digits alone.")
     return int(text)
 
 
@@ -134,9 +137,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def put(text: str, end: str = "\n") -> None:
+    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError."""
+    if sys.stdout is not None:  # as where the program is started with `>&-`
+        sys.stdout.write(printable(text, sys.stdout.encoding) + end)
+        sys.stdout.flush()
+
+
 def say(message: str) -> None:
-    """Talk to the person at the terminal, on stderr."""
-    typer.echo(message, err=True)
+    """Talk to the person at the terminal, on stderr: the one way there.
+
+    Nobody may listen. That changes nothing about what was asked for, and exit codes still tell how it went.
+    """
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(printable(message, sys.stderr.encoding) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        _abandon(2)
 
 
 def warn(messages: Iterable[str]) -> None:
@@ -168,8 +187,13 @@ def abandon_stdout() -> None:
 
     Source: Python's library reference, "Note on SIGPIPE" (signal).
     """
+    _abandon(1)
+
+
+def _abandon(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
@@ -183,6 +207,8 @@ def reported(code: int | None = None) -> Iterator[None]:
         abandon_stdout()  # the reader has seen enough (`| head`)
         raise typer.Exit(0) from None
     except Exception as error:
+        if wanting := scarcity(error):
+            fail(wanting, FAILED if code is None else code)
         kind = _exit_code(error)
         if kind is None:
             raise

@@ -41,6 +41,7 @@ from nodeport_nft.cli.options import (
     SyncPeriod,
     command,
     fail,
+    put,
     say,
     settings,
     warn,
@@ -184,7 +185,7 @@ def sync(
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
             _write_hosts(chosen, snapshot, name, Path(hosts_file))
-    typer.echo(_summary(name, programme, transactions, listed))
+    put(_summary(name, programme, transactions, listed))
 
 
 def _summary(

@@ -1,0 +1,22 @@
+"""What the system may have too little of for this process, in words: memory and threads.
+
+Neither is a defect of ours, and both may be over soon. Descriptors and disk space come as OSError, with the system's
+own words.
+"""
+
+from __future__ import annotations
+
+
+def scarcity(error: BaseException) -> str:
+    """What there is too little of, with the remedy; "" where that is not the matter."""
+    if isinstance(error, BaseExceptionGroup):
+        found = {scarcity(each) for each in error.exceptions}
+        return "" if "" in found else "; ".join(sorted(found))
+    if isinstance(error, MemoryError):
+        return "out of memory; free some, or raise the limit (ulimit -v, the unit's or cgroup's MemoryMax)"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # the words of CPython's threading
+        return (
+            "no thread can be started; free memory, or raise the limit of processes "
+            "(ulimit -u, the unit's TasksMax, the cgroup's pids.max)"
+        )
+    return ""
