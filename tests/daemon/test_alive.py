@@ -220,7 +220,7 @@ def test_the_name_of_another_process_does_not_steer_who_reads_the_log(
     log = tmp_path / "log"
     with log.open("ab") as stream:
         begin(daemon, "--log-format", form, stderr=stream.fileno())
-    cluster.run(daemon.node, [str(evil), "flush map ip nodeport-nft cluster-ips"])
+    cluster.run(daemon.node, [str(evil), "flush ruleset"])
     wait_for(lambda: "changed by others" in log.read_text(), "that it is told", WAIT)
     text = log.read_text()
     assert "[31m" in text, "its name is in it"

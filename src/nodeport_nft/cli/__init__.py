@@ -21,7 +21,7 @@ _ClickException = _UsageError.__bases__[0]
 
 
 def main() -> None:
-    """The console entry point ``nodeport-nft``.
+    """What ``entry`` hands over to: run the command that the arguments name, and leave.
 
     Commands report their errors themselves; what is left are those of arguments, and help that cannot be written.
     """
