@@ -9,6 +9,8 @@ import signal
 import sys
 from types import FrameType
 
+from nodeport_nft.scarcity import scarcity
+
 
 def main() -> None:
     """The console entry point ``nodeport-nft``."""
@@ -20,8 +22,12 @@ def main() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from nodeport_nft.cli import main as run
-
+    try:
+        from nodeport_nft.cli import main as run
+    except (MemoryError, ImportError) as error:
+        if not (wanting := scarcity(error)):
+            raise
+        sys.exit(f"error: {wanting}")
     if not _is_daemon(sys.argv[1:]):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     run()

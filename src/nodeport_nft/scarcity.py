@@ -6,13 +6,18 @@ own words.
 
 from __future__ import annotations
 
+import re
+
 
 def scarcity(error: BaseException) -> str:
     """What there is too little of, with the remedy; "" where that is not the matter."""
     if isinstance(error, BaseExceptionGroup):
         found = {scarcity(each) for each in error.exceptions}
         return "" if "" in found else "; ".join(sorted(found))
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (
+        # The dynamic loader's words for a library that finds no room.
+        isinstance(error, ImportError) and re.search("failed to map segment|annot allocate memory", str(error))
+    ):
         return "out of memory; free some, or raise the limit (ulimit -v, the unit's or cgroup's MemoryMax)"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # the words of CPython's threading
         return (

@@ -15,7 +15,7 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.observe.status import Status
-from tests.daemon.objects import Desired, service
+from tests.daemon.objects import Desired, service, slices
 from tests.daemon.running import Daemon, wait_for
 
 WAIT = 60.0
@@ -225,3 +225,61 @@ def test_the_name_of_another_process_does_not_steer_who_reads_the_log(
     text = log.read_text()
     assert "[31m" in text, "its name is in it"
     assert [c for c in text if not c.isprintable() and c != "\n"] == []
+
+
+# --- memory and threads ---------------------------------------------------------------------------------------
+
+
+def limit_memory(daemon: Daemon, more: int) -> tuple[int, int]:
+    """Let it have so many bytes more than it has; the limit before. Where there are none at all, CPython gives up."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    size = int(next(line for line in status.splitlines() if line.startswith("VmSize:")).split()[1]) << 10
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_AS)
+    return resource.prlimit(daemon.pid, resource.RLIMIT_AS, (size + more, before[1]))
+
+
+@pytest.mark.parametrize("what", ["to read the store", "to ask nftables"])
+def test_want_of_memory_is_a_sentence_and_what_was_lost_is_made_up_for(
+    cluster: Cluster, daemon: Daemon, desired: Desired, what: str
+) -> None:
+    desired.apply(service("web", 10))
+    daemon.start(seconds=WAIT)
+    before = limit_memory(daemon, 8 << 20)
+    try:
+        if what == "to read the store":
+            more = service("more", 20)
+            more["metadata"]["annotations"] = {"example.com/large": "x" * (64 << 20)}
+        else:  # a rule in it, or libnftables would not be asked
+            more = service("more", 20, sessionAffinity="ClientIP")
+        desired.apply(more, *slices(cluster, "more", [("web-1", 8080)]))
+        wait_for(lambda: scarce(daemon), "a failure in words", WAIT)
+        assert "out of memory" in daemon.status().error
+        assert daemon.cli("status").returncode == 1
+    finally:
+        resource.prlimit(daemon.pid, resource.RLIMIT_AS, before)
+    daemon.settle(2 * WAIT)  # its pauses grow up to half a minute
+    wait_for(lambda: daemon.status().error == "", "that all is well", WAIT)
+    goes_on(daemon, desired, 11)
+    assert daemon.stop(seconds=WAIT) == 0
+
+
+def scarce(daemon: Daemon) -> list[str]:
+    """The failures for want of memory or threads."""
+    told = [event["error"] for event in daemon.events("sync failed")]
+    return [error for error in told if "out of memory" in error or "no thread can be started" in error]
+
+
+def test_want_of_memory_at_the_start_is_a_sentence(daemon: Daemon, desired: Desired, tmp_path: Path) -> None:
+    desired.apply(service("web", 10))
+    errors = tmp_path / "errors"
+    for megabytes in (90, 110, 130, 150, 170, 190, 210):
+        with errors.open("wb") as stream:
+            limited = ("sh", "-c", f'ulimit -v {megabytes << 10}; exec "$@"', "sh")
+            daemon.spawn(stderr=stream.fileno(), before=limited)
+            wait_for(lambda: not daemon.lives() or told(daemon), "an end or a sync", WAIT)
+        if daemon.lives():
+            break
+        assert daemon.wait() in (1, 127), "127: of the shell's loader"
+        said = errors.read_text()
+        assert "Traceback" not in said
+        assert "error" in said, megabytes

@@ -62,6 +62,11 @@ class Log:
         """Tell what was held back. To be called now and then."""
         self._tell_held_back()
 
+    def defect(self, error: Exception) -> None:
+        """Tell what ends the daemon and should not have been, with all that helps to mend it."""
+        trace = "".join(traceback.format_exception(error))
+        self.events.critical("defect", error=_told(error), remedy="please report it with this line", trace=trace)
+
     def close(self) -> None:
         """Write what waits, within a second."""
         self._tell_held_back(at_once=True)

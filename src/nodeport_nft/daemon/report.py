@@ -5,6 +5,8 @@ A problem is told once when it comes up and once when it is gone, however often 
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -132,6 +134,14 @@ class Reporter:
         """The configuration is being read again; ``ready`` ends it."""
         self._is_ready = False
         self.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    async def beat(self) -> None:
+        """Signs of life for the service manager: this loop turns."""
+        seconds, wrong = read_watchdog(os.environ, os.getpid())
+        self.problems("service manager", [wrong] if wrong else ())
+        while seconds:
+            self.manager("WATCHDOG=1")
+            await asyncio.sleep(seconds)
 
     def manager(self, text: str) -> None:
         """A word to the service manager, if one started us (sd_notify(3)).

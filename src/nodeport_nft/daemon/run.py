@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
 from nodeport_nft import __version__
-from nodeport_nft.config import Config
+from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.daemon.lasting import lasting
 from nodeport_nft.daemon.log import Log
 from nodeport_nft.daemon.loop import Daemon
 from nodeport_nft.daemon.node import ThisNode
@@ -18,10 +20,13 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.kernel.host import HostEvents, read_host
+from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.turns import Presence
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
+from nodeport_nft.scarcity import scarcity
+from nodeport_nft.store import StoreError
 
 _STOP_SECONDS = 1.5
 """How long an orderly end may take. What is under way then is not waited for: the kernel takes a transaction as a
@@ -41,6 +46,13 @@ def run(options: Options) -> None:
     log = Log(options.log_format)
     try:
         _run_with(options, config, log)
+    except (ConfigError, KernelError, StoreError, OSError):
+        raise
+    except Exception as error:
+        if scarcity(error):
+            raise
+        log.defect(error)
+        sys.exit(1)
     finally:
         presence.close()
         log.close()
@@ -63,6 +75,8 @@ def _run_with(options: Options, config: Config, log: Log) -> None:
     node = ThisNode(options, config, reporter, HostEvents(), read_host())
     try:
         asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server, log))
+    except ExceptionGroup as group:
+        raise _only(group) from None
     finally:
         tables.close()
         server.close()
@@ -76,14 +90,21 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
         if not options.cleanup_on_exit:
             end = threading.Timer(_STOP_SECONDS, os._exit, (0,))
             end.daemon = True
-            end.start()
+            with contextlib.suppress(RuntimeError):  # no more threads: then it takes as long as it takes
+                end.start()
         loop.call_soon_threadsafe(daemon.stop, signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     status = reporter.status
     reporter.log.info("starting", version=status.version, node=status.node, source=status.source)
-    tasks = [asyncio.create_task(work) for work in (_listen(server, reporter), _look_after(log, reporter))]
+    works = {
+        "opening the ports": lambda: _listen(server, reporter),
+        "following: log": lambda: _look_after(log, reporter),
+    }
+    tasks = [asyncio.create_task(lasting(what, work, reporter)) for what, work in works.items()]
+    for task in tasks:
+        task.add_done_callback(daemon.ended)
     await asyncio.sleep(0)  # they open before the first sync: whoever hears of that may ask at once
     try:
         await daemon.run()
@@ -93,6 +114,14 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
         for task in tasks:
             task.cancel()
     reporter.log.info("stopped", rules="removed" if options.cleanup_on_exit else "stay")
+
+
+def _only(group: ExceptionGroup[Exception]) -> Exception:
+    """What a group of tasks has failed for, where it is one thing."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _listen(server: ObserveServer, reporter: Reporter) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import re
 import subprocess
 import sys
@@ -33,6 +34,9 @@ CHECK = "--check"
 BULK = 1 << 18
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
 command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
+
+_ROOM, _ROOM_EACH = 16 << 20, 8
+"""Bytes that a command may need, and for each of its characters; rather too many than too few."""
 
 _APART_SECONDS = 900.0
 """What a child may take at most; 100,000 services take it half a minute."""
@@ -115,10 +119,11 @@ class Nft:
         return f"table {family} {name} {{" in self.run(f"list chains {family}").splitlines()
 
     def run(self, text: str, *, dry: bool = False) -> str:
-        """Run commands in nft's language as one batch; their output. Raises KernelError.
+        """Run commands in nft's language as one batch; their output. Raises KernelError, MemoryError.
 
         ``dry``: let the kernel look at the batch and carry out none of it.
         """
+        _make_sure_of_room(len(text))
         self._set_dry_run(dry)
         code, output, error = self._context.cmd(text)
         if code != 0:
@@ -130,6 +135,14 @@ class Nft:
         set_dry_run = ctypes.CDLL(_LIBRARY).nft_ctx_set_dry_run
         set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
         set_dry_run(self._context._Nftables__ctx, dry)
+
+
+def _make_sure_of_room(size: int) -> None:
+    """Raise MemoryError where a command of so many characters may not find room: libnftables would end us."""
+    try:
+        mmap.mmap(-1, _ROOM + _ROOM_EACH * size).close()  # address space alone: nothing touches it
+    except OSError as error:
+        raise MemoryError from error
 
 
 def _run_apart(text: str, *options: str) -> str:

@@ -142,6 +142,7 @@ class ObserveServer(HTTPServerConnectionDelegate):
             body_timeout=_SECONDS,
         )
         self._scraper = ThreadPoolExecutor(1, "observe-metrics")
+        self._scraper.submit(int).result()  # its thread is there before there may be no room for it
         self._scrape: asyncio.Future[bytes] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()  # one caller at a time
