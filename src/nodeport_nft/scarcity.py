@@ -1,11 +1,11 @@
-"""What the system may have too little of for this process, in words: memory and threads.
+"""What the system may have too little of for this process, in words: memory, threads, descriptors.
 
-Neither is a defect of ours, and both may be over soon. Descriptors and disk space come as OSError, with the system's
-own words.
+None of it is a defect of ours, and all of it may be over soon.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 
 
@@ -14,9 +14,16 @@ def scarcity(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         found = {scarcity(each) for each in error.exceptions}
         return "" if "" in found else "; ".join(sorted(found))
-    if isinstance(error, MemoryError) or (
-        # The dynamic loader's words for a library that finds no room.
-        isinstance(error, ImportError) and re.search("failed to map segment|annot allocate memory", str(error))
+    code = error.errno if isinstance(error, OSError) else 0
+    if code in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit (ulimit -n, the unit's LimitNOFILE, sysctl fs.file-max)"
+    if (
+        isinstance(error, MemoryError)
+        or code == errno.ENOMEM
+        or (
+            # The dynamic loader's words for a library that finds no room.
+            isinstance(error, ImportError) and re.search("failed to map segment|annot allocate memory", str(error))
+        )
     ):
         return "out of memory; free some, or raise the limit (ulimit -v, the unit's or cgroup's MemoryMax)"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # the words of CPython's threading

@@ -200,8 +200,8 @@ class Daemon:
             facts = self._node.facts(self._state.index.nodes.get(self._options.node_name))
             self._source.forget()
             state, known = read_all(facts, self._tables, self._source, self._reporter, self._workers)
-        except (MemoryError, RuntimeError, KernelError, StoreError) as error:
-            if isinstance(error, RuntimeError) and not scarcity(error):
+        except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
+            if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
                 raise
             self._source.forget()
             self._anew_at = math.inf
@@ -323,7 +323,7 @@ class Daemon:
             try:
                 self._do_what_is_due()
                 self._tell_waiting()
-            except (MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError, OSError) as error:
                 if not (wanting := scarcity(error)):
                     raise
                 self._lost(wanting)
