@@ -1,5 +1,5 @@
 """``python -m nodeport_nft``."""
 
-from nodeport_nft.cli import main
+from nodeport_nft.entry import main
 
 main()

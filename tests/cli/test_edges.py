@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from nodeport_nft.cli import app
 from nodeport_nft.cli.options import reported
@@ -142,3 +143,100 @@ def test_a_row_of_a_table_is_one_line_whatever_is_in_it(program: Program) -> Non
     assert first.split()[2] == "\\x1b[31mred"
     assert header.index("NODE") == first.index("worker-1") == second.index("worker-2")
     assert table(("A", "B"), [("x\ny", "1"), ("z", "2")]) == "A      B\nx\\ny   1\nz      2"
+
+
+@pytest.mark.parametrize("number", ["²", "٣٠٠٨٠", "3_0080", " 30080", "9" * 5000])
+@pytest.mark.parametrize("flag", ["--node-port", "--masquerade-bit"])
+def test_a_flags_number_is_digits_alone(program: Program, flag: str, number: str) -> None:
+    words = ("create", "service", "nodeport", "web", "--tcp=80") if flag == "--node-port" else ("render", "-f", "-")
+    answer = program(*words, flag, number)
+    assert (answer.code, answer.out) == (2, "")
+    assert "is no integer" in answer.err
+
+
+# --- what a terminal would obey -------------------------------------------------------------------------------
+
+EVIL = "\x1b]0;x\x07\x9b31m\u202e\u2066\u2028\x7f\x85"
+
+
+def steers(text: str) -> list[str]:
+    """The characters of a text that a terminal does something else with than to show them."""
+    return [c for c in text if not c.isprintable() and c != "\n"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (EVIL,),
+        ("get", EVIL),
+        ("get", f"--{EVIL}"),
+        ("get", "svc", EVIL),
+        ("get", "svc", "-n", EVIL),
+        ("get", "svc", "-o", EVIL),
+        ("get", "svc", "--store", f"/{EVIL}/store.db"),
+        ("get", "svc", "--config", EVIL),
+        ("apply", "-f", EVIL),
+        ("create", "service", "nodeport", EVIL, "--tcp=80"),
+        ("create", "service", "nodeport", "web", f"--tcp={EVIL}"),
+        ("create", "service", "nodeport", "web", "--tcp=80", "--node-port", EVIL),
+        ("render", "-f", EVIL),
+        ("render", "--node-ip", EVIL, "-f", EVIL),
+        ("trace", EVIL, EVIL, "--port", "80"),
+        ("trace", "192.0.2.7", "172.30.1.2", "--port", EVIL),
+        ("status", "--metrics-bind-address", EVIL),
+        ("sync", "--once", "--node-name", EVIL),
+        ("sync", "-f", EVIL),
+        ("cleanup", "--node-name", EVIL),
+    ],
+)
+def test_no_argument_steers_the_terminal_by_way_of_its_error(program: Program, words: tuple[str, ...]) -> None:
+    answer = program.run(*words)
+    assert answer.err
+    assert steers(answer.out + answer.err) == []
+
+
+def test_no_file_steers_the_terminal_by_way_of_its_name_or_what_is_in_it(program: Program) -> None:
+    evil = program.directory / EVIL
+    evil.mkdir()
+    metadata = {"name": "web", "annotations": {EVIL: EVIL}, "labels": {"a": EVIL}}
+    documents = [
+        {"apiVersion": "v1", "kind": EVIL, "metadata": metadata},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"type": EVIL, EVIL: EVIL}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": EVIL}, "spec": {"clusterIP": EVIL}},
+    ]
+    for number, document in enumerate(documents):
+        (evil / f"{number}{EVIL}.yaml").write_text(json.dumps(document))
+        for path in (evil, evil / f"{number}{EVIL}.yaml"):
+            answer = program("apply", "-f", str(path))
+            assert answer.err
+            assert steers(answer.out + answer.err) == []
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_data_is_the_same_whatever_is_in_it(program: Program, form: str) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "annotations": {"x": EVIL}}, "spec": {}}
+    program.ok("apply", "-f", "-", stdin=json.dumps(pod))
+    told = program.ok("get", "pod", "a", "-o", form)
+    assert steers(told) == []
+    read = json.loads(told) if form == "json" else yaml.safe_load(told)
+    assert read["metadata"]["annotations"]["x"] == EVIL
+    program.ok("apply", "-f", "-", stdin=told)
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2>&1 | true"])
+def test_talk_that_nobody_hears_changes_nothing(tmp_path: Path, stderr: str) -> None:
+    """The exit code is what it would have been, and the work is done."""
+    line = f'{{ "$PROGRAM" apply -f - --store s.db; echo $? >code; }} {stderr}'
+    shell(f"printf '' | {line}", tmp_path)  # has something to say: no objects
+    assert (tmp_path / "code").read_text() == "0\n"
+    shell(f'{{ "$PROGRAM" get {{}} --store s.db; echo $? >code; }} {stderr}', tmp_path)
+    assert (tmp_path / "code").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("words", ["get svc", "get svc -o yaml", "render --store s.db"])
+def test_a_reader_that_has_seen_enough_is_no_trouble(tmp_path: Path, words: str) -> None:
+    shell('"$PROGRAM" create service nodeport web --tcp=80 --store s.db', tmp_path)
+    store = "" if "--store" in words else "--store s.db"
+    answer = shell(f'{{ "$PROGRAM" {words} {store}; echo $? >code; }} | true', tmp_path)
+    assert "rror" not in answer.err
+    assert (tmp_path / "code").read_text() == "0\n"

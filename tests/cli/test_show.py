@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nodeport_nft.cli.text import age, few, printable, table
+from nodeport_nft.cli.text import age, few, table
+from nodeport_nft.terminal import printable
 from tests.cli.program import SCRIPT, Program
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)

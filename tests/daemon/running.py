@@ -55,15 +55,22 @@ class Daemon:
 
     # --- its life -------------------------------------------------------------------------------------------
 
-    def spawn(self, *words: str, before: tuple[str, ...] = ()) -> None:
-        """Start a process, and do not wait for what it does. ``before``: the words of a program that starts it."""
+    def spawn(self, *words: str, before: tuple[str, ...] = (), stderr: int | None = None) -> None:
+        """Start a process, and do not wait for what it does. ``before``: the words of a program that starts it.
+
+        ``stderr``: where it logs to, instead of what ``events`` reads.
+        """
         assert self._process is None, "one daemon at a time"
         argv = [str(SCRIPT), "sync", "--store", str(self.desired.path), "--node-name", self.node]
         argv += ["--state-dir", str(self.directory), "--cluster-cidr", CIDRS, "--log-format", "json", *words]
         self._begin = self._log.stat().st_size
         with self._log.open("a") as log:
             self._process = self.cluster.popen(
-                self.node, [*before, *argv], stdout=subprocess.DEVNULL, stderr=log.fileno(), cwd=self.directory
+                self.node,
+                [*before, *argv],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr or log.fileno(),
+                cwd=self.directory,
             )
 
     def start(self, *words: str, before: tuple[str, ...] = (), seconds: float = SECONDS) -> None:

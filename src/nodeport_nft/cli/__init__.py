@@ -7,26 +7,48 @@ Modules with heavy imports (YAML, SQLite, netlink, libnftables) are imported by 
 ``--help`` and completion answer at once.
 """
 
-import contextlib
-import os
+import io
 import sys
 
+import typer
+
 from nodeport_nft.cli.app import app
-from nodeport_nft.cli.options import abandon_stdout
+from nodeport_nft.cli.options import FAILED, abandon_stdout, say
+from nodeport_nft.scarcity import scarcity
+
+_UsageError = typer.BadParameter.__bases__[0]  # Click's, which newer Typers bring along under another name
+_ClickException = _UsageError.__bases__[0]
 
 
 def main() -> None:
-    """The console entry point ``nodeport-nft``.
+    """What ``entry`` hands over to: run the command that the arguments name, and leave.
 
-    Commands report their errors themselves; what is left is help or an error message that cannot be written.
+    Commands report their errors themselves; what is left are those of arguments, and help that cannot be written.
     """
     try:
-        app(prog_name="nodeport-nft")
+        code = app(prog_name="nodeport-nft", standalone_mode=False)
+    except typer.Abort:
+        say("Aborted!")
+        code = FAILED
+    except BrokenPipeError:
+        abandon_stdout()
+        code = 0
     except OSError as error:
         abandon_stdout()
-        with contextlib.suppress(OSError):  # stderr may be full as well
-            print(f"error: {error.strerror or error}", file=sys.stderr, flush=True)
-        os._exit(1)  # nothing is left to do, and a full stderr would be complained about at the end
+        say(f"error: {error.strerror or error}")
+        code = FAILED
+    except Exception as error:
+        if isinstance(error, _ClickException):  # it repeats arguments
+            words = io.StringIO()
+            error.show(words)  # type: ignore[attr-defined]
+            say(words.getvalue().rstrip("\n"))
+            code = error.exit_code  # type: ignore[attr-defined]
+        elif wanting := scarcity(error):
+            say(f"error: {wanting}")
+            code = FAILED
+        else:
+            raise
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 __all__ = ["app", "main"]

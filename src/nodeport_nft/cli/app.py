@@ -8,6 +8,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import node, objects, show
+from nodeport_nft.cli.options import put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
@@ -24,7 +25,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nodeport-nft {__version__}")
+        put(f"nodeport-nft {__version__}")
         raise typer.Exit
 
 

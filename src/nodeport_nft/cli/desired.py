@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, now, open_store, read_files, say, warn
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, now, open_store, put, read_files, say, warn
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -171,4 +169,4 @@ def print_transactions(transactions: Iterable[Transaction]) -> None:
     from nodeport_nft.render import write_transaction
 
     for transaction in transactions:
-        typer.echo(write_transaction(transaction), nl=False)
+        put(write_transaction(transaction), end="")

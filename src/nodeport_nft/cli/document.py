@@ -31,5 +31,5 @@ def to_yaml(value: dict[str, Any]) -> str:
 
 
 def to_json(value: dict[str, Any]) -> str:
-    """The document as JSON."""
-    return json.dumps(value, indent=4, sort_keys=True)
+    """The document as JSON; Python leaves DEL alone, which is ASCII as well."""
+    return json.dumps(value, indent=4, sort_keys=True).replace("\x7f", "\\u007f")

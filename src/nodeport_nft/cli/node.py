@@ -41,6 +41,7 @@ from nodeport_nft.cli.options import (
     abandon_stdout,
     command,
     fail,
+    put,
     reported,
     say,
     settings,
@@ -105,7 +106,7 @@ def render(
         chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), Host(), None
     )
     if output is Output.json:
-        typer.echo(to_json(programme.tables.tables()), nl=False)
+        put(to_json(programme.tables.tables()), end="")
     else:
         print_transactions(programme.tables.first_transaction())
 
@@ -191,6 +192,6 @@ def cleanup(
         done += undone
         if store_too and delete_store(chosen.store):
             done.append(f"store {chosen.store} deleted")
-    typer.echo("\n".join(done) if done else "nothing to clean up")
+    put("\n".join(done) if done else "nothing to clean up")
     if failed:
         fail("\n".join(failed))

@@ -23,9 +23,11 @@ from nodeport_nft.cli.options import (
     fail,
     now,
     open_store,
+    put,
     read_files,
     say,
     settings,
+    whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, open_existing, parse_targets
 
@@ -71,7 +73,7 @@ def apply(
         if dry_run:
             transaction.rollback()
     for one in applied:
-        typer.echo(f"{one.ref} {one.action}{note}")
+        put(f"{one.ref} {one.action}{note}")
 
 
 @command
@@ -81,7 +83,13 @@ def create_nodeport(
     udp: UDPPorts = None,
     sctp: SCTPPorts = None,
     node_port: Annotated[
-        int | None, typer.Option("--node-port", metavar="PORT", help="The nodePort to take; default any free one.")
+        int | None,
+        typer.Option(
+            "--node-port",
+            metavar="PORT",
+            help="The nodePort to take; default any free one.",
+            parser=whole_number,
+        ),
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
@@ -167,7 +175,7 @@ def delete(
         if dry_run:
             transaction.rollback()
     for line in deleted:
-        typer.echo(line)
+        put(line)
     for line in missing:
         say(f"error: {line}")
     if missing:
@@ -245,4 +253,4 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         (applied,) = transaction.apply([created], now=now())
         if dry_run:
             transaction.rollback()
-    typer.echo(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")
+    put(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
+
+from nodeport_nft.scarcity import scarcity
+from nodeport_nft.terminal import printable
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -21,6 +25,14 @@ FAILED = 1
 
 BAD_INPUT = 2
 """Exit code: wrong input or usage; nothing was changed."""
+
+
+def whole_number(text: str) -> int:
+    """The number of a flag: digits alone, where ``int`` takes those of other scripts, blanks and underscores."""
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is no integer; write digits alone.")
+    return int(text)
+
 
 ConfigFile = Annotated[
     str | None,
@@ -84,7 +96,12 @@ LoadBalancerIPs = Annotated[
 ]
 MasqueradeBit = Annotated[
     int | None,
-    typer.Option("--masquerade-bit", metavar="BIT", help="Bit of the packet mark to use; default 14."),
+    typer.Option(
+        "--masquerade-bit",
+        metavar="BIT",
+        help="Bit of the packet mark to use; default 14.",
+        parser=whole_number,
+    ),
 ]
 Flowtable = Annotated[
     bool | None,
@@ -146,9 +163,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def put(text: str, end: str = "\n") -> None:
+    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError."""
+    if sys.stdout is not None:  # as where the program is started with `>&-`
+        sys.stdout.write(printable(text, sys.stdout.encoding) + end)
+        sys.stdout.flush()
+
+
 def say(message: str) -> None:
-    """Talk to the person at the terminal, on stderr."""
-    typer.echo(message, err=True)
+    """Talk to the person at the terminal, on stderr: the one way there.
+
+    Nobody may listen. That changes nothing about what was asked for, and exit codes still tell how it went.
+    """
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(printable(message, sys.stderr.encoding) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        _abandon(2)
 
 
 def warn(messages: Iterable[str]) -> None:
@@ -180,8 +213,13 @@ def abandon_stdout() -> None:
 
     Source: Python's library reference, "Note on SIGPIPE" (signal).
     """
+    _abandon(1)
+
+
+def _abandon(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
@@ -195,6 +233,8 @@ def reported(code: int | None = None) -> Iterator[None]:
         abandon_stdout()  # the reader has seen enough (`| head`)
         raise typer.Exit(0) from None
     except Exception as error:
+        if wanting := scarcity(error):
+            fail(wanting, FAILED if code is None else code)
         kind = _exit_code(error)
         if kind is None:
             raise

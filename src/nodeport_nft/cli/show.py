@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from nodeport_nft.cli.options import (
     fail,
     now,
     open_store,
+    put,
     read_files,
     say,
     settings,
@@ -78,7 +78,7 @@ def get(
             objects, missing = select(opened, targets, scope)
             shown = _listed(objects, output, single=len(names) == len(targets) == 1)
     if shown:
-        _print(shown)
+        put(shown)
     elif not missing:
         _say_nothing_found(targets[0][0], scope)
     _leave(missing)
@@ -104,7 +104,7 @@ def describe(
         found, missing = select(opened, targets, scope)
         if found:
             describer = _describer(opened.snapshot())
-            _print("\n\n\n".join(map(describer, found)))
+            put("\n\n\n".join(map(describer, found)))
     if not found and not missing:
         _say_nothing_found(targets[0][0], scope)
     _leave(missing)
@@ -150,7 +150,7 @@ def hosts(
     snapshot = _manifests_snapshot(chosen, filename, namespace) if filename else _stored_snapshot(chosen)
     lines = hosts_lines(snapshot.services, domain=chosen.cluster_domain, namespace=namespace)
     if lines:
-        _print("\n".join(lines))
+        put("\n".join(lines))
 
 
 def _stored_snapshot(config: Config) -> Snapshot:
@@ -231,13 +231,6 @@ def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
         return describe_pod(stored, nodes) if stored.kind == "Pod" else describe_node(stored)
 
     return described
-
-
-def _print(text: str) -> None:
-    from nodeport_nft.cli.text import printable
-
-    # A process may be started with its stdout closed; Python then has none.
-    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))
 
 
 def _utc_now() -> datetime:

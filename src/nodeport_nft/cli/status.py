@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, ConfigFile, MetricsBindAddress, command, fail, settings
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, ConfigFile, MetricsBindAddress, command, fail, put, settings
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -44,7 +43,6 @@ def status(
     import time
 
     from nodeport_nft.cli.document import to_json
-    from nodeport_nft.cli.text import printable
     from nodeport_nft.observe.status import from_json
 
     address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
@@ -63,7 +61,7 @@ def status(
         text = to_json(json.loads(body))
     else:
         text = _text(told, now, troubles)
-    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))
+    put(text)
     if troubles:
         raise typer.Exit(FAILED)
 
@@ -149,6 +147,11 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         ("Lag", [lag]),
         ("Refused", [f"{name}: {words}" for name, words in told.refused] or ["none"]),
         ("Problems", list(told.problems) or ["none"]),
+        *(
+            [("Log", [f"{told.log_lost} line{'s' * (told.log_lost != 1)} could not be written since the start"])]
+            if told.log_lost
+            else []
+        ),
     ]
     if error := told.error or told.last_error:
         solved = "" if told.error else ", solved since"

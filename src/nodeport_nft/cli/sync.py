@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +43,7 @@ from nodeport_nft.cli.options import (
     Validated,
     command,
     fail,
+    put,
     say,
     settings,
     warn,
@@ -107,11 +106,6 @@ def sync(
     the store, the node's addresses and the configuration, and repairs the tables when somebody else changes them. It
     ends with SIGTERM or Ctrl-C and leaves the rules in force; SIGHUP has it read the configuration again.
     """
-
-    if not (once or dry_run):
-        # Until the daemon has its own: nothing has begun, and nothing is lost.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def load() -> Config:
         return settings(
@@ -202,7 +196,7 @@ def sync(
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
             _write_hosts(chosen, snapshot, name, Path(hosts_file))
-    typer.echo(_summary(name, programme, transactions, listed))
+    put(_summary(name, programme, transactions, listed))
 
 
 def _summary(

@@ -12,6 +12,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from nodeport_nft.model import IPAddress
+from nodeport_nft.terminal import visible
 
 NONE = "<none>"
 UNSET = "<unset>"
@@ -25,7 +26,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Cells are escaped before they are measured, their newlines as well: a row is one line, whatever is in it.
     """
-    lines = [header, *([_escaped(cell) for cell in row] for row in rows)]
+    lines = [header, *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -110,18 +111,3 @@ def string(raw: Any, *path: str) -> str:
     """The string at ``path`` inside a document; "" if there is none there."""
     value = mapping(raw, *path[:-1]).get(path[-1])
     return value if isinstance(value, str) else ""
-
-
-def printable(text: str, encoding: str) -> str:
-    """``text`` as a terminal may show it: what ``encoding`` lacks, and control characters but newlines, escaped.
-
-    Annotations may hold anything; nothing in them shall steer the terminal of who looks at them.
-    """
-    text = text.encode(encoding, "backslashreplace").decode(encoding)
-    return "\n".join(map(_escaped, text.split("\n")))
-
-
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import sys
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +29,7 @@ from nodeport_nft.cli.options import (
     command,
     fail,
     open_store,
+    put,
     settings,
 )
 
@@ -135,7 +135,7 @@ def trace(
         fail(f"{error}; give it with --interface (`ip route get {sent_from}` shows it on the node)", BAD_INPUT)
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
-    _print((trace_json if output is Output.json else trace_text)(walked, table.schema.family))
+    put((trace_json if output is Output.json else trace_text)(walked, table.schema.family))
 
 
 def _address(what: str, text: str) -> IPAddress:
@@ -216,10 +216,3 @@ def _stored_node(config: Config, name: str) -> Node | None:
         stored = opened.get("Node", "", name)
     values = parse_object(stored.raw).values if stored else ()
     return next((value for value in values if isinstance(value, Node)), None)
-
-
-def _print(text: str) -> None:
-    from nodeport_nft.cli.text import printable
-
-    # Comments out of the kernel may hold anything. A process may be started with its stdout closed: None then.
-    typer.echo(printable(text, sys.stdout.encoding if sys.stdout else "utf-8"))

@@ -58,7 +58,7 @@ def trace_json(walked: Trace, family: str) -> str:
         "outcomes": [_outcome_value(walked, outcome, family) for outcome in walked.outcomes],
         "steps": [_step_value(step, family) for step in walked.steps],
     }
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``document``
 
 
 # --- text -------------------------------------------------------------------------------------------------

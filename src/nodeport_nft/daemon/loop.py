@@ -7,18 +7,20 @@ import gc
 import math
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nodeport_nft.config import Config
+from nodeport_nft.daemon.beginning import read_all
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.devices import Devices
 from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.lasting import lasting, start_workers
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
-from nodeport_nft.daemon.report import Reporter, watchdog_seconds
+from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import MANY, KernelTables
 from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.kernel.counters import read_counters
@@ -27,8 +29,9 @@ from nodeport_nft.model import Family, NodePortMode, ObjectName, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
-from nodeport_nft.reconcile import NodeState, Reconciler, Synced, udp_frontends
+from nodeport_nft.reconcile import Reconciler, Synced, udp_frontends
 from nodeport_nft.ruleset import Key
+from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources import Changes
 from nodeport_nft.sources.manifests import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
@@ -42,6 +45,9 @@ _RETRY_SECONDS = 30.0
 
 _LOOK_SECONDS = 10.0
 """How often to look at what nobody tells of: sysctls, and ports that could not be opened."""
+
+_WORKERS = 3
+"""Threads for what would hold the loop up: manifests, stale flows, the host's network."""
 
 _REFUSED_SECONDS = 300.0
 """The longest that a service which the kernel refuses waits for the next try."""
@@ -73,6 +79,7 @@ class Daemon:
         self._retry_soonest = math.inf
         self._refused_at = math.inf
         self._refused: frozenset[ObjectName] = frozenset()
+        self._anew_at = math.inf
         self._check_at = math.inf
         self._host_at = math.inf
         self._look_at = 0.0
@@ -89,6 +96,8 @@ class Daemon:
         """Program the node, then follow what changes until ``stop``. Raises what cannot be gone on with."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._broken)
+        self._workers = start_workers(_WORKERS)
+        loop.set_default_executor(self._workers)
         self._flows = FlowCleaner(self._reporter.metrics.flows_deleted, self._flows_failed)
         manifests = self._manifests = self._follower()
         if manifests:
@@ -105,14 +114,18 @@ class Daemon:
             loop.add_reader(self._tables.fileno(), self._tables_changed)
             loop.add_reader(self._node.events.fileno(), self._host_changed)
             async with asyncio.TaskGroup() as group:
-                followers = [
-                    self._follow_store(),
-                    self._configuration.follow(self.reload),
-                    self._flows.run(),
-                    self._beat(),
+                followers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+                    "store": self._follow_store,
+                    "configuration": lambda: self._configuration.follow(self.reload),
+                    "stale UDP flows": self._flows.run,
+                    "signs of life": self._reporter.beat,
+                }
+                if manifests:
+                    followers["manifests"] = manifests.follow
+                tasks = [
+                    group.create_task(lasting(f"following: {what}", work, self._reporter, self._lost))
+                    for what, work in followers.items()
                 ]
-                followers += [manifests.follow()] if manifests else []
-                tasks = [group.create_task(follower) for follower in followers]
                 await self._sync_when_due()
                 for task in tasks:
                     task.cancel()
@@ -133,8 +146,18 @@ class Daemon:
 
     def _broken(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """End where a callback has failed: half a daemon would look like a whole one. A restart mends what it can."""
-        self._failure = context.get("exception") or RuntimeError(str(context.get("message")))
+        error = context.get("exception") or RuntimeError(str(context.get("message")))
+        if wanting := scarcity(error):
+            self._lost(wanting)
+            return
+        self._failure = error
         self.stop("defect")
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A task beside ``run`` is done: end, too, if it has failed."""
+        if not task.cancelled() and (error := task.exception()):
+            self._failure = error
+            self.stop("defect")
 
     def clean_up(self) -> None:
         """Remove what was left on the node (K5), but for the store."""
@@ -152,28 +175,48 @@ class Daemon:
         """
         gc.disable()
         facts = self._node.facts(self._source.node(self._options.node_name))
-        self._tables.is_large = self._source.count("Service") > MANY
-        with ThreadPoolExecutor(1) as other:
-            # A child lists large tables: meanwhile we can read the store.
-            listing = other.submit(self._tables.read, facts)
-            changes = self._source.read()
-            known = listing.result()
-        if self._source.fault:  # nothing read is not the same as nothing there
-            raise StoreError(self._source.fault)
-        self._reporter.problems("store", self._source.problems())
-        self._state = NodeState(facts, known)
+        self._state, known = read_all(facts, self._tables, self._source, self._reporter, self._workers)
         self._reconciler = Reconciler(self._tables, self._state, known)
+        del known
         if self._config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
             self._reporter.metrics.registry.register(self._tables.connections)
-        for change in changes.changes:
-            self._state.put(change.ref, change.values)
-        del changes, known, listing
         self._changed("start")
         self._check_at = time.monotonic() + self._config.full_check_period
         self._sync()
         gc.freeze()
         gc.enable()
+
+    def _lost(self, wanting: str) -> None:
+        """Something was not done for want of memory or threads, and what is known may be half of it: begin anew soon.
+
+        Until then the tables stay as they are.
+        """
+        if self._anew_at == math.inf:
+            delay = self._backoff.failed()
+            self._anew_at = time.monotonic() + delay
+            self._reporter.failed(wanting, delay)
+            self._wake.set()
+
+    def _begin_anew(self) -> None:
+        """As at the start, with the old state in force until all of the new one is there."""
+        try:
+            gc.unfreeze()
+            gc.collect()
+            facts = self._node.facts(self._state.index.nodes.get(self._options.node_name))
+            self._source.forget()
+            state, known = read_all(facts, self._tables, self._source, self._reporter, self._workers)
+        except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
+            if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
+                raise
+            self._source.forget()
+            self._anew_at = math.inf
+            self._lost(scarcity(error) or str(error))
+            return
+        self._state, self._reconciler = state, Reconciler(self._tables, state, known)
+        self._anew_at = math.inf
+        self._hosts_changed = True
+        self._changed("start anew")
 
     def _holder(self, family: Family, name: str, key: Key) -> tuple[str, str] | None:
         return self._state.tables.desired[family].holder(name, key)
@@ -270,13 +313,6 @@ class Daemon:
             self._reporter.ready()
         self._wake.set()
 
-    async def _beat(self) -> None:
-        """Signs of life for the service manager: this loop turns."""
-        seconds = watchdog_seconds()
-        while seconds:
-            self._reporter.manager("WATCHDOG=1")
-            await asyncio.sleep(seconds)
-
     # --- writing ------------------------------------------------------------------------------------------
 
     def _changed(self, cause: str = "") -> None:
@@ -290,29 +326,15 @@ class Daemon:
 
     async def _sync_when_due(self) -> None:
         while not self._stopping:
-            now = time.monotonic()
-            if now >= self._host_at and (self._rereading is None or self._rereading.done()):
-                self._host_at = math.inf
-                self._rereading = asyncio.create_task(self._reread_host())
-            if now >= self._check_at:
-                self._check_at = now + self._config.full_check_period
-                self._repair = self._repair or RepairCause.FULL_CHECK
-                self._reconciler.distrust()
-                self._changed("full check")
-            if now >= self._look_at:
-                self._look_at = now + _LOOK_SECONDS
-                self._node.look_again(self._state)
-                self._firewalls.look(self._state)
-            if now >= self._refused_at:
-                self._refused_at = math.inf
-                self._reconciler.retry()
-                self._changed("retry")
-            if now >= self._sync_at():
+            try:
+                self._do_what_is_due()
                 self._tell_waiting()
-                self._sync_in_turn()
-            self._tell_waiting()
-            due = min(self._sync_at(), self._host_at, self._check_at, self._look_at, self._refused_at)
-            pause = due - time.monotonic()
+            except (MemoryError, RuntimeError, OSError) as error:
+                if not (wanting := scarcity(error)):
+                    raise
+                self._lost(wanting)
+            due = self._anew_at if self._anew_at < math.inf else self._sync_at()
+            pause = min(due, self._host_at, self._check_at, self._look_at, self._refused_at) - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._wake.wait()
@@ -324,6 +346,35 @@ class Daemon:
         """When to sync next; infinity if there is nothing to write."""
         due = self._retry_at if self._retry_at < math.inf else self._pace.due()
         return max(due, self._turn.due)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._host_at and (self._rereading is None or self._rereading.done()):
+            self._host_at = math.inf
+            self._rereading = asyncio.create_task(
+                lasting("following: network", self._reread_host, self._reporter, self._lost)
+            )
+            self._rereading.add_done_callback(self.ended)
+        if now >= self._check_at:
+            self._check_at = now + self._config.full_check_period
+            self._repair = self._repair or RepairCause.FULL_CHECK
+            self._reconciler.distrust()
+            self._changed("full check")
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._node.look_again(self._state)
+            self._firewalls.look(self._state)
+        if now >= self._refused_at:
+            self._refused_at = math.inf
+            self._reconciler.retry()
+            self._changed("retry")
+        if now >= self._anew_at:
+            self._begin_anew()
+        if self._anew_at < math.inf:
+            return  # half a state is none to write
+        if now >= self._sync_at():
+            self._tell_waiting()
+            self._sync_in_turn()
 
     async def _reread_host(self) -> None:
         """Read the host's network again, beside the loop: it takes long where there are many routes."""

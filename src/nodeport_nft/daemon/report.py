@@ -5,7 +5,9 @@ A problem is told once when it comes up and once when it is gone, however often 
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,13 +16,17 @@ from typing import Any
 import sdnotify
 from structlog.typing import FilteringBoundLogger
 
+from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import Family, ObjectName
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
 from nodeport_nft.reconcile import NodeState, Synced
+from nodeport_nft.terminal import printable
 
 _MANAGER_SECONDS = 3.0
+_SHORTEST_BEAT, _LONGEST_BEAT = 0.05, 3600.0
+"""Seconds from one sign of life to the next: more often the loop would do nothing else."""
 
 
 class Reporter:
@@ -57,6 +63,12 @@ class Reporter:
             if problem not in left:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
+
+    def logged(self, fault: str, lost: int) -> None:
+        """How the log does: why it cannot be written, and how many lines were lost since the start."""
+        self.problems("log", [f"log: cannot be written: {fault}"] if fault else ())
+        if lost != self.status.log_lost:
+            self.tell(log_lost=lost)
 
     def synced(
         self,
@@ -124,6 +136,14 @@ class Reporter:
         self._is_ready = False
         self.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    async def beat(self) -> None:
+        """Signs of life for the service manager: this loop turns."""
+        seconds, wrong = read_watchdog(os.environ, os.getpid())
+        self.problems("service manager", [wrong] if wrong else ())
+        while seconds:
+            self.manager("WATCHDOG=1")
+            await asyncio.sleep(seconds)
+
     def manager(self, text: str) -> None:
         """A word to the service manager, if one started us (sd_notify(3)).
 
@@ -131,12 +151,21 @@ class Reporter:
         """
         if self._manager.socket:
             self._manager.socket.settimeout(0.0 if text == "WATCHDOG=1" else _MANAGER_SECONDS)
-            self._manager.notify(text)
+            self._manager.notify(printable(text, "ascii"))  # sdnotify keeps silent of what is not Latin-1
 
 
-def watchdog_seconds() -> float | None:
-    """How often the service manager wants a sign of life, at most; None: it wants none (sd_watchdog_enabled(3))."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None
-    return int(microseconds) / 2_000_000
+def read_watchdog(environment: Mapping[str, str], pid: int) -> tuple[float | None, str]:
+    """How often the service manager wants a sign of life from process ``pid``, in seconds; None: it wants none.
+
+    And what is wrong with what it says, which counts as nothing said. Source: sd_watchdog_enabled(3).
+    """
+    said, whose = environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID")
+    if said is None:
+        return None, ""
+    for name, value in (("WATCHDOG_USEC", said), ("WATCHDOG_PID", whose)):
+        # Not str.isdigit or int: they take digits of other scripts, and underscores.
+        if value is not None and not re.fullmatch(r"0*[1-9][0-9]{0,18}", value, re.ASCII):
+            return None, f"{name}: {shown(value)} is no number, and no signs of life are given; unset it"
+    if whose is not None and int(whose) != pid:
+        return None, ""
+    return min(max(int(said) / 2_000_000, _SHORTEST_BEAT), _LONGEST_BEAT), ""

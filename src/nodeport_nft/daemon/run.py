@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
 from nodeport_nft import __version__
-from nodeport_nft.daemon.log import open_log
+from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.daemon.lasting import lasting
+from nodeport_nft.daemon.log import Log
 from nodeport_nft.daemon.loop import Daemon
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.kernel.host import HostEvents, read_host
+from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.turns import Presence
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
+from nodeport_nft.scarcity import scarcity
+from nodeport_nft.store import StoreError
 
 _STOP_SECONDS = 1.5
 """How long an orderly end may take. What is under way then is not waited for: the kernel takes a transaction as a
 whole or not at all, the rules stay, and the next start writes what is left."""
 
 _LISTEN_SECONDS = 10.0
+_LOG_SECONDS = 10.0
 
 
 def run(options: Options) -> None:
@@ -35,7 +43,22 @@ def run(options: Options) -> None:
     """
     config = options.load()
     presence = Presence(config.run_dir)
-    log = open_log(options.log_format)
+    log = Log(options.log_format)
+    try:
+        _run_with(options, config, log)
+    except (ConfigError, KernelError, StoreError, OSError):
+        raise
+    except Exception as error:
+        if scarcity(error):
+            raise
+        log.defect(error)
+        sys.exit(1)
+    finally:
+        presence.close()
+        log.close()
+
+
+def _run_with(options: Options, config: Config, log: Log) -> None:
     metrics = Metrics(__version__)
     server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address)
     status = Status(
@@ -46,19 +69,20 @@ def run(options: Options) -> None:
         started=time.time(),
         sync_period=config.sync_period,
     )
-    reporter = Reporter(log, metrics, server, status)
+    reporter = Reporter(log.events, metrics, server, status)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     tables = KernelTables(config.run_dir)
     node = ThisNode(options, config, reporter, HostEvents(), read_host())
     try:
-        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server))
+        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server, log))
+    except ExceptionGroup as group:
+        raise _only(group) from None
     finally:
         tables.close()
         server.close()
-        presence.close()
 
 
-async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer) -> None:
+async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer, log: Log) -> None:
     loop = asyncio.get_running_loop()
 
     def stop(number: int, _: object) -> None:
@@ -66,22 +90,38 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
         if not options.cleanup_on_exit:
             end = threading.Timer(_STOP_SECONDS, os._exit, (0,))
             end.daemon = True
-            end.start()
+            with contextlib.suppress(RuntimeError):  # no more threads: then it takes as long as it takes
+                end.start()
         loop.call_soon_threadsafe(daemon.stop, signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     status = reporter.status
     reporter.log.info("starting", version=status.version, node=status.node, source=status.source)
-    ports = asyncio.create_task(_listen(server, reporter))
+    works = {
+        "opening the ports": lambda: _listen(server, reporter),
+        "following: log": lambda: _look_after(log, reporter),
+    }
+    tasks = [asyncio.create_task(lasting(what, work, reporter)) for what, work in works.items()]
+    for task in tasks:
+        task.add_done_callback(daemon.ended)
     await asyncio.sleep(0)  # they open before the first sync: whoever hears of that may ask at once
     try:
         await daemon.run()
         if options.cleanup_on_exit:
             daemon.clean_up()
     finally:
-        ports.cancel()
+        for task in tasks:
+            task.cancel()
     reporter.log.info("stopped", rules="removed" if options.cleanup_on_exit else "stay")
+
+
+def _only(group: ExceptionGroup[Exception]) -> Exception:
+    """What a group of tasks has failed for, where it is one thing."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _listen(server: ObserveServer, reporter: Reporter) -> None:
@@ -92,3 +132,21 @@ async def _listen(server: ObserveServer, reporter: Reporter) -> None:
         if not troubles:
             return
         await asyncio.sleep(_LISTEN_SECONDS)
+
+
+async def _look_after(log: Log, reporter: Reporter) -> None:
+    """Tell how the log does: at once where it can be written no longer, or again; now and then what it lacks."""
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(changed.set)
+
+    log.outlet.changed = wake
+    while True:
+        log.look()
+        reporter.logged(log.outlet.fault, log.outlet.lost)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOG_SECONDS):
+                await changed.wait()
+        changed.clear()

@@ -16,6 +16,7 @@ from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
 from nodeport_nft.ruleset import Schema
+from nodeport_nft.scarcity import scarcity
 
 MANY = 200
 """Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
@@ -131,3 +132,7 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as error:
         raise KernelError(f"the system refuses what it takes to program the tables: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if wanting := scarcity(error):
+            raise KernelError(f"the tables cannot be programmed: {wanting}") from error
+        raise

@@ -35,8 +35,8 @@ from tornado.httputil import (
     format_timestamp,
 )
 from tornado.iostream import IOStream
-from tornado.netutil import add_accept_handler
 
+from nodeport_nft.health.accepting import Acceptor, listen
 from nodeport_nft.health.checks import HealthCheck
 from nodeport_nft.model import Family, IPAddress
 
@@ -49,7 +49,6 @@ MAX_CONNECTIONS = 256
 """Open at once, over all ports."""
 
 _SECONDS = 10.0  # for a request's header, and for its body
-_BACKLOG = 128
 
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there; `ss -ltnp 'sport = :{port}'` names it",
@@ -62,13 +61,12 @@ _REMEDIES = {
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """One listening socket and what it tells now. ``detach`` takes it off the event loop."""
+    """One listening socket and what it tells now."""
 
     address: IPAddress
     port: int
-    socket: socket.socket
     check: HealthCheck
-    detach: Callable[[], None] = field(init=False)
+    acceptor: Acceptor = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,26 +164,30 @@ class HealthServer(HTTPServerConnectionDelegate):
     async def _shut(self, listeners: list[_Listener]) -> None:
         """Close these ports and the connections to them."""
         for listener in listeners:
-            listener.detach()
-            listener.socket.close()
+            listener.acceptor.close()
         for connection, client in [*self._connections.items(), *self._dismissed.items()]:
             if client.listener in listeners:
                 await connection.close()
 
     def _listen(self, port: int, address: IPAddress, check: HealthCheck) -> _Listener:
-        """Raises OSError if the kernel refuses. ``create_server`` makes IPv6 sockets for IPv6 only (IPV6_V6ONLY)."""
+        """Raises OSError if the kernel refuses."""
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        listening = socket.create_server((str(address), port), family=family, backlog=_BACKLOG)
-        listening.setblocking(False)
-        listener = _Listener(address, port, listening, check)
-        listener.detach = add_accept_handler(listening, partial(self._accept, listener))
+        listening = listen(str(address), port, family)
+        listener = _Listener(address, port, check)
+        listener.acceptor = Acceptor(self._loop, listening, partial(self._accept, listener), self._drop_oldest)
         return listener
+
+    def _drop_oldest(self) -> bool:
+        if not self._connections:
+            return False
+        oldest = next(iter(self._connections))
+        self._dismissed[oldest] = self._connections.pop(oldest)
+        oldest.stream.close()
+        return True
 
     def _accept(self, listener: _Listener, accepted: socket.socket, peer: tuple[Any, ...]) -> None:
         while len(self._connections) >= MAX_CONNECTIONS:
-            oldest = next(iter(self._connections))
-            self._dismissed[oldest] = self._connections.pop(oldest)
-            oldest.stream.close()
+            self._drop_oldest()
         stream = IOStream(accepted, max_buffer_size=4 * MAX_BYTES, read_chunk_size=MAX_BYTES)
         client = _Client(str(peer[0]), listener)
         connection = HTTP1ServerConnection(stream, self._parameters, client)

@@ -8,6 +8,7 @@ import signal
 import sys
 
 from nodeport_nft.kernel.nft import CHECK, KernelError, Nft
+from nodeport_nft.scarcity import scarcity
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -18,8 +19,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         sys.stdout.write(Nft().run(sys.stdin.read(), dry=CHECK in sys.argv))
-    except KernelError as error:
-        print(error, file=sys.stderr)
+    except (KernelError, MemoryError) as error:
+        print(scarcity(error) or error, file=sys.stderr)
         sys.exit(1)
 
 

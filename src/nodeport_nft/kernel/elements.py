@@ -22,6 +22,7 @@ import struct
 import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.kernel.keys import (
@@ -76,6 +77,7 @@ _COMMENT_LIMIT = 128  # bytes that nft takes
 _PAYLOAD = 0xFFFF - 4
 """Bytes of elements in one message: the length of the attribute around them has 16 bits."""
 
+_WMEM_MAX = Path("/proc/sys/net/core/wmem_max")
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 _OVERHEAD = 32  # bytes of its send buffer that a netlink socket keeps back (netlink_sendmsg)
 
@@ -212,11 +214,23 @@ class ElementWriter:
 def _unsent(error: OSError, size: int) -> str:
     refused = "nftables did not get the transaction; nothing was changed"
     if error.errno == errno.EMSGSIZE:
-        return (
-            f"{refused}: its {size} bytes are more than a socket may send at once; "
-            f"write less at a time, or raise the limit: sysctl net.core.wmem_max={size}"
-        )
+        return f"{refused}: {too_long(size)}"
     return f"{refused}: {error.strerror}"
+
+
+def too_long(size: int = 0) -> str:
+    """The kernel's "Message too long" in words: a transaction of ``size`` bytes (0: not known) is one message."""
+    try:
+        most = int(_WMEM_MAX.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # a network namespace of an older kernel shows none
+        most = 0
+    what = f"its {size} bytes are" if size else "it is"
+    limit = (
+        f" than the {2 * most} bytes that may be sent at once in a user namespace" if most else " than may be sent"
+    )
+    value = size or 4 * most
+    remedy = f"sysctl net.core.wmem_max={value}" if value else "sysctl net.core.wmem_max"
+    return f"{what} more{limit}; write less at a time, or raise the limit on the host: {remedy}"
 
 
 def _refusal(batch: bytes, failures: list[bytes]) -> str:

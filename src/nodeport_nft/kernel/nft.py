@@ -8,14 +8,18 @@ elements alone go past it (see ``elements``).
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import mmap
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from nodeport_nft.kernel.elements import ElementWriter, encode
+from nodeport_nft.kernel.elements import ElementWriter, encode, too_long
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table, write_transaction
@@ -33,6 +37,9 @@ CHECK = "--check"
 BULK = 1 << 18
 """Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
 command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
+
+_ROOM, _ROOM_EACH = 16 << 20, 8
+"""Bytes that a command may need, and for each of its characters; rather too many than too few."""
 
 _APART_SECONDS = 900.0
 """What a child may take at most; 100,000 services take it half a minute."""
@@ -58,6 +65,7 @@ class Nft:
             raise KernelError(
                 f"libnftables cannot be loaded ({error}); install it (Debian: apt-get install libnftables1)"
             ) from error
+        _widen()
         self._elements = ElementWriter()
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
@@ -115,10 +123,11 @@ class Nft:
         return f"table {family} {name} {{" in self.run(f"list chains {family}").splitlines()
 
     def run(self, text: str, *, dry: bool = False) -> str:
-        """Run commands in nft's language as one batch; their output. Raises KernelError.
+        """Run commands in nft's language as one batch; their output. Raises KernelError, MemoryError.
 
         ``dry``: let the kernel look at the batch and carry out none of it.
         """
+        _make_sure_of_room(len(text))
         self._set_dry_run(dry)
         code, output, error = self._context.cmd(text)
         if code != 0:
@@ -130,6 +139,30 @@ class Nft:
         set_dry_run = ctypes.CDLL(_LIBRARY).nft_ctx_set_dry_run
         set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
         set_dry_run(self._context._Nftables__ctx, dry)
+
+
+def _widen() -> None:
+    """Let this process' netlink sockets send as much at once as anybody may.
+
+    A batch is one message, which the send buffer must hold. libnftables (1.0.6) asks for more than net.core.wmem_max
+    alone (SO_SNDBUFFORCE), which takes CAP_NET_ADMIN in the first user namespace, and in another one leaves it at the
+    default, which our schema exceeds. Which socket is its own it does not tell; the others it does no harm.
+    """
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (numbers, not paths)
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as found:
+                if found.family == socket.AF_NETLINK:
+                    found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, (1 << 31) - 1)  # cut to wmem_max
+        except OSError:
+            continue  # no socket, or closed again
+
+
+def _make_sure_of_room(size: int) -> None:
+    """Raise MemoryError where a command of so many characters may not find room: libnftables would end us."""
+    try:
+        mmap.mmap(-1, _ROOM + _ROOM_EACH * size).close()  # address space alone: nothing touches it
+    except OSError as error:
+        raise MemoryError from error
 
 
 def _run_apart(text: str, *options: str) -> str:
@@ -167,6 +200,8 @@ def _explain(error: str) -> str:
     words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
     if "Operation not permitted" in words:
         words += "\nanother process may own the table (flags owner); nft list tables shows it"
+    if os.strerror(errno.EMSGSIZE) in words:
+        words += f"\n{too_long()}"
     more = f"\nand {len(others)} more" if others and others != [""] else ""
     return f"nftables refused the transaction; nothing was changed:\n{words}{more}"
 

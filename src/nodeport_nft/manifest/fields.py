@@ -89,7 +89,7 @@ class Fields:
             return None
         if type(value) is int:  # not isinstance: to Python a bool is an int
             return value
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and value.isascii() and value.isdecimal():
             self.problem((*path, key), f"{shown(value)} is a string, not a number; leave out the quotes")
         else:
             self.problem((*path, key), f"{shown(value)} is not a whole number")

@@ -119,7 +119,7 @@ def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -
         return port
     if not isinstance(target, str):
         return fields.port(entry, path, "targetPort")
-    if target.isdecimal():
+    if target.isascii() and target.isdecimal():
         fields.problem((*path, "targetPort"), f"{shown(target)} is a string, not a number; leave out the quotes")
         return 0
     fields.problem((*path, "targetPort"), service_name_fault(target))

@@ -35,8 +35,8 @@ from tornado.httputil import (
     format_timestamp,
 )
 from tornado.iostream import IOStream
-from tornado.netutil import add_accept_handler
 
+from nodeport_nft.health.accepting import Acceptor, listen
 from nodeport_nft.model import Family, IPAddress
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
 from nodeport_nft.observe.metrics import CONTENT_TYPE, Metrics, Probe
@@ -52,7 +52,6 @@ MAX_CONNECTIONS = 64
 
 _SECONDS = 10.0  # for a request's header, and for its body
 _LIFETIME = 60.0  # of a connection: a scrape of 100,000 Services takes seconds
-_BACKLOG = 128
 _JSON = "application/json"
 
 _REMEDIES = {
@@ -77,14 +76,14 @@ _Route = Callable[[], Coroutine[Any, Any, _Answer]]
 
 @dataclass(slots=True, eq=False)
 class _Port:
-    """One port and what it serves, by path. ``detach`` takes an open ``socket`` off the event loop."""
+    """One port and what it serves, by path. ``acceptor``: while it is open."""
 
     key: str
     loss: str
     address: tuple[IPAddress, int] | None
     routes: dict[str, _Route]
     socket: socket.socket | None = None
-    detach: Callable[[], None] = field(init=False)
+    acceptor: Acceptor | None = None
     connections: dict[HTTP1ServerConnection, asyncio.TimerHandle] = field(default_factory=dict)  # oldest first
     dismissed: set[HTTP1ServerConnection] = field(default_factory=set)  # hung up on, not yet at their end
 
@@ -143,6 +142,7 @@ class ObserveServer(HTTPServerConnectionDelegate):
             body_timeout=_SECONDS,
         )
         self._scraper = ThreadPoolExecutor(1, "observe-metrics")
+        self._scraper.submit(int).result()  # its thread is there before there may be no room for it
         self._scrape: asyncio.Future[bytes] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()  # one caller at a time
@@ -211,17 +211,15 @@ class ObserveServer(HTTPServerConnectionDelegate):
     def _listen(self, port: _Port, address: IPAddress, number: int) -> None:
         """Raises OSError if the kernel refuses."""
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        listening = socket.create_server((str(address), number), family=family, backlog=_BACKLOG)
-        listening.setblocking(False)
-        port.detach = add_accept_handler(listening, partial(self._accept, port))
+        listening = listen(str(address), number, family)
+        port.acceptor = Acceptor(self._loop, listening, partial(self._accept, port), partial(self._drop_oldest, port))
         port.socket = listening
 
     async def _shut(self) -> None:
         for port in (self._healthz, self._observed):
-            if port.socket is not None:
-                port.detach()
-                port.socket.close()
-                port.socket = None
+            if port.acceptor is not None:
+                port.acceptor.close()
+                port.socket = port.acceptor = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -231,11 +229,17 @@ class ObserveServer(HTTPServerConnectionDelegate):
 
     def _accept(self, port: _Port, accepted: socket.socket, peer: tuple[Any, ...]) -> None:
         if len(port.connections) >= MAX_CONNECTIONS:
-            self._drop(port, next(iter(port.connections)))
+            self._drop_oldest(port)
         stream = IOStream(accepted, max_buffer_size=4 * MAX_BYTES, read_chunk_size=MAX_BYTES)
         connection = HTTP1ServerConnection(stream, self._parameters, _Client(str(peer[0]), port))
         port.connections[connection] = self._loop.call_later(_LIFETIME, self._drop, port, connection)
         connection.start_serving(self)
+
+    def _drop_oldest(self, port: _Port) -> bool:
+        if not port.connections:
+            return False
+        self._drop(port, next(iter(port.connections)))
+        return True
 
     def _drop(self, port: _Port, connection: HTTP1ServerConnection) -> None:
         """Hang up; Tornado calls ``on_close`` a little later."""
@@ -279,9 +283,9 @@ class ObserveServer(HTTPServerConnectionDelegate):
         return _Answer(HTTPStatus.OK, _JSON, to_json(self._status).encode())
 
     async def _answer_metrics(self) -> _Answer:
-        if self._scrape is None or self._scrape.done():
-            self._scrape = self._loop.run_in_executor(self._scraper, self._metrics.exposition)
         try:
+            if self._scrape is None or self._scrape.done():
+                self._scrape = self._loop.run_in_executor(self._scraper, self._metrics.exposition)
             body = await self._scrape  # which others may do as well
         except Exception as error:  # a collector is somebody else's; Prometheus tells what it is answered
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, f"a collector failed: {type(error).__name__}: {error}")

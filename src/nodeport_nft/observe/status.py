@@ -17,7 +17,7 @@ class Status:
     the kernel, ``pending_since``: since when. ``refused``: Services the kernel refuses, with its words;
     their last good state is in force. ``problems``: what else an operator should mend, such as contested frontends
     and files that cannot be read. ``error`` is what went wrong in the last sync, "" if nothing did.
-    ``last_error`` stays until the next one.
+    ``last_error`` stays until the next one. ``log_lost``: lines of the log that could not be written.
     """
 
     version: str = ""
@@ -41,6 +41,7 @@ class Status:
     last_error: str = ""
     last_error_at: float = 0.0
     sync_period: float = 30.0
+    log_lost: int = 0
 
 
 def to_json(status: Status) -> str:

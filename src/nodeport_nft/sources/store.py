@@ -72,6 +72,10 @@ class StoreSource:
         self.fault = ""
         return changes
 
+    def forget(self) -> None:
+        """Read all there is the next time: what was read last may not have come through."""
+        self._version = -1
+
     def count(self, kind: str) -> int:
         """How many objects of a kind there are. Raises StoreError."""
         return self._store.count(kind) if self._store else 0

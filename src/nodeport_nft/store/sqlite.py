@@ -84,7 +84,8 @@ class Store:
             try:
                 yield
             finally:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite itself has rolled back where it found no memory
+                    self._db.execute("ROLLBACK")
 
     def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[StoredObject, ...]:
         """The objects of a kind and a namespace (None: of all), sorted by kind, namespace and name."""

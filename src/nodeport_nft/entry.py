@@ -1,0 +1,50 @@
+"""The program's first steps: what signals do is settled before anything is imported that takes its time.
+
+Otherwise a service manager that stops the daemon while it starts would see it die of a signal, and Ctrl-C would be
+answered with a traceback out of somebody's import.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from nodeport_nft.scarcity import scarcity
+
+
+def main() -> None:
+    """The console entry point ``nodeport-nft``."""
+    _open_standard_streams()
+    if _is_daemon(sys.argv[1:]):
+        # Until the daemon has its own: nothing has begun, and nothing is lost.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        from nodeport_nft.cli import main as run
+    except (MemoryError, ImportError) as error:
+        if not (wanting := scarcity(error)):
+            raise
+        sys.exit(f"error: {wanting}")
+    if not _is_daemon(sys.argv[1:]):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+def _is_daemon(words: list[str]) -> bool:
+    return words[:1] == ["sync"] and not {"--once", "--dry-run", "--help", "-h"} & set(words)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Put nothing where a stream is closed: what is opened next would be taken for it (a store for stderr, say)."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one

@@ -1,0 +1,93 @@
+"""In a user namespace, as a container without the host's rights: the host's limits hold, and the rest works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import SCRIPT
+
+INSIDE = ("unshare", "--user", "--map-root-user", "--net", "--fork", "--kill-child")
+
+
+def inside(script: str, directory: Path) -> str:
+    """What a shell in a user namespace of its own prints; ``$PROGRAM`` is the program, ``$PYTHON`` what runs it."""
+    probe = subprocess.run([*INSIDE, "true"], capture_output=True, text=True, check=False, timeout=60)
+    if probe.returncode != 0:
+        pytest.skip(f"no user namespaces here: {probe.stderr.strip()}")
+    environment = ["env", f"PROGRAM={SCRIPT}", f"PYTHON={sys.executable}"]
+    done = subprocess.run(
+        [*INSIDE, *environment, "sh", "-euc", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.proves("K1")
+def test_the_first_sync_is_one_transaction_there_too(tmp_path: Path) -> None:
+    """The schema alone is more than a socket sends by default, and libnftables may not ask for more by force."""
+    said = inside(
+        """
+        ip link set lo up
+        "$PROGRAM" create service nodeport web --tcp=80 --store s.db
+        "$PROGRAM" sync --once --store s.db --node-name w --node-ip 127.0.0.1
+        "$PROGRAM" sync --once --store s.db --node-name w --node-ip 127.0.0.1
+        "$PROGRAM" diff --store s.db --node-name w --node-ip 127.0.0.1
+        nft list ruleset
+        """,
+        tmp_path,
+    )
+    assert "tables created" in said
+    assert "nothing changed" in said
+    assert "default/web" in said
+
+
+def test_a_daemon_lives_there(tmp_path: Path) -> None:
+    inside(
+        """
+        ip link set lo up
+        "$PROGRAM" create service nodeport web --tcp=80 --store s.db
+        "$PROGRAM" sync --store s.db --node-name w --node-ip 127.0.0.1 2>log & daemon=$!
+        until grep -q event=sync log; do sleep 0.1; done
+        "$PROGRAM" create service nodeport more --tcp=81 --store s.db
+        until nft list ruleset | grep -q default/more; do sleep 0.1; done
+        kill $daemon
+        wait $daemon
+        """,
+        tmp_path,
+    )
+
+
+TOO_MUCH = """
+from pathlib import Path
+from nodeport_nft.kernel.nft import KernelError, Nft
+most = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
+comment = "c" * 120
+keys = (f"{number >> 16}.{number >> 8 & 255}.{number & 255}.1" for number in range(most // 120))
+elements = ", ".join(f'{key} comment "{comment}"' for key in keys)
+nft = Nft()
+try:
+    nft.run("add table ip x; add set ip x s { type ipv4_addr; }; add element ip x s {" + elements + "}")
+except KernelError as error:
+    print(error)
+assert nft.run("list ruleset") == ""
+print(most)
+"""
+
+
+def test_what_is_more_than_a_message_is_refused_with_the_number_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "too_much.py").write_text(TOO_MUCH)
+    *said, most = inside('"$PYTHON" too_much.py', tmp_path).splitlines()
+    told = " ".join(said)
+    assert "nothing was changed" in told
+    assert f"more than the {most} bytes that may be sent at once in a user namespace" in told
+    assert "sysctl net.core.wmem_max=" in told
