@@ -15,7 +15,7 @@ from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host import HostEvents, read_host
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.sysctl import find_missing
-from nodeport_nft.kernel.traces import Traces
+from nodeport_nft.kernel.traces import Traces, kept_hosts_lines
 from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
 
@@ -98,7 +98,8 @@ class ThisNode:
         """Bring the hosts file up to date, if one is kept."""
         if self._options.hosts_file is None:
             return
-        text = hosts_file(hosts_lines(state.index.services.values(), domain=self.config.cluster_domain))
+        lines = hosts_lines(state.index.services.values(), domain=self.config.cluster_domain)
+        text = hosts_file((*lines, *kept_hosts_lines(self._options.hosts_file, state.kept.refs)))
         try:
             self._traces.write_hosts(self._options.hosts_file, text)
         except (KernelError, OSError) as error:

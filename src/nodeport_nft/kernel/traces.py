@@ -11,12 +11,14 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodeport_nft.hosts import MARKER
+from nodeport_nft.hosts import MARKER, kept_lines
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.sysctl import read_sysctl, set_sysctl
+from nodeport_nft.model import ObjectName, Ref
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -137,6 +139,14 @@ def _is_ours(path: Path) -> bool:
             return file.read(len(MARKER)) == MARKER
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def kept_hosts_lines(path: Path, unreadable: Collection[Ref]) -> tuple[str, ...]:
+    """The lines that our hosts file at ``path`` has for Services which cannot be read: their names still count."""
+    keys = {ObjectName(ref.namespace, ref.name) for ref in unreadable if ref.kind == "Service"}
+    if not keys or not _is_ours(path):
+        return ()
+    return kept_lines(path.read_text(encoding="utf-8", errors="replace"), keys)
 
 
 def replace_file(path: Path, text: str) -> None:

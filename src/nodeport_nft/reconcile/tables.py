@@ -26,6 +26,7 @@ from nodeport_nft.model import (
     LoadBalancing,
     NodeFacts,
     ObjectName,
+    Ref,
     Service,
     Snapshot,
 )
@@ -38,12 +39,10 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
+from nodeport_nft.reconcile.kept import Kept, Wants
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, Resolver
+from nodeport_nft.resolve import Frontend, Index, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
-
-Wants = Mapping[Family, Contender | None]
-"""What one Service wants in the two tables."""
 
 Edited = Mapping[Family, Edits]
 
@@ -173,16 +172,25 @@ class Programme:
 
 
 def compile_snapshot(
-    snapshot: Snapshot, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None
+    snapshot: Snapshot,
+    facts: NodeFacts,
+    listed: Mapping[Family, ListedTable | None] | None = None,
+    unreadable: Collection[Ref] = (),
 ) -> Programme:
-    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
-    tables = NodeTables(facts, listed or {})
-    resolver = Resolver(snapshot, facts.name, facts.zone)
+    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter.
+
+    Objects that are ``unreadable`` keep what the kernel, which holds ``listed``, has of them.
+    """
+    tables, index = NodeTables(facts, listed or {}), Index.of(snapshot)
+    resolver = Resolver(index, facts.name, facts.zone)
+    kept = Kept.of(unreadable, index, tables.schemas, listed or {})
+    for key, wants in kept.services.items():
+        tables.restore(key, wants)
     problems: list[str] = []
     families: set[Family] = set()
     served = 0
     for service in sorted(snapshot.services, key=lambda s: s.key):
-        frontends = resolver.resolve(service)
+        frontends = kept.completed(service, resolver.resolve(service))
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)

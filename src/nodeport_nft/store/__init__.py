@@ -14,9 +14,19 @@ A stored body is the document as it was read, with unknown fields, and with the 
 the Kubernetes API server would have filled in.
 """
 
-from nodeport_nft.store.records import StoredObject
+from nodeport_nft.store.records import Damaged, StoredObject
 from nodeport_nft.store.schema import StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.transaction import Applied, Transaction
 
-__all__ = ["Applied", "Change", "Store", "StoreError", "StoredObject", "Transaction", "delete_store", "file_identity"]
+__all__ = [
+    "Applied",
+    "Change",
+    "Damaged",
+    "Store",
+    "StoreError",
+    "StoredObject",
+    "Transaction",
+    "delete_store",
+    "file_identity",
+]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 BUSY_SECONDS = 60.0
@@ -62,35 +65,102 @@ CREATE INDEX cluster_ips_by_owner ON cluster_ips (kind, namespace, name);
 """
 
 
+LAST_VERSION = 1 << 62
+"""The largest resource version: far from where SQLite's integers end, beyond which sums turn into floats."""
+
+
 class StoreError(Exception):
     """The store cannot be used; the message names its path and the remedy."""
 
 
-def connect(path: str | Path) -> sqlite3.Connection:
+_TABLES = ("meta", "objects", "tombstones", "node_ports", "cluster_ips")
+LOST = "has lost what it held; restore it from a copy, or remove it to begin anew"
+_ELSEWHERE = "choose another with --store"
+
+
+def connect(path: str | Path, *, reading: bool = False) -> sqlite3.Connection:
     """A connection to the store at ``path``, created with its parent directories where there is none.
 
     ":memory:" is a store that ends with the connection. A lock that another process has is waited for, at
-    most BUSY_SECONDS at a time.
+    most BUSY_SECONDS at a time. With ``reading`` nothing is created or written, so that a store on a read-only file
+    system will do; a new connection is wanted for what others write there (see ``is_frozen``).
 
     Raises StoreError for a path that cannot be opened or created, and, leaving it untouched, for a file that
-    is no store or was written by a newer version. Source: https://sqlite.org/wal.html
+    is no store, has lost its contents or was written by a newer version. Source: https://sqlite.org/wal.html
     """
-    if str(path) != ":memory:":
-        path = Path(path).absolute()
-        if not _is_open_here(path):
-            _check_file(path)
+    if str(path) == ":memory:":
+        db = sqlite3.connect(path, isolation_level=None, factory=_Connection)
+        _create_schema(db)
+        return _prepared(db)
+    path = Path(path).absolute()
+    if not _is_open_here(path) and not _check_file(path):
+        if reading:
+            raise StoreError(f"there is no store {path}; apply something first, or name the store with --store")
+        _create(path)
+    if reading:
+        return _connect_reading(path)
     with translated(path):
         db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=_Connection)
         try:
             db.note(path)
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute("PRAGMA synchronous = FULL")
-            _create_schema(db, path)
+            _check_contents(db, path)
             _use_wal(db, path)
         except BaseException:
             db.close()
             raise
+    return _prepared(db)
+
+
+def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
+    # Text that is not UTF-8 is for those to judge who read it, row by row.
+    db.text_factory = lambda raw: str(raw, "utf-8", "surrogateescape")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA synchronous = FULL")
     return db
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    """Read-only, and so without ever taking a log into the file, which may be another by then.
+
+    SQLite wants to write beside the file, to its index of the log; where it cannot, and there is no log, the file
+    alone is all there is (``immutable``).
+    """
+    try:
+        return _opened(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        if (error.sqlite_errorcode & 0xFF) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise _as_store_error(path, error) from error
+        if _size(log):
+            raise StoreError(
+                f"{path}: what {log.name} beside it holds cannot be read where nothing can be written; make their "
+                "directory writable for this user, or copy both files to one that is"
+            ) from error
+    except sqlite3.Error as error:
+        raise _as_store_error(path, error) from error
+    with translated(path):
+        return _opened(path, "mode=ro&immutable=1")
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.as_uri()}?{how}", timeout=BUSY_SECONDS, isolation_level=None, factory=_Connection, uri=True
+    )
+    try:
+        db.note(path)
+        db.is_frozen = "immutable" in how
+        _check_contents(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return _prepared(db)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 _OPEN: Counter[tuple[int, int]] = Counter()
@@ -108,6 +178,8 @@ class _Connection(sqlite3.Connection):
     """
 
     _file: tuple[int, int] | None = None
+    is_frozen = False
+    """Whether it takes the file for one that nobody writes to, and sees nothing of it if somebody does."""
 
     def note(self, path: str | Path) -> None:
         """This is the file; nothing for one in memory."""
@@ -122,6 +194,11 @@ class _Connection(sqlite3.Connection):
             if self._file is not None:
                 _OPEN[self._file] -= 1
                 self._file = None
+
+
+def is_frozen(db: sqlite3.Connection) -> bool:
+    """Whether a connection takes the file for one that nobody writes to."""
+    return isinstance(db, _Connection) and db.is_frozen
 
 
 def _is_open_here(path: Path) -> bool:
@@ -143,20 +220,32 @@ def translated(path: str | Path) -> Iterator[None]:
     """Turns SQLite's errors into StoreErrors that name the path and the remedy."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & 0xFF  # the upper bytes tell the cases of a kind apart
-        remedy = {
-            sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS:.0f} s; end that one or wait",
-            sqlite3.SQLITE_READONLY: "make it writable for this user, or choose another with --store",
-            sqlite3.SQLITE_CANTOPEN: "make it writable for this user, or choose another with --store",
-            sqlite3.SQLITE_FULL: "make room on the disk; nothing was written",
-            sqlite3.SQLITE_IOERR: "check the disk and its free space; nothing was written",
-        }.get(code, "choose another with --store")
-        raise StoreError(f"{path}: {error}; {remedy}") from error
     except sqlite3.ProgrammingError:
         raise  # a mistake of the caller's, such as a closed connection
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: {error}; restore it from a copy, or choose another with --store") from error
+    except sqlite3.Error as error:
+        raise _as_store_error(path, error) from error
+
+
+_WRITABLE = "make it and its directory writable for this user, or choose another with --store"
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS:.0f} s; end that one or wait",
+    sqlite3.SQLITE_LOCKED: "another write of this process is under way; try again",
+    sqlite3.SQLITE_READONLY: _WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _WRITABLE,
+    sqlite3.SQLITE_PERM: _WRITABLE,
+    sqlite3.SQLITE_FULL: "make room on the disk; nothing was written",
+    sqlite3.SQLITE_IOERR: "check the disk and its free space; nothing was written",
+    sqlite3.SQLITE_ERROR: "choose another with --store",
+}
+_DAMAGED = "restore it from a copy, or choose another with --store"
+
+
+def _as_store_error(path: str | Path, error: sqlite3.Error) -> StoreError:
+    if str(error).startswith("no such table"):  # while it is open, somebody has emptied it
+        return StoreError(f"{path}: {LOST}")
+    # Python's own errors, such as one about text that is not UTF-8, have no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the upper bytes tell cases apart
+    return StoreError(f"{path}: {error}; {_REMEDIES.get(code, _DAMAGED)}")
 
 
 def delete_store(path: str | Path) -> bool:
@@ -170,28 +259,32 @@ def delete_store(path: str | Path) -> bool:
     return True
 
 
-def _check_file(path: Path) -> None:
-    """Refuses what is there and not ours, by its first bytes alone.
+def _check_file(path: Path) -> bool:
+    """Refuses what is there and not ours, by its first bytes alone; False if there is nothing.
 
     SQLite itself would write: it rolls back a journal it finds, and on closing takes a write-ahead log into
     the file. The schema is there before the file gets a write-ahead log, so the ids stand in the file itself.
+    A file without contents is none of ours: ours come into being as a whole (``_create``).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            return
+            return False
         if not path.is_file():
             raise StoreError(f"{path}: is no regular file; name the store's file with --store")
         with path.open("rb") as file:
-            head = file.read(100)
+            head = file.read(105)
     except OSError as error:
         raise StoreError(
             f"{path}: {error.strerror}; make it accessible for this user, or choose another with --store"
         ) from error
     if head and not head.startswith(_MAGIC):
-        raise StoreError(f"{path}: is no nodeport-nft store; choose another with --store")
-    if head:
-        _check_ids(path, int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big"))
+        raise StoreError(f"{path}: is no nodeport-nft store; {_ELSEWHERE}")
+    # From byte 100 on stands the list of tables: a leaf (13), and how many there are (sqlite.org/fileformat2.html).
+    has_none = head[68:72] == bytes(4) and head[100:101] == b"\x0d" and head[103:105] == bytes(2)
+    if len(head) < 105 or (has_none and not _size(path.with_name(f"{path.name}-wal"))):
+        raise StoreError(f"{path}: {LOST}")
+    _check_ids(path, int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big"))
+    return True
 
 
 def _check_ids(path: str | Path, application_id: int, version: int) -> None:
@@ -204,28 +297,77 @@ def _check_ids(path: str | Path, application_id: int, version: int) -> None:
         )
 
 
-def _create_schema(db: sqlite3.Connection, path: str | Path) -> None:
-    if not _has_tables(db):
-        db.execute("BEGIN IMMEDIATE")
+def _create(path: Path) -> None:
+    """Puts a new store in place, with all its tables or not at all; of several processes at once, one does.
+
+    So no store is ever a file without contents, which would pass for a desired state without a Service.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        _create_schema(db)
+        image = db.serialize()
+    made = path.with_name(f".nodeport-nft-{os.getpid()}-{threading.get_native_id()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.unlink(missing_ok=True)
         try:
-            if not _has_tables(db):  # of several processes that start at once, one creates
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            with made.open("xb") as file:
+                file.write(image)
+                file.flush()
+                os.fsync(file.fileno())
+            _move_new(made, path)
+        finally:
+            made.unlink(missing_ok=True)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on the disk" if full else "make it accessible for this user"
+        raise StoreError(f"{path}: {error.strerror}; {remedy}, or {_ELSEWHERE}") from error
+
+
+def _move_new(made: Path, path: Path) -> None:
+    """Moves a file to a place that is free; nothing if it is not any more."""
+    try:
+        path.hardlink_to(made)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
+        if not path.exists():  # a file system without links
+            made.rename(path)
+
+
+def _create_schema(db: sqlite3.Connection) -> None:
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+
+def _check_contents(db: sqlite3.Connection, path: Path) -> None:
+    """Refuses what is not ours, and what was, by what SQLite reads of it."""
     application_id, version = (
         db.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in ("application_id", "user_version")
     )
-    _check_ids(path, application_id, version)
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables:
+        _check_ids(path, application_id, version)
+    if not tables.issuperset(_TABLES):
+        raise StoreError(f"{path}: {LOST}")
 
 
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+_OF_ROWS = re.compile(r"(NULL|non-\w+|[A-Z]+) value in |CHECK constraint failed")
+
+
+def check_structure(db: sqlite3.Connection, path: str | Path) -> None:
+    """Raises StoreError where pages of the file are damaged, so that rows may be missing without an error.
+
+    What is wrong within a row is not looked at. 60,000 objects take 0.14 s.
+    """
+    with translated(path):
+        for (line,) in db.execute("PRAGMA integrity_check(1000000)"):
+            if line != "ok" and not _OF_ROWS.match(line):
+                what = " ".join(line.split())[:200]
+                raise StoreError(f"{path}: database disk image is malformed ({what}); {_DAMAGED}")
 
 
 def _use_wal(db: sqlite3.Connection, path: str | Path) -> None:
