@@ -125,9 +125,10 @@ class Store:
     def snapshot(self) -> Snapshot:
         """Every stored object, parsed into the model, but for those that are ``damaged``."""
         found: list[Value] = []
-        for _, values in self.values():
+        self.damaged.clear()
+        for ref, values in self.values():
             if isinstance(values, Damaged):
-                self._noted(values)
+                self.damaged[ref] = values
             else:
                 found += values
         return made_of(found)
@@ -152,6 +153,8 @@ class Store:
     def _noted(self, row: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
         if isinstance(row, Damaged):
             self.damaged[row.ref] = row
+        elif row is not None:
+            self.damaged.pop(Ref(row.kind, row.namespace, row.name), None)
         return row
 
     def count(self, kind: str) -> int:
