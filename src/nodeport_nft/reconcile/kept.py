@@ -31,6 +31,9 @@ Listed = Mapping[Family, ListedTable | None]
 Wants = Mapping[Family, Contender | None]
 """What one Service wants in the two tables."""
 
+_CUT = COMMENT_LIMIT - 9
+"""How much of a comment is left where it was too long: see ``compile.comment``."""
+
 _Frontend = tuple[Family, FrontendKind, Key]
 _KINDS = ((VIPS, FrontendKind.CLUSTER_IP), (NODE_PORTS, FrontendKind.NODE_PORT))
 
@@ -58,7 +61,8 @@ class Kept:
         held = {f: _Held(table, schemas[f]) for f, table in listed.items() if table is not None}
         lost = {ObjectName(ref.namespace, ref.name) for ref in unreadable if ref.kind == "Service"}
         if any(ref.kind not in KINDS for ref in unreadable):
-            lost |= {owner for each in held.values() for owner in each.owners()}
+            known = {str(key)[:_CUT] for key in index.services}
+            lost |= {owner for each in held.values() for owner in each.owners() if str(owner) not in known}
         for owner in lost - index.services.keys():
             wants = {family: held[family].contender(owner) if family in held else None for family in Family}
             if any(wants.values()):
@@ -154,12 +158,11 @@ class _Held:
         self._shared = {chain.name for chain in schema.chains}
 
     def owners(self) -> set[ObjectName]:
-        """Everybody whose frontends are in the table, as far as comments name them in full."""
-        texts = {element.comment for kind, _ in _KINDS for element in self._map(kind.map).values()}
+        """Everybody whose frontends are in the table; of very long names what comments have room for."""
         owners = set()
-        for text in texts:
-            namespace, slash, rest = text.partition("/")
-            if slash and len(text.encode()) < COMMENT_LIMIT:
+        for text in {element.comment for kind, _ in _KINDS for element in self._map(kind.map).values()}:
+            namespace, slash, rest = text[:_CUT].partition("/")
+            if slash:
                 owners.add(ObjectName(namespace, rest.partition(":")[0]))
         return owners
 
@@ -295,7 +298,7 @@ def _comment_of(owner: ObjectName) -> Callable[[str], bool]:
     def is_own(comment: str) -> bool:
         if comment == text or comment.startswith(f"{text}:"):
             return True
-        cut = comment[: COMMENT_LIMIT - 9]
+        cut = comment[:_CUT]
         return len(comment) == COMMENT_LIMIT and comment[-9] == "~" and (f"{text}:".startswith(cut) or text == cut)
 
     return is_own
