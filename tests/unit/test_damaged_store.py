@@ -6,7 +6,8 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -300,4 +301,72 @@ def test_no_byte_of_the_file_leads_to_a_traceback_or_takes_away_what_cannot_be_r
     assert told
     assert lost
     assert told + lost > 30, "or the bytes changed nothing"
-    shutil.rmtree(broken, ignore_errors=True)
+
+
+# --- users who may not write --------------------------------------------------
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A store in a directory that everybody may look into."""
+    if os.geteuid():
+        pytest.skip("root alone can be somebody else")
+    directory = Path(tempfile.mkdtemp(prefix="nodeport-nft-test-"))
+    directory.chmod(0o755)
+    with Store(directory / "store.db", ranges=RANGES) as store:
+        apply(store, service("web"))
+    yield directory / "store.db"
+    shutil.rmtree(directory)
+
+
+def as_nobody(look: Callable[[], str]) -> str:
+    """What a process of another user finds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            try:
+                found = look()
+            except StoreError as error:
+                found = str(error)
+            os.write(writing, found.encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        found = pipe.read().decode()
+    os.waitpid(child, 0)
+    return found
+
+
+def names(path: Path) -> str:
+    with read(path) as store:
+        return ",".join(each.name for each in store.snapshot().services)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_who_may_not_write_can_read(public: Path, busy: bool) -> None:
+    if busy:  # a writer has the store open, and what it wrote is in its log
+        with Store(public, ranges=RANGES) as store:
+            apply(store, service("new"))
+            assert as_nobody(lambda: names(public)) == "new,web"
+    assert as_nobody(lambda: names(public)) == ("new,web" if busy else "web")
+    assert sorted(each.name for each in public.parent.iterdir()) == ["store.db"]
+
+
+def test_who_may_not_write_is_told_so(public: Path) -> None:
+    def write() -> str:
+        with Store(public, ranges=RANGES) as store:
+            apply(store, service("new"))
+        return "written"
+
+    said = as_nobody(write)
+    assert said.startswith(f"{public}: ")
+    assert "make it and its directory writable for this user" in said
+    public.chmod(0o600)
+    assert "make it accessible for this user" in as_nobody(lambda: names(public))

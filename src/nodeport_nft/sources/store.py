@@ -18,7 +18,7 @@ from asyncinotify import Inotify, Mask, Watch
 from nodeport_nft.config import Config
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
-from nodeport_nft.store import Damaged, Store, StoreError, file_identity
+from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds after the log was last written to at which the store is looked at again."""
@@ -121,6 +121,8 @@ class StoreSource:
                 self._version = -1
             self._file = file_identity(self._path)
             self._store = self._open()
+        if self._is_emptied():
+            raise StoreError(f"{self._path}: {LOST}")
         with self._store.reading():  # a write of several objects is read as a whole, or not at all
             return self._read_news(self._store)
 
@@ -152,9 +154,18 @@ class StoreSource:
             self._store.close()
         self._store = None
 
+    def _is_emptied(self) -> bool:
+        """Whether somebody has emptied the file, of which the log and what SQLite remembers say nothing."""
+        try:
+            return self._path.stat().st_size == 0
+        except OSError:
+            return False  # it is gone, which is told elsewhere
+
     def _is_news(self) -> bool:
         try:
-            return self._store is None or self._store.is_frozen or self._store.resource_version() != self._version
+            if self._store is None or self._store.is_frozen or self._is_emptied():
+                return True
+            return self._store.resource_version() != self._version
         except StoreError:
             return True  # `read` says what the matter is
 

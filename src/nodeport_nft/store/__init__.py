@@ -15,11 +15,12 @@ the Kubernetes API server would have filled in.
 """
 
 from nodeport_nft.store.records import Damaged, StoredObject
-from nodeport_nft.store.schema import StoreError, delete_store, file_identity
+from nodeport_nft.store.schema import LOST, StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.transaction import Applied, Transaction
 
 __all__ = [
+    "LOST",
     "Applied",
     "Change",
     "Damaged",

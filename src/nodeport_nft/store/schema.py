@@ -75,6 +75,8 @@ class StoreError(Exception):
 
 _TABLES = ("meta", "objects", "tombstones", "node_ports", "cluster_ips")
 LOST = "has lost what it held; restore it from a copy, or remove it to begin anew"
+"""What is said of a file that is there, and is a store no longer."""
+
 _ELSEWHERE = "choose another with --store"
 
 
