@@ -47,7 +47,6 @@ def elements(node: Node) -> list[str]:
     return sorted(" ".join(each.split()) for each in found)
 
 
-@pytest.mark.proves("K4")
 def test_a_service_that_cannot_be_read_stays_in_the_kernel_and_the_rest_is_served(node: Node) -> None:
     held = elements(node)
     assert held
@@ -70,7 +69,6 @@ def test_a_service_that_cannot_be_read_stays_in_the_kernel_and_the_rest_is_serve
     assert "my-ser" not in node.ruleset()
 
 
-@pytest.mark.proves("K4")
 def test_endpoints_that_cannot_be_read_stay_in_the_kernel(node: Node) -> None:
     before = node.ruleset()
     rewrite(node.store, "UPDATE objects SET body = x'7b' WHERE kind = 'Pod' AND name = 'web-1'")
@@ -140,7 +138,6 @@ def torn(path: Path) -> None:
     path.write_bytes(content[:4096] + bytes(len(content) - 4096))
 
 
-@pytest.mark.proves("K4")
 @pytest.mark.parametrize("lose", [emptied, blank, without_rows, torn])
 def test_a_store_that_has_lost_what_it_held_empties_no_node(node: Node, lose: object) -> None:
     before = node.ruleset()
