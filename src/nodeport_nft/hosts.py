@@ -6,9 +6,9 @@ the bare name for one namespace only, as a pod of that namespace would see it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from nodeport_nft.model import Service, ServiceType
+from nodeport_nft.model import ObjectName, Service, ServiceType
 
 MARKER = "# Written by nodeport-nft; changes are overwritten."
 """First line of a hosts file of ours: what lacks it is somebody else's and is left alone."""
@@ -26,6 +26,12 @@ def hosts_lines(services: Iterable[Service], *, domain: str, namespace: str = "d
             names.insert(0, service.name)
         lines += [f"{ip} {' '.join(names)}" for ip in service.cluster_ips]
     return tuple(lines)
+
+
+def kept_lines(text: str, keys: Collection[ObjectName]) -> tuple[str, ...]:
+    """The lines of a hosts file of ours that give these Services their names."""
+    wanted = {f"{key.name}.{key.namespace}" for key in keys}
+    return tuple(line for line in text.splitlines() if text.startswith(MARKER) and wanted & set(line.split()))
 
 
 def hosts_file(lines: Iterable[str]) -> str:

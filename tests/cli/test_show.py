@@ -247,14 +247,25 @@ def test_get_tells_what_is_not_there(cluster: Program) -> None:
     assert "10.244.1.2:80" in answer.out
 
 
-def test_get_of_nothing_says_so_and_leaves_no_store_behind(program: Program) -> None:
+@pytest.mark.parametrize(
+    "words", [("get", "services"), ("describe", "pods"), ("hosts",), ("delete", "service", "web")], ids="_".join
+)
+def test_a_store_that_is_not_there_is_said_and_not_made(program: Program, words: tuple[str, ...]) -> None:
+    answer = program(*words)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"error: there is no store {program.store}; ")
+    assert list(program.directory.iterdir()) == []
+
+
+def test_get_of_nothing_says_so(program: Program) -> None:
+    program.ok("create", "service", "clusterip", "gone", "--tcp=80")
+    program.ok("delete", "service", "gone")
     answer = program("get", "services")
     assert (answer.code, answer.out, answer.err) == (0, "", "No resources found in default namespace.\n")
     assert program("get", "endpoints", "-n", "prod").err == "No resources found in prod namespace.\n"
     assert program("describe", "pods", "-n", "prod").err == "No resources found in prod namespace.\n"
     assert program("get", "pods", "-A").err == "No resources found.\n"
     assert program.json("services") == {"apiVersion": "v1", "items": [], "kind": "List"}
-    assert not program.store.exists()
 
 
 @pytest.mark.parametrize("output", ["yaml", "json"])

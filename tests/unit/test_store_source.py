@@ -18,6 +18,7 @@ from nodeport_nft.model import Ref
 from nodeport_nft.sources import Changes
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store import Store
+from tests.damage import damage
 from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, service
 
 SECONDS = 5.0
@@ -157,6 +158,50 @@ def test_an_object_that_cannot_be_read_keeps_the_others(path: Path) -> None:
         assert source.problems() == ()
 
     follow(path, walk)
+
+
+def test_an_object_that_is_there_goes_before_a_stray_tombstone(path: Path) -> None:
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE meta SET value = value + 1")
+            db.execute("INSERT INTO tombstones VALUES ('Service', 'default', 'a', (SELECT value FROM meta))")
+        changes = await told(source)
+        assert (names(changes), gone(changes)) == ({"a"}, set())
+
+    follow(path, walk)
+
+
+@pytest.mark.parametrize("what", ["null", "version-text", "another-name"])
+def test_a_damaged_row_is_among_the_unreadable_from_the_first_look_on(path: Path, what: str) -> None:
+    damage(path, what, name="a")
+
+    async def walk(source: StoreSource) -> None:
+        changes = source.read()
+        assert (changes.whole, names(changes)) == (True, {"b"})
+        assert ref("a") in changes.unreadable
+        [problem] = source.problems()
+        assert problem.startswith(f"Service/default/a in {path} cannot be read: ")
+        fill(path, service("a"))
+        assert names(await told(source)) == {"a"}
+        assert source.problems() == ()
+
+    follow(path, walk)
+
+
+def test_the_source_never_takes_a_log_into_the_file(path: Path) -> None:
+    """Which may be another by then: it would be spoilt."""
+
+    async def walk(source: StoreSource) -> None:
+        source.read()
+        await elsewhere(path, "c")
+        await told(source)
+        path.write_bytes(b"")
+        await until(source, lambda: bool(source.problems()))
+        assert path.read_bytes() == b""
+
+    follow(path, walk)
+    assert path.read_bytes() == b""
 
 
 def test_another_file_in_its_place_is_told_as_a_whole(path: Path) -> None:

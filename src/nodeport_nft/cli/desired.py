@@ -6,17 +6,29 @@ import gc
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, now, open_store, put, read_files, say, warn
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    FAILED,
+    drafted,
+    fail,
+    now,
+    open_existing,
+    open_store,
+    put,
+    read_files,
+    say,
+    warn,
+)
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.model import Family, IPAddress, Snapshot
+    from nodeport_nft.model import Family, IPAddress, Ref, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
@@ -52,7 +64,21 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
     return tuple(addresses)
 
 
-def read_snapshot(config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The desired state; ``complaints`` tell what of it is ``unreadable``, and stays as the kernel has it."""
+
+    snapshot: Snapshot
+    unreadable: frozenset[Ref] = frozenset()
+    complaints: tuple[str, ...] = ()
+
+    def leave_if_damaged(self, code: int = FAILED) -> None:
+        """Tell what cannot be read, if anything, and leave with ``code`` then."""
+        if self.complaints:
+            fail("\n".join(self.complaints), code)
+
+
+def read_wanted(config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED) -> Wanted:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
@@ -62,8 +88,8 @@ def read_snapshot(config: Config, files: list[str] | None, *, held: bool = True,
         check_store(config, missing)
     elif not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
-    with desired_state(config, files, keep=False) as snapshot:
-        return snapshot
+    with desired_state(config, files, keep=False) as wanted:
+        return wanted
 
 
 def check_store(config: Config, code: int = FAILED) -> None:
@@ -73,7 +99,7 @@ def check_store(config: Config, code: int = FAILED) -> None:
 
 
 @contextmanager
-def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Iterator[Snapshot]:
+def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Iterator[Wanted]:
     """The desired state: the store's, or that of manifests, which are written to the store if ``keep``.
 
     They are committed when the block ends well, so that store and kernel change together or not at all; whoever
@@ -81,16 +107,17 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Ite
     """
     gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
     manifests = read_files(files, config) if files else None
-    with open_store(config) as store:
-        if manifests is None:
-            yield store.snapshot()
-            return
-        with store.write() as transaction:
-            deleted = transaction.prune(manifests.objects)
-            transaction.apply(manifests.objects, now=now())
-            yield transaction.snapshot()
-            if not keep:
-                transaction.rollback()
+    if manifests is None:
+        with open_existing(config) as store:
+            snapshot = store.snapshot()
+            meant = (damaged.meant for damaged in store.damaged.values())
+            wanted = Wanted(snapshot, frozenset().union(*meant), store.complaints())
+        yield wanted
+        return
+    with (open_store if keep else drafted)(config) as store, store.write() as transaction:
+        deleted = transaction.prune(manifests.objects)
+        transaction.apply(manifests.objects, now=now())
+        yield Wanted(transaction.snapshot())
     if keep:
         for reference in deleted:
             say(f"{reference} deleted: it is not in the manifests")
@@ -98,22 +125,29 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Ite
 
 def compile_tables(
     config: Config,
-    snapshot: Snapshot,
+    wanted: Wanted,
     name: str,
     node_ips: tuple[IPAddress, ...],
     host: Host,
     nft: Nft | None,
 ) -> tuple[Programme, dict[Family, ListedTable | None]]:
-    """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know."""
+    """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know.
+
+    Leaves where this node's own Node object cannot be read: the rules depend on it.
+    """
     from nodeport_nft.facts import gather, served_on
+    from nodeport_nft.model import Ref
     from nodeport_nft.reconcile import compile_snapshot, read_tables
 
+    snapshot = wanted.snapshot
+    if Ref("Node", "", name) in wanted.unreadable:
+        wanted.leave_if_damaged()
     node = next((node for node in snapshot.nodes if node.name == name), None)
     facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
     listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
-    programme = compile_snapshot(snapshot, facts, listed)
+    programme = compile_snapshot(snapshot, facts, listed, wanted.unreadable)
     for family, differences in programme.tables.differences.items():
         if differences:
             schema = programme.tables.schemas[family]

@@ -19,7 +19,7 @@ from nodeport_nft.cli.desired import (
     parse_addresses,
     parse_node_name,
     print_transactions,
-    read_snapshot,
+    read_wanted,
 )
 from nodeport_nft.cli.options import (
     BAD_INPUT,
@@ -101,10 +101,9 @@ def render(
     )
     if filename is None and store is None:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    snapshot = read_snapshot(chosen, filename, held=store is not None)
-    programme, _ = compile_tables(
-        chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), Host(), None
-    )
+    wanted = read_wanted(chosen, filename, held=store is not None)
+    wanted.leave_if_damaged()  # who loads what is printed would take those Services away
+    programme, _ = compile_tables(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), Host(), None)
     if output is Output.json:
         put(to_json(programme.tables.tables()), end="")
     else:
@@ -147,16 +146,15 @@ def diff(
             flowtable=flowtable,
         )
         nft, host = open_kernel(chosen, BAD_INPUT)
-        snapshot = read_snapshot(chosen, filename, missing=BAD_INPUT)
-        programme, _ = compile_tables(
-            chosen, snapshot, parse_node_name(node_name), parse_addresses(node_ip), host, nft
-        )
+        wanted = read_wanted(chosen, filename, missing=BAD_INPUT)
+        programme, _ = compile_tables(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
         transactions = programme.tables.first_transaction()
         transactions += device_transactions(nft, programme, host, anew=is_anew(transactions))
         try:
             print_transactions(transactions)
         except BrokenPipeError:  # who has seen enough still wants to know whether there are changes
             abandon_stdout()
+        wanted.leave_if_damaged(BAD_INPUT)
     raise typer.Exit(1 if transactions else 0)
 
 

@@ -20,7 +20,9 @@ from nodeport_nft.cli.options import (
     StorePath,
     Validated,
     command,
+    drafted,
     fail,
+    may_exist,
     now,
     open_store,
     put,
@@ -29,7 +31,7 @@ from nodeport_nft.cli.options import (
     settings,
     whole_number,
 )
-from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, open_existing, parse_targets
+from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -68,7 +70,7 @@ def apply(
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
-    with (open_existing if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
+    with (drafted if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
         applied = transaction.apply(manifests.objects, now=now())
         if dry_run:
             transaction.rollback()
@@ -166,7 +168,11 @@ def delete(
     doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
     note = " (dry run)" if dry_run else ""
     deleted, missing = [], []
-    with open_existing(chosen) as opened, opened.write() as transaction:
+    if not may_exist(chosen.store) and not ignore_not_found:
+        fail(f"there is no store {chosen.store}; name the store with --store")
+    # Where there is none, none is made.
+    opening = open_store if may_exist(chosen.store) and not dry_run else drafted
+    with opening(chosen) as opened, opened.write() as transaction:
         for resource, where, name in doomed:
             if transaction.delete(resource.kind, where, name):
                 deleted.append(f'{resource.full} "{name}" deleted{note}')
@@ -244,8 +250,8 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         "spec": {**spec, "selector": dict(labels)},
     }
     created = parse_object(raw, ranges=config.ranges, namespace=namespace)
-    with (open_existing if dry_run else open_store)(config) as opened, opened.write() as transaction:
-        if opened.get("Service", namespace, name) is not None:
+    with (drafted if dry_run else open_store)(config) as opened, opened.write() as transaction:
+        if opened.get("Service", namespace, name) is not None or opened.damaged:
             fail(
                 f'service "{name}" already exists in namespace {namespace}; '
                 "change it with apply -f, delete it first, or choose another name"

@@ -288,10 +288,43 @@ def settings(config: str | None, **overrides: object) -> Config:
 
 
 def open_store(config: Config) -> Store:
-    """The store of the configuration. Raises StoreError."""
+    """The store of the configuration, to write to it. Raises StoreError."""
     from nodeport_nft.store import Store
 
     return Store(config.store, ranges=config.ranges)
+
+
+def open_existing(config: Config) -> Store:
+    """The store of the configuration, to read it. Raises StoreError, also where there is none."""
+    from nodeport_nft.store import Store
+
+    return Store(config.store, ranges=config.ranges, reading=True)
+
+
+@contextmanager
+def drafted(config: Config) -> Iterator[Store]:
+    """What the store of the configuration holds, if there is one, to try a write on. Raises StoreError."""
+    from nodeport_nft.store import Store
+
+    if not may_exist(config.store):
+        with Store(ranges=config.ranges) as store:
+            yield store
+        return
+    with open_existing(config) as opened:
+        draft = opened.draft()
+    with draft:
+        yield draft
+
+
+def may_exist(store: str) -> bool:
+    """Whether there is a store; one that may not be looked at counts, so that opening it says why."""
+    try:
+        os.stat(store)  # noqa: PTH116 (Path.exists turns some errors into an answer)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_files(files: list[str], config: Config, namespace: str = "default") -> Manifests:

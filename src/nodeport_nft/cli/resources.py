@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,6 @@ import typer
 from nodeport_nft.cli import options
 
 if TYPE_CHECKING:
-    from nodeport_nft.config import Config
     from nodeport_nft.store import Store, StoredObject
 
 
@@ -92,32 +90,17 @@ def not_found(resource: Resource, namespace: str, name: str) -> str:
     return f'{resource.full} "{name}" not found{where}'
 
 
-def open_existing(config: Config) -> Store:
-    """The store to read; where there is none yet, an empty one that leaves no file behind. Raises StoreError."""
-    from nodeport_nft.store import Store
-
-    # Asked like this, a path that may not be looked at counts as existing, so that opening it says why.
-    missing = config.store != ":memory:" and not _may_exist(Path(config.store))
-    return Store(":memory:" if missing else config.store, ranges=config.ranges)
-
-
-def _may_exist(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def select(
     store: Store, targets: Iterable[Target], namespace: str | None
 ) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
     """The objects the targets name (in their order), and a message for each that is not there.
 
+    What is there and cannot be read is in ``store.damaged`` afterwards.
+
     ``namespace`` None: every one; names cannot be given then.
     """
+    from nodeport_nft.model import Ref
+
     found: list[StoredObject] = []
     missing: list[str] = []
     for resource, name in targets:
@@ -126,7 +109,7 @@ def select(
             found += store.objects(resource.kind, where)
         elif (stored := store.get(resource.kind, where or "", name)) is not None:
             found.append(stored)
-        else:
+        elif Ref(resource.kind, where or "", name) not in store.damaged:  # of which more is said
             missing.append(not_found(resource, where or "", name))
     return tuple(found), tuple(missing)
 
@@ -148,7 +131,7 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
     config = options.settings(params.get("config"), store=params.get("store"))
     namespace = (params.get("namespace") or "default") if resource.namespaced else ""
-    with open_existing(config) as store:
+    with options.open_existing(config) as store:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 

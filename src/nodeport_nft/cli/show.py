@@ -23,13 +23,14 @@ from nodeport_nft.cli.options import (
     command,
     fail,
     now,
+    open_existing,
     open_store,
     put,
     read_files,
     say,
     settings,
 )
-from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, open_existing, parse_targets, select
+from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, parse_targets, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,11 +78,12 @@ def get(
         else:
             objects, missing = select(opened, targets, scope)
             shown = _listed(objects, output, single=len(names) == len(targets) == 1)
+        complaints = opened.complaints()
     if shown:
         put(shown)
-    elif not missing:
+    elif not missing and not complaints:
         _say_nothing_found(targets[0][0], scope)
-    _leave(missing)
+    _leave((*missing, *complaints))
 
 
 @command
@@ -105,9 +107,10 @@ def describe(
         if found:
             describer = _describer(opened.snapshot())
             put("\n\n\n".join(map(describer, found)))
-    if not found and not missing:
+        complaints = opened.complaints()
+    if not found and not missing and not complaints:
         _say_nothing_found(targets[0][0], scope)
-    _leave(missing)
+    _leave((*missing, *complaints))
 
 
 @command
@@ -147,15 +150,17 @@ def hosts(
         validate=validate,
         clusterDomain=cluster_domain,
     )
-    snapshot = _manifests_snapshot(chosen, filename, namespace) if filename else _stored_snapshot(chosen)
+    complaints: tuple[str, ...] = ()
+    if filename:
+        snapshot = _manifests_snapshot(chosen, filename, namespace)
+    else:
+        with open_existing(chosen) as opened:
+            snapshot = opened.snapshot()
+            complaints = opened.complaints()
     lines = hosts_lines(snapshot.services, domain=chosen.cluster_domain, namespace=namespace)
     if lines:
         put("\n".join(lines))
-
-
-def _stored_snapshot(config: Config) -> Snapshot:
-    with open_existing(config) as opened:
-        return opened.snapshot()
+    _leave(complaints)
 
 
 def _manifests_snapshot(config: Config, files: list[str], namespace: str) -> Snapshot:
@@ -243,7 +248,7 @@ def _say_nothing_found(resource: Resource, namespace: str | None) -> None:
 
 
 def _leave(missing: tuple[str, ...]) -> None:
-    """Tell what was not found, and leave with FAILED if anything was not."""
+    """Tell what was not found or cannot be read, and leave with FAILED if anything was not."""
     for message in missing:
         say(f"error: {message}")
     if missing:

@@ -17,7 +17,7 @@ from nodeport_nft.cli.desired import (
     parse_addresses,
     parse_node_name,
     print_transactions,
-    read_snapshot,
+    read_wanted,
 )
 from nodeport_nft.cli.options import (
     BAD_INPUT,
@@ -51,6 +51,7 @@ from nodeport_nft.cli.options import (
 from nodeport_nft.daemon.options import LogFormat
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.desired import Wanted
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
@@ -143,9 +144,11 @@ def sync(
         Traces.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
-        programme, _ = compile_tables(chosen, read_snapshot(chosen, filename), name, addresses, host, nft)
+        wanted = read_wanted(chosen, filename)
+        programme, _ = compile_tables(chosen, wanted, name, addresses, host, nft)
         transactions = programme.tables.first_transaction()
         print_transactions((*transactions, *device_transactions(nft, programme, host, anew=is_anew(transactions))))
+        wanted.leave_if_damaged()
         return
     if not filename:
         check_store(chosen)
@@ -180,14 +183,15 @@ def sync(
     if daemon_pid(chosen.run_dir) is not None:
         warn(["a daemon programs this node: it will undo what is not as its own store and flags say"])
     with alone(chosen.run_dir, say):
-        with desired_state(chosen, filename, keep=True) as snapshot:
+        with desired_state(chosen, filename, keep=True) as wanted:
+            snapshot = wanted.snapshot
             if (
                 filename
                 and not any((snapshot.services, snapshot.slices, snapshot.pods, snapshot.nodes))
                 and not allow_empty
             ):
                 fail("the manifests hold no object, and would delete all there is; --allow-empty if so", BAD_INPUT)
-            programme, listed = compile_tables(chosen, snapshot, name, addresses, host, nft)
+            programme, listed = compile_tables(chosen, wanted, name, addresses, host, nft)
             transactions = programme.tables.first_transaction()
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
             warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
@@ -195,8 +199,9 @@ def sync(
         _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
-            _write_hosts(chosen, snapshot, name, Path(hosts_file))
+            _write_hosts(chosen, wanted, name, Path(hosts_file))
     put(_summary(name, programme, transactions, listed))
+    wanted.leave_if_damaged()
 
 
 def _summary(
@@ -271,10 +276,12 @@ def _sysctls(
             warn([str(found)])
 
 
-def _write_hosts(config: Config, snapshot: Snapshot, name: str, path: Path) -> None:
+def _write_hosts(config: Config, wanted: Wanted, name: str, path: Path) -> None:
     from nodeport_nft.hosts import hosts_file, hosts_lines
+    from nodeport_nft.kernel.hostsfile import kept_hosts_lines
     from nodeport_nft.kernel.traces import Traces
 
-    text = hosts_file(hosts_lines(snapshot.services, domain=config.cluster_domain))
+    lines = hosts_lines(wanted.snapshot.services, domain=config.cluster_domain)
+    text = hosts_file((*lines, *kept_hosts_lines(path, wanted.unreadable)))
     changed = Traces.of(config.state_dir, name).write_hosts(path, text)
     say(f"hosts file {path} {'written' if changed else 'is up to date'}")

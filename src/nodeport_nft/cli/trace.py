@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_snapshot
+from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_wanted
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     ClusterCIDR,
@@ -28,12 +28,13 @@ from nodeport_nft.cli.options import (
     Validated,
     command,
     fail,
-    open_store,
+    open_existing,
     put,
     settings,
 )
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.desired import Wanted
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.model import IPAddress, Node
@@ -115,6 +116,7 @@ def trace(
     if sent_from.version != sent_to.version:
         fail(f"FROM {sent_from} and TO {sent_to} are of two families; give both of one", BAD_INPUT)
     name, node_ips = parse_node_name(node_name), parse_addresses(node_ip)
+    wanted: Wanted | None = None
     if live:
         if filename is not None:
             fail("-f and --live are two sources; choose one", BAD_INPUT)
@@ -126,7 +128,8 @@ def trace(
         held = filename is None or store is not None
         # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
         host = read_host() if filename is None else Host()
-        table, own = _desired_table(chosen, filename, name, node_ips, sent_to.version, host, held=held)
+        wanted = read_wanted(chosen, filename, held=held)
+        table, own = _desired_table(chosen, wanted, name, node_ips, sent_to.version, host)
     from_node = sent_from.is_loopback or sent_from in own
     packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
     try:
@@ -136,6 +139,8 @@ def trace(
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
     put((trace_json if output is Output.json else trace_text)(walked, table.schema.family))
+    if wanted:
+        wanted.leave_if_damaged()
 
 
 def _address(what: str, text: str) -> IPAddress:
@@ -150,19 +155,17 @@ def _address(what: str, text: str) -> IPAddress:
 
 def _desired_table(
     config: Config,
-    files: list[str] | None,
+    wanted: Wanted,
     name: str,
     node_ips: tuple[IPAddress, ...],
     version: int,
     host: Host,
-    *,
-    held: bool,
 ) -> tuple[Table, frozenset[IPAddress]]:
     """The table that sync would write, and the node's addresses, as far as flags, Node object and host tell them."""
     from nodeport_nft.model import Family
 
-    snapshot = read_snapshot(config, files, held=held)
-    programme, _ = compile_tables(config, snapshot, name, node_ips, host, None)
+    snapshot = wanted.snapshot
+    programme, _ = compile_tables(config, wanted, name, node_ips, host, None)
     tables, family = programme.tables, Family(version)
     internal = (ip for node in snapshot.nodes if node.name == name for ip in node.internal_ips)
     addresses = (held.address for held in host.addresses)
@@ -207,12 +210,13 @@ def _live_table(
 
 def _stored_node(config: Config, name: str) -> Node | None:
     """The Node object of this node, if there is a store that has it: rules may depend on its podCIDRs (P5)."""
-    from nodeport_nft.manifest import parse_object
-    from nodeport_nft.model import Node
+    from nodeport_nft.model import Node, Ref
+    from nodeport_nft.store import Damaged
 
     if not Path(config.store).exists():
         return None
-    with open_store(config) as opened:
-        stored = opened.get("Node", "", name)
-    values = parse_object(stored.raw).values if stored else ()
+    with open_existing(config) as opened:
+        values = opened.value(Ref("Node", "", name))
+    if isinstance(values, Damaged):
+        fail(values.told(config.store))
     return next((value for value in values if isinstance(value, Node)), None)

@@ -30,4 +30,5 @@ def read_all(
     state = NodeState(facts, known)
     for change in changes.changes:
         state.put(change.ref, change.values)
+    state.keep(changes.unreadable, known)
     return state, known

@@ -25,6 +25,7 @@ from nodeport_nft.daemon.tables import MANY, KernelTables
 from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.manifest.objects import KINDS
 from nodeport_nft.model import Family, NodePortMode, ObjectName, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.health import is_current
@@ -246,7 +247,9 @@ class Daemon:
         self._reporter.problems("store", self._source.problems())
         found = [(change.ref, change.values) for change in changes.changes]
         if changes.whole:
-            gone = self._state.index.refs() - {ref for ref, _ in found} - changes.unreadable
+            gone = (self._state.index.refs() | self._state.kept.refs) - {ref for ref, _ in found} - changes.unreadable
+            if any(ref.kind not in KINDS for ref in changes.unreadable):
+                gone = frozenset()  # which of them it is that cannot be read is not known
             found += [(ref, ()) for ref in sorted(gone)]
         touched: set[ObjectName] = set()
         services = 0

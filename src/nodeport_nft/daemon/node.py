@@ -13,6 +13,7 @@ from nodeport_nft.health import health_checks
 from nodeport_nft.health.server import HealthServer
 from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host import HostEvents, read_host
+from nodeport_nft.kernel.hostsfile import kept_hosts_lines
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.kernel.sysctl import find_missing
 from nodeport_nft.kernel.traces import Traces, undo
@@ -98,8 +99,9 @@ class ThisNode:
         """Bring the hosts file up to date, if one is kept."""
         if self._options.hosts_file is None:
             return
-        text = hosts_file(hosts_lines(state.index.services.values(), domain=self.config.cluster_domain))
+        lines = hosts_lines(state.index.services.values(), domain=self.config.cluster_domain)
         try:
+            text = hosts_file((*lines, *kept_hosts_lines(self._options.hosts_file, state.kept.refs)))
             self._traces().write_hosts(self._options.hosts_file, text)
         except (KernelError, OSError) as error:
             self._reporter.problems("hosts file", [str(error)])

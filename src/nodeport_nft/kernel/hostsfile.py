@@ -7,13 +7,16 @@ lies where nobody else may write. The file itself is for everybody to read (0644
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
-from nodeport_nft.hosts import MARKER
+from nodeport_nft.hosts import MARKER, kept_lines
 from nodeport_nft.kernel.directory import opened, read, replace
 from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.model import ObjectName, Ref
 
 _DIRECTORY = "the hosts file's directory"
+_MAX_BYTES = 256 << 20
 
 
 def check_hosts_path(path: Path) -> None:
@@ -37,6 +40,19 @@ def write_hosts(path: Path, text: str) -> bool:
         except OSError as error:
             raise KernelError(f"{path}: cannot be written: {error.strerror}") from error
         return True
+
+
+def kept_hosts_lines(path: Path, unreadable: Collection[Ref]) -> tuple[str, ...]:
+    """The lines that our hosts file has for Services which cannot be read: their names still count.
+
+    Raises KernelError where others could write.
+    """
+    keys = {ObjectName(ref.namespace, ref.name) for ref in unreadable if ref.kind == "Service"}
+    if not keys:
+        return ()
+    with opened(path.absolute().parent, _DIRECTORY) as directory:
+        text = _begins(directory, path.name, _MAX_BYTES) or b""
+    return kept_lines(text.decode(errors="replace"), keys)
 
 
 def remove_hosts(path: Path) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
+from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault, too_deep
 from nodeport_nft.manifest.problems import clipped
 from nodeport_nft.manifest.yaml_text import MARKER, finite, read_yaml
 
@@ -54,7 +54,7 @@ def _read_json(text: str) -> tuple[list[Document], Fault | None]:
             return documents, Fault(line, _TOO_DEEP)
         except ValueError as error:
             return documents, Fault(line, f"not JSON: {clipped(str(error))}")
-        if _too_deep(value):
+        if too_deep(value):
             return documents, Fault(line, _TOO_DEEP)
         documents.append(_document(value, text[position:end], line))
         following = _skip_space(text, end)
@@ -77,21 +77,6 @@ def _skip_space(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
-
-
-def _too_deep(value: Any) -> bool:
-    """Whether ``value`` is nested more than ``MAX_DEPTH`` levels deep; one level at a time, no recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,13 +24,12 @@ from nodeport_nft.flows import UDPFrontends
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName, Protocol
 from nodeport_nft.plan import AddChain, Transaction
+from nodeport_nft.reconcile.kept import Listed, Wants
 from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
 from nodeport_nft.reconcile.state import NodeState
-from nodeport_nft.reconcile.tables import Edited, Wants
+from nodeport_nft.reconcile.tables import Edited
 from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Chain, Element, Key
-
-Listed = Mapping[Family, ListedTable | None]
 
 _MOST_CHECKS = 400
 """How often the kernel is asked for the services to blame: enough for about 20 among 100,000."""

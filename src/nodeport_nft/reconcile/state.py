@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
-from nodeport_nft.reconcile.tables import NodeTables, Wants, service_problems
+from nodeport_nft.reconcile.kept import Kept, Listed, Wants
+from nodeport_nft.reconcile.tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolver
 
@@ -19,12 +20,14 @@ class NodeState:
     """The objects, and the tables of the node that ``facts`` describe.
 
     ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
-    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``.
+    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``kept`` is what the
+    kernel had of objects that could not be read at the start.
     """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
         """``listed`` is what the kernel holds: endpoints keep the slots they have there."""
         self.index = Index()
+        self.kept = Kept()
         self.touched: set[ObjectName] = set()
         self.starving: Counter[tuple[Family, str]] = Counter()
         self._starved: dict[ObjectName, frozenset[tuple[Family, str]]] = {}
@@ -37,6 +40,8 @@ class NodeState:
         self._resolver = Resolver(self.index, facts.name, facts.zone, Claimable.of(facts))
         self._problems: dict[ObjectName, tuple[str, ...]] = {}
         self.touched |= self.index.services.keys()
+        for key, wants in self.kept.services.items():
+            self.tables.restore(key, wants)
 
     @property
     def resolver(self) -> Resolver:
@@ -45,9 +50,19 @@ class NodeState:
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
         """Let an object have these values, none if it is gone; the services that this touches."""
-        touched = self.index.put(ref, values)
+        touched = self.index.put(ref, values) | self.kept.release(ref)
         self.touched |= touched
         return touched
+
+    def keep(self, unreadable: Collection[Ref], listed: Listed) -> None:
+        """Let objects that cannot be read keep what the kernel, which holds ``listed``, has of them.
+
+        All others have been put in before.
+        """
+        self.kept = Kept.of(unreadable, self.index, self.tables.schemas, listed)
+        for key, wants in self.kept.services.items():
+            self.tables.restore(key, wants)
+        self.touched |= self.kept.endpoints.keys()
 
     def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:
         """Compile these services; what each wanted until now, for ``NodeTables.restore``."""
@@ -55,7 +70,9 @@ class NodeState:
         for key in keys:
             before[key] = self.tables.wants(key)
             service = self.index.services.get(key)
-            frontends = self._resolver.resolve(service) if service else ()
+            if service is None and key in self.kept.services:
+                continue
+            frontends = self.kept.completed(service, self._resolver.resolve(service)) if service else ()
             self._note(key, service, frontends)
             if service and frontends:
                 self.tables.put(service, frontends)

@@ -8,7 +8,7 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -29,6 +29,7 @@ from nodeport_nft.model import (
     LoadBalancing,
     NodeFacts,
     ObjectName,
+    Ref,
     Service,
     Snapshot,
 )
@@ -42,12 +43,10 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
+from nodeport_nft.reconcile.kept import Kept, Wants
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Claimable, Frontend, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, Index, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
-
-Wants = Mapping[Family, Contender | None]
-"""What one Service wants in the two tables."""
 
 Edited = Mapping[Family, Edits]
 
@@ -184,16 +183,25 @@ class Programme:
 
 
 def compile_snapshot(
-    snapshot: Snapshot, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None
+    snapshot: Snapshot,
+    facts: NodeFacts,
+    listed: Mapping[Family, ListedTable | None] | None = None,
+    unreadable: Collection[Ref] = (),
 ) -> Programme:
-    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter."""
-    tables = NodeTables(facts, listed or {})
-    resolver = Resolver(snapshot, facts.name, facts.zone, Claimable.of(facts))
+    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter.
+
+    Objects that are ``unreadable`` keep what the kernel, which holds ``listed``, has of them.
+    """
+    tables, index = NodeTables(facts, listed or {}), Index.of(snapshot)
+    resolver = Resolver(index, facts.name, facts.zone, Claimable.of(facts))
+    kept = Kept.of(unreadable, index, tables.schemas, listed or {})
+    for key, wants in kept.services.items():
+        tables.restore(key, wants)
     problems: list[str] = []
     families: set[Family] = set()
     served = 0
     for service in sorted(snapshot.services, key=lambda s: s.key):
-        frontends = resolver.resolve(service)
+        frontends = kept.completed(service, resolver.resolve(service))
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)

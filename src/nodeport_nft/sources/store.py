@@ -16,11 +16,10 @@ from pathlib import Path
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.config import Config
-from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
 from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
-from nodeport_nft.store import Store, StoreError, file_identity
+from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds after the log was last written to at which the store is looked at again."""
@@ -28,20 +27,22 @@ _LOOKS = (0.05, 0.2, 1.0, 5.0)
 _FILES = Mask.CREATE | Mask.DELETE | Mask.MOVED_TO | Mask.MOVED_FROM
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
 _EVENTS = Mask.MODIFY | Mask.ATTRIB | _FILES | Mask.DELETE_SELF | Mask.MOVE_SELF
-_AGAIN_SECONDS = 1.0
-"""How often to look at a store that was taken away or cannot be watched."""
+_AGAIN_SECONDS, _LONGEST_SECONDS = 1.0, 5.0
+"""How often to look at a store that was taken away, at first and later, or cannot be watched."""
 
 
 class StoreSource:
-    """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could."""
+    """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could.
+
+    It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
+    """
 
     def __init__(self, config: Config) -> None:
         """Opens the store, and watches it from now on. Raises StoreError, OSError."""
         self._path = Path(config.store).absolute()
         self._config = config
         self._version = -1
-        self._broken: dict[Ref, str] = {}
-        self._read_once: set[Ref] = set()
+        self._damaged: dict[Ref, Damaged] = {}
         self._store: Store | None = self._open()
         self._file = file_identity(self._path)
         self._inotify: Inotify | None = None
@@ -49,6 +50,7 @@ class StoreSource:
         self._unwatched = ""
         self._begin_watch()
         self.fault = ""
+        self._pause = _AGAIN_SECONDS
         self._looks: Iterator[float] = iter(())
 
     def close(self) -> None:
@@ -66,8 +68,10 @@ class StoreSource:
         try:
             changes = self._read()
         except (StoreError, OSError) as error:
+            self._pause = min(2 * self._pause, _LONGEST_SECONDS) if self.fault else _AGAIN_SECONDS
             self.fault = f"{error}; what was read last is served"
             self._version = -1
+            self._drop()  # what SQLite remembers of it may be of what it was
             return Changes()
         self.fault = ""
         return changes
@@ -81,21 +85,22 @@ class StoreSource:
         return self._store.count(kind) if self._store else 0
 
     def node(self, name: str) -> Node | None:
-        """The Node of this name, before anything else is read. Raises StoreError."""
+        """The Node of this name, before anything else is read. Raises StoreError, also where it cannot be read."""
         values = self._store.value(Ref("Node", "", name)) if self._store else ()
-        return (
-            next((value for value in values if isinstance(value, Node)), None) if isinstance(values, tuple) else None
-        )
+        if isinstance(values, Damaged):
+            raise StoreError(f"{values.told(self._path)}; without it nothing is known of this node")
+        return next((value for value in values if isinstance(value, Node)), None)
 
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
         faults = filter(None, (self.fault, self._unwatched))
-        return (*faults, *(self._broken[ref] for ref in sorted(self._broken)))
+        told = (f"{self._damaged[ref].told(self._path)}; until then it stays as it was" for ref in self._damaged)
+        return (*faults, *sorted(told))
 
     async def changed(self) -> None:
         """Return when there may be something to read."""
         while True:
-            pause = _AGAIN_SECONDS if self.fault or self._watch is None else next(self._looks, None)
+            pause = self._pause if self.fault or self._watch is None else next(self._looks, None)
             try:
                 async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
                     event = await self._event()
@@ -135,13 +140,17 @@ class StoreSource:
     def _read(self) -> Changes:
         if self._watch is None:
             self._begin_watch()
-        if self._store is None or file_identity(self._path) != self._file:
+        is_another = file_identity(self._path) != self._file
+        if self._store is None or is_another or self._store.is_frozen:
             if not self._path.exists():
                 raise StoreError(f"{self._path}: the store is gone; put it back, or end the daemon")
-            if self._store:
-                self._store.close()
-            self._store, self._version = None, -1
-            self._store, self._file = self._open(), file_identity(self._path)
+            self._drop()
+            if is_another:
+                self._version = -1
+            self._file = file_identity(self._path)
+            self._store = self._open()
+        if self._is_emptied():
+            raise StoreError(f"{self._path}: {LOST}")
         with self._store.reading():  # a write of several objects is read as a whole, or not at all
             return self._read_news(self._store)
 
@@ -151,28 +160,42 @@ class StoreSource:
             return Changes()
         before, self._version = self._version, version
         if not 0 <= before < version:  # it goes back where a backup has been restored into the file
-            self._broken.clear()
+            self._damaged.clear()
             return self._changes(store.values(), whole=True)
-        refs = [(Ref(c.kind, c.namespace, c.name), c.deleted) for c in store.changes_since(before)]
-        return self._changes((ref, () if deleted else store.value(ref)) for ref, deleted in refs)
+        # Whether it is deleted is told by the object itself: one that is there goes before a stray tombstone.
+        refs = dict.fromkeys(Ref(c.kind, c.namespace, c.name) for c in store.changes_since(before))
+        return self._changes((ref, store.value(ref)) for ref in refs)
 
-    def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Problems]], *, whole: bool = False) -> Changes:
+    def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Damaged]], *, whole: bool = False) -> Changes:
         changes = []
         for ref, values in found:
-            self._broken.pop(ref, None)
-            if isinstance(values, Problems):
-                state = "is served as it was last" if ref in self._read_once else "is not served"
-                self._broken[ref] = f"{values}; it {state}"
+            self._damaged.pop(ref, None)
+            if isinstance(values, Damaged):
+                self._damaged[ref] = values
             else:
                 changes.append(Change(ref, values))
-                self._read_once.add(ref)
-        return Changes(tuple(changes), whole, frozenset(self._broken))
+        unreadable = frozenset().union(*(damaged.meant for damaged in self._damaged.values()))
+        return Changes(tuple(changes), whole, unreadable)
+
+    def _drop(self) -> None:
+        if self._store:
+            self._store.close()
+        self._store = None
+
+    def _is_emptied(self) -> bool:
+        """Whether somebody has emptied the file, of which the log and what SQLite remembers say nothing."""
+        try:
+            return self._path.stat().st_size == 0
+        except OSError:
+            return False  # it is gone, which is told elsewhere
 
     def _is_news(self) -> bool:
         try:
-            return self._store is None or self._store.resource_version() != self._version
+            if self._store is None or self._store.is_frozen or self._is_emptied():
+                return True
+            return self._store.resource_version() != self._version
         except StoreError:
             return True  # `read` says what the matter is
 
     def _open(self) -> Store:
-        return Store(self._path, ranges=self._config.ranges)
+        return Store(self._path, ranges=self._config.ranges, reading=True)

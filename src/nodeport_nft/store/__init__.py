@@ -17,9 +17,20 @@ The file and SQLite's files beside it belong to one user alone, and are believed
 written them.
 """
 
-from nodeport_nft.store.records import StoredObject
-from nodeport_nft.store.schema import StoreError, delete_store, file_identity
+from nodeport_nft.store.records import Damaged, StoredObject
+from nodeport_nft.store.schema import LOST, StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.transaction import Applied, Transaction
 
-__all__ = ["Applied", "Change", "Store", "StoreError", "StoredObject", "Transaction", "delete_store", "file_identity"]
+__all__ = [
+    "LOST",
+    "Applied",
+    "Change",
+    "Damaged",
+    "Store",
+    "StoreError",
+    "StoredObject",
+    "Transaction",
+    "delete_store",
+    "file_identity",
+]

@@ -21,12 +21,9 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
     """
     metadata = dict(raw["metadata"])
     metadata.pop("resourceVersion", None)
-    if old is not None:
-        metadata["uid"] = old["metadata"]["uid"]
-        metadata["creationTimestamp"] = old["metadata"]["creationTimestamp"]
-    else:
-        metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = now
+    kept = {} if old is None else old["metadata"]  # a damaged one may have neither
+    metadata["uid"] = kept.get("uid") or str(uuid.uuid4())
+    metadata["creationTimestamp"] = kept.get("creationTimestamp") or now
     body = trimmed({**raw, "metadata": metadata})
     if service is not None:
         body["spec"] = _spec(dict(raw.get("spec") or {}), service)

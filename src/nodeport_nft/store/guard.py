@@ -59,13 +59,11 @@ def make_directory(path: Path) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Take from others what they may do with the store's files, and make an empty store where there is none.
+    """Take from others what they may do with the store's files. Call it only for what is known to be a store.
 
-    Call it only for what is known to be a store, and hold off other threads that open it: making a file is opening
-    and closing it. Raises OSError.
+    Raises OSError.
     """
-    files = store_files(path)
-    for file in files:
+    for file in store_files(path):
         try:
             mode = stat.S_IMODE(file.lstat().st_mode)
             if mode & _OTHERS:
@@ -76,10 +74,3 @@ def make_private(path: Path) -> None:
             # A store on a medium that is read-only, or of root's for another user, can be read all the same.
             if error.errno not in (errno.EROFS, errno.EPERM):
                 raise
-    if not files[0].exists():
-        with suppress(FileExistsError):  # another process has made it meanwhile
-            made = os.open(files[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(made, 0o600)
-            finally:
-                os.close(made)

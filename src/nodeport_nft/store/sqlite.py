@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Ranges, Ref, Snapshot, Value
-from nodeport_nft.store.records import StoredObject, parsed, read_object, read_objects, read_snapshot, read_values
-from nodeport_nft.store.schema import StoreError, connect, translated
-from nodeport_nft.store.transaction import Transaction
+from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values
+from nodeport_nft.store.schema import check_structure, connect, is_frozen, translated
+from nodeport_nft.store.transaction import Transaction, read_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +31,35 @@ class Change:
 class Store:
     """Objects and what they hold. Use it as a context manager, or close it.
 
+    ``damaged`` are the rows that could not be read of what was asked for so far: they are nowhere else.
+
     Every method raises StoreError where the file cannot be read or written. A Store belongs to the thread
     that made it; other threads and processes open their own.
     """
 
-    def __init__(self, path: str | Path = ":memory:", *, ranges: Ranges) -> None:
+    def __init__(self, path: str | Path = ":memory:", *, ranges: Ranges, reading: bool = False) -> None:
         """Opens the store at ``path``; creates it, and its parent directories, where there is none.
 
-        ``ranges`` is what new allocations draw on; what is held already stays.
+        ``ranges`` is what new allocations draw on; what is held already stays. With ``reading`` nothing is created or
+        written, whatever happens: see ``schema.connect``.
         """
+        self.damaged: dict[Ref, Damaged] = {}
         self._path = path
         self._ranges = ranges
-        self._db = connect(path)
+        self._db = connect(path, reading=reading)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether this store sees nothing of what others write to its file from now on: it must be opened again."""
+        return is_frozen(self._db)
+
+    def complaints(self) -> tuple[str, ...]:
+        """What an operator is told of the ``damaged``."""
+        return tuple(self.complaint(self.damaged[ref]) for ref in sorted(self.damaged))
+
+    def complaint(self, damaged: Damaged) -> str:
+        """What an operator is told of a row, with the remedy."""
+        return damaged.told(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +82,7 @@ class Store:
         with translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                transaction = Transaction(self._db, self._ranges)
+                transaction = Transaction(self._db, self._ranges, self._path)
                 yield transaction
                 self._db.execute("ROLLBACK" if transaction.rolled_back else "COMMIT")
                 if not transaction.rolled_back:
@@ -87,30 +103,60 @@ class Store:
                 if self._db.in_transaction:  # SQLite itself has rolled back where it found no memory
                     self._db.execute("ROLLBACK")
 
+    def draft(self) -> Store:
+        """A copy in memory, to try writes that are not meant: this store need not be writable for it."""
+        copy = Store(ranges=self._ranges)
+        with translated(self._path):
+            self._db.backup(copy._db)
+        copy._path = self._path
+        return copy
+
     def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[StoredObject, ...]:
         """The objects of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
         with translated(self._path):
-            return tuple(read_objects(self._db, kind, namespace))
+            rows = [self._noted(row) for row in read_rows(self._db, kind, namespace)]
+        return tuple(row for row in rows if isinstance(row, StoredObject))
 
     def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
-        """One object, None if there is none of that name. The namespace of a Node is ""."""
+        """One object, None if there is none of that name, or it is ``damaged``. The namespace of a Node is ""."""
         with translated(self._path):
-            return read_object(self._db, kind, namespace, name)
+            row = self._noted(read_row(self._db, Ref(kind, namespace, name)))
+        return row if isinstance(row, StoredObject) else None
 
     def snapshot(self) -> Snapshot:
-        """Every stored object, parsed into the model. Raises Problems for what does not parse."""
-        with translated(self._path):
-            return read_snapshot(self._db)
+        """Every stored object, parsed into the model, but for those that are ``damaged``."""
+        found: list[Value] = []
+        self.damaged.clear()
+        for ref, values in self.values():
+            if isinstance(values, Damaged):
+                self.damaged[ref] = values
+            else:
+                found += values
+        return made_of(found)
 
-    def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Problems]]:
-        """Every stored object parsed into the model, or what is wrong with it."""
+    def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
+        """Every stored object parsed into the model, or what is wrong with it.
+
+        Raises StoreError where the file is damaged such that some may be missing.
+        """
+        check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_values(self._db)
 
-    def value(self, ref: Ref) -> tuple[Value, ...] | Problems:
-        """One object parsed; without values if there is none of that name."""
-        stored = self.get(*ref)
-        return () if stored is None else parsed(stored)
+    def value(self, ref: Ref) -> tuple[Value, ...] | Damaged:
+        """One object parsed, or what is wrong with it; without values if there is none of that name."""
+        with translated(self._path):
+            row = read_row(self._db, ref)
+        if row is None:
+            return ()
+        return parsed(row) if isinstance(row, StoredObject) else row
+
+    def _noted(self, row: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
+        if isinstance(row, Damaged):
+            self.damaged[row.ref] = row
+        elif row is not None:
+            self.damaged.pop(Ref(row.kind, row.namespace, row.name), None)
+        return row
 
     def count(self, kind: str) -> int:
         """How many objects of a kind there are."""
@@ -120,10 +166,7 @@ class Store:
     def resource_version(self) -> int:
         """The number of the latest change; 0 in a new store. To list and then watch, ask for it first."""
         with translated(self._path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
-            if row is None:
-                raise StoreError(f"{self._path}: has lost what it held; restore it from a copy")
-            return int(row[0])
+            return read_version(self._db, self._path)
 
     def _ring(self) -> None:
         """Let watchers of the file know that there is something new to read.

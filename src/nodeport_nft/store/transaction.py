@@ -6,16 +6,28 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
-from nodeport_nft.manifest import Object, Problem, Problems, parse_object
+from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.manifest.problems import Tally
-from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot
+from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot, Value
 from nodeport_nft.store.body import completed
+from nodeport_nft.store.held import held_in_rows
 from nodeport_nft.store.outside import Outside, prepare, put
-from nodeport_nft.store.records import read_snapshot, reference, with_resource_version
+from nodeport_nft.store.records import (
+    Damaged,
+    StoredObject,
+    made_of,
+    parsed,
+    read_row,
+    read_values,
+    reference,
+    with_resource_version,
+)
+from nodeport_nft.store.schema import LAST_VERSION, LOST, StoreError
 
 _Key = tuple[str, str, str]
 
@@ -31,23 +43,40 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """An object as it was stored before."""
+    """An object as it was stored before; ``body`` None: it cannot be read, or but for its ``metadata``."""
 
     version: int
-    text: str
-    body: dict[str, Any]
+    body: dict[str, Any] | None
+    metadata: dict[str, Any]
     service: Service | None
+
+
+def read_version(db: sqlite3.Connection, path: object) -> int:
+    """The number of the latest change. Raises StoreError where the store at ``path`` has lost it."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
+    if row is None:
+        raise StoreError(f"{path}: {LOST}")
+    if not (isinstance(row[0], int) and 0 <= row[0] <= LAST_VERSION):
+        raise StoreError(f"{path}: its resource version is damaged ({row[0]!r:.40}); restore it from a copy")
+    return row[0]
 
 
 class Transaction:
     """A write in progress; ``Store.write`` begins it, and commits it when its block ends."""
 
-    def __init__(self, db: sqlite3.Connection, ranges: Ranges) -> None:
+    def __init__(self, db: sqlite3.Connection, ranges: Ranges, path: object) -> None:
+        """Raises StoreError."""
         self._db = db
+        self._path = path
         self._ranges = ranges
         prepare(db)
-        self._version = int(db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()[0])
         self._rolled_back = False
+        # A number is never given twice, even if the counter was set back.
+        given = [read_version(db, path)]
+        for table in ("objects", "tombstones"):
+            query = f"SELECT max(resource_version) FROM {table} WHERE resource_version < ?"  # noqa: S608 (no input)
+            given.append(db.execute(query, (LAST_VERSION // 2,)).fetchone()[0] or 0)
+        self._version = max(given)
 
     @property
     def rolled_back(self) -> bool:
@@ -59,8 +88,11 @@ class Transaction:
         self._rolled_back = True
 
     def snapshot(self) -> Snapshot:
-        """Every stored object, parsed, as seen in here. Raises Problems for what does not parse."""
-        return read_snapshot(self._db)
+        """Every stored object, parsed, as seen in here, but for those that cannot be read."""
+        found: list[Value] = []
+        for _, values in read_values(self._db):
+            found += () if isinstance(values, Damaged) else values
+        return made_of(found)
 
     def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need.
@@ -74,19 +106,19 @@ class Transaction:
         """
         objects = tuple(objects)
         _refuse_twins(objects)
-        old = {key: found for obj in objects if (found := self._old(key := _key(obj))) is not None}
+        old = {_key(obj): found for obj in objects if (found := self._old(obj)) is not None}
         services = self._allocated({_key(obj): obj for obj in objects if obj.kind == "Service"}, old)
         applied: list[Applied] = []
         changed: list[tuple[_Key, int, str]] = []
         for obj in objects:
             key = _key(obj)
             before, service = old.get(key), services.get(key)
-            body = completed(obj.raw, service, before.body if before else None, now)
+            body = completed(obj.raw, service, {"metadata": before.metadata} if before else None, now)
             text = json.dumps(body, separators=(",", ":"))
             action: Literal["created", "configured", "unchanged"]
             if before is None:
                 action = "created"
-            elif text == before.text or json.loads(text) == before.body:
+            elif body == before.body:
                 action = "unchanged"
             else:
                 action = "configured"
@@ -98,7 +130,7 @@ class Transaction:
                 changed.append((key, version, text))
             values = obj.values
             if service is not None:
-                created = before.service.created if before and before.service else now
+                created = (before.service.created if before and before.service else "") or now
                 values = (replace(service, created=created),)
             stored = replace(obj, raw=with_resource_version(body, version), values=values)
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
@@ -123,7 +155,7 @@ class Transaction:
         rows = self._db.execute("SELECT kind, namespace, name FROM objects ORDER BY kind, namespace, name")
         doomed = [key for key in rows.fetchall() if key not in kept]
         self._delete(doomed)
-        return tuple(reference(kind, name) for kind, _, name in doomed)
+        return tuple(reference(str(kind), str(name)) for kind, _, name in doomed)
 
     def held(self) -> dict[Ref, set[int | str]]:
         """What every object holds: nodePorts, and clusterIPs as text."""
@@ -134,16 +166,28 @@ class Transaction:
                 found.setdefault(Ref(*key), set()).add(claim)
         return found
 
-    def _old(self, key: _Key) -> _Old | None:
-        row = self._db.execute(
-            "SELECT resource_version, body FROM objects WHERE kind = ? AND namespace = ? AND name = ?", key
-        ).fetchone()
+    def _old(self, obj: Object) -> _Old | None:
+        """The object of that name as it is stored, None if there is none.
+
+        Where that cannot be read, what it holds is told from the rows of holders.
+        """
+        row = read_row(self._db, Ref(*_key(obj)))
         if row is None:
             return None
-        version, text = row
-        body = json.loads(text)
-        service = _service(parse_object(body, ranges=None)) if key[0] == "Service" else None
-        return _Old(version, text, body, service)
+        if isinstance(row, StoredObject):
+            metadata = {key: value for key, value in row.raw["metadata"].items() if key != "resourceVersion"}
+            values = parsed(row) if obj.kind == "Service" else ()
+            if not isinstance(values, Damaged):
+                service = next((value for value in values if isinstance(value, Service)), None)
+                return _Old(row.resource_version, {**row.raw, "metadata": metadata}, metadata, service)
+            row = values
+        rest = row.raw or {}
+        kept = _kept_metadata(rest)
+        before = None
+        if obj.kind == "Service":
+            before = held_in_rows(self._db, _service(obj), rest, self._ranges.node_ports)
+            before = replace(before, created=kept.get("creationTimestamp", "")) if before else None
+        return _Old(0, None, kept, before)
 
     def _allocated(self, objects: Mapping[_Key, Object], old: Mapping[_Key, _Old]) -> dict[_Key, Service]:
         holders = _Holders(self._db)
@@ -216,16 +260,21 @@ class Transaction:
         self._store_version()
 
     def _delete(self, keys: list[_Key]) -> None:
-        self._db.executemany("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", keys)
-        graves = [(*key, self._version + i) for i, key in enumerate(keys, 1)]
+        bound = [tuple(map(_bound, key)) for key in keys]
+        is_it = "kind IS CAST(? AS TEXT) AND namespace IS CAST(? AS TEXT) AND name IS CAST(? AS TEXT)"
+        self._db.executemany(f"DELETE FROM objects WHERE {is_it}", bound)  # noqa: S608 (no input)
+        graves = [(*key, self._version + i) for i, key in enumerate(bound, 1) if None not in key]
         self._db.executemany(
-            "INSERT OR REPLACE INTO tombstones (kind, namespace, name, resource_version) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO tombstones (kind, namespace, name, resource_version)"
+            " VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?)",
             graves,
         )
         self._version += len(keys)
         self._store_version()
 
     def _store_version(self) -> None:
+        if self._version > LAST_VERSION:
+            raise StoreError(f"{self._path}: its resource versions are used up; export the objects into a new store")
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'resource_version'", (self._version,))
 
 
@@ -272,6 +321,31 @@ def _claimant(holders: _Holders, outside: Outside, key: ObjectName, ip: IPAddres
     claimed before.
     """
     return outside.claimant(ip, key, stored=holders.ip(ip) == key)
+
+
+def _bound(part: object) -> bytes | None:
+    """A name for a query, which may be no text where a row is damaged."""
+    return part.encode("utf-8", "surrogateescape") if isinstance(part, str) else None
+
+
+def _kept_metadata(rest: dict[str, Any]) -> dict[str, str]:
+    """What stays of the metadata of a document that cannot be read as a whole."""
+    kept: dict[str, str] = {}
+    metadata = rest.get("metadata")
+    match metadata:
+        case {"uid": str(uid)}:
+            kept["uid"] = uid
+    match metadata:
+        case {"creationTimestamp": str(created)} if _is_time(created):
+            kept["creationTimestamp"] = created
+    return kept
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _key(obj: Object) -> _Key:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -90,18 +90,19 @@ def _kept(value: Any, shape: _Shape) -> Any:
     return value
 
 
-def trim_store(db: sqlite3.Connection) -> None:
+def trim_store(db: sqlite3.Connection, *, is_sound: Callable[[], bool]) -> None:
     """Erase from the store what an earlier version has kept, once; for watchers nothing has changed.
 
     Not only the bodies are written anew, but the whole file: what was deleted before is still in its free pages, and
     in the log. Where that cannot be done now (another writer is at work, a reader still needs the old log, the medium
     is read-only or full) nothing is amiss, and the next one who opens the store tries again. A store is marked last.
+    One that is not sound is left as it is: whoever reads the pages of a damaged file may find rows missing.
     """
     timeout = db.execute("PRAGMA busy_timeout").fetchone()[0]
     db.execute("PRAGMA busy_timeout = 0")  # whoever only reads must not wait for a writer
     try:
         with suppress(sqlite3.DatabaseError):  # also of a damaged store, of which reading says more
-            if _is_trimmed(db):
+            if _is_trimmed(db) or not is_sound():
                 return
             _trim_bodies(db)
             db.execute("VACUUM")
