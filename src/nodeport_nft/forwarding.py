@@ -130,12 +130,15 @@ class _Walk:
         self._rules = rules
         self._pod_cidrs = pod_cidrs
         self._looked_at = 0
+        self._listed: dict[str, tuple[str, ...]] = {}
 
     def through(self, chain: str, depth: int = 0) -> _Fate:
         """What becomes of the packet in this chain."""
         if depth >= _DEEPEST:
             return _Fate.ON
-        for line in self._rules(chain):
+        if chain not in self._listed:  # to list one is to ask the kernel, and thousands of rules may jump to it
+            self._listed[chain] = tuple(self._rules(chain))
+        for line in self._listed[chain]:
             self._looked_at += 1
             if self._looked_at > _MOST_RULES:
                 self.accepts_some = True

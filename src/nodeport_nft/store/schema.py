@@ -144,7 +144,8 @@ def translated(path: str | Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & 0xFF  # the upper bytes tell the cases of a kind apart
+        # The upper bytes tell the cases of a kind apart. Text that is no UTF-8 is an error of Python's, without a code.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         remedy = {
             sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS:.0f} s; end that one or wait",
             sqlite3.SQLITE_READONLY: "make it writable for this user, or choose another with --store",

@@ -24,7 +24,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from ipaddress import ip_address, ip_network
 
 from nodeport_nft.ruleset import (
     Chain,
@@ -57,7 +56,18 @@ from nodeport_nft.ruleset import (
 )
 from nodeport_nft.trace.lookup import Sets
 from nodeport_nft.trace.state import Flow, Then, Visit
-from nodeport_nft.trace.values import Fate, Found, Outcome, Packet, Place, Step, Trace, TraceError
+from nodeport_nft.trace.values import (
+    Fate,
+    Found,
+    Outcome,
+    Packet,
+    Place,
+    Step,
+    Trace,
+    TraceError,
+    read_address,
+    read_network,
+)
 
 DEEPEST = 16
 """Chains one inside the other, the base chain among them (NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h). The
@@ -90,7 +100,7 @@ def trace(table: Table, packet: Packet, own_addresses: Collection[str]) -> Trace
 
 
 def _order(outcome: Outcome) -> tuple[object, ...]:
-    address = ip_address(outcome.destination)
+    address = read_address(outcome.destination)
     return tuple(Fate).index(outcome.fate), int(address), outcome.port, outcome.masqueraded
 
 
@@ -121,7 +131,7 @@ class _Walk:
 
     def is_own(self, address: str) -> bool:
         """Whether the node itself has this address."""
-        return address in self._own or ip_address(address).is_loopback
+        return address in self._own or read_address(address).is_loopback
 
     def through(self, hook: str, flow: Flow, share: Fraction) -> tuple[tuple[Flow, Fraction], ...]:
         """Every state in which a packet leaves a hook, with its probability; these add up to ``share``."""
@@ -215,7 +225,7 @@ class _Walk:
             case InSet(fields, name, negated):
                 return _held((self._find(visit, name, fields) is None) is negated)
             case NotIn(of, prefix):
-                return _held(ip_address(visit.address(of)) not in ip_network(prefix))
+                return _held(read_address(visit.address(of)) not in read_network(prefix))
             case Local(of):
                 return _held(self.is_own(visit.address(of)))
             case Interface(name, negated):
