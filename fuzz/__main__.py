@@ -19,7 +19,7 @@ def main() -> int:
     options = _options()
     if os.environ.get("PYTHONHASHSEED") != "0":  # what a set gives first would differ from run to run
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "fuzz", *sys.argv[1:]])  # noqa: S606 - this very program
+        os.execv(sys.executable, [sys.executable, "-m", "fuzz", *sys.argv[1:]])
     package = str(Path(nodeport_nft.__file__).parent) + os.sep
     chosen = [target for target in TARGETS if options.target in (None, target.name)]
     if options.replay:

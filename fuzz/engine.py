@@ -88,22 +88,22 @@ class Session:
 
     def go_on(self, *, seconds: float = float("inf"), runs: float = float("inf")) -> Iterator[Fall]:
         """Try inputs until the time or their number is up; each kind of fall once, cut down."""
-        # Not for secrets: the same numbers for the same seed are what is wanted.
-        rng = random.Random(f"{self.target.name} {self.seed}")  # noqa: S311
+        rng = random.Random(f"{self.target.name} {self.seed}")
         tokens = (*TOKENS, *self.target.tokens)
         end = time.monotonic() + seconds
         seeds = list(self.target.seeds())
         self.corpus = self.corpus or [b""]
         gc.enable()
         while time.monotonic() < end and self.runs < runs and _memory() < MOST_MEMORY:
-            data = seeds.pop() if seeds else mutated(rng, self.corpus, tokens)
+            is_seed = bool(seeds)
+            data = seeds.pop() if is_seed else mutated(rng, self.corpus, tokens)
             before = self.lines.seen
             fall = self.attempt(data)
             self.runs += 1
             if fall is not None and fall.where not in self.falls:
                 self.falls[fall.where] = self._minimal(fall)
                 yield self.falls[fall.where]
-            elif self.lines.seen > before and fall is None:
+            elif fall is None and (is_seed or self.lines.seen > before):
                 self.corpus.append(data)
 
     def attempt(self, data: bytes) -> Fall | None:

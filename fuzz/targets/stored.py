@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 
 from fuzz.engine import Target
 from fuzz.targets import manifests
@@ -28,9 +29,7 @@ def run(data: bytes) -> None:
     *row, body = data.split(b"\0", 3)
     try:
         with Store(":memory:", ranges=RANGES) as store:
-            good = _read(_GOOD)
-            with store.write() as transaction:
-                transaction.apply(good.objects, now=NOW)
+            store._db.deserialize(_good_store())
             # TEXT of bytes that may be none, as a bad disk or another program may leave it.
             store._db.execute(
                 "INSERT OR REPLACE INTO objects VALUES"
@@ -40,7 +39,7 @@ def run(data: bytes) -> None:
             _follow(store)
             _show(store)
             with store.write() as transaction:
-                transaction.apply(good.objects, now=NOW)
+                transaction.apply(_good().objects, now=NOW)
     except (Problems, StoreError) as error:
         check_lines(str(error).split("\n"))
 
@@ -100,6 +99,17 @@ def _read(text: bytes) -> Manifests:
     return read_manifests(["-"], ranges=RANGES, stdin=io.BytesIO(text))
 
 
-_GOOD = texts()[0]
+@cache
+def _good() -> Manifests:
+    return _read(texts()[0])
+
+
+@cache
+def _good_store() -> bytes:
+    with Store(":memory:", ranges=RANGES) as store:
+        with store.write() as transaction:
+            transaction.apply(_good().objects, now=NOW)
+        return store._db.serialize()
+
 
 TARGET = Target("stored", run, seeds, (*manifests.TOKENS, b"\0", b'"uid"', b'"creationTimestamp"', b'"\\ud800"'))

@@ -214,6 +214,8 @@ class _Walk:
             if then is not Then.HELD:
                 break
         if isinstance(then, GotoChance):
+            if not 0 <= then.share <= then.of or not then.of:
+                raise visit.error(f"{then.share} of {then.of} is no chance")
             visit.taken = visit.share * Fraction(then.share, then.of)
         elif then not in (Then.BROKEN, Then.ENDED):
             visit.taken = visit.share
@@ -292,7 +294,7 @@ class _Walk:
         filled = [found for slot in slots if (found := self._sets.find(name, (*key, slot))) is not None]
         visit.found += [Found(name, element) for element in filled]
         for value, count in Counter(element.value for element in filled).items():
-            if not isinstance(value, tuple):
+            if not isinstance(value, tuple) or len(value) != 2:
                 raise visit.error(f"{name} holds no address and port for {key}: {value!r}")
             self._translate(visit, value, visit.share * Fraction(count, len(slots)))
         visit.taken = visit.share * Fraction(len(filled), len(slots))
