@@ -31,8 +31,14 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Statement]], ...] = (
     (rf"{_SOURCE} @{_NAME}", lambda m: InSet((Field.SADDR,), m[1])),
     (rf"{_SOURCE} != @{_NAME}", lambda m: InSet((Field.SADDR,), m[1], negated=True)),
     (rf"update @{_NAME} \{{ {_SOURCE} timeout (\w{{1,40}}) \}}", lambda m: Learn(m[1], read_time(m[2]) // 1000)),
-    (r"meta l4proto (\w{1,40}) dnat to \[?([0-9a-f.:]{2,45}?)\]?:([0-9]{1,5})", lambda m: Dnat(m[1], m[2], int(m[3]))),
-    (rf"numgen random mod ([0-9]{{1,10}}) < ([0-9]{{1,10}}) goto {_NAME}", lambda m: GotoChance(m[3], int(m[2]), int(m[1]))),
+    (
+        r"meta l4proto (\w{1,40}) dnat to \[?([0-9a-f.:]{2,45}?)\]?:([0-9]{1,5})",
+        lambda m: Dnat(m[1], m[2], int(m[3])),
+    ),
+    (
+        rf"numgen random mod ([0-9]{{1,10}}) < ([0-9]{{1,10}}) goto {_NAME}",
+        lambda m: GotoChance(m[3], int(m[2]), int(m[1])),
+    ),
     (r"fib saddr type local", lambda _: Local(Field.SADDR)),
     (r"meta mark set meta mark \| 0x([0-9a-f]{1,8})", lambda m: MarkSet(int(m[1], 16))),
     (rf"goto {_NAME}", lambda m: Goto(m[1])),

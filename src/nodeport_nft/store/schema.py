@@ -144,7 +144,7 @@ def translated(path: str | Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        # The upper bytes tell the cases of a kind apart. Text that is no UTF-8 is an error of Python's, without a code.
+        # The upper bytes tell the cases of a kind apart. Python's own error over bad UTF-8 has none.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         remedy = {
             sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS:.0f} s; end that one or wait",
