@@ -40,6 +40,7 @@ from tornado.netutil import add_accept_handler
 from nodeport_nft.model import Family, IPAddress
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
 from nodeport_nft.observe.metrics import CONTENT_TYPE, Metrics, Probe
+from nodeport_nft.observe.passed import take_passed
 from nodeport_nft.observe.status import Status, to_json
 
 Result = TypeVar("Result")
@@ -58,7 +59,7 @@ _JSON = "application/json"
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there (`ss -ltnp 'sport = :{port}'` names it)",
     errno.EADDRNOTAVAIL: "give the node this address",
-    errno.EAFNOSUPPORT: "enable this IP family on the node",
+    errno.EAFNOSUPPORT: "enable this IP family on the node (under no-ports.conf: in nodeport-nft.socket)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EACCES: "run as root, or give the program CAP_NET_BIND_SERVICE",
 }
@@ -211,7 +212,9 @@ class ObserveServer(HTTPServerConnectionDelegate):
     def _listen(self, port: _Port, address: IPAddress, number: int) -> None:
         """Raises OSError if the kernel refuses."""
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        listening = socket.create_server((str(address), number), family=family, backlog=_BACKLOG)
+        listening = take_passed(address, number)
+        if listening is None:
+            listening = socket.create_server((str(address), number), family=family, backlog=_BACKLOG)
         listening.setblocking(False)
         port.detach = add_accept_handler(listening, partial(self._accept, port))
         port.socket = listening
