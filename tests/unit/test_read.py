@@ -91,7 +91,7 @@ def test_an_element_that_cannot_be_read_is_named_and_the_rest_is_read(broken: st
     assert table.elements["service-endpoints"] == read_table(listing(), SCHEMA).elements["service-endpoints"]
 
 
-@pytest.mark.parametrize("name", ["\x1b[2J", "\u202e", "a\x07b", "\ufeff"])
+@pytest.mark.parametrize("name", ["\x1b[2J", "\u202e", "affinity/\x07", "firewall/\ufeff"])
 @pytest.mark.parametrize("kind", ["set", "map", "chain", "flowtable", "counter"])
 def test_whatever_the_names_differences_can_be_printed(kind: str, name: str) -> None:
     """Over netlink, anybody may give anything any name."""
@@ -130,6 +130,15 @@ def test_no_listing_is_long_to_read(head: str, part: str) -> None:
     text = f"table ip nodeport-nft {{\n{head}{part * (250_000 // len(part))}\n\t}}\n}}\n"
     with hanging_after(60):
         assert read_table(text, SCHEMA).differences
+
+
+@pytest.mark.parametrize("elements", ["nonsense", "10.0.0.1/8"])
+def test_whatever_its_name_a_set_of_a_service_that_cannot_be_read_can_be_printed(elements: str) -> None:
+    declared = 'typeof ip saddr\n\t\tflags interval\n\t\tcomment "x"'
+    own = f"\tset firewall/\x1b[2J {{\n\t\t{declared}\n\t\telements = {{ {elements} }}\n\t}}\n\n\tmap service-ips {{"
+    table = read_table(listing().replace("\tmap service-ips {", own, 1), SCHEMA)
+    assert table.differences
+    assert all(difference.isprintable() for difference in table.differences)
 
 
 def test_no_time_is_long_to_read() -> None:

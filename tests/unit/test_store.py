@@ -8,9 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
@@ -627,26 +626,6 @@ def test_stored_objects_that_do_not_parse_are_all_named(tmp_path: Path) -> None:
         with pytest.raises(Problems) as caught:
             store.snapshot()
         assert [each.object for each in caught.value.problems] == ["Service/default/a", "Service/default/b"]
-
-
-@pytest.mark.parametrize("column", ["kind", "namespace", "name", "body"])
-def test_text_that_is_no_utf8_is_at_most_a_documented_error(tmp_path: Path, column: str) -> None:
-    """What Python's sqlite3 raises for it has no error code."""
-    path = tmp_path / "store.db"
-    with Store(path, ranges=RANGES) as store:
-        apply(store, service("a"))
-        with closing(sqlite3.connect(path)) as db, db:
-            db.execute("PRAGMA foreign_keys = OFF")
-            db.execute(f"UPDATE objects SET {column} = CAST(x'fffe' AS TEXT)")
-        reads: tuple[Callable[[], object], ...] = (
-            lambda: list(store.values()),
-            store.objects,
-            store.snapshot,
-            lambda: store.get("Service", "default", "a"),
-        )
-        for read in reads:
-            with suppress(StoreError, Problems):
-                read()
 
 
 # --- other processes ----------------------------------------------------------

@@ -138,7 +138,7 @@ def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str,
     size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
     held = tuple(line for line in _normalized(_head(body)) if not (own.learned and line == size))
     if held != _normalized(map_lines(schema.family, own)):
-        table.faults += (f"set {own.name}",)  # its type cannot be changed: the table has to be made anew
+        table.faults += (f"set {_told(own.name)}",)  # its type cannot be changed: the table has to be made anew
         return
     table.own_maps[own.name] = own
     if own.learned:
@@ -200,7 +200,7 @@ def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> 
         end = match.end()
         yield match
     if end != len(text):
-        raise _Unreadable(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
+        raise _Unreadable(f"map {_told(declared.name)} holds an unknown element: {text[end : end + 100]!r}")
 
 
 # Bounded, so that a text of nothing but digits takes no longer than any other, and no number is beyond Python.

@@ -144,8 +144,7 @@ def translated(path: str | Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        # The upper bytes tell the cases of a kind apart. Python's own error over bad UTF-8 has none.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        code = error.sqlite_errorcode & 0xFF  # the upper bytes tell the cases of a kind apart
         remedy = {
             sqlite3.SQLITE_BUSY: f"another process held it for {BUSY_SECONDS:.0f} s; end that one or wait",
             sqlite3.SQLITE_READONLY: "make it writable for this user, or choose another with --store",
