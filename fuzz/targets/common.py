@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -45,7 +46,7 @@ def serve(snapshot: Snapshot, listed: Mapping[Family, ListedTable] | None = None
     programme = compile_snapshot(snapshot, FACTS, {**EMPTY, **(listed or {})})
     check_lines(programme.problems)
     for transaction in programme.tables.first_transaction():
-        write_transaction(transaction).encode()
+        check_commands(write_transaction(transaction))
     hosts_file(hosts_lines(snapshot.services, domain="cluster.local")).encode()
     return programme.tables
 
@@ -53,6 +54,15 @@ def serve(snapshot: Snapshot, listed: Mapping[Family, ListedTable] | None = None
 def small(tables: NodeTables) -> tuple[Table, ...]:
     """The tables without the chains that all tables have alike."""
     return tuple(replace(table, schema=MAPS[family]) for family in Family for table in (tables.table(family),))
+
+
+def check_commands(text: str) -> None:
+    """What is written to nft is made of plain words, whatever somebody has called something."""
+    strange = _STRANGE.search(text)
+    assert strange is None, f"strange in a command: {strange[0]!r}"
+
+
+_STRANGE = re.compile(r"[^\t\n -~]")
 
 
 def check_lines(lines: tuple[str, ...] | list[str]) -> None:

@@ -20,6 +20,7 @@ from fuzz.targets.common import (
     RANGES,
     ROOT,
     SCHEMAS,
+    check_commands,
     check_lines,
     manifests,
     serve,
@@ -50,7 +51,7 @@ def run(data: bytes) -> None:
     check_lines(listed.differences)
     check_lines(listed.unreadable)
     if listed.differences:  # the table is replaced, with what its sets have learned
-        write_transaction(plan_replacement(Table(MAPS[family]), listed.memories))
+        check_commands(write_transaction(plan_replacement(Table(MAPS[family]), listed.memories)))
     else:
         serve(_snapshot(), {family: listed})
         _trace(listed, family)

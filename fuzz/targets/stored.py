@@ -10,7 +10,7 @@ from functools import cache
 
 from fuzz.engine import Target
 from fuzz.targets import manifests
-from fuzz.targets.common import EMPTY, FACTS, NOW, RANGES, check_lines
+from fuzz.targets.common import EMPTY, FACTS, NOW, RANGES, check_commands, check_lines
 from fuzz.targets.common import manifests as texts
 from nodeport_nft.cli.columns import endpoints_rows, object_table
 from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
@@ -48,14 +48,14 @@ def _follow(store: Store) -> None:
     """As the daemon: what can be read is served, the rest is told."""
     state = NodeState(FACTS, EMPTY)
     for ref, values in store.values():
-        if isinstance(values, Problems):
-            check_lines(str(values).split("\n"))
-        else:
+        if isinstance(values, tuple):
             state.put(ref, values)
+        else:
+            check_lines(str(values).split("\n"))
     state.compile(state.touched)
     check_lines(state.problems())
     for change in state.tables.next_transaction():
-        write_transaction(change).encode()
+        check_commands(write_transaction(change))
     store.changes_since(0)
 
 

@@ -83,6 +83,8 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
 
 
 _BLOCK = re.compile(r"\t(map|set|chain|flowtable) (\S+) \{$")
+# Names that go into commands. One that nft's language has no word for cannot be deleted but with its table.
+_OURS = re.compile(r"[A-Za-z0-9_./-]{1,255}")
 _CHAIN_COMMENT = re.compile(r'comment "([^"]*)"')
 _DEVICES = re.compile(r"devices = \{[^{}]*\}")
 _COMMENT = re.compile(r'\tcomment "([^"]*)"$')
@@ -106,11 +108,11 @@ def read_table(text: str, schema: Schema) -> ListedTable:
             if kind == "flowtable":
                 # Its devices come and go with the links of the host.
                 table.flowtables[name] = _normalized(_DEVICES.sub("", "\n".join(body)).splitlines())
-            elif kind == "chain" and schema.is_own_chain(name):
+            elif kind == "chain" and schema.is_own_chain(name) and _OURS.fullmatch(name):
                 _read_own_chain(table, schema, name, body)
             elif kind == "chain":
                 table.chains[name] = _normalized(body)
-            elif own := schema.own_map(name):
+            elif (own := schema.own_map(name)) and _OURS.fullmatch(name):
                 _read_own_map(table, schema, own, body)
             elif name in declared:
                 table.maps[name] = _normalized(_head(body))
@@ -130,7 +132,7 @@ def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[s
     comment = _CHAIN_COMMENT.fullmatch(lines[0]) if lines else None
     rules = read_rules(schema.family, lines[1:] if comment else lines, _normal)
     if rules is None:
-        table.unreadable += (_told(name),)
+        table.unreadable += (name,)
     table.own_chains[name] = Chain(name, rules or (), comment=comment[1] if comment else "")
 
 
@@ -138,7 +140,7 @@ def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str,
     size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
     held = tuple(line for line in _normalized(_head(body)) if not (own.learned and line == size))
     if held != _normalized(map_lines(schema.family, own)):
-        table.faults += (f"set {_told(own.name)}",)  # its type cannot be changed: the table has to be made anew
+        table.faults += (f"set {own.name}",)  # its type cannot be changed: the table has to be made anew
         return
     table.own_maps[own.name] = own
     if own.learned:
@@ -200,7 +202,7 @@ def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> 
         end = match.end()
         yield match
     if end != len(text):
-        raise _Unreadable(f"map {_told(declared.name)} holds an unknown element: {text[end : end + 100]!r}")
+        raise _Unreadable(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
 
 
 # Bounded, so that a text of nothing but digits takes no longer than any other, and no number is beyond Python.
