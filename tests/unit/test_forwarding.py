@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from nodeport_nft.forwarding import ForwardChain, forward_chains, obstacle
-from tests.hanging import hanging_after
+from tests.unit.endless import ended_within
 
 PODS = (ip_network("10.244.0.0/16"), ip_network("fd00:244::/32"))
 
@@ -123,7 +123,7 @@ def test_a_chain_is_listed_once_however_many_rules_jump_to_it() -> None:
 def test_no_rule_is_long_to_read(start: str, part: str) -> None:
     """A quarter of a megabyte, which takes minutes where time grows with the square."""
     line = start + part * (250_000 // len(part))
-    with hanging_after(60):
+    with ended_within(60):
         told(line, line + " accept", line + "} drop")
 
 

@@ -37,6 +37,7 @@ assert take_passed(ip_address("127.0.0.2"), port) is None
 if found is None:
     sys.exit("none")
 assert not os.get_inheritable(found.fileno())
+assert not found.getblocking()
 client = socket.create_connection(("127.0.0.1", port))
 accepted, _ = found.accept()
 client.sendall(b"x")

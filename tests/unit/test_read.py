@@ -13,7 +13,7 @@ from nodeport_nft.render import read_table, schema_differences, write_transactio
 from nodeport_nft.render.rules import read_time
 from nodeport_nft.ruleset import Goto
 from tests.builders import FACTS, make_port, make_service, make_slice
-from tests.hanging import hanging_after
+from tests.unit.endless import ended_within
 
 SCHEMA = compile_schema(Family.IPV4, FACTS)
 
@@ -132,12 +132,12 @@ def test_names_that_no_command_can_hold_have_the_table_replaced(kind: str, name:
 def test_no_listing_is_long_to_read(head: str, part: str) -> None:
     """A quarter of a megabyte, which takes minutes where time grows with the square."""
     text = f"table ip nodeport-nft {{\n{head}{part * (250_000 // len(part))}\n\t}}\n}}\n"
-    with hanging_after(60):
+    with ended_within(60):
         assert read_table(text, SCHEMA).differences
 
 
 def test_no_time_is_long_to_read() -> None:
-    with hanging_after(60):
+    with ended_within(60):
         assert read_time("1" * 250_000) == 0
         assert read_time("1" * 5000 + "s") >= 0
         assert read_time("2h59m58s132ms") == 10_798_132

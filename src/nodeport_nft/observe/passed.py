@@ -20,11 +20,15 @@ _FIRST = 3
 
 
 def take_passed(address: IPAddress, number: int) -> socket.socket | None:
-    """The passed socket that listens at this address and port, None if there is none; blocking, not inherited."""
+    """The passed socket that listens at this address and port, None if there is none.
+
+    It does not block, and children do not inherit it.
+    """
     for descriptor in _passed():
         with contextlib.suppress(OSError):  # closed meanwhile, or no socket
             found = socket.socket(fileno=os.dup(descriptor))
             if _listens_at(found, address, number):
+                found.setblocking(False)
                 return found
             found.close()
     return None

@@ -212,9 +212,9 @@ class ObserveServer(HTTPServerConnectionDelegate):
     def _listen(self, port: _Port, address: IPAddress, number: int) -> None:
         """Raises OSError if the kernel refuses."""
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        listening = take_passed(address, number)
-        if listening is None:
-            listening = socket.create_server((str(address), number), family=family, backlog=_BACKLOG)
+        listening = take_passed(address, number) or socket.create_server(
+            (str(address), number), family=family, backlog=_BACKLOG
+        )
         listening.setblocking(False)
         port.detach = add_accept_handler(listening, partial(self._accept, port))
         port.socket = listening

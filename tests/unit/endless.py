@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hanging_after(seconds: float) -> Iterator[None]:
+def ended_within(seconds: float) -> Iterator[None]:
     """Fail the test once the block has taken that much processor time; for the main thread.
 
     Of the process alone, so that a busy machine is no fault. Regular expressions look for signals, too.
