@@ -27,21 +27,19 @@ _SHOWN_AT = datetime(2026, 1, 31, 13, tzinfo=UTC)
 def run(data: bytes) -> None:
     """Put the row beside a good one, then read it as each command and the daemon do, and apply over it."""
     *row, body = data.split(b"\0", 3)
-    try:
-        with Store(":memory:", ranges=RANGES) as store:
-            store._db.deserialize(_good_store())
-            # TEXT of bytes that may be none, as a bad disk or another program may leave it.
-            store._db.execute(
-                "INSERT OR REPLACE INTO objects VALUES"
-                " (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 1000, CAST(? AS TEXT))",
-                (*(row + [b""] * 3)[:3], body),
-            )
-            _follow(store)
-            _show(store)
-            with store.write() as transaction:
-                transaction.apply(_good().objects, now=NOW)
-    except (Problems, StoreError) as error:
-        check_lines(str(error).split("\n"))
+    with Store(":memory:", ranges=RANGES) as store:
+        store._db.deserialize(_good_store())
+        # TEXT of bytes that may be none, as a bad disk or another program may leave it.
+        store._db.execute(
+            "INSERT OR REPLACE INTO objects VALUES"
+            " (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 1000, CAST(? AS TEXT))",
+            (*(row + [b""] * 3)[:3], body),
+        )
+        for use in (_follow, _show, _apply_over):
+            try:
+                use(store)
+            except (Problems, StoreError) as error:
+                check_lines(str(error).split("\n"))
 
 
 def _follow(store: Store) -> None:
@@ -77,6 +75,11 @@ def _show(store: Store) -> None:
                 check_lines(str(error).split("\n"))
     snapshot = store.snapshot()
     endpoints_rows(snapshot, store.objects("Endpoints"), None)
+
+
+def _apply_over(store: Store) -> None:
+    with store.write() as transaction:
+        transaction.apply(_good().objects, now=NOW)
 
 
 def seeds() -> Sequence[bytes]:
