@@ -68,7 +68,7 @@ def _show(store: Store) -> None:
                 if kind == "Service":
                     describe_service(stored, Resolver(Snapshot(), node_name=""))
                 elif kind == "Pod":
-                    describe_pod(stored, ())
+                    describe_pod(stored, {})
                 elif kind == "Node":
                     describe_node(stored)
             except Problems as error:
