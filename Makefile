@@ -15,7 +15,7 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak lint format bench bench-daemon vm-test vm-test-local vm-packages clean namespaces \
+.PHONY: help setup demo test soak fuzz lint format bench bench-daemon vm-test vm-test-local vm-packages clean namespaces \
 	packages
 
 help: ## Show this
@@ -33,11 +33,15 @@ test: $(VENV)/tools ## All tests, on the installed wheel; those that send packet
 soak: $(VENV)/tools ## The proofs of the daemon at full length, and 30 minutes of churn (as root)
 	SOAK=1 $(BIN)/python -m pytest tests/daemon
 
-lint: $(VENV)/tools ## Style, types and the direction of imports
+lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m lab.audit
+
+fuzz: $(VENV)/tools ## Look for inputs that break the program; SECONDS=60, ARGS="--target manifests --seed 2"
+	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 format: $(VENV)/tools ## Bring the sources into shape
 	$(BIN)/ruff check --fix

@@ -71,7 +71,8 @@ _AMONG = r"(?:\{{ (?:\w+, )*{0}(?:, \w+)* \}}|(?:\w+,)*{0}\b(?:,\w+)*)"  # nft l
 _NEW = re.compile("ct state " + _AMONG.format("new"))
 _TRANSLATED = re.compile("ct status " + _AMONG.format("dnat"))
 _NOT_NEW = re.compile(r"ct state (?:!= new\b|(?!!)\w|\{)")  # where "new" has been taken out
-_VMAP_NEW = re.compile(r"ct state vmap \{.*\bnew : (accept|drop)\b.*\}")
+_VMAP = re.compile(r"ct state vmap \{([^{}]*)\}")
+_OF_NEW = re.compile(r"\bnew : (accept|drop)\b")
 _DESTINATION = re.compile(r"ip6? daddr (?:\{ )?([0-9a-fA-F.:/, ]+?)(?: \})?")
 
 
@@ -130,12 +131,15 @@ class _Walk:
         self._rules = rules
         self._pod_cidrs = pod_cidrs
         self._looked_at = 0
+        self._listed: dict[str, tuple[str, ...]] = {}
 
     def through(self, chain: str, depth: int = 0) -> _Fate:
         """What becomes of the packet in this chain."""
         if depth >= _DEEPEST:
             return _Fate.ON
-        for line in self._rules(chain):
+        if chain not in self._listed:  # to list one is to ask the kernel, and thousands of rules may jump to it
+            self._listed[chain] = tuple(self._rules(chain))
+        for line in self._listed[chain]:
             self._looked_at += 1
             if self._looked_at > _MOST_RULES:
                 self.accepts_some = True
@@ -148,7 +152,7 @@ class _Walk:
     def _rule(self, line: str, depth: int) -> _Fate | None:
         """What a rule makes of it; None: the next one follows."""
         text = " ".join(_SILENT.sub(" ", line).split())
-        if match := _VMAP_NEW.fullmatch(text):
+        if (vmap := _VMAP.fullmatch(text)) and (match := _OF_NEW.search(vmap[1])):
             return _Fate.ACCEPTED if match[1] == "accept" else _Fate.DROPPED
         match = _VERDICT.fullmatch(text)
         if match is None:

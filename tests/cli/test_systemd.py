@@ -27,6 +27,8 @@ from tests.cli.program import SCRIPT
 
 CONTRIB = Path(__file__).parents[2] / "contrib" / "systemd"
 UNIT = CONTRIB / "nodeport-nft.service"
+NO_PORTS = CONTRIB / "no-ports.conf"
+SOCKET = CONTRIB / "nodeport-nft.socket"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my-ser.yaml"
 PATIENCE = 30.0
 
@@ -45,6 +47,26 @@ if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0) and ctypes.get_errno(
 os.execv(sys.argv[1], sys.argv[1:])
 """
 """MemoryDenyWriteExecute=yes as the kernel does it, from Linux 6.3 on (PR_SET_MDWE; before that it says EINVAL)."""
+
+PASS_SOCKETS = """
+import ctypes, fcntl, os, platform, socket, struct, sys
+ports = [int(port) for port in sys.argv[1].split(",")]
+opened = [fcntl.fcntl(socket.create_server(("127.0.0.1", port)).detach(), fcntl.F_DUPFD, 50) for port in ports]
+for number, each in enumerate(opened, 3):
+    os.dup2(each, number)
+    os.set_inheritable(number, True)
+os.environ.update(LISTEN_FDS=str(len(ports)), LISTEN_PID=str(os.getpid()))
+number = {"x86_64": 41, "aarch64": 198}[platform.machine()]  # socket(2)
+rules = [(0x20, 0, 0, 0), (0x15, 0, 4, number), (0x20, 0, 0, 16), (0x15, 1, 0, socket.AF_INET),
+         (0x15, 0, 1, socket.AF_INET6), (6, 0, 0, 0x50000 | 97), (6, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *map(int, rule)) for rule in rules))
+program = struct.pack("H6xP", len(rules), ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What nodeport-nft.socket passes; and RestrictAddressFamilies= of no-ports.conf, by seccomp(2) as systemd does."""
 
 
 def settings() -> dict[str, list[str]]:
@@ -177,6 +199,60 @@ def test_the_daemon_under_the_units_restrictions(
     assert "default/another" in cluster.ruleset("worker-1"), "an end leaves the rules"
 
 
+def test_without_ip_sockets_the_daemon_answers_on_passed_ones(
+    cluster: Cluster, tmp_path: Path, manager: Manager
+) -> None:
+    """With no-ports.conf: all is served, and what cannot be opened is told."""
+    assert "RestrictAddressFamilies=AF_NETLINK AF_UNIX\n" in NO_PORTS.read_text()
+    listens = re.findall(r"^ListenStream=127\.0\.0\.1:(\d+)$", SOCKET.read_text(), re.MULTILINE)
+    config = load_config(os.devnull, {})
+    assert config.healthz_address
+    assert config.metrics_address
+    assert listens == [str(config.healthz_address[1]), str(config.metrics_address[1])]
+
+    store = str(tmp_path / "store.db")
+    manifest = tmp_path / "local.yaml"
+    manifest.write_text(EXAMPLE.read_text() + LOCAL)
+    cluster.run("worker-1", [str(SCRIPT), "apply", "-f", str(manifest), "--store", store])
+    daemon = [str(SCRIPT), "sync", "--node-name", "worker-1", "--store", store]
+    with (tmp_path / "log").open("w") as log:
+        process = cluster.popen(
+            "worker-1",
+            [sys.executable, "-c", PASS_SOCKETS, ",".join(listens), *daemon],
+            env={**os.environ, "NOTIFY_SOCKET": str(manager.path)},
+            stderr=log.fileno(),
+        )
+    try:
+        manager.wait("READY=1")
+        assert "default/my-ser" in cluster.ruleset("worker-1")
+        for path in (f"{listens[0]}/livez", f"{listens[1]}/metrics"):
+            cluster.run("worker-1", ["curl", "-sf", "--max-time", "30", f"http://127.0.0.1:{path}"])
+        deadline = time.monotonic() + PATIENCE
+        while "healthCheckNodePort 32000 cannot be opened" not in (tmp_path / "log").read_text():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        assert "BindAddress" not in (tmp_path / "log").read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        cluster.stop(process)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+LOCAL = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: local}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32000
+  selector: {app: my-app}
+  ports: [{port: 80}]
+"""
+
+
 def reload_command(pid: int) -> list[str]:
     program, *words = command("ExecReload", MAINPID=str(pid))
     found = shutil.which(program)
@@ -195,21 +271,34 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     (program, *_) = command("ExecStart", NODEPORT_NFT_FLAGS="")
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace(program, str(SCRIPT)))
-    done = systemd_analyze("verify", str(copy))
+    (tmp_path / f"{UNIT.name}.d").mkdir()
+    shutil.copy(NO_PORTS, tmp_path / f"{UNIT.name}.d")
+    shutil.copy(SOCKET, tmp_path)
+    done = systemd_analyze("verify", str(copy), str(tmp_path / SOCKET.name))
     about_ours = [line for line in (done.stdout + done.stderr).splitlines() if "nodeport-nft" in line]
     assert (done.returncode, about_ours) == (0, [])
 
 
-def test_the_readme_tells_the_units_score() -> None:
-    done = systemd_analyze("security", "--offline=true", str(UNIT))
-    score = re.search(r"exposure level for nodeport-nft\.service: ([0-9.]+) ", done.stdout)
-    assert score, done.stderr
-    told = re.search(r"exposure level ([0-9.]+) \(systemd (\d+)", (CONTRIB / "README.md").read_text())
-    assert told
+def test_the_readme_tells_the_units_scores(tmp_path: Path) -> None:
+    """Of the unit as it is, and with the drop-in."""
+    readme = (CONTRIB / "README.md").read_text()
+    told = re.findall(r"exposure level ([0-9]+\.[0-9])", readme)
+    known = re.search(r"\(systemd (\d+)", readme)
+    assert known
     version = systemd_analyze("--version").stdout.split()[1]
-    if version != told[2]:
+    if version != known[1]:
         pytest.skip(f"this is systemd {version}; each version counts in its own way")
-    assert score[1] == told[1]
+    scores = []
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text())
+    for drop_in in ("", NO_PORTS.read_text()):
+        (tmp_path / f"{UNIT.name}.d").mkdir(exist_ok=True)
+        (tmp_path / f"{UNIT.name}.d" / NO_PORTS.name).write_text(drop_in)
+        done = systemd_analyze("security", "--offline=true", str(unit))
+        score = re.search(r"exposure level for nodeport-nft\.service: ([0-9.]+) ", done.stdout)
+        assert score, done.stderr
+        scores.append(score[1])
+    assert scores == told
 
 
 def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:

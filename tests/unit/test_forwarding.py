@@ -8,6 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from nodeport_nft.forwarding import ForwardChain, forward_chains, obstacle
+from tests.unit.endless import ended_within
 
 PODS = (ip_network("10.244.0.0/16"), ip_network("fd00:244::/32"))
 
@@ -100,6 +101,30 @@ def test_chains_are_followed_as_the_kernel_does() -> None:
 
 def test_many_rules_end_the_look() -> None:
     assert "accepts only some" in told(*("tcp dport 1 drop" for _ in range(20_000)), "ct status dnat accept")
+
+
+def test_a_chain_is_listed_once_however_many_rules_jump_to_it() -> None:
+    """To list one is to ask the kernel, and libnftables takes milliseconds for it."""
+    chains = {"forward": ["jump a", "jump b"] * 3000, "a": ["goto b"], "b": ['iifname "eth0" accept']}
+    listed: list[str] = []
+
+    def rules(name: str) -> Iterable[str]:
+        listed.append(name)
+        return chains[name]
+
+    assert "accepts only some" in obstacle(ForwardChain("inet", "fw", "forward", True), rules, PODS)
+    assert sorted(listed) == ["a", "b", "forward"]
+
+
+@pytest.mark.parametrize("start", ["ct state vmap { ", "ct state ", "ct status { ", "ip daddr { ", "log ", ""])
+@pytest.mark.parametrize(
+    "part", ["new : accept, ", "new, ", "dnat,", "10.0.0.0/8, ", "counter packets ", 'comment "', "jump "]
+)
+def test_no_rule_is_long_to_read(start: str, part: str) -> None:
+    """A quarter of a megabyte, which takes minutes where time grows with the square."""
+    line = start + part * (250_000 // len(part))
+    with ended_within(60):
+        told(line, line + " accept", line + "} drop")
 
 
 def test_rules_that_cannot_be_read_are_no_reason_for_silence() -> None:

@@ -100,6 +100,33 @@ def fate(made: Table, packet: Packet = PACKET) -> Fate:
     return only
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        table((DnatSlot(PORT, 1, "slots"),), slots={0: ("nonsense", 80)}),
+        table((DnatSlot(PORT, 1, "slots"),), slots={0: ("10.0.0.999", 80)}),
+        table((DnatSlot(PORT, 1, "slots"),), slots={0: cast(tuple[str, int], ("10.244.1.2", 80, 80))}),
+        table((Dnat("tcp", "9" * 5000, 80),)),
+        table((InSet((Field.SADDR,), "sources"), Drop()), sources=("172.30/99",)),
+        table((InSet((Field.SADDR,), "sources"), Drop()), sources=("\x1b[2J/24",)),
+        table((NotIn(Field.DADDR, "nowhere"), Drop())),
+        table((GotoChance("one", 1, 0),), chains={"one": (DROP,)}),
+        table((GotoChance("one", 3, 2),), chains={"one": (DROP,)}),
+        table((GotoChance("one", -1, 2),), chains={"one": (DROP,)}),
+    ],
+)
+def test_impossible_values_in_a_table_are_errors_in_its_own_words(made: Table) -> None:
+    with pytest.raises(TraceError) as raised:
+        trace(made, PACKET, OWN)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("packet", [Packet("x", NODE, "tcp", 30080), Packet(CLIENT, "1.2.3", "tcp", 80)])
+def test_impossible_packets_are_errors_too(packet: Packet) -> None:
+    with pytest.raises(TraceError, match="is no address"):
+        trace(table((Local(Field.SADDR), Drop())), packet, OWN)
+
+
 # --- the vocabulary ---------------------------------------------------------------------------------------
 
 KNOWN = {

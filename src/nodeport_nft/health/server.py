@@ -53,7 +53,8 @@ _SECONDS = 10.0  # for a request's header, and for its body
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there; `ss -ltnp 'sport = :{port}'` names it",
     errno.EADDRNOTAVAIL: "give the node this address, or correct nodePortAddresses",
-    errno.EAFNOSUPPORT: "enable this IP family on the node, or leave the address out of nodePortAddresses",
+    errno.EAFNOSUPPORT: "enable this IP family on the node, leave the address out of nodePortAddresses, "
+    "or take out the drop-in no-ports.conf of contrib/systemd, under which no port can be opened",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EACCES: "run as root, or give the program CAP_NET_BIND_SERVICE",
 }

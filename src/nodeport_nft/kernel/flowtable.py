@@ -45,7 +45,7 @@ table ip nodeport-nft-probe {
 }
 """
 
-_DEVICES = re.compile(r"devices = \{([^}]*)\}")
+_DEVICES = re.compile(r"devices = \{([^{}]*)\}")
 _NAME = re.compile(r'[^\s"{},*]+')
 
 

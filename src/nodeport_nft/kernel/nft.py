@@ -221,5 +221,5 @@ def too_old(nft_version: str, kernel_release: str) -> tuple[str, ...]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    match = re.match(r"[\d.]+", version)
-    return tuple(int(part) for part in match[0].split(".") if part) if match else ()
+    match = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9})*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()

@@ -40,6 +40,7 @@ from nodeport_nft.health.accepting import Acceptor, listen
 from nodeport_nft.model import Family, IPAddress
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
 from nodeport_nft.observe.metrics import CONTENT_TYPE, Metrics, Probe
+from nodeport_nft.observe.passed import take_passed
 from nodeport_nft.observe.status import Status, to_json
 
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ _JSON = "application/json"
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there (`ss -ltnp 'sport = :{port}'` names it)",
     errno.EADDRNOTAVAIL: "give the node this address",
-    errno.EAFNOSUPPORT: "enable this IP family on the node",
+    errno.EAFNOSUPPORT: "enable this IP family on the node (under no-ports.conf: in nodeport-nft.socket)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EACCES: "run as root, or give the program CAP_NET_BIND_SERVICE",
 }
@@ -211,7 +212,7 @@ class ObserveServer(HTTPServerConnectionDelegate):
     def _listen(self, port: _Port, address: IPAddress, number: int) -> None:
         """Raises OSError if the kernel refuses."""
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        listening = listen(str(address), number, family)
+        listening = take_passed(address, number) or listen(str(address), number, family)
         port.acceptor = Acceptor(self._loop, listening, partial(self._accept, port), partial(self._drop_oldest, port))
         port.socket = listening
 

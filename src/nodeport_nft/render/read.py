@@ -71,7 +71,7 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
         ("flowtable", listed.flowtables, flowtables),
     )
     found = [
-        f"{kind} {name}"
+        f"{kind} {_told(name)}"
         for kind, held, wanted in compared
         for name in sorted({*held, *wanted})
         if held.get(name) != wanted.get(name)
@@ -83,8 +83,10 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
 
 
 _BLOCK = re.compile(r"\t(map|set|chain|flowtable) (\S+) \{$")
+# Names that go into commands. One that nft's language has no word for cannot be deleted but with its table.
+_OURS = re.compile(r"[A-Za-z0-9_./-]{1,255}")
 _CHAIN_COMMENT = re.compile(r'comment "([^"]*)"')
-_DEVICES = re.compile(r"devices = \{[^}]*\}")
+_DEVICES = re.compile(r"devices = \{[^{}]*\}")
 _COMMENT = re.compile(r'\tcomment "([^"]*)"$')
 # Where /etc/protocols is missing, nft lists numbers. A protocol that is none of ours stays as it is listed.
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
@@ -106,17 +108,17 @@ def read_table(text: str, schema: Schema) -> ListedTable:
             if kind == "flowtable":
                 # Its devices come and go with the links of the host.
                 table.flowtables[name] = _normalized(_DEVICES.sub("", "\n".join(body)).splitlines())
-            elif kind == "chain" and schema.is_own_chain(name):
+            elif kind == "chain" and schema.is_own_chain(name) and _OURS.fullmatch(name):
                 _read_own_chain(table, schema, name, body)
             elif kind == "chain":
                 table.chains[name] = _normalized(body)
-            elif own := schema.own_map(name):
+            elif (own := schema.own_map(name)) and _OURS.fullmatch(name):
                 _read_own_map(table, schema, own, body)
             elif name in declared:
                 table.maps[name] = _normalized(_head(body))
                 _read_elements(table, declared[name], body)
             else:
-                table.faults += (f"{kind} {name}",)
+                table.faults += (f"{kind} {_told(name)}",)
         elif match := _COMMENT.match(line):
             table.comment = match[1]
         elif line.strip() and line != "}" and not line.startswith("table "):
@@ -154,6 +156,11 @@ def _read_elements(table: ListedTable, declared: Map, body: tuple[str, ...]) -> 
         table.elements[declared.name] = _elements(declared, body)
     except _Unreadable as error:
         table.faults += (str(error),)
+
+
+def _told(name: str) -> str:
+    """A name as people are told it: over netlink, anybody may give a set or a chain any name."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _body(lines: Iterator[str]) -> Iterator[str]:
@@ -198,17 +205,20 @@ def _matches(pattern: re.Pattern[str], declared: Map, body: tuple[str, ...]) -> 
         raise _Unreadable(f"map {declared.name} holds an unknown element: {text[end : end + 100]!r}")
 
 
-_MEMORY = re.compile(r"([0-9a-f.:]+) timeout (\w+) expires (\w+)")
+# Bounded, so that a text of nothing but digits takes no longer than any other, and no number is beyond Python.
+_ADDRESS = r"[0-9a-f.:]{2,45}"
+_NUMBER = r"[0-9]{1,10}"
+_MEMORY = re.compile(rf"(?<![0-9a-f.:])({_ADDRESS}) timeout (\w{{1,40}}) expires (\w{{1,40}})", re.ASCII)
 _PARTS = {
-    Field.SADDR: r"([0-9a-f.:/]+)",
-    Field.DADDR: r"([0-9a-f.:/]+)",
-    Field.L4PROTO: r"(\w+)",
-    Field.DPORT: r"(\d+)",
-    Field.SLOT: r"(\d+)",
+    Field.SADDR: rf"({_ADDRESS}(?:/[0-9]{{1,3}})?)",
+    Field.DADDR: rf"({_ADDRESS}(?:/[0-9]{{1,3}})?)",
+    Field.L4PROTO: r"([a-z0-9_-]{1,40})",
+    Field.DPORT: rf"({_NUMBER})",
+    Field.SLOT: rf"({_NUMBER})",
 }
-_COUNTER = r"(?: counter packets \d+ bytes \d+)?"
-_VERDICT = r" : (?:goto (?P<chain>\S+?)|(?P<verdict>[^,\n]+?))"
-_ENDPOINT = r" : (?P<address>[0-9a-f.:]+) \. (?P<port>\d+)"
+_COUNTER = r"(?: counter packets [0-9]{1,20} bytes [0-9]{1,20})?"
+_VERDICT = r" : (?:goto (?P<chain>[^\s,]+)|(?P<verdict>[^,\n]+?))"
+_ENDPOINT = rf" : (?P<address>{_ADDRESS}) \. (?P<port>{_NUMBER})"
 
 
 def _element_pattern(declared: Map) -> re.Pattern[str]:

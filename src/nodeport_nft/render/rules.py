@@ -24,21 +24,27 @@ from nodeport_nft.ruleset import (
     Statement,
 )
 
-_NAME = r"([\w./-]+)"
+_NAME = r"([\w./-]{1,255})"
 _SOURCE = r"ip6? saddr"
 
 _FORMS: tuple[tuple[str, Callable[[re.Match[str]], Statement]], ...] = (
     (rf"{_SOURCE} @{_NAME}", lambda m: InSet((Field.SADDR,), m[1])),
     (rf"{_SOURCE} != @{_NAME}", lambda m: InSet((Field.SADDR,), m[1], negated=True)),
-    (rf"update @{_NAME} \{{ {_SOURCE} timeout (\w+) \}}", lambda m: Learn(m[1], read_time(m[2]) // 1000)),
-    (r"meta l4proto (\w+) dnat to \[?([0-9a-f.:]+?)\]?:(\d+)", lambda m: Dnat(m[1], m[2], int(m[3]))),
-    (rf"numgen random mod (\d+) < (\d+) goto {_NAME}", lambda m: GotoChance(m[3], int(m[2]), int(m[1]))),
+    (rf"update @{_NAME} \{{ {_SOURCE} timeout (\w{{1,40}}) \}}", lambda m: Learn(m[1], read_time(m[2]) // 1000)),
+    (
+        r"meta l4proto (\w{1,40}) dnat to \[?([0-9a-f.:]{2,45}?)\]?:([0-9]{1,5})",
+        lambda m: Dnat(m[1], m[2], int(m[3])),
+    ),
+    (
+        rf"numgen random mod ([0-9]{{1,10}}) < ([0-9]{{1,10}}) goto {_NAME}",
+        lambda m: GotoChance(m[3], int(m[2]), int(m[1])),
+    ),
     (r"fib saddr type local", lambda _: Local(Field.SADDR)),
-    (r"meta mark set meta mark \| 0x([0-9a-f]+)", lambda m: MarkSet(int(m[1], 16))),
+    (r"meta mark set meta mark \| 0x([0-9a-f]{1,8})", lambda m: MarkSet(int(m[1], 16))),
     (rf"goto {_NAME}", lambda m: Goto(m[1])),
     (r"drop", lambda _: Drop()),
 )
-_PATTERNS = tuple((re.compile(form + r"(?: |$)"), make) for form, make in _FORMS)
+_PATTERNS = tuple((re.compile(form + r"(?: |$)", re.ASCII), make) for form, make in _FORMS)
 
 
 def read_rules(family: str, lines: Iterable[str], normal: Callable[[str], str]) -> tuple[Rule, ...] | None:
@@ -69,7 +75,7 @@ def _rule(line: str) -> Rule | None:
     return tuple(statements)
 
 
-_TIMES = re.compile(r"(\d+)(d|h|ms|m|s)")
+_TIMES = re.compile(r"([0-9]{1,19})(d|h|ms|m|s)")
 _SIZES = dict(UNITS)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-
 from nodeport_nft.ruleset import Element, Key, Map, Table
-from nodeport_nft.trace.values import TraceError
+from nodeport_nft.trace.values import TraceError, read_address, read_network
 
 
 class Sets:
@@ -42,10 +39,5 @@ def _covers(held: Key, key: Key) -> bool:
 
 def _holds(held: str | int, part: str | int) -> bool:
     if isinstance(held, str) and "/" in held:
-        return ip_address(part) in _network(held)
+        return read_address(part) in read_network(held)
     return held == part
-
-
-@lru_cache(maxsize=1 << 14)
-def _network(prefix: str) -> IPv4Network | IPv6Network:
-    return ip_network(prefix)

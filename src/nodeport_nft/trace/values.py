@@ -9,12 +9,32 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from nodeport_nft.ruleset import Element, Rule
 
 
 class TraceError(Exception):
     """The table holds what the walk does not know or the kernel would refuse; ``str()`` says what and where."""
+
+
+@lru_cache(maxsize=1 << 14)
+def read_address(text: str) -> IPv4Address | IPv6Address:
+    """An address out of a table or of a packet. Raises TraceError if it is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise TraceError(f"{text!a} is no address") from None
+
+
+@lru_cache(maxsize=1 << 14)
+def read_network(text: str) -> IPv4Network | IPv6Network:
+    """A prefix out of a table. Raises TraceError if it is none."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise TraceError(f"{text!a} is no prefix") from None
 
 
 class UnknownInterface(TraceError):

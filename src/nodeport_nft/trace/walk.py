@@ -24,7 +24,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from ipaddress import ip_address, ip_network
 
 from nodeport_nft.ruleset import (
     Chain,
@@ -57,7 +56,18 @@ from nodeport_nft.ruleset import (
 )
 from nodeport_nft.trace.lookup import Sets
 from nodeport_nft.trace.state import Flow, Then, Visit
-from nodeport_nft.trace.values import Fate, Found, Outcome, Packet, Place, Step, Trace, TraceError
+from nodeport_nft.trace.values import (
+    Fate,
+    Found,
+    Outcome,
+    Packet,
+    Place,
+    Step,
+    Trace,
+    TraceError,
+    read_address,
+    read_network,
+)
 
 DEEPEST = 16
 """Chains one inside the other, the base chain among them (NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h). The
@@ -90,7 +100,7 @@ def trace(table: Table, packet: Packet, own_addresses: Collection[str]) -> Trace
 
 
 def _order(outcome: Outcome) -> tuple[object, ...]:
-    address = ip_address(outcome.destination)
+    address = read_address(outcome.destination)
     return tuple(Fate).index(outcome.fate), int(address), outcome.port, outcome.masqueraded
 
 
@@ -121,7 +131,7 @@ class _Walk:
 
     def is_own(self, address: str) -> bool:
         """Whether the node itself has this address."""
-        return address in self._own or ip_address(address).is_loopback
+        return address in self._own or read_address(address).is_loopback
 
     def through(self, hook: str, flow: Flow, share: Fraction) -> tuple[tuple[Flow, Fraction], ...]:
         """Every state in which a packet leaves a hook, with its probability; these add up to ``share``."""
@@ -204,6 +214,8 @@ class _Walk:
             if then is not Then.HELD:
                 break
         if isinstance(then, GotoChance):
+            if not 0 <= then.share <= then.of or not then.of:
+                raise visit.error(f"{then.share} of {then.of} is no chance")
             visit.taken = visit.share * Fraction(then.share, then.of)
         elif then not in (Then.BROKEN, Then.ENDED):
             visit.taken = visit.share
@@ -215,7 +227,7 @@ class _Walk:
             case InSet(fields, name, negated):
                 return _held((self._find(visit, name, fields) is None) is negated)
             case NotIn(of, prefix):
-                return _held(ip_address(visit.address(of)) not in ip_network(prefix))
+                return _held(read_address(visit.address(of)) not in read_network(prefix))
             case Local(of):
                 return _held(self.is_own(visit.address(of)))
             case Interface(name, negated):
@@ -282,7 +294,7 @@ class _Walk:
         filled = [found for slot in slots if (found := self._sets.find(name, (*key, slot))) is not None]
         visit.found += [Found(name, element) for element in filled]
         for value, count in Counter(element.value for element in filled).items():
-            if not isinstance(value, tuple):
+            if not isinstance(value, tuple) or len(value) != 2:
                 raise visit.error(f"{name} holds no address and port for {key}: {value!r}")
             self._translate(visit, value, visit.share * Fraction(count, len(slots)))
         visit.taken = visit.share * Fraction(len(filled), len(slots))

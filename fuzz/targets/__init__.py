@@ -1,0 +1,6 @@
+"""What is fuzzed: everything that others write and this program reads."""
+
+from fuzz.engine import Target
+from fuzz.targets import configuration, listings, manifests, stored
+
+TARGETS: tuple[Target, ...] = (manifests.TARGET, configuration.TARGET, stored.TARGET, listings.TARGET)

@@ -1,0 +1,45 @@
+"""Manifests: text → objects → store → endpoints → tables → nft's text, and back out of that text."""
+
+from __future__ import annotations
+
+import io
+
+from fuzz.engine import Target
+from fuzz.targets.common import NOW, RANGES, check_lines, manifests, serve, small
+from nodeport_nft.manifest import Problems, read_manifests
+from nodeport_nft.plan import plan_replacement
+from nodeport_nft.render import read_table, to_json, write_transaction
+from nodeport_nft.store import Store
+
+
+def run(data: bytes) -> None:
+    """``nodeport-nft render -f -``, in this process."""
+    try:
+        read = read_manifests(["-"], ranges=RANGES, stdin=io.BytesIO(data))
+        check_lines(read.warnings)
+        with Store(":memory:", ranges=RANGES) as store:
+            with store.write() as transaction:
+                transaction.apply(read.objects, now=NOW)
+                transaction.apply(read.objects, now=NOW)
+            snapshot = store.snapshot()
+    except Problems as error:
+        check_lines(str(error).split("\n"))
+        return
+    if not snapshot.services:
+        return
+    for table in small(serve(snapshot)):
+        written = write_transaction(plan_replacement(table, {}))
+        listed = read_table(written.split("\n", 2)[2], table.schema)
+        assert not listed.differences, f"what is written is not read back: {listed.differences}"
+        assert not listed.unreadable, f"what is written is not read back: {listed.unreadable}"
+        to_json([table])
+
+
+TOKENS = (
+    *b"Service EndpointSlice Endpoints Pod Node List v1 discovery.k8s.io/v1 NodePort LoadBalancer ClusterIP".split(),
+    *b"ExternalName Local Cluster PreferLocal ClientIP SCTP TCP UDP IPv4 IPv6 PreferDualStack None ports".split(),
+    *b"nodeport-nft/weights nodeport-nft/weight nodeport-nft/load-balancing maglev 10.244.1.1=3 zone,!spot".split(),
+    *b"nodeport-nft/node-port-source-ranges nodeport-nft/node-port-nodes 31000 nodePort targetPort".split(),
+)
+
+TARGET = Target("manifests", run, manifests, TOKENS)
