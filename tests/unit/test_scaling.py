@@ -73,10 +73,11 @@ def lines_of(work: Callable[[], object]) -> int:
 
 
 def assert_linear(work: Callable[[int], object], sizes: Sequence[int] = (FEW, SOME, MANY)) -> None:
-    """Ten times the size costs less than twenty times as much, what the smallest one costs left aside."""
+    """A part costs among many what it costs among some; what the smallest size costs is left aside."""
     few, some, many = (lines_of(lambda size=size: work(size)) for size in sizes)  # type: ignore[misc]
     assert some > few, "it costs something at all"
-    assert many - few < 20 * (some - few), f"{few}, {some} and {many} lines for {sizes}"
+    among_some, among_many = (some - few) / (sizes[1] - sizes[0]), (many - few) / (sizes[2] - sizes[0])
+    assert among_many < 1.2 * among_some, f"{few}, {some} and {many} lines for {sizes}"
 
 
 # --- the whole way ------------------------------------------------------------
