@@ -210,7 +210,8 @@ def test_nothing_is_written(program: Program, manifests: Path) -> None:
         ((CLIENT, NODE, "--port", "80", "--protocol", "icmp"), "icmp"),
         ((CLIENT, NODE, "--port", "80", "--live"), "-f and --live are two sources"),
         ((CLIENT, NODE, "--port", "80", "--node-name", "../etc"), "is not an RFC 1123 subdomain"),
-        ((CLIENT, NODE, "--port", "80", "--cluster-cidr", "10.0.0.1/8"), "is no network"),
+        ((CLIENT, NODE, "--port", "80", "--cluster-cidr", "10.0.0.1/8"), "write 10.0.0.0/8"),
+        ((CLIENT, NODE, "--port", "80", "--cluster-cidr", "10.244.0.0"), "has no prefix length; write 10.244.0.0/16"),
         ((CLIENT, NODE, "--port", "80", "-f", "/nonexistent"), "/nonexistent"),
     ],
 )
