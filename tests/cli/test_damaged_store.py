@@ -208,3 +208,19 @@ def test_what_is_listed_beside_a_damaged_row_is_whole(tmp_path: Path) -> None:
     answer = program("get", "services", "-o", "json")
     assert answer.code == 1
     assert [item["metadata"]["name"] for item in json.loads(answer.out)["items"]] == ["api"]
+
+
+def test_a_store_is_made_as_a_whole_or_not_at_all(cluster: Cluster, tmp_path: Path) -> None:
+    """On a disk that is too full for it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(small)], check=True)
+    try:
+        node = Node(cluster, small)
+        done = node.run("apply", "-f", "-", stdin=API)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"error: {node.store}: " in done.stderr
+        assert "make room on the disk" in done.stderr
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
