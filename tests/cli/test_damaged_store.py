@@ -18,6 +18,7 @@ from tests.cli.program import Program
 from tests.cli.test_node import EXAMPLE, NODE_NAME, Node
 from tests.damage import damage, rewrite
 
+CASES = Path(__file__).parents[1] / "cases"
 API = """
 apiVersion: v1
 kind: Service
@@ -77,6 +78,19 @@ def test_endpoints_that_cannot_be_read_stay_in_the_kernel(node: Node) -> None:
     assert told(node, "Pod/default/web-1") in done.stderr
     assert "nothing changed" in done.stdout
     assert node.ruleset() == before
+
+
+@pytest.mark.parametrize(
+    "case", ["P7-session-affinity", "F4-load-balancer-source-ranges", "P2-external-policy-local", "X7-weights"]
+)
+def test_whatever_a_service_has_in_the_kernel_stays(cluster: Cluster, tmp_path: Path, case: str) -> None:
+    node = Node(cluster, tmp_path)
+    node.ok("apply", "-f", str(CASES / case / "manifests.yaml"))
+    node.ok("sync", "--once", *NODE_NAME)
+    with closing(sqlite3.connect(node.store)) as db, db:
+        assert db.execute("UPDATE objects SET body = '' WHERE kind = 'Service'").rowcount
+    done = node.run("sync", "--once", *NODE_NAME)
+    assert (done.returncode, done.stdout) == (1, "node worker-1: 0 services, nothing changed\n")
 
 
 def test_a_hosts_file_keeps_the_name_of_a_service_that_cannot_be_read(node: Node) -> None:
