@@ -18,6 +18,7 @@ from tests.cli.program import Program
 from tests.cli.test_node import EXAMPLE, NODE_NAME, Node
 from tests.damage import damage, rewrite
 
+CASES = Path(__file__).parents[1] / "cases"
 API = """
 apiVersion: v1
 kind: Service
@@ -77,6 +78,19 @@ def test_endpoints_that_cannot_be_read_stay_in_the_kernel(node: Node) -> None:
     assert told(node, "Pod/default/web-1") in done.stderr
     assert "nothing changed" in done.stdout
     assert node.ruleset() == before
+
+
+@pytest.mark.parametrize(
+    "case", ["P7-session-affinity", "F4-load-balancer-source-ranges", "P2-external-policy-local", "X7-weights"]
+)
+def test_whatever_a_service_has_in_the_kernel_stays(cluster: Cluster, tmp_path: Path, case: str) -> None:
+    node = Node(cluster, tmp_path)
+    node.ok("apply", "-f", str(CASES / case / "manifests.yaml"))
+    node.ok("sync", "--once", *NODE_NAME)
+    with closing(sqlite3.connect(node.store)) as db, db:
+        assert db.execute("UPDATE objects SET body = '' WHERE kind = 'Service'").rowcount
+    done = node.run("sync", "--once", *NODE_NAME)
+    assert (done.returncode, done.stdout) == (1, "node worker-1: 0 services, nothing changed\n")
 
 
 def test_a_hosts_file_keeps_the_name_of_a_service_that_cannot_be_read(node: Node) -> None:
@@ -208,3 +222,19 @@ def test_what_is_listed_beside_a_damaged_row_is_whole(tmp_path: Path) -> None:
     answer = program("get", "services", "-o", "json")
     assert answer.code == 1
     assert [item["metadata"]["name"] for item in json.loads(answer.out)["items"]] == ["api"]
+
+
+def test_a_store_is_made_as_a_whole_or_not_at_all(cluster: Cluster, tmp_path: Path) -> None:
+    """On a disk that is too full for it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(small)], check=True)
+    try:
+        node = Node(cluster, small)
+        done = node.run("apply", "-f", "-", stdin=API)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"error: {node.store}: " in done.stderr
+        assert "make room on the disk" in done.stderr
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
