@@ -32,7 +32,6 @@ def inside(script: str, directory: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.proves("K1")
 def test_the_first_sync_is_one_transaction_there_too(tmp_path: Path) -> None:
     """The schema alone is more than a socket sends by default, and libnftables may not ask for more by force."""
     said = inside(
