@@ -18,8 +18,10 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same for text of several lines, which it stays."""
-    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+    """The same for text of several lines, which it stays; its tabs, too."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in text.split("\n"))
 
 
 def printable(text: str, encoding: str) -> str:

@@ -635,5 +635,5 @@ def test_endpoints_are_cut_at_three(items: list[str], text: str) -> None:
 
 
 def test_printable_leaves_text_alone_and_escapes_the_rest() -> None:
-    assert printable("a b\nü", "utf-8") == "a b\nü"
+    assert printable("a b\n\tü", "utf-8") == "a b\n\tü"
     assert printable("\x1b]0;x\x07\u202e\ud800", "utf-8") == "\\x1b]0;x\\x07\\u202e\\ud800"

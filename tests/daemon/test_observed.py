@@ -30,7 +30,7 @@ def get(cluster: Cluster, host: str, address: str, port: int, path: str = "/") -
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):  # reset: the port was closed just then
             return 0, ""
 
 

@@ -32,7 +32,6 @@ def inside(script: str, directory: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.proves("K1")
 def test_the_first_sync_is_one_transaction_there_too(tmp_path: Path) -> None:
     """The schema alone is more than a socket sends by default, and libnftables may not ask for more by force."""
     said = inside(
@@ -91,3 +90,23 @@ def test_what_is_more_than_a_message_is_refused_with_the_number_and_the_remedy(t
     assert "nothing was changed" in told
     assert f"more than the {most} bytes that may be sent at once in a user namespace" in told
     assert "sysctl net.core.wmem_max=" in told
+
+
+def test_contexts_come_and_go_without_leaving_descriptors() -> None:
+    """From the 1024th on libnftables would abort (select(2))."""
+    code = """
+import gc, os
+from nodeport_nft.kernel.nft import Nft
+counts = []
+for _ in range(20):
+    Nft().run("list tables")
+    gc.collect()
+    counts.append(len(os.listdir("/proc/self/fd")))
+print(*sorted(set(counts[1:])))
+"""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert len(done.stdout.split()) == 1, done.stdout + done.stderr

@@ -14,6 +14,7 @@ import mmap
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -150,11 +151,16 @@ def _widen() -> None:
     """
     for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (numbers, not paths)
         try:
-            with socket.socket(fileno=os.dup(descriptor)) as found:
-                if found.family == socket.AF_NETLINK:
-                    found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, (1 << 31) - 1)  # cut to wmem_max
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            found = socket.socket(fileno=descriptor)
         except OSError:
-            continue  # no socket, or closed again
+            continue  # closed meanwhile, as that of the listing is
+        try:
+            if found.family == socket.AF_NETLINK:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, (1 << 31) - 1)  # cut to wmem_max
+        finally:
+            found.detach()  # it is not ours
 
 
 def _make_sure_of_room(size: int) -> None:
