@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
 from nodeport_nft.manifest.objects import KINDS
-from nodeport_nft.model import Family, ObjectName, Ref, Service
+from nodeport_nft.model import Family, IPAddress, ObjectName, Ref, Service
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Index, Place
 from nodeport_nft.ruleset import Chain, Contender, Dnat, Element, Goto, GotoChance, Key, Pool, Schema
@@ -30,6 +30,13 @@ Listed = Mapping[Family, ListedTable | None]
 
 Wants = Mapping[Family, Contender | None]
 """What one Service wants in the two tables."""
+
+
+def cluster_ips(wants: Wants) -> set[IPAddress]:
+    """The clusterIPs of a Service, by what it wants: nobody else may claim them."""
+    elements = (each for contender in wants.values() if contender for each in contender.shared)
+    return {ip_address(str(element.key[0])) for name, element in elements if name == "cluster-ips"}
+
 
 _CUT = COMMENT_LIMIT - 9
 """How much of a comment is left where it was too long: see ``compile.comment``."""

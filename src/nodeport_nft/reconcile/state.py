@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
-from nodeport_nft.reconcile.kept import Kept, Listed, Wants
+from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolver
@@ -50,7 +50,10 @@ class NodeState:
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
         """Let an object have these values, none if it is gone; the services that this touches."""
-        touched = self.index.put(ref, values) | self.kept.release(ref)
+        touched = self.kept.release(ref)
+        for key in tuple(touched):
+            touched |= self.index.hold(key, ())
+        touched |= self.index.put(ref, values)
         self.touched |= touched
         return touched
 
@@ -62,6 +65,7 @@ class NodeState:
         self.kept = Kept.of(unreadable, self.index, self.tables.schemas, listed)
         for key, wants in self.kept.services.items():
             self.tables.restore(key, wants)
+            self.touched |= self.index.hold(key, cluster_ips(wants))
         self.touched |= self.kept.endpoints.keys()
 
     def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:

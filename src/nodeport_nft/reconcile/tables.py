@@ -43,7 +43,7 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
-from nodeport_nft.reconcile.kept import Kept, Wants
+from nodeport_nft.reconcile.kept import Kept, Wants, cluster_ips
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, Index, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
@@ -197,6 +197,7 @@ def compile_snapshot(
     kept = Kept.of(unreadable, index, tables.schemas, listed or {})
     for key, wants in kept.services.items():
         tables.restore(key, wants)
+        index.hold(key, cluster_ips(wants))
     problems: list[str] = []
     families: set[Family] = set()
     served = 0

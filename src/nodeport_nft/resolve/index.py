@@ -31,6 +31,7 @@ class Index:
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
         self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
+        self._held: dict[ObjectName, frozenset[bytes]] = {}  # clusterIPs of Services that are not known themselves
         self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
 
     @classmethod
@@ -84,6 +85,25 @@ class Index:
         """Another Service whose clusterIP this is; None if there is none."""
         return min((key for key in self._holders.get(address.packed, ()) if key != other_than), default=None)
 
+    def hold(self, owner: ObjectName, addresses: Iterable[IPAddress]) -> set[ObjectName]:
+        """Let these clusterIPs, and no others, be those of a Service that is not known itself; who claims them."""
+        before, now = self._held.pop(owner, frozenset()), frozenset(ip.packed for ip in addresses)
+        for address in before:
+            self._let_go(address, owner)
+        for address in now:
+            self._give(address, owner)
+        if now:
+            self._held[owner] = now
+        return {claimant for address in before | now for claimant in self._claiming.get(address, ())}
+
+    def _give(self, address: bytes, owner: ObjectName) -> None:
+        self._holders[address] = (*self._holders.get(address, ()), owner)
+
+    def _let_go(self, address: bytes, owner: ObjectName) -> None:
+        others = tuple(key for key in self._holders.pop(address, ()) if key != owner)
+        if others:
+            self._holders[address] = others
+
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
             case Service():
@@ -91,7 +111,7 @@ class Index:
                 if label := _registered(value):
                     self._selecting[label].add(value.key)
                 for ip in value.cluster_ips:
-                    self._holders[ip.packed] = (*self._holders.get(ip.packed, ()), value.key)
+                    self._give(ip.packed, value.key)
                 for address in _from_outside(value):
                     self._claiming[address].add(value.key)
                 return {value.key} | self._claiming_of(value)
@@ -114,9 +134,7 @@ class Index:
                 if label := _registered(value):
                     _discard(self._selecting, label, value.key)
                 for ip in value.cluster_ips:
-                    others = tuple(key for key in self._holders.pop(ip.packed, ()) if key != value.key)
-                    if others:
-                        self._holders[ip.packed] = others
+                    self._let_go(ip.packed, value.key)
                 for address in _from_outside(value):
                     _discard(self._claiming, address, value.key)
                 return {value.key} | self._claiming_of(value)

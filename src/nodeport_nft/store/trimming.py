@@ -123,7 +123,7 @@ def mark_trimmed(db: sqlite3.Connection) -> None:
 
 def _is_trimmed(db: sqlite3.Connection) -> bool:
     row = db.execute("SELECT value FROM meta WHERE key = 'trimmed'").fetchone()
-    return row is not None and row[0] >= _TRIMMED
+    return row is not None and isinstance(row[0], int) and row[0] >= _TRIMMED
 
 
 def _trim_bodies(db: sqlite3.Connection) -> None:
