@@ -31,6 +31,7 @@ def problems(daemon: Daemon, words: str) -> list[str]:
     return [problem for problem in daemon.status().problems if words in problem]
 
 
+@pytest.mark.proves("K4")
 @pytest.mark.parametrize(("kind", "row"), [("Service", "web"), ("EndpointSlice", "web-4-8080")])
 def test_what_cannot_be_read_stays_over_a_restart_until_it_is_mended(
     cluster: Cluster, desired: Desired, daemon: Daemon, kind: str, row: str
@@ -124,6 +125,7 @@ def test_a_store_that_turns_into_something_else_takes_nothing_away(
     desired.store = Desired(desired.path).store  # for the fixture's end
 
 
+@pytest.mark.proves("K4")
 def test_a_store_that_has_lost_everything_is_no_reason_to_begin(
     cluster: Cluster, desired: Desired, daemon: Daemon
 ) -> None:

@@ -121,6 +121,7 @@ def as_directory(place: Path, text: str) -> None:  # noqa: ARG001
     (place / "node-x.json").mkdir()
 
 
+@pytest.mark.proves("K5")
 @pytest.mark.parametrize("where", ["state", "stored"])
 @pytest.mark.parametrize(
     ("forge", "words"),
