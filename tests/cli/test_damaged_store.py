@@ -228,7 +228,7 @@ def test_a_store_is_made_as_a_whole_or_not_at_all(cluster: Cluster, tmp_path: Pa
     """On a disk that is too full for it."""
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "none", str(small)], check=True)
     try:
         node = Node(cluster, small)
         done = node.run("apply", "-f", "-", stdin=API)
