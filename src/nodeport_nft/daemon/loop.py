@@ -103,7 +103,7 @@ class Daemon:
         manifests = self._manifests = self._follower()
         if manifests:
             await manifests.begin()
-        self._source = StoreSource(self._config)
+        self._source = StoreSource(self._config, make=manifests is not None)
         try:
             while not (self._stopping or self._turn.take()):
                 await asyncio.sleep(self._turn.due - time.monotonic())

@@ -37,12 +37,17 @@ class StoreSource:
     It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Opens the store, and watches it from now on. Raises StoreError, OSError."""
+    def __init__(self, config: Config, *, make: bool = False) -> None:
+        """Opens the store, and watches it from now on. Raises StoreError, OSError.
+
+        ``make``: where there is none, one without an object is made; manifests may have none yet.
+        """
         self._path = Path(config.store).absolute()
         self._config = config
         self._version = -1
         self._damaged: dict[Ref, Damaged] = {}
+        if make and not self._path.exists():
+            Store(self._path, ranges=config.ranges).close()
         self._store: Store | None = self._open()
         self._file = file_identity(self._path)
         self._inotify: Inotify | None = None
