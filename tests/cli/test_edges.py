@@ -214,9 +214,10 @@ def test_no_file_steers_the_terminal_by_way_of_its_name_or_what_is_in_it(program
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
 def test_data_is_the_same_whatever_is_in_it(program: Program, form: str) -> None:
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "annotations": {"x": EVIL}}, "spec": {}}
-    program.ok("apply", "-f", "-", stdin=json.dumps(pod))
-    told = program.ok("get", "pod", "a", "-o", form)
+    metadata = {"name": "a", "annotations": {"x": EVIL}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    program.ok("apply", "-f", "-", stdin=json.dumps(service))
+    told = program.ok("get", "service", "a", "-o", form)
     assert steers(told) == []
     read = json.loads(told) if form == "json" else yaml.safe_load(told)
     assert read["metadata"]["annotations"]["x"] == EVIL
@@ -227,7 +228,8 @@ def test_data_is_the_same_whatever_is_in_it(program: Program, form: str) -> None
 def test_talk_that_nobody_hears_changes_nothing(tmp_path: Path, stderr: str) -> None:
     """The exit code is what it would have been, and the work is done."""
     line = f'{{ "$PROGRAM" apply -f - --store s.db; echo $? >code; }} {stderr}'
-    shell(f"printf '' | {line}", tmp_path)  # has something to say: no objects
+    objects = r"{apiVersion: v1, kind: Node, metadata: {name: a}}\n---\n{kind: Deployment}\n"
+    shell(f"printf '{objects}' | {line}", tmp_path)  # has something to say: one is skipped
     assert (tmp_path / "code").read_text() == "0\n"
     shell(f'{{ "$PROGRAM" get {{}} --store s.db; echo $? >code; }} {stderr}', tmp_path)
     assert (tmp_path / "code").read_text() == "2\n"

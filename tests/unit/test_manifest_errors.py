@@ -550,7 +550,11 @@ MANY_MISTAKES = {
         "Service/default/web",
         MANY,
     ),
-    "keys given twice": (service("ports: [{port: 80}]\n" + "x: 1\n" * (MANY + 1)), "Service/default/web", MANY),
+    "keys given twice": (
+        service("ports: [{port: 80}]\n" + "sessionAffinity: None\n" * (MANY + 1)),
+        "Service/default/web",
+        MANY,
+    ),
     "numbers asked for twice": (
         service("type: NodePort\nports:\n" + "".join(f"- {{name: p{n}, port: 80}}\n" for n in range(MANY + 1))),
         "Service/default/web",
