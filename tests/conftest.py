@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -14,6 +15,10 @@ from lab.namespaces import LabError, enter_private_namespaces
 # How long an example takes is nobody's law: tests assert no times.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# What is started from a shell's background, or with nohup, ignores these, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PODS = {"web-1": "worker-1", "web-2": "worker-1", "web-3": "worker-2", "tester": "worker-2"}
 RESPONDER_PORTS = (8080, 9090)
