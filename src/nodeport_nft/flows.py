@@ -167,7 +167,8 @@ def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) 
         if declared.key in _FRONTENDS and declared.data == "verdict":
             for key, element in held.items():
                 if "udp" in key:
-                    found.setdefault(key, set()).update(_led_to(element.value, chains))
+                    ends = led_to(element.value.chain, chains) if isinstance(element.value, Goto) else ()
+                    found.setdefault(key, set()).update(_place(address, port) for address, port in ends)
         elif declared.key[:-1] in _FRONTENDS and declared.key[-1] is Field.SLOT:
             for key, element in held.items():
                 if "udp" in key and isinstance(element.value, tuple):
@@ -175,10 +176,9 @@ def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) 
     return found
 
 
-def _led_to(value: object, chains: Mapping[str, Chain]) -> Iterator[Place]:
-    """The endpoints of chains that a verdict leads to, chains of a service's own (session affinity)."""
-    ahead = [value.chain] if isinstance(value, Goto) else []
-    seen: set[str] = set()
+def led_to(chain: str, chains: Mapping[str, Chain]) -> Iterator[tuple[str, int]]:
+    """The endpoints that a chain of a service's own (session affinity) translates to, and those that it leads to."""
+    ahead, seen = [chain], set[str]()
     while ahead:
         name = ahead.pop()
         if name in seen or name not in chains:
@@ -187,9 +187,9 @@ def _led_to(value: object, chains: Mapping[str, Chain]) -> Iterator[Place]:
         for statement in (statement for rule in chains[name].rules for statement in rule):
             match statement:
                 case Dnat(_, address, port):
-                    yield _place(address, port)
-                case Goto(chain) | GotoChance(chain):
-                    ahead.append(chain)
+                    yield address, port
+                case Goto(further) | GotoChance(further):
+                    ahead.append(further)
 
 
 def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Place]:

@@ -20,11 +20,12 @@ from ipaddress import ip_address
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
+from nodeport_nft.flows import led_to
 from nodeport_nft.manifest.objects import KINDS
 from nodeport_nft.model import Family, IPAddress, ObjectName, Ref, Service
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Index, Place
-from nodeport_nft.ruleset import Chain, Contender, Dnat, Element, Goto, GotoChance, Key, Pool, Schema
+from nodeport_nft.ruleset import Chain, Contender, Element, Goto, Key, Pool, Schema
 
 Listed = Mapping[Family, ListedTable | None]
 
@@ -270,27 +271,10 @@ class _Held:
 
     def _ends_of(self, pool: Pool, chains: Mapping[str, Chain]) -> tuple[tuple[str, int], ...]:
         """The endpoints behind a verdict, in its slots or in the chains that it leads to."""
-        return pool.endpoints or tuple(sorted(_reached(pool.verdict.chain, chains)))
+        return pool.endpoints or tuple(sorted(set(led_to(pool.verdict.chain, chains))))
 
     def _map(self, name: str) -> Mapping[Key, Element]:
         return self._listed.elements.get(name, {})
-
-
-def _reached(first: str, chains: Mapping[str, Chain]) -> set[tuple[str, int]]:
-    """The endpoints that a chain of a Service's own translates to, and those that it leads to."""
-    ahead, seen, found = [first], set[str](), set[tuple[str, int]]()
-    while ahead:
-        name = ahead.pop()
-        if name in seen or name not in chains:
-            continue
-        seen.add(name)
-        for statement in (statement for rule in chains[name].rules for statement in rule):
-            match statement:
-                case Goto(chain) | GotoChance(chain):
-                    ahead.append(chain)
-                case Dnat(_, address, port):
-                    found.add((address, port))
-    return found
 
 
 def _is_of(owner: ObjectName, name: str) -> bool:
