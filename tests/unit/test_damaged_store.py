@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +20,7 @@ from nodeport_nft.render import ListedTable
 from nodeport_nft.store import Store, StoreError
 from tests.builders import FACTS
 from tests.damage import ROWS, damage, rewrite
+from tests.security.others import as_nobody, common_place
 from tests.unit.test_store import (
     LATER,
     RANGES,
@@ -305,44 +304,27 @@ def test_no_byte_of_the_file_leads_to_a_traceback_or_takes_away_what_cannot_be_r
 
 # --- users who may not write --------------------------------------------------
 
-NOBODY = 65534
-
 
 @pytest.fixture
 def public() -> Iterator[Path]:
     """A store in a directory that everybody may look into."""
-    if os.geteuid():
-        pytest.skip("root alone can be somebody else")
-    directory = Path(tempfile.mkdtemp(prefix="nodeport-nft-test-"))
-    directory.chmod(0o755)
-    with Store(directory / "store.db", ranges=RANGES) as store:
-        apply(store, service("web"))
-    (directory / "store.db").chmod(0o644)
-    yield directory / "store.db"
-    shutil.rmtree(directory)
+    with common_place() as directory:
+        with Store(directory / "store.db", ranges=RANGES) as store:
+            apply(store, service("web"))
+        (directory / "store.db").chmod(0o644)
+        yield directory / "store.db"
 
 
-def as_nobody(look: Callable[[], str]) -> str:
-    """What a process of another user finds."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+def told_nobody(look: Callable[[], str]) -> str:
+    """What another user finds, or what he is told instead."""
+
+    def found() -> str:
         try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            try:
-                found = look()
-            except StoreError as error:
-                found = str(error)
-            os.write(writing, found.encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        found = pipe.read().decode()
-    os.waitpid(child, 0)
-    return found
+            return look()
+        except StoreError as error:
+            return str(error)
+
+    return as_nobody(found)
 
 
 def names(path: Path) -> str:
@@ -357,8 +339,8 @@ def test_who_may_not_write_can_read(public: Path, busy: bool) -> None:
             apply(store, service("new"))
             for file in public.parent.iterdir():
                 file.chmod(0o644)  # as its owner may choose, until it is opened again
-            assert as_nobody(lambda: names(public)) == "new,web"
-    assert as_nobody(lambda: names(public)) == ("new,web" if busy else "web")
+            assert told_nobody(lambda: names(public)) == "new,web"
+    assert told_nobody(lambda: names(public)) == ("new,web" if busy else "web")
     assert sorted(each.name for each in public.parent.iterdir()) == ["store.db"]
 
 
@@ -368,8 +350,8 @@ def test_who_may_not_write_is_told_so(public: Path) -> None:
             apply(store, service("new"))
         return "written"
 
-    said = as_nobody(write)
+    said = told_nobody(write)
     assert said.startswith(f"{public}: ")
     assert "make it and its directory writable for this user" in said
     public.chmod(0o600)
-    assert "run this as the user to whom it belongs" in as_nobody(lambda: names(public))
+    assert "run this as the user to whom it belongs" in told_nobody(lambda: names(public))
