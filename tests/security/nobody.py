@@ -54,12 +54,6 @@ def nobody(act: Callable[[], Result]) -> Iterator[Result]:
         os.waitpid(child, 0)
 
 
-def as_nobody(act: Callable[[], Result]) -> Result:
-    """What ``act`` returns in a process of nobody's."""
-    with nobody(act) as result:
-        return result
-
-
 def give(path: Path) -> None:
     """Let it be nobody's."""
     os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False)

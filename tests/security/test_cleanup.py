@@ -18,7 +18,8 @@ from nodeport_nft.hosts import MARKER
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.kernel.sysctl import SETTABLE, read_sysctl, set_sysctl
 from tests.cli.program import SCRIPT
-from tests.security.nobody import as_nobody, give
+from tests.security.nobody import give
+from tests.security.others import as_nobody
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my-ser.yaml"
 FORWARDING = "net.ipv4.ip_forward"

@@ -23,7 +23,8 @@ from tests.cli.program import SCRIPT
 from tests.daemon.objects import Desired, service
 from tests.daemon.running import Daemon, wait_for
 from tests.daemon.tables import ABSENT
-from tests.security.nobody import as_nobody, give, nobody
+from tests.security.nobody import give, nobody
+from tests.security.others import as_nobody
 
 RUN = Path("/run/nodeport-nft")
 PATIENCE = 60.0
