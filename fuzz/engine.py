@@ -109,7 +109,7 @@ class Session:
         """Run the target on one input; how it falls, None if it does not."""
         before = _lowered_peak()
         try:
-            with _bounded(MOST_SECONDS), self.lines.counted(FREE_LINES + LINES_PER_BYTE * len(data)):
+            with bounded(MOST_SECONDS, TooSlow()), self.lines.counted(FREE_LINES + LINES_PER_BYTE * len(data)):
                 self.target.run(data)
         except KeyboardInterrupt:
             raise
@@ -152,11 +152,14 @@ class Session:
 
 
 @contextmanager
-def _bounded(seconds: int) -> Iterator[None]:
-    """TooSlow in the midst of the block once it has used up its processor time."""
+def bounded(seconds: float, error: BaseException) -> Iterator[None]:
+    """``error`` in the midst of the block once it has used up its processor time; for the main thread.
+
+    Of the process alone, so that a busy machine is no fault. Regular expressions look for signals, too.
+    """
 
     def stop(_signal: int, _frame: object) -> None:
-        raise TooSlow
+        raise error
 
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
