@@ -7,7 +7,7 @@ import sys
 
 _CHILD = """
 import asyncio, errno, logging, os, resource, socket, threading, time
-from nodeport_nft.health.accepting import Acceptor, listen
+from nodeport_nft.serving.accepting import Acceptor, listen
 
 warnings = []
 class Handler(logging.Handler):

@@ -16,11 +16,13 @@ from ipaddress import ip_address
 import pytest
 
 from nodeport_nft.health import HealthCheck
-from nodeport_nft.health import server as server_module
-from nodeport_nft.health.server import MAX_BYTES, MAX_CONNECTIONS, HealthServer
+from nodeport_nft.health.server import MAX_CONNECTIONS, HealthServer
 from nodeport_nft.model import Family, ObjectName
+from nodeport_nft.serving import server as server_module
+from nodeport_nft.serving.server import MAX_BYTES
 
-pytestmark = pytest.mark.proves("H1")
+# Whose ports these are nobody else asks: suites may run side by side.
+pytestmark = [pytest.mark.proves("H1"), pytest.mark.usefixtures("private_namespaces")]
 
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 BOTH = (FOUR, SIX)

@@ -20,10 +20,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from nodeport_nft.model import IPAddress
-from nodeport_nft.observe import server as server_module
 from nodeport_nft.observe.metrics import Metrics
-from nodeport_nft.observe.server import MAX_BYTES, MAX_CONNECTIONS, ObserveServer
+from nodeport_nft.observe.server import MAX_CONNECTIONS, ObserveServer
 from nodeport_nft.observe.status import Status, from_json
+from nodeport_nft.serving import server as server_module
+from nodeport_nft.serving.server import MAX_BYTES
 
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 ABSENT = ip_address("192.0.2.1")  # RFC 5737: for documentation only
@@ -299,7 +300,7 @@ def test_who_holds_connections_open_pushes_out_its_own(server: ObserveServer) ->
         assert rest(held[1]).startswith(b"HTTP/1.1 200 OK")
         probe.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert rest(probe).startswith(b"HTTP/1.1 200 OK")
-    assert server._observed.dismissed == set()  # else each of them would stay in memory
+    assert server._observed.pool.dismissed == set()  # else each of them would stay in memory
 
 
 @pytest.mark.parametrize("limit", ["_SECONDS", "_LIFETIME"])

@@ -30,7 +30,7 @@ for at, each in enumerate(high, 3):
         os.dup2(each, at)
 os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
 os.environ["LISTEN_FDS"] = sys.argv[2]
-from nodeport_nft.observe.passed import take_passed
+from nodeport_nft.serving.passed import take_passed
 found = take_passed(ip_address("127.0.0.1"), port)
 assert take_passed(ip_address("127.0.0.1"), port ^ 1) is None
 assert take_passed(ip_address("127.0.0.2"), port) is None
