@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -11,7 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cli.forge import Forge
+
 SCRIPT = Path(sys.executable).parent / "nodeport-nft"
+
+_SECONDS = 60.0  # until a run is given up
+
+_forges: dict[tuple[int, ...], Forge] = {}
+
+
+def forge() -> Forge:
+    """The one that forks in the namespaces that this process is in now."""
+    here = tuple(Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("net", "mnt"))
+    if here not in _forges:
+        _forges[here] = Forge()
+        atexit.register(_forges[here].close)
+    return _forges[here]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +50,25 @@ class Program:
         return self.directory / "store.db"
 
     def run(self, *words: str, stdin: str | bytes = "", env: Mapping[str, str] | None = None) -> Answer:
-        """One run, whatever comes of it; nothing that comes of it may be a traceback."""
-        done = subprocess.run(
-            [SCRIPT, *words],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            cwd=self.directory,
-            env={**os.environ, **(env or {})},
-            check=False,
-            timeout=60,
-        )
-        answer = Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+        """One run, whatever comes of it; nothing that comes of it may be a traceback.
+
+        With an environment of its own it is a process from the start, since Python reads that when it starts.
+        """
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        if env is None:
+            code, out, err = forge().run(words, cwd=self.directory, stdin=given, timeout=_SECONDS)
+        else:
+            done = subprocess.run(
+                [SCRIPT, *words],
+                input=given,
+                capture_output=True,
+                cwd=self.directory,
+                env={**os.environ, **env},
+                check=False,
+                timeout=_SECONDS,
+            )
+            code, out, err = done.returncode, done.stdout, done.stderr
+        answer = Answer(code, out.decode(), err.decode())
         assert "Traceback" not in answer.err, answer.err
         return answer
 
