@@ -93,7 +93,7 @@ def describe(raw: Any, namespace: str) -> str:
     names = metadata if isinstance(metadata, dict) else {}
     kind = raw.get("kind")
     own = names.get("namespace") or namespace
-    if not kind or (kind == "List" and not names):
+    if not kind or (kind == "List" and not names.get("name")):
         return ""
     parts = (kind, "" if kind == "Node" or listed_kind(kind) else own, names.get("name"))
     return object_ref(*(clipped(part) if isinstance(part, str) else "" for part in parts))

@@ -152,7 +152,12 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     anchors: dict[str, Any] = {}
     found = _Found(line)
     while True:
-        event = following()
+        try:
+            event = following()
+        except yaml.MarkedYAMLError as error:
+            if "nesting depth" in (error.problem or ""):  # libyaml looks a thousand brackets ahead
+                raise _GivenUp(error.problem_mark, _TOO_DEEP, _root(stack, into)) from None
+            raise
         kind = type(event)
         if skipped:
             skipped += (kind in _STARTS) - (kind in _ENDS)
