@@ -77,6 +77,17 @@ def test_lists_of_all_kinds_in_a_row_are_the_dump_of_a_cluster() -> None:
     assert len(in_one.warnings) == 2
 
 
+def test_objects_in_the_logs_of_a_dump_are_nobodys() -> None:
+    """Whoever runs a Pod may have it print what looks like the end of its logs, and a Service."""
+    marks = "==== {} logs for container web of pod default/web-1 ====\n"
+    service = json.dumps({"kind": "Service", "apiVersion": "v1", **BODIES["Service"]})
+    text = f"{json.dumps(listed('PodList'))}\n{marks.format('START')}{marks.format('END')}{service}\n"
+    with pytest.raises(
+        Problems, match=r"^<stdin>:2: the logs of a container begin, .* --output-directory=DIR writes$"
+    ):
+        read_yaml(text)
+
+
 @pytest.mark.parametrize("kind", [f"{kind}List" for kind in KINDS])
 @pytest.mark.parametrize("items", [[], None])
 def test_a_list_may_be_empty(kind: str, items: list[Any] | None) -> None:
@@ -146,7 +157,7 @@ def test_what_contradicts_its_list_is_told_with_both(kind: str, item: dict[str, 
 
 
 def test_a_list_of_others_is_skipped_as_a_whole() -> None:
-    items = [
+    items: list[Any] = [
         5,
         None,
         {"kind": "Deployment"},

@@ -20,8 +20,10 @@ def values(text: str) -> list[Any]:
     """The documents of ``text``; in place of one that has faults, these as "line: message"."""
     found: list[Any] = []
     for read in read_documents(text):
-        faults = [read] if isinstance(read, Fault) else read.faults
-        found += [f"{fault.line}: {fault.message}" for fault in faults] or [read.value]
+        faults = (read,) if isinstance(read, Fault) else read.faults
+        found += [f"{fault.line}: {fault.message}" for fault in faults]
+        if isinstance(read, Document) and not faults:
+            found.append(read.value)
     return found
 
 

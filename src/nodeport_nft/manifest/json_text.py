@@ -18,6 +18,11 @@ from nodeport_nft.manifest.yaml_text import MARKER, finite, read_yaml
 
 _LIKE_JSON = re.compile(r'\s*(\{\s*["}]|\[)')
 _PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_LOGS = "==== START logs for container "  # kubectl cluster-info dump
+_ANYTHING = (
+    "the logs of a container begin, and whoever wrote them may have put objects there; "
+    "read the files that kubectl cluster-info dump --output-directory=DIR writes"
+)
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep; flatten it"
 _HALF = "a string has half of a surrogate pair (\\ud800 to \\udfff) in it; write the whole character"
 
@@ -49,6 +54,8 @@ def _read_json(text: str) -> tuple[list[Document], Fault | None]:
         try:
             value, end = reading.decode(text, position)
         except json.JSONDecodeError as error:
+            if documents and text.startswith(_LOGS, position):
+                return documents, Fault(line, _ANYTHING)
             return documents, Fault(error.lineno, f"not JSON: {error.msg} (column {error.colno})")
         except RecursionError:
             return documents, Fault(line, _TOO_DEEP)
