@@ -216,7 +216,9 @@ def test_many_are_counted_by_kind() -> None:
     (warning,) = read("".join(f"---\nkind: {'k' * 5000}{n}\n" for n in range(1000))).warnings
     assert len(warning) < 1001
     (warning,) = read("".join(f"---\nkind: K{n}\n" for n in range(1000))).warnings
-    assert warning.endswith("K9 (1), 990 more kinds")
+    assert warning.endswith("K9 (1), 990 other kinds")
+    (warning,) = read("".join(f"---\nkind: K{n}\n" for n in range(11))).warnings
+    assert warning.endswith("K9 (1), 1 other kind")
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ class Skipped:
             return tuple(str(Problem(*parts)) for parts in told)
         most = self._kinds.most_common(_MOST_KINDS)
         kinds = ", ".join(f"{kind} ({number})" for kind, number in most)
-        if len(self._kinds) > len(most):
-            kinds += f", {len(self._kinds) - len(most)} more kinds"
+        if rest := len(self._kinds) - len(most):
+            kinds += f", {rest} other kind{'s' * (rest > 1)}"
         source, _, _ = self._first[0]
         text = f"{count:,} objects of kinds that are not used here are skipped, the first of them here: {kinds}"
         return (str(Problem(source, "", "", text)),)
