@@ -165,6 +165,8 @@ def _read(path: str | None, problems: list[str]) -> dict[str, Any]:
         documents += 1
         faults = (Problem(f"{name}:{fault.line}", "", "", fault.message, fault.more) for fault in document.faults)
         problems += map(str, faults)
+        doubled = ((f"{name}:{key.line}", "", "", f"{key.message}; remove one", key.more) for key in document.doubled)
+        problems += [str(Problem(*parts)) for parts in doubled]
         if documents > 1:
             problems.append(f"{clipped(name)}:{document.first}: a second document begins; write one")
         elif isinstance(document.value, dict):

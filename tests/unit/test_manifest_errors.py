@@ -261,10 +261,6 @@ SERVICES = {
         "selector:\n  k8s.io/app: true\nports: [{port: 80}]",
         '6: …spec.selector["k8s.io/app"]: true is a boolean, not a string; put it in quotes',
     ),
-    "given twice": (
-        "ports: [{port: 80}]\nports: [{port: 81}]",
-        '6: Service/default/web: key "ports" is given twice in one mapping (first on line 5); remove one',
-    ),
 }
 
 
@@ -547,11 +543,6 @@ MANY_MISTAKES = {
     ),
     "keys of one mapping": (
         service("selector:\n" + "".join(f"  k{n}: [{n}]\n" for n in range(MANY)) + "ports: [{port: 80}]"),
-        "Service/default/web",
-        MANY,
-    ),
-    "keys given twice": (
-        service("ports: [{port: 80}]\n" + "sessionAffinity: None\n" * (MANY + 1)),
         "Service/default/web",
         MANY,
     ),

@@ -302,13 +302,13 @@ def test_unknown_kinds_are_skipped_with_a_warning() -> None:
     made = read(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: team}\n---\n"
         "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\n---\n"
-        "kind: ServiceList\nitems: [5]\n---\nkind: 'X\\'\n"
+        "kind: DeploymentList\nitems: [5]\n---\nkind: 'X\\'\n"
     )
     assert made.objects == ()
     assert made.warnings == (
         "<stdin>:1: Deployment/team/web: kind Deployment is not used here; skipped",
         "<stdin>:5: Service/default/web: a Service of serving.knative.dev is not one of Kubernetes' own; skipped",
-        "<stdin>:9: ServiceList/default: kind ServiceList is not used here; skipped",
+        "<stdin>:9: DeploymentList/default: kind DeploymentList is not used here; skipped",
         "<stdin>:12: X\\/default: kind X\\ is not used here; skipped",
     )
 

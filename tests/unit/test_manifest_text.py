@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from nodeport_nft.model import Ranges
 
 
 def values(text: str) -> list[Any]:
-    """The documents of ``text``, faults as "line: message"."""
-    return [
-        f"{read.line}: {read.message}" if isinstance(read, Fault) else read.value for read in read_documents(text)
-    ]
+    """The documents of ``text``; in place of one that has faults, these as "line: message"."""
+    found: list[Any] = []
+    for read in read_documents(text):
+        faults = (read,) if isinstance(read, Fault) else read.faults
+        found += [f"{fault.line}: {fault.message}" for fault in faults]
+        if isinstance(read, Document) and not faults:
+            found.append(read.value)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -39,17 +44,21 @@ def values(text: str) -> list[Any]:
         ("a: !!str 80\nb: !!int '80'", [{"a": "80", "b": 80}]),
         ("a: &x {b: 1}\nc: *x", [{"a": {"b": 1}, "c": {"b": 1}}]),
         ("a: &x 5\nb: *x", [{"a": 5, "b": 5}]),
+        ("a: &x 5\n*x : b\nc: &y yes\n*y : d", [{"a": 5, "5": "b", "c": True, "true": "d"}]),
         ("&x <<: {a: 1}\nb: *x", [{"b": "<<", "a": 1}]),
         (
             "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 3",
             [{"x": {"a": 1, "b": 1}, "y": {"b": 2, "c": 2}, "z": {"a": 3, "b": 1, "c": 2}}],
         ),
+        ("x: &x {a: 1, b: 1}\ny: &y {b: 2}\nz:\n  <<: *x\n  <<: *y", [{"x": {"a": 1, "b": 1}, "y": {"b": 2},
+         "z": {"b": 2, "a": 1}}]),
         ('"<<": 1', [{"<<": 1}]),
         ("a: |\n  x\n  --- y\nb: >-\n  c\n  d", [{"a": "x\n--- y\n", "b": "c d"}]),
         ("a: " + "1" * 5000, [{"a": "1" * 5000}]),  # Python converts no number of so many digits
         ('{"a": [1, 2.5, true, null, "x"]}', [{"a": [1, 2.5, True, None, "x"]}]),
         ('{"a": 1e999}', [{"a": "1e999"}]),
         ('{"a": 1}\n{"b": 2}  {"c": 3}\n', [{"a": 1}, {"b": 2}, {"c": 3}]),
+        ('{"a": 1}\n{"a": ' + "1" * 5000 + "}", [{"a": 1}, {"a": "1" * 5000}]),
         ('{"a": 1}\n---\n{"b": 2}', [{"a": 1}, {"b": 2}]),
         ("{a: 1, # flow style is no JSON\n b: [x, y,]}", [{"a": 1, "b": ["x", "y"]}]),
         ('{"a": "\\ud83d\\ude00"}', [{"a": "😀"}]),
@@ -84,12 +93,12 @@ FAULTS = {
     "anchor of another document": ("a: &a 1\n---\nb: *a", [{"a": 1}, "3: alias *a has no anchor &a before it"]),
     "deep by aliases": (
         "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)),
-        ["99: nested more than 100 levels deep; flatten it"],
+        ["99: nested more than 100 levels deep; flatten it", "197: nested more than 100 levels deep; flatten it"],
     ),
     "deep flow": ("[" * 200_000, ["1: nested more than 100 levels deep; flatten it"]),
     "deep flow mappings": ("{a: " * 200_000, ["1: nested more than 100 levels deep; flatten it"]),
     "deep blocks": ("- " * 200_000, ["1: nested more than 100 levels deep; flatten it"]),
-    "deep keys": ("? " * 200_000, ["1: a mapping or list stands for a key"]),
+    "deep keys": ("? " * 200_000, ["1: nested more than 100 levels deep; flatten it"]),
     "deep indentation": (
         "\n".join(" " * n + "a:" for n in range(150)),
         ["102: nested more than 100 levels deep; flatten it"],
@@ -100,6 +109,17 @@ FAULTS = {
     "bad tag of a list": ("a: !!set {b}", ["1: tag tag:yaml.org,2002:set is not supported; remove it"]),
     "binary tag": ("a: !!binary aGk=", ["1: tag tag:yaml.org,2002:binary is not supported for this value; rem"]),
     "wrong tag": ("a: !!int x", ["1: tag tag:yaml.org,2002:int is not supported for this value; remove it"]),
+    "colons in brackets": ("a: [::1]", ["1: a colon stands where YAML wants none in brackets; put what has colons"]),
+    "colons at an end in brackets": ("a: {b: fd00::}", ["1: a colon stands where YAML wants none in brackets; put"]),
+    "several": (
+        "a: !x 1\nb: {{c}}\nd: *e",
+        ["1: tag !x is not", "2: a mapping or list stands for", "3: alias *e has"],
+    ),
+    "a list for a key": (
+        "? [a, {b: c}]\n: d\ne: !f g",
+        ["1: a mapping or list stands for a key", "3: tag !f is not"],
+    ),
+    "an alias of a mapping for a key": ("a: &a {b: c}\n*a : d", ["2: a mapping or list stands for a key"]),
     "bad merge": ("a:\n  <<: 5", ['3: "<<" on line 2 merges something that is not a mapping']),
     "control character": ("a: 1\n---\nb: \x1b[2J", ["3: U+001B is not allowed in YAML; is this a text"]),
     "NUL": ("a: 1\nb: \x00", ["2: U+0000 is not allowed in YAML; is this a text file?"]),
@@ -107,7 +127,6 @@ FAULTS = {
     "JSON in a row, one bad": ('{"a": 1}\n{"b": ]}', [{"a": 1}, "2: not JSON: Expecting value (column 7)"]),
     "half a character": ('{"a": "\\ud800"}', ["1: a string has half of a surrogate pair"]),
     "half a character, JSON in a row": ('{"a": 1}\n{"a": "\\ud800"}', [{"a": 1}, "2: a string has half of a surr"]),
-    "number of many digits": ('{"a": 1}\n{"a": ' + "1" * 5000 + "}", [{"a": 1}, "2: not JSON: Exceeds the limit"]),
     "flow style and a marker": ('{"a": 1}\n---\n{"b": 1, c: [}', [{"a": 1}, "3: not YAML: did not find expected"]),
     "constant": ('{"a": 1}\n{"a": NaN}', [{"a": 1}, "2: not JSON: NaN is no value of JSON"]),
 }
@@ -127,12 +146,51 @@ def test_thousands_of_broken_documents_are_not_all_reported() -> None:
     assert found[-1].endswith("100 documents cannot be read; the rest of the file is left unread")
 
 
-def test_a_key_given_twice_is_a_fault_that_leaves_the_document_readable() -> None:
-    for text in ("b: 1\na: 1\na: 2", '{"b": 1,\n"a": 1,\n"a": 2}'):
-        (document,) = read_documents(text)
-        assert isinstance(document, Document)
-        assert document.value == {"b": 1, "a": 2}
-        assert document.faults == (Fault(3, 'key "a" is given twice in one mapping (first on line 2); remove one'),)
+def test_what_is_at_fault_is_left_out_and_the_rest_is_there() -> None:
+    text = (
+        "a: !x 1\n? [b]\n: {c: 1}\nd: !y [1]\ne: *e\nf: "
+        + "[" * 120
+        + "1"
+        + "]" * 120
+        + "\ng:\n  <<: 5\n  h: 1\ni: 1\n"
+    )
+    (document,) = read_documents(text)
+    assert isinstance(document, Document)
+    deep = document.value.pop("f")
+    for _ in range(100):
+        (deep,) = deep
+    assert deep is None
+    assert document.value == {"a": "1", "d": [1], "e": None, "g": {"h": 1}, "i": 1}
+    assert [(fault.line, fault.path[:1]) for fault in document.faults] == [
+        (1, ("a",)), (2, ()), (4, ("d",)), (5, ("e",)), (6, ("f",)), (10, ("g",)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "told"),
+    [
+        ("b: 1\na: 1\na: 2", {"b": 1, "a": 2}, ["3: a, also on 2: "]),
+        ('{"b": 1,\n"a": 1,\n"a": 2}', {"b": 1, "a": 2}, ["3: a, also on 2: "]),
+        ('{"b": "\\ud83d\\ude00",\n"a": 1,\n"a": 2}', {"b": "😀", "a": 2}, ["3: a, also on 2: "]),
+        ("{a: 1, 'a': 2}", {"a": 2}, ["1: a, also on 1: "]),
+        ("1: a\n'1': b", {"1": "b"}, ["2: 1, also on 1: "]),
+        ("a: {x: 1}\na: {y: 1}\na: 5", {"a": 5}, ["2: a, also on 1: ", "3: a, also on 2: "]),
+        ("a:\n- b: 1\n- b: 1\n  c: {d: 1,\n  d: 2}", {"a": [{"b": 1}, {"b": 1, "c": {"d": 2}}]},
+         ["5: d, also on 4: a/1/c"]),
+        ("x: &x {a: 1}\ny:\n  a: 2\n  <<: *x\n  a: 3", {"x": {"a": 1}, "y": {"a": 3}}, ["5: a, also on 3: y"]),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x", {"x": {"a": 1}, "y": {"a": 1}}, ["4: <<, also on 3: y"]),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n  a: 3", {"x": {"a": 1}, "y": {"a": 3}}, []),
+        ("a: &a 1\nb: 1\n*a : 2\n1: 3", {"a": 1, "b": 1, "1": 3}, ["4: 1, also on 3: "]),
+    ],
+)  # fmt: skip
+def test_of_a_key_that_is_given_twice_the_last_counts(text: str, value: Any, told: list[str]) -> None:
+    (document,) = read_documents(text)
+    assert isinstance(document, Document)
+    assert (document.value, document.faults) == (value, ())
+    for double, expected in zip(document.doubled, told, strict=True):
+        line, key, also, place = re.fullmatch(r"(\d+): (.+), also on (\d+): (.*)", expected).groups()  # type: ignore[union-attr]
+        assert double == Fault(int(line), f'key "{key}" is given twice in one mapping (also on line {also})')
+        assert "/".join(map(str, double.path)) == place
 
 
 def test_lines_are_those_of_keys_and_items_or_of_the_nearest_parent() -> None:
@@ -179,6 +237,17 @@ def test_standard_input_and_files_are_read_in_the_order_they_are_given(tmp_path:
     assert [made.source for made in read.objects] == [f"{file}:1", "<stdin>:1"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_windows_writes_text_in_its_own_way(encoding: str, end: str) -> None:
+    """``kubectl get -o yaml > file`` in Windows PowerShell is UTF-16 with a byte order mark."""
+    text = f"{NODE % 'a'}---\n{NODE % 'b'}# größe 😀\n"
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    stdin = io.BytesIO((mark + text.replace("\n", end)).encode(encoding))
+    read = read_manifests(["-"], ranges=Ranges(), stdin=stdin)
+    assert [(made.name, made.source) for made in read.objects] == [("a", "<stdin>:1"), ("b", "<stdin>:5")]
+
+
 @pytest.mark.parametrize("size", ["file", "stdin", "device"])
 def test_more_than_the_limit_is_not_read(tmp_path: Path, size: str) -> None:
     file = tmp_path / "big.yaml"
@@ -201,7 +270,9 @@ def test_a_text_of_exactly_the_limit_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"\xff\xfea\x00:\x00", "byte 0xff is not UTF-8 (UTF-16 content?); save it as UTF-8 text"),
+        (b"\xff\xfea\x00:\x00\x00", "byte 0xff is not UTF-8 (UTF-16 content?); save it as UTF-8 text"),
+        (b"\xff\xfea\x00\x00\xd8", "byte 0xff is not UTF-8 (UTF-16 content?); save it as UTF-8 text"),
+        ("a: 1".encode("utf-32"), "byte 0xff is not UTF-8"),
         (b"a: 1\n\x80\x81", ":2: byte 0x80 is not UTF-8 (binary content?); save it as UTF-8 text"),
         (b"\x7fELF\x02\x01\x01\x00", ":1: U+"),
         (b"PK\x03\x04", ":1: U+0003 is not allowed in YAML; is this a text file?"),

@@ -6,16 +6,18 @@ values, not of their syntax.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
+from nodeport_nft.manifest.lists import Item, owner, unfold
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
 from nodeport_nft.manifest.problems import Path, Problem, Problems, Tally, field_text, printable, shown
+from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
@@ -50,7 +52,7 @@ def read_manifests(
         reading.add_text(path, text)
     if reading.problems:
         raise Problems(_told(reading.problems))
-    return Manifests(tuple(reading.objects), tuple(map(str, _told(reading.warnings))))
+    return Manifests(tuple(reading.objects), reading.told_warnings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def read_manifest(
     text = read_regular(path, max_document_bytes, steps, real=real)
     reading = _Reading(ranges, namespace, validate)
     reading.add_text(path, "" if text is None else text)
-    warnings = tuple(map(str, _told(reading.warnings)))
-    return Reading(tuple(reading.objects), _told(reading.problems), warnings, failed=not isinstance(text, str))
+    problems = _told(reading.problems)
+    return Reading(tuple(reading.objects), problems, reading.told_warnings(), failed=not isinstance(text, str))
 
 
 def _told(tally: Tally[Problem]) -> tuple[Problem, ...]:
@@ -102,6 +104,7 @@ class _Reading:
     objects: list[Object] = field(default_factory=list)
     problems: Tally[Problem] = field(default_factory=Tally)
     warnings: Tally[Problem] = field(default_factory=Tally)
+    skipped: Skipped = field(default_factory=Skipped)
     sources: dict[tuple[str, str, str], str] = field(default_factory=dict)  # where each object was first read
     holders: dict[int | IPAddress, tuple[str, str]] = field(default_factory=dict)  # ref and source of claimants
 
@@ -113,35 +116,73 @@ class _Reading:
         name = printable(short_path(path))
         for document in read_documents(text):
             if isinstance(document, Fault):
-                problem = Problem(f"{name}:{document.line}", "", "", document.message)
-                self.problems.add(name, document.message, problem)
+                self._add_broken(name, document)
             else:
                 self.add_document(name, document)
 
+    def told_warnings(self) -> tuple[str, ...]:
+        """All warnings, a line each; what was skipped first."""
+        return (*self.skipped.told(), *map(str, _told(self.warnings)))
+
+    def _add_broken(self, name: str, fault: Fault) -> None:
+        """Add what is wrong with a document that was given up: no problem where its kind is not used here."""
+        place, known = f"{name}:{fault.line}", fault.known
+        if isinstance(known, dict) and (kind := foreign(known)):
+            ref = describe(known, self.namespace)
+            self.skipped.add(place, ref, kind)
+            self._warn(place, ref, _no_matter(fault.message))
+        else:
+            self.problems.add(name, fault.message, Problem(place, "", "", fault.message))
+
     def add_document(self, name: str, document: Document) -> None:
         """Add the objects of one document, and what is wrong with them in the order of their lines."""
-        whole = describe(document.value, self.namespace)
         found: Tally[tuple[Path, str, Path, str]] = Tally()  # a list may have a million items, each of them wrong
-        for path, raw in _unfold(document.value):
-            ref = describe(raw, self.namespace)
-            if not isinstance(raw, dict):
-                text = f"{shown(raw)} is not an object; write a mapping with apiVersion, kind and metadata"
-                found.add(ref, text, (path, ref, (), text))
+        placed, faulty = self._note_text(name, document)
+        for item in unfold(document.value):
+            if item.path in faulty:
+                continue
+            ref = describe(item.raw, self.namespace)
+            if not isinstance(item.raw, dict):
+                text = f"{shown(item.raw)} is not an object; write a mapping with apiVersion, kind and metadata"
+                found.add(ref, text, (item.path, ref, (), text))
                 continue
             fields = Fields()
-            self._add(name, document, path, raw, ref, fields)
+            for key, text in item.contradictions:
+                fields.problem((key,), text)
+            if not item.contradictions:
+                self._add(name, document, item, ref, fields)
             for _, (at, text), more in fields.found:
-                found.add(ref, text, (path + at, ref, at, text), more)
-        placed = [(fault.line, whole, "", fault.message, fault.more) for fault in document.faults]
+                found.add(ref, text, (item.path + at, ref, at, text), more)
         placed += [(document.line(path), ref, field_text(at), text, more) for _, (path, ref, at, text), more in found]
         placed.sort(key=lambda problem: problem[0])
-        for line, owner, where, text, more in placed:
-            self.problems.add(owner or name, text, Problem(f"{name}:{line}", owner, where, text), more)
+        for line, ref, where, text, more in placed:
+            self.problems.add(ref or name, text, Problem(f"{name}:{line}", ref, where, text), more)
 
-    def _add(self, name: str, document: Document, path: Path, raw: dict[str, Any], ref: str, fields: Fields) -> None:
+    def _note_text(self, name: str, document: Document) -> tuple[list[tuple[int, str, str, str, int]], set[Path]]:
+        """Note what is wrong with the text of a document, be it for those who use it or for nobody.
+
+        Gives the problems, and which objects are not what was written.
+        """
+        placed: list[tuple[int, str, str, str, int]] = []
+        faulty: set[Path] = set()
+        for fault in document.faults:
+            item = owner(document.value, fault.path)
+            ref = describe(item.raw, self.namespace)
+            if isinstance(item.raw, dict) and foreign(item.raw):
+                self._warn(f"{name}:{fault.line}", ref, _no_matter(fault.message), fault.more)
+            else:
+                faulty.add(item.path)
+                placed.append((fault.line, ref, "", fault.message, fault.more))
+        for double in document.doubled:
+            ref = describe(owner(document.value, double.path).raw, self.namespace)
+            self._warn(f"{name}:{double.line}", ref, f"{double.message}; the last one counts", double.more)
+        return placed, faulty
+
+    def _add(self, name: str, document: Document, item: Item, ref: str, fields: Fields) -> None:
+        path, raw = item.path, item.raw
         source = f"{name}:{document.known_line(path)}"
-        if reason := foreign(raw):
-            self._warn(source, ref, f"{reason}; skipped")
+        if kind := foreign(raw):
+            self.skipped.add(source, ref, kind)
             return
         made = read_object(raw, fields, self.ranges, self.namespace)
         if made.kind in KINDS and self.validate is not Validate.ignore:
@@ -168,15 +209,6 @@ class _Reading:
         self.warnings.add(ref, text, Problem(source, ref, "", text), more)
 
 
-def _unfold(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The objects of a document with their paths: itself, or the items of a ``List``, however nested."""
-    if not isinstance(value, dict) or value.get("kind") != "List" or not _has_items(value):
-        yield path, value
-        return
-    for index, item in enumerate(value["items"] or ()):
-        yield from _unfold(item, (*path, "items", index))
-
-
-def _has_items(value: dict[str, Any]) -> bool:
-    """Whether ``items`` is a list (null is an empty one); a List without it is reported as an object."""
-    return "items" in value and isinstance(value["items"], list | None)
+def _no_matter(message: str) -> str:
+    """What is said of a fault in a document that is skipped: no remedy, for it needs none."""
+    return f"{message.partition('; ')[0]}; no matter, for it is skipped"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nodeport_nft.manifest.problems import Path
@@ -13,21 +13,31 @@ MAX_DEPTH = 100  # levels of nesting; everything behind this room may recurse ov
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What made a document, or a part of it, unreadable; ``line`` counts from 1. ``more``: as a Problem's."""
+    """What is wrong with a document's text; ``line`` counts from 1. ``more``: as a Problem's.
+
+    ``path``: what of its document it is about. ``known``: what had been read of a document that was given up, which
+    may tell its kind.
+    """
 
     line: int
     message: str
     more: int = 0
+    path: Path = field(default=(), compare=False)
+    known: Any = field(default=None, compare=False)
 
 
 class Document:
-    """One document: its ``value``, its ``first`` line, and ``faults`` that leave it readable.
+    """One document: its ``value``, its ``first`` line, and what is wrong with its text.
+
+    ``faults`` leave it readable, but what they are about is not what was written: it may be told and skipped, not
+    used. ``doubled``: keys that are given twice in one mapping, of which the last counts; what follows from that is
+    for the user of the document to say.
 
     ``lines`` gives, by the id of each container, the line of every key or item. A reader that keeps no lines
     gives ``locate`` instead, which reads the same text once more when a line is asked for.
     """
 
-    __slots__ = ("_lines", "_locate", "_value", "faults", "first", "value")
+    __slots__ = ("_lines", "_locate", "_value", "doubled", "faults", "first", "value")
 
     def __init__(
         self,
@@ -35,12 +45,14 @@ class Document:
         first: int,
         *,
         faults: tuple[Fault, ...] = (),
+        doubled: tuple[Fault, ...] = (),
         lines: dict[int, Any] | None = None,
         locate: Callable[[], Document | None] | None = None,
     ) -> None:
         self.value = value
         self.first = first
         self.faults = faults
+        self.doubled = doubled
         self._value = value  # the containers that ``lines`` speaks of
         self._lines = lines
         self._locate = locate

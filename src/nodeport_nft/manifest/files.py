@@ -21,6 +21,7 @@ from nodeport_nft.manifest.problems import Problem
 from nodeport_nft.manifest.steps import Steps
 
 STDIN = "-"
+_BOM_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SUFFIXES = (".yaml", ".yml", ".json")
 _SPLIT = "split it, or raise the document size limit"
 _NULL_DEVICE = os.makedev(1, 3)
@@ -254,11 +255,16 @@ def _decoded(name: str, content: bytes, max_bytes: int, remedy: str) -> str | Pr
     if len(content) > max_bytes:
         return _too_large(name, max_bytes, remedy)
     content = content.removeprefix(codecs.BOM_UTF8)
+    if content.startswith(_BOM_UTF16) and not content.startswith(codecs.BOM_UTF32_LE):
+        try:
+            return content.decode("utf-16")  # as Windows PowerShell writes kubectl's output, and kubectl reads it
+        except UnicodeDecodeError:
+            pass
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        what = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "binary"
+        what = "UTF-16" if content.startswith(_BOM_UTF16) else "binary"
         byte = content[error.start]
         text = f"byte 0x{byte:02x} is not UTF-8 ({what} content?); save it as UTF-8 text"
         return Problem(f"{short_path(name)}:{line}", "", "", text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
@@ -15,6 +16,7 @@ from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
 from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
+from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
 
@@ -62,6 +64,20 @@ _KINDS: dict[str, Kind] = {
     "Pod": Kind("v1", lambda raw, meta, fields, _: (parse_pod(raw, meta, fields),)),
     "Node": Kind("v1", lambda raw, meta, fields, _: (parse_node(raw, meta, fields),)),
 }
+_SPELLINGS = (*KINDS, "List", *(f"{kind}List" for kind in KINDS))
+_GROUPS = ("", "discovery.k8s.io")  # of the API, which have our kinds; in others a kind like ours may exist
+_NO_ITEMS = 'is not a list; write "items:" and the objects below it, each after "- "'
+
+
+def api_version(kind: str) -> str:
+    """The apiVersion of one of ``KINDS``."""
+    return _KINDS[kind].api_version
+
+
+def listed_kind(kind: Any) -> str:
+    """The one of ``KINDS`` that a list of this kind holds, "Service" for "ServiceList"; "" for all others."""
+    inner = kind.removesuffix("List") if isinstance(kind, str) else ""
+    return inner if inner != kind and inner in _KINDS else ""
 
 
 def object_ref(kind: str, namespace: str, name: str) -> str:
@@ -77,39 +93,46 @@ def describe(raw: Any, namespace: str) -> str:
     names = metadata if isinstance(metadata, dict) else {}
     kind = raw.get("kind")
     own = names.get("namespace") or namespace
-    if not kind or (kind == "List" and not names):
+    if not kind or (kind == "List" and not names.get("name")):
         return ""
-    parts = (kind, "" if kind == "Node" else own, names.get("name"))
+    parts = (kind, "" if kind == "Node" or listed_kind(kind) else own, names.get("name"))
     return object_ref(*(clipped(part) if isinstance(part, str) else "" for part in parts))
 
 
 def foreign(raw: dict[str, Any]) -> str:
-    """Why a document is skipped rather than read: it is of a kind this program has no use for; else "".
+    """What a document that is skipped rather than read is, as no use is made of it here; else "".
 
-    A kind that differs from ours in upper and lower case only is a slip, not another kind, and an API group
-    outside ``k8s.io`` may call its kinds as it likes (Knative has a Service too).
+    A kind that looks like a slip of ours in the API groups of ours is no other kind, and an API group outside
+    ``k8s.io`` may call its kinds as it likes (Knative has a Service too).
     """
     kind, version = raw.get("kind"), raw.get("apiVersion")
     if not isinstance(kind, str) or kind in ("", "List"):
         return ""
     group = version.partition("/")[0] if isinstance(version, str) and "/" in version else ""
-    if kind in _KINDS and "." in group and not group.endswith(".k8s.io"):
-        return f"a {kind} of {clipped(group)} is not one of Kubernetes' own"
-    if kind.lower() not in (known.lower() for known in _KINDS):
-        return f"kind {clipped(kind)} is not used here"
-    return ""
+    inner = listed_kind(kind) or kind
+    if inner in _KINDS:
+        return f"{kind} of {clipped(group)}" if "." in group and not group.endswith(".k8s.io") else ""
+    return "" if _slip(kind, near=group in _GROUPS) else clipped(kind)
+
+
+@lru_cache(256)
+def _slip(kind: str, *, near: bool = True) -> str:
+    """The kind of ours that this one is a slip of, ``near``: probably so; "" if there is none like it."""
+    folded = kind.casefold()
+    same = next((known for known in _SPELLINGS if known.casefold() == folded), "")
+    return same or (nearest(kind, KINDS) if near else "")
 
 
 def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, namespace: str) -> Object:
     """An object from a document that is not ``foreign``, as far as it goes: ``fields`` tells what is wrong."""
     kind = fields.text(raw, (), "kind")
-    known = _KINDS.get(kind)
+    known = _KINDS.get(listed_kind(kind) or kind)
     if kind == "List":
-        fields.problem(("items",), 'is not a list; write "items:" and the objects below it, each after "- "')
+        fields.problem(("items",), _NO_ITEMS)
         return Object(kind, namespace, "", raw, "", ())
     if known is None:
         if kind:
-            right = next((known for known in _KINDS if known.lower() == kind.lower()), None)
+            right = _slip(kind)
             remedy = f"write {right}" if right else f"use one of {', '.join(KINDS)}"
             fields.problem(("kind",), f"{shown(kind)} is unknown; {remedy}")
         elif raw.get("kind") in (None, ""):
@@ -121,6 +144,10 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
             fields.problem(("apiVersion",), f"is missing; write apiVersion: {known.api_version}")
     elif version != known.api_version:
         fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
+    if listed_kind(kind):
+        if not isinstance(raw.get("items", ""), list | None):
+            fields.problem(("items",), _NO_ITEMS)
+        return Object(kind, "", "", raw, "", ())
     metadata = parse_metadata(raw, kind, namespace, fields)
     values = known.parse(raw, metadata, fields, ranges)
     if ranges is not None:

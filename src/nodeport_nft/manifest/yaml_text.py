@@ -7,12 +7,15 @@ word for (dates, binary, sets, cyclic values) never comes into being, and what Y
 unquoted ``1:2:3:4:5:6:7:8`` is an address, not a number to the base of sixty. And it takes half the time.
 
 An alias is bounded when it is used: the nodes it stands for are counted against a budget for the whole text,
-so that a "billion laughs" file is refused after the first half million. A document that cannot be read is
-given up alone: reading goes on at the next ``---``, which can only ever be the start of a document.
+so that a "billion laughs" file is refused after the first half million. What libyaml can read and we will not (tags,
+mappings for keys, too many levels) is a fault of its place, and reading goes on: whose fault it is can be told only
+when the whole document is known, and in a document that nobody here has a use for it is none. A document that cannot
+be read is given up alone: reading goes on at the next ``---``, which can only ever be the start of a document.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
-from nodeport_nft.manifest.problems import Tally, clipped, printable
+from nodeport_nft.manifest.problems import Path, Tally, clipped, printable
 
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
@@ -55,16 +58,31 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
     "null": type(None),
 }
+_DEEPEST = 5 * MAX_DEPTH  # levels that are skipped to find the end of what is nested too deep; libyaml has 1000
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep; flatten it"
+_NO_TEXT = "a mapping or list stands for a key; is this a template not yet filled in?"
+_STARTS = frozenset({yaml.MappingStartEvent, yaml.SequenceStartEvent})
+_ENDS = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
 _NO_KEY = object()
+_DROPPED = object()  # stands for a key that is none
 _MERGE = object()  # stands for the key of a plain "<<"
 
 
 class _GivenUp(Exception):
-    """A document that libyaml can read and we will not."""
+    """A document that libyaml can read and we will not, and what is ``known`` of it."""
 
-    def __init__(self, mark: Any, message: str) -> None:
+    def __init__(self, mark: Any, message: str, known: Any) -> None:
         super().__init__(message)
         self.mark = mark
+        self.known = known
+
+
+class _Unfit(Exception):
+    """A part of a document that libyaml can read and we will not; ``instead`` is what stands for it."""
+
+    def __init__(self, message: str, instead: Any = None) -> None:
+        super().__init__(message)
+        self.instead = instead
 
 
 def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
@@ -75,10 +93,11 @@ def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
     start = 0  # where the part being read begins
     budget = [MAX_ALIASED]
     for _ in range(MAX_BROKEN):
+        known = None
         try:
             yield from _compose(text[start:], line, budget)
         except _GivenUp as error:
-            stop, message, number = error.mark.index, str(error), error.mark.line
+            stop, message, number, known = error.mark.index, str(error), error.mark.line, error.known
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             stop, number = (mark.index, mark.line) if mark else (0, 0)
@@ -91,7 +110,7 @@ def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
             message = f"{code} is not allowed in YAML; is this a text file?"
         else:
             return
-        yield Fault(line + number + 1, message)
+        yield Fault(line + number + 1, message, known=known)
         following = MARKER.search(text, start + max(stop, 1))
         if following is None:
             return
@@ -104,6 +123,8 @@ def _syntax_message(error: yaml.MarkedYAMLError, character: str, line: int) -> s
     """libyaml's words, with the commonest reason behind them spelt out."""
     if character == "\t":
         return "a tab stands where YAML wants indentation; use spaces"
+    if error.problem == "found unexpected ':'" or (character == ":" and "flow" in (error.context or "")):
+        return "a colon stands where YAML wants none in brackets; put what has colons, as fd00::, in quotes"
     message = f"not YAML: {error.problem or error.context or 'syntax error'}"
     if error.context and error.context != error.problem:
         message += f" {error.context}"
@@ -115,8 +136,9 @@ def _syntax_message(error: yaml.MarkedYAMLError, character: str, line: int) -> s
 def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     """Documents out of libyaml's events; ``line`` lines went before ``text``, ``budget`` is what aliases may use.
 
-    Raises yaml.YAMLError for syntax, _GivenUp for what is refused. ``into`` is the container being filled,
-    ``where`` the lines of what is in it, ``key`` the mapping key whose value comes next.
+    Raises yaml.YAMLError for syntax, _GivenUp for what is far too deep, or too much by aliases. ``into`` is the
+    container being filled, ``where`` the lines of what is in it, ``key`` the mapping key whose value comes next;
+    ``skipped`` counts the open containers that are left out.
     """
     following = yaml.CSafeLoader(text).get_event  # PyYAML's C loader, of which only the parser is used
     event: Any
@@ -125,46 +147,73 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     inner: Any = []
     key: Any = _NO_KEY
     stack: list[tuple[Any, Any, Any]] = []
+    skipped = 0
     lines: dict[int, Any] = {}
     anchors: dict[str, Any] = {}
-    faults: Tally[Fault] = Tally()
+    found = _Found(line)
     while True:
-        event = following()
+        try:
+            event = following()
+        except yaml.MarkedYAMLError as error:
+            if "nesting depth" in (error.problem or ""):  # libyaml looks a thousand brackets ahead
+                raise _GivenUp(error.problem_mark, _TOO_DEEP, _root(stack, into)) from None
+            raise
         kind = type(event)
+        if skipped:
+            skipped += (kind in _STARTS) - (kind in _ENDS)
+            if len(stack) + skipped > _DEEPEST:
+                raise _GivenUp(event.start_mark, _TOO_DEEP, _root(stack, into))
+            continue
         if kind is yaml.ScalarEvent:
             wants_key = type(into) is dict and key is _NO_KEY
             value = event.value
             if not wants_key and event.implicit[0]:
                 value = _plain(value)
             elif not wants_key and event.tag is not None:
-                value = _tagged(event)
+                try:
+                    value = _tagged(event)
+                except _Unfit as unfit:
+                    found.fault(event, str(unfit), stack, into, key)
+                    value = unfit.instead
             if event.anchor is not None:
                 anchors[event.anchor] = value
             if wants_key and value == "<<" and event.implicit[0]:
                 value = _MERGE
-        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+        elif kind in _STARTS:
             value, inner = ({}, {}) if kind is yaml.MappingStartEvent else ([], [])
             if event.tag not in (None, "!", _CORE + "map", _CORE + "seq"):
-                raise _GivenUp(event.start_mark, f"tag {clipped(event.tag)} is not supported; remove it")
+                found.fault(event, f"tag {clipped(event.tag)} is not supported; remove it", stack, into, key)
             if len(stack) > MAX_DEPTH:
-                raise _GivenUp(event.start_mark, f"nested more than {MAX_DEPTH} levels deep; flatten it")
+                found.fault(event, _TOO_DEEP, stack, into, key)
+                value, skipped = None, 1
+            elif type(into) is dict and key is _NO_KEY:
+                skipped = 1
             if event.anchor is not None:
                 anchors[event.anchor] = value
             lines[id(value)] = inner
-        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+        elif kind in _ENDS:
             if kind is yaml.MappingEndEvent and _MERGE in into:
-                _merge(into, where, lines, event)
-            into, where, key = stack.pop()
+                try:
+                    _merge(into, where, lines)
+                except _Unfit as unfit:
+                    found.fault(event, str(unfit), stack, into, key)
+            into, where, key = *stack.pop()[:2], _NO_KEY
             continue
         elif kind is yaml.AliasEvent:
-            value = _aliased(event, anchors, [level[0] for level in stack] + [into], budget)
+            try:
+                value = _aliased(event.anchor, anchors, [level[0] for level in stack] + [into], budget)
+            except _Unfit as unfit:
+                if budget[0] < 0:
+                    raise _GivenUp(event.start_mark, str(unfit), _root(stack, into)) from None
+                found.fault(event, str(unfit), stack, into, key)
+                value = None
         elif kind is yaml.DocumentStartEvent:
-            into, where, key, stack, lines, anchors, faults = [], [], _NO_KEY, [], {}, {}, Tally()
+            into, where, key, stack, lines, anchors, found = [], [], _NO_KEY, [], {}, {}, _Found(line)
             continue
         elif kind is yaml.DocumentEndEvent:
-            if into and into[0] is not None:
-                told = tuple(replace(fault, more=more) for _, fault, more in faults)
-                yield Document(into[0], where[0], faults=told, lines=lines)
+            if into and (into[0] is not None or found.faults):
+                faults, doubled = _told(found.faults), _told(found.doubled)
+                yield Document(into[0], where[0], lines=lines, faults=faults, doubled=doubled)
             continue
         elif kind is yaml.StreamStartEvent:
             continue
@@ -175,25 +224,71 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
         if type(into) is list:
             into.append(value)
             where.append(number)
-            outer_key = _NO_KEY
         elif key is _NO_KEY:
-            if type(value) is not str and value is not _MERGE:
-                raise _GivenUp(
-                    event.start_mark, "a mapping or list stands for a key; is this a template not yet filled in?"
-                )
-            key = intern(value) if type(value) is str else value  # ten thousand Services share their keys
+            if type(value) is str:
+                key = intern(value)  # ten thousand Services share their keys
+            elif value is _MERGE:
+                key = value
+            elif type(value) is dict or type(value) is list:
+                found.fault(event, _NO_TEXT, stack, into, key)
+                key = _DROPPED
+                continue
+            else:  # an alias of a number or a word
+                key = json.dumps(value)
             if key in into:
-                name = "<<" if key is _MERGE else clipped(key)
-                message = f'key "{name}" is given twice in one mapping (first on line {where[key]}); remove one'
-                faults.add("", message, Fault(number, message))
+                found.twice(number, key, where[key], stack, into)
             where[key] = number
             continue
-        else:
+        elif key is _MERGE:
+            into.setdefault(_MERGE, []).append(value)
+        elif key is not _DROPPED:
             into[key] = value
-            outer_key, key = _NO_KEY, _NO_KEY
-        if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-            stack.append((into, where, outer_key))
-            into, where, key = value, inner, _NO_KEY
+        if kind in _STARTS and not skipped:
+            stack.append((into, where, key))
+            into, where = value, inner
+        key = _NO_KEY
+
+
+class _Found:
+    """What is wrong with one document; its numbers of lines begin behind ``line``."""
+
+    __slots__ = ("doubled", "faults", "line")
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        self.faults: Tally[Fault] = Tally()
+        self.doubled: Tally[Fault] = Tally()
+
+    def fault(self, event: Any, message: str, stack: list[tuple[Any, Any, Any]], into: Any, key: Any) -> None:
+        """Note what is unfit where ``event`` stands."""
+        line = event.start_mark.line + self.line + 1
+        self.faults.add("", message, Fault(line, message, path=_place(stack, into, key)))
+
+    def twice(self, number: int, key: Any, also: int, stack: list[tuple[Any, Any, Any]], into: Any) -> None:
+        """Note that the mapping ``into`` has ``key`` again on line ``number``, ``also`` being the line before."""
+        name = "<<" if key is _MERGE else clipped(key)
+        message = f'key "{name}" is given twice in one mapping (also on line {also})'
+        self.doubled.add("", message, Fault(number, message, path=_place(stack, into, _NO_KEY)))
+
+
+def _told(tally: Tally[Fault]) -> tuple[Fault, ...]:
+    return tuple(replace(fault, more=more) for _, fault, more in tally)
+
+
+def _root(stack: list[tuple[Any, Any, Any]], into: Any) -> Any:
+    """What has been read of the document so far."""
+    root = stack[0][0] if stack else into
+    return root[0] if root else None
+
+
+def _place(stack: list[tuple[Any, Any, Any]], into: Any, key: Any) -> Path:
+    """The path of what comes next in ``into``, or of ``into`` where no key is known; the root is no part of it."""
+    path = [outer if type(parent) is dict else len(parent) - 1 for parent, _, outer in stack[1:]]
+    if stack and type(into) is list:
+        path.append(len(into))
+    elif key is not _NO_KEY:
+        path.append(key)
+    return tuple("<<" if part is _MERGE else "?" if part is _DROPPED else part for part in path)
 
 
 def finite(text: str) -> float | str:
@@ -220,34 +315,31 @@ def _plain(text: str) -> str | int | float | bool | None:
 
 
 def _tagged(event: Any) -> Any:
-    """The value of a scalar with an explicit tag. Raises _GivenUp for tags outside JSON's types."""
+    """The value of a scalar with an explicit tag. Raises _Unfit for tags outside JSON's types."""
     name = event.tag.removeprefix(_CORE)
     if name == "str":
         return event.value
     value = _plain(event.value)
     if name in _TYPES and isinstance(value, _TYPES[name]) and (name == "bool" or type(value) is not bool):
         return value
-    raise _GivenUp(event.start_mark, f"tag {clipped(event.tag)} is not supported for this value; remove it")
+    raise _Unfit(f"tag {clipped(event.tag)} is not supported for this value; remove it", event.value)
 
 
-def _aliased(event: Any, anchors: dict[str, Any], opened: list[Any], budget: list[int]) -> Any:
-    """What an alias stands for, its nodes taken off ``budget``. Raises _GivenUp."""
-    name = clipped(event.anchor)
-    if event.anchor not in anchors:
-        raise _GivenUp(event.start_mark, f"alias *{name} has no anchor &{name} before it")
-    value = anchors[event.anchor]
+def _aliased(name: str, anchors: dict[str, Any], opened: list[Any], budget: list[int]) -> Any:
+    """What the alias ``name`` stands for, its nodes taken off ``budget``. Raises _Unfit."""
+    if name not in anchors:
+        raise _Unfit(f"alias *{clipped(name)} has no anchor &{clipped(name)} before it")
+    value = anchors[name]
     if any(value is container for container in opened):
-        raise _GivenUp(event.start_mark, f"alias *{name} stands inside its own anchor; write it out")
+        raise _Unfit(f"alias *{clipped(name)} stands inside its own anchor; write it out")
     pending = [(value, len(opened))]
     while pending:
         node, depth = pending.pop()
         budget[0] -= 1 + (len(node) >> 6 if type(node) is str else 0)
         if budget[0] < 0:
-            raise _GivenUp(
-                event.start_mark, f"aliases stand for more than {MAX_ALIASED} values; write them out, or fewer"
-            )
+            raise _Unfit(f"aliases stand for more than {MAX_ALIASED} values; write them out, or fewer")
         if depth > MAX_DEPTH:
-            raise _GivenUp(event.start_mark, f"nested more than {MAX_DEPTH} levels deep; flatten it")
+            raise _Unfit(_TOO_DEEP)
         if type(node) is dict:
             pending.extend((child, depth + 1) for child in node.values())
         elif type(node) is list:
@@ -255,14 +347,18 @@ def _aliased(event: Any, anchors: dict[str, Any], opened: list[Any], budget: lis
     return value
 
 
-def _merge(into: dict[Any, Any], where: dict[Any, int], lines: dict[int, Any], event: Any) -> None:
-    """Fill a mapping from its "<<" key (one mapping or a list): its own keys win, then earlier ones."""
-    merged = into.pop(_MERGE)
+def _merge(into: dict[Any, Any], where: dict[Any, int], lines: dict[int, Any]) -> None:
+    """Fill a mapping from its "<<" keys (each one mapping or a list): its own keys win, then the last "<<".
+
+    Of a list, earlier ones win. Raises _Unfit.
+    """
     line = where.pop(_MERGE)
-    sources = merged if type(merged) is list else [merged]
-    if not all(type(source) is dict for source in sources):
-        raise _GivenUp(event.start_mark, f'"<<" on line {line} merges something that is not a mapping')
+    sources = []
+    for merged in reversed(into.pop(_MERGE)):
+        sources += merged if type(merged) is list else [merged]
     for source in sources:
+        if type(source) is not dict:
+            raise _Unfit(f'"<<" on line {line} merges something that is not a mapping')
         for key, value in source.items():
             if key not in into:
                 into[key] = value
