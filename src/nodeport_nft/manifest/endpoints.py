@@ -15,6 +15,7 @@ from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 
+_INT32 = range(-(2**31), 2**31)  # what the API can read there at all, and it asks for no more
 _ADDRESS_TYPES = {"IPv4": 4, "IPv6": 6, "FQDN": 0}
 
 
@@ -30,7 +31,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             ("metadata", "labels"),
             f"has no {SERVICE_NAME_LABEL}, so no service uses this slice; label it with the service's name",
         )
-    if raw.get("addressType") is None:
+    if raw.get("addressType") is None or (fields.incoming and raw["addressType"] == ""):
         fields.problem(("addressType",), "is missing; use IPv4 or IPv6")
     kind = fields.choice(raw, (), "addressType", tuple(_ADDRESS_TYPES), "")
     ports = _ports(raw, (), fields, of_slice=True)
@@ -146,5 +147,8 @@ def _slice_port(entry: dict[str, Any], path: Path, fields: Fields) -> int:
     number = fields.integer(entry, path, "port")
     if number is None or 1 <= number <= 65535:
         return number or 0
-    fields.note((*path, "port"), f"{shown(number)} is outside 1-65535; this port is not served")
+    if number in _INT32:
+        fields.note((*path, "port"), f"{shown(number)} is outside 1-65535; this port is not served")
+    else:
+        fields.problem((*path, "port"), f"{shown(number)} is outside 1-65535; choose a port number inside")
     return 0

@@ -24,8 +24,8 @@ class Fields:
     likes it. ``claims``: numbers and addresses of which the cluster has one each, for comparison with other objects.
     Each with its path. Problems and warnings are tallied at once: a list has room for a million.
 
-    ``incoming``: the object is on its way in, and not read back out of a store: there it was held against the rules of
-    its time, and must stay readable under newer ones.
+    ``incoming``: the object is on its way in, and not read back out of a store: what is there was held against the
+    rules of its time, and must stay readable under newer ones.
     """
 
     __slots__ = ("claims", "found", "incoming", "notes", "unknown")
@@ -135,10 +135,10 @@ class Fields:
         return []
 
     def mappings(self, parent: dict[str, Any], path: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The mappings of a list, each with its path; other items are problems."""
+        """The mappings of a list, each with its path, null being an empty one; other items are problems."""
         for index, item in enumerate(self.items(parent, path, key)):
-            if isinstance(item, dict):
-                yield (*path, key, index), item
+            if isinstance(item, dict | None):
+                yield (*path, key, index), item or {}
             else:
                 self.problem((*path, key, index), f"{shown(item)} stands where a mapping belongs")
 

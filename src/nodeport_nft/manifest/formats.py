@@ -1,9 +1,9 @@
 """Formats that the API server asks for, of fields which mean nothing here or which are read more leniently.
 
-A manifest that passes here is to pass there, too. As in ``limits``, all of it is checked where objects come in, and not
-where they are read back out of a store. Sources: ValidateServiceCreate, ValidateEndpointsCreate, ValidateNode and
-validateContainerPorts (k8s.io/kubernetes, pkg/apis/core/validation), ValidateEndpointSlice (pkg/apis/discovery/validation)
-and ValidateAnnotations (k8s.io/apimachinery, pkg/api/validation), all of version 1.36.
+A manifest that passes here is to pass there, too. As in ``limits``, all of it is checked where objects come in, and
+not where they are read back out of a store. Sources, all of version 1.36: ValidateServiceCreate, ValidateEndpoints,
+ValidateNode and validateContainerPorts (k8s.io/kubernetes, pkg/apis/core/validation), ValidateEndpointSlice
+(pkg/apis/discovery/validation) and ValidateAnnotations (k8s.io/apimachinery, pkg/api/validation).
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from nodeport_nft.manifest.values import (
     label_value_fault,
     parse_address,
     parse_network,
-    service_name_fault,
     subdomain_fault,
 )
+from nodeport_nft.manifest.workload import named_ports
 
 _SPEC: Path = ("spec",)
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _ANNOTATIONS: Path = ("metadata", "annotations")
 
 
@@ -43,7 +45,9 @@ def _check_service(raw: dict[str, Any], fields: Fields) -> None:
     for key in ("ipFamilyPolicy", "internalTrafficPolicy", "trafficDistribution"):
         _not_empty(spec, _SPEC, key, fields)
     if spec.get("type") == "ExternalName" and spec.get("externalIPs") and spec.get("externalTrafficPolicy"):
-        fields.problem((*_SPEC, "externalTrafficPolicy"), "may not be set on a service of type ExternalName; leave it out")
+        fields.problem(
+            (*_SPEC, "externalTrafficPolicy"), "may not be set on a service of type ExternalName; leave it out"
+        )
     if spec.get("loadBalancerClass") is not None:
         path: Path = (*_SPEC, "loadBalancerClass")
         name = _text(spec, _SPEC, "loadBalancerClass", fields)
@@ -106,20 +110,32 @@ def _check_endpoints(raw: dict[str, Any], fields: Fields) -> None:
 
 
 def _check_pod(raw: dict[str, Any], fields: Fields) -> None:
-    """Ports of init containers that are no sidecars: nobody's endpoints, and checked all the same."""
-    for path, container in _mappings(_mapping(raw, "spec"), _SPEC, "initContainers"):
-        if container.get("restartPolicy") == "Always":
-            continue
-        for where, port in _mappings(container, path, "ports"):
-            name = fields.text(port, where, "name")
-            if name:
-                fields.problem((*where, "name"), service_name_fault(name))
-            fields.protocol(port, where)
-            fields.port(port, where, "containerPort")
+    """What a Pod's endpoints may come of. A Pod without containers, or without images, is as good as any here."""
+    spec = _mapping(raw, "spec")
+    if spec.get("nodeName") != "":
+        _check_format(spec, _SPEC, "nodeName", subdomain_fault, fields)
+    for path, container in _mappings(spec, _SPEC, "containers"):
+        _check_host_ports(container, path, fields)
+    for path, container in _mappings(spec, _SPEC, "initContainers"):
+        _check_host_ports(container, path, fields)
+        _not_empty(container, path, "restartPolicy", fields)
+        if fields.choice(container, path, "restartPolicy", _RESTART_POLICIES, "") != "Always":
+            for _ in named_ports([(path, container)], fields):
+                pass  # nobody's endpoints, and checked all the same
+
+
+def _check_host_ports(container: dict[str, Any], path: Path, fields: Fields) -> None:
+    for where, port in _mappings(container, path, "ports"):
+        fields.port(port, where, "hostPort", required=False)
 
 
 def _check_node(raw: dict[str, Any], fields: Fields) -> None:
     spec = _mapping(raw, "spec")
+    for path, taint in _mappings(spec, _SPEC, "taints"):
+        fields.problem((*path, "key"), label_key_fault(fields.text(taint, path, "key"), "the key of a taint"))
+        fields.problem((*path, "value"), label_value_fault(fields.text(taint, path, "value")))
+        if not fields.choice(taint, path, "effect", _EFFECTS, ""):
+            fields.problem((*path, "effect"), f"is missing; use {' or '.join(_EFFECTS)}")
     texts = _strings(spec, _SPEC, "podCIDRs")
     if spec.get("podCIDR") and texts and texts[0][1] != spec["podCIDR"]:
         return  # then they do not count
@@ -190,7 +206,7 @@ def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:
 def _mappings(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, dict[str, Any]]]:
     items = parent.get(key)
     every = enumerate(items if isinstance(items, list) else ())
-    return [((*path, key, index), item) for index, item in every if isinstance(item, dict)]
+    return [((*path, key, index), item or {}) for index, item in every if isinstance(item, dict | None)]
 
 
 def _strings(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, str]]:

@@ -62,7 +62,7 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
 def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:
     """An RFC 3339 time, in UTC and cut to seconds so that times can be compared as text; "" if absent."""
     text = fields.text(metadata, _METADATA, key)
-    if not text:
+    if not text and not (fields.incoming and metadata.get(key) == ""):
         return ""
     time = None
     if _TIME.fullmatch(text):

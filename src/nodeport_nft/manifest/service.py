@@ -128,15 +128,17 @@ def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -
 
 def _node_port(entry: dict[str, Any], path: Path, kind: ServiceType, fields: Fields, ranges: Ranges | None) -> int:
     """An explicit nodePort, 0 if there is none or it is wrong."""
+    if kind is ServiceType.EXTERNAL_NAME:  # where it does nothing, and the API lets any number stand
+        fields.integer(entry, path, "nodePort")
+        return 0
     number = fields.port(entry, path, "nodePort", required=False)
     if not number:
         return 0
     if kind not in NODE_PORT_TYPES:
-        if kind is not ServiceType.EXTERNAL_NAME:  # on which it does nothing, and the API lets it stand
-            fields.problem(
-                (*path, "nodePort"),
-                f"{number} may not be set on a service of type {kind}; leave it out, or set type: NodePort",
-            )
+        fields.problem(
+            (*path, "nodePort"),
+            f"{number} may not be set on a service of type {kind}; leave it out, or set type: NodePort",
+        )
         return 0
     return number if _in_range(number, (*path, "nodePort"), fields, ranges) else 0
 
@@ -183,10 +185,12 @@ def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -
     addresses: list[IPAddress] = []
     for path, entry in fields.mappings(status, here, "ingress"):
         text = fields.text(entry, path, "ip")
-        mode = fields.told(entry, path, "ipMode", ("VIP", "Proxy"), "VIP") if kind is ServiceType.LOAD_BALANCER else ""
-        if text and mode == "VIP":
-            ip = fields.reported((*path, "ip"), text, endpoint=True)
-            addresses += () if ip is None else (ip,)
+        if kind is not ServiceType.LOAD_BALANCER or not text:
+            continue
+        mode = fields.told(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
+        ip = fields.reported((*path, "ip"), text, endpoint=True)
+        if ip is not None and mode == "VIP":
+            addresses.append(ip)
     return each_once(addresses)
 
 

@@ -83,16 +83,17 @@ def _container_ports(spec: dict[str, Any], fields: Fields) -> tuple[ContainerPor
     Of equal ones the first counts, so the order is the API's (FindPort). Other init containers have ended when a pod
     serves. Ephemeral containers have no ports.
     """
-    ports = list(_named_ports(fields.mappings(spec, _SPEC, "containers"), fields))
+    ports = list(named_ports(fields.mappings(spec, _SPEC, "containers"), fields))
     # Earlier versions have stored what is in init containers unread.
     readable = fields if fields.incoming else Fields()
     every = readable.mappings(spec, _SPEC, "initContainers")
-    sidecars = ((path, one) for path, one in every if readable.text(one, path, "restartPolicy") == "Always")
-    ports += _named_ports(sidecars, readable)
+    sidecars = ((path, one) for path, one in every if one.get("restartPolicy") == "Always")
+    ports += named_ports(sidecars, readable)
     return tuple(ports)
 
 
-def _named_ports(containers: Iterable[tuple[Path, dict[str, Any]]], fields: Fields) -> Iterator[ContainerPort]:
+def named_ports(containers: Iterable[tuple[Path, dict[str, Any]]], fields: Fields) -> Iterator[ContainerPort]:
+    """The ports that have a name of these containers, each given with its path; all of them are checked."""
     for container_path, container in containers:
         names = set()
         for path, entry in fields.mappings(container, container_path, "ports"):
