@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nodeport_nft.config import Config, DetectLocalMode
-from nodeport_nft.manifest.values import each_once, special_fault
+from nodeport_nft.manifest.values import each_once, group_fault, special_fault
 from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
 
 
@@ -85,7 +85,7 @@ def gather(
         for ip in each_once(wanted)
         if ip.is_loopback
     ]
-    usable = [ip for ip in wanted if not special_fault(ip)]
+    usable = [ip for ip in wanted if not (special_fault(ip) or group_fault(ip))]
     if config.node_port_mode is NodePortMode.PRIMARY:
         usable = _first_of_each_family(usable)
     usable = sorted(each_once(usable), key=_order)

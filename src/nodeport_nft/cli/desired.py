@@ -50,7 +50,7 @@ def parse_node_name(given: str | None) -> str:
 
 def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
     """The addresses of ``--node-ip``. Leaves if one of them is none."""
-    from nodeport_nft.manifest.values import parse_address, special_fault
+    from nodeport_nft.manifest.values import group_fault, parse_address, special_fault
 
     addresses: list[IPAddress] = []
     for text in texts or ():
@@ -58,7 +58,7 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
             addresses.append(parse_address(text))
         except ValueError as error:
             fail(f"--node-ip: {error}", BAD_INPUT)
-        fault = special_fault(addresses[-1])
+        fault = special_fault(addresses[-1]) or group_fault(addresses[-1])
         if fault and not addresses[-1].is_loopback:  # about which a warning follows: F2
             fail(f"--node-ip: {fault}", BAD_INPUT)
     return tuple(addresses)

@@ -15,6 +15,7 @@ from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 
+_INT32 = range(-(2**31), 2**31)  # what the API can read there at all, and it asks for no more
 _ADDRESS_TYPES = {"IPv4": 4, "IPv6": 6, "FQDN": 0}
 
 
@@ -30,10 +31,10 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             ("metadata", "labels"),
             f"has no {SERVICE_NAME_LABEL}, so no service uses this slice; label it with the service's name",
         )
-    if raw.get("addressType") is None:
+    if raw.get("addressType") is None or (fields.incoming and raw["addressType"] == ""):
         fields.problem(("addressType",), "is missing; use IPv4 or IPv6")
     kind = fields.choice(raw, (), "addressType", tuple(_ADDRESS_TYPES), "")
-    ports = _ports(raw, (), fields)
+    ports = _ports(raw, (), fields, of_slice=True)
     weight = parse_weight(metadata.annotations, fields)
     endpoints = []
     for path, entry in fields.mappings(raw, (), "endpoints"):
@@ -84,7 +85,7 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
     headless = HEADLESS_LABEL in metadata.labels
     weight = parse_weight(metadata.annotations, fields)
     for number, (path, subset) in enumerate(fields.mappings(raw, (), "subsets")):
-        ports = _ports(subset, path, fields)
+        ports = _ports(subset, path, fields, of_slice=False)
         endpoints = [
             Endpoint(ip, ready=ready, serving=ready, node_name=fields.text(entry, here, "nodeName"))
             for key, ready in (("addresses", True), ("notReadyAddresses", False))
@@ -119,22 +120,35 @@ def _endpoint_ip(entry: dict[str, Any], path: Path, fields: Fields) -> IPAddress
     return None
 
 
-def _ports(parent: dict[str, Any], path: Path, fields: Fields) -> tuple[EndpointPort, ...]:
-    """The ports of a slice or subset that have a number; their names tell them apart, one may have none."""
+def _ports(parent: dict[str, Any], path: Path, fields: Fields, *, of_slice: bool) -> tuple[EndpointPort, ...]:
+    """The ports of a slice or subset that have a number.
+
+    A slice's names tell its ports apart, so one may have none. A subset may give one name to ports of several
+    protocols. A number that is none is refused in a subset, and in a slice it is as if there were none (E1).
+    """
     ports: list[EndpointPort] = []
     names = set()
     for here, entry in fields.mappings(parent, path, "ports"):
         name = fields.text(entry, here, "name")
         protocol = fields.protocol(entry, here)
-        number = fields.port(entry, here, "port", required=False)
+        number = _slice_port(entry, here, fields) if of_slice else fields.port(entry, here, "port")
         if name:
             fields.problem((*here, "name"), label_fault(name))
-        if name in names and isinstance(entry.get("name"), str | None):
+        if of_slice and name in names and isinstance(entry.get("name"), str | None):
             what = f"{shown(name)} is given twice" if name else "is missing on more than one port"
             fields.problem((*here, "name"), f"{what}; give each port its own name")
         names.add(name)
-        if entry.get("port") == 0:
-            fields.problem((*here, "port"), "0 is outside 1-65535; choose a port number inside")
         if number:
             ports.append(EndpointPort(name, protocol, number))
     return tuple(ports)
+
+
+def _slice_port(entry: dict[str, Any], path: Path, fields: Fields) -> int:
+    number = fields.integer(entry, path, "port")
+    if number is None or 1 <= number <= 65535:
+        return number or 0
+    if number in _INT32:
+        fields.note((*path, "port"), f"{shown(number)} is outside 1-65535; this port is not served")
+    else:
+        fields.problem((*path, "port"), f"{shown(number)} is outside 1-65535; choose a port number inside")
+    return 0

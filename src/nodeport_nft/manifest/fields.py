@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from nodeport_nft.manifest.problems import Path, Tally, shown
-from nodeport_nft.manifest.values import parse_address, parse_network, special_fault
+from nodeport_nft.manifest.values import group_fault, parse_address, parse_network, special_fault
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol
 
 NO_PATH: Path = ()
@@ -23,11 +23,15 @@ class Fields:
     ``found``: problems. ``notes``: warnings. ``unknown``: names that mean nothing here, either of them as the user
     likes it. ``claims``: numbers and addresses of which the cluster has one each, for comparison with other objects.
     Each with its path. Problems and warnings are tallied at once: a list has room for a million.
+
+    ``incoming``: the object is on its way in, and not read back out of a store: what is there was held against the
+    rules of its time, and must stay readable under newer ones.
     """
 
-    __slots__ = ("claims", "found", "notes", "unknown")
+    __slots__ = ("claims", "found", "incoming", "notes", "unknown")
 
     def __init__(self) -> None:
+        self.incoming = False
         self.found: Tally[tuple[Path, str]] = Tally()
         self.notes: Tally[tuple[Path, str]] = Tally()
         self.unknown: list[tuple[Path, str]] = []
@@ -131,10 +135,10 @@ class Fields:
         return []
 
     def mappings(self, parent: dict[str, Any], path: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The mappings of a list, each with its path; other items are problems."""
+        """The mappings of a list, each with its path, null being an empty one; other items are problems."""
         for index, item in enumerate(self.items(parent, path, key)):
-            if isinstance(item, dict):
-                yield (*path, key, index), item
+            if isinstance(item, dict | None):
+                yield (*path, key, index), item or {}
             else:
                 self.problem((*path, key, index), f"{shown(item)} stands where a mapping belongs")
 
@@ -170,7 +174,34 @@ class Fields:
         if endpoint and (fault := special_fault(address)):
             self.problem(path, fault)
             return None
+        if endpoint and (fault := group_fault(address)):
+            self.note(path, fault)
         return address
+
+    def reported(self, path: Path, text: str, *, endpoint: bool = False) -> IPAddress | None:
+        """As ``address``, of a status: None after a warning.
+
+        A status is written by programs, and an API server lets in there what it refuses in a spec: what of it is of
+        no use is passed over, and the object is served without it.
+        """
+        try:
+            address = parse_address(text)
+        except ValueError as error:
+            self.note(path, f"is not used: {error}")
+            return None
+        if endpoint and (fault := special_fault(address)):
+            self.note(path, f"is not used: {fault}")
+            return None
+        if endpoint and (fault := group_fault(address)):
+            self.note(path, fault)
+        return address
+
+    def told(self, parent: dict[str, Any], path: Path, key: str, choices: Collection[str], default: str) -> str:
+        """As ``choice``, of a status: an unknown word is a warning, and returned as it is."""
+        text = self.text(parent, path, key)
+        if text and text not in choices:
+            self.note((*path, key), f"{shown(text)} is unknown, and not used; known are {' and '.join(choices)}")
+        return text or default
 
     def network(self, path: Path, text: str, *, host_bits: bool = False) -> IPNetwork | None:
         """A network in CIDR notation, None after a problem."""

@@ -13,7 +13,7 @@ from typing import Any
 from nodeport_nft.manifest.annotations import note_unknown
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import label_1035_fault, label_fault, subdomain_fault
+from nodeport_nft.manifest.values import label_fault, subdomain_fault
 
 _METADATA: Path = ("metadata",)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
@@ -36,7 +36,7 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
     metadata = fields.mapping(raw, (), "metadata")
     name = fields.text(metadata, _METADATA, "name")
     if name:
-        fault = label_1035_fault if kind == "Service" else subdomain_fault
+        fault = label_fault if kind == "Service" else subdomain_fault
         fields.problem((*_METADATA, "name"), fault(name))
     elif metadata.get("name") in (None, "") and isinstance(raw.get("metadata"), dict | None):
         fields.problem((*_METADATA, "name"), "is missing; name the object")
@@ -62,7 +62,7 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
 def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:
     """An RFC 3339 time, in UTC and cut to seconds so that times can be compared as text; "" if absent."""
     text = fields.text(metadata, _METADATA, key)
-    if not text:
+    if not text and not (fields.incoming and metadata.get(key) == ""):
         return ""
     time = None
     if _TIME.fullmatch(text):

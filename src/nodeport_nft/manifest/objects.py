@@ -12,6 +12,7 @@ from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
 from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.formats import check_formats
 from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
 from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
@@ -127,6 +128,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     """An object from a document that is not ``foreign``, as far as it goes: ``fields`` tells what is wrong."""
     kind = fields.text(raw, (), "kind")
     known = _KINDS.get(listed_kind(kind) or kind)
+    fields.incoming = ranges is not None
     if kind == "List":
         fields.problem(("items",), _NO_ITEMS)
         return Object(kind, namespace, "", raw, "", ())
@@ -152,6 +154,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     values = known.parse(raw, metadata, fields, ranges)
     if ranges is not None:
         check_limits(raw, metadata, values, fields)
+        check_formats(raw, kind, metadata, fields)
     given = raw.get("metadata")
     if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
         raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}

@@ -115,8 +115,8 @@ def _once(seen: dict[Any, int], key: object, index: int, path: Path, what: str, 
 def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -> int | str:
     """A number, a port's name, or the port itself where it is absent; 0 after a problem."""
     target = entry.get("targetPort")
-    if target is None or target == "":
-        return port
+    if target in (None, "", 0) and not isinstance(target, bool):
+        return port  # 0, too: the API makes no difference between that and nothing
     if not isinstance(target, str):
         return fields.port(entry, path, "targetPort")
     if target.isascii() and target.isdecimal():
@@ -128,6 +128,9 @@ def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -
 
 def _node_port(entry: dict[str, Any], path: Path, kind: ServiceType, fields: Fields, ranges: Ranges | None) -> int:
     """An explicit nodePort, 0 if there is none or it is wrong."""
+    if kind is ServiceType.EXTERNAL_NAME:  # where it does nothing, and the API lets any number stand
+        fields.integer(entry, path, "nodePort")
+        return 0
     number = fields.port(entry, path, "nodePort", required=False)
     if not number:
         return 0
@@ -181,12 +184,14 @@ def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -
     status = fields.mapping(fields.mapping(raw, (), "status"), ("status",), "loadBalancer")
     addresses: list[IPAddress] = []
     for path, entry in fields.mappings(status, here, "ingress"):
-        mode = fields.choice(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
         text = fields.text(entry, path, "ip")
-        ip = fields.address((*path, "ip"), text, endpoint=True) if text else None
+        if kind is not ServiceType.LOAD_BALANCER or not text:
+            continue
+        mode = fields.told(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
+        ip = fields.reported((*path, "ip"), text, endpoint=True)
         if ip is not None and mode == "VIP":
             addresses.append(ip)
-    return each_once(addresses) if kind is ServiceType.LOAD_BALANCER else ()
+    return each_once(addresses)
 
 
 def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
@@ -227,8 +232,8 @@ def _affinity_seconds(spec: dict[str, Any], fields: Fields) -> int:
     config = fields.mapping(spec, _SPEC, "sessionAffinityConfig")
     client = fields.mapping(config, path, "clientIP")
     seconds = fields.integer(client, (*path, "clientIP"), "timeoutSeconds")
-    if config and affinity == "None":
-        fields.problem(path, "may not be set without sessionAffinity: ClientIP; leave it out, or set that")
+    if affinity != "ClientIP":
+        return 0  # and the API drops the configuration of what is not asked for
     if seconds is None:
         seconds = _AFFINITY
     elif not 1 <= seconds <= _LONGEST_AFFINITY:
@@ -236,4 +241,4 @@ def _affinity_seconds(spec: dict[str, Any], fields: Fields) -> int:
             (*path, "clientIP", "timeoutSeconds"),
             f"{shown(seconds)} is outside 1-{_LONGEST_AFFINITY}; give a number of seconds inside",
         )
-    return seconds if affinity == "ClientIP" else 0
+    return seconds

@@ -61,8 +61,9 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
         fields.problem(
             (*_SPEC, "ipFamilyPolicy"), "SingleStack contradicts the two families given; use PreferDualStack"
         )
-    if ranges is not None:
-        _check_families(families, policy, headless, fields, ranges)
+    # Headless without a selector: who writes the endpoints decides on the families, and no CIDR is needed.
+    if ranges is not None and (spec.get("selector") or not headless):
+        _check_families(families, policy, fields, ranges)
     return IPs(tuple(addresses), families, policy, headless)
 
 
@@ -113,12 +114,8 @@ def _in_cidr(ip: IPAddress, path: Path, fields: Fields, ranges: Ranges) -> bool:
     return True
 
 
-def _check_families(
-    families: tuple[Family, ...], policy: str, headless: bool, fields: Fields, ranges: Ranges
-) -> None:
-    """Whether the cluster has the families that are asked for. Headless services need no address of ours."""
-    if headless:
-        return
+def _check_families(families: tuple[Family, ...], policy: str, fields: Fields, ranges: Ranges) -> None:
+    """Whether the cluster has the families that are asked for."""
     there = [cidr.version for cidr in ranges.service_cidrs]
     for index, family in enumerate(families):
         if family not in there:

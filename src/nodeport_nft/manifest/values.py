@@ -17,7 +17,6 @@ from nodeport_nft.model import IPAddress, IPNetwork
 Value = TypeVar("Value", IPAddress, IPNetwork)
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 _PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
@@ -29,17 +28,13 @@ _ANY_LETTERS = "letters, digits, '-', '_' and '.', a letter or digit at both end
 
 
 def label_fault(text: str) -> str:
-    """Why ``text`` is no RFC 1123 label (namespaces, names of service ports)."""
+    """Why ``text`` is no RFC 1123 label (namespaces, names of Services and of their ports).
+
+    A Service's name may begin with a digit since Kubernetes 1.36 (KEP-5311).
+    """
     if len(text) <= 63 and _LABEL.fullmatch(text):
         return ""
     return f"{shown(text)} is not an RFC 1123 label; use at most 63 characters: {_LETTERS}"
-
-
-def label_1035_fault(text: str) -> str:
-    """Why ``text`` is no RFC 1035 label (names of Services, which become DNS labels)."""
-    if len(text) <= 63 and _LABEL_1035.fullmatch(text):
-        return ""
-    return f"{shown(text)} is not an RFC 1035 label; use at most 63 characters: {_LETTERS}, a letter first"
 
 
 def subdomain_fault(text: str) -> str:
@@ -62,14 +57,14 @@ def service_name_fault(text: str) -> str:
     )
 
 
-def label_key_fault(text: str) -> str:
-    """Why ``text`` is no key of a label (a qualified name: ``disk`` or ``example.org/disk``)."""
+def label_key_fault(text: str, what: str = "a label key") -> str:
+    """Why ``text`` is no key of a label (a qualified name: ``disk`` or ``example.org/disk``), or no ``what``."""
     prefix, slash, name = text.rpartition("/")
     right = len(name) <= 63 and _QUALIFIED.fullmatch(name)
     if right and not (subdomain_fault(prefix) if slash else ""):
         return ""
     return (
-        f"{shown(text)} is not a label key; use at most 63 characters: {_ANY_LETTERS}; "
+        f"{shown(text)} is not {what}; use at most 63 characters: {_ANY_LETTERS}; "
         "before them, if you like, an RFC 1123 subdomain and '/'"
     )
 
@@ -111,20 +106,38 @@ def each_once(values: Iterable[Value]) -> tuple[Value, ...]:
 
 
 def special_fault(address: IPAddress) -> str:
-    """Why traffic can't be sent to ``address`` as an endpoint, as the API has it (ValidateNonSpecialIP), or ""."""
+    """Why ``address`` can be no endpoint and no externalIP, as the API has it (ValidateEndpointIP), or "".
+
+    Of multicast it refuses 224.0.0.0/24 and ff02::/16 alone, with whatever flags (RFC 4291, 2.7).
+    """
     if address.is_unspecified:
-        what = "is the unspecified address"
-    elif address.is_loopback:
-        what = "is a loopback address"
-    elif address.is_link_local:
-        what = "is a link-local address"
-    elif address.is_multicast:
-        what = "is a multicast address"
-    elif address == IPv4Address("255.255.255.255"):
-        what = "is the broadcast address"
-    else:
-        return ""
+        return _special(address, "is the unspecified address")
+    if address.is_loopback:
+        return _special(address, "is a loopback address")
+    if address.is_link_local:
+        return _special(address, "is a link-local address")
+    if _is_link_local_multicast(address):
+        return _special(address, "is a link-local multicast address")
+    return ""
+
+
+def group_fault(address: IPAddress) -> str:
+    """Why ``address`` names no single host: multicast and broadcast, which the API takes; else ""."""
+    if address.is_multicast:
+        return _special(address, "is a multicast address")
+    if address == IPv4Address("255.255.255.255"):
+        return _special(address, "is the broadcast address")
+    return ""
+
+
+def _special(address: IPAddress, what: str) -> str:
     return f"{address} {what}; give one that every node can reach"
+
+
+def _is_link_local_multicast(address: IPAddress) -> bool:
+    if isinstance(address, IPv4Address):
+        return address.packed[:3] == b"\xe0\x00\x00"
+    return address.packed[0] == 0xFF and address.packed[1] & 0x0F == 2
 
 
 def parse_network(text: str, *, host_bits: bool = False) -> IPNetwork:

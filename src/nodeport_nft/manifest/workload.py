@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nodeport_nft.manifest.annotations import parse_weight
@@ -49,15 +50,16 @@ def _pod_ips(status: dict[str, Any], fields: Fields) -> tuple[IPAddress, ...]:
     ]
     if first and not texts:
         texts = [((*_STATUS, "podIP"), first)]
-    elif first and first != texts[0][1]:
-        fields.problem((*_STATUS, "podIP"), f"{shown(first)} is not the first of podIPs; make it so, or leave it out")
+    elif first and first != texts[0][1]:  # of the two, podIP counts, as the API converts them
+        fields.note((*_STATUS, "podIP"), f"{shown(first)} is not the first of podIPs, which are not used therefore")
+        texts = [((*_STATUS, "podIP"), first)]
     ips: list[IPAddress] = []
     for path, text in texts:
-        ip = fields.address(path, text, endpoint=True)
+        ip = fields.reported(path, text, endpoint=True)
         if ip is None:
             continue
         if any(ip.version == other.version for other in ips):
-            fields.problem(path, f"{ip} is a second IPv{ip.version} address; a pod has one of each family")
+            fields.note(path, f"{ip} is a second IPv{ip.version} address, and not used; a pod has one of each family")
         else:
             ips.append(ip)
     return tuple(ips)
@@ -69,16 +71,30 @@ def _ready(status: dict[str, Any], fields: Fields) -> bool:
     ready = False
     for path, condition in fields.mappings(status, _STATUS, "conditions"):
         given = True
-        state = fields.choice(condition, path, "status", ("True", "False", "Unknown"), "Unknown")
+        state = fields.told(condition, path, "status", ("True", "False", "Unknown"), "Unknown")
         if fields.text(condition, path, "type") == "Ready":
             ready = state == "True"
     return ready or not given
 
 
 def _container_ports(spec: dict[str, Any], fields: Fields) -> tuple[ContainerPort, ...]:
-    """The named ports of the containers (not of init containers, which have ended when a pod serves)."""
-    ports = []
-    for container_path, container in fields.mappings(spec, _SPEC, "containers"):
+    """The named ports of the containers, then of the restartable init containers (native sidecars, KEP-753): E9.
+
+    Of equal ones the first counts, so the order is the API's (FindPort). Other init containers have ended when a pod
+    serves. Ephemeral containers have no ports.
+    """
+    ports = list(named_ports(fields.mappings(spec, _SPEC, "containers"), fields))
+    # Earlier versions have stored what is in init containers unread.
+    readable = fields if fields.incoming else Fields()
+    every = readable.mappings(spec, _SPEC, "initContainers")
+    sidecars = ((path, one) for path, one in every if one.get("restartPolicy") == "Always")
+    ports += named_ports(sidecars, readable)
+    return tuple(ports)
+
+
+def named_ports(containers: Iterable[tuple[Path, dict[str, Any]]], fields: Fields) -> Iterator[ContainerPort]:
+    """The ports that have a name of these containers, each given with its path; all of them are checked."""
+    for container_path, container in containers:
         names = set()
         for path, entry in fields.mappings(container, container_path, "ports"):
             name = fields.text(entry, path, "name")
@@ -91,8 +107,7 @@ def _container_ports(spec: dict[str, Any], fields: Fields) -> tuple[ContainerPor
                 fields.problem((*path, "name"), f"{shown(name)} is given twice in one container; rename one")
             names.add(name)
             if number:
-                ports.append(ContainerPort(name, protocol, number))
-    return tuple(ports)
+                yield ContainerPort(name, protocol, number)
 
 
 def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
@@ -103,7 +118,7 @@ def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
     for path, entry in fields.mappings(status, _STATUS, "addresses"):
         if fields.text(entry, path, "type") != "InternalIP":
             continue
-        ip = fields.address((*path, "address"), fields.text(entry, path, "address"))
+        ip = fields.reported((*path, "address"), fields.text(entry, path, "address"))
         if ip is not None:
             ips.append(ip)
     doomed = any(
@@ -119,9 +134,8 @@ def _pod_cidrs(spec: dict[str, Any], fields: Fields) -> tuple[IPNetwork, ...]:
     texts = fields.strings(spec, _SPEC, "podCIDRs")
     if first and not texts:
         texts = [((*_SPEC, "podCIDR"), first)]
-    elif first and first != texts[0][1]:
-        fields.problem(
-            (*_SPEC, "podCIDR"), f"{shown(first)} is not the first of podCIDRs; make it so, or leave it out"
-        )
+    elif first and first != texts[0][1]:  # of the two, podCIDR counts, as the API converts them
+        fields.note((*_SPEC, "podCIDR"), f"{shown(first)} is not the first of podCIDRs, which are not used therefore")
+        texts = [((*_SPEC, "podCIDR"), first)]
     networks = (fields.network(path, text) for path, text in texts)
     return tuple(network for network in networks if network is not None)

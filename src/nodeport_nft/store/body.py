@@ -33,6 +33,8 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
 def _spec(spec: dict[str, Any], service: Service) -> dict[str, Any]:
     spec["type"] = str(service.type)
     spec["sessionAffinity"] = spec.get("sessionAffinity") or "None"
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
     for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"):
         spec.pop(field, None)
     if service.type is not ServiceType.EXTERNAL_NAME:
