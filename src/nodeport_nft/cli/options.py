@@ -343,6 +343,7 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
             max_document_bytes=config.max_document_bytes,
             stdin=sys.stdin.buffer if sys.stdin else None,
             validate=config.validate,
+            to_store=True,
             steps=steps,
         )
     warn(manifests.warnings)

@@ -15,7 +15,7 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
-from nodeport_nft.manifest.problems import Path, Problem, Problems, Tally, field_text, printable, shown
+from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Tally, field_text, printable, shown
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
@@ -37,15 +37,17 @@ def read_manifests(
     max_document_bytes: int = 64 << 20,
     stdin: BinaryIO | None = None,
     validate: Validate = Validate.strict,
+    to_store: bool = False,
     steps: Steps | None = None,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
 
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
     ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields, ``steps`` what is waited
-    for. Raises Problems with everything that is wrong in any of them.
+    for. ``to_store``: leftovers of another type come with the objects, for the store to judge; else they are wrong.
+    Raises Problems with everything that is wrong in any of them.
     """
-    reading = _Reading(ranges, namespace, validate)
+    reading = _Reading(ranges, namespace, validate, to_store)
     for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
@@ -73,6 +75,7 @@ def read_manifest(
     namespace: str = "default",
     max_document_bytes: int = 64 << 20,
     validate: Validate = Validate.strict,
+    to_store: bool = False,
     steps: Steps | None = None,
     real: str = "",
 ) -> Reading:
@@ -82,7 +85,7 @@ def read_manifest(
     ``path`` and ``real``, and may raise.
     """
     text = read_regular(path, max_document_bytes, steps, real=real)
-    reading = _Reading(ranges, namespace, validate)
+    reading = _Reading(ranges, namespace, validate, to_store)
     reading.add_text(path, "" if text is None else text)
     warnings = tuple(map(str, _told(reading.warnings)))
     return Reading(tuple(reading.objects), _told(reading.problems), warnings, failed=not isinstance(text, str))
@@ -99,6 +102,7 @@ class _Reading:
     ranges: Ranges
     namespace: str
     validate: Validate
+    to_store: bool
     objects: list[Object] = field(default_factory=list)
     problems: Tally[Problem] = field(default_factory=Tally)
     warnings: Tally[Problem] = field(default_factory=Tally)
@@ -162,7 +166,14 @@ class _Reading:
                 fields.problem(
                     at, f"{claim} is asked for by {holder} at {where} too; choose another, or leave it out"
                 )
-        self.objects.append(replace(made, source=source))
+        leftovers: list[Leftover] = []
+        for _, (at, text), more in fields.leftovers:
+            if self.to_store:
+                where = f"{name}:{document.line(path + at)}"
+                leftovers.append(Leftover(at, Problem(where, ref, field_text(at), text, more)))
+            else:
+                fields.found.add("", text, (at, text), more)
+        self.objects.append(replace(made, source=source, leftovers=tuple(leftovers)))
 
     def _warn(self, source: str, ref: str, text: str, more: int = 0) -> None:
         self.warnings.add(ref, text, Problem(source, ref, "", text), more)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
-from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
+from nodeport_nft.manifest.problems import Leftover, Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
 from nodeport_nft.manifest.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
@@ -26,7 +27,8 @@ class Object:
     """An object as it was read. ``namespace`` is "" for a Node; ``source`` is ``file:line`` or "".
 
     ``raw`` is the document (JSON types only), its ``metadata.namespace`` filled in. ``values`` are the parts of
-    the model it gives: several slices for Endpoints, none for a slice that no service can use.
+    the model it gives: several slices for Endpoints, none for a slice that no service can use; ``leftovers`` are no
+    part of them, and are for whoever stores the object to judge.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Object:
     raw: dict[str, Any]
     source: str
     values: tuple[Value, ...]
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -136,12 +139,12 @@ def parse_object(
 ) -> Object:
     """An object of one of ``KINDS``, from a mapping. ``ranges`` None: nodePorts and clusterIPs may be anywhere.
 
-    Raises Problems with everything that is wrong with it.
+    Raises Problems with everything that is wrong with it, leftovers among it.
     """
     fields = Fields()
     made = read_object(raw, fields, ranges, namespace)
-    if fields.found:
+    if fields.found or fields.leftovers:
         ref = describe(raw, namespace)
-        found = (Problem(source, ref, field_text(path), text, more) for _, (path, text), more in fields.found)
-        raise Problems(tuple(found))
+        noted = chain(fields.found, fields.leftovers)
+        raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))
     return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)

@@ -341,6 +341,7 @@ def _read_file(found: Found, before: _File | None, config: Config, work: Work) -
         ranges=config.ranges,
         max_document_bytes=config.max_document_bytes,
         validate=config.validate,
+        to_store=True,
         steps=work,
         real=found.real,
     )

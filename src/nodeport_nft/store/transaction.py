@@ -16,6 +16,7 @@ from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot, Value
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_in_rows
+from nodeport_nft.store.leftovers import dropped, touched
 from nodeport_nft.store.outside import Outside, prepare, put
 from nodeport_nft.store.records import (
     Damaged,
@@ -71,6 +72,8 @@ class Transaction:
         self._ranges = ranges
         prepare(db)
         self._rolled_back = False
+        self.dropped: list[str] = []
+        """What is to be said of fields that were dropped with a change of type."""
         # A number is never given twice, even if the counter was set back.
         given = [read_version(db, path)]
         for table in ("objects", "tombstones"):
@@ -102,11 +105,13 @@ class Transaction:
         is held stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
         by namespace and name.
 
-        Raises Problems with every refused allocation of every Service; nothing is written then.
+        Raises Problems with every field that is none of a Service's type and not left of its former one, or with every
+        refused allocation of every Service; nothing is written then.
         """
         objects = tuple(objects)
         _refuse_twins(objects)
         old = {_key(obj): found for obj in objects if (found := self._old(obj)) is not None}
+        _refuse_touched(objects, old)
         services = self._allocated({_key(obj): obj for obj in objects if obj.kind == "Service"}, old)
         applied: list[Applied] = []
         changed: list[tuple[_Key, int, str]] = []
@@ -132,9 +137,10 @@ class Transaction:
             if service is not None:
                 created = (before.service.created if before and before.service else "") or now
                 values = (replace(service, created=created),)
-            stored = replace(obj, raw=with_resource_version(body, version), values=values)
+            stored = replace(obj, raw=with_resource_version(body, version), values=values, leftovers=())
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
         self._write(changed, services, old)
+        self.dropped += [dropped(obj) for obj in objects if obj.leftovers]
         return tuple(applied)
 
     def delete(self, kind: str, namespace: str, name: str) -> bool:
@@ -356,6 +362,16 @@ def _service(obj: Object) -> Service:
     (value,) = obj.values
     assert isinstance(value, Service)
     return value
+
+
+def _refuse_touched(objects: tuple[Object, ...], old: Mapping[_Key, _Old]) -> None:
+    problems: list[Problem] = []
+    for obj in objects:
+        if obj.leftovers:
+            before = old.get(_key(obj))
+            problems += touched(obj, before.body if before else None)
+    if problems:
+        raise Problems(tuple(problems))
 
 
 def _refuse_twins(objects: tuple[Object, ...]) -> None:
