@@ -21,8 +21,9 @@ class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.
 
     ``found``: problems. ``leftovers``: fields that are problems unless they are left of another type, see
-    ``problems.Leftover``; whoever notes one goes on as if it were absent. ``notes``: warnings. ``unknown``: names that mean nothing here, either of them as the user
-    likes it. ``claims``: numbers and addresses of which the cluster has one each, for comparison with other objects.
+    ``problems.Leftover``; whoever notes one goes on as if it were absent. ``notes``: warnings. ``unknown``: names
+    that mean nothing here, either of them as the user likes it. ``claims``: numbers and addresses of which the
+    cluster has one each, for comparison with other objects.
     Each with its path. Problems and warnings are tallied at once: a list has room for a million.
     """
 

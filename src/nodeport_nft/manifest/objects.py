@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
@@ -137,14 +136,15 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
 def parse_object(
     raw: dict[str, Any], *, ranges: Ranges | None = None, source: str = "", namespace: str = "default"
 ) -> Object:
-    """An object of one of ``KINDS``, from a mapping. ``ranges`` None: nodePorts and clusterIPs may be anywhere.
+    """An object of one of ``KINDS``, from a mapping.
 
-    Raises Problems with everything that is wrong with it, leftovers among it.
+    ``ranges`` None: it is stored. Its nodePorts and clusterIPs may be anywhere, and leftovers do no harm: earlier
+    versions let some in. Else raises Problems for them, as for everything that is wrong with it.
     """
     fields = Fields()
     made = read_object(raw, fields, ranges, namespace)
-    if fields.found or fields.leftovers:
+    noted = [*fields.found, *(fields.leftovers if ranges is not None else ())]
+    if noted:
         ref = describe(raw, namespace)
-        noted = chain(fields.found, fields.leftovers)
         raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))
     return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)

@@ -12,7 +12,6 @@ from nodeport_nft.manifest.service import is_external
 from nodeport_nft.model import Family, Service, ServiceType
 from nodeport_nft.store.trimming import trimmed
 
-
 _ALLOCATED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort")
 
 

@@ -29,7 +29,7 @@ def dropped(obj: Object) -> str:
     """What is said of leftovers that are dropped: in a file that is kept they are refused the next time."""
     first = obj.leftovers[0].problem
     fields = dict.fromkeys(_named(leftover.path, _spec(obj.raw), leftover.problem) for leftover in obj.leftovers)
-    text = "dropped: left of what the service was before; take out of a manifest that is to be applied again"
+    text = "dropped, as left of the former type or family policy; leave it out where this is to be applied again"
     return str(Problem(first.source, first.object, ", ".join(fields), text))
 
 
@@ -51,7 +51,7 @@ def _same(path: Path, spec: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def _is_about_families(path: Path, spec: dict[str, Any]) -> bool:
-    """Whether one family is wanted where two are named. An ExternalName has none, and its policy is a field like any."""
+    """Whether one family is wanted where two are named. To an ExternalName its policy is a field like any other."""
     return path[-1] == "ipFamilyPolicy" and spec.get("type") != "ExternalName"
 
 
