@@ -113,6 +113,61 @@ def test_what_left_the_manifests_is_deleted_and_freed(node: Node) -> None:
     assert node.run("get", "services", "one").returncode == 1
 
 
+ONE = "apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec:\n  type: NodePort\n  ports: [{port: 80}]\n"
+
+
+def test_what_apply_has_stored_goes_with_prune_alone(node: Node) -> None:
+    for name in ("one", "two", "mine"):
+        node.ok("apply", "-f", "-", stdin=ONE % name)
+    node.ok("sync", "--once", *NODE_NAME)
+    before, stored = node.ruleset(), node.ok("get", "services", "-o", "yaml")
+    words = ("-f", "-", *NODE_NAME)
+    for command in (("sync", "--once"), ("sync", "--dry-run"), ("diff",), ("sync", "--once", "--allow-empty")):
+        done = node.run(*command, *words, stdin=ONE % "mine")
+        assert (done.returncode, done.stdout) == (2, ""), command
+        assert "holds 2 objects (Service/default/one, Service/default/two)" in done.stderr
+        assert "--prune" in done.stderr
+    manifest = node.directory / "mine.yaml"
+    manifest.write_text(ONE % "mine", encoding="utf-8")
+    done = node.run("sync", "-f", str(manifest), *NODE_NAME)  # as a daemon
+    assert done.returncode == 2
+    assert "holds 2 objects" in done.stderr
+    assert (node.ruleset(), node.ok("get", "services", "-o", "yaml")) == (before, stored)
+    assert node.run("diff", "--prune", *words, stdin=ONE % "mine").returncode == 1
+    done = node.run("sync", "--once", "--prune", *words, stdin=ONE % "mine")
+    assert done.returncode == 0
+    assert "service/one deleted" in done.stderr
+    # From now on the manifests are the whole state, and what they wrote goes with them.
+    node.ok("sync", "--once", *words, stdin=ONE % "yours")
+    assert node.run("get", "services", "mine").returncode == 1
+    node.ok("apply", "-f", "-", stdin=ONE % "yours")
+    assert node.run("sync", "--once", *words, stdin=ONE % "mine").returncode == 2
+
+
+def test_prune_is_nothing_without_manifests(node: Node) -> None:
+    for command in (("sync", "--once"), ("sync",), ("diff",)):
+        done = node.run(*command, "--prune", *NODE_NAME)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--prune is for manifests" in done.stderr
+
+
+def test_a_change_of_type_takes_every_way_into_the_store(node: Node) -> None:
+    """Edited from what ``get -o yaml`` gives, one word changed."""
+    service = ONE % "web"
+    node.ok("apply", "-f", "-", stdin=service)
+    edited = node.ok("get", "service", "web", "-o", "yaml").replace("type: NodePort", "type: ClusterIP")
+    assert "nodePort:" in edited
+    done = node.run("apply", "--dry-run", "-f", "-", stdin=edited)
+    assert (done.returncode, done.stdout) == (0, "service/web configured (dry run)\n")
+    assert "spec.ports[0].nodePort, spec.externalTrafficPolicy: dropped" in done.stderr
+    for command, code in ((("sync", "--dry-run"), 0), (("diff",), 1), (("sync", "--once"), 0)):
+        assert node.run(*command, "-f", "-", *NODE_NAME, stdin=edited).returncode == code, command
+    assert "nodePort" not in node.ok("get", "service", "web", "-o", "yaml")
+    done = node.run("sync", "--once", "-f", "-", *NODE_NAME, stdin=edited)
+    assert done.returncode == 2, "by now the number is one that somebody asks for"
+    assert "may not be set on a service of type ClusterIP" in done.stderr
+
+
 def test_wrong_input_changes_nothing(node: Node) -> None:
     node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
     before, stored = node.ruleset(), node.ok("get", "services", "-o", "name")

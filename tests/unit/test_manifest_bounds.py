@@ -206,10 +206,10 @@ class Counted:
         self._transaction = transaction
         self.objects = 0
 
-    def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
+    def apply(self, objects: Iterable[Object], *, now: str, by_manifests: bool = False) -> tuple[Applied, ...]:
         objects = tuple(objects)
         self.objects += len(objects)
-        return self._transaction.apply(objects, now=now)
+        return self._transaction.apply(objects, now=now, by_manifests=by_manifests)
 
     def held(self) -> Any:
         return self._transaction.held()

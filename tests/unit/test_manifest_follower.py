@@ -25,7 +25,7 @@ from nodeport_nft.manifest import Object, Problems, Reading, parse_object, read_
 from nodeport_nft.model import PortRange, Ranges
 from nodeport_nft.sources import manifests
 from nodeport_nft.sources.manifests import ManifestFollower
-from nodeport_nft.store import Store
+from nodeport_nft.store import OthersObjects, Store
 
 DEADLINE = 60.0
 NOW = "2026-01-31T12:00:00Z"
@@ -111,20 +111,23 @@ class Desk:
     manifests: Path
     store: Path
 
-    def seed(self, *documents: dict[str, Any]) -> None:
-        """What the store holds before anybody follows."""
+    def seed(self, *documents: dict[str, Any], by_manifests: bool = True) -> None:
+        """What the store holds before anybody follows: from an earlier run, or not from manifests at all."""
         with Store(self.store, ranges=Ranges()) as store, store.write() as transaction:
-            transaction.apply([parse_object(document) for document in documents], now=NOW)
+            objects = [parse_object(document) for document in documents]
+            transaction.apply(objects, now=NOW, by_manifests=by_manifests)
 
     @asynccontextmanager
     async def following(
-        self, *paths: Path, allow_empty: bool = False, config: Config | None = None
+        self, *paths: Path, prune: bool = False, allow_empty: bool = False, config: Config | None = None
     ) -> AsyncIterator[Followed]:
         config = replace(config or Config(), store=str(self.store))
         reports: list[tuple[str, ...]] = []
         said: list[str] = []
         names = [str(path) for path in paths or (self.manifests,)]
-        follower = ManifestFollower(names, config, allow_empty=allow_empty, report=reports.append, say=said.append)
+        follower = ManifestFollower(
+            names, config, prune=prune, allow_empty=allow_empty, report=reports.append, say=said.append
+        )
         await follower.begin()
         task = asyncio.create_task(follower.follow())
         try:
@@ -614,6 +617,68 @@ def test_an_empty_directory_at_the_start_deletes_nothing(desk: Desk) -> None:
         async with desk.following(allow_empty=True) as followed:
             assert followed.names() == set()
             assert followed.reports == []
+
+    run(scenario())
+
+
+def test_a_store_that_others_have_filled_is_not_taken_for_its_own(desk: Desk) -> None:
+    desk.seed(service("theirs"), service("web"), by_manifests=False)
+    write(desk.manifests / "web.yaml", service("web", target=9090))
+
+    async def scenario() -> None:
+        with pytest.raises(OthersObjects, match=r"holds 1 object \(Service/default/theirs\) that"):
+            async with desk.following():
+                raise AssertionError("it has begun")
+        assert Followed(None, desk.store).targets() == {"theirs": 8080, "web": 8080}  # type: ignore[arg-type] # not asked
+        async with desk.following(prune=True) as followed:
+            assert followed.targets() == {"web": 9090}
+        desk.seed(service("theirs"), by_manifests=False)
+        async with desk.following() as followed:  # the manifests were here before: it goes on with what is there
+            assert followed.names() == {"theirs", "web"}
+            assert [text for text in followed.said if "Service/default/theirs" in text and "--prune" in text]
+
+    run(scenario())
+
+
+def test_what_others_write_meanwhile_stays_unless_it_is_to_be_pruned(desk: Desk) -> None:
+    web = desk.manifests / "web.yaml"
+    write(web, service("a"), service("b"), service("c"))
+
+    async def scenario() -> None:
+        async with desk.following() as followed:
+            desk.seed(service("theirs"), service("b"), by_manifests=False)
+            write(web, service("c"))  # b has left them, and is somebody else's by now
+            await followed.until(lambda: followed.names() == {"theirs", "b", "c"})
+            await followed.until(lambda: any("Service/default/b" in text for text in followed.said))
+            desk.seed(service("c"), by_manifests=False)
+            write(web, service("c", target=9090))  # and back it comes to the manifests
+            await followed.until(lambda: followed.targets() == {"theirs": 8080, "b": 8080, "c": 9090})
+            write(web, service("d"))
+            await followed.until(lambda: followed.names() == {"theirs", "b", "d"})
+        async with desk.following(prune=True) as followed:
+            assert followed.names() == {"d"}
+            desk.seed(service("theirs"), by_manifests=False)
+            write(web, service("e"))
+            await followed.until(lambda: followed.names() == {"e"})
+
+    run(scenario())
+
+
+def test_a_change_of_type_is_followed_and_told(desk: Desk) -> None:
+    web = desk.manifests / "web.yaml"
+    write(web, service("web", 30080, type="NodePort"))
+
+    async def scenario() -> None:
+        async with desk.following() as followed:
+            write(web, service("web", 30080, type="ClusterIP"), service("heir", 30080, type="NodePort"))
+            await followed.until(lambda: "heir" in followed.names())
+            assert followed.node_port("heir") == 30080
+            assert not followed.problems
+            await followed.until(lambda: any("spec.ports[0].nodePort: dropped" in text for text in followed.said))
+            write(web, service("web", 30081, type="ClusterIP"), service("heir", 30080, type="NodePort"))
+            await followed.until(lambda: followed.problems)
+            assert "30081 may not be set on a service of type ClusterIP" in followed.problems[0]
+            assert followed.names() == {"web", "heir"}
 
     run(scenario())
 

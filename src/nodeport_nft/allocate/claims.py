@@ -219,7 +219,7 @@ def _families(
     known = (*configured, *old)  # a family that is held stays, whatever the CIDRs are now
     first = (named or old or configured or (Family.IPV4,))[0]
     second = Family.IPV6 if first is Family.IPV4 else Family.IPV4
-    if old and first is not old[0]:
+    if old and first is not old[0] and not headless:  # one that has no address may change its families
         text = f"{_family(first)} differs from {_family(old[0])}: {_IMMUTABLE}"
         refusals.append(Refusal("spec.ipFamilies[0]", text))
     if policy == SINGLE_STACK:

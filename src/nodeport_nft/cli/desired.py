@@ -78,9 +78,12 @@ class Wanted:
             fail("\n".join(self.complaints), code)
 
 
-def read_wanted(config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED) -> Wanted:
+def read_wanted(
+    config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED, prune: bool = True
+) -> Wanted:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
+    ``prune``: as of ``desired_state``.
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
     there is no store.
     """
@@ -88,8 +91,14 @@ def read_wanted(config: Config, files: list[str] | None, *, held: bool = True, m
         check_store(config, missing)
     elif not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
-    with desired_state(config, files, keep=False) as wanted:
+    with desired_state(config, files, keep=False, prune=prune) as wanted:
         return wanted
+
+
+def check_prune(files: list[str] | None, *, prune: bool) -> None:
+    """Leave if manifests may delete what others wrote, and there are none."""
+    if prune and not files:
+        fail("--prune is for manifests that are the whole state; name them with -f", BAD_INPUT)
 
 
 def check_store(config: Config, code: int = FAILED) -> None:
@@ -99,11 +108,14 @@ def check_store(config: Config, code: int = FAILED) -> None:
 
 
 @contextmanager
-def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Iterator[Wanted]:
+def desired_state(config: Config, files: list[str] | None, *, keep: bool, prune: bool) -> Iterator[Wanted]:
     """The desired state: the store's, or that of manifests, which are written to the store if ``keep``.
 
     They are committed when the block ends well, so that store and kernel change together or not at all; whoever
     else writes to the store waits that long.
+
+    Raises OthersObjects where the store holds more that manifests did not write, which would be deleted with them for
+    the whole state; not if ``prune``.
     """
     gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
     manifests = read_files(files, config) if files else None
@@ -115,8 +127,11 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool) -> Ite
         yield wanted
         return
     with (open_store if keep else drafted)(config) as store, store.write() as transaction:
+        if not prune:
+            transaction.refuse_others(manifests.objects)
         deleted = transaction.prune(manifests.objects)
-        transaction.apply(manifests.objects, now=now())
+        transaction.apply(manifests.objects, now=now(), by_manifests=True)
+        warn(transaction.dropped)
         yield Wanted(transaction.snapshot())
     if keep:
         for reference in deleted:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.desired import (
+    check_prune,
     compile_tables,
     device_transactions,
     is_anew,
@@ -34,6 +35,7 @@ from nodeport_nft.cli.options import (
     NodeName,
     NodePortAddresses,
     NodePortRange,
+    Prune,
     ServiceCIDR,
     StateDir,
     StorePath,
@@ -114,6 +116,7 @@ def render(
 def diff(
     filename: Files = None,
     validate: Validated = None,
+    prune: Prune = False,
     node_name: NodeName = None,
     node_ip: NodeIP = None,
     nodeport_addresses: NodePortAddresses = None,
@@ -132,6 +135,7 @@ def diff(
     Exit code 0: they are the same; 1: there are changes; 2: trouble.
     """
     with reported(BAD_INPUT):
+        check_prune(filename, prune=prune)
         chosen = settings(
             config,
             store=store,
@@ -146,7 +150,7 @@ def diff(
             flowtable=flowtable,
         )
         nft, host = open_kernel(chosen, BAD_INPUT)
-        wanted = read_wanted(chosen, filename, missing=BAD_INPUT)
+        wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune)
         programme, _ = compile_tables(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
         transactions = programme.tables.first_transaction()
         transactions += device_transactions(nft, programme, host, anew=is_anew(transactions))

@@ -29,6 +29,7 @@ from nodeport_nft.cli.options import (
     read_files,
     say,
     settings,
+    warn,
     whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
@@ -74,6 +75,7 @@ def apply(
         applied = transaction.apply(manifests.objects, now=now())
         if dry_run:
             transaction.rollback()
+    warn(transaction.dropped)
     for one in applied:
         put(f"{one.ref} {one.action}{note}")
 

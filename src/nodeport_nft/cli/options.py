@@ -34,6 +34,9 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Let manifests delete what others wrote to the store, such as apply.")
+]
 ConfigFile = Annotated[
     str | None,
     typer.Option("--config", metavar="PATH", help="Configuration; default /etc/nodeport-nft/config.yaml."),
@@ -270,10 +273,10 @@ def _exit_code(error: Exception) -> int | None:
     from nodeport_nft.config import ConfigError
     from nodeport_nft.kernel.nft import KernelError
     from nodeport_nft.manifest import Problems
-    from nodeport_nft.store import StoreError
+    from nodeport_nft.store import OthersObjects, StoreError
 
     # Bytes that are not UTF-8 come from arguments alone: files are checked when read, output is escaped.
-    if isinstance(error, ConfigError | Problems | UnicodeEncodeError):
+    if isinstance(error, ConfigError | Problems | OthersObjects | UnicodeEncodeError):
         return BAD_INPUT
     if isinstance(error, KernelError | StoreError | OSError):
         return FAILED
@@ -343,6 +346,7 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
             max_document_bytes=config.max_document_bytes,
             stdin=sys.stdin.buffer if sys.stdin else None,
             validate=config.validate,
+            to_store=True,
             steps=steps,
         )
     warn(manifests.warnings)

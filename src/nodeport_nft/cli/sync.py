@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.desired import (
+    check_prune,
     check_store,
     compile_tables,
     desired_state,
@@ -36,6 +37,7 @@ from nodeport_nft.cli.options import (
     NodeName,
     NodePortAddresses,
     NodePortRange,
+    Prune,
     ServiceCIDR,
     StateDir,
     StorePath,
@@ -71,6 +73,7 @@ def sync(
         str | None,
         typer.Option("--hosts-file", metavar="PATH", help="Keep a hosts file of the services there."),
     ] = None,
+    prune: Prune = False,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Let manifests without an object delete everything.")
     ] = False,
@@ -103,9 +106,11 @@ def sync(
     """Program this node from the store, or from manifests which then are the whole desired state.
 
     Reads back what the kernel holds and writes the difference only, in one transaction. With -f, what left the
-    manifests is deleted and what it held is freed. Without --once it goes on, as a daemon: it follows the manifests,
-    the store, the node's addresses and the configuration, and repairs the tables when somebody else changes them. It
-    ends with SIGTERM or Ctrl-C and leaves the rules in force; SIGHUP has it read the configuration again.
+    manifests is deleted and what it held is freed; what others wrote to the store only with --prune.
+
+    Without --once it goes on, as a daemon: it follows the manifests, the store, the node's addresses and the
+    configuration, and repairs the tables when somebody else changes them. It ends with SIGTERM or Ctrl-C and leaves
+    the rules in force; SIGHUP has it read the configuration again.
     """
 
     def load() -> Config:
@@ -132,6 +137,7 @@ def sync(
     from nodeport_nft.kernel.forwarding import find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
+    check_prune(filename, prune=prune)
     chosen = load()
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
@@ -144,7 +150,7 @@ def sync(
         Traces.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
-        wanted = read_wanted(chosen, filename)
+        wanted = read_wanted(chosen, filename, prune=prune)
         programme, _ = compile_tables(chosen, wanted, name, addresses, host, nft)
         transactions = programme.tables.first_transaction()
         print_transactions((*transactions, *device_transactions(nft, programme, host, anew=is_anew(transactions))))
@@ -172,6 +178,7 @@ def sync(
                 node_name=name,
                 node_ips=addresses,
                 manifests=tuple(filename or ()),
+                prune=prune,
                 allow_empty=allow_empty,
                 hosts_file=Path(hosts_file) if hosts_file is not None else None,
                 set_sysctls=set_sysctls,
@@ -183,7 +190,7 @@ def sync(
     if daemon_pid(chosen.run_dir) is not None:
         warn(["a daemon programs this node: it will undo what is not as its own store and flags say"])
     with alone(chosen.run_dir, say):
-        with desired_state(chosen, filename, keep=True) as wanted:
+        with desired_state(chosen, filename, keep=True, prune=prune) as wanted:
             snapshot = wanted.snapshot
             if (
                 filename

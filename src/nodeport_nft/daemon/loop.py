@@ -228,6 +228,7 @@ class Daemon:
         return ManifestFollower(
             self._options.manifests,
             self._config,
+            prune=self._options.prune,
             allow_empty=self._options.allow_empty,
             report=lambda problems: self._reporter.problems("manifests", problems),
             say=lambda text: self._reporter.log.info("manifests", text=text),

@@ -29,6 +29,7 @@ class Options:
     node_name: str
     node_ips: tuple[IPAddress, ...] = ()
     manifests: tuple[str, ...] = ()
+    prune: bool = False
     allow_empty: bool = False
     hosts_file: Path | None = None
     set_sysctls: bool = False

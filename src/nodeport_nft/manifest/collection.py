@@ -16,7 +16,7 @@ from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.lists import Item, owner, unfold
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
-from nodeport_nft.manifest.problems import Path, Problem, Problems, Tally, field_text, printable, shown
+from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Tally, field_text, printable, shown
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
@@ -39,15 +39,17 @@ def read_manifests(
     max_document_bytes: int = 64 << 20,
     stdin: BinaryIO | None = None,
     validate: Validate = Validate.strict,
+    to_store: bool = False,
     steps: Steps | None = None,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
 
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
     ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields, ``steps`` what is waited
-    for. Raises Problems with everything that is wrong in any of them.
+    for. ``to_store``: leftovers of another type come with the objects, for the store to judge; else they are wrong.
+    Raises Problems with everything that is wrong in any of them.
     """
-    reading = _Reading(ranges, namespace, validate)
+    reading = _Reading(ranges, namespace, validate, to_store)
     for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
@@ -75,6 +77,7 @@ def read_manifest(
     namespace: str = "default",
     max_document_bytes: int = 64 << 20,
     validate: Validate = Validate.strict,
+    to_store: bool = False,
     steps: Steps | None = None,
     real: str = "",
 ) -> Reading:
@@ -84,7 +87,7 @@ def read_manifest(
     ``path`` and ``real``, and may raise.
     """
     text = read_regular(path, max_document_bytes, steps, real=real)
-    reading = _Reading(ranges, namespace, validate)
+    reading = _Reading(ranges, namespace, validate, to_store)
     reading.add_text(path, "" if text is None else text)
     problems = _told(reading.problems)
     return Reading(tuple(reading.objects), problems, reading.told_warnings(), failed=not isinstance(text, str))
@@ -101,6 +104,7 @@ class _Reading:
     ranges: Ranges
     namespace: str
     validate: Validate
+    to_store: bool
     objects: list[Object] = field(default_factory=list)
     problems: Tally[Problem] = field(default_factory=Tally)
     warnings: Tally[Problem] = field(default_factory=Tally)
@@ -203,7 +207,14 @@ class _Reading:
                 fields.problem(
                     at, f"{claim} is asked for by {holder} at {where} too; choose another, or leave it out"
                 )
-        self.objects.append(replace(made, source=source))
+        leftovers: list[Leftover] = []
+        for _, (at, text), more in fields.leftovers:
+            if self.to_store:
+                where = f"{name}:{document.line(path + at)}"
+                leftovers.append(Leftover(at, Problem(where, ref, field_text(at), text, more)))
+            else:
+                fields.found.add("", text, (at, text), more)
+        self.objects.append(replace(made, source=source, leftovers=tuple(leftovers)))
 
     def _warn(self, source: str, ref: str, text: str, more: int = 0) -> None:
         self.warnings.add(ref, text, Problem(source, ref, "", text), more)

@@ -20,19 +20,22 @@ NO_PATH: Path = ()
 class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.
 
-    ``found``: problems. ``notes``: warnings. ``unknown``: names that mean nothing here, either of them as the user
-    likes it. ``claims``: numbers and addresses of which the cluster has one each, for comparison with other objects.
+    ``found``: problems. ``leftovers``: fields that are problems unless they are left of another type, see
+    ``problems.Leftover``; whoever notes one goes on as if it were absent. ``notes``: warnings. ``unknown``: names
+    that mean nothing here, either of them as the user likes it. ``claims``: numbers and addresses of which the
+    cluster has one each, for comparison with other objects.
     Each with its path. Problems and warnings are tallied at once: a list has room for a million.
 
     ``incoming``: the object is on its way in, and not read back out of a store: what is there was held against the
     rules of its time, and must stay readable under newer ones.
     """
 
-    __slots__ = ("claims", "found", "incoming", "notes", "unknown")
+    __slots__ = ("claims", "found", "incoming", "leftovers", "notes", "unknown")
 
     def __init__(self) -> None:
         self.incoming = False
         self.found: Tally[tuple[Path, str]] = Tally()
+        self.leftovers: Tally[tuple[Path, str]] = Tally()
         self.notes: Tally[tuple[Path, str]] = Tally()
         self.unknown: list[tuple[Path, str]] = []
         self.claims: list[tuple[Path, int | IPAddress]] = []
@@ -41,6 +44,10 @@ class Fields:
         """Note that the field at ``path`` is wrong; an empty message stands for no problem."""
         if message:
             self.found.add("", message, (path, message))
+
+    def leftover(self, path: Path, message: str) -> None:
+        """Note that the field at ``path`` is wrong unless it is left of another type."""
+        self.leftovers.add("", message, (path, message))
 
     def note(self, path: Path, message: str) -> None:
         """Note a warning."""

@@ -15,7 +15,7 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.formats import check_formats
 from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
-from nodeport_nft.manifest.problems import Problem, Problems, clipped, field_text, shown
+from nodeport_nft.manifest.problems import Leftover, Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
 from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.workload import parse_node, parse_pod
@@ -29,7 +29,8 @@ class Object:
     """An object as it was read. ``namespace`` is "" for a Node; ``source`` is ``file:line`` or "".
 
     ``raw`` is the document (JSON types only), its ``metadata.namespace`` filled in. ``values`` are the parts of
-    the model it gives: several slices for Endpoints, none for a slice that no service can use.
+    the model it gives: several slices for Endpoints, none for a slice that no service can use; ``leftovers`` are no
+    part of them, and are for whoever stores the object to judge.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Object:
     raw: dict[str, Any]
     source: str
     values: tuple[Value, ...]
+    leftovers: tuple[Leftover, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -164,14 +166,15 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
 def parse_object(
     raw: dict[str, Any], *, ranges: Ranges | None = None, source: str = "", namespace: str = "default"
 ) -> Object:
-    """An object of one of ``KINDS``, from a mapping. ``ranges`` None: nodePorts and clusterIPs may be anywhere.
+    """An object of one of ``KINDS``, from a mapping.
 
-    Raises Problems with everything that is wrong with it.
+    ``ranges`` None: it is stored. Its nodePorts and clusterIPs may be anywhere, and leftovers do no harm: earlier
+    versions let some in. Else raises Problems for them, as for everything that is wrong with it.
     """
     fields = Fields()
     made = read_object(raw, fields, ranges, namespace)
-    if fields.found:
+    noted = [*fields.found, *(fields.leftovers if ranges is not None else ())]
+    if noted:
         ref = describe(raw, namespace)
-        found = (Problem(source, ref, field_text(path), text, more) for _, (path, text), more in fields.found)
-        raise Problems(tuple(found))
+        raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))
     return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)

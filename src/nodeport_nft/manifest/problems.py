@@ -54,6 +54,18 @@ class Problem:
         return printable(": ".join(part for part in parts if part))[:_LONGEST_LINE]
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A field that an object of this type, or of this family policy, may not have: a ``problem``, but for one case.
+
+    Where the stored object had it with the same value, it has come along with a change of type. Then the API drops it
+    (dropTypeDependentFields); only whoever knows that object can tell. ``path`` leads to it in the document.
+    """
+
+    path: Path
+    problem: Problem
+
+
 class Problems(Exception):
     """Everything that is wrong, in the order of the documents; ``str()`` gives one problem a line."""
 

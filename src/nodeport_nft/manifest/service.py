@@ -34,10 +34,11 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
     own = parse_annotations(metadata.annotations, spec, kind, fields)
     external = fields.choice(spec, _SPEC, "externalTrafficPolicy", ("Cluster", "Local"), "Cluster")
     allocate = fields.flag(spec, _SPEC, "allocateLoadBalancerNodePorts", True)
-    if spec.get("allocateLoadBalancerNodePorts") is not None and kind is not ServiceType.LOAD_BALANCER:
-        fields.problem(
-            (*_SPEC, "allocateLoadBalancerNodePorts"), f"is for type LoadBalancer only, not {kind}; leave it out"
-        )
+    if kind is not ServiceType.LOAD_BALANCER:
+        allocate = True
+        for key in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+            if spec.get(key) is not None:
+                fields.leftover((*_SPEC, key), f"is for type LoadBalancer only, not {kind}; leave it out")
     internal = fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster")
     _check_rest(spec, kind, fields)
     return Service(
@@ -135,7 +136,7 @@ def _node_port(entry: dict[str, Any], path: Path, kind: ServiceType, fields: Fie
     if not number:
         return 0
     if kind not in NODE_PORT_TYPES:
-        fields.problem(
+        fields.leftover(
             (*path, "nodePort"),
             f"{number} may not be set on a service of type {kind}; leave it out, or set type: NodePort",
         )
@@ -161,7 +162,7 @@ def _health_check_node_port(
     if not number:
         return 0
     if kind is not ServiceType.LOAD_BALANCER or external != "Local":
-        fields.problem(
+        fields.leftover(
             path, "is for type LoadBalancer with externalTrafficPolicy: Local only; leave it out, or set both"
         )
         return 0
@@ -194,12 +195,17 @@ def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -
     return each_once(addresses)
 
 
+def is_external(spec: dict[str, Any], kind: ServiceType) -> bool:
+    """Whether traffic from outside is for a Service of this type, so that a policy for it makes sense."""
+    return kind in NODE_PORT_TYPES or (kind is ServiceType.CLUSTER_IP and bool(spec.get("externalIPs")))
+
+
 def _check_rest(spec: dict[str, Any], kind: ServiceType, fields: Fields) -> None:
     """The fields that only have to be right: they mean something to other programs, or to other fields."""
-    if spec.get("externalTrafficPolicy") and kind not in NODE_PORT_TYPES and not spec.get("externalIPs"):
-        fields.problem(
-            (*_SPEC, "externalTrafficPolicy"),
-            f"may not be set on a service of type {kind} without externalIPs; leave it out",
+    if spec.get("externalTrafficPolicy") and not is_external(spec, kind):
+        without = " without externalIPs" if kind is ServiceType.CLUSTER_IP else ""
+        fields.leftover(
+            (*_SPEC, "externalTrafficPolicy"), f"may not be set on a service of type {kind}{without}; leave it out"
         )
     name = fields.text(spec, _SPEC, "externalName")
     if kind is ServiceType.EXTERNAL_NAME:

@@ -33,7 +33,7 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
     if kind is ServiceType.EXTERNAL_NAME:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if spec.get(key):
-                fields.problem((*_SPEC, key), "may not be set on a service of type ExternalName; leave it out")
+                fields.leftover((*_SPEC, key), "may not be set on a service of type ExternalName; leave it out")
         return IPs((), (), "", headless=False)
     headless = any(text == "None" for _, text in given)
     if headless:
@@ -43,6 +43,11 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
         if kind is not ServiceType.CLUSTER_IP:
             fields.problem(path, f"None may not be set on a service of type {kind}; leave it out")
         given = []
+    if policy == "SingleStack" and (len(families) > 1 or len(given) > 1):
+        fields.leftover(
+            (*_SPEC, "ipFamilyPolicy"), "SingleStack contradicts the two families given; use PreferDualStack"
+        )
+        families, given = families[:1], given[:1]
     addresses: list[IPAddress] = []
     for index, (path, text) in enumerate(given):
         ip = fields.address(path, text)
@@ -57,10 +62,6 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
         elif ranges is None or _in_cidr(ip, path, fields, ranges):
             addresses.append(ip)
             fields.claims.append((path, ip))
-    if policy == "SingleStack" and (len(families) > 1 or len(given) > 1):
-        fields.problem(
-            (*_SPEC, "ipFamilyPolicy"), "SingleStack contradicts the two families given; use PreferDualStack"
-        )
     # Headless without a selector: who writes the endpoints decides on the families, and no CIDR is needed.
     if ranges is not None and (spec.get("selector") or not headless):
         _check_families(families, policy, fields, ranges)

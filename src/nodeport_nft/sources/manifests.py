@@ -28,7 +28,7 @@ from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
 from nodeport_nft.sources.writing import ref_of, write
-from nodeport_nft.store import StoreError, file_identity
+from nodeport_nft.store import OthersObjects, StoreError, file_identity
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -55,7 +55,8 @@ class ManifestFollower:
     """Keeps the store of ``config`` as the manifests at ``paths`` say. Belongs to one event loop.
 
     ``report`` gets all problems there are, one text each, whenever these have changed; none when all is well again.
-    ``say`` gets what happened once: warnings, deletions. Without ``allow_empty`` manifests without any object delete
+    ``say`` gets what happened once: warnings, deletions. With ``prune`` what others write to the store is deleted
+    with the next change of the manifests, else it stays. Without ``allow_empty`` manifests without any object delete
     nothing: a directory that is not mounted looks like an empty one.
     """
 
@@ -64,6 +65,7 @@ class ManifestFollower:
         paths: Sequence[str],
         config: Config,
         *,
+        prune: bool = False,
         allow_empty: bool,
         report: Callable[[tuple[str, ...]], None],
         say: Callable[[str], None],
@@ -71,6 +73,7 @@ class ManifestFollower:
         self._paths = tuple(paths)
         self._config = config
         self._store = config.store
+        self._prune = prune
         self._allow_empty = allow_empty
         self._report = report
         self._say = say
@@ -84,6 +87,7 @@ class ManifestFollower:
         self._refused: dict[Ref, tuple[Problem, ...]] = {}
         self._file: tuple[int, int] | None = None  # the store's, by device and inode
         self._pruned = False
+        self._begun = False
         self._retry = False  # whether something was read since the refused were tried
         self._fault = ""
         self._delay = 0.0
@@ -94,13 +98,15 @@ class ManifestFollower:
         """Reads everything once and brings the store to it. Changes from here on are ``follow``'s.
 
         A store that cannot be written, and files that do not answer, are reported and left to ``follow``. Raises
-        OSError where the system has no thread for it.
+        OSError where the system has no thread for it, OthersObjects where the manifests would be the whole state of a
+        store that others have filled; nothing is written then.
         """
         self._watcher = Watcher(", ".join(self._paths))
         try:
             await self._pass(self._watcher, Touched(everything=True, at_once=True))
         except NoThread as error:
             raise OSError(errno.EAGAIN, str(error)) from error
+        self._begun = True
 
     async def follow(self) -> None:
         """Brings changes to the store until it is cancelled, or for ever. Wants ``begin`` before it."""
@@ -257,10 +263,15 @@ class ManifestFollower:
             self._file = file
             self._fault, self._delay = "", 0.0
             return
+        if self._prune and self._all_well() and not keep_all:
+            prune = True  # what others have written meanwhile goes, too
         keep = tuple(wanted.values()) if prune else None
+        due = tuple(changed.values())
+        bring = partial(write, self._store, self._config, keep, gone, due, of_others=self._prune)
         try:
-            due = tuple(changed.values())
-            written = await self._aside.run(lambda _: write(self._store, self._config, keep, gone, due))
+            written = await self._aside.run(lambda _: bring(first=not self._begun))
+        except OthersObjects:
+            raise
         except StoreError as error:
             self._fault = str(error)
             self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
@@ -275,6 +286,8 @@ class ManifestFollower:
         for ref, obj in changed.items():
             # A refused object stays as it was stored, and is deleted when it leaves the manifests.
             self._stored[ref] = self._stored.get(ref) if ref in written.refused else obj.raw
+        for warning in written.warnings:
+            self._say(f"warning: {warning}")
         for name in written.deleted:
             self._say(f"{name} deleted: it is not in the manifests")
 
@@ -341,6 +354,7 @@ def _read_file(found: Found, before: _File | None, config: Config, work: Work) -
         ranges=config.ranges,
         max_document_bytes=config.max_document_bytes,
         validate=config.validate,
+        to_store=True,
         steps=work,
         real=found.real,
     )

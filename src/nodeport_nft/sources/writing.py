@@ -22,10 +22,13 @@ from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.model import Ref, Service
 from nodeport_nft.store import Store
 from nodeport_nft.store.records import reference
+from nodeport_nft.store.writers import told
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.store import Transaction
+
+_STAYS = "it stays in force: delete it, or start with --prune"
 
 _MOST_ROUNDS = 8
 """How often what remains is tried together. What is left then is tried one by one."""
@@ -33,23 +36,48 @@ _MOST_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons."""
+    """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons.
+
+    ``warnings``: what is to be said once.
+    """
 
     deleted: tuple[str, ...]
     refused: dict[Ref, tuple[Problem, ...]]
+    warnings: tuple[str, ...]
 
 
 def write(
-    path: str, config: Config, keep: Sequence[Object] | None, gone: Sequence[Ref], changed: Sequence[Object]
+    path: str,
+    config: Config,
+    keep: Sequence[Object] | None,
+    gone: Sequence[Ref],
+    changed: Sequence[Object],
+    *,
+    of_others: bool = False,
+    first: bool = False,
 ) -> Written:
     """One transaction: all that is not in ``keep`` is pruned, ``gone`` deleted, ``changed`` applied.
 
-    Runs in a thread of its own, to which its Store belongs. Raises StoreError.
+    What others wrote stays, unless it may be deleted, too (``of_others``). At the ``first`` write, a store in which
+    manifests wrote nothing yet, and others did, is not taken for the one that was meant.
+
+    Runs in a thread of its own, to which its Store belongs. Raises StoreError, OthersObjects.
     """
     with Store(path, ranges=config.ranges) as store, store.write() as transaction:
-        deleted = [] if keep is None else list(transaction.prune(keep))
-        deleted += [reference(ref.kind, ref.name) for ref in gone if transaction.delete(*ref)]
-        return Written(tuple(deleted), apply(transaction, changed))
+        deleted: list[str] = []
+        warnings: list[str] = []
+        if keep is not None:
+            if first and not of_others and not transaction.any_of_manifests():
+                transaction.refuse_others(keep)
+            if not of_others and (others := transaction.of_others(keep)):
+                warnings.append(f"{path} holds {told(others)} that others wrote and the manifests lack; {_STAYS}")
+            deleted += transaction.prune(keep, of_others=of_others)
+        ours = [ref for ref in gone if of_others or transaction.is_of_manifests(ref)]
+        deleted += [reference(ref.kind, ref.name) for ref in ours if transaction.delete(*ref)]
+        if taken := [ref for ref in set(gone).difference(ours) if transaction.exists(ref)]:
+            warnings.append(f"{told(taken)} left the manifests, and others have written to it since; {_STAYS}")
+        refused = apply(transaction, changed)
+        return Written(tuple(deleted), refused, (*warnings, *transaction.dropped))
 
 
 def ref_of(obj: Object) -> Ref:
@@ -145,7 +173,7 @@ def _claims(obj: Object) -> set[int | str]:
 def _refusal(transaction: Transaction, objects: Sequence[Object], now: str) -> tuple[Problem, ...]:
     """Why these cannot be applied together; nothing was written then."""
     try:
-        transaction.apply(objects, now=now)
+        transaction.apply(objects, now=now, by_manifests=True)
     except Problems as error:
         return error.problems
     return ()

@@ -21,12 +21,14 @@ from nodeport_nft.store.records import Damaged, StoredObject
 from nodeport_nft.store.schema import LOST, StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.transaction import Applied, Transaction
+from nodeport_nft.store.writers import OthersObjects
 
 __all__ = [
     "LOST",
     "Applied",
     "Change",
     "Damaged",
+    "OthersObjects",
     "Store",
     "StoreError",
     "StoredObject",

@@ -8,8 +8,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from nodeport_nft.manifest.service import is_external
 from nodeport_nft.model import Family, Service, ServiceType
 from nodeport_nft.store.trimming import trimmed
+
+_ALLOCATED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort")
 
 
 def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] | None, now: str) -> dict[str, Any]:
@@ -27,6 +30,9 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
     body = trimmed({**raw, "metadata": metadata})
     if service is not None:
         body["spec"] = _spec(dict(raw.get("spec") or {}), service)
+        status = raw.get("status")
+        if service.type is not ServiceType.LOAD_BALANCER and isinstance(status, dict) and status.get("loadBalancer"):
+            body["status"] = {**status, "loadBalancer": {}}  # there is none any more
     return body
 
 
@@ -35,8 +41,14 @@ def _spec(spec: dict[str, Any], service: Service) -> dict[str, Any]:
     spec["sessionAffinity"] = spec.get("sessionAffinity") or "None"
     if spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
-    for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"):
+    for field in _ALLOCATED:
         spec.pop(field, None)
+    # Left of another type: that nothing else is dropped was made sure before (``leftovers``).
+    if service.type is not ServiceType.LOAD_BALANCER:
+        spec.pop("allocateLoadBalancerNodePorts", None)
+        spec.pop("loadBalancerClass", None)
+    if not is_external(spec, service.type):
+        spec.pop("externalTrafficPolicy", None)
     if service.type is not ServiceType.EXTERNAL_NAME:
         ips = ["None"] if service.headless else [str(ip) for ip in service.cluster_ips]
         spec["clusterIP"], spec["clusterIPs"] = ips[0], ips

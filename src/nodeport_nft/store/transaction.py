@@ -13,10 +13,13 @@ from typing import Any, Literal
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.manifest.problems import Tally
-from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref, Service, Snapshot, Value
+from nodeport_nft.model import Ranges, Ref, Service, Snapshot, Value
+from nodeport_nft.store import outside, writers
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_in_rows
-from nodeport_nft.store.outside import Outside, prepare, put
+from nodeport_nft.store.holders import Holders, claimant
+from nodeport_nft.store.leftovers import dropped, touched
+from nodeport_nft.store.outside import Outside, put
 from nodeport_nft.store.records import (
     Damaged,
     StoredObject,
@@ -69,8 +72,11 @@ class Transaction:
         self._db = db
         self._path = path
         self._ranges = ranges
-        prepare(db)
+        outside.prepare(db)
+        writers.prepare(db)
         self._rolled_back = False
+        self.dropped: list[str] = []
+        """What is to be said of fields that were dropped with a change of type."""
         # A number is never given twice, even if the counter was set back.
         given = [read_version(db, path)]
         for table in ("objects", "tombstones"):
@@ -94,19 +100,24 @@ class Transaction:
             found += () if isinstance(values, Damaged) else values
         return made_of(found)
 
-    def apply(self, objects: Iterable[Object], *, now: str) -> tuple[Applied, ...]:
+    def apply(self, objects: Iterable[Object], *, now: str, by_manifests: bool = False) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need.
+
+        ``by_manifests``: they come from manifests that are the whole state, and are theirs from now on; else they are
+        not, even where nothing about them changes.
 
         ``now`` (RFC 3339, seconds) is the creation time of new objects, whatever they say themselves. The order
         of the objects decides on the order of the answer and of the resource versions, never on what is given: what
         is held stays, then explicit claims are taken, then the rest is found for one Service after the other, sorted
         by namespace and name.
 
-        Raises Problems with every refused allocation of every Service; nothing is written then.
+        Raises Problems with every field that a Service's type may not have and that is not left of its former one, or
+        with every refused allocation of every Service; nothing is written then.
         """
         objects = tuple(objects)
         _refuse_twins(objects)
         old = {_key(obj): found for obj in objects if (found := self._old(obj)) is not None}
+        _refuse_touched(objects, old)
         services = self._allocated({_key(obj): obj for obj in objects if obj.kind == "Service"}, old)
         applied: list[Applied] = []
         changed: list[tuple[_Key, int, str]] = []
@@ -132,26 +143,52 @@ class Transaction:
             if service is not None:
                 created = (before.service.created if before and before.service else "") or now
                 values = (replace(service, created=created),)
-            stored = replace(obj, raw=with_resource_version(body, version), values=values)
+            stored = replace(obj, raw=with_resource_version(body, version), values=values, leftovers=())
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
         self._write(changed, services, old)
+        writers.note(self._db, map(_key, objects), by_manifests=by_manifests)
+        self.dropped += [dropped(obj) for obj in objects if obj.leftovers]
         return tuple(applied)
 
     def delete(self, kind: str, namespace: str, name: str) -> bool:
         """Deletes an object and gives back what it held; False if there is none of that name."""
-        found = self._db.execute(
-            "SELECT 1 FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
-        ).fetchone()
-        if found is not None:
+        found = self.exists(Ref(kind, namespace, name))
+        if found:
             self._delete([(kind, namespace, name)])
-        return found is not None
+        return found
 
-    def prune(self, keep: Iterable[Object]) -> tuple[str, ...]:
+    def exists(self, ref: Ref) -> bool:
+        """Whether there is an object of that name, which may be damaged."""
+        query = "SELECT 1 FROM objects WHERE kind = ? AND namespace = ? AND name = ?"
+        return self._db.execute(query, ref).fetchone() is not None
+
+    def of_others(self, keep: Iterable[Object] = ()) -> tuple[Ref, ...]:
+        """The objects that are none of ``keep`` and that manifests did not write."""
+        kept = {_key(obj) for obj in keep}
+        return tuple(Ref(*key) for key in writers.of_others(self._db) if key not in kept)
+
+    def is_of_manifests(self, ref: Ref) -> bool:
+        """Whether manifests wrote that object last."""
+        return writers.is_of_manifests(self._db, ref)
+
+    def any_of_manifests(self) -> bool:
+        """Whether manifests have written anything of what is stored."""
+        return writers.any_of_manifests(self._db)
+
+    def refuse_others(self, keep: Iterable[Object]) -> None:
+        """Raises OthersObjects if manifests that hold ``keep`` alone would delete what they did not write."""
+        if others := self.of_others(keep):
+            raise writers.OthersObjects(self._path, others)
+
+    def prune(self, keep: Iterable[Object], *, of_others: bool = True) -> tuple[str, ...]:
         """Deletes every object that is not one of ``keep`` (by kind, namespace and name); their references.
 
-        Called before ``apply``, it lets the applied Services claim what the deleted ones held.
+        ``of_others`` False: only those that manifests wrote. Called before ``apply``, it lets the applied Services
+        claim what the deleted ones held.
         """
         kept = {_key(obj) for obj in keep}
+        if not of_others:
+            kept.update(writers.of_others(self._db))
         rows = self._db.execute("SELECT kind, namespace, name FROM objects ORDER BY kind, namespace, name")
         doomed = [key for key in rows.fetchall() if key not in kept]
         self._delete(doomed)
@@ -190,7 +227,7 @@ class Transaction:
         return _Old(0, None, kept, before)
 
     def _allocated(self, objects: Mapping[_Key, Object], old: Mapping[_Key, _Old]) -> dict[_Key, Service]:
-        holders = _Holders(self._db)
+        holders = Holders(self._db)
         outside = Outside(self._db, map(_service, objects.values()))
         held = {key: old[key].service if key in old else None for key in sorted(objects)}
         wanted = {key: _service(objects[key]) for key in held}
@@ -214,7 +251,7 @@ class Transaction:
                     ranges=self._ranges,
                     port_holder=holders.port,
                     ip_holder=holders.ip,
-                    claimant=partial(_claimant, holders, outside, service.key),
+                    claimant=partial(claimant, holders, outside, service.key),
                 )
             except AllocationError as error:
                 obj = objects[key]
@@ -278,51 +315,6 @@ class Transaction:
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'resource_version'", (self._version,))
 
 
-class _Holders:
-    """Who holds what while a write is under way: the store's rows, and over them what this write changed."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._ports: dict[int, ObjectName | None] = {}
-        self._ips: dict[IPAddress, ObjectName | None] = {}
-
-    def port(self, port: int) -> ObjectName | None:
-        if port not in self._ports:
-            self._ports[port] = self._owner("SELECT namespace, name FROM node_ports WHERE port = ?", port)
-        return self._ports[port]
-
-    def ip(self, ip: IPAddress) -> ObjectName | None:
-        if ip not in self._ips:
-            self._ips[ip] = self._owner("SELECT namespace, name FROM cluster_ips WHERE ip = ?", str(ip))
-        return self._ips[ip]
-
-    def release(self, held: Claims) -> None:
-        self._ports.update(dict.fromkeys(held.node_ports))
-        self._ips.update(dict.fromkeys(held.cluster_ips))
-
-    def take(self, claimed: Claims, key: ObjectName) -> None:
-        """Gives to ``key`` what is free of this; what is not stays with its holder."""
-        for port in claimed.node_ports:
-            if self.port(port) is None:
-                self._ports[port] = key
-        for ip in claimed.cluster_ips:
-            if self.ip(ip) is None:
-                self._ips[ip] = key
-
-    def _owner(self, query: str, value: int | str) -> ObjectName | None:
-        row = self._db.execute(query, (value,)).fetchone()
-        return None if row is None else ObjectName(*row)
-
-
-def _claimant(holders: _Holders, outside: Outside, key: ObjectName, ip: IPAddress) -> ObjectName | None:
-    """Who keeps a Service from an address by claiming it from outside.
-
-    One that names it as its clusterIP has more right than one that comes with the same write, but for what was
-    claimed before.
-    """
-    return outside.claimant(ip, key, stored=holders.ip(ip) == key)
-
-
 def _bound(part: object) -> bytes | None:
     """A name for a query, which may be no text where a row is damaged."""
     return part.encode("utf-8", "surrogateescape") if isinstance(part, str) else None
@@ -356,6 +348,16 @@ def _service(obj: Object) -> Service:
     (value,) = obj.values
     assert isinstance(value, Service)
     return value
+
+
+def _refuse_touched(objects: tuple[Object, ...], old: Mapping[_Key, _Old]) -> None:
+    problems: list[Problem] = []
+    for obj in objects:
+        if obj.leftovers:
+            before = old.get(_key(obj))
+            problems += touched(obj, before.body if before else None)
+    if problems:
+        raise Problems(tuple(problems))
 
 
 def _refuse_twins(objects: tuple[Object, ...]) -> None:

@@ -1,0 +1,81 @@
+"""Which objects manifests wrote, so that manifests that are followed delete those alone when they leave them.
+
+``sync -f`` takes its manifests for the whole desired state. Who points it at a store that others fill, with ``apply``
+or ``create``, does not mean that theirs is to go. So the store notes whose an object is: whoever wrote it last.
+
+A store of an earlier version does not say it. Its objects count as those of others: each that is in the manifests
+becomes theirs with the next ``sync -f``, so one that manifests alone have filled goes on as before, and one that they
+did not fill loses nothing by an upgrade.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable
+
+from nodeport_nft.manifest.problems import clipped
+from nodeport_nft.store.schema import StoreError
+
+_TABLE = """
+CREATE TABLE of_manifests (
+    kind TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, namespace, name),
+    FOREIGN KEY (kind, namespace, name) REFERENCES objects ON DELETE CASCADE
+) STRICT, WITHOUT ROWID
+"""
+_MOST_NAMED = 5
+
+Key = tuple[str, str, str]
+
+
+class OthersObjects(StoreError):
+    """Manifests are to be the whole state of a store that holds objects which they did not write."""
+
+    def __init__(self, path: object, others: Collection[Key]) -> None:
+        super().__init__(
+            f"{path} holds {told(others)} that the manifests lack and sync -f is not known to have written; "
+            "--prune deletes them, apply -f adds the manifests and deletes nothing"
+        )
+
+
+def told(keys: Collection[Key]) -> str:
+    """How many objects these are, and the names of the first few."""
+    names = [clipped("/".join(part for part in map(str, key) if part)) for key in sorted(keys, key=repr)]
+    count = "1 object" if len(names) == 1 else f"{len(names):,} objects"
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"{count} ({', '.join(names[:_MOST_NAMED])}{more})"
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the table where there is none. Within a write."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'of_manifests'").fetchone():
+        db.execute(_TABLE)
+
+
+def note(db: sqlite3.Connection, keys: Iterable[Key], *, by_manifests: bool) -> None:
+    """These stored objects are those of manifests from now on, or of others."""
+    if by_manifests:
+        query = "INSERT OR IGNORE INTO of_manifests (kind, namespace, name) VALUES (?, ?, ?)"
+    else:
+        query = "DELETE FROM of_manifests WHERE kind = ? AND namespace = ? AND name = ?"
+    db.executemany(query, keys)
+
+
+def is_of_manifests(db: sqlite3.Connection, key: Key) -> bool:
+    """Whether manifests wrote this object last."""
+    query = "SELECT 1 FROM of_manifests WHERE kind = ? AND namespace = ? AND name = ?"
+    return db.execute(query, key).fetchone() is not None
+
+
+def any_of_manifests(db: sqlite3.Connection) -> bool:
+    """Whether manifests have written anything that is there."""
+    return db.execute("SELECT 1 FROM of_manifests LIMIT 1").fetchone() is not None
+
+
+def of_others(db: sqlite3.Connection) -> list[Key]:
+    """The objects that manifests did not write."""
+    return db.execute(
+        "SELECT kind, namespace, name FROM objects EXCEPT SELECT kind, namespace, name FROM of_manifests"
+    ).fetchall()
