@@ -300,7 +300,7 @@ def open_existing(config: Config) -> Store:
     """The store of the configuration, to read it. Raises StoreError, also where there is none."""
     from nodeport_nft.store import Store
 
-    return Store(config.store, ranges=config.ranges, reading=True)
+    return Store(config.store, ranges=config.ranges, reading=True, validate=config.validate)
 
 
 @contextmanager
