@@ -133,9 +133,10 @@ def overlaps(config: Config, host: Host) -> tuple[str, ...]:
 
 
 def collisions(config: Config, host: Host) -> tuple[str, ...]:
-    """The same, each with its remedy."""
+    """The same, each with its remedy, and the place where the service CIDRs were given if they were."""
+    place = f"{config.places['serviceCIDRs']}: " if "serviceCIDRs" in config.places else ""
     remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
-    return tuple(f"{overlap}; {remedy}" for overlap in overlaps(config, host))
+    return tuple(f"{place}{overlap}; {remedy}" for overlap in overlaps(config, host))
 
 
 def served_on(facts: NodeFacts) -> str:

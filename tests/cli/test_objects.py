@@ -114,7 +114,7 @@ def test_unknown_fields_are_errors_warnings_or_nothing(program: Program) -> None
     assert (ignored.code, ignored.err) == (0, "")
     assert program.ok("delete", "-f", "-", stdin=slip).startswith('service "web" deleted')
     wrong = program("apply", "-f", "-", "--validate=stict", stdin=slip)
-    told = 'error: validate: "stict" is unknown; choose one of strict, warn, ignore\n'
+    told = 'error: --validate: "stict" is no level; choose one of strict, warn, ignore; did you mean strict?\n'
     assert (wrong.code, wrong.err) == (2, told)
 
 

@@ -124,6 +124,7 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool, prune:
             snapshot = store.snapshot()
             meant = (damaged.meant for damaged in store.damaged.values())
             wanted = Wanted(snapshot, frozenset().union(*meant), store.complaints())
+            warn(store.doubts())
         yield wanted
         return
     with (open_store if keep else drafted)(config) as store, store.write() as transaction:

@@ -284,10 +284,12 @@ def _exit_code(error: Exception) -> int | None:
 
 
 def settings(config: str | None, **overrides: object) -> Config:
-    """The configuration in force; ``overrides`` carry the configuration's own keys. Raises ConfigError."""
+    """The configuration in force, its warnings said; ``overrides`` carry its own keys. Raises ConfigError."""
     from nodeport_nft.config import load_config
 
-    return load_config(config, overrides)
+    chosen = load_config(config, overrides)
+    warn(chosen.warnings)
+    return chosen
 
 
 def open_store(config: Config) -> Store:
@@ -301,7 +303,7 @@ def open_existing(config: Config) -> Store:
     """The store of the configuration, to read it. Raises StoreError, also where there is none."""
     from nodeport_nft.store import Store
 
-    return Store(config.store, ranges=config.ranges, reading=True)
+    return Store(config.store, ranges=config.ranges, reading=True, validate=config.validate)
 
 
 @contextmanager

@@ -113,32 +113,30 @@ def sync(
     the rules in force; SIGHUP has it read the configuration again.
     """
 
-    def load() -> Config:
-        return settings(
-            config,
-            store=store,
-            stateDir=state_dir,
-            serviceCIDRs=service_cidr,
-            nodePortRange=node_port_range,
-            validate=validate,
-            clusterCIDRs=cluster_cidr,
-            nodePortAddresses=nodeport_addresses,
-            externalIPs=external_ips,
-            loadBalancerIPs=load_balancer_ips,
-            masqueradeBit=masquerade_bit,
-            flowtable=flowtable,
-            healthzBindAddress=healthz_bind_address,
-            metricsBindAddress=metrics_bind_address,
-            minSyncPeriod=min_sync_period,
-            syncPeriod=sync_period,
-            fullCheckPeriod=full_check_period,
-        )
+    flags = {
+        "store": store,
+        "stateDir": state_dir,
+        "serviceCIDRs": service_cidr,
+        "nodePortRange": node_port_range,
+        "validate": validate,
+        "clusterCIDRs": cluster_cidr,
+        "nodePortAddresses": nodeport_addresses,
+        "externalIPs": external_ips,
+        "loadBalancerIPs": load_balancer_ips,
+        "masqueradeBit": masquerade_bit,
+        "flowtable": flowtable,
+        "healthzBindAddress": healthz_bind_address,
+        "metricsBindAddress": metrics_bind_address,
+        "minSyncPeriod": min_sync_period,
+        "syncPeriod": sync_period,
+        "fullCheckPeriod": full_check_period,
+    }
 
     from nodeport_nft.kernel.forwarding import find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
     check_prune(filename, prune=prune)
-    chosen = load()
+    chosen = settings(config, **flags)
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
         from nodeport_nft.kernel.hostsfile import check_hosts_path
@@ -159,7 +157,7 @@ def sync(
     if not filename:
         check_store(chosen)
     if not once:
-        from nodeport_nft.config import DEFAULT_PATH
+        from nodeport_nft.config import DEFAULT_PATH, load_config
         from nodeport_nft.daemon.options import Options
         from nodeport_nft.daemon.run import run
         from nodeport_nft.manifest.files import STDIN
@@ -173,7 +171,7 @@ def sync(
                 fail(f"-f {path}: no such file or directory; make it first, it is followed then", BAD_INPUT)
         run(
             Options(
-                load=load,
+                load=lambda: load_config(config, flags),
                 config_file=Path(config or DEFAULT_PATH).absolute(),
                 node_name=name,
                 node_ips=addresses,

@@ -27,6 +27,7 @@ def read_all(
     if source.fault:  # nothing read is not the same as nothing there
         raise StoreError(source.fault)
     reporter.problems("store", source.problems())
+    reporter.doubts(source.take_doubts())
     state = NodeState(facts, known)
     for change in changes.changes:
         state.put(change.ref, change.values)

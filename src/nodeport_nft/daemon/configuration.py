@@ -53,7 +53,9 @@ class Configuration:
             return None
         self._refused = False
         kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(before, name)]
-        self._problems(*(f"{key}: has changed; restart the daemon" for key in kept))
+        for warning in config.warnings:
+            self._reporter.log.warning("configuration", text=warning)
+        self._problems(*(f"{self._place(config, key)}: {key}: has changed; restart the daemon" for key in kept))
         return config
 
     async def follow(self, changed: Callable[[], None]) -> None:
@@ -109,6 +111,10 @@ class Configuration:
             except KernelError as error:
                 raise ConfigError(str(error)) from error
         return config
+
+    def _place(self, config: Config, key: str) -> str:
+        """Where a key has its value from; the file where it is no longer in there."""
+        return config.places.get(key, str(self._options.config_file))
 
     def _concerns(self, event: Event, name: Path) -> bool:
         """Whether it is news; other rights of the file, or of its directory, where it was refused."""

@@ -246,6 +246,7 @@ class Daemon:
     def _take(self, changes: Changes) -> None:
         """Let the objects be as a source says they are."""
         self._reporter.problems("store", self._source.problems())
+        self._reporter.doubts(self._source.take_doubts())
         found = [(change.ref, change.values) for change in changes.changes]
         if changes.whole:
             gone = (self._state.index.refs() | self._state.kept.refs) - {ref for ref, _ in found} - changes.unreadable

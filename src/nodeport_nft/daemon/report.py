@@ -64,6 +64,11 @@ class Reporter:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
 
+    def doubts(self, found: Iterable[str]) -> None:
+        """What may be meant otherwise than it stands there; it is told when it comes up, and stops nothing."""
+        for text in found:
+            self.log.warning("store", text=text)
+
     def logged(self, fault: str, lost: int) -> None:
         """How the log does: why it cannot be written, and how many lines were lost since the start."""
         self.problems("log", [f"log: cannot be written: {fault}"] if fault else ())

@@ -28,14 +28,20 @@ class Validate(enum.StrEnum):
     ignore = "ignore"
 
 
-def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields) -> None:
-    """Note each field of the object that the API has no such name for; the first ten, and how many more there are."""
+_LEAVE_OUT = "leave it out, or choose --validate=warn"
+
+
+def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, otherwise: str = _LEAVE_OUT) -> None:
+    """Note each field of the object that the API has no such name for; the first ten, and how many more there are.
+
+    ``otherwise`` is the remedy where no name is near.
+    """
     kinds, types = _known()
     count = 0
     for path, name, known in _unknown(raw, kinds[kind], (), types):
         count += 1
         if count <= MOST_TOLD:
-            fields.strange((*path, name), f"unknown field; {_remedy(name, known)}")
+            fields.strange((*path, name), f"unknown field; {_remedy(name, known, otherwise)}")
     if count > MOST_TOLD:
         fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first")
 
@@ -49,9 +55,9 @@ def nearest(name: str, known: Collection[str]) -> str:
     return folded[near[0]] if near else ""
 
 
-def _remedy(name: str, known: Collection[str]) -> str:
+def _remedy(name: str, known: Collection[str], otherwise: str) -> str:
     near = nearest(name, known)
-    return f"did you mean {near}?" if near else "leave it out, or choose --validate=warn"
+    return f"did you mean {near}?" if near else otherwise
 
 
 def _unknown(

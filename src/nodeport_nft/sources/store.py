@@ -19,7 +19,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
 from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
-from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity
+from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity, told_strange
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds after the log was last written to at which the store is looked at again."""
@@ -34,6 +34,9 @@ _AGAIN_SECONDS, _LONGEST_SECONDS = 1.0, 5.0
 class StoreSource:
     """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could.
 
+    ``doubts`` are warnings about unknown fields that nobody has been told of yet: of each object once, and again where
+    there are others.
+
     It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
     """
 
@@ -46,6 +49,8 @@ class StoreSource:
         self._config = config
         self._version = -1
         self._damaged: dict[Ref, Damaged] = {}
+        self._strange: dict[Ref, tuple[str, ...]] = {}
+        self.doubts: tuple[str, ...] = ()
         if make and not self._path.exists():
             Store(self._path, ranges=config.ranges).close()
         self._store: Store | None = self._open()
@@ -166,10 +171,31 @@ class StoreSource:
         before, self._version = self._version, version
         if not 0 <= before < version:  # it goes back where a backup has been restored into the file
             self._damaged.clear()
-            return self._changes(store.values(), whole=True)
+            store.strange.clear()
+            changes = self._changes(store.values(), whole=True)
+            self._doubt(store, (*self._strange, *store.strange))
+            return changes
         # Whether it is deleted is told by the object itself: one that is there goes before a stray tombstone.
         refs = dict.fromkeys(Ref(c.kind, c.namespace, c.name) for c in store.changes_since(before))
-        return self._changes((ref, store.value(ref)) for ref in refs)
+        changes = self._changes((ref, store.value(ref)) for ref in refs)
+        self._doubt(store, refs)
+        return changes
+
+    def take_doubts(self) -> tuple[str, ...]:
+        """The ``doubts``, which then are told."""
+        doubts, self.doubts = self.doubts, ()
+        return doubts
+
+    def _doubt(self, store: Store, refs: Iterable[Ref]) -> None:
+        """Note what is new of the unknown fields of these objects."""
+        news: dict[Ref, tuple[str, ...]] = {}
+        for ref in dict.fromkeys(refs):
+            before, now = self._strange.pop(ref, ()), store.strange.get(ref, ())
+            if now:
+                self._strange[ref] = now
+            if fresh := tuple(text for text in now if text not in before):
+                news[ref] = fresh
+        self.doubts += told_strange(news, self._path)
 
     def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Damaged]], *, whole: bool = False) -> Changes:
         changes = []
@@ -203,4 +229,4 @@ class StoreSource:
             return True  # `read` says what the matter is
 
     def _open(self) -> Store:
-        return Store(self._path, ranges=self._config.ranges, reading=True)
+        return Store(self._path, ranges=self._config.ranges, reading=True, validate=self._config.validate)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -161,12 +161,19 @@ def _named(raw: dict[str, Any] | None) -> Iterable[Ref]:
     return (Ref(raw["kind"], namespace, name),) if isinstance(namespace, str) and isinstance(name, str) else ()
 
 
-def read_values(db: sqlite3.Connection) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
-    """Every object parsed into the model, or what is wrong with it; no ranges are checked (see ``made_of``)."""
+def read_values(
+    db: sqlite3.Connection, look: Callable[[StoredObject], None] | None = None
+) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
+    """Every object parsed into the model, or what is wrong with it; no ranges are checked (see ``made_of``).
+
+    ``look`` is shown each object before it is parsed.
+    """
     for row in read_rows(db):
         if isinstance(row, Damaged):
             yield row.ref, row
         else:
+            if look:
+                look(row)
             # Of a hundred thousand objects each names its kind and namespace: one object for all of them.
             yield Ref(sys.intern(row.kind), sys.intern(row.namespace), row.name), parsed(row)
 

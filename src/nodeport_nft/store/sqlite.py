@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Ranges, Ref, Snapshot, Value
 from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values
 from nodeport_nft.store.schema import check_structure, connect, is_frozen, translated
+from nodeport_nft.store.strange import strange_fields, told_strange
 from nodeport_nft.store.transaction import Transaction, read_version
 
 
@@ -31,19 +33,30 @@ class Change:
 class Store:
     """Objects and what they hold. Use it as a context manager, or close it.
 
-    ``damaged`` are the rows that could not be read of what was asked for so far: they are nowhere else.
+    ``damaged`` are the rows that could not be read of what was asked for so far: they are nowhere else. ``strange``
+    are warnings about the unknown fields of the objects that were parsed so far.
 
     Every method raises StoreError where the file cannot be read or written. A Store belongs to the thread
     that made it; other threads and processes open their own.
     """
 
-    def __init__(self, path: str | Path = ":memory:", *, ranges: Ranges, reading: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path = ":memory:",
+        *,
+        ranges: Ranges,
+        reading: bool = False,
+        validate: Validate = Validate.ignore,
+    ) -> None:
         """Opens the store at ``path``; creates it, and its parent directories, where there is none.
 
         ``ranges`` is what new allocations draw on; what is held already stays. With ``reading`` nothing is created or
-        written, whatever happens: see ``schema.connect``.
+        written, whatever happens: see ``schema.connect``. Unknown fields are looked for unless ``validate`` says
+        ignore.
         """
         self.damaged: dict[Ref, Damaged] = {}
+        self.strange: dict[Ref, tuple[str, ...]] = {}
+        self._validate = validate
         self._path = path
         self._ranges = ranges
         self._db = connect(path, reading=reading)
@@ -60,6 +73,10 @@ class Store:
     def complaint(self, damaged: Damaged) -> str:
         """What an operator is told of a row, with the remedy."""
         return damaged.told(self._path)
+
+    def doubts(self) -> tuple[str, ...]:
+        """What an operator is told of unknown fields; from some number on, those of a kind are counted."""
+        return told_strange(self.strange, self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +158,7 @@ class Store:
         """
         check_structure(self._db, self._path)
         with translated(self._path):
-            yield from read_values(self._db)
+            yield from read_values(self._db, None if self._validate is Validate.ignore else self._look)
 
     def value(self, ref: Ref) -> tuple[Value, ...] | Damaged:
         """One object parsed, or what is wrong with it; without values if there is none of that name."""
@@ -149,7 +166,17 @@ class Store:
             row = read_row(self._db, ref)
         if row is None:
             return ()
-        return parsed(row) if isinstance(row, StoredObject) else row
+        if not isinstance(row, StoredObject):
+            return row
+        if self._validate is not Validate.ignore:
+            self._look(row)
+        return parsed(row)
+
+    def _look(self, row: StoredObject) -> None:
+        ref = Ref(row.kind, row.namespace, row.name)
+        self.strange.pop(ref, None)
+        if found := strange_fields(row.kind, row.raw):
+            self.strange[ref] = found
 
     def _noted(self, row: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
         if isinstance(row, Damaged):

@@ -1,0 +1,14 @@
+"""Configuration: defaults, then ``/etc/nodeport-nft/config.yaml``, then flags; all problems told at once.
+
+The file names the store and says what is served, so it is believed only where nobody but root and the user who runs
+the program can have written it. Its keys are those of ``Config`` in the API's spelling (``serviceCIDRs``,
+``nodePortRange``, …); a flag has the same meaning and wins.
+
+``file`` reads, ``keys`` says what there is, ``given`` and ``values`` turn what was given into values and say what is
+wrong with it, ``loading`` puts all of it together.
+"""
+
+from nodeport_nft.config.loading import load_config
+from nodeport_nft.config.settings import DEFAULT_PATH, Config, ConfigError, DetectLocalMode
+
+__all__ = ["DEFAULT_PATH", "Config", "ConfigError", "DetectLocalMode", "load_config"]

@@ -1,0 +1,76 @@
+"""What an operator can choose, as values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from nodeport_nft.manifest.unknown import Validate
+from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, Ranges
+
+DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
+"""Where the configuration is looked for; it need not exist."""
+
+
+class DetectLocalMode(enum.StrEnum):
+    """How a pod of this node is told from the outside (P5), named as in KubeProxyConfiguration."""
+
+    CLUSTER_CIDR = "ClusterCIDR"
+    NODE_CIDR = "NodeCIDR"
+    BRIDGE_INTERFACE = "BridgeInterface"
+    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
+    NONE = "None"
+
+
+class ConfigError(Exception):
+    """Every problem of the configuration, one a line, each with its file and line or its flag, value and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an operator can choose. Sizes in bytes, times in seconds.
+
+    ``state_dir``: where it is noted what is left on the node beside the tables; ``run_dir``: where the locks are.
+    ``own_routes``: prefixes inside the service CIDRs that the node has addresses or routes for on purpose (F7).
+    ``node_port_cidrs`` count in the mode CIDRS alone. ``validate``: what becomes of unknown fields in manifests.
+    ``detect_local_mode`` says how pods are told from the outside;
+    ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX. ``flowtable``:
+    established connections take the kernel's fast path (X11). ``trusted_chains``: forward chains of others ("FAMILY
+    TABLE CHAIN") that are known to let Services through. ``external_ips`` and ``load_balancer_ips``: the networks of
+    the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``healthz_address`` and
+    ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
+    a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
+    compared in full.
+
+    ``places`` says by key where what is not the default was given: "FILE:LINE", or a flag. ``warnings`` are what was
+    told of the file and is no error. Two configurations that differ in nothing else are the same.
+    """
+
+    store: str = "/var/lib/nodeport-nft/store.db"
+    state_dir: str = "/var/lib/nodeport-nft"
+    run_dir: str = "/run/nodeport-nft"
+    ranges: Ranges = Ranges()
+    cluster_cidrs: tuple[IPNetwork, ...] = ()
+    node_port_mode: NodePortMode = NodePortMode.PRIMARY
+    node_port_cidrs: tuple[IPNetwork, ...] = ()
+    detect_local_mode: DetectLocalMode = DetectLocalMode.CLUSTER_CIDR
+    pod_interface: str = ""
+    masquerade_bit: int = 14
+    masquerade_all: bool = False
+    flowtable: bool = False
+    trusted_chains: tuple[str, ...] = ()
+    external_ips: tuple[IPNetwork, ...] | None = None
+    load_balancer_ips: tuple[IPNetwork, ...] | None = None
+    cluster_domain: str = "cluster.local"
+    max_document_bytes: int = 64 << 20
+    validate: Validate = Validate.strict
+    own_routes: tuple[IPNetwork, ...] = ()
+    healthz_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10256)
+    metrics_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10249)
+    sync_period: float = 30.0
+    min_sync_period: float = 0.05
+    full_check_period: float = 3600.0
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)
