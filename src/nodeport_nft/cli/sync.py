@@ -240,19 +240,29 @@ def _give_devices(nft: Nft, programme: Programme) -> None:
 def _delete_stale_flows(
     snapshot: Snapshot, programme: Programme, listed: dict[Family, ListedTable | None], host: Host
 ) -> None:
-    """Make the kernel forget UDP flows that pass the new tables by (K2); the tables are in force without it, too."""
-    from nodeport_nft.kernel.conntrack import delete_stale_flows
+    """Make the kernel forget flows that pass the new tables by (K2); the tables are in force without it, too."""
+    import time
+
+    from nodeport_nft.kernel.conntrack import (
+        PATIENCE_SECONDS,
+        delete_stale_attempts,
+        delete_stale_flows,
+        find_stale_attempts,
+    )
     from nodeport_nft.kernel.nft import KernelError
-    from nodeport_nft.reconcile import udp_frontends
+    from nodeport_nft.reconcile import stale_frontends
 
     local_ips = [held.address for held in host.addresses]
     try:
-        deleted = delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
+        frontends = stale_frontends(snapshot, programme.tables, listed, local_ips)
+        if deleted := delete_stale_flows(frontends):
+            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
+        if found := find_stale_attempts(frontends):
+            time.sleep(PATIENCE_SECONDS)
+            if deleted := delete_stale_attempts(frontends, found):
+                say(f"{deleted} unanswered connection attempt{'s' * (deleted > 1)} forgotten, to be translated anew")
     except KernelError as error:
         warn([str(error)])
-    else:
-        if deleted:
-            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
 
 
 def _pod_cidrs(config: Config, snapshot: Snapshot, name: str) -> tuple[IPNetwork, ...]:
