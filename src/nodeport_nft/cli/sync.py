@@ -196,6 +196,7 @@ def sync(
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
             warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
             nft.apply(transactions)
+        _advice(chosen, programme, name, set_it=set_sysctls, is_first=not any(listed.values()))
         _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
@@ -284,6 +285,26 @@ def _sysctls(
             say(f"sysctl {found.setting} set to {found.value}")
         else:
             warn([str(found)])
+
+
+def _advice(config: Config, programme: Programme, name: str, *, set_it: bool, is_first: bool) -> None:
+    """Set what is advised, or tell a person of it, once: when the tables are made. They do without it (K6)."""
+    import sys
+
+    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.kernel.sysctl import find_advised
+    from nodeport_nft.kernel.traces import Traces
+
+    for found in find_advised(programme.families):
+        if set_it:
+            try:
+                Traces.of(config.state_dir, name).set_sysctl(found.setting, found.value)
+            except KernelError as error:
+                warn([str(error)])
+            else:
+                say(f"sysctl {found.setting} set to {found.value}")
+        elif is_first and sys.stderr is not None and sys.stderr.isatty():
+            say(f"advice: {found}")
 
 
 def _write_hosts(config: Config, wanted: Wanted, name: str, path: Path) -> None:
