@@ -19,7 +19,7 @@ from lab.namespaces import enter_private_namespaces
 from nodeport_nft.kernel.conntrack import delete_stale_flows
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Protocol, Snapshot
-from nodeport_nft.reconcile import compile_snapshot, read_tables, udp_frontends
+from nodeport_nft.reconcile import compile_snapshot, read_tables, stale_frontends
 
 SYNCS = 5
 
@@ -40,7 +40,7 @@ def main(protocol: str, count: int) -> float:
         listed = read_tables(nft, FACTS)
         programme = compile_snapshot(snapshot, FACTS, listed)
         assert programme.tables.first_transaction() == ()
-        assert delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, ())) == 0
+        assert delete_stale_flows(stale_frontends(snapshot, programme.tables, listed, ())) == 0
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 

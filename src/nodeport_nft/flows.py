@@ -1,4 +1,4 @@
-"""Which UDP flows the kernel has to forget (conformance K2).
+"""Which flows the kernel has to forget (conformance K2): of UDP, and connections that nobody has answered yet.
 
 The idea
 ========
@@ -7,17 +7,22 @@ A rule of ours is asked once, by the first datagram of a flow. What it said is k
 tracking, and every later datagram with the same addresses and ports goes the same way, for as long as they keep
 coming: 30 or 120 seconds of silence end a flow, and a busy client is never silent. So a flow outlives what made it.
 Its endpoint may be gone, its service too, or it may have begun before there was a frontend and never have been
-translated at all. TCP notices by itself, since such a connection breaks and is made anew; UDP does not.
+translated at all. TCP and SCTP notice by themselves, since such a connection breaks and is made anew; UDP does not.
+
+All but one: a connection that is being begun. A client that has no answer sends its first packet again, for two
+minutes and more, and each of them belongs to the entry that the first one made: untranslated, where it came before
+the Service, or to an endpoint that has gone since. Such an *attempt* is judged as a flow is, as long as no packet has
+come back; a connection that was answered is nobody's to end.
 
 ``read_frontends`` takes from a table's elements, as they are to be and as they were, which endpoints may answer on
-each UDP frontend. A flow to one of these whose answers come from elsewhere is *stale*; deleted, its next datagram
+each frontend. A flow to one of these whose answers come from elsewhere is *stale*; deleted, its next datagram
 asks the rules again. A frontend that was there before and is no longer has no endpoints: all its flows are stale.
 So is a flow to anything else inside the service CIDRs, unless the address is another proxy's. And so is one from a
 source that may no longer connect: source ranges are asked by the first datagram alone, as all the rest is.
 
 An endpoint that terminates but still serves gets no new flows and keeps those it has (kube-proxy's notion, too:
 ``pkg/proxy/conntrack``), and so does one of weight 0. The tables do not know these endpoints, hence
-``only_draining``.
+``only_draining``. An attempt that such an endpoint leaves unanswered is better made elsewhere.
 
 Addresses are in their packed form here (``IPv4Address.packed``): there may be 128,000 flows to compare, and to make
 address objects of them would take longer than to read them from the kernel.
@@ -28,6 +33,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
@@ -36,9 +42,20 @@ from nodeport_nft.ruleset import Chain, Dnat, Drop, Elements, Field, Goto, GotoC
 Place = tuple[bytes, int]
 """A packed address and a port."""
 
+Destination = tuple[int, bytes, int]
+"""Where a client sends: the protocol's number (IANA), a packed address and a port."""
+
+TCP, UDP, SCTP = 6, 17, 132
+
+ATTEMPTS = (TCP, SCTP)
+"""The protocols whose connections are left alone once they are answered."""
+
+_NUMBERS: dict[str | int, int] = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+
 _NODE_PORT_IPS = "node-port-ips"
 _PORT = (Field.L4PROTO, Field.DPORT)
-_FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
+FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
+"""What the key of a map begins with that knows frontends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +78,42 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class UDPFrontends:
-    """One family's UDP frontends, each with the endpoints that may answer there; false if there is none.
+class Frontends:
+    """One family's frontends, each with the endpoints that may answer there; false if there is none.
 
     ``ranges``: the service CIDRs, each from its first to its last address. ``foreign``: addresses inside them that
     another proxy serves. ``sources``: who may connect, of those frontends where not everybody may (F4, X5).
     """
 
-    serving: Mapping[Place, frozenset[Place]]
+    serving: Mapping[Destination, frozenset[Place]]
     ranges: tuple[tuple[bytes, bytes], ...] = ()
     foreign: frozenset[bytes] = field(default_factory=frozenset)
-    sources: Mapping[Place, Sources] = field(default_factory=dict)
+    sources: Mapping[Destination, Sources] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.serving)
 
-    def concerns(self, destination: Place) -> bool:
-        """Whether a UDP flow that was sent to ``destination`` is ours to judge."""
-        address = destination[0]
+    def has(self, protocol: int) -> bool:
+        """Whether one of the frontends is of this protocol."""
+        return any(destination[0] == protocol for destination in self.serving)
+
+    def concerns(self, destination: Destination) -> bool:
+        """Whether a flow that was sent to ``destination`` is ours to judge."""
+        address = destination[1]
         if destination in self.serving:
             return True
         return any(first <= address <= last for first, last in self.ranges) and address not in self.foreign
 
-    def is_stale(self, destination: Place, reply_source: Place) -> bool:
-        """Whether a UDP flow is to be forgotten.
+    def is_stale(self, destination: Destination, reply_source: Place) -> bool:
+        """Whether a flow is to be forgotten.
 
         ``destination`` is where it was sent to, ``reply_source`` where its answers come from: the endpoint, or the
         destination itself where nothing was translated.
         """
         return self.concerns(destination) and reply_source not in self.serving.get(destination, ())
 
-    def admits(self, destination: Place, source: bytes) -> bool:
-        """Whether a new UDP flow from this address would be let through; one that would not is to be forgotten."""
+    def admits(self, destination: Destination, source: bytes) -> bool:
+        """Whether a new flow from this address would be let through; one that would not is to be forgotten."""
         allowed = self.sources.get(destination)
         return allowed is None or source in allowed
 
@@ -105,21 +126,23 @@ def read_frontends(
     local_ips: Iterable[IPAddress] = (),
     service_cidrs: Iterable[IPNetwork] = (),
     foreign: Iterable[IPAddress] = (),
-) -> UDPFrontends:
-    """The UDP frontends of one family's table, those that have just gone included.
+) -> Frontends:
+    """The frontends of one family's table, those that have just gone included.
 
     ``now`` is the table, ``before`` the elements it held until now. ``draining``: the table it would be if there were
-    no endpoints but those that get no new connections and keep those they have. ``local_ips``: the node's addresses
-    where all of them serve nodePorts, beside those in the table. ``service_cidrs`` and ``foreign`` (addresses that
-    another proxy serves) may be of both families.
+    no endpoints but those that get no new connections and keep the UDP flows they have. ``local_ips``: the node's
+    addresses where all of them serve nodePorts, beside those in the table. ``service_cidrs`` and ``foreign``
+    (addresses that another proxy serves) may be of both families.
     """
     local = frozenset(ip.packed for ip in local_ips)
     old = _endpoints(now.schema, before, {})
     new = _endpoints(now.schema, now.elements, now.chains)
     for key, found in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
-        if key in new:
+        if key in new and "udp" in key:
             new[key] |= found
-    serving: dict[Place, frozenset[Place]] = dict.fromkeys(_places(old, local | _node_port_ips(before)), frozenset())
+    serving: dict[Destination, frozenset[Place]] = dict.fromkeys(
+        _places(old, local | _node_port_ips(before)), frozenset()
+    )
     addresses = local | _node_port_ips(now.elements)
     for key, found in new.items():
         endpoints: frozenset[Place] = frozenset(found)
@@ -130,7 +153,7 @@ def read_frontends(
     cidrs = [cidr for cidr in service_cidrs if cidr.version == version]
     ranges = tuple((cidr.network_address.packed, cidr.broadcast_address.packed) for cidr in cidrs)
     sources = {place: allowed for key, allowed in _sources(now).items() for place in _places([key], addresses)}
-    return UDPFrontends(serving, ranges, frozenset(ip.packed for ip in foreign), sources)
+    return Frontends(serving, ranges, frozenset(ip.packed for ip in foreign), sources)
 
 
 def guarding_set(value: object, chains: Mapping[str, Chain]) -> str:
@@ -144,14 +167,14 @@ def guarding_set(value: object, chains: Mapping[str, Chain]) -> str:
 
 
 def _sources(table: Table) -> dict[Key, Sources]:
-    """By a UDP frontend's key: who may connect, where not everybody may."""
+    """By a frontend's key: who may connect, where not everybody may."""
     read: dict[str, Sources] = {}  # a service's frontends have one set in common
     found: dict[Key, Sources] = {}
     for declared in table.schema.maps:
-        if declared.key not in _FRONTENDS or declared.data != "verdict":
+        if declared.key not in FRONTENDS or declared.data != "verdict":
             continue
         for key, element in table.elements.get(declared.name, {}).items():
-            name = guarding_set(element.value, table.chains) if "udp" in key else ""
+            name = guarding_set(element.value, table.chains)
             if name:
                 if name not in read:
                     read[name] = Sources.of(str(own[0]) for own in table.elements.get(name, ()))
@@ -160,18 +183,17 @@ def _sources(table: Table) -> dict[Key, Sources]:
 
 
 def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) -> dict[Key, set[Place]]:
-    """By a UDP frontend's key in the verdict maps: its endpoints, in the slot maps or in chains of its service."""
+    """By a frontend's key in the verdict maps: its endpoints, in the slot maps or in chains of its service."""
     found: dict[Key, set[Place]] = {}
     for declared in schema.maps:
         held = elements.get(declared.name, {})
-        if declared.key in _FRONTENDS and declared.data == "verdict":
+        if declared.key in FRONTENDS and declared.data == "verdict":
             for key, element in held.items():
-                if "udp" in key:
-                    ends = led_to(element.value.chain, chains) if isinstance(element.value, Goto) else ()
-                    found.setdefault(key, set()).update(_place(address, port) for address, port in ends)
-        elif declared.key[:-1] in _FRONTENDS and declared.key[-1] is Field.SLOT:
+                ends = led_to(element.value.chain, chains) if isinstance(element.value, Goto) else ()
+                found.setdefault(key, set()).update(_place(address, port) for address, port in ends)
+        elif declared.key[:-1] in FRONTENDS and declared.key[-1] is Field.SLOT:
             for key, element in held.items():
-                if "udp" in key and isinstance(element.value, tuple):
+                if isinstance(element.value, tuple):
                     found.setdefault(key[:-1], set()).add(_place(*element.value))
     return found
 
@@ -192,18 +214,24 @@ def led_to(chain: str, chains: Mapping[str, Chain]) -> Iterator[tuple[str, int]]
                     ahead.append(further)
 
 
-def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Place]:
+def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[Destination]:
     """Where clients reach these frontends: a nodePort on each of the addresses."""
-    for *address, _, port in keys:
+    for *address, protocol, port in keys:
         assert isinstance(port, int)  # the key's last field
+        number = _NUMBERS[protocol]
         if address:
-            yield _place(str(address[0]), port)
+            yield number, _packed(str(address[0])), port
         else:
-            yield from ((ip, port) for ip in node_port_ips)
+            yield from ((number, ip, port) for ip in node_port_ips)
 
 
 def _place(address: str, port: int) -> Place:
-    return ip_address(address).packed, port
+    return _packed(address), port
+
+
+@lru_cache(maxsize=1 << 14)
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
 
 
 def _node_port_ips(elements: Elements) -> frozenset[bytes]:

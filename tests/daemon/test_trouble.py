@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from pathlib import Path
 
 import pytest
 
 from lab.cluster import Cluster
-from tests.daemon.objects import Desired, service
+from tests.daemon.objects import Desired, service, slices
 from tests.daemon.running import SECONDS, Daemon, wait_for
 
 LOOK_SECONDS = 10.0
@@ -112,6 +114,52 @@ def test_a_firewall_in_the_way_is_told_while_it_is_there(cluster: Cluster, desir
         "worker-1", ["nft", "insert", "rule", "inet", "somebody", "forward", "ct", "status", "dnat", "accept"]
     )
     wait_for(lambda: not told(), "it is no longer told", 2 * LOOK_SECONDS)
+
+
+@pytest.mark.proves("K6")
+def test_what_is_advised_is_told_once_and_is_no_trouble(cluster: Cluster, desired: Desired, daemon: Daemon) -> None:
+    """Of connection tracking that drops no segment; set where it is asked for, after the tables have loaded it."""
+    setting = "net.netfilter.nf_conntrack_tcp_be_liberal"
+    cluster.sysctl("worker-1", {setting: "0"})
+    desired.apply(service("web", 10))
+    daemon.start()
+    wait_for(lambda: [each for each in daemon.status().advice if setting in each], "the advice")
+    assert not [problem for problem in daemon.status().problems if setting in problem]
+    answer = daemon.cli("status")
+    assert answer.returncode == 0, answer.stdout
+    assert f"Advice:        {setting} is not 1: " in answer.stdout
+    daemon.follow(lambda: desired.apply(service("other", 11)))
+    assert len([event for event in daemon.events("advice") if setting in event["advice"]]) == 1
+    daemon.stop()
+    daemon.start("--set-sysctls")
+    wait_for(lambda: cluster.run("worker-1", ["sysctl", "-n", setting]).stdout == "1\n", "the setting")
+    wait_for(lambda: not daemon.status().advice, "nothing left to advise")
+    cluster.sysctl("worker-1", {setting: "0"})
+
+
+@pytest.mark.proves("K2")
+def test_a_connection_begun_before_its_service_is_made_while_the_daemon_runs(
+    cluster: Cluster, desired: Desired, daemon: Daemon
+) -> None:
+    """The client's own repetitions reach the Service; nobody beyond the node has answered the first one."""
+    desired.apply(service("web", 10))
+    daemon.start()
+    address = "198.51.100.80"  # an externalIP, which no rule of ours stops before it is one
+    cluster.run("router", ["ip", "route", "add", "blackhole", address])
+    try:
+        with cluster.socket("web-2", socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.setblocking(False)
+            sock.connect_ex((address, 80))
+            listed = ["conntrack", "-L", "-p", "tcp", "-d", address]
+            wait_for(lambda: "UNREPLIED" in cluster.run("worker-1", listed).stdout, "the first packet", 30)
+            late = service("late", 11, externalIPs=[address])
+            desired.apply(late, *slices(cluster, "late", [("web-1", 8080)]))
+            assert select.select([], [sock], [], 60)[1], "not connected after many repetitions"
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            sock.settimeout(30)
+            assert b'"web-1"' in sock.recv(1 << 16)
+    finally:
+        cluster.run("router", ["ip", "route", "del", "blackhole", address])
 
 
 @pytest.mark.proves("X11")

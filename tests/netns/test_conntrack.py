@@ -1,11 +1,14 @@
-"""UDP flows that pass the tables by are forgotten (K2): seen by clients that keep their socket."""
+"""Flows that pass the tables by are forgotten (K2): seen by clients that keep a socket, or still try to connect."""
 
 from __future__ import annotations
 
 import errno
 import re
+import select
 import socket
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -15,9 +18,14 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.probe import parse_answer
-from nodeport_nft.flows import UDPFrontends
+from nodeport_nft.flows import UDP, Frontends
 from nodeport_nft.kernel import conntrack
-from nodeport_nft.kernel.conntrack import delete_stale_flows
+from nodeport_nft.kernel.conntrack import (
+    PATIENCE_SECONDS,
+    delete_stale_attempts,
+    delete_stale_flows,
+    find_stale_attempts,
+)
 from nodeport_nft.kernel.host import read_host
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import (
@@ -30,7 +38,7 @@ from nodeport_nft.model import (
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.reconcile import compile_snapshot, read_tables, udp_frontends
+from nodeport_nft.reconcile import compile_snapshot, read_tables, stale_frontends
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 from tests.cli.program import SCRIPT
 from tests.netns.kernel import facts
@@ -110,7 +118,12 @@ def sync(
         programme = compile_snapshot(snapshot, known, listed)
         nft.apply(programme.tables.first_transaction())
         local_ips = [held.address for held in read_host().addresses]
-        return delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
+        frontends = stale_frontends(snapshot, programme.tables, listed, local_ips)
+        deleted = delete_stale_flows(frontends)
+        if found := find_stale_attempts(frontends):
+            time.sleep(PATIENCE_SECONDS)
+            deleted += delete_stale_attempts(frontends, found)
+        return deleted
 
     return cluster.call("worker-1", run, timeout=60)
 
@@ -266,6 +279,148 @@ def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) ->
         assert sock.recv(1 << 16) == b"web-1 and now?\n"
 
 
+WEB = replace(
+    make_service("web", make_port(80, node_port=30080), ips=(CLUSTER_IP, CLUSTER_IPV6)),
+    type=ServiceType.LOAD_BALANCER,
+    load_balancer_ips=(ip_address("192.0.2.80"), ip_address("fd00:5::80")),
+    external_ips=(ip_address("198.51.100.80"), ip_address("fd00:6::80")),
+)
+SILENT = ("10.96.0.0/12", "192.0.2.0/24", "198.51.100.0/24", "fd00:10:96::/112", "fd00:5::/64", "fd00:6::/64")
+
+
+@pytest.fixture
+def silence(cluster: Cluster) -> Iterator[None]:
+    """Nobody beyond the nodes answers for Services' addresses, not even with an ICMP error."""
+    for network in SILENT:
+        cluster.run("router", ["ip", "route", "add", "blackhole", network])
+    yield
+    for network in SILENT:
+        cluster.run("router", ["ip", "route", "del", "blackhole", network])
+
+
+class Caller:
+    """A TCP socket of a host that begins to connect and does not wait; used in a ``with`` statement."""
+
+    def __init__(self, cluster: Cluster, host: str, address: str, port: int) -> None:
+        self.sock = cluster.socket(host, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.sock.connect_ex((address, port))
+        self.source = self.sock.getsockname()[1]
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def answered_by(self, seconds: float = 45.0) -> str:
+        """Whose greeting comes once the client has tried again (after 1, 3, 7, 15 and 31 s); "" if none does."""
+        _, writable, _ = select.select([], [self.sock], [], seconds)
+        if not writable or self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return ""
+        self.sock.settimeout(seconds)
+        return parse_answer(self.sock.recv(1 << 16)).name
+
+
+def await_entry(cluster: Cluster, source: int, *, words: str = "UNREPLIED") -> None:
+    """Return once worker-1 tracks the connection from this port in this state."""
+    deadline = time.monotonic() + 30
+    while not any(f"sport={source} " in line and words in line for line in tracked(cluster, "-p", "tcp")):
+        assert time.monotonic() < deadline, tracked(cluster, "-p", "tcp")
+        time.sleep(0.05)
+
+
+@pytest.mark.proves("K2")
+@pytest.mark.parametrize(
+    ("host", "address", "port"),
+    [
+        pytest.param("web-2", CLUSTER_IP, 80, id="pod-clusterIP"),
+        pytest.param("web-2", CLUSTER_IPV6, 80, id="pod-clusterIP-ipv6"),
+        pytest.param("worker-1", CLUSTER_IP, 80, id="node-clusterIP"),
+        pytest.param("web-2", "192.0.2.80", 80, id="load-balancer"),
+        pytest.param("web-2", "fd00:5::80", 80, id="load-balancer-ipv6"),
+        pytest.param("web-2", "198.51.100.80", 80, id="externalIP"),
+    ],
+)
+@pytest.mark.usefixtures("silence")
+def test_k2_a_connection_begun_before_there_was_a_service_reaches_it(
+    cluster: Cluster, host: str, address: str, port: int
+) -> None:
+    cluster.nft("worker-1", TRACKING)
+    with Caller(cluster, host, address, port) as caller:
+        await_entry(cluster, caller.source)
+        assert sync(cluster, (WEB,), slices(cluster, "web-1", service="web", protocol="TCP")) == 1
+        assert caller.answered_by() == "web-1"
+
+
+@pytest.mark.proves("K2")
+def test_k2_a_connection_to_a_listener_that_has_no_room_reaches_the_node_port(cluster: Cluster) -> None:
+    """A nodePort's address is the node's own: it resets at once, unless somebody listens there and never accepts."""
+    cluster.nft("worker-1", TRACKING)
+    with ExitStack() as stack:
+        listener = stack.enter_context(cluster.socket("worker-1", socket.AF_INET, socket.SOCK_STREAM))
+        listener.bind((NODE_IP, 30080))
+        listener.listen(0)
+        accepted = stack.enter_context(Caller(cluster, "client", NODE_IP, 30080))
+        await_entry(cluster, accepted.source, words="ASSURED")
+        callers = [stack.enter_context(Caller(cluster, "client", NODE_IP, 30080)) for _ in range(3)]
+        for caller in callers:
+            await_entry(cluster, caller.source)
+        assert sync(cluster, (WEB,), slices(cluster, "web-1", service="web", protocol="TCP")) == 3
+        assert [caller.answered_by() for caller in callers] == ["web-1"] * 3
+        assert f"sport={accepted.source} " in str(tracked(cluster, "-p", "tcp")), "an answered one is left alone"
+
+
+@pytest.mark.proves("K2")
+@pytest.mark.parametrize(("address", "port"), [(NODE_IP, 30080), (NODE_IPV6, 30080)])
+def test_k2_a_connection_that_a_dead_endpoint_never_answers_is_made_with_another(
+    cluster: Cluster, address: str, port: int
+) -> None:
+    gone = ("10.244.2.99", "fd00:244:2::99")
+    dead = tuple(make_slice(ip, service="web", name=f"web-{ip}", protocol="TCP") for ip in gone)
+    for ip in gone:  # silence on the other node, behind the entry that this one makes
+        cluster.run("worker-2", ["ip", "route", "add", "blackhole", ip])
+    try:
+        sync(cluster, (WEB,), dead)
+        with Caller(cluster, "client", address, port) as caller:
+            await_entry(cluster, caller.source)
+            assert sync(cluster, (WEB,), dead) == 0, "its endpoint is there, as far as anybody knows"
+            assert sync(cluster, (WEB,), slices(cluster, "web-3", service="web", protocol="TCP")) == 1
+            assert caller.answered_by() == "web-3"
+    finally:
+        for ip in gone:
+            cluster.run("worker-2", ["ip", "route", "del", "blackhole", ip])
+
+
+@pytest.mark.proves("K2")
+def test_k2_of_connections_those_alone_go_that_nobody_has_answered(cluster: Cluster) -> None:
+    """Of TCP and SCTP alike; what was under way when it was first seen is nobody's first packet either."""
+    sctp = make_port(80, node_port=30080, protocol="SCTP", name="sctp")
+    web = replace(WEB, ports=(make_port(80, node_port=30080, name="tcp"), sctp))
+    to = f"-s 192.0.2.9 -d {NODE_IP} --dport 30080"
+    stay = [
+        f"-p tcp --state ESTABLISHED {to} --sport 1000 -u SEEN_REPLY",
+        f"-p tcp --state ESTABLISHED {to} --sport 1001",
+        f"-p tcp --state SYN_RECV {to} --sport 1002 -u SEEN_REPLY",
+        f"-p tcp --state ESTABLISHED {to} --sport 1003 -u SEEN_REPLY --dst-nat 10.244.1.99:8080",
+        f"-p tcp --state SYN_SENT -s 192.0.2.9 -d {NODE_IP} --dport 30081 --sport 1004",
+        "-p tcp --state SYN_SENT -s 192.0.2.9 -d 172.30.1.99 --dport 30080 --sport 1005",
+        f"-p sctp --orig-vtag 1 --reply-vtag 2 --state ESTABLISHED {to} --sport 1006 -u SEEN_REPLY",
+        f"-p sctp --orig-vtag 1 --reply-vtag 2 --state COOKIE_ECHOED {to} --sport 1007 -u SEEN_REPLY",
+    ]
+    go = [
+        f"-p tcp --state SYN_SENT {to} --sport 2000",
+        f"-p tcp --state SYN_SENT {to} --sport 2001 --dst-nat 10.244.1.99:8080",
+        f"-p sctp --orig-vtag 1 --reply-vtag 2 --state COOKIE_WAIT {to} --sport 2002",
+        f"-p tcp --state SYN_SENT -s fd00::9 -d {NODE_IPV6} --dport 30080 --sport 2003",
+    ]
+    for entry in (*stay, *go):
+        cluster.run("worker-1", ["conntrack", "-I", "--timeout", "600", *entry.split()])
+    assert sync(cluster, (web,), slices(cluster, "web-1", service="web", protocol="TCP")) == len(go)
+    left = {int(found[1]) for line in tracked(cluster) if (found := re.search(r"sport=(\d{4}) ", line))}
+    assert left == set(range(1000, 1000 + len(stay)))
+
+
 GUARDED = replace(
     DNS,
     type=ServiceType.LOAD_BALANCER,
@@ -317,7 +472,7 @@ def test_k2_many_flows_at_once(cluster: Cluster, address: str, port: int) -> Non
         assert {client.ask() for client in clients} == {"web-3"}
 
 
-STALE = UDPFrontends({(ip_address(NODE_IP).packed, 30053): frozenset()})
+STALE = Frontends({(UDP, ip_address(NODE_IP).packed, 30053): frozenset()})
 
 
 def test_a_flow_that_ended_by_itself_is_no_error(cluster: Cluster) -> None:
@@ -335,18 +490,18 @@ def test_a_flow_that_ended_by_itself_is_no_error(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("serving", "says"),
     [
-        ("{(bytes(4), 53): frozenset()}", "connection tracking needs CAP_NET_ADMIN"),
+        ("{(17, bytes(4), 53): frozenset()}", "connection tracking needs CAP_NET_ADMIN"),
         ("{}", "0 deleted"),  # without a frontend, the kernel is not asked at all
     ],
 )
 def test_without_the_privilege_it_says_so(cluster: Cluster, serving: str, says: str) -> None:
     code = f"""
-from nodeport_nft.flows import UDPFrontends
+from nodeport_nft.flows import Frontends
 from nodeport_nft.kernel.conntrack import delete_stale_flows
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 try:
-    print(delete_stale_flows({{Family.IPV4: UDPFrontends({serving})}}), "deleted")
+    print(delete_stale_flows({{Family.IPV4: Frontends({serving})}}), "deleted")
 except KernelError as error:
     print(error)
 """

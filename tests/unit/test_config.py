@@ -86,7 +86,6 @@ def test_file_and_flags(tmp_path: Path) -> None:
         ("masqueradeBit: !!float abc", "config.yaml:1: tag tag:yaml.org,2002:float is not supported for this value"),
         (f"masqueradeBit: {'9' * 5000}", "is no bit of the packet mark; "),
         (f"masqueradeBit: {'9' * 4000}", "… is no bit of the packet mark; "),
-        ("masqueradeBit: 1\nmasqueradeBit: 2", 'config.yaml:2: key "masqueradeBit" is given twice'),
         (
             "nodePortAddresses: [primary, all]",
             'nodePortAddresses[0]: "primary" stands beside others; write it alone, ',
@@ -591,11 +590,8 @@ def test_where_a_value_is_from(tmp_path: Path) -> None:
     assert config == load_config(write(tmp_path, "\n\nmasqueradeBit: 5\nstore: /s\n"), {})
 
 
-def test_a_reader_that_only_warns_is_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Doubtful(Document):
-        warnings = (Fault(2, "is doubtful"),)
-
-    monkeypatch.setattr(config_file, "read_documents", lambda _: iter([Doubtful({"masqueradeBit": 3}, 1)]))
-    path = write(tmp_path, "x")
+def test_of_a_key_that_is_given_twice_the_last_counts_and_that_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "masqueradeBit: 1\nmasqueradeBit: 3\n")
     config = load_config(path, {})
-    assert (config.masquerade_bit, config.warnings) == (3, (f"{path}:2: is doubtful",))
+    assert config.masquerade_bit == 3
+    assert config.warnings == (f'{path}:2: key "masqueradeBit" is given twice, first in line 1; the last one counts',)

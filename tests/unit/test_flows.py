@@ -1,4 +1,4 @@
-"""Which UDP flows are stale: decided from the tables as they are to be and as they were."""
+"""Which flows are stale: decided from the tables as they are to be and as they were."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nodeport_nft.daemon.flows import merged
-from nodeport_nft.flows import Place, Sources, UDPFrontends, only_draining
+from nodeport_nft.flows import SCTP, TCP, UDP, Destination, Frontends, Place, Sources, only_draining
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Pod, Service, Snapshot
-from nodeport_nft.reconcile import compile_snapshot, udp_frontends
+from nodeport_nft.reconcile import compile_snapshot, stale_frontends
 from nodeport_nft.render import ListedTable
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
@@ -32,20 +32,25 @@ def frontends(
     facts: NodeFacts = FACTS,
     family: Family = Family.IPV4,
     local: tuple[str, ...] = (),
-) -> UDPFrontends:
+) -> Frontends:
     """The frontends once these objects are in force, after those of ``before``."""
     snapshot = Snapshot(services, slices)
     listed: dict[Family, ListedTable | None] = {}
     if before is not None:
         held = compile_snapshot(before, facts).tables.desired[family].elements
         listed[family] = ListedTable(elements=held)
-    return udp_frontends(snapshot, compile_snapshot(snapshot, facts).tables, listed, map(ip_address, local))[family]
+    return stale_frontends(snapshot, compile_snapshot(snapshot, facts).tables, listed, map(ip_address, local))[family]
 
 
 def at(text: str) -> Place:
     """``address port`` as the kernel's side says it."""
     address, port = text.split()
     return ip_address(address).packed, int(port)
+
+
+def to(text: str, protocol: int = UDP) -> Destination:
+    """The same where a client sends to."""
+    return (protocol, *at(text))
 
 
 CASES = {
@@ -71,7 +76,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_flow_is_stale_unless_its_answers_come_from_an_endpoint(case: str) -> None:
     destination, reply, stale = CASES[case]
-    assert frontends((DNS, WEB)).is_stale(at(destination), at(reply)) is stale
+    assert frontends((DNS, WEB)).is_stale(to(destination), at(reply)) is stale
 
 
 @pytest.mark.parametrize(
@@ -85,44 +90,81 @@ def test_a_flow_is_stale_unless_its_answers_come_from_an_endpoint(case: str) -> 
     ],
 )
 def test_ipv6(destination: str, reply: str, stale: bool) -> None:
-    assert frontends((DNS,), family=Family.IPV6).is_stale(at(destination), at(reply)) is stale
+    assert frontends((DNS,), family=Family.IPV6).is_stale(to(destination), at(reply)) is stale
 
 
 def test_without_endpoints_every_flow_is_stale() -> None:
     known = frontends((DNS,), ())
     assert known
-    assert known.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
-    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert known.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
 
 
 def test_what_was_a_frontend_until_now_has_no_endpoints() -> None:
     moved = replace(DNS, ports=(make_port(53, node_port=30099, protocol="UDP"),))
     known = frontends((moved,), before=Snapshot((DNS,), DNS_SLICES))
-    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
-    assert not known.is_stale(at("172.30.1.2 30099"), at("10.244.1.1 8080"))
-    assert not known.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert known.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert not known.is_stale(to("172.30.1.2 30099"), at("10.244.1.1 8080"))
+    assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
 
     gone = frontends((WEB,), (), before=Snapshot((DNS,), DNS_SLICES))
-    assert gone.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
-    assert gone.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert gone.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert gone.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
 
 
-def test_no_udp_frontend_now_or_before_leaves_nothing_to_look_for() -> None:
-    assert not frontends((WEB,), ())
-    assert not frontends((WEB,), (), before=Snapshot((WEB,)))
-    assert frontends((WEB,), (), before=Snapshot((DNS,)))
+def test_what_has_no_frontend_now_or_before_is_not_looked_for() -> None:
+    assert not frontends((WEB,), ()).has(UDP)
+    assert not frontends((WEB,), (), before=Snapshot((WEB,))).has(UDP)
+    assert frontends((WEB,), (), before=Snapshot((DNS,))).has(UDP)
+    assert frontends((WEB,), ()).has(TCP)
+    assert frontends((), (), before=Snapshot((WEB,))).has(TCP)
+    assert not frontends((DNS,)).has(TCP)
+    assert not frontends((DNS, WEB)).has(SCTP)
+    assert not frontends((), ())
     ipv4_only = replace(DNS, cluster_ips=DNS.cluster_ips[:1], ip_families=(Family.IPV4,))
     assert not frontends((ipv4_only,), family=Family.IPV6)
+
+
+@pytest.mark.parametrize(("protocol", "number"), [("TCP", TCP), ("SCTP", SCTP), ("UDP", UDP)])
+def test_each_protocol_has_frontends_of_its_own(protocol: str, number: int) -> None:
+    """Of all a Service's addresses, and each protocol's endpoints for itself though they share a number."""
+    both = make_service(
+        "both",
+        make_port(53, node_port=30053, protocol=protocol, name="one"),
+        make_port(54, node_port=30054, protocol="UDP" if protocol == "TCP" else "TCP", name="two"),
+        ips=("10.96.0.10",),
+    )
+    vip = (ip_address("192.0.2.53"),)
+    both = replace(both, external_ips=(ip_address("198.51.100.7"),), load_balancer_ips=vip)
+    pieces = (make_slice("10.244.1.1", service="both", protocol=protocol, port_name="one"),)
+    known = frontends((both,), pieces)
+    other = UDP if protocol == "TCP" else TCP
+    for where in ("10.96.0.10 53", "172.30.1.2 30053", "192.0.2.53 53", "198.51.100.7 53"):
+        assert not known.is_stale(to(where, number), at("10.244.1.1 8080")), where
+        assert known.is_stale(to(where, number), at("10.244.1.2 8080")), "its endpoint has gone"
+        assert known.is_stale(to(where, number), at(where)), "begun before there was a Service"
+        if not where.startswith("10.96."):  # all of the service CIDR is ours
+            assert not known.concerns(to(where, other)), "nobody serves this number in the other protocol"
+
+
+def test_an_attempt_is_better_made_elsewhere_than_where_an_endpoint_drains() -> None:
+    """A flow of UDP that an endpoint has it keeps; a connection that was not even answered it never had."""
+    for protocol, number in (("UDP", UDP), ("TCP", TCP)):
+        service = make_service("dns", make_port(53, protocol=protocol), ips=("10.96.0.10",))
+        leaving = make_endpoint("10.244.1.1", ready=False, serving=True, terminating=True)
+        piece = make_slice(leaving, make_endpoint("10.244.2.1"), service="dns", protocol=protocol)
+        stale = frontends((service,), (piece,)).is_stale(to("10.96.0.10 53", number), at("10.244.1.1 8080"))
+        assert stale is (protocol == "TCP")
 
 
 def test_every_local_address_serves_node_ports_where_the_node_is_told_so() -> None:
     everywhere = replace(FACTS, node_port_mode=NodePortMode.ALL, node_port_ips=())
     known = frontends((DNS,), facts=everywhere, local=("192.0.2.7", "127.0.0.1", "fd00::7"))
-    assert known.is_stale(at("192.0.2.7 30053"), at("192.0.2.7 30053"))
-    assert not known.is_stale(at("192.0.2.7 30053"), at("10.244.1.1 8080"))
-    assert not known.is_stale(at("127.0.0.1 30053"), at("127.0.0.1 30053"))
+    assert known.is_stale(to("192.0.2.7 30053"), at("192.0.2.7 30053"))
+    assert not known.is_stale(to("192.0.2.7 30053"), at("10.244.1.1 8080"))
+    assert not known.is_stale(to("127.0.0.1 30053"), at("127.0.0.1 30053"))
     gone = frontends((), (), before=Snapshot((DNS,), DNS_SLICES), facts=everywhere, local=("192.0.2.7",))
-    assert gone.is_stale(at("192.0.2.7 30053"), at("10.244.1.1 8080"))
+    assert gone.is_stale(to("192.0.2.7 30053"), at("10.244.1.1 8080"))
 
 
 @pytest.mark.proves("F4", "X5")
@@ -133,8 +175,8 @@ def test_who_may_no_longer_connect_is_forgotten() -> None:
     service = replace(DNS, load_balancer_ips=vip, load_balancer_source_ranges=ranges[:2])
     service = replace(service, node_port_source_ranges=ranges[2:])
 
-    def admitted(known: UDPFrontends, destination: str, *sources: str) -> list[bool]:
-        return [known.admits(at(destination), ip_address(source).packed) for source in sources]
+    def admitted(known: Frontends, destination: str, *sources: str) -> list[bool]:
+        return [known.admits(to(destination), ip_address(source).packed) for source in sources]
 
     four = frontends((service,))
     outer = "198.51.99.255", "198.51.100.192"
@@ -148,11 +190,11 @@ def test_who_may_no_longer_connect_is_forgotten() -> None:
 
 
 def test_a_search_that_waits_knows_the_latest_ranges() -> None:
-    place, other = at("172.30.1.2 30053"), at("172.30.1.2 30054")
+    place, other = to("172.30.1.2 30053"), to("172.30.1.2 30054")
     none, some = Sources.of(()), Sources.of(["203.0.113.0/24"])
-    guarded = UDPFrontends({place: frozenset()}, sources={place: none})
-    assert dict(merged(guarded, UDPFrontends({place: frozenset()})).sources) == {}
-    assert dict(merged(guarded, UDPFrontends({other: frozenset()}, sources={other: some})).sources) == {
+    guarded = Frontends({place: frozenset()}, sources={place: none})
+    assert dict(merged(guarded, Frontends({place: frozenset()})).sources) == {}
+    assert dict(merged(guarded, Frontends({other: frozenset()}, sources={other: some})).sources) == {
         place: none,
         other: some,
     }
@@ -161,8 +203,8 @@ def test_a_search_that_waits_knows_the_latest_ranges() -> None:
 def test_another_proxys_service_is_not_ours_to_judge() -> None:
     other = replace(DNS, name="other", cluster_ips=(ip_address("10.96.7.7"),), proxy_name="theirs")
     known = frontends((DNS, other))
-    assert not known.is_stale(at("10.96.7.7 53"), at("10.244.1.9 8080"))
-    assert known.is_stale(at("10.96.7.8 53"), at("10.244.1.9 8080"))
+    assert not known.is_stale(to("10.96.7.7 53"), at("10.244.1.9 8080"))
+    assert known.is_stale(to("10.96.7.8 53"), at("10.244.1.9 8080"))
 
 
 def draining(address: str, *, serving: bool = True) -> EndpointSlice:
@@ -172,16 +214,16 @@ def draining(address: str, *, serving: bool = True) -> EndpointSlice:
 
 def test_an_endpoint_keeps_its_flows_while_it_terminates_and_serves() -> None:
     for destination in ("10.96.0.10 53", "172.30.1.2 30053"):
-        assert not frontends((DNS,), (draining("10.244.1.1"),)).is_stale(at(destination), at("10.244.1.1 8080"))
+        assert not frontends((DNS,), (draining("10.244.1.1"),)).is_stale(to(destination), at("10.244.1.1 8080"))
         silent = frontends((DNS,), (draining("10.244.1.1", serving=False),))
-        assert silent.is_stale(at(destination), at("10.244.1.1 8080"))
-        assert not silent.is_stale(at(destination), at("10.244.2.1 8080"))
+        assert silent.is_stale(to(destination), at("10.244.1.1 8080"))
+        assert not silent.is_stale(to(destination), at("10.244.2.1 8080"))
 
 
 def test_a_terminating_endpoint_counts_for_its_own_frontends_alone() -> None:
     other = make_service("other", make_port(53, protocol="UDP"), ips=("10.96.0.30",))
     known = frontends((DNS, other), (draining("10.244.1.1"),))
-    assert known.is_stale(at("10.96.0.30 53"), at("10.244.1.1 8080"))
+    assert known.is_stale(to("10.96.0.30 53"), at("10.244.1.1 8080"))
 
 
 def test_a_pod_that_terminates_keeps_its_flows_while_it_is_ready() -> None:
@@ -192,8 +234,8 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_is_ready() -> None:
         Pod("default", "left", {"app": "dns"}, (ip_address("10.244.1.3"),), terminating=True, ready=False),
     )
     snapshot = Snapshot((service,), (), pods)
-    known = udp_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
-    answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
+    known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
+    answers = {n: known.is_stale(to("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
     assert answers == {1: False, 2: False, 3: True}
 
 
@@ -212,13 +254,13 @@ def test_an_endpoint_of_weight_0_keeps_its_flows_while_it_is_ready() -> None:
         ),
     )
     known = frontends((DNS,), pieces)
-    answers = {n: known.is_stale(at("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
+    answers = {n: known.is_stale(to("10.96.0.10 53"), at(f"10.244.1.{n} 8080")) for n in (1, 2, 3)}
     assert answers == {1: False, 2: False, 3: True}
     by_service = replace(DNS, weights={"10.244.1.1": 0})
-    assert not frontends((by_service,)).is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert not frontends((by_service,)).is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
     beside_one_that_leaves = frontends((by_service,), (*DNS_SLICES, draining("10.244.1.4")))
-    assert not beside_one_that_leaves.is_stale(at("10.96.0.10 53"), at("10.244.1.1 8080"))
-    assert not beside_one_that_leaves.is_stale(at("10.96.0.10 53"), at("10.244.1.4 8080"))
+    assert not beside_one_that_leaves.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+    assert not beside_one_that_leaves.is_stale(to("10.96.0.10 53"), at("10.244.1.4 8080"))
 
 
 @pytest.mark.parametrize("policy", ["Cluster", "Local", "PreferLocal"])
@@ -227,8 +269,8 @@ def test_with_affinity_the_endpoints_are_those_of_the_services_chains(policy: st
     here = make_slice(make_endpoint("10.244.1.1", node="worker-1"), service="dns", protocol="UDP")
     known = frontends((sticky,), (here,))
     for destination in ("10.96.0.10 53", "172.30.1.2 30053"):
-        assert not known.is_stale(at(destination), at("10.244.1.1 8080"))
-        assert known.is_stale(at(destination), at("10.244.1.9 8080"))
+        assert not known.is_stale(to(destination), at("10.244.1.1 8080"))
+        assert known.is_stale(to(destination), at("10.244.1.9 8080"))
 
 
 def test_where_nothing_terminates_nothing_is_compiled_again() -> None:
@@ -246,5 +288,5 @@ def test_of_two_services_that_want_a_frontend_only_the_holders_endpoints_count()
     )
     late = make_slice("10.244.1.5", service="late", protocol="UDP")
     known = frontends((older, younger), (*DNS_SLICES, late))
-    assert not known.is_stale(at("172.30.1.2 30053"), at("10.244.1.1 8080"))
-    assert known.is_stale(at("172.30.1.2 30053"), at("10.244.1.5 8080"))
+    assert not known.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
+    assert known.is_stale(to("172.30.1.2 30053"), at("10.244.1.5 8080"))

@@ -108,6 +108,7 @@ def test_a_status_of_another_version_is_read() -> None:
         ('{"synced": 0, "node": null}', "field node"),
         ('{"synced": 0, "problems": "many"}', "field problems"),
         ('{"synced": 0, "problems": [1]}', "field problems"),
+        ('{"synced": 0, "advice": [1]}', "field advice"),
         ('{"synced": 0, "refused": ["ab"]}', "field refused"),
         ('{"synced": 0, "refused": [["a"]]}', "field refused"),
         ('{"synced": 0, "refused": [["a", 1]]}', "field refused"),

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from nodeport_nft.flows import UDP
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts
 from nodeport_nft.plan import Add, Delete, Replace
@@ -465,12 +466,12 @@ def test_the_flows_of_an_endpoint_that_has_drained_are_looked_for() -> None:
 
     node.sync(service(0, protocol="UDP"))
     sync(piece(make_endpoint("10.244.0.1"), stays))
-    flow = (ip_address(cluster_ip(0)).packed, 80), (ip_address("10.244.0.1").packed, 8080)
-    assert not sync(piece(leaving, stays)).udp[Family.IPV4].is_stale(*flow)
+    flow = (UDP, ip_address(cluster_ip(0)).packed, 80), (ip_address("10.244.0.1").packed, 8080)
+    assert not sync(piece(leaving, stays)).frontends[Family.IPV4].is_stale(*flow)
     synced = sync(piece(stays))
     assert synced.transactions == ()
-    assert synced.udp[Family.IPV4].is_stale(*flow)
-    assert not synced.udp[Family.IPV4].is_stale(flow[0], (ip_address("10.244.0.2").packed, 8080))
+    assert synced.frontends[Family.IPV4].is_stale(*flow)
+    assert not synced.frontends[Family.IPV4].is_stale(flow[0], (ip_address("10.244.0.2").packed, 8080))
 
 
 @pytest.mark.proves("K2")
@@ -480,4 +481,4 @@ def test_stale_flows_are_looked_for_at_the_start_though_nothing_is_to_be_written
     Node(backend).sync(*objects)
     synced = Node(backend).sync(*objects)
     assert synced.transactions == ()
-    assert synced.udp[Family.IPV4].serving
+    assert synced.frontends[Family.IPV4].serving

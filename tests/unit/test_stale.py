@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.flows import Place, Sources, UDPFrontends, read_frontends
+from nodeport_nft.flows import Destination, Frontends, Place, Sources, read_frontends
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Ref, Service
-from nodeport_nft.reconcile import NodeState, changed_udp_frontends, udp_frontends
+from nodeport_nft.reconcile import NodeState, changed_frontends, stale_frontends
 from nodeport_nft.render import ListedTable
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
@@ -59,7 +59,8 @@ def slices(draw: st.DrawFn, number: int) -> EndpointSlice:
         )
         for last, state in states.items()
     ]
-    return make_slice(*held, service=f"s{number}", name=f"s{number}-1", protocol="UDP")
+    protocol = draw(st.sampled_from(["UDP", "UDP", "TCP"]))
+    return make_slice(*held, service=f"s{number}", name=f"s{number}-1", protocol=protocol)
 
 
 @st.composite
@@ -84,8 +85,8 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
             state.put(ref, values)
         keys, state.touched = state.touched, set()
         state.compile(sorted(keys))
-        changed = changed_udp_frontends(state.snapshot(keys), state.tables, state.tables.take_edits(), LOCAL)
-        whole = udp_frontends(state.snapshot(), state.tables, listed, LOCAL)
+        changed = changed_frontends(state.snapshot(keys), state.tables, state.tables.take_edits(), LOCAL)
+        whole = stale_frontends(state.snapshot(), state.tables, listed, LOCAL)
         for family in Family:
             known = changed[family].serving if family in changed else {}
             touched = {int(name[1:]) for _, name in keys}
@@ -96,7 +97,7 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
                 # flows there yet.
                 assert not {address[2] for address, _ in whole[family].serving[place] - serving} & touched
             # What differs from what was before is known.
-            before = udp_frontends_of(listed[family], state, family)
+            before = frontends_of(listed[family], state, family)
             for place in before.keys() | whole[family].serving.keys():
                 if before.get(place, frozenset()) - whole[family].serving[place]:
                     assert place in known, "an endpoint has gone, and its flows are stale"
@@ -107,17 +108,17 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
                     assert place in known, "a new frontend: what was not translated is stale"
 
 
-def udp_frontends_of(listed: ListedTable, state: NodeState, family: Family) -> dict[Place, frozenset[Place]]:
+def frontends_of(listed: ListedTable, state: NodeState, family: Family) -> dict[Destination, frozenset[Place]]:
     """The frontends that a table has, with the endpoints in it."""
     return dict(read(listed, state, family).serving)
 
 
-def read_sources(listed: ListedTable, state: NodeState, family: Family) -> dict[Place, Sources]:
+def read_sources(listed: ListedTable, state: NodeState, family: Family) -> dict[Destination, Sources]:
     """Who may connect to the frontends of a table that not everybody may connect to."""
     return dict(read(listed, state, family).sources)
 
 
-def read(listed: ListedTable, state: NodeState, family: Family) -> UDPFrontends:
+def read(listed: ListedTable, state: NodeState, family: Family) -> Frontends:
     """What a table says on its own."""
     table = listed.table(state.tables.schemas[family])
     everywhere = state.facts.node_port_mode is NodePortMode.ALL

@@ -33,6 +33,7 @@ from nodeport_nft.cli.options import (
     whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
+from nodeport_nft.cli.unheard import tell_if_unheard
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -78,6 +79,8 @@ def apply(
     warn(transaction.dropped)
     for one in applied:
         put(f"{one.ref} {one.action}{note}")
+    if not dry_run and any(one.action != "unchanged" for one in applied):
+        tell_if_unheard(chosen)
 
 
 @command
@@ -186,6 +189,8 @@ def delete(
         put(line)
     for line in missing:
         say(f"error: {line}")
+    if deleted and not dry_run:
+        tell_if_unheard(chosen)
     if missing:
         raise typer.Exit(FAILED)
 
@@ -262,3 +267,5 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         if dry_run:
             transaction.rollback()
     put(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")
+    if not dry_run:
+        tell_if_unheard(config)

@@ -147,6 +147,7 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         ("Lag", [lag]),
         ("Refused", [f"{name}: {words}" for name, words in told.refused] or ["none"]),
         ("Problems", list(told.problems) or ["none"]),
+        *([("Advice", list(told.advice))] if told.advice else []),
         *(
             [("Log", [f"{told.log_lost} line{'s' * (told.log_lost != 1)} could not be written since the start"])]
             if told.log_lost

@@ -201,6 +201,7 @@ def sync(
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
             warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
             nft.apply(transactions)
+        _advice(chosen, programme, name, set_it=set_sysctls, is_first=not any(listed.values()))
         _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
         if hosts_file is not None:
@@ -245,19 +246,29 @@ def _give_devices(nft: Nft, programme: Programme) -> None:
 def _delete_stale_flows(
     snapshot: Snapshot, programme: Programme, listed: dict[Family, ListedTable | None], host: Host
 ) -> None:
-    """Make the kernel forget UDP flows that pass the new tables by (K2); the tables are in force without it, too."""
-    from nodeport_nft.kernel.conntrack import delete_stale_flows
+    """Make the kernel forget flows that pass the new tables by (K2); the tables are in force without it, too."""
+    import time
+
+    from nodeport_nft.kernel.conntrack import (
+        PATIENCE_SECONDS,
+        delete_stale_attempts,
+        delete_stale_flows,
+        find_stale_attempts,
+    )
     from nodeport_nft.kernel.nft import KernelError
-    from nodeport_nft.reconcile import udp_frontends
+    from nodeport_nft.reconcile import stale_frontends
 
     local_ips = [held.address for held in host.addresses]
     try:
-        deleted = delete_stale_flows(udp_frontends(snapshot, programme.tables, listed, local_ips))
+        frontends = stale_frontends(snapshot, programme.tables, listed, local_ips)
+        if deleted := delete_stale_flows(frontends):
+            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
+        if found := find_stale_attempts(frontends):
+            time.sleep(PATIENCE_SECONDS)
+            if deleted := delete_stale_attempts(frontends, found):
+                say(f"{deleted} unanswered connection attempt{'s' * (deleted > 1)} forgotten, to be translated anew")
     except KernelError as error:
         warn([str(error)])
-    else:
-        if deleted:
-            say(f"{deleted} stale UDP flow{'s' * (deleted > 1)} deleted")
 
 
 def _pod_cidrs(config: Config, snapshot: Snapshot, name: str) -> tuple[IPNetwork, ...]:
@@ -279,6 +290,26 @@ def _sysctls(
             say(f"sysctl {found.setting} set to {found.value}")
         else:
             warn([str(found)])
+
+
+def _advice(config: Config, programme: Programme, name: str, *, set_it: bool, is_first: bool) -> None:
+    """Set what is advised, or tell a person of it, once: when the tables are made. They do without it (K6)."""
+    import sys
+
+    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.kernel.sysctl import find_advised
+    from nodeport_nft.kernel.traces import Traces
+
+    for found in find_advised(programme.families):
+        if set_it:
+            try:
+                Traces.of(config.state_dir, name).set_sysctl(found.setting, found.value)
+            except KernelError as error:
+                warn([str(error)])
+            else:
+                say(f"sysctl {found.setting} set to {found.value}")
+        elif is_first and sys.stderr is not None and sys.stderr.isatty():
+            say(f"advice: {found}")
 
 
 def _write_hosts(config: Config, wanted: Wanted, name: str, path: Path) -> None:

@@ -30,7 +30,7 @@ from nodeport_nft.model import Family, NodePortMode, ObjectName, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
-from nodeport_nft.reconcile import Reconciler, Synced, udp_frontends
+from nodeport_nft.reconcile import Reconciler, Synced, stale_frontends
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources import Changes
@@ -118,7 +118,7 @@ class Daemon:
                 followers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
                     "store": self._follow_store,
                     "configuration": lambda: self._configuration.follow(self.reload),
-                    "stale UDP flows": self._flows.run,
+                    "stale flows": self._flows.run,
                     "signs of life": self._reporter.beat,
                 }
                 if manifests:
@@ -399,7 +399,7 @@ class Daemon:
             if self._node.host.addresses != before and self._state.facts.node_port_mode is NodePortMode.ALL:
                 # The tables need not change for a new address, but flows to it may have begun untranslated (K2).
                 addresses = [held.address for held in self._node.host.addresses]
-                self._flows.clean(udp_frontends(self._state.snapshot(), self._state.tables, {}, addresses))
+                self._flows.clean(stale_frontends(self._state.snapshot(), self._state.tables, {}, addresses))
         now = time.monotonic()
         if self._host_at < math.inf:
             self._host_at = max(self._host_at, now + max(pause, now - begin))
@@ -432,7 +432,7 @@ class Daemon:
         self._retry_at = math.inf
         self._backoff.succeeded()
         self._pace.written()
-        self._flows.clean(synced.udp)
+        self._flows.clean(synced.frontends)
         if synced.whole:
             self._give_devices()
         self._node.update_health(self._state, touched, all_of_them=synced.whole)
@@ -474,4 +474,4 @@ class Daemon:
         self._reporter.tell(pending=max(1, len(self._waiting)), pending_since=since)
 
     def _flows_failed(self, error: str) -> None:
-        self._reporter.log.warning("stale UDP flows", error=error)
+        self._reporter.log.warning("stale flows", error=error)

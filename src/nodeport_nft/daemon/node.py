@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from nodeport_nft.config import Config
@@ -15,7 +16,7 @@ from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host import HostEvents, read_host
 from nodeport_nft.kernel.hostsfile import kept_hosts_lines
 from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.kernel.sysctl import find_missing
+from nodeport_nft.kernel.sysctl import Missing, find_advised, find_missing
 from nodeport_nft.kernel.traces import Traces, undo
 from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
@@ -83,17 +84,23 @@ class ThisNode:
         if families == self._families and not again:
             return
         self._families = families
-        missing = []
-        for found in find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs):
+        missing = find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs)
+        self._reporter.problems("sysctls", self._set_or_told(missing))
+        self._reporter.advice(self._set_or_told(find_advised(families)))
+
+    def _set_or_told(self, missing: Iterable[Missing]) -> list[str]:
+        """What is still missing, once that is set which is to be and can be."""
+        left = []
+        for found in missing:
             if self._options.set_sysctls and found.setting:
                 try:
                     self._traces().set_sysctl(found.setting, found.value)
                     self._reporter.log.info("sysctl set", name=found.setting, value=found.value)
                 except (KernelError, OSError) as error:
-                    missing.append(str(error))
+                    left.append(str(error))
             else:
-                missing.append(str(found))
-        self._reporter.problems("sysctls", missing)
+                left.append(str(found))
+        return left
 
     def write_hosts(self, state: NodeState) -> None:
         """Bring the hosts file up to date, if one is kept."""

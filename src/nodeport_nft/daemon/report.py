@@ -38,6 +38,7 @@ class Reporter:
         self.status = status
         self._server = server
         self._problems: dict[str, tuple[str, ...]] = {}
+        self._advised: frozenset[str] = frozenset()
         self._manager = sdnotify.SystemdNotifier()
         self._is_ready = False
         self._told = ""
@@ -68,6 +69,16 @@ class Reporter:
         """What may be meant otherwise than it stands there; it is told when it comes up, and stops nothing."""
         for text in found:
             self.log.warning("store", text=text)
+
+    def advice(self, found: Iterable[str]) -> None:
+        """What would be better otherwise and is no trouble: once in the log, and in the status while it is so."""
+        now = tuple(found)
+        for each in now:
+            if each not in self._advised:
+                self.log.info("advice", advice=each)
+        self._advised |= frozenset(now)
+        if now != self.status.advice:
+            self.tell(advice=now)
 
     def logged(self, fault: str, lost: int) -> None:
         """How the log does: why it cannot be written, and how many lines were lost since the start."""

@@ -15,8 +15,9 @@ _PROC = Path("/proc/sys")
 
 _FORWARDING_IPV4, _FORWARDING_IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
 _BRIDGE = {Family.IPV4: "net.bridge.bridge-nf-call-iptables", Family.IPV6: "net.bridge.bridge-nf-call-ip6tables"}
+_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 
-SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values()})
+SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values(), _LIBERAL})
 """Every sysctl that this program may ever read or set."""
 
 
@@ -54,6 +55,25 @@ def find_missing(
     found += _bridge_filtering(host, families, pod_cidrs)
     found += _service_routes(host, families, service_cidrs)
     return tuple(found)
+
+
+def find_advised(families: frozenset[Family]) -> tuple[Missing, ...]:
+    """What connections can do without and are safer with; every host lacks it at first, so it is no trouble.
+
+    Connection tracking takes a segment outside the window for invalid, and what is invalid is not translated: an
+    answer reaches the client from the pod's own address, and the client resets the connection. Liberal, it passes all
+    segments but resets outside the window (Linux, networking/nf_conntrack-sysctl; kubernetes#74839). A kernel that
+    tracks nothing yet has no such setting: ask after the tables are in force. It is the network namespace's own.
+    """
+    if not families:
+        return ()
+    return tuple(
+        _check(
+            _LIBERAL,
+            "TCP segments that connection tracking finds outside the window pass untranslated, and whoever gets one "
+            "resets the connection",
+        )
+    )
 
 
 def read_sysctl(name: str) -> str:

@@ -177,6 +177,24 @@ def daemon_pid(run_dir: str) -> int | None:
         os.close(descriptor)
 
 
+def daemons_elsewhere(run_dir: str) -> list[int]:
+    """The process ids of other network namespaces' daemons, as far as this run directory and pid namespace know them.
+
+    Not to be asked by a daemon, as ``daemon_pid``. Raises KernelError where that cannot be known.
+    """
+    found = []
+    for path in Path(run_dir).absolute().glob("netns-*.daemon"):
+        if path == _presence(run_dir):
+            continue
+        with suppress(FileNotFoundError):
+            descriptor = _open(path, make=False)
+            try:
+                found.append(_record_holder(descriptor) or 0)
+            finally:
+                os.close(descriptor)
+    return [pid for pid in found if pid]
+
+
 def refuse_beside_daemon(run_dir: str, what: str) -> None:
     """Raise KernelError if a daemon runs here, which would undo ``what``."""
     pid = daemon_pid(run_dir)

@@ -75,10 +75,10 @@ class Metrics:
             _LATENCY_BUCKETS,
         )
         self._flow_seconds = self._histogram(
-            "kubeproxy_conntrack_reconciler_sync_duration_seconds", "Time a search for stale UDP flows took"
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds", "Time a search for stale flows took"
         )
         self._flows = self._counter(
-            "kubeproxy_conntrack_reconciler_deleted_entries_total", "UDP flows deleted from conntrack", "ip_family"
+            "kubeproxy_conntrack_reconciler_deleted_entries_total", "Stale flows deleted from conntrack", "ip_family"
         )
         self._failures = self._counter(
             "kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Syncs that failed", "ip_family"
@@ -191,7 +191,7 @@ class Metrics:
         self._repairs.labels(cause).inc()
 
     def flows_deleted(self, family: Family, count: int, seconds: float) -> None:
-        """A search for stale UDP flows has taken so long and deleted so many."""
+        """A search for stale flows has taken so long and deleted so many."""
         self._flows.labels(_label(family)).inc(count)
         self._flow_seconds.labels(_label(family)).observe(seconds)
 

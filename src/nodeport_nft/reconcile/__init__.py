@@ -3,12 +3,12 @@
 ``tables`` holds what the node's two tables should be, a service at a time. ``state`` follows the objects: it knows
 which services a change touches and compiles those alone. ``kept`` says what the kernel keeps of objects that cannot
 be read. ``reconciler`` brings the kernel's tables to it, also after a refusal and after others. ``stale`` says which
-UDP flows a change makes stale.
+flows a change makes stale.
 """
 
 from nodeport_nft.reconcile.kept import Listed
 from nodeport_nft.reconcile.reconciler import Reconciler, Synced, Tables
-from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
+from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
 from nodeport_nft.reconcile.state import NodeState
 from nodeport_nft.reconcile.tables import (
     Edited,
@@ -28,9 +28,9 @@ __all__ = [
     "Reconciler",
     "Synced",
     "Tables",
-    "changed_udp_frontends",
+    "changed_frontends",
     "compile_snapshot",
     "read_tables",
     "removal",
-    "udp_frontends",
+    "stale_frontends",
 ]

@@ -20,12 +20,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol as Interface
 
-from nodeport_nft.flows import UDPFrontends
+from nodeport_nft.flows import Frontends
 from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName, Protocol
+from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName
 from nodeport_nft.plan import AddChain, Transaction
 from nodeport_nft.reconcile.kept import Listed, Wants
-from nodeport_nft.reconcile.stale import changed_udp_frontends, udp_frontends
+from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
 from nodeport_nft.reconcile.state import NodeState
 from nodeport_nft.reconcile.tables import Edited
 from nodeport_nft.render import ListedTable
@@ -52,14 +52,14 @@ class Tables(Interface):
 class Synced:
     """What one sync did. ``services`` were compiled, ``whole``: the tables were compared as a whole.
 
-    ``differences`` says why a table was replaced, by family. ``udp`` tells stale UDP flows from good ones (K2).
+    ``differences`` says why a table was replaced, by family. ``frontends`` tell stale flows from good ones (K2).
     """
 
     transactions: tuple[Transaction, ...] = ()
     services: int = 0
     whole: bool = False
     differences: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    udp: Mapping[Family, UDPFrontends] = field(default_factory=dict)
+    frontends: Mapping[Family, Frontends] = field(default_factory=dict)
 
     @property
     def operations(self) -> int:
@@ -146,8 +146,8 @@ class Reconciler:
         except KernelError:
             self.distrust()
             return None
-        touched = self.state.snapshot([key for key in keys if self._has_udp(key)])
-        return Synced(transactions, udp=changed_udp_frontends(touched, self.state.tables, edits, local_ips))
+        touched = self.state.snapshot(keys)
+        return Synced(transactions, frontends=changed_frontends(touched, self.state.tables, edits, local_ips))
 
     def _with_repairs(self, edits: Edited) -> Edited:
         """Edits of what the kernel holds after the damage. What is there by another's hand is deleted in any case."""
@@ -178,10 +178,10 @@ class Reconciler:
                 transactions = self._write_what_can_be(listed, error)
         differences = {family: held.differences for family, held in listed.items() if held and held.differences}
         # Whoever was at the tables may have let flows through untranslated.
-        udp = {}
+        frontends = {}
         if transactions or self._before or not self._has_synced:
-            udp = udp_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
-        return Synced(transactions, whole=True, differences=differences, udp=udp)
+            frontends = stale_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
+        return Synced(transactions, whole=True, differences=differences, frontends=frontends)
 
     def _apply_over(self, listed: Listed) -> tuple[Transaction, ...]:
         transactions = self.state.tables.transaction_over(listed)
@@ -276,7 +276,3 @@ class Reconciler:
     def _restore(self, wants: Mapping[ObjectName, Wants]) -> None:
         for key, wanted in wants.items():
             self.state.tables.restore(key, wanted)
-
-    def _has_udp(self, key: ObjectName) -> bool:
-        service = self.state.index.services.get(key)
-        return service is not None and any(port.protocol is Protocol.UDP for port in service.ports)

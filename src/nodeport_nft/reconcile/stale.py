@@ -1,4 +1,4 @@
-"""Which UDP flows the kernel has to forget once the tables are in force (K2): see ``flows``. Pure.
+"""Which flows the kernel has to forget once the tables are in force (K2): see ``flows``. Pure.
 
 Of all frontends, at the start and where somebody else has changed the tables; else of those alone that a transaction
 has changed, so that a change costs what it touches.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nodeport_nft.compile import LOCAL_SLOTS
-from nodeport_nft.flows import UDPFrontends, guarding_set, only_draining, read_frontends
+from nodeport_nft.flows import FRONTENDS, Frontends, guarding_set, only_draining, read_frontends
 from nodeport_nft.model import Family, IPAddress, IPNetwork, NodePortMode, ObjectName, Snapshot
 from nodeport_nft.plan import Edits
 from nodeport_nft.reconcile.tables import Edited, NodeTables, compile_snapshot
@@ -18,13 +18,13 @@ from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Element, Elements, Field, Key, Schema, Table
 
 
-def udp_frontends(
+def stale_frontends(
     snapshot: Snapshot,
     tables: NodeTables,
     listed: Mapping[Family, ListedTable | None],
     local_ips: Iterable[IPAddress],
-) -> dict[Family, UDPFrontends]:
-    """What tells stale UDP flows from good ones, once ``tables`` are in force.
+) -> dict[Family, Frontends]:
+    """What tells stale flows from good ones, once ``tables`` are in force.
 
     ``listed`` is what the kernel held before, ``local_ips`` are the node's addresses.
     """
@@ -34,9 +34,9 @@ def udp_frontends(
     return _frontends(snapshot, tables, now, before, local_ips, tables.facts.service_cidrs, foreign)
 
 
-def changed_udp_frontends(
+def changed_frontends(
     snapshot: Snapshot, tables: NodeTables, edits: Edited, local_ips: Iterable[IPAddress]
-) -> dict[Family, UDPFrontends]:
+) -> dict[Family, Frontends]:
     """The same for what ``edits`` have changed, and for all that the touched services have.
 
     ``snapshot`` has the touched services and their endpoints.
@@ -47,7 +47,7 @@ def changed_udp_frontends(
     touched = {service.key for service in snapshot.services}
     for family, edited in edits.items():
         table = tables.table(family)
-        own_keys[family] = set(_frontends_of(tables, family, touched))
+        own_keys[family] = set(_frontends_of(tables, family, touched, everything=bool(edited)))
         keys = own_keys[family] | set(_edited_keys(table.schema, edited))
         if not keys:
             continue
@@ -74,7 +74,7 @@ def _frontends(
     service_cidrs: Iterable[IPNetwork] = (),
     foreign: Iterable[IPAddress] = (),
     own_keys: Mapping[Family, set[Key]] | None = None,
-) -> dict[Family, UDPFrontends]:
+) -> dict[Family, Frontends]:
     """``own_keys``: the frontends that the snapshot's services have, where it does not have all services."""
     everywhere = tables.facts.node_port_mode is NodePortMode.ALL
     local = [ip for ip in local_ips if everywhere and not ip.is_loopback]
@@ -96,23 +96,27 @@ def _frontends(
 
 
 def _edited_keys(schema: Schema, edits: Edits) -> Iterator[Key]:
-    """The UDP frontends of which an element has changed."""
+    """The frontends of which an element has changed."""
     for declared in schema.maps:
-        for key in edits.elements.get(declared.name, ()):
-            if "udp" in key:
-                yield key[:-1] if declared.key[-1] is Field.SLOT else key
+        has_slots = declared.key[-1] is Field.SLOT
+        if (declared.key[:-1] if has_slots else declared.key) in FRONTENDS:
+            for key in edits.elements.get(declared.name, ()):
+                yield key[:-1] if has_slots else key
 
 
-def _frontends_of(tables: NodeTables, family: Family, services: Iterable[ObjectName]) -> Iterator[Key]:
-    """The UDP frontends that these services have. No element need have changed: the chains that it leads to may have,
-    and an endpoint that drains has left the tables long before it is gone.
+def _frontends_of(
+    tables: NodeTables, family: Family, services: Iterable[ObjectName], *, everything: bool
+) -> Iterator[Key]:
+    """The frontends that these services have. No element need have changed: the chains that it leads to may have,
+    and an endpoint that drains has left the tables long before it is gone. The latter concerns UDP alone, so it is
+    UDP alone where nothing is written.
     """
     desired = tables.desired[family]
     for service in services:
         contender = desired.contender(service)
         for pools in contender.frontends if contender else ():
             for pool in pools:
-                if "udp" in pool.key and desired.holder(pool.map, pool.key) == service:
+                if (everything or "udp" in pool.key) and desired.holder(pool.map, pool.key) == service:
                     yield pool.key
 
 

@@ -1,0 +1,84 @@
+"""Who hears of what a command has stored: where no daemon does, a person at a terminal is told what to do next.
+
+`apply` prints "created", as kubectl does, and a newcomer takes that for a Service that answers. Scripts, and whoever
+cannot program this node (no root, no CAP_NET_ADMIN, as in a container that fills a store for others), hear nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nodeport_nft.cli.options import say
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+
+_CAP_NET_ADMIN = 12  # linux/capability.h
+
+
+def tell_if_unheard(config: Config) -> None:
+    """Say in one line on a terminal if no daemon takes to the kernel what this store has just been given."""
+    if sys.stderr is None or not sys.stderr.isatty() or not _may_program():
+        return
+    from nodeport_nft.config import Config as Defaults
+    from nodeport_nft.kernel.netlink import KernelError
+    from nodeport_nft.kernel.turns import daemon_pid, daemons_elsewhere
+
+    try:
+        pid, elsewhere = daemon_pid(config.run_dir), daemons_elsewhere(config.run_dir)
+    except KernelError:
+        return  # it cannot be known
+    if any(_follows(other, config.store) for other in elsewhere):
+        return  # the store is that of another network namespace, and not this node's to be programmed from
+    if pid is not None:
+        followed = "" if _follows(pid, config.store) else next(iter(sorted(_stores(pid))), "")
+        if followed:
+            say(
+                f"the daemon of this node (pid {pid}) follows the store {followed}, so nothing of this is in the "
+                "kernel: name that store with --store, or start the daemon with this one"
+            )
+        return
+    own = config.store == Defaults().store
+    option = "" if own else f" --store {shlex.quote(config.store)}"
+    lasting = "systemctl start nodeport-nft" if own else f"nodeport-nft sync{option}"
+    say(
+        "no daemon programs this node, so nothing of this is in the kernel yet: "
+        f"run nodeport-nft sync --once{option}, or the daemon: {lasting}"
+    )
+
+
+def _may_program() -> bool:
+    """Whether this process is root's and may write to nftables (capabilities(7), proc_pid_status(5))."""
+    with suppress(OSError):
+        held = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(encoding="ascii"), re.M)
+        return os.geteuid() == 0 and held is not None and bool(int(held[1], 16) >> _CAP_NET_ADMIN & 1)
+    return False
+
+
+def _follows(pid: int, store: str) -> bool:
+    """Whether a daemon has this store open."""
+    with suppress(OSError):
+        ours = Path(store).stat()
+        return any(os.path.samestat(found, ours) for _, found in _opened(pid))
+    return False
+
+
+def _stores(pid: int) -> set[str]:
+    """The stores that a daemon has open, as far as that can be seen: each together with its log, ``-wal``."""
+    names = {name for name, _ in _opened(pid)}
+    return {name for name in names if f"{name}-wal" in names}
+
+
+def _opened(pid: int) -> Iterator[tuple[str, os.stat_result]]:
+    """The files that a process has open."""
+    with suppress(OSError):  # it is of another pid namespace, or has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield str(descriptor.readlink()), descriptor.stat()
