@@ -17,6 +17,7 @@ class Status:
     the kernel, ``pending_since``: since when. ``refused``: Services the kernel refuses, with its words;
     their last good state is in force. ``problems``: what else an operator should mend, such as contested frontends
     and files that cannot be read. ``error`` is what went wrong in the last sync, "" if nothing did.
+    ``without_endpoints``: Services that refuse connections for want of a usable endpoint, ``idle`` the first few of them.
     ``last_error`` stays until the next one. ``log_lost``: lines of the log that could not be written.
     """
 
@@ -27,6 +28,8 @@ class Status:
     pid: int = 0
     started: float = 0.0
     services: int = 0
+    without_endpoints: int = 0
+    idle: tuple[str, ...] = ()
     node_deleted: bool = False
     synced: float = 0.0
     sync_seconds: float = 0.0
@@ -70,7 +73,7 @@ def _read(name: str, default: Any, value: Any) -> Any:
     if kind is float and type(value) in (int, float) and 0 <= value < _LATEST:
         return float(value)
     if kind is tuple and type(value) is list:
-        return tuple(map(_pair if name == "refused" else _text, value))
+        return tuple(_pair(item) if name == "refused" else _text(name, item) for item in value)
     if kind in (bool, int, str) and type(value) is kind:
         return value
     raise ValueError(f"its field {name} holds something unexpected")
@@ -83,7 +86,7 @@ def _pair(item: Any) -> tuple[str, str]:
     raise ValueError("its field refused holds something unexpected")
 
 
-def _text(item: Any) -> str:
+def _text(name: str, item: Any) -> str:
     if isinstance(item, str):
         return item
-    raise ValueError("its field problems holds something unexpected")
+    raise ValueError(f"its field {name} holds something unexpected")
