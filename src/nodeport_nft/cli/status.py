@@ -170,7 +170,8 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
 def _idle(told: Status) -> Iterator[str]:
     """The Services without an endpoint: no trouble of this node's, but what an operator looks for."""
     more = told.without_endpoints - len(told.idle)
-    yield f"{_services(told.without_endpoints)}: {', '.join(told.idle)}{f' and {more} more' if more > 0 else ''}"
+    names = " and ".join(filter(None, (", ".join(told.idle), f"{more} more" if more > 0 else "")))
+    yield f"{_services(told.without_endpoints)}: {names}"
     if told.idle:
         namespace, _, name = told.idle[0].partition("/")
         yield f"`nodeport-nft describe service {name} -n {namespace}` says why"

@@ -17,7 +17,7 @@ class Status:
     the kernel, ``pending_since``: since when. ``refused``: Services the kernel refuses, with its words;
     their last good state is in force. ``problems``: what else an operator should mend, such as contested frontends
     and files that cannot be read. ``error`` is what went wrong in the last sync, "" if nothing did.
-    ``without_endpoints``: Services that refuse connections for want of a usable endpoint, ``idle`` the first few of them.
+    ``without_endpoints``: how many Services refuse connections for want of an endpoint, ``idle``: the first few.
     ``last_error`` stays until the next one. ``log_lost``: lines of the log that could not be written.
     """
 

@@ -21,9 +21,9 @@ class NodeState:
     """The objects, and the tables of the node that ``facts`` describe.
 
     ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
-    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``idle`` counts those that
-    refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``kept`` is what the
-    kernel had of objects that could not be read at the start.
+    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``idle`` counts those
+    that refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``kept`` is what
+    the kernel had of objects that could not be read at the start.
     """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:

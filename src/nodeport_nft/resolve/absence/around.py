@@ -63,7 +63,7 @@ class Around:
         """How alike two texts are, from 0.0 to 1.0, upper and lower case apart; 0.0 once the budget is spent."""
         known = self._likeness.get((one, other))
         if known is None:
-            if max(len(one), len(other)) > LONGEST or not self.spend(_COMPARISON + len(one) * len(other) // 20):
+            if max(len(one), len(other)) > LONGEST or not self.spend(_COMPARISON + len(one) * len(other) // 4):
                 return 0.0
             known = self._likeness[one, other] = _likeness(one.casefold(), other.casefold())
         return known

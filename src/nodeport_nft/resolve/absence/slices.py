@@ -7,26 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nodeport_nft.model import Endpoint, EndpointSlice, Family, ServicePort
+from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, Family, ServicePort
 from nodeport_nft.resolve.absence.cause import Cause, has_or_have, is_or_are, listed, named, quoted
 
 Pieces = Sequence[EndpointSlice]
 
 
-def unusable(port: ServicePort, family: Family, pieces: Pieces) -> Iterable[Cause]:
-    """Why no endpoint of these slices (one at least) serves this port in this family; at least one cause."""
-    called = [piece for piece in pieces if any(held.name == port.name for held in piece.ports)]
+def unusable(
+    port: ServicePort, family: Family, pieces: Pieces, called: Sequence[tuple[EndpointSlice, EndpointPort]]
+) -> Iterable[Cause]:
+    """Why no endpoint of these slices (one at least) serves this port in this family; at least one cause.
+
+    ``called`` are their ports of the right name.
+    """
     if not called:
         yield _without_port(port, pieces)
         return
-    fitting = [p for p in called if any((h.name, h.protocol) == (port.name, port.protocol) for h in p.ports)]
+    fitting = [piece for piece, held in called if held.protocol is port.protocol]
     if not fitting:
-        piece = called[0]
-        protocol = next(held.protocol for held in piece.ports if held.name == port.name)
-        text = (
-            f"{noun([piece])} has the port {quoted(port.name)} as {protocol}, and the Service wants {port.protocol}"
-        )
-        yield Cause("OtherProtocol", text, "give both the same protocol")
+        piece, held = called[0]
+        text = f"{noun([piece])} has the port {quoted(port.name)} as {held.protocol}"
+        yield Cause("OtherProtocol", f"{text}, and the Service wants {port.protocol}", "give both the same protocol")
         return
     members = [(piece, endpoint) for piece in fitting for endpoint in piece.endpoints]
     own = [(piece, endpoint) for piece, endpoint in members if endpoint.address.version == family]
@@ -43,11 +44,10 @@ def unusable(port: ServicePort, family: Family, pieces: Pieces) -> Iterable[Caus
 
 def _without_port(port: ServicePort, pieces: Pieces) -> Cause:
     """No slice has a port of this name."""
-    having = [piece for piece in pieces if piece.ports]
-    if not having:
+    piece = next((piece for piece in pieces if piece.ports), None)
+    if piece is None:
         text = f"{noun(pieces)} {has_or_have(pieces)} no port with a number"
         return Cause("NoPortOfName", text, "list the port there, under the name that it has in the Service")
-    piece = having[0]
     names = [quoted(held.name) for held in piece.ports]
     if any(held.name for held in piece.ports):
         told = f"{noun([piece])} names its port{'s' * (len(names) > 1)} {listed(names)}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from nodeport_nft.manifest.problems import clipped
-from nodeport_nft.model import EndpointSlice, Family, Pod, Service, ServicePort
+from nodeport_nft.model import EndpointPort, EndpointSlice, Family, Pod, Service, ServicePort
 from nodeport_nft.resolve.absence import pods, slices
 from nodeport_nft.resolve.absence.around import Around
 from nodeport_nft.resolve.absence.cause import Cause, is_or_are, listed, named
@@ -19,8 +19,8 @@ from nodeport_nft.resolve.resolver import Resolver, is_proxied
 
 _Gap = tuple[ServicePort, Family]
 
-_MOST_PORTS = 50
-"""Of one Service that are looked at: what is wrong with more of them is wrong with these."""
+_MOST_KINDS = 10
+"""Kinds of ports of one Service that are looked into."""
 
 
 def why_none(service: Service, around: Around, node: str = "") -> tuple[Cause, ...]:
@@ -38,89 +38,104 @@ def why_none(service: Service, around: Around, node: str = "") -> tuple[Cause, .
         if not any(backend.address.version == family for backend in backends)
     ]
     found: dict[Cause, list[_Gap]] = {}
-    seen: dict[object, tuple[Cause, ...]] = {}
-    for gap in gaps[:_MOST_PORTS]:
-        # Ports of one kind share their causes, and the sieves are gone through once.
-        kind = gap[0].name, gap[0].protocol, gap[0].target_port, gap[1]
-        if kind not in seen:
-            seen[kind] = tuple(_causes(service, *gap, around))
-        for cause in seen[kind]:
-            found.setdefault(cause, []).append(gap)
-    causes = [replace(cause, where=_where(service, where, gaps)) for cause, where in found.items()]
+    if gaps:
+        question = _Question(service, around)
+        for gap in gaps:
+            for cause in question.causes(*gap):
+                found.setdefault(cause, []).append(gap)
+        if question.left:
+            text = f"{question.left:,} more {'is' if question.left == 1 else 'are'} without an endpoint"
+            found[Cause("MorePorts", text, "mend these ports first")] = gaps
+    causes = [replace(cause, where=_where(service, where)) for cause, where in found.items()]
     if node:
         causes += not_here(service, by_port, node, around)
     return tuple(causes)
 
 
-def _causes(service: Service, port: ServicePort, family: Family, around: Around) -> Iterator[Cause]:
-    """Why one port has no endpoint in one family. It looks where ``Join`` does."""
-    pieces = [piece for piece in around.index.slices(service) if not piece.headless]
-    own = [piece for piece in pieces if not piece.mirrored] or pieces
-    selected = around.index.selected(service) if service.selector else []
-    if own:
-        if _beyond_bounds(service, own, selected):
-            yield _too_many()
-        yield from slices.unusable(port, family, own)
-        yield from _shadowed(service, family, own, pieces, selected)
-    elif selected:
-        if _beyond_bounds(service, own, selected):
-            yield _too_many()
-        yield from pods.unusable(service, port, family, selected, around)
-        yield from strays(service, around)
-    elif service.selector:
-        yield from unmatched(service, around)
-        yield from strays(service, around)
-    else:
-        yield from strays(service, around)
-        text = f"no selector, and no EndpointSlice or Endpoints named {service.name}"
-        yield Cause("NoEndpoints", text, "write one, or a selector")
+@dataclass(slots=True)
+class _Question:
+    """One Service's ports are asked about. Those of a kind share their causes, which are found once.
 
+    ``left``: how often nothing was found out, since there were too many kinds.
+    """
 
-def _beyond_bounds(service: Service, own: list[EndpointSlice], selected: list[Pod]) -> bool:
-    count = sum(len(piece.endpoints) for piece in own) if own else len(selected)
-    return len(service.ports) * count > MAX_WEIGHED
+    service: Service
+    around: Around
+    left: int = 0
+    _own: list[EndpointSlice] = field(init=False)
+    _mirrored: list[EndpointSlice] = field(init=False)
+    _selected: list[Pod] = field(init=False)
+    _ports: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = field(init=False)
+    _known: dict[object, tuple[Cause, ...]] = field(init=False, default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # As ``Join`` looks for them.
+        pieces = [piece for piece in self.around.index.slices(self.service) if not piece.headless]
+        self._mirrored = [piece for piece in pieces if piece.mirrored]
+        self._own = [piece for piece in pieces if not piece.mirrored] or pieces
+        self._selected = self.around.index.selected(self.service) if self.service.selector else []
+        self._ports = {}
+        for piece in self._own:
+            for port in piece.ports:
+                self._ports.setdefault(port.name, []).append((piece, port))
 
-def _too_many() -> Cause:
-    text = f"more than {MAX_WEIGHED:,} endpoints would have to be looked at for all ports together"
-    return Cause("TooManyEndpoints", text, "split the Service")
+    def causes(self, port: ServicePort, family: Family) -> tuple[Cause, ...]:
+        """Why one port has no endpoint in one family."""
+        kind: object = None
+        if self._own:
+            kind = port.name, port.protocol, family
+        elif self._selected:
+            kind = (port.target_port, port.protocol, family) if isinstance(port.target_port, str) else family
+        if kind not in self._known:
+            if len(self._known) >= _MOST_KINDS:
+                self.left += 1
+                return ()
+            self._known[kind] = tuple(self._found(port, family))
+        return self._known[kind]
 
+    def _found(self, port: ServicePort, family: Family) -> Iterator[Cause]:
+        service, around = self.service, self.around
+        count = sum(len(piece.endpoints) for piece in self._own) if self._own else len(self._selected)
+        if len(service.ports) * count > MAX_WEIGHED:
+            text = f"more than {MAX_WEIGHED:,} endpoints would have to be looked at for all ports together"
+            yield Cause("TooManyEndpoints", text, "split the Service")
+        if self._own:
+            yield from slices.unusable(port, family, self._own, self._ports.get(port.name, ()))
+            yield from self._shadowed(family)
+        elif self._selected:
+            yield from pods.unusable(service, port, family, self._selected, around)
+            yield from strays(service, around)
+        elif service.selector:
+            yield from unmatched(service, around)
+            yield from strays(service, around)
+        else:
+            yield from strays(service, around)
+            text = f"no selector, and no EndpointSlice or Endpoints named {service.name}"
+            yield Cause("NoEndpoints", text, "write one, or a selector")
 
-def _shadowed(
-    service: Service,
-    family: Family,
-    own: list[EndpointSlice],
-    pieces: list[EndpointSlice],
-    selected: list[Pod],
-) -> Iterator[Cause]:
-    """Slices without a usable endpoint, which go before what has some (E7)."""
-    what = slices.noun(own)
-    others = [piece for piece in pieces if piece not in own and any(e.ready for e in piece.endpoints)]
-    if others and not own[0].mirrored:
-        text = f"{what} {is_or_are(own)} there, so Endpoints {service.name} is not looked at"
-        yield Cause("EndpointsNotUsed", text, "delete one or the other")
-    serving = sorted(
-        pod.name for pod in selected if pod.ready and not pod.finished and any(ip.version == family for ip in pod.ips)
-    )
-    if serving:
-        text = (
-            f"{what} {is_or_are(own)} there, so the selector is not followed, which matches {named('pod', serving)}"
+    def _shadowed(self, family: Family) -> Iterator[Cause]:
+        """Slices without a usable endpoint, which go before what has some (E7)."""
+        there = f"{slices.noun(self._own)} {is_or_are(self._own)} there"
+        if not self._own[0].mirrored and any(e.ready for piece in self._mirrored for e in piece.endpoints):
+            text = f"{there}, so Endpoints {self.service.name} is not looked at"
+            yield Cause("EndpointsNotUsed", text, "delete one or the other")
+        serving = sorted(
+            pod.name
+            for pod in self._selected
+            if pod.ready and not pod.finished and any(ip.version == family for ip in pod.ips)
         )
-        remedy = "delete what is out of date, or keep it up to date"
-        yield Cause("SelectorNotUsed", text, remedy)
+        if serving:
+            text = f"{there}, so the selector is not followed, which matches {named('pod', serving)}"
+            yield Cause("SelectorNotUsed", text, "delete what is out of date, or keep it up to date")
 
 
-def _where(service: Service, where: list[_Gap], gaps: list[_Gap]) -> str:
+def _where(service: Service, where: list[_Gap]) -> str:
     """Of which ports and families something is true; "" where it is true of the whole Service."""
     ports = list(dict.fromkeys(port for port, _ in where))
     versions = {family for _, family in where}
     told = ""
-    if len(ports) < len(service.ports) and len(gaps) <= _MOST_PORTS:
-        told = named("port", [_port(port) for port in ports])
+    if len(ports) < len(service.ports):
+        told = named("port", [clipped(port.name) or f"{port.port}/{port.protocol}" for port in ports])
     if len(versions) < len(families(service)):
         told = f"{told} ".lstrip() + f"over {listed([f'IPv{family.value}' for family in sorted(versions)])}"
     return told
-
-
-def _port(port: ServicePort) -> str:
-    return clipped(port.name) or f"{port.port}/{port.protocol}"
