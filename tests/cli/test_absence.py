@@ -1,4 +1,4 @@
-"""Why there is no endpoint, from start to end: trace on manifests, on the store, and with the daemon's status beside."""
+"""Why there is no endpoint, as trace tells it: of manifests, of standard input, and of the store."""
 
 from __future__ import annotations
 

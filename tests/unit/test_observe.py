@@ -77,7 +77,8 @@ def test_the_body_is_kube_proxys() -> None:
 def test_a_status_survives_json() -> None:
     status = Status(
         version="1", node="n", node_ports_on="172.30.1.2", source="store", pid=7, started=1.5, services=3,
-        without_endpoints=12, idle=("a/b", "c/d"), node_deleted=True, synced=2.5, sync_seconds=0.25, sync_cause="a change", sync_operations=9, syncs=4,
+        without_endpoints=12, idle=("a/b", "c/d"),
+        node_deleted=True, synced=2.5, sync_seconds=0.25, sync_cause="a change", sync_operations=9, syncs=4,
         pending=2, pending_since=3.5, refused=(("a/b", "too long"), ("c/d", "\x1b[31m")), problems=("é", ""),
         error="e", last_error="l", last_error_at=4.5, sync_period=60.0,
     )  # fmt: skip

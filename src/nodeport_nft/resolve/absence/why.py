@@ -37,19 +37,26 @@ def why_none(service: Service, around: Around, node: str = "") -> tuple[Cause, .
         for family in families(service)
         if not any(backend.address.version == family for backend in backends)
     ]
-    found: dict[Cause, list[_Gap]] = {}
-    if gaps:
-        question = _Question(service, around)
-        for gap in gaps:
-            for cause in question.causes(*gap):
-                found.setdefault(cause, []).append(gap)
-        if question.left:
-            text = f"{question.left:,} more {'is' if question.left == 1 else 'are'} without an endpoint"
-            found[Cause("MorePorts", text, "mend these ports first")] = gaps
-    causes = [replace(cause, where=_where(service, where)) for cause, where in found.items()]
+    causes = _of_gaps(service, gaps, around) if gaps else []
     if node:
         causes += not_here(service, by_port, node, around)
     return tuple(causes)
+
+
+def _of_gaps(service: Service, gaps: list[_Gap], around: Around) -> list[Cause]:
+    """Why these ports have no endpoint in these families, each cause once."""
+    question = _Question(service, around)
+    found: dict[Cause, list[_Gap]] = {}
+    for gap in gaps:
+        for cause in question.causes(*gap):
+            found.setdefault(cause, []).append(gap)
+    causes = [replace(cause, where=_where(service, where)) for cause, where in found.items()]
+    if question.left:
+        verb = "is" if question.left == 1 else "are"
+        causes.append(
+            Cause("MorePorts", f"{question.left:,} more {verb} without an endpoint", "mend these ports first")
+        )
+    return causes
 
 
 @dataclass(slots=True)
