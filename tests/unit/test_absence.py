@@ -543,6 +543,15 @@ def test_a_policy_local_says_where_the_endpoints_are(
     assert causes(manifests, tmp_path) == []  # without a node
 
 
+@pytest.mark.parametrize("nodes", [(), ("worker-1",), ("worker-1", "worker1")])
+def test_a_node_name_with_a_slip_is_told_where_the_nodes_are_known(tmp_path: Path, nodes: tuple[str, ...]) -> None:
+    """Names of nodes are much like each other: only one that no Node has is a slip."""
+    known = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}} for name in nodes]
+    (cause,) = causes([service(**EXTERNAL), pod(node="worker1"), *known], tmp_path, "worker-1")
+    assert cause.text.endswith("they name worker1" if len(nodes) == 1 else "(1 on worker1)")
+    assert cause.expected == (len(nodes) != 1)
+
+
 def test_a_policy_local_without_any_endpoint_has_the_causes_of_that(tmp_path: Path) -> None:
     (cause,) = causes([service(**EXTERNAL), pod(ip="")], tmp_path, "worker-1")
     assert (cause.reason, cause.expected) == ("NoPodIP", False)

@@ -45,7 +45,7 @@ def not_here(
         verb = "names" if unknown == 1 else "name"
         text = f"{what}: {unknown:,} {verb} no node"
         yield Cause("NoLocalEndpoint", text, "write nodeName to the endpoints (spec.nodeName to Pods)")
-    elif slip := next((other for other in others if _is_same_host(node, other)), None):
+    elif slip := next((other for other in others if _is_slip(node, other, around)), None):
         text = f"{what}; they name {slip}"
         yield Cause("NoLocalEndpoint", text, "use the node's own name there, or give --node-name")
     else:
@@ -65,6 +65,9 @@ def _endpoints(count: int) -> str:
     return f"{count:,} endpoint{'s' * (count != 1)}"
 
 
-def _is_same_host(one: str, other: str) -> bool:
-    """Whether two names of nodes differ in their domain or in case alone."""
-    return one.casefold().partition(".")[0] == other.casefold().partition(".")[0]
+def _is_slip(node: str, other: str, around: Around) -> bool:
+    """Whether a name was meant for this node: of another domain or case alone, or like it and no Node's."""
+    if node.casefold().partition(".")[0] == other.casefold().partition(".")[0]:
+        return True
+    nodes = around.index.nodes
+    return bool(nodes) and other not in nodes and around.is_like(node, other)
