@@ -543,6 +543,12 @@ def test_a_policy_local_says_where_the_endpoints_are(
     assert causes(manifests, tmp_path) == []  # without a node
 
 
+def test_the_next_node_of_a_row_is_no_slip_though_it_has_no_object(tmp_path: Path) -> None:
+    known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
+    (cause,) = causes([service(**EXTERNAL), pod(node="worker-2"), known], tmp_path, "worker-1")
+    assert (cause.text.endswith("(1 on worker-2)"), cause.expected) == (True, True)
+
+
 @pytest.mark.parametrize("nodes", [(), ("worker-1",), ("worker-1", "worker1")])
 def test_a_node_name_with_a_slip_is_told_where_the_nodes_are_known(tmp_path: Path, nodes: tuple[str, ...]) -> None:
     """Names of nodes are much like each other: only one that no Node has is a slip."""

@@ -70,4 +70,10 @@ def _is_slip(node: str, other: str, around: Around) -> bool:
     if node.casefold().partition(".")[0] == other.casefold().partition(".")[0]:
         return True
     nodes = around.index.nodes
-    return bool(nodes) and other not in nodes and around.is_like(node, other)
+    # The next node of a row differs in its number, and may just have no object.
+    is_in_row = _digits(node) != _digits(other)
+    return bool(nodes) and other not in nodes and not is_in_row and around.is_like(node, other)
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdecimal, name))
