@@ -15,10 +15,10 @@ from fuzz.targets.common import manifests as texts
 from nodeport_nft.cli.columns import endpoints_rows, object_table
 from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
 from nodeport_nft.manifest import KINDS, Manifests, Problems, read_manifests
-from nodeport_nft.model import Snapshot
 from nodeport_nft.reconcile import NodeState
 from nodeport_nft.render import write_transaction
 from nodeport_nft.resolve import Resolver
+from nodeport_nft.resolve.absence import Around
 from nodeport_nft.store import Store, StoreError
 
 _SHOWN_AT = datetime(2026, 1, 31, 13, tzinfo=UTC)
@@ -59,6 +59,7 @@ def _follow(store: Store) -> None:
 
 def _show(store: Store) -> None:
     """As get and describe, each object on its own; and what the whole of them is compiled into."""
+    around = Around(store.snapshot(), store.objects)
     for kind in KINDS:
         for stored in store.objects(kind):
             json.dumps(stored.raw)
@@ -66,7 +67,7 @@ def _show(store: Store) -> None:
                 if kind in ("Service", "Pod", "Node", "EndpointSlice"):
                     object_table(kind, [stored], wide=True, namespaces=True, now=_SHOWN_AT)
                 if kind == "Service":
-                    describe_service(stored, Resolver(Snapshot(), node_name=""))
+                    describe_service(stored, Resolver(around.index, node_name=""), around, "worker-1")
                 elif kind == "Pod":
                     describe_pod(stored, {})
                 elif kind == "Node":

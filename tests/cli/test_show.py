@@ -371,6 +371,14 @@ spec: {ports: [{name: http, port: 80, targetPort: web}, {name: dns, port: 53, pr
     ]
 
 
+NO_ENDPOINTS = (
+    "Events:",
+    "  Type     Reason       Message",
+    "  ----     ------       -------",
+    "  Warning  NoEndpoints  no selector, and no EndpointSlice or Endpoints named web; write one, or a selector",
+)
+
+
 RESTRICTED = """
 apiVersion: v1
 kind: Service
@@ -412,14 +420,14 @@ def test_describe_service_tells_affinity_restrictions_and_weights(program: Progr
         "NodePort Source Ranges:      172.30.0.0/24,fd00:30::/64",
         "NodePort Nodes:              disk in (ssd,hdd),zone=a,!spot,edge,rack!=r1,arch notin (arm,mips)",
         "Weights:                     10.244.1.2=3,fd00:244::2=0",
-        "Events:                      <none>",
+        *NO_ENDPOINTS,
     ]
     hashed = program.ok("describe", "svc/hashed").splitlines()
     start = hashed.index("Session Affinity:         None")
     assert hashed[start + 1 :] == [
         "Internal Traffic Policy:  Cluster",
         "Load Balancing:           maglev",
-        "Events:                   <none>",
+        *(line.replace("named web", "named hashed") for line in NO_ENDPOINTS),
     ]
     assert "Session Affinity:         ClientIP (timeout 10800s)" in program.ok("describe", "svc/sticky").splitlines()
 
@@ -488,6 +496,90 @@ def test_describe_pod_and_node_lead_to_the_node_address(cluster: Program) -> Non
         "PodCIDRs:  10.244.1.0/24",
         "Events:  <none>",
     ]
+
+
+WITHOUT_ENDPOINTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  clusterIP: 10.96.5.6
+  selector: {app: web}
+  externalTrafficPolicy: Local
+  ports:
+  - {name: http, port: 80, targetPort: http, nodePort: 30080}
+  - {name: mon, port: 81, targetPort: monitor, nodePort: 30081}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, labels: {app: web}}
+spec:
+  nodeName: worker-1
+  containers: [{name: main, ports: [{name: http, containerPort: 8080}, {name: metrics, containerPort: 9090}]}]
+status: {podIP: 10.244.1.2}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, labels: {app: web}}
+spec: {containers: [{name: main}]}
+status:
+  phase: Pending
+  conditions: [{type: Ready, status: "False", reason: "Steers\\e[2J"}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: worker-2}
+"""
+
+
+def test_describe_says_of_which_port_and_why_there_is_no_endpoint(program: Program) -> None:
+    program.ok("apply", "-f", "-", stdin=WITHOUT_ENDPOINTS)
+    lines = program.ok("describe", "svc", "web", "--node-name", "worker-2").splitlines()
+    start = lines.index("Port:                     http  80/TCP")
+    assert lines[start:] == [
+        "Port:                     http  80/TCP",
+        "TargetPort:               http/TCP",
+        "NodePort:                 http  30080/TCP",
+        "Endpoints:                10.244.1.2:8080",
+        "Port:                     mon  81/TCP",
+        "TargetPort:               monitor/TCP",
+        "NodePort:                 mon  30081/TCP",
+        "Endpoints:                <none>",
+        "Session Affinity:         None",
+        "External Traffic Policy:  Local",
+        "Internal Traffic Policy:  Cluster",
+        "Events:",
+        "  Type     Reason           Message",
+        "  ----     ------           -------",
+        "  Warning  NoPortOfName     port mon: no pod has a port named monitor; web-1 has: http and metrics; "
+        "correct the port's targetPort (a number will do), or name the container's port",
+        "  Warning  NoPodIP          port mon: pod web-2 has no status.podIP (phase Pending); "
+        "write there the address at which the pod is reached, once it has one",
+        "  Normal   NoLocalEndpoint  externalTrafficPolicy is Local, and of 1 endpoint none is on worker-2 "
+        "(1 on worker-1); connect to a node that has one, or choose the policy Cluster or PreferLocal",
+    ]
+
+
+def test_describe_tells_a_local_policy_only_of_a_node_that_is_known(program: Program) -> None:
+    """The machine on which an operator sits may be none of the nodes."""
+    program.ok("apply", "-f", "-", stdin=WITHOUT_ENDPOINTS)
+    assert "NoLocalEndpoint" not in program.ok("describe", "svc", "web")
+    assert "NoLocalEndpoint" not in program.ok("describe", "svc", "web", "--node-name", "worker-1")
+    answer = program("describe", "svc", "web", "--node-name", "Worker_1")
+    assert (answer.code, answer.out) == (2, "")
+    assert "give one with --node-name" in answer.err
+
+
+def test_what_a_pod_says_of_itself_steers_no_terminal(program: Program) -> None:
+    text = WITHOUT_ENDPOINTS.replace("status:\n  phase: Pending\n", "status:\n  podIP: 10.244.1.9\n")
+    program.ok(
+        "apply", "-f", "-", stdin=text.replace("targetPort: monitor", "targetPort: 1").replace("web-1", "web-9")
+    )
+    program.ok("delete", "pod", "web-9")
+    out = program.ok("describe", "svc", "web")
+    assert "pod web-2 is not ready: condition Ready is False, Steers" in out
+    assert "\x1b" not in out
 
 
 def test_describe_of_several_goes_on_past_what_is_not_there(cluster: Program) -> None:

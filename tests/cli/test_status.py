@@ -135,6 +135,26 @@ def test_all_that_can_be_wrong_is_told(program: Program, server: ObserveServer) 
 
 
 @pytest.mark.parametrize(
+    ("count", "names", "told"),
+    [
+        (1, ("shop/web",), "1 Service: shop/web"),
+        (2, ("shop/web", "shop/db"), "2 Services: shop/web, shop/db"),
+        (12_345, tuple(f"shop/a{n}" for n in range(3)), "12345 Services: shop/a0, shop/a1, shop/a2 and 12342 more"),
+        (1, ("shop/\x1b[31m",), "1 Service: shop/\\x1b[31m"),
+        (1, (), "1 Service: 1 more"),
+    ],
+)
+def test_services_without_endpoints_are_named_and_no_trouble_of_the_node(
+    program: Program, server: ObserveServer, count: int, names: tuple[str, ...], told: str
+) -> None:
+    server.set_status(well(without_endpoints=count, idle=names))
+    answer = ask(program, server)
+    assert (answer.code, lines(answer)["Health"]) == (0, "all is well")
+    assert lines(answer)["No endpoints"] == told
+    assert ("describe service" in answer.out) == bool(names)
+
+
+@pytest.mark.parametrize(
     ("status", "health"),
     [
         (Status(), "no sync is complete yet"),

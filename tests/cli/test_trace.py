@@ -157,7 +157,14 @@ def test_both_external_policies(
     ],
 )
 def test_why_nothing_is_reached(program: Program, manifests: Path, packet: tuple[str, ...], outcome: str) -> None:
-    assert summary(program, manifests, *packet)[-1] == f"outcome     {outcome}"
+    lines = summary(program, manifests, *packet)
+    assert f"outcome     {outcome}" in lines
+    # Why is told of a Service without endpoints alone.
+    assert [line for line in lines if line.startswith("why ")] == (
+        ["why         no selector, and no EndpointSlice or Endpoints named idle; write one, or a selector"]
+        if "idle" in outcome
+        else []
+    )
 
 
 @pytest.mark.parametrize(("source", "hook"), [(NODE, "output"), ("127.0.0.1", "output"), (CLIENT, "prerouting")])
@@ -298,3 +305,26 @@ def test_live_refuses_tables_it_does_not_know(cluster: Cluster, program: Program
     _, err = on_node(cluster, *packet, code=1)
     assert "is not of this program's schema" in err
     assert "nodeport-nft sync --once" in err
+
+
+def test_live_says_why_there_is_no_endpoint_or_that_the_objects_do_not_say(
+    cluster: Cluster, program: Program, manifests: Path
+) -> None:
+    """The kernel knows of no causes; the store does, if it is that of the tables."""
+    sync(cluster, program, manifests)
+    packet = ("trace", CLIENT, NODE, "--port", "30081", "--live", "--node-name", "worker-1")
+    out, _ = on_node(cluster, *packet, "--store", str(program.store))
+    assert (
+        "\nwhy         no selector, and no EndpointSlice or Endpoints named idle; write one, or a selector\n" in out
+    )
+    out, _ = on_node(cluster, *packet, "--store", str(program.directory / "none.db"))
+    assert "\nwhy " not in out
+    filled = """
+apiVersion: v1
+kind: Endpoints
+metadata: {name: idle}
+subsets: [{addresses: [{ip: 10.244.1.2}], ports: [{port: 80}]}]
+"""
+    program.ok("apply", "-f", "-", stdin=filled)
+    out, _ = on_node(cluster, *packet, "--store", str(program.store))
+    assert "do not say why: the kernel has other tables than they would give; see what differs" in out

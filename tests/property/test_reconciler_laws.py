@@ -66,6 +66,12 @@ def test_a_state_kept_up_object_by_object_is_as_one_made_at_once(batches: list[l
             assert (one.maps, one.chains) == (other.maps, other.chains)
         assert state.problems() == fresh.problems()
         assert state.starving == fresh.starving
+        assert state.idle == fresh.idle
+        (count, names), (expected, among) = state.idle_services(10_000), fresh.idle_services(10_000)
+        assert (count, set(names)) == (expected, set(among))
+        assert count == sum(
+            not all(f.backends for f in state.resolver.resolve(s)) for s in state.index.services.values()
+        )
         scratch = compile_snapshot(state.snapshot(), FACTS)
         assert scratch.problems == state.problems()
 

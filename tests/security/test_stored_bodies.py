@@ -45,6 +45,7 @@ CONTAINER = {
     "ports": [{"name": "http", "containerPort": 80, "protocol": "TCP", "x-note": SECRET}],
     "restartPolicy": "Always",
 }
+STATE = {"waiting": {"reason": "CrashLoopBackOff", "message": SECRET}, "terminated": {"message": SECRET}}
 POD: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -75,10 +76,8 @@ POD: dict[str, Any] = {
         "podIP": "10.244.1.2",
         "podIPs": [{"ip": "10.244.1.2"}, {"ip": "fd00:244:1::2"}],
         "message": SECRET,
-        "conditions": [{"type": "Ready", "status": "True", "message": SECRET}],
-        "containerStatuses": [
-            {"name": "web", "ready": True, "restartCount": 3, "image": SECRET, "state": {"x": SECRET}}
-        ],
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Fine", "message": SECRET}],
+        "containerStatuses": [{"name": "web", "ready": True, "restartCount": 3, "image": SECRET, "state": STATE}],
     },
 }
 NODE: dict[str, Any] = {
@@ -168,8 +167,15 @@ def test_of_pods_and_nodes_all_is_kept_that_is_read_or_shown() -> None:
         },
         "status": {
             **{key: POD["status"][key] for key in ("phase", "reason", "hostIP", "podIP", "podIPs")},
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "containerStatuses": [{"name": "web", "ready": True, "restartCount": 3}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Fine"}],
+            "containerStatuses": [
+                {
+                    "name": "web",
+                    "ready": True,
+                    "restartCount": 3,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                }
+            ],
         },
     }
     spec = {key: value for key, value in NODE["spec"].items() if key != "providerID"}

@@ -77,6 +77,7 @@ def test_the_body_is_kube_proxys() -> None:
 def test_a_status_survives_json() -> None:
     status = Status(
         version="1", node="n", node_ports_on="172.30.1.2", source="store", pid=7, started=1.5, services=3,
+        without_endpoints=12, idle=("a/b", "c/d"),
         node_deleted=True, synced=2.5, sync_seconds=0.25, sync_cause="a change", sync_operations=9, syncs=4,
         pending=2, pending_since=3.5, refused=(("a/b", "too long"), ("c/d", "\x1b[31m")), problems=("é", ""),
         error="e", last_error="l", last_error_at=4.5, sync_period=60.0,
@@ -109,6 +110,9 @@ def test_a_status_of_another_version_is_read() -> None:
         ('{"synced": 0, "problems": "many"}', "field problems"),
         ('{"synced": 0, "problems": [1]}', "field problems"),
         ('{"synced": 0, "advice": [1]}', "field advice"),
+        ('{"synced": 0, "idle": [1]}', "field idle"),
+        ('{"synced": 0, "idle": "many"}', "field idle"),
+        ('{"synced": 0, "without_endpoints": "many"}', "field without_endpoints"),
         ('{"synced": 0, "refused": ["ab"]}', "field refused"),
         ('{"synced": 0, "refused": [["a"]]}', "field refused"),
         ('{"synced": 0, "refused": [["a", 1]]}', "field refused"),
@@ -248,6 +252,7 @@ def test_the_rest_is_counted(metrics: Metrics) -> None:
     metrics.flows_deleted(Family.IPV6, 5, 0.5)
     metrics.no_local_endpoints(Family.IPV4, internal=1, external=2)
     metrics.counted(services=10, refused=1)
+    metrics.without_endpoints(Family.IPV6, 4)
     metrics.repaired(RepairCause.OUTSIDE_CHANGE)
     metrics.probed(Probe.LIVEZ, 503)
     found = samples(metrics)
@@ -260,6 +265,8 @@ def test_the_rest_is_counted(metrics: Metrics) -> None:
         local % "external": 2,
         "nodeport_nft_services": 10,
         "nodeport_nft_refused_services": 1,
+        "nodeport_nft_services_without_endpoints{ip_family=IPv4}": 0,
+        "nodeport_nft_services_without_endpoints{ip_family=IPv6}": 4,
         "nodeport_nft_repairs_total{cause=outside_change}": 1,
         "nodeport_nft_repairs_total{cause=full_check}": 0,
         "kubeproxy_proxy_livez_total{code=503}": 1,

@@ -32,6 +32,7 @@ from nodeport_nft.model import Family, PortRange, Ranges, ServiceType
 from nodeport_nft.reconcile import compile_snapshot
 from nodeport_nft.render import write_transaction
 from nodeport_nft.resolve import Resolver, join, resolver
+from nodeport_nft.resolve.absence import Around
 from nodeport_nft.store import Store
 from nodeport_nft.trace import Packet, trace
 from tests.builders import FACTS, make_port, make_service
@@ -123,12 +124,12 @@ def tell(store: Store, node: Node) -> None:
     compile_snapshot(snapshot, FACTS)
     hosts_lines(snapshot.services, domain="cluster.local")
     endpoints_rows(snapshot, store.objects("Endpoints"), None)
-    known = Resolver(snapshot, FACTS.name)
+    known, around = Resolver(snapshot, FACTS.name), Around(snapshot, store.objects)
     now = datetime(2026, 1, 2, tzinfo=UTC)
     for kind in ("Service", "EndpointSlice", "Pod", "Node"):
         object_table(kind, store.objects(kind), wide=True, namespaces=True, now=now)
     for stored in store.objects("Service"):
-        describe_service(stored, known)
+        describe_service(stored, known, around, FACTS.name)
     for service in snapshot.services[:1]:
         known.local_ready(service)
         packet = Packet("172.30.1.9", str(service.cluster_ips[0]), "tcp", service.ports[0].port, interface="eth0")

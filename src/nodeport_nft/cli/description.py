@@ -21,14 +21,19 @@ from nodeport_nft.cli.text import (
 from nodeport_nft.manifest.annotations import PREFER_LOCAL
 from nodeport_nft.model import LoadBalancing, Node, Protocol, Requirement, ServiceType
 from nodeport_nft.resolve import Resolver
+from nodeport_nft.resolve.absence import Around, Cause, why_none
 from nodeport_nft.store import StoredObject
+from nodeport_nft.terminal import visible
 
 Field = tuple[str, str | Sequence[str]]
 """A name with its value; several values stand under each other."""
 
 
-def describe_service(stored: StoredObject, resolver: Resolver) -> str:
-    """A Service: what it is reached at, and the endpoints that may answer now. Raises Problems."""
+def describe_service(stored: StoredObject, resolver: Resolver, around: Around, node: str = "") -> str:
+    """A Service: what it is reached at, the endpoints that may answer now, and why there is none. Raises Problems.
+
+    ``node``: the node of whose traffic policy Local is told, "": none.
+    """
     service, spec = service_of(stored), mapping(stored.raw, "spec")
     ips = ["None"] if service.headless else [str(ip) for ip in service.cluster_ips]
     fields = [
@@ -71,8 +76,20 @@ def describe_service(stored: StoredObject, resolver: Resolver) -> str:
     if service.load_balancing is not LoadBalancing.RANDOM:
         fields.append(("Load Balancing", str(service.load_balancing)))
     fields += _present("Weights", ",".join(f"{ip}={weight}" for ip, weight in service.weights.items()))
-    fields.append(("Events", NONE))
-    return "\n".join(_aligned(fields))
+    causes = why_none(service, around, node)
+    if not causes:
+        fields.append(("Events", NONE))
+    return "\n".join([*_aligned(fields), *_events(causes)])
+
+
+def _events(causes: Sequence[Cause]) -> list[str]:
+    """What a cluster's controllers tell kubectl, and we work out from the objects: of its age nothing is known."""
+    if not causes:
+        return []
+    rows = [("Type", "Reason", "Message"), ("----", "------", "-------")]
+    rows += [("Normal" if cause.expected else "Warning", cause.reason, visible(str(cause))) for cause in causes]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return ["Events:", *(f"  {row[0]:<{first}}  {row[1]:<{second}}  {row[2]}" for row in rows)]
 
 
 def describe_pod(stored: StoredObject, nodes: Mapping[str, Node]) -> str:

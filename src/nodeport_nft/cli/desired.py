@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
+    from nodeport_nft.manifest import Object
     from nodeport_nft.model import Family, IPAddress, Ref, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import Programme
@@ -66,11 +67,15 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The desired state; ``complaints`` tell what of it is ``unreadable``, and stays as the kernel has it."""
+    """The desired state; ``complaints`` tell what of it is ``unreadable``, and stays as the kernel has it.
+
+    ``written`` are the manifests that it was made of; None: it is the store's.
+    """
 
     snapshot: Snapshot
     unreadable: frozenset[Ref] = frozenset()
     complaints: tuple[str, ...] = ()
+    written: tuple[Object, ...] | None = None
 
     def leave_if_damaged(self, code: int = FAILED) -> None:
         """Tell what cannot be read, if anything, and leave with ``code`` then."""
@@ -133,7 +138,7 @@ def desired_state(config: Config, files: list[str] | None, *, keep: bool, prune:
         deleted = transaction.prune(manifests.objects)
         transaction.apply(manifests.objects, now=now(), by_manifests=True)
         warn(transaction.dropped)
-        yield Wanted(transaction.snapshot())
+        yield Wanted(transaction.snapshot(), written=manifests.objects)
     if keep:
         for reference in deleted:
             say(f"{reference} deleted: it is not in the manifests")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,10 +92,18 @@ def describe(
     resources: Resources,
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
+    node_name: Annotated[
+        str | None,
+        typer.Option(
+            "--node-name",
+            metavar="NAME",
+            help="The node of which traffic policies Local are told; default the host name, if there is such a Node.",
+        ),
+    ] = None,
     store: StorePath = None,
     config: ConfigFile = None,
 ) -> None:
-    """Show services, pods or nodes in detail, services with the endpoints that may answer."""
+    """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none."""
     targets = parse_targets(resources)
     for resource, name in targets:
         if resource.kind not in ("Service", "Pod", "Node"):
@@ -105,7 +114,7 @@ def describe(
     with open_existing(settings(config, store=store)) as opened:
         found, missing = select(opened, targets, scope)
         if found:
-            describer = _describer(opened.snapshot())
+            describer = _describer(opened, node_name)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()
     if not found and not missing and not complaints:
@@ -223,16 +232,21 @@ def _document(value: dict[str, Any], output: Output) -> str:
     return to_yaml(value) if output is Output.yaml else to_json(value)
 
 
-def _describer(snapshot: Snapshot) -> Callable[[StoredObject], str]:
+def _describer(store: Store, node_name: str | None) -> Callable[[StoredObject], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
+    from nodeport_nft.cli.desired import parse_node_name
     from nodeport_nft.resolve import Resolver
+    from nodeport_nft.resolve.absence import Around
 
-    resolver = Resolver(snapshot, node_name="")
+    snapshot = store.snapshot()
+    around = Around(snapshot, store.objects)
+    resolver = Resolver(around.index, node_name="")
     nodes = {node.name: node for node in snapshot.nodes}
+    here = parse_node_name(node_name) if node_name or platform.node().lower() in nodes else ""
 
     def described(stored: StoredObject) -> str:
         if stored.kind == "Service":
-            return describe_service(stored, resolver)
+            return describe_service(stored, resolver, around, here)
         return describe_pod(stored, nodes) if stored.kind == "Pod" else describe_node(stored)
 
     return described

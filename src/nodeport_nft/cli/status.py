@@ -142,6 +142,7 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         *([("Source", [told.source])] if told.source else []),
         *([("NodePorts on", [told.node_ports_on])] if told.node_ports_on else []),
         ("Services", [str(told.services)]),
+        *([("No endpoints", list(_idle(told)))] if told.without_endpoints else []),
         ("Last sync", [last]),
         ("Syncs", [str(told.syncs)]),
         ("Lag", [lag]),
@@ -165,6 +166,16 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         # The kernel's words may have several lines.
         lines += [f"{first:{width}}{' '.join(value.split())}" for first, value in zip(names, values, strict=True)]
     return "\n".join(lines)
+
+
+def _idle(told: Status) -> Iterator[str]:
+    """The Services without an endpoint: no trouble of this node's, but what an operator looks for."""
+    more = told.without_endpoints - len(told.idle)
+    names = " and ".join(filter(None, (", ".join(told.idle), f"{more} more" if more > 0 else "")))
+    yield f"{_services(told.without_endpoints)}: {names}"
+    if told.idle:
+        namespace, _, name = told.idle[0].partition("/")
+        yield f"`nodeport-nft describe service {name} -n {namespace}` says why"
 
 
 def _services(count: int) -> str:

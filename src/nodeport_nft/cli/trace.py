@@ -34,11 +34,15 @@ from nodeport_nft.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nodeport_nft.cli.desired import Wanted
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.model import IPAddress, Node
+    from nodeport_nft.resolve.absence import Cause, Document
     from nodeport_nft.ruleset import Table
+    from nodeport_nft.trace import Trace
 
 
 class Layer4(enum.StrEnum):
@@ -138,9 +142,36 @@ def trace(
         fail(f"{error}; give it with --interface (`ip route get {sent_from}` shows it on the node)", BAD_INPUT)
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
-    put((trace_json if output is Output.json else trace_text)(walked, table.schema.family))
+    why = _why(chosen, walked, wanted, sent_to.version, name)
+    put((trace_json if output is Output.json else trace_text)(walked, table.schema.family, why))
     if wanted:
         wanted.leave_if_damaged()
+
+
+def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, node: str) -> tuple[Cause, ...]:
+    """Why the packet finds no endpoint, if that is what stops it; from the manifests, else from the store if any."""
+    from nodeport_nft.cli.trace_why import causes, stopped
+    from nodeport_nft.model import Family
+    from nodeport_nft.resolve.absence import Cause
+
+    owners = stopped(walked)
+    if not owners:
+        return ()
+    if wanted and wanted.written is not None:
+        written = wanted.written
+
+        def documents(kind: str, namespace: str) -> Iterable[Document]:
+            return (each for each in written if (each.kind, each.namespace) == (kind, namespace))
+
+        return causes(owners, Family(version), wanted.snapshot, documents, node)
+    if not Path(config.store).exists():
+        return ()
+    with open_existing(config) as store:
+        found = causes(owners, Family(version), store.snapshot(), store.objects, node)
+    if found or wanted:
+        return found
+    text = f"the objects in {config.store} do not say why: the kernel has other tables than they would give"
+    return (Cause("TablesDiffer", text, "see what differs with nodeport-nft diff, and write it with sync"),)
 
 
 def _address(what: str, text: str) -> IPAddress:

@@ -7,13 +7,14 @@ found in ``nft list table``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import Any
 
 from nodeport_nft.cli.text import socket_address
 from nodeport_nft.render import write_rule
+from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet
 from nodeport_nft.trace import Fate, Found, Outcome, Place, Step, Trace
 
@@ -34,17 +35,21 @@ _IN_CHAIN = {
 """What it means that a frontend leads to a chain that stops the packet: by the word that its name begins with."""
 
 
-def trace_text(walked: Trace, family: str) -> str:
-    """The whole trace; ``family`` is the table's. Lines are not wrapped, and the last one has no newline."""
+def trace_text(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
+    """The whole trace; ``family`` is the table's. Lines are not wrapped, and the last one has no newline.
+
+    ``why``: why it is stopped for want of an endpoint.
+    """
     lines = list(_labelled("packet", [_packet(walked)]))
     lines += _labelled("frontend", [_frontend(found) for found in _frontends(walked)] or ["none"])
     lines += _labelled("chain", _doings(walked))
     lines += _labelled("endpoints", _endpoints(walked))
     lines += _labelled("outcome", _fates(walked, family))
+    lines += _labelled("why", map(str, why))
     return "\n".join([*lines, *_rules(walked, family)])
 
 
-def trace_json(walked: Trace, family: str) -> str:
+def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
     """The same as JSON, with exact probabilities ("1/3")."""
     packet = walked.packet
     value = {
@@ -56,6 +61,7 @@ def trace_json(walked: Trace, family: str) -> str:
             "hook": _hook(walked),
         },
         "outcomes": [_outcome_value(walked, outcome, family) for outcome in walked.outcomes],
+        "why": [{"reason": cause.reason, "text": cause.text, "remedy": cause.remedy} for cause in why],
         "steps": [_step_value(step, family) for step in walked.steps],
     }
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``document``

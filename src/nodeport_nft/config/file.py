@@ -122,7 +122,9 @@ def _read_into(file: ConfigFile, text: str) -> None:
         for fault in document.faults:
             file.problem(fault.line, fault.message, more=fault.more)
         for key in document.doubled:
-            file.warnings.append(str(Problem(f"{file.name}:{key.line}", "", "", f"{key.message}; the last one counts", key.more)))
+            file.warnings.append(
+                str(Problem(f"{file.name}:{key.line}", "", "", f"{key.message}; the last one counts", key.more))
+            )
         if len(documents) > 1:
             file.problem(document.first, "a second document begins; write one")
         elif not isinstance(document.value, dict):

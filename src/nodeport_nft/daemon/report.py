@@ -25,6 +25,7 @@ from nodeport_nft.reconcile import NodeState, Synced
 from nodeport_nft.terminal import printable
 
 _MANAGER_SECONDS = 3.0
+_MOST_IDLE = 10  # Services without an endpoint that are named
 _SHORTEST_BEAT, _LONGEST_BEAT = 0.05, 3600.0
 """Seconds from one sign of life to the next: more often the loop would do nothing else."""
 
@@ -102,6 +103,8 @@ class Reporter:
         for family in Family:
             internal, external = (state.starving[family, where] for where in ("internal", "external"))
             self.metrics.no_local_endpoints(family, internal=internal, external=external)
+            self.metrics.without_endpoints(family, state.idle[family])
+        without_endpoints, idle = state.idle_services(_MOST_IDLE)
         for family, differences in synced.differences.items():
             self.log.warning("table replaced", family=f"IPv{family}", differences=", ".join(differences[:5]))
         self.problems("services", state.problems())
@@ -115,6 +118,8 @@ class Reporter:
         )
         self.tell(
             services=services,
+            without_endpoints=without_endpoints,
+            idle=tuple(map(str, idle)),
             synced=time.time(),
             sync_seconds=seconds,
             sync_cause=" ".join(causes),

@@ -129,6 +129,13 @@ class Metrics:
         self._refused = self._gauge(
             "nodeport_nft_refused_services", "Services that the kernel refuses; their last good state is in force"
         )
+        self._idle = self._gauge(
+            "nodeport_nft_services_without_endpoints",
+            "Services that refuse connections to an address of theirs, since none of its endpoints is usable",
+            "ip_family",
+        )
+        for family in self._families:
+            self._idle.labels(family)
         self._repairs = self._counter(
             "nodeport_nft_repairs_total", "Repairs of tables that were not as written", "cause"
         )
@@ -199,6 +206,10 @@ class Metrics:
         """So many Services drop what this node gets for them, by the policy that makes them do so."""
         self._no_local.labels(_label(family), "internal").set(internal)
         self._no_local.labels(_label(family), "external").set(external)
+
+    def without_endpoints(self, family: Family, services: int) -> None:
+        """So many Services refuse connections for want of an endpoint."""
+        self._idle.labels(_label(family)).set(services)
 
     def counted(self, *, services: int, refused: int) -> None:
         """So many Services are served, and of so many the kernel refuses the latest state."""

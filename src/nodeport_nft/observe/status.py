@@ -17,6 +17,7 @@ class Status:
     the kernel, ``pending_since``: since when. ``refused``: Services the kernel refuses, with its words;
     their last good state is in force. ``problems``: what else an operator should mend, such as contested frontends
     and files that cannot be read. ``error`` is what went wrong in the last sync, "" if nothing did.
+    ``without_endpoints``: how many Services refuse connections for want of an endpoint, ``idle``: the first few.
     ``last_error`` stays until the next one. ``advice``: what would be better otherwise, and is no trouble.
     ``log_lost``: lines of the log that could not be written.
     """
@@ -28,6 +29,8 @@ class Status:
     pid: int = 0
     started: float = 0.0
     services: int = 0
+    without_endpoints: int = 0
+    idle: tuple[str, ...] = ()
     node_deleted: bool = False
     synced: float = 0.0
     sync_seconds: float = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
@@ -20,8 +21,9 @@ class NodeState:
     """The objects, and the tables of the node that ``facts`` describe.
 
     ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
-    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``kept`` is what the
-    kernel had of objects that could not be read at the start.
+    this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``idle`` counts those
+    that refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``kept`` is what
+    the kernel had of objects that could not be read at the start.
     """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
@@ -30,6 +32,8 @@ class NodeState:
         self.kept = Kept()
         self.touched: set[ObjectName] = set()
         self.starving: Counter[tuple[Family, str]] = Counter()
+        self.idle: Counter[Family] = Counter()
+        self._idling: dict[ObjectName, frozenset[Family]] = {}  # those of longest standing first
         self._starved: dict[ObjectName, frozenset[tuple[Family, str]]] = {}
         self.refit(facts, listed or {})
 
@@ -89,6 +93,10 @@ class NodeState:
         own = (problem for key in sorted(self._problems) for problem in self._problems[key])
         return (*own, *self.tables.problems())
 
+    def idle_services(self, most: int) -> tuple[int, tuple[ObjectName, ...]]:
+        """How many Services have an address without any usable endpoint, and the first few; whatever their number."""
+        return len(self._idling), tuple(islice(self._idling, most))
+
     def snapshot(self, keys: Collection[ObjectName] | None = None) -> Snapshot:
         """These services (None: all) as values, with all that may be endpoints of theirs."""
         wanted = self.index.services.keys() if keys is None else keys
@@ -105,6 +113,13 @@ class NodeState:
     def _note(self, key: ObjectName, service: Service | None, frontends: Collection[Frontend]) -> None:
         self._problems.pop(key, None)
         self.starving.subtract(self._starved.pop(key, ()))
+        idling = frozenset(frontend.family for frontend in frontends if not frontend.backends)
+        self.idle.subtract(self._idling.get(key, ()))
+        self.idle.update(idling)
+        if idling:
+            self._idling[key] = idling
+        else:
+            self._idling.pop(key, None)
         if service is None:
             return
         if problems := service_problems(self._resolver, service, frontends):

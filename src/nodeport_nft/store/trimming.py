@@ -25,7 +25,7 @@ _Shape = Mapping[str, Any] | list[Any] | None
 _METADATA: _Shape = dict.fromkeys(
     ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
 )
-_CONDITIONS: _Shape = [dict.fromkeys(("type", "status"))]
+_CONDITIONS: _Shape = [dict.fromkeys(("type", "status", "reason"))]  # a word; messages may quote anything
 _CONTAINERS: _Shape = [
     {"name": None, "restartPolicy": None, "ports": [dict.fromkeys(("name", "containerPort", "protocol"))]}
 ]
@@ -44,7 +44,9 @@ _SHAPES: dict[str, Mapping[str, Any]] = {
             **dict.fromkeys(("phase", "reason", "hostIP", "podIP")),
             "podIPs": [{"ip": None}],
             "conditions": _CONDITIONS,
-            "containerStatuses": [dict.fromkeys(("name", "ready", "restartCount"))],
+            "containerStatuses": [
+                {**dict.fromkeys(("name", "ready", "restartCount")), "state": {"waiting": {"reason": None}}}
+            ],
         },
     },
     "Node": {

@@ -1,0 +1,121 @@
+"""A selector that matches no Pod: which Pod it was probably meant for.
+
+Of each Pod in the namespace every label of the selector is weighed: the same costs nothing; another value costs what
+it differs by, and so does the same value under another key; nothing like it costs all of it. The cheapest Pod is the
+nearest. Texts that are very long count as altogether different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from nodeport_nft.model import Pod, Service
+from nodeport_nft.resolve.absence.around import LIKE, LONGEST, Around
+from nodeport_nft.resolve.absence.cause import Cause, is_or_are, label, labels, listed, named
+
+_OTHER_KEY = 0.8
+"""What the right value under a key of another kind costs."""
+
+_OTHER_VALUE = 0.95
+"""What the right key with another value costs, which is hardly better than no such key."""
+
+_Pair = tuple[str, str]
+_Found = tuple[float, str]
+"""What a label costs, and what there is in its place, for people."""
+
+
+def unmatched(service: Service, around: Around) -> Iterable[Cause]:
+    """Why the selector matches no Pod of the namespace; at least one cause."""
+    what = f"selector {labels(service.selector.items())} matches no pod"
+    pods = around.pods_by_namespace.get(service.namespace, ())
+    elsewhere = tuple(_elsewhere(service, around, what))
+    yield from elsewhere
+    near = nearest_pod(service.selector, pods, around)
+    if near is not None:
+        pod, differing, has_rest = near
+        rest = ", which has the rest" if has_rest else ""
+        text = f"{what}; nearest: {listed(differing)} on {pod.name}{rest}"
+        yield Cause("NoPodSelected", text, "correct the selector, or the pods' labels")
+    elif elsewhere:
+        return
+    elif not pods:
+        text = f"{what}: there is no pod in namespace {service.namespace}"
+        yield Cause("NoPodSelected", text, "apply the pods, with their labels and status.podIP")
+    else:
+        held = _held(service.selector, pods, around)
+        text = f"{what} of namespace {service.namespace}{f'; they have {listed(held)}' if held else ''}"
+        yield Cause("NoPodSelected", text, "apply the pods, or correct the selector or their labels")
+
+
+def _elsewhere(service: Service, around: Around, what: str) -> Iterable[Cause]:
+    """The selector fits Pods, but of other namespaces."""
+    wanted = service.selector.items()
+    found: list[Pod] = []
+    for pod in min((around.pods_by_label.get(pair, []) for pair in wanted), key=len):
+        if not around.spend(len(wanted)) or len(found) > LONGEST:
+            break
+        if wanted <= pod.labels.items():
+            found.append(pod)
+    if found:
+        space = min(pod.namespace for pod in found)
+        names = sorted(pod.name for pod in found if pod.namespace == space)
+        yield Cause(
+            "PodInOtherNamespace",
+            f"{what} of namespace {service.namespace}; {named('pod', names)} {is_or_are(names)} in namespace {space}",
+            f"put the Service there, or the pods into {service.namespace}",
+        )
+
+
+def nearest_pod(
+    selector: Mapping[str, str], pods: Iterable[Pod], around: Around
+) -> tuple[Pod, list[str], bool] | None:
+    """The Pod whose labels are most like the selector, what it has where it differs, and whether it has the rest.
+
+    None: no Pod has anything like it.
+    """
+    wanted = sorted(islice(selector.items(), LONGEST))
+    best: tuple[float, str] = _OTHER_VALUE * len(wanted) - 0.001, ""
+    nearest: tuple[Pod, list[_Found]] | None = None
+    for pod in pods:
+        if not around.spend(len(wanted) * (1 + len(pod.labels))):
+            break
+        found = [_nearest_label(pair, pod.labels, around) for pair in wanted]
+        rank = sum(cost for cost, _ in found), pod.name
+        if rank < best:
+            best, nearest = rank, (pod, found)
+    if nearest is None:
+        return None
+    pod, found = nearest
+    differing = [text for cost, text in found if cost]
+    return pod, differing, len(differing) < len(found)
+
+
+def _nearest_label(pair: _Pair, held: Mapping[str, str], around: Around) -> _Found:
+    """What of some labels is most like the one that is wanted, and what that costs: 0 for the same, 1 for none."""
+    key, value = pair
+    own = held.get(key)
+    if own == value:
+        return 0.0, ""
+    found: _Found = (1.0, f"no label {label(key)}")
+    if own is not None:
+        found = _cost(value, own, _OTHER_VALUE, around), label(key, own)
+    for other, its in islice(held.items(), LONGEST):
+        if its == value and other != key:
+            found = min(found, (_cost(key, other, _OTHER_KEY, around), label(other, its)))
+    return found
+
+
+def _cost(one: str, other: str, otherwise: float, around: Around) -> float:
+    alike = around.likeness(one, other)
+    return min(otherwise, 1 - alike) if alike >= LIKE else otherwise
+
+
+def _held(selector: Mapping[str, str], pods: Iterable[Pod], around: Around) -> list[str]:
+    """The labels that the Pods have under the keys of the selector, each once."""
+    found: dict[str, None] = {}
+    for pod in pods:
+        if not around.spend(len(selector)) or len(found) > LONGEST:
+            break
+        found |= {label(key, pod.labels[key]): None for key in selector if key in pod.labels}
+    return sorted(found)
