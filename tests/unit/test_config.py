@@ -11,9 +11,7 @@ import pytest
 
 from nodeport_nft.cli import options
 from nodeport_nft.config import Config, ConfigError, load_config
-from nodeport_nft.config import file as config_file
 from nodeport_nft.config.keys import KEYS
-from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.problems import MOST_TOLD
 from nodeport_nft.model import NodePortMode, PortRange
 

@@ -34,10 +34,8 @@ _AGAIN_SECONDS, _LONGEST_SECONDS = 1.0, 5.0
 class StoreSource:
     """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could.
 
-    ``doubts`` are warnings about unknown fields that nobody has been told of yet: of each object once, and again where
-    there are others.
-
-    It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
+    ``doubts`` are warnings about unknown fields that nobody has been told of yet: of each object once, and again
+    where there are others.
     """
 
     def __init__(self, config: Config, *, make: bool = False) -> None:
