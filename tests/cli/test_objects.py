@@ -320,3 +320,39 @@ def test_a_reader_that_has_seen_enough_is_no_failure(program: Program) -> None:
         )
         os.close(write_end)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_an_api_server_answers_is_applied(program: Program) -> None:
+    """``kubectl get --raw /api/v1/services``: the items say neither kind nor apiVersion."""
+    item = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    listed = json.dumps({"kind": "ServiceList", "apiVersion": "v1", "metadata": {}, "items": [item]})
+    assert program.ok("apply", "-f", "-", stdin=listed) == "service/web created\n"
+    assert program.ok("delete", "-f", "-", stdin=listed) == 'service "web" deleted\n'
+
+
+def test_what_is_printed_can_be_applied(program: Program, tmp_path: Path) -> None:
+    program.ok("apply", "-f", "-", stdin=ONE_OF_EACH)
+    (tmp_path / "printed").mkdir()
+    for resource, form in (
+        ("services", "yaml"),
+        ("pods", "json"),
+        ("nodes/worker-1", "yaml"),
+        ("endpoints", "json"),
+        ("endpointslices", "yaml"),
+    ):
+        printed = program.ok("get", *resource.split("/"), "-o", form)
+        (tmp_path / "printed" / f"{resource.partition('/')[0]}.{form}").write_text(printed)
+    applied = program.ok("apply", "-f", "printed").splitlines()
+    assert sorted(applied) == sorted(f"{ref} unchanged" for ref in REFS)
+
+
+def test_what_is_wrong_with_others_is_said_and_ours_is_applied(program: Program) -> None:
+    text = f"kind: Secret\nx: !y z\na: 1\na: 2\n---\n{node_port_service('web', 30080)}"
+    answer = program("apply", "-f", "-", stdin=text)
+    assert (answer.code, answer.out) == (0, "service/web created\n")
+    assert answer.err.splitlines() == [
+        "warning: <stdin>:1: Secret/default: kind Secret is not used here; skipped",
+        "warning: <stdin>:2: Secret/default: tag !y is not supported for this value; no matter, for it is skipped",
+        'warning: <stdin>:4: Secret/default: key "a" is given twice in one mapping (also on line 3); '
+        "the last one counts",
+    ]

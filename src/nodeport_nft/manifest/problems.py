@@ -11,7 +11,6 @@ counts the others while they are found, so that neither the answer nor the memor
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -136,10 +135,10 @@ def _more(count: int, owner: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, every control, formatting, surrogate or unassigned character replaced by U+FFFD."""
+    """``text`` on one line, U+FFFD for every control, formatting, surrogate or unassigned character and odd space."""
     if _PRINTABLE_ASCII.fullmatch(text):
         return text
-    return "".join("\ufffd" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in text)
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def clipped(text: str, longest: int = _LONGEST_VALUE) -> str:
