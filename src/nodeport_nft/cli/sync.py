@@ -129,7 +129,7 @@ def sync(
             fullCheckPeriod=full_check_period,
         )
 
-    from nodeport_nft.kernel.forwarding import find_obstacles
+    from nodeport_nft.kernel.forwarding import Served, find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
     chosen = load()
@@ -194,7 +194,8 @@ def sync(
             programme, listed = compile_tables(chosen, wanted, name, addresses, host, nft)
             transactions = programme.tables.first_transaction()
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
-            warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
+            served = Served(programme.tables.desired, programme.tables.facts.addresses, host)
+            warn(find_obstacles(nft, served, chosen.trusted_chains))
             nft.apply(transactions)
         _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
