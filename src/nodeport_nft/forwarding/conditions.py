@@ -39,10 +39,14 @@ CONTINUE = Verdict("continue")
 
 @dataclass(slots=True)
 class Elements:
-    """The elements of a set or map over some fields; ``strange`` ones, or all of them, may not be understood."""
+    """The elements of a set or map over some fields; ``strange`` ones, or all of them, may not be understood.
+
+    ``changes``: packets put elements in, and time takes them out.
+    """
 
     fields: tuple[Field, ...]
     strange: bool = False
+    changes: bool = False
     all: Values = field(default_factory=Values)  # of a set over a single field
     _exact: dict[tuple[Known, ...], Verdict] = field(default_factory=dict)
     _others: list[tuple[tuple[Values, ...], Verdict]] = field(default_factory=list)
@@ -150,6 +154,9 @@ class Comparison(Condition):
             self.doubt = Doubt.VARIES  # whatever the values are
             return None
         held = self.elements()
+        if held.changes:
+            self.doubt = Doubt.VARIES
+            return None
         found = held.have(read)
         if found is None:
             self.doubt = Doubt.VARIES if None in read and not held.is_strange else Doubt.UNREADABLE

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nodeport_nft.forwarding.conditions import CONTINUE, Comparison, Condition, Doubt, Elements, Verdict
+from nodeport_nft.forwarding.sets import changes, elements_of, read_elements, words
 from nodeport_nft.forwarding.values import FIELDS, Field, field_at
 
 Sets = Callable[[str], str]
@@ -34,7 +35,6 @@ class Rule:
         return [verdict.chain for verdict in verdicts if verdict.chain]
 
 
-_WORD = re.compile(r'"[^"]*"|[{}]|,|[^\s{},]+(?:,[^\s{},]+)*')
 _COUNTER = re.compile(r" *\bcounter packets \d+ bytes \d+")
 _VERDICTS = frozenset(("accept", "drop", "return", "continue", "jump", "goto", "reject", "queue"))
 _NEGATED = ("!=", "!")
@@ -47,20 +47,18 @@ _SINGLE = frozenset(
 )
 _VARYING = _SINGLE | frozenset(
     (
-        *("ip", "ip6", "tcp", "udp", "th", "sctp", "dccp", "udplite", "ether", "vlan", "arp", "icmp", "icmpv6", "igmp"),
-        *("ct", "meta", "fib", "rt", "socket", "osf", "numgen", "jhash", "symhash", "ipsec", "cgroup"),
+        *("ip", "ip6", "tcp", "udp", "th", "sctp", "dccp", "udplite", "ether", "vlan", "arp", "icmp", "icmpv6"),
+        *("ct", "meta", "fib", "rt", "socket", "osf", "numgen", "jhash", "symhash", "ipsec", "cgroup", "igmp"),
         *("frag", "exthdr", "dst", "hbh", "mh", "ah", "esp", "comp", "random", "time", "hour", "day"),
         *("ibrname", "obrname"),
     )
 )
-_MOST_ELEMENTS = 20_000
-"""Elements of one set that are looked at."""
 
 
 def read_rule(line: str, sets: Sets) -> Rule:
     """Take a rule apart."""
     text = " ".join(_COUNTER.sub("", line).split())
-    return _Reader(_WORD.findall(text), sets).rule(text)
+    return _Reader(words(text), sets).rule(text)
 
 
 class _Reader:
@@ -177,7 +175,7 @@ class _Reader:
             return self._comparison(begin, fields, "", named, pieces)
         if operator in _BITWISE:
             self._varying(begin)
-            self._conditions[-1].doubt = Doubt.UNREADABLE if fields[0].lists else Doubt.VARIES
+            self._conditions[-1].doubt = Doubt.UNREADABLE if fields[0].flags else Doubt.VARIES
             return None
         if operator in ("==", *_NEGATED, *_ORDERED):
             self._at += 1
@@ -193,6 +191,11 @@ class _Reader:
         else:
             parts = [value]
             self._at += 1
+            if operator in ("==", "!="):
+                fields = tuple(of.whole() for of in fields)
+                while self._next() == "|" and fields[0].name.startswith("ct "):
+                    parts = [f"{parts[0]} | {self._next(1)}"]
+                    self._at += 2
             while self._next() == ".":
                 parts.append(self._next(1))
                 self._at += 2
@@ -226,16 +229,18 @@ class _Reader:
     def _comparison(
         self, begin: int, fields: tuple[Field, ...], operator: str, named: str, pieces: list[str] | None
     ) -> Comparison:
-        sets = self._sets
+        sets, fields = self._sets, tuple(of.whole() for of in fields)
 
         def make() -> Elements:
-            found = pieces
-            if found is None:
-                try:
-                    found = _elements_of(sets(named[1:]))
-                except LookupError:
-                    return Elements(fields, strange=True)
-            return _read_elements(fields, found)
+            if pieces is not None:
+                return read_elements(fields, pieces)
+            try:
+                listing = sets(named[1:])
+            except LookupError:
+                return Elements(fields, strange=True)
+            if changes(listing):
+                return Elements(fields, strange=True, changes=True)
+            return read_elements(fields, elements_of(listing))
 
         return Comparison(self._since(begin), fields=fields, operator=operator, make=make)
 
@@ -279,7 +284,9 @@ class _Reader:
             self._at += 1 if word == "fib" else 2
             while self._next() in ("seed", "offset"):
                 self._at += 2
-        elif following in ("original", "reply", "option", "ip", "ip6"):
+        elif following == "option":
+            self._at += 3 if self._next(3) in ("exists", "missing") else 4
+        elif following in ("original", "reply", "in", "out", "ip", "ip6"):
             self._at += 4 if following in ("original", "reply") and self._next(2) in ("ip", "ip6") else 3
         elif word in ("ip", "ip6", "tcp", "udp", "th", "sctp", "ct", "meta", "ether", "vlan", "arp", "rt", "frag"):
             self._at += 2
@@ -332,50 +339,3 @@ def _ordered(operator: str, value: str) -> str:
         ">": f"{number + 1}-{most}",
         ">=": f"{number}-{most}",
     }[operator]
-
-
-_DECORATIONS = frozenset(("timeout", "expires", "counter", "comment", "limit", "quota", "last"))
-
-
-def _read_elements(fields: tuple[Field, ...], tokens: Sequence[str]) -> Elements:
-    """The elements between the braces of a set or a map of verdicts."""
-    made = Elements(fields)
-    begin, count = 0, 0
-    for end in range(len(tokens) + 1):
-        if end < len(tokens) and tokens[end] != ",":
-            continue
-        element, begin = list(tokens[begin:end]), end + 1
-        if not element:
-            continue
-        count += 1
-        if count > _MOST_ELEMENTS:
-            made.strange = made.all.strange = True
-            break
-        _add_element(made, element)
-    return made
-
-
-def _add_element(made: Elements, element: list[str]) -> None:
-    verdict = None
-    if ":" in element:
-        at = element.index(":")
-        word, *rest = element[at + 1 :] or ["continue"]
-        verdict = Verdict(word, rest[0] if word in ("jump", "goto") and rest else "")
-        element = element[:at]
-    decoration = next((at for at, piece in enumerate(element) if piece in _DECORATIONS), len(element))
-    element = element[:decoration]
-    made.add([piece for piece in element if piece != "."] or ["?"], verdict)
-
-
-def _elements_of(listing: str) -> list[str]:
-    """The tokens of the elements in the listing of a set or map. Raises LookupError if it cannot have any."""
-    _, found, rest = listing.partition("elements = {")
-    if not found:
-        return []
-    tokens = _WORD.findall(rest)
-    depth = 1
-    for at, piece in enumerate(tokens):
-        depth += (piece == "{") - (piece == "}")
-        if not depth:
-            return tokens[:at]
-    return tokens

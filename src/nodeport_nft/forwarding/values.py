@@ -33,14 +33,18 @@ ABSENT = Absent()
 class Field:
     """A field: how it is read from a packet (None: differs from packet to packet), and its values from text.
 
-    ``literal`` gives a range, or a word; None for what it does not understand. ``lists``: words with commas between
-    them stand for any of them, as those of flags do; else for nothing that is known here.
+    ``literal`` gives a range, or a word; None for what it does not understand. ``flags`` is the whole value of a
+    field that holds flags, "" for others: beside ``==``, ``!=`` and sets the whole counts, and else any flag.
     """
 
     name: str
     read: Callable[[Packet], Known | Absent | None]
     literal: Callable[[str], Range | str | None] = lambda text: text
-    lists: bool = False
+    flags: str = ""
+
+    def whole(self) -> Field:
+        """The same, as it is where the whole value counts."""
+        return Field(self.name, lambda _: self.flags) if self.flags else self
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ class Values:
         if text == "*":
             self.all = True
             return
-        for part in text.split(",") if of.lists else (text,):
+        for part in text.split(",") if of.flags else (text,):
             value = of.literal(part)
             if value is None:
                 self.strange = True
@@ -168,8 +172,9 @@ def _fields() -> Mapping[tuple[str, ...], Field]:
     add("th dport", "dport", lambda packet: packet.dport, literal=numbers)
     add("ct original proto-dst", "asked port", lambda packet: packet.asked_port, literal=numbers)
     add("ct protocol", "protocol", lambda packet: packet.protocol, literal=_protocol)
-    add("ct state", "ct state", lambda _: "new", lists=True)
-    add("ct status", "ct status", lambda _: "dnat", lists=True)
+    add("ct state", "ct state", lambda _: "new", flags="new")
+    # More is set than there are names for (IPS_DST_NAT_DONE), so that the whole is never what a rule names.
+    add("ct status", "ct status", lambda _: "dnat", flags="dnat | dnat done")
     add("ct direction", "ct direction", lambda _: "original")
     add("fib daddr type", "fib", lambda packet: "unicast" if packet.oif else "local")
     for text in ("icmp type", "icmp code", "icmpv6 type", "icmpv6 code", "igmp type", "esp spi", "ah spi"):
