@@ -73,7 +73,8 @@ class Elements:
     def have(self, read: Sequence[Reading]) -> bool | None:
         """Whether a set has an element for what was read."""
         if len(self.fields) == 1:
-            return _has(self.all, read[0])
+            holds = _has(self.all, read[0])
+            return None if holds is False and self.strange else holds
         return _any(holds for holds, _ in self.found(read))
 
     def found(self, read: Sequence[Reading]) -> Iterator[tuple[bool | None, Verdict]]:

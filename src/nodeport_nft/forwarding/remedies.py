@@ -15,12 +15,7 @@ from nodeport_nft.forwarding.chains import BaseChain
 _BUILT_IN = {"prerouting": "PREROUTING", "input": "INPUT", "forward": "FORWARD", "postrouting": "POSTROUTING"}
 _TABLES = ("filter", "raw", "mangle", "security")
 
-_KEPT = {
-    "ufw": "ufw keeps it as a line of /etc/ufw/before.rules (IPv6: before6.rules): "
-    "-A ufw{6}-before-{hook} -m conntrack --ctstate DNAT -j ACCEPT",
-    "firewalld": "firewalld writes its rules anew when it is reloaded, as a rule with one like this: "
-    "firewall-cmd --reload",
-}
+_FIREWALLD = "firewalld writes its rules anew when it is reloaded, as a rule with one like this: firewall-cmd --reload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +37,13 @@ def remedies(chain: BaseChain, reached: frozenset[str]) -> Iterator[Remedy]:
             places.insert(0, "DOCKER-USER")  # Docker leaves it alone, and asks it first
         kept = ""
         if f"ufw{six}-before-{chain.hook}" in reached:
-            kept = _KEPT["ufw"].format(**{"6": six}, hook=chain.hook)
+            line = f"-A ufw{six}-before-{chain.hook} -m conntrack --ctstate DNAT -j ACCEPT"
+            kept = f"ufw keeps it as a line of /etc/ufw/before{six}.rules: {line}"
         for place in places:
             command = f"ip{six}tables {table}-I {place} -m conntrack --ctstate DNAT -j ACCEPT"
             yield Remedy(place, command, kept)
         return
-    kept = _KEPT["firewalld"] if chain.table == "firewalld" else ""
+    kept = _FIREWALLD if chain.table == "firewalld" else ""
     # A name is whatever somebody has made it, and this line is to be typed.
     where = f"{chain.family} {quote(chain.table)} {quote(chain.name)}"
     yield Remedy(chain.name, f"nft insert rule {where} ct status dnat accept", kept)

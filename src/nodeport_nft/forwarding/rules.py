@@ -35,7 +35,7 @@ class Rule:
         return [verdict.chain for verdict in verdicts if verdict.chain]
 
 
-_COUNTER = re.compile(r" *\bcounter packets \d+ bytes \d+")
+_COUNTER = re.compile(r"\bcounter packets \d+ bytes \d+")
 _VERDICTS = frozenset(("accept", "drop", "return", "continue", "jump", "goto", "reject", "queue"))
 _NEGATED = ("!=", "!")
 _ORDERED = ("<", ">", "<=", ">=")

@@ -61,7 +61,7 @@ def _add_element(made: Elements, element: list[str]) -> None:
 
 
 def elements_of(listing: str) -> list[str]:
-    """The tokens of the elements in the listing of a set or map. Raises LookupError if it cannot have any."""
+    """The words of the elements in the listing of a set or map."""
     _, found, rest = listing.partition("elements = {")
     if not found:
         return []
