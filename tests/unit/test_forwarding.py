@@ -17,6 +17,7 @@ FAR = Endpoint(V4, "tcp", "10.244.2.2", 8080, "10.96.0.10", 80)
 DNS = Endpoint(V4, "udp", "10.244.1.3", 53, "10.96.0.53", 53)
 BRIDGED = Endpoint(V4, "tcp", "172.17.0.2", 80, "", 30080)
 OWN = Endpoint(V4, "tcp", "172.30.0.2", 9100, "10.96.0.20", 9100)
+NO_SETS: Mapping[str, str] = {}
 ALL = (WEB, WEB_6, FAR, DNS)
 OUT = {
     **{endpoint.address: "pod2" for endpoint in (WEB, WEB_6)},
@@ -176,7 +177,9 @@ def test_what_cannot_be_decided_is_told_once_as_such(rule: str, depends: str) ->
 
 
 def test_what_cannot_be_decided_does_not_matter_where_nothing_would_drop() -> None:
-    assert told("xt match string accept", "somethingnew return", "xt match recent jump user", user=(), drops=False) == ""
+    assert (
+        told("xt match string accept", "somethingnew return", "xt match recent jump user", user=(), drops=False) == ""
+    )
     assert told("tcp dport 22 xt match recent drop", drops=False) == ""
     assert told("ct status dnat accept", "xt match recent drop") == ""
 
@@ -192,7 +195,7 @@ DOCKER = {
 
 def test_endpoints_behind_the_chains_of_docker_are_named_and_no_others() -> None:
     (text,) = said(BaseChain("ip", "filter", "FORWARD", False), DOCKER, (*ALL, BRIDGED))
-    assert "the rule 'iifname != \"docker0\" oifname \"docker0\" drop' of chain DOCKER" in text
+    assert 'the rule \'iifname != "docker0" oifname "docker0" drop\' of chain DOCKER' in text
     assert "1 of 4 endpoints: 172.17.0.2:80 by docker0" in text
     assert "let them through: iptables -I DOCKER-USER -m conntrack --ctstate DNAT -j ACCEPT (or" in text
     assert said(BaseChain("ip", "filter", "FORWARD", False), DOCKER, ALL) == ()
@@ -216,6 +219,15 @@ def test_rules_are_named_each_and_counted_from_some_number_on() -> None:
     texts = said(BaseChain("ip", "fw", "forward", False), {"forward": rules}, endpoints)
     assert len(texts) == 4
     assert "has 4 more rules that drop" in texts[-1]
+
+
+def test_services_without_an_endpoint_are_told_of_what_drops_whatever_it_is() -> None:
+    none_yet = (Endpoint(V4, "tcp", "", 0, "", 0),)
+    chain = BaseChain("ip", "fw", "forward", True)
+    (text,) = said(chain, {"forward": ('oifname "docker0" accept', "ct state established accept")}, none_yet)
+    assert "accepts only some connections, so Services may not answer (they have no endpoint yet)" in text
+    assert said(chain, {"forward": ("ct status dnat accept",)}, none_yet) == ()
+    assert said(BaseChain("ip", "filter", "FORWARD", False), DOCKER, none_yet) == ()
 
 
 def test_what_is_received_on_this_host_passes_its_input_chains() -> None:
@@ -251,7 +263,7 @@ def test_named_sets_and_maps_are_looked_up() -> None:
     pods = listed("set", "10.0.0.0/8 counter packets 1 bytes 60,\n\t\t\t     192.0.2.1-192.0.2.9")
     assert asked("ip daddr @s drop", pods)
     assert asked("ip daddr != @s drop", pods) == ()
-    assert asked('oifname @s ip daddr 10.244.1.2 drop', listed("set", '"pod*", "lo"'))
+    assert asked("oifname @s ip daddr 10.244.1.2 drop", listed("set", '"pod*", "lo"'))
     assert asked("iifname vmap @s", listed("map", '"lo" : accept, "eth0" : jump to'))
     assert asked("iifname vmap @s", listed("map", '"lo" : drop, "eth1" : jump to')) == ()
     assert asked("oifname . tcp dport @s drop", listed("set", '"pod2" . 8000-9000'))
@@ -286,7 +298,7 @@ def test_endpoints_that_no_rule_tells_apart_are_one_walk() -> None:
     """Otherwise ten thousand endpoints would be more than there is time for."""
     endpoints = [WEB._replace(address=f"10.244.{n >> 8}.{n & 255}") for n in range(10_000)]
     OUT.update({endpoint.address: f"pod{n}" for n, endpoint in enumerate(endpoints)})
-    rules = [f"ip daddr 192.0.2.{n} oifname \"veth{n}\" tcp dport {n} accept" for n in range(200)]
+    rules = [f'ip daddr 192.0.2.{n} oifname "veth{n}" tcp dport {n} accept' for n in range(200)]
     (text,) = said(BaseChain("ip", "fw", "forward", True), {"forward": rules}, endpoints)
     assert "every endpoint: 10.244.0.0:8080, 10.244.0.1:8080, 10.244.0.2:8080 and 9997 more by pod0, pod1" in text
 
@@ -300,23 +312,39 @@ def test_a_chain_is_listed_once_however_many_rules_jump_to_it() -> None:
         listed.append(name)
         return chains[name]
 
-    judge = Judge(BaseChain("inet", "fw", "forward", True), Listing(rules, {}.__getitem__))
+    judge = Judge(BaseChain("inet", "fw", "forward", True), Listing(rules, NO_SETS.__getitem__))
     assert "drops by default" in "".join(obstacles([judge], Traffic(ALL, OUT, {})))
     assert sorted(listed) == ["a", "b", "forward"]
 
 
 def test_nothing_is_asked_where_nothing_can_drop() -> None:
     """As on a host with a forward chain that only accepts: its endpoints need no look at the routes."""
-    judge = Judge(BaseChain("inet", "fw", "forward", False), Listing({"forward": ["accept"]}.__getitem__, {}.__getitem__))
+    judge = Judge(
+        BaseChain("inet", "fw", "forward", False), Listing({"forward": ["accept"]}.__getitem__, NO_SETS.__getitem__)
+    )
     assert not judge.may_drop
 
 
 @pytest.mark.parametrize(
-    "start", ["ct state vmap { ", "ct state ", "ct status { ", "ip daddr { ", "log ", "meta mark set ", "xt ", "limit ", ""]
+    "start",
+    ["ct state vmap { ", "ct state ", "ct status { ", "ip daddr { ", "log ", "meta mark set ", "xt ", "limit ", ""],
 )
 @pytest.mark.parametrize(
     "part",
-    ["new : accept, ", "new, ", "dnat,", "10.0.0.0/8, ", "counter packets ", 'comment "', "jump ", " ", "{ ", "} ", "& ", ". "],
+    [
+        "new : accept, ",
+        "new, ",
+        "dnat,",
+        "10.0.0.0/8, ",
+        "counter packets ",
+        'comment "',
+        "jump ",
+        " ",
+        "{ ",
+        "} ",
+        "& ",
+        ". ",
+    ],
 )
 def test_no_rule_is_long_to_read(start: str, part: str) -> None:
     """A quarter of a megabyte, which takes minutes where time grows with the square."""
@@ -340,7 +368,9 @@ def test_the_remedy_is_in_the_words_of_whoever_owns_the_chain(family: str, progr
     ufw = {"FORWARD": (f"jump ufw{six}-before-forward",), f"ufw{six}-before-forward": ()}
     text = "".join(said(chain, ufw))
     assert remedy in text
-    assert f"-A ufw{six}-before-forward -m conntrack --ctstate DNAT -j ACCEPT" in text.partition(f"before{six}.rules")[2]
+    assert (
+        f"-A ufw{six}-before-forward -m conntrack --ctstate DNAT -j ACCEPT" in text.partition(f"before{six}.rules")[2]
+    )
     mangle = BaseChain(family, "mangle", "FORWARD", True)
     assert f"{program} -t mangle -I FORWARD" in "".join(said(mangle, {"FORWARD": ()}))
 

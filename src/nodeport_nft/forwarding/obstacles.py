@@ -12,7 +12,7 @@ from nodeport_nft.forwarding.chains import FAMILIES, BaseChain
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 from nodeport_nft.forwarding.remedies import Remedy, remedies
 from nodeport_nft.forwarding.rules import Rule, read_rule
-from nodeport_nft.forwarding.values import ABSENT, Values, addresses
+from nodeport_nft.forwarding.values import ABSENT, Values
 from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways
 from nodeport_nft.model import Family
 
@@ -120,16 +120,20 @@ class Judge:
             packet.family,
             self._device("iif", packet.iif),
             self._device("oif", packet.oif),
-            packet.oif == "",
+            packet.local,
             packet.protocol,
-            bisect.bisect(self._bounds["daddr"], packet.daddr),
-            bisect.bisect(self._bounds["dport"], packet.dport),
-            None if packet.asked is None else bisect.bisect(self._bounds["asked"], packet.asked),
-            None if packet.asked_port is None else bisect.bisect(self._bounds["asked port"], packet.asked_port),
+            self._between("daddr", packet.daddr),
+            self._between("dport", packet.dport),
+            self._between("asked", packet.asked),
+            self._between("asked port", packet.asked_port),
         )
 
+    def _between(self, name: str, value: int | None) -> int | None:
+        """Between which of the numbers that rules name this one is."""
+        return None if value is None else bisect.bisect(self._bounds[name], value)
+
     def _walk(self, packet: Packet, budget: Budget, rules: Callable[[str], tuple[Rule, ...]]) -> Ways:
-        walk = Walk(rules, packet, budget, compat=self.chain.family != "inet")
+        walk = Walk(rules, packet.at(self.chain.hook), budget, compat=self.chain.family != "inet")
         try:
             found = walk.through(self.chain.name)
         except LookupError:
@@ -206,9 +210,9 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
         return ()
     budget = Budget(_MOST_LOOKS)
     packets = [
-        (endpoint, Packet.to(endpoint, iif=uplink, oif=traffic.out[endpoint.address]))
+        (endpoint, Packet.to(endpoint, iif=uplink, oif=traffic.out.get(endpoint.address)))
         for endpoint in dict.fromkeys(traffic.endpoints)
-        if endpoint.address in traffic.out and addresses(endpoint.address) is not None
+        if endpoint.address in traffic.out or not endpoint.address
         for uplink in traffic.uplinks.get(endpoint.family) or (None,)
     ]
     found: list[str] = []
@@ -232,7 +236,7 @@ def _told(judge: Judge, packets: Sequence[tuple[Endpoint, Packet]], budget: Budg
     stops: dict[tuple[Cause | None, bool], _Stop] = {}
     met: set[Endpoint] = set()
     for endpoint, packet in packets:
-        if endpoint.family not in FAMILIES[chain.family] or not chain.meets(local=packet.oif == ""):
+        if endpoint.family not in FAMILIES[chain.family] or not chain.meets(local=packet.local):
             continue
         met.add(endpoint)
         key = judge.key(packet)
@@ -245,7 +249,7 @@ def _told(judge: Judge, packets: Sequence[tuple[Endpoint, Packet]], budget: Budg
             continue
         stop = stops.setdefault((cause, unsure), _Stop(ways, cause, unsure, packet))
         stop.endpoints.append(endpoint)
-        stop.devices.add(packet.oif)
+        stop.devices.add(packet.oif or "")
         stop.uplinks.add(packet.iif or "")
     places = len({_place(endpoint) for endpoint in met})
     said = [_say(judge, stop, places, judge.remedy(stop.packet, budget)) for stop in stops.values()]
@@ -285,6 +289,8 @@ def _rule(chain: BaseChain, cause: Cause) -> str:
 
 def _whom(stop: _Stop, met: int) -> str:
     """The endpoints concerned, the first of them by name."""
+    if not any(endpoint.address for endpoint in stop.endpoints):
+        return "they have no endpoint yet"
     texts = list(dict.fromkeys(_place(endpoint) for endpoint in stop.endpoints))
     shown = ", ".join(texts[:_NAMED]) + (f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else "")
     devices = sorted(device for device in stop.devices if device)

@@ -12,7 +12,7 @@ class Endpoint(NamedTuple):
     """Where connections are translated to, and what they were meant for.
 
     Addresses are canonical texts, ``protocol`` is in lower case. ``asked`` is "" behind a nodePort, and also where it
-    may be several, as is ``asked_port`` 0 then.
+    may be several, as is ``asked_port`` 0 then. ``address`` "", ``port`` 0: any; there is none yet.
     """
 
     family: Family
@@ -29,29 +29,40 @@ class Endpoint(NamedTuple):
 class Packet(NamedTuple):
     """A packet behind its translation, before its connection has had an answer.
 
-    ``iif`` is None where it is not known by which device it comes; ``oif`` is "" for what this host receives itself.
-    ``asked`` is the destination before the translation, None where that may be one or another.
+    None stands for what is not known, or may be one or another. ``oif`` is "" where no device is left by (yet).
+    ``local``: this host receives it itself. ``asked`` is the destination before the translation.
     """
 
     family: Family
     iif: str | None
-    oif: str
+    oif: str | None
     protocol: str
-    daddr: int
-    dport: int
+    daddr: int | None
+    dport: int | None
     asked: int | None
     asked_port: int | None
+    local: bool = False
 
     @classmethod
-    def to(cls, endpoint: Endpoint, *, iif: str | None, oif: str) -> Packet:
+    def to(cls, endpoint: Endpoint, *, iif: str | None, oif: str | None) -> Packet:
         """The packet that reaches this endpoint."""
         return cls(
             endpoint.family,
             iif,
             oif,
             endpoint.protocol,
-            int(ip_address(endpoint.address)),
-            endpoint.port,
+            int(ip_address(endpoint.address)) if endpoint.address else None,
+            endpoint.port or None,
             int(ip_address(endpoint.asked)) if endpoint.asked else None,
             endpoint.asked_port or None,
+            local=oif == "",
         )
+
+    def at(self, hook: str) -> Packet:
+        """The same as the chains of this hook see it."""
+        match hook:
+            case "prerouting":
+                return self._replace(oif="")  # it is not routed yet
+            case "postrouting":
+                return self._replace(iif=None)  # older kernels do not say
+        return self

@@ -15,7 +15,9 @@ from nodeport_nft.forwarding.chains import BaseChain
 _BUILT_IN = {"prerouting": "PREROUTING", "input": "INPUT", "forward": "FORWARD", "postrouting": "POSTROUTING"}
 _TABLES = ("filter", "raw", "mangle", "security")
 
-_FIREWALLD = "firewalld writes its rules anew when it is reloaded, as a rule with one like this: firewall-cmd --reload"
+_FIREWALLD = (
+    "firewalld writes its rules anew when it is reloaded, as a rule with one like this: firewall-cmd --reload"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ def _fields() -> Mapping[tuple[str, ...], Field]:
     # More is set than there are names for (IPS_DST_NAT_DONE), so that the whole is never what a rule names.
     add("ct status", "ct status", lambda _: "dnat", flags="dnat | dnat done")
     add("ct direction", "ct direction", lambda _: "original")
-    add("fib daddr type", "fib", lambda packet: "unicast" if packet.oif else "local")
+    add("fib daddr type", "fib", lambda packet: "local" if packet.local else "unicast")
     for text in ("icmp type", "icmp code", "icmpv6 type", "icmpv6 code", "igmp type", "esp spi", "ah spi"):
         add(text, "other protocol", lambda _: ABSENT)
     return found

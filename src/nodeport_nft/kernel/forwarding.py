@@ -75,7 +75,7 @@ class Obstacles:
         endpoints = tuple(_endpoints(served))
         if self._host != served.host:
             self._out, self._host = {}, served.host
-        wanted = {endpoint.address for endpoint in endpoints}
+        wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
         self._out = {address: self._out[address] for address in self._out.keys() & wanted}
         self._out |= devices_to(wanted - self._out.keys())
         found = obstacles(judges, Traffic(endpoints, self._out, _uplinks(served)))
@@ -83,13 +83,12 @@ class Obstacles:
 
     def _read(self, trusted: Collection[str]) -> Iterator[Judge]:
         try:
-            # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
-            chains = base_chains(self._nft.run("list chains"), TABLE)
+            chains = read_chains(self._nft)
         except KernelError:
             return
         for chain in chains:
             if str(chain) not in trusted and not _is_dormant(chain):
-                table = _Table(self._nft, chain.family, chain.table)
+                table = Table(self._nft, chain.family, chain.table)
                 yield Judge(chain, Listing(table.rules, table.elements))
 
 
@@ -98,10 +97,19 @@ def find_obstacles(nft: Nft, served: Served, trusted: Collection[str]) -> tuple[
     return Obstacles(nft).find(served, trusted)
 
 
+def read_chains(nft: Nft) -> tuple[BaseChain, ...]:
+    """The base chains of others that translated packets meet. Raises KernelError."""
+    # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
+    return base_chains(nft.run("list chains"), TABLE)
+
+
 def _endpoints(served: Served) -> Iterator[Endpoint]:
-    """What is served, without those that nothing is translated to; not more than are looked at."""
+    """What is served, as far as it is looked at; of a family that has Services without an endpoint, any."""
     for family, desired in served.tables.items():
-        yield from islice(dict.fromkeys(_of_table(family, desired)), _MOST_ENDPOINTS)
+        found = tuple(islice(dict.fromkeys(_of_table(family, desired)), _MOST_ENDPOINTS))
+        if not found and desired.elements.get("cluster-ips"):
+            found = (Endpoint(family, "tcp", "", 0, "", 0),)
+        yield from found
 
 
 def _of_table(family: Family, desired: Desired) -> Iterator[Endpoint]:
@@ -145,7 +153,7 @@ def _is_dormant(chain: BaseChain) -> bool:
     return False
 
 
-class _Table:
+class Table:
     """The rules and the sets of one table, as nft lists them."""
 
     def __init__(self, nft: Nft, family: str, name: str) -> None:
