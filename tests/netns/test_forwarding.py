@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -335,3 +335,40 @@ def test_what_cannot_be_judged_is_told_as_such(cluster: Cluster, tmp_path: Path)
     command = remedy(warning)
     cluster.run("worker-1", ["iptables-nft", *command[1:]])
     assert warnings(cluster, tmp_path) == []
+
+
+@pytest.fixture
+def old(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, with a kernel and a system that have the old iptables; its rules go at the end."""
+    if cluster.run("worker-1", ["iptables-legacy", "-S"], check=False).returncode:
+        pytest.skip("this system has no iptables-legacy, or its kernel no tables for it")
+    yield cluster
+    for command in ("-P FORWARD ACCEPT", "-F", "-X"):
+        iptables(cluster, command, program="iptables-legacy")
+
+
+@pytest.mark.parametrize(
+    ("commands", "rule"),
+    [(DOCKER, "of chain DOCKER"), (LIBVIRT, "of chain LIBVIRT_FWI"), (UFW, "drops by default")],
+    ids=["docker", "libvirt", "ufw"],
+)
+def test_chains_of_the_old_iptables_are_judged_as_well(
+    old: Cluster, tmp_path: Path, commands: Sequence[str], rule: str
+) -> None:
+    iptables(old, *commands, program="iptables-legacy")
+    (warning,) = warnings(old, tmp_path)
+    assert reached(old) is not Kind.REACHED
+    assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops" in warning
+    assert rule in warning
+    old.run("worker-1", remedy(warning))
+    assert reached(old) is Kind.REACHED
+    assert warnings(old, tmp_path) == []
+
+
+@pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
+def test_rules_of_the_old_iptables_that_drop_others_are_not_named(
+    old: Cluster, tmp_path: Path, commands: Sequence[str]
+) -> None:
+    iptables(old, *commands, program="iptables-legacy")
+    assert warnings(old, tmp_path) == []
+    assert reached(old) is Kind.REACHED

@@ -22,7 +22,19 @@ Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
 """
 
 from nodeport_nft.forwarding.chains import FAMILIES, BaseChain, base_chains
+from nodeport_nft.forwarding.legacy import read_legacy
 from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, obstacles
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 
-__all__ = ["FAMILIES", "BaseChain", "Endpoint", "Judge", "Listing", "Packet", "Traffic", "base_chains", "obstacles"]
+__all__ = [
+    "FAMILIES",
+    "BaseChain",
+    "Endpoint",
+    "Judge",
+    "Listing",
+    "Packet",
+    "Traffic",
+    "base_chains",
+    "obstacles",
+    "read_legacy",
+]

@@ -23,16 +23,25 @@ _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "securi
 
 @dataclass(frozen=True, slots=True, order=True)
 class BaseChain:
-    """A filter chain in a hook: nft's family, the table, the name, whether its policy is drop, the hook."""
+    """A filter chain in a hook: nft's family, the table, the name, whether its policy is drop, the hook.
+
+    ``legacy``: it is one of the old iptables, and unknown to nft.
+    """
 
     family: str
     table: str
     name: str
     drops: bool
     hook: str = "forward"
+    legacy: bool = False
 
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
+
+    @property
+    def where(self) -> str:
+        """The same for people, with its hook."""
+        return f"{self}{' of iptables-legacy' if self.legacy else ''} in the {self.hook} hook"
 
     def meets(self, *, local: bool) -> bool:
         """Whether packets to this host (``local``), or to others, pass it behind their translation."""

@@ -133,7 +133,9 @@ class Judge:
         return None if value is None else bisect.bisect(self._bounds[name], value)
 
     def _walk(self, packet: Packet, budget: Budget, rules: Callable[[str], tuple[Rule, ...]]) -> Ways:
-        walk = Walk(rules, packet.at(self.chain.hook), budget, compat=self.chain.family != "inet")
+        walk = Walk(
+            rules, packet.at(self.chain.hook), budget, compat=self.chain.family != "inet" and not self.chain.legacy
+        )
         try:
             found = walk.through(self.chain.name)
         except LookupError:
@@ -221,7 +223,7 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
             found += _told(judge, packets, budget)
         except Spent:
             found.append(
-                f"chain {judge.chain} in the {judge.chain.hook} hook cannot be judged: it has too many rules for so "
+                f"chain {judge.chain.where} cannot be judged: it has too many rules for so "
                 "many endpoints; look whether it lets Services through, and list it under trustedChains in the "
                 "configuration"
             )
@@ -255,7 +257,7 @@ def _told(judge: Judge, packets: Sequence[tuple[Endpoint, Packet]], budget: Budg
     said = [_say(judge, stop, places, judge.remedy(stop.packet, budget)) for stop in stops.values()]
     if len(said) > _NAMED:
         more = len(said) - _NAMED
-        said[_NAMED:] = [f"chain {chain} in the {chain.hook} hook has {more} more rule{'s' * (more > 1)} that drop"]
+        said[_NAMED:] = [f"chain {chain.where} has {more} more rule{'s' * (more > 1)} that drop"]
     return said
 
 
@@ -264,7 +266,7 @@ def _say(judge: Judge, stop: _Stop, met: int, remedy: Remedy) -> str:
     helping = f"{remedy.command} (or list the chain under trustedChains in the configuration)"
     kept = f"; {remedy.kept}" if remedy.kept else ""
     whom = _whom(stop, met)
-    begin = f"chain {chain} in the {chain.hook} hook"
+    begin = f"chain {chain.where}"
     if stop.unsure:
         assert cause is not None
         rule = f" in {_rule(chain, cause)}" if cause.rule and cause.rule != cause.doubt else ""

@@ -33,6 +33,7 @@ def remedies(chain: BaseChain, reached: frozenset[str]) -> Iterator[Remedy]:
     """Where a rule may help, the best place first; ``reached`` are the chains that the base chain may lead to."""
     if is_compat(chain):
         six = "6" if chain.family == "ip6" else ""
+        program = f"ip{six}tables{'-legacy' if chain.legacy else ''}"
         table = "" if chain.table == "filter" else f"-t {chain.table} "
         places = [chain.name]
         if chain.hook == "forward" and "DOCKER-USER" in reached:
@@ -42,7 +43,7 @@ def remedies(chain: BaseChain, reached: frozenset[str]) -> Iterator[Remedy]:
             line = f"-A ufw{six}-before-{chain.hook} -m conntrack --ctstate DNAT -j ACCEPT"
             kept = f"ufw keeps it as a line of /etc/ufw/before{six}.rules: {line}"
         for place in places:
-            command = f"ip{six}tables {table}-I {place} -m conntrack --ctstate DNAT -j ACCEPT"
+            command = f"{program} {table}-I {place} -m conntrack --ctstate DNAT -j ACCEPT"
             yield Remedy(place, command, kept)
         return
     kept = _FIREWALLD if chain.table == "firewalld" else ""

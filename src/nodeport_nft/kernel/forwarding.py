@@ -19,8 +19,10 @@ from nodeport_nft.forwarding import (
     Traffic,
     base_chains,
     obstacles,
+    read_legacy,
 )
 from nodeport_nft.kernel.keys import NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.legacy import Saved, read_saved
 from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, attribute, find, message, messages
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.routes import devices_to
@@ -59,27 +61,38 @@ class Obstacles:
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
         self._judges: tuple[Judge, ...] = ()
+        self._faults: tuple[str, ...] = ()
         self._out: dict[str, str] = {}
         self._host: Host | None = None
 
     def find(self, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
         """Read the chains, and say what is in the way of these endpoints, each with its remedy."""
-        self._judges = tuple(self._read(trusted))
+        saved = tuple(read_saved())
+        self._judges = (*self._read(trusted), *_of_legacy(saved, trusted))
+        # Who vouches for a chain of theirs has looked.
+        self._faults = tuple(
+            each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted
+        )
         return self.again(served)
 
     def again(self, served: Served) -> tuple[str, ...]:
         """The same of other endpoints, where no chain has changed."""
         judges = [judge for judge in self._judges if judge.may_drop]
         if not judges:  # as a rule: nothing is asked of the kernel then
-            return ()
+            return self._told(served, ())
         endpoints = tuple(_endpoints(served))
         if self._host != served.host:
             self._out, self._host = {}, served.host
         wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
         self._out = {address: self._out[address] for address in self._out.keys() & wanted}
         self._out |= devices_to(wanted - self._out.keys())
-        found = obstacles(judges, Traffic(endpoints, self._out, _uplinks(served)))
-        return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in found)
+        return self._told(served, obstacles(judges, Traffic(endpoints, self._out, _uplinks(served))))
+
+    def _told(self, served: Served, found: Iterable[str]) -> tuple[str, ...]:
+        faults = (
+            self._faults if any(desired.elements.get("cluster-ips") for desired in served.tables.values()) else ()
+        )
+        return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in (*found, *faults))
 
     def _read(self, trusted: Collection[str]) -> Iterator[Judge]:
         try:
@@ -90,6 +103,14 @@ class Obstacles:
             if str(chain) not in trusted and not _is_dormant(chain):
                 table = Table(self._nft, chain.family, chain.table)
                 yield Judge(chain, Listing(table.rules, table.elements))
+
+
+def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Judge]:
+    for each in saved:
+        chains, tables = read_legacy(each.family, each.text)
+        for chain in chains:
+            if str(chain) not in trusted:
+                yield Judge(chain, Listing(tables[chain.table].__getitem__, _NO_SETS.__getitem__))
 
 
 def find_obstacles(nft: Nft, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
@@ -182,5 +203,6 @@ class Table:
             raise LookupError(name) from error
 
 
+_NO_SETS: Mapping[str, str] = {}
 _NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_RULE = ("table ", "chain ", "type ", "policy ", "}", "#", 'comment "')
