@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic, base_chains, obstacles
 from nodeport_nft.model import Family
@@ -351,6 +353,133 @@ def test_no_rule_is_long_to_read(start: str, part: str) -> None:
     line = start + part * (250_000 // len(part))
     with ended_within(60):
         told(line, line + " accept", line + "} drop")
+
+
+# Words of nft, well-formed or not.
+_WORDS = [
+    "iifname",
+    "oifname",
+    "ip",
+    "ip6",
+    "daddr",
+    "saddr",
+    "tcp",
+    "udp",
+    "th",
+    "dport",
+    "sport",
+    "flags",
+    "ct",
+    "state",
+    "status",
+    "original",
+    "proto-dst",
+    "meta",
+    "l4proto",
+    "mark",
+    "fib",
+    "type",
+    "local",
+    ".",
+    "==",
+    "!=",
+    "!",
+    "<",
+    ">=",
+    "&",
+    "|",
+    "/",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    ":",
+    "@s",
+    "@gone",
+    "vmap",
+    "map",
+    "set",
+    "jump",
+    "goto",
+    "user",
+    "accept",
+    "drop",
+    "return",
+    "continue",
+    "reject",
+    "with",
+    "tcp",
+    "reset",
+    "queue",
+    "num",
+    "1",
+    "80",
+    "80-90",
+    "90-80",
+    "0x50",
+    "10.0.0.0/8",
+    "10.0.0.9-10.0.0.1",
+    "::1",
+    "fe80::/10",
+    '"eth0"',
+    '"pod*"',
+    "*",
+    "-",
+    '-"x"',
+    "new",
+    "dnat",
+    "established,related",
+    "new,dnat",
+    "limit",
+    "rate",
+    "10/second",
+    "burst",
+    "packets",
+    "over",
+    "quota",
+    "meter",
+    "add",
+    "update",
+    "counter",
+    "name",
+    "comment",
+    "log",
+    "prefix",
+    "level",
+    "xt",
+    "match",
+    "target",
+    "numgen",
+    "jhash",
+    "mod",
+    "seed",
+    "offset",
+    "option",
+    "exists",
+    "limit,",
+    "expires",
+    "timeout",
+    "elements",
+    "=",
+    "99999999999999999999999999",
+    "٢",
+    "�",
+    "10.0.0.0/99",
+    "0-",
+] + ['"', "\ud800"]
+
+
+@given(st.lists(st.lists(st.sampled_from(_WORDS), max_size=14), max_size=4), st.lists(st.sampled_from(_WORDS)))
+def test_no_rule_is_a_fall(rules: list[list[str]], elements: list[str]) -> None:
+    """Whatever others have written: there is something to be said of it, or nothing."""
+    lines = [" ".join(words) for words in rules]
+    sets = {"s": f"table x y {{\n\tset s {{\n\t\telements = {{ {' '.join(elements)} }}\n\t}}\n}}"}
+    for family in ("ip", "ip6", "inet"):
+        chain = BaseChain(family, "fw", "forward", False)
+        for text in said(chain, {"forward": lines, "user": lines[:1]}, (*ALL, OWN), sets):
+            assert text.startswith("chain ")
+            assert "\n" not in text
 
 
 def test_rules_that_cannot_be_read_are_no_reason_for_silence() -> None:

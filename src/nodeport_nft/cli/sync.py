@@ -129,7 +129,6 @@ def sync(
             fullCheckPeriod=full_check_period,
         )
 
-    from nodeport_nft.kernel.forwarding import Served, find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
     chosen = load()
@@ -194,8 +193,7 @@ def sync(
             programme, listed = compile_tables(chosen, wanted, name, addresses, host, nft)
             transactions = programme.tables.first_transaction()
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
-            served = Served(programme.tables.desired, programme.tables.facts.addresses, host)
-            warn(find_obstacles(nft, served, chosen.trusted_chains))
+            _obstacles(nft, programme, host, chosen)
             nft.apply(transactions)
         _give_devices(nft, programme)
         _delete_stale_flows(snapshot, programme, listed, host)
@@ -203,6 +201,18 @@ def sync(
             _write_hosts(chosen, wanted, name, Path(hosts_file))
     put(_summary(name, programme, transactions, listed))
     wanted.leave_if_damaged()
+
+
+def _obstacles(nft: Nft, programme: Programme, host: Host, config: Config) -> None:
+    """Tell of chains of others that stop what is served; the tables are none the worse for them."""
+    from nodeport_nft.kernel.forwarding import Served, find_obstacles
+    from nodeport_nft.kernel.nft import KernelError
+
+    served = Served(programme.tables.desired, programme.tables.facts.addresses, host)
+    try:
+        warn(find_obstacles(nft, served, config.trusted_chains))
+    except KernelError as error:
+        warn([f"chains of others cannot be looked at: {error}"])
 
 
 def _summary(

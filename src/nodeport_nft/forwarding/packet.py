@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from nodeport_nft.model import Family
+
+
+@lru_cache(maxsize=32768)
+def _number(address: str) -> int | None:
+    """An address as a number; None for none."""
+    return int(ip_address(address)) if address else None
 
 
 class Endpoint(NamedTuple):
@@ -51,9 +58,9 @@ class Packet(NamedTuple):
             iif,
             oif,
             endpoint.protocol,
-            int(ip_address(endpoint.address)) if endpoint.address else None,
+            _number(endpoint.address),
             endpoint.port or None,
-            int(ip_address(endpoint.asked)) if endpoint.asked else None,
+            _number(endpoint.asked),
             endpoint.asked_port or None,
             local=oif == "",
         )
