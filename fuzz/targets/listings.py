@@ -26,7 +26,7 @@ from fuzz.targets.common import (
     serve,
     small,
 )
-from nodeport_nft.forwarding import forward_chains, obstacle
+from nodeport_nft.forwarding import Endpoint, Judge, Listing, Traffic, base_chains, obstacles
 from nodeport_nft.kernel.nft import _explain, too_old
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, Snapshot
@@ -87,17 +87,28 @@ def _trace(listed: ListedTable, family: Family) -> None:
 _CHAIN = re.compile(r"\tchain (\S+) \{\n(.*?)\n\t\}", re.DOTALL)
 
 
+_SET = re.compile(r"\t(?:set|map) (\S+) \{\n.*?\n\t\}", re.DOTALL)
+_ENDPOINTS = (
+    Endpoint(Family.IPV4, "tcp", "10.244.1.2", 8080, "", 30010),
+    Endpoint(Family.IPV6, "udp", "fd00:244:1::2", 53, "fd00:96::a", 53),
+    Endpoint(Family.IPV4, "tcp", "172.30.1.2", 9100, "10.96.0.10", 80),
+)
+
+
 def _look_for_obstacles(text: str) -> None:
     chains = {name: body.splitlines() for name, body in _CHAIN.findall(text)}
+    sets = {match[1]: match[0] for match in _SET.finditer(text)}
     listed: list[str] = []
 
     def rules(name: str) -> list[str]:
         listed.append(name)
         return [line.strip() for line in chains[name] if not line.strip().startswith("type ")]
 
-    for chain in forward_chains(text, "nodeport-nft"):
+    out = {endpoint.address: "pod2" if endpoint.port != 9100 else "" for endpoint in _ENDPOINTS}
+    traffic = Traffic(_ENDPOINTS, out, dict.fromkeys(Family, ("eth0",)))
+    for chain in base_chains(text, "somebody"):
         listed.clear()
-        obstacle(chain, rules, FACTS.pod_cidrs)
+        check_lines(obstacles([Judge(chain, Listing(rules, sets.__getitem__))], traffic))
         # Each is a question to the kernel.
         assert len(listed) == len(set(listed)), f"a chain is listed twice: {listed[:5]}"
 

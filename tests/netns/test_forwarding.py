@@ -1,10 +1,11 @@
-"""Somebody else's forward chain that drops by default is named, and its remedy is one (real packets; K6)."""
+"""Somebody else's chain that drops what is translated is named, and its remedy is one (real packets; K6)."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,13 @@ table inet firewalld {
 
 
 def warnings(cluster: Cluster, directory: Path, *more: str) -> list[str]:
-    """What ``sync --once`` says of forward chains."""
-    (directory / "web.yaml").write_text(MANIFESTS)
+    """What ``sync --once`` says of chains of others."""
+    if not (directory / "web.yaml").exists():
+        (directory / "web.yaml").write_text(MANIFESTS)
     words = [str(PROGRAM), "sync", "--once", "--node-name", "worker-1", "--node-ip", "172.30.1.2"]
     files = ["--store", str(directory / "store.db"), "-f", str(directory / "web.yaml")]
     done = cluster.run("worker-1", [*words, *files, *more])
-    return [line for line in done.stderr.splitlines() if "forward hook" in line]
+    return [line for line in done.stderr.splitlines() if " hook " in line]
 
 
 def remedy(warning: str) -> list[str]:
@@ -94,7 +96,6 @@ def test_a_chain_that_drops_is_named_and_its_remedy_works(cluster: Cluster, tmp_
 @pytest.mark.proves("K6")
 def test_the_chain_of_iptables_is_named_in_its_own_words(cluster: Cluster, tmp_path: Path) -> None:
     cluster.run("worker-1", ["iptables-nft", "-P", "FORWARD", "DROP"])
-    assert warnings(cluster, tmp_path, "--cluster-cidr", "10.244.0.0/16") != []
     (warning,) = warnings(cluster, tmp_path)
     assert reached(cluster) is Kind.SILENT
     command = remedy(warning)
@@ -119,3 +120,255 @@ def test_a_dormant_table_is_none_and_a_chain_to_trust_is_not_named(cluster: Clus
     config = tmp_path / "config.yaml"
     config.write_text("trustedChains: [inet somebody forward]\n")
     assert warnings(cluster, tmp_path, "--config", str(config)) == []
+
+
+def iptables(cluster: Cluster, *commands: str, program: str = "iptables-nft") -> None:
+    """Make rules as the programs do that call iptables."""
+    for command in commands:
+        cluster.run("worker-1", [program, *shlex.split(command)])
+
+
+DOCKER = (
+    "-N DOCKER-USER",
+    "-N DOCKER-FORWARD",
+    "-N DOCKER-CT",
+    "-N DOCKER-BRIDGE",
+    "-N DOCKER",
+    "-A FORWARD -j DOCKER-USER",
+    "-A FORWARD -j DOCKER-FORWARD",
+    "-A DOCKER-FORWARD -j DOCKER-CT",
+    "-A DOCKER-FORWARD -j DOCKER-BRIDGE",
+    "-A DOCKER-FORWARD -i pod2 -j ACCEPT",
+    "-A DOCKER-CT -o pod2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A DOCKER-BRIDGE -o pod2 -j DOCKER",
+    "-A DOCKER ! -i pod2 -o pod2 -j DROP",
+)
+"""What Docker 28 makes for a bridge, which is the pod's device here, and no published port."""
+
+KUBELET = (
+    "-N KUBE-FIREWALL",
+    "-N KUBE-FORWARD",
+    "-A INPUT -j KUBE-FIREWALL",
+    "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+    "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP",
+    "-A FORWARD -m comment --comment 'kubernetes forwarding rules' -j KUBE-FORWARD",
+    "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP",
+    "-A KUBE-FORWARD -m mark --mark 0x8000/0x8000 -j ACCEPT",
+    "-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+)
+LIBVIRT = (
+    "-N LIBVIRT_FWI",
+    "-N LIBVIRT_FWO",
+    "-N LIBVIRT_FWX",
+    "-A FORWARD -j LIBVIRT_FWX",
+    "-A FORWARD -j LIBVIRT_FWI",
+    "-A FORWARD -j LIBVIRT_FWO",
+    "-A LIBVIRT_FWX -i pod2 -o pod2 -j ACCEPT",
+    "-A LIBVIRT_FWI -d 10.244.1.0/24 -o pod2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A LIBVIRT_FWI -o pod2 -j REJECT --reject-with icmp-port-unreachable",
+    "-A LIBVIRT_FWO -s 10.244.1.0/24 -i pod2 -j ACCEPT",
+    "-A LIBVIRT_FWO -i pod2 -j REJECT --reject-with icmp-port-unreachable",
+)
+UFW = (
+    "-P FORWARD DROP",
+    "-N ufw-before-forward",
+    "-N ufw-user-forward",
+    "-N ufw-reject-forward",
+    "-A FORWARD -j ufw-before-forward",
+    "-A FORWARD -j ufw-reject-forward",
+    "-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A ufw-before-forward -p icmp --icmp-type echo-request -j ACCEPT",
+    "-A ufw-before-forward -j ufw-user-forward",
+)
+CALICO = (
+    "-N cali-FORWARD",
+    "-N cali-to-wl-dispatch",
+    "-N cali-tw-web",
+    "-A FORWARD -j cali-FORWARD",
+    "-A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT",
+    "-A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000",
+    "-A cali-FORWARD -o pod+ -j cali-to-wl-dispatch",
+    "-A cali-to-wl-dispatch -o pod2 -g cali-tw-web",
+    "-A cali-to-wl-dispatch -m comment --comment 'Unknown interface' -j DROP",
+    "-A cali-tw-web -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A cali-tw-web -m conntrack --ctstate INVALID -j DROP",
+    "-A cali-tw-web -j MARK --set-xmark 0x0/0x10000",
+)
+LXD = """\
+table inet lxd {
+	chain fwd.lxdbr0 {
+		type filter hook forward priority 0; policy accept;
+		ip version 4 oifname "pod2" accept
+		ip version 4 iifname "pod2" accept
+		ip6 version 6 oifname "pod2" accept
+	}
+	chain acl.lxdbr0 {
+		type filter hook forward priority 1; policy accept;
+		oifname "pod2" ct state { established, related } accept
+		oifname "pod2" reject
+	}
+}
+"""
+HAND = """\
+table inet hand {
+	set pods { type ifname; elements = { "pod2", "pod3" }; }
+	chain dispatch {
+		meta l4proto vmap { tcp : jump tcp-to-pods, icmp : accept }
+	}
+	chain tcp-to-pods {
+		tcp dport != { 80, 443 } ct original proto-dst 30000-32767 drop
+	}
+	chain early {
+		type filter hook prerouting priority filter; policy accept;
+		ct state new ct direction original ip daddr 10.244.0.0/16 iifname "eth0" jump dispatch
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname . oifname { "eth0" . "pod9" } drop
+		iifname "eth0" oifname @pods ct state vmap { invalid : drop, new : jump dispatch }
+	}
+	chain late {
+		type filter hook postrouting priority srcnat + 10; policy accept;
+		oifname "pod*" udp dport 8080 drop
+	}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("commands", "rule", "place"),
+    [
+        (DOCKER, '\'iifname != "pod2" oifname "pod2" drop\' of chain DOCKER', "DOCKER-USER"),
+        (LIBVIRT, "'oifname \"pod2\" reject' of chain LIBVIRT_FWI", "FORWARD"),
+        (UFW, "drops by default", "FORWARD"),
+    ],
+    ids=["docker", "libvirt", "ufw"],
+)
+@pytest.mark.proves("K6")
+def test_rules_that_drop_under_a_condition_are_named(
+    cluster: Cluster, tmp_path: Path, commands: Sequence[str], rule: str, place: str
+) -> None:
+    iptables(cluster, *commands)
+    (warning,) = warnings(cluster, tmp_path)
+    assert reached(cluster) is not Kind.REACHED
+    assert rule in warning
+    assert "every endpoint: 10.244.1.2:8080 by pod2" in warning
+    command = remedy(warning)
+    assert command[:3] == ["iptables", "-I", place]
+    cluster.run("worker-1", ["iptables-nft", *command[1:]])
+    assert reached(cluster) is Kind.REACHED
+    assert warnings(cluster, tmp_path) == []
+
+
+@pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
+def test_rules_that_drop_others_are_not_named(cluster: Cluster, tmp_path: Path, commands: Sequence[str]) -> None:
+    iptables(cluster, *commands)
+    assert warnings(cluster, tmp_path) == []
+    assert reached(cluster) is Kind.REACHED
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "chains"),
+    [(LXD, {"acl.lxdbr0"}), (HAND, {"early", "forward"})],
+    ids=["lxd", "by hand"],
+)
+def test_chains_of_several_hooks_and_priorities_are_all_asked(
+    cluster: Cluster, tmp_path: Path, ruleset: str, chains: set[str]
+) -> None:
+    """What one chain accepts, another may drop; each that does needs its remedy."""
+    cluster.nft("worker-1", ruleset)
+    found = warnings(cluster, tmp_path)
+    assert reached(cluster) is not Kind.REACHED
+    assert {warning.split()[4] for warning in found} == chains
+    for warning in found:
+        assert reached(cluster) is not Kind.REACHED
+        cluster.run("worker-1", remedy(warning))
+    assert reached(cluster) is Kind.REACHED
+    assert warnings(cluster, tmp_path) == []
+
+
+def test_endpoints_of_one_device_alone_are_named(cluster: Cluster, tmp_path: Path) -> None:
+    more = """\
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, labels: {app: web}}
+status: {podIP: 10.244.1.3}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-3, labels: {app: web}}
+status: {podIP: 10.244.2.2}
+"""
+    (tmp_path / "web.yaml").write_text(MANIFESTS + more)
+    cluster.nft("worker-1", 'table ip f { chain f { type filter hook forward priority 0; oifname "pod3" drop; }\n}')
+    (warning,) = warnings(cluster, tmp_path)
+    assert "1 of 3 endpoints: 10.244.1.3:8080 by pod3" in warning
+
+
+def test_endpoints_on_the_node_itself_are_asked_of_input_chains(cluster: Cluster, tmp_path: Path) -> None:
+    """As pods of the host's network are."""
+    (tmp_path / "web.yaml").write_text(MANIFESTS.replace("10.244.1.2", "172.30.1.2"))
+    responder = cluster.start_responder("worker-1", (8080,), "worker-1")
+    try:
+        assert warnings(cluster, tmp_path) == []
+        assert reached(cluster) is Kind.REACHED
+        closed = "policy drop; ct state established,related accept; tcp dport { 22, 30010 } accept"
+        cluster.nft("worker-1", f"table ip f {{ chain f {{ type filter hook input priority 0; {closed}; }}\n}}")
+        (warning,) = warnings(cluster, tmp_path)
+        assert reached(cluster) is Kind.SILENT
+        assert "chain ip f f in the input hook drops by default" in warning
+        assert "172.30.1.2:8080 on this host" in warning
+        cluster.run("worker-1", remedy(warning))
+        assert reached(cluster) is Kind.REACHED
+        assert warnings(cluster, tmp_path) == []
+    finally:
+        cluster.stop(responder)
+
+
+def test_what_cannot_be_judged_is_told_as_such(cluster: Cluster, tmp_path: Path) -> None:
+    iptables(cluster, "-A FORWARD -m string --string never-sent --algo bm -j DROP")
+    (warning,) = warnings(cluster, tmp_path)
+    assert "chain ip filter FORWARD in the forward hook cannot be judged" in warning
+    assert "depends on 'xt match string' in the rule" in warning
+    assert reached(cluster) is Kind.REACHED
+    command = remedy(warning)
+    cluster.run("worker-1", ["iptables-nft", *command[1:]])
+    assert warnings(cluster, tmp_path) == []
+
+
+@pytest.fixture
+def old(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, with a kernel and a system that have the old iptables; its rules go at the end."""
+    if cluster.run("worker-1", ["iptables-legacy", "-S"], check=False).returncode:
+        pytest.skip("this system has no iptables-legacy, or its kernel no tables for it")
+    yield cluster
+    for command in ("-P FORWARD ACCEPT", "-F", "-X"):
+        iptables(cluster, command, program="iptables-legacy")
+
+
+@pytest.mark.parametrize(
+    ("commands", "rule"),
+    [(DOCKER, "of chain DOCKER"), (LIBVIRT, "of chain LIBVIRT_FWI"), (UFW, "drops by default")],
+    ids=["docker", "libvirt", "ufw"],
+)
+def test_chains_of_the_old_iptables_are_judged_as_well(
+    old: Cluster, tmp_path: Path, commands: Sequence[str], rule: str
+) -> None:
+    iptables(old, *commands, program="iptables-legacy")
+    (warning,) = warnings(old, tmp_path)
+    assert reached(old) is not Kind.REACHED
+    assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops" in warning
+    assert rule in warning
+    old.run("worker-1", remedy(warning))
+    assert reached(old) is Kind.REACHED
+    assert warnings(old, tmp_path) == []
+
+
+@pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
+def test_rules_of_the_old_iptables_that_drop_others_are_not_named(
+    old: Cluster, tmp_path: Path, commands: Sequence[str]
+) -> None:
+    iptables(old, *commands, program="iptables-legacy")
+    assert warnings(old, tmp_path) == []
+    assert reached(old) is Kind.REACHED

@@ -190,9 +190,9 @@ def test_many_mistakes_of_a_kind_are_counted(tmp_path: Path) -> None:
     assert len(lines) == MOST_TOLD + 2
     assert sum(": unknown key; " in line for line in lines) == MOST_TOLD
     assert f"{tmp_path}/config.yaml:11: … and 4,990 more of this kind" in lines
-    with pytest.raises(ConfigError) as caught:
-        load_config(write(tmp_path, "store: /s\n" * 5000), {})
-    assert str(caught.value).splitlines()[-1] == f"{tmp_path}/config.yaml:12: … and 4,989 more of this kind"
+    warnings = load_config(write(tmp_path, "store: /s\n" * 5000), {}).warnings
+    assert len(warnings) == MOST_TOLD
+    assert warnings[-1].endswith("; the last one counts (and 4,989 more of this kind)")
 
 
 @pytest.mark.parametrize(
@@ -461,14 +461,13 @@ def test_json_has_lines_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("healthzBindAddress: [::1]:10256", "put IPv6 addresses in quotes"),
+        ("healthzBindAddress: [::1]:10256", "put what has colons, as fd00::, in quotes"),
         ("clusterCIDRs: fd00::", "put IPv6 addresses in quotes"),
-        ("clusterCIDRs: [::1/128]", "put IPv6 addresses in quotes"),
-        ("clusterCIDRs: [10.0.0.0/8, fd00:1::]", "put IPv6 addresses in quotes"),
+        ("clusterCIDRs: [::1/128]", "put what has colons, as fd00::, in quotes"),
+        ("clusterCIDRs: [10.0.0.0/8, fd00:1::]", "put what has colons, as fd00::, in quotes"),
         ("podInterface: @cni", "put a text that begins like this in quotes"),
         ("podInterface: `cni`", "put a text that begins like this in quotes"),
         ("externalIPs: *", "put a text that begins like this in quotes"),
-        ("externalIPs: *any", "put a text that begins like this in quotes"),
     ],
 )
 def test_what_is_no_yaml_for_want_of_quotes(tmp_path: Path, text: str, advice: str) -> None:
@@ -592,4 +591,4 @@ def test_of_a_key_that_is_given_twice_the_last_counts_and_that_is_told(tmp_path:
     path = write(tmp_path, "masqueradeBit: 1\nmasqueradeBit: 3\n")
     config = load_config(path, {})
     assert config.masquerade_bit == 3
-    assert config.warnings == (f'{path}:2: key "masqueradeBit" is given twice, first in line 1; the last one counts',)
+    assert config.warnings == (f'{path}:2: key "masqueradeBit" is given twice in one mapping (also on line 1); the last one counts',)

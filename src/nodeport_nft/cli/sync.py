@@ -132,7 +132,6 @@ def sync(
         "fullCheckPeriod": full_check_period,
     }
 
-    from nodeport_nft.kernel.forwarding import find_obstacles
     from nodeport_nft.kernel.turns import alone, daemon_pid
 
     check_prune(filename, prune=prune)
@@ -199,7 +198,7 @@ def sync(
             programme, listed = compile_tables(chosen, wanted, name, addresses, host, nft)
             transactions = programme.tables.first_transaction()
             _sysctls(chosen, programme, snapshot, name, host, set_them=set_sysctls)
-            warn(find_obstacles(nft, programme.families, _pod_cidrs(chosen, snapshot, name), chosen.trusted_chains))
+            _obstacles(nft, programme, host, chosen)
             nft.apply(transactions)
         _advice(chosen, programme, name, set_it=set_sysctls, is_first=not any(listed.values()))
         _give_devices(nft, programme)
@@ -208,6 +207,18 @@ def sync(
             _write_hosts(chosen, wanted, name, Path(hosts_file))
     put(_summary(name, programme, transactions, listed))
     wanted.leave_if_damaged()
+
+
+def _obstacles(nft: Nft, programme: Programme, host: Host, config: Config) -> None:
+    """Tell of chains of others that stop what is served; the tables are none the worse for them."""
+    from nodeport_nft.kernel.forwarding import Served, find_obstacles
+    from nodeport_nft.kernel.nft import KernelError
+
+    served = Served(programme.tables.desired, programme.tables.facts.addresses, host)
+    try:
+        warn(find_obstacles(nft, served, config.trusted_chains))
+    except KernelError as error:
+        warn([f"chains of others cannot be looked at: {error}"])
 
 
 def _summary(

@@ -1,10 +1,11 @@
-"""The forward chains of others, looked at again when somebody has changed some (see ``forwarding``)."""
+"""The chains of others, looked at again when they have changed, or what we serve has (see ``forwarding``)."""
 
 from __future__ import annotations
 
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
+from nodeport_nft.kernel.forwarding import Served
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.reconcile import NodeState
 
@@ -16,17 +17,22 @@ class Firewalls:
         self._tables = tables
         self._node = node
         self._reporter = reporter
+        self._trusted: tuple[str, ...] | None = None
         self._asked: object = None
 
     def look(self, state: NodeState) -> None:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
-        asked = *self._node.served(state), self._node.config.trusted_chains
+        trusted = self._node.config.trusted_chains
+        served = Served(state.tables.desired, state.facts.addresses, self._node.host)
+        asked = served.addresses, served.host, self._reporter.status.syncs
+        if asked == self._asked and trusted == self._trusted and not self._tables.foreign_rules:
+            return
+        anew, self._trusted = trusted != self._trusted, None
         try:
-            found = self._tables.obstacles(*asked, anew=asked != self._asked)
+            found = self._tables.obstacles(served, trusted, anew=anew)
         except KernelError as error:
             self._asked = None  # once more, the next time
-            self._reporter.problems("firewall", [f"forward chains of others cannot be looked at: {error}"])
+            self._reporter.problems("firewall", [f"chains of others cannot be looked at: {error}"])
             return
-        self._asked = asked
-        if found is not None:
-            self._reporter.problems("firewall", found)
+        self._asked, self._trusted = asked, trusted
+        self._reporter.problems("firewall", found)

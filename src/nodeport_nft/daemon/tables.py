@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from nodeport_nft.kernel.damage import Damage, read_damage
 from nodeport_nft.kernel.events import TableEvents
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
-from nodeport_nft.kernel.forwarding import find_obstacles
+from nodeport_nft.kernel.forwarding import Obstacles, Served
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.turns import Turn
-from nodeport_nft.model import Family, IPNetwork, NodeFacts
+from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
@@ -35,6 +35,7 @@ class KernelTables:
         self.is_large = False
         self.connections: Connections | None = None
         self._events = TableEvents()
+        self._obstacles = Obstacles(self.nft)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -103,18 +104,21 @@ class KernelTables:
             self.apply(transactions)
         return bool(transactions)
 
-    def obstacles(
-        self, families: Collection[Family], pod_cidrs: Iterable[IPNetwork], trusted: Collection[str], *, anew: bool
-    ) -> tuple[str, ...] | None:
-        """The forward chains of others that stop what we translate.
+    def obstacles(self, served: Served, trusted: Collection[str], *, anew: bool) -> tuple[str, ...]:
+        """The chains of others that stop what we translate; they are read again where somebody has changed any.
 
-        None, but not ``anew``, where nobody has changed any since the last call.
+        ``anew``: they are read in any case.
         """
-        if not (anew or self._events.foreign_rules):
-            return None
-        self._events.foreign_rules = False
         with _translated():
-            return find_obstacles(self.nft, families, pod_cidrs, trusted)
+            if not (anew or self._events.foreign_rules):
+                return self._obstacles.again(served)
+            self._events.foreign_rules = False
+            return self._obstacles.find(served, trusted)
+
+    @property
+    def foreign_rules(self) -> bool:
+        """Whether somebody has changed chains or rules of other tables since ``obstacles`` has read them."""
+        return self._events.foreign_rules
 
     def check_flowtables(self) -> None:
         """Raise KernelError where the kernel has none."""

@@ -1,49 +1,168 @@
-"""The forward chains of others, read from the kernel; ``forwarding`` judges them."""
+"""The chains of others, read from the kernel with what they are asked about; ``forwarding`` judges them."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.forwarding import FAMILIES, ForwardChain, forward_chains, obstacle
+from nodeport_nft.compile.schema import NODE_PORTS, VIPS
+from nodeport_nft.facts import Host
+from nodeport_nft.forwarding import (
+    BaseChain,
+    Endpoint,
+    Judge,
+    Listing,
+    Traffic,
+    base_chains,
+    obstacles,
+    read_legacy,
+)
 from nodeport_nft.kernel.keys import NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.legacy import Saved, read_saved
 from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, attribute, find, message, messages
 from nodeport_nft.kernel.nft import KernelError, Nft
-from nodeport_nft.model import Family, IPNetwork
+from nodeport_nft.kernel.routes import devices_to
+from nodeport_nft.model import Family, IPAddress
+from nodeport_nft.plan import Desired
+from nodeport_nft.ruleset import Dnat
 
 # linux/netfilter/nf_tables.h, linux/netfilter.h
 _GETTABLE = NFNL_SUBSYS_NFTABLES << 8 | 1
 _TABLE_NAME, _TABLE_FLAGS, _DORMANT = 1, 2, 1
 _FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 
+_MOST_ENDPOINTS = 20_000
+"""Endpoints that are asked about, of each family."""
 
-def find_obstacles(
-    nft: Nft, families: Collection[Family], pod_cidrs: Iterable[IPNetwork], trusted: Collection[str]
-) -> tuple[str, ...]:
-    """What keeps translated connections of these families from being forwarded, each with its remedy.
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What this node translates: its tables as they should be, the node's addresses, the host's network.
+
+    The tables are not copied: what they hold when they are looked at counts.
+    """
+
+    tables: Mapping[Family, Desired]
+    addresses: tuple[IPAddress, ...]
+    host: Host
+
+
+class Obstacles:
+    """What keeps translated connections from their endpoints. What was read of others' chains is kept for ``again``.
 
     ``trusted`` are chains that the operator vouches for, as "FAMILY TABLE CHAIN". What cannot be listed, since
     somebody's table is beyond this nft, is left out: it must not stop anything here.
     """
-    cidrs = tuple(pod_cidrs)
-    try:
-        # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
-        chains = forward_chains(nft.run("list chains"), TABLE)
-    except KernelError:
-        return ()
-    found = (
-        obstacle(chain, _Rules(nft, chain), cidrs)
-        for chain in chains
-        if str(chain) not in trusted
-        and any(family in families for family in FAMILIES[chain.family])
-        and not _is_dormant(chain)
-    )
-    return tuple(re.sub(r"[^\x20-\x7e]", "?", text) for text in found if text)
+
+    def __init__(self, nft: Nft) -> None:
+        self._nft = nft
+        self._judges: tuple[Judge, ...] = ()
+        self._faults: tuple[str, ...] = ()
+        self._out: dict[str, str] = {}
+        self._host: Host | None = None
+
+    def find(self, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
+        """Read the chains, and say what is in the way of these endpoints, each with its remedy."""
+        saved = tuple(read_saved())
+        self._judges = (*self._read(trusted), *_of_legacy(saved, trusted))
+        # Who vouches for a chain of theirs has looked.
+        self._faults = tuple(
+            each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted
+        )
+        return self.again(served)
+
+    def again(self, served: Served) -> tuple[str, ...]:
+        """The same of other endpoints, where no chain has changed."""
+        judges = [judge for judge in self._judges if judge.may_drop]
+        if not judges:  # as a rule: nothing is asked of the kernel then
+            return self._told(served, ())
+        endpoints = tuple(_endpoints(served))
+        if self._host != served.host:
+            self._out, self._host = {}, served.host
+        wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
+        self._out = {address: self._out[address] for address in self._out.keys() & wanted}
+        self._out |= devices_to(wanted - self._out.keys())
+        return self._told(served, obstacles(judges, Traffic(endpoints, self._out, _uplinks(served))))
+
+    def _told(self, served: Served, found: Iterable[str]) -> tuple[str, ...]:
+        faults = (
+            self._faults if any(desired.elements.get("cluster-ips") for desired in served.tables.values()) else ()
+        )
+        return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in (*found, *faults))
+
+    def _read(self, trusted: Collection[str]) -> Iterator[Judge]:
+        try:
+            chains = read_chains(self._nft)
+        except KernelError:
+            return
+        for chain in chains:
+            if str(chain) not in trusted and not _is_dormant(chain):
+                table = Table(self._nft, chain.family, chain.table)
+                yield Judge(chain, Listing(table.rules, table.elements))
 
 
-def _is_dormant(chain: ForwardChain) -> bool:
+def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Judge]:
+    for each in saved:
+        chains, tables = read_legacy(each.family, each.text)
+        for chain in chains:
+            if str(chain) not in trusted:
+                yield Judge(chain, Listing(tables[chain.table].__getitem__, _NO_SETS.__getitem__))
+
+
+def find_obstacles(nft: Nft, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
+    """What keeps translated connections from their endpoints (see ``Obstacles``)."""
+    return Obstacles(nft).find(served, trusted)
+
+
+def read_chains(nft: Nft) -> tuple[BaseChain, ...]:
+    """The base chains of others that translated packets meet. Raises KernelError."""
+    # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
+    return base_chains(nft.run("list chains"), TABLE)
+
+
+def _endpoints(served: Served) -> Iterator[Endpoint]:
+    """What is served, as far as it is looked at; of a family that has Services without an endpoint, any."""
+    for family, desired in served.tables.items():
+        found = tuple(islice(dict.fromkeys(_of_table(family, desired)), _MOST_ENDPOINTS))
+        if not found and desired.elements.get("cluster-ips"):
+            found = (Endpoint(family, "tcp", "", 0, "", 0),)
+        yield from found
+
+
+def _of_table(family: Family, desired: Desired) -> Iterator[Endpoint]:
+    for (protocol, port, *_), (_, value, _) in desired.elements.get(NODE_PORTS.slots, {}).items():
+        if isinstance(value, tuple):
+            yield Endpoint(family, str(protocol), *value, "", int(port))
+    for (asked, protocol, port, *_), (_, value, _) in desired.elements.get(VIPS.slots, {}).items():
+        if isinstance(value, tuple):
+            yield Endpoint(family, str(protocol), *value, str(asked), int(port))
+    for chain in desired.chains.values():  # of session affinity: whatever leads there
+        for rule in chain.rules:
+            for statement in rule:
+                if isinstance(statement, Dnat):
+                    yield Endpoint(family, statement.protocol, statement.address, statement.port, "", 0)
+
+
+def _uplinks(served: Served) -> dict[Family, tuple[str, ...]]:
+    """The devices by which clients outside come: those of the default routes and of the node's own addresses."""
+    wanted = {*served.host.sources, *served.addresses}
+    return {
+        family: tuple(
+            dict.fromkeys(
+                held.interface
+                for held in served.host.addresses
+                if held.address in wanted and held.address.version == family
+            )
+        )
+        for family in Family
+    }
+
+
+def _is_dormant(chain: BaseChain) -> bool:
     """Whether the chain's table is switched off, of which listings of chains say nothing."""
     naming = attribute(_TABLE_NAME, chain.table.encode() + b"\0")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
@@ -55,23 +174,35 @@ def _is_dormant(chain: ForwardChain) -> bool:
     return False
 
 
-class _Rules:
-    """The rules of one table's chains, as nft lists them."""
+class Table:
+    """The rules and the sets of one table, as nft lists them."""
 
-    def __init__(self, nft: Nft, chain: ForwardChain) -> None:
+    def __init__(self, nft: Nft, family: str, name: str) -> None:
         self._nft = nft
-        self._chain = chain
+        self._family = family
+        self._name = name
 
-    def __call__(self, chain: str) -> list[str]:
-        if not (_NAME.fullmatch(chain) and _NAME.fullmatch(self._chain.table)):
-            raise LookupError(chain)  # no name of nft's language, and nothing to put into a command
-        try:
-            listing = self._nft.run(f"list chain {self._chain.family} {self._chain.table} {chain}")
-        except KernelError as error:
-            raise LookupError(chain) from error
-        lines = (line.strip() for line in listing.splitlines())
+    def rules(self, chain: str) -> Iterable[str]:
+        """The rules of a chain, a line each. Raises LookupError."""
+        lines = (line.strip() for line in self._list("chain", chain).splitlines())
         return [line for line in lines if line and not line.startswith(_NO_RULE)]
 
+    def elements(self, name: str) -> str:
+        """The listing of a set, or of a map. Raises LookupError."""
+        try:
+            return self._list("set", name)
+        except LookupError:
+            return self._list("map", name)
 
+    def _list(self, what: str, name: str) -> str:
+        if not (_NAME.fullmatch(name) and _NAME.fullmatch(self._name)):
+            raise LookupError(name)  # no name of nft's language, and nothing to put into a command
+        try:
+            return self._nft.run(f"list {what} {self._family} {self._name} {name}")
+        except KernelError as error:
+            raise LookupError(name) from error
+
+
+_NO_SETS: Mapping[str, str] = {}
 _NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_RULE = ("table ", "chain ", "type ", "policy ", "}", "#", 'comment "')

@@ -1,0 +1,40 @@
+"""Chains of others that stop what we translate, told from their listing; pure.
+
+A connection to a Service is translated in our chains and then forwarded, and on that way every chain of the host in
+the forward hook is asked, and those of other hooks behind the translation; for an endpoint that is this host itself,
+those of the input hook. One accepts for its own base chain alone: another may drop what it has let through. Whoever
+drops hangs Services in silence, and is named together with the endpoints concerned and the rule that helps.
+
+What is asked is what becomes of the first packet of a connection from outside, translated to an endpoint that is
+served (``ct status dnat``, ``ct state new``): by which device it comes, by which it leaves, its protocol, address and
+port now and before. Every condition of a rule holds for it, does not, or is not known; of the latter,
+
+* one that differs from packet to packet (the source, a mark, a limit, a program behind a queue) accepts some: behind
+  it, a drop still concerns the others, and is told. One that drops some, as a blocklist does, is what its owner
+  wants, and is not;
+* one that is not understood (an ``xt match``, a chain or set that cannot be listed) and drops may concern all. That
+  is told as such, and that it is not known.
+
+nft 1.0.6 shows iptables' ``! --ctstate DNAT`` as its opposite: before a drop in a table of iptables' families, that
+condition is taken for one that differs.
+
+Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
+"""
+
+from nodeport_nft.forwarding.chains import FAMILIES, BaseChain, base_chains
+from nodeport_nft.forwarding.legacy import read_legacy
+from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, obstacles
+from nodeport_nft.forwarding.packet import Endpoint, Packet
+
+__all__ = [
+    "FAMILIES",
+    "BaseChain",
+    "Endpoint",
+    "Judge",
+    "Listing",
+    "Packet",
+    "Traffic",
+    "base_chains",
+    "obstacles",
+    "read_legacy",
+]

@@ -1,0 +1,203 @@
+"""Conditions of rules, asked about one packet: they hold, they do not, or that cannot be known beforehand.
+
+Why it cannot be known makes a difference (``Doubt``). A blocklist, a limit or a mark differs from packet to packet:
+whoever drops under one means some clients, and that is his business. What is not understood might concern them all.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from nodeport_nft.forwarding.packet import Packet
+from nodeport_nft.forwarding.values import ABSENT, Absent, Field, Known, Values
+
+Reading = Known | Absent | None
+
+
+class Doubt(enum.Enum):
+    """Why it is not known whether a condition holds."""
+
+    VARIES = enum.auto()  # it differs from packet to packet
+    UNREADABLE = enum.auto()  # it is not understood
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a packet: ``accept``, ``drop``, ``return``, ``queue``, ``jump`` or ``goto`` with a chain.
+
+    ``continue`` leaves all to the next rule.
+    """
+
+    word: str
+    chain: str = ""
+
+
+CONTINUE = Verdict("continue")
+
+
+@dataclass(slots=True)
+class Elements:
+    """The elements of a set or map over some fields; ``strange`` ones, or all of them, may not be understood.
+
+    ``changes``: packets put elements in, and time takes them out.
+    """
+
+    fields: tuple[Field, ...]
+    strange: bool = False
+    changes: bool = False
+    all: Values = field(default_factory=Values)  # of a set over a single field
+    _exact: dict[tuple[Known, ...], Verdict] = field(default_factory=dict)
+    _others: list[tuple[tuple[Values, ...], Verdict]] = field(default_factory=list)
+
+    def add(self, parts: Sequence[str], verdict: Verdict | None = None) -> None:
+        """Add an element: the text of each of its parts, and where a map leads."""
+        if len(self.fields) == 1 and verdict is None:
+            self.all.add(self.fields[0], parts[0])
+            return
+        if parts == ["*"]:
+            parts = ["*"] * len(self.fields)
+        if len(parts) != len(self.fields):
+            self.strange = True
+            return
+        values = tuple(Values() for _ in parts)
+        for value, of, part in zip(values, self.fields, parts, strict=True):
+            value.add(of, part)
+        exact = tuple(_exact(value) for value in values)
+        if all(part is not None for part in exact):
+            self._exact[exact] = verdict or CONTINUE  # type: ignore[index]
+        else:
+            self._others.append((values, verdict or CONTINUE))
+
+    def have(self, read: Sequence[Reading]) -> bool | None:
+        """Whether a set has an element for what was read."""
+        if len(self.fields) == 1:
+            holds = _has(self.all, read[0])
+            return None if holds is False and self.strange else holds
+        return _any(holds for holds, _ in self.found(read))
+
+    def found(self, read: Sequence[Reading]) -> Iterator[tuple[bool | None, Verdict]]:
+        """The elements that are, or may be, for what was read, up to the first that is for sure."""
+        if ABSENT in read:
+            return
+        if not any(part is None or isinstance(part, frozenset) for part in read):
+            verdict = self._exact.get(tuple(read))  # type: ignore[arg-type]
+            if verdict is not None:
+                yield True, verdict
+                return
+        else:
+            for key, verdict in self._exact.items():
+                if all(part is None or part == known for part, known in zip(read, key, strict=True)):
+                    yield None, verdict
+        for values, verdict in self._others:
+            holds = _all(_has(value, part) for value, part in zip(values, read, strict=True))
+            if holds is not False:
+                yield holds, verdict
+            if holds:
+                return
+        if self.strange:
+            yield None, CONTINUE
+
+    def values(self) -> Iterator[tuple[Field, Values]]:
+        """All values that are named, with their fields."""
+        if len(self.fields) == 1:
+            yield self.fields[0], self.all
+        for key in self._exact:
+            for of, part in zip(self.fields, key, strict=True):
+                yield of, Values(numbers={part}) if isinstance(part, int) else Values(words={str(part)})
+        for parts, _ in self._others:
+            yield from zip(self.fields, parts, strict=True)
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether something of it is not understood."""
+        return self.strange or self.all.strange or any(v.strange for parts, _ in self._others for v in parts)
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Where a map may lead."""
+        yield from self._exact.values()
+        for _, verdict in self._others:
+            yield verdict
+
+
+@dataclass(slots=True)
+class Condition:
+    """Something that a rule asks. ``doubt`` is why it is not known, where it is not."""
+
+    text: str
+    doubt: Doubt = Doubt.UNREADABLE
+
+    def holds(self, packet: Packet) -> bool | None:  # noqa: ARG002 (this one is never known)
+        """Whether it holds for the packet; None if that is not known."""
+        return None
+
+    def elements(self) -> Elements | None:
+        """The values that it compares with, if it does."""
+        return None
+
+
+@dataclass(slots=True)
+class Comparison(Condition):
+    """Fields beside values. ``make`` reads the elements of a named set when they are first asked for."""
+
+    fields: tuple[Field, ...] = ()
+    operator: str = ""
+    make: Callable[[], Elements] = lambda: Elements(())
+    _elements: Elements | None = None
+
+    def holds(self, packet: Packet) -> bool | None:
+        """Whether it holds for the packet."""
+        read = [of.read(packet) for of in self.fields]
+        if ABSENT in read:
+            return False
+        if all(part is None for part in read):
+            self.doubt = Doubt.VARIES  # whatever the values are
+            return None
+        held = self.elements()
+        if held.changes:
+            self.doubt = Doubt.VARIES
+            return None
+        found = held.have(read)
+        if found is None:
+            self.doubt = Doubt.VARIES if None in read and not held.is_strange else Doubt.UNREADABLE
+            return None
+        return found is (self.operator not in ("!=", "!"))
+
+    def elements(self) -> Elements:
+        """The values that it compares with."""
+        if self._elements is None:
+            self._elements = self.make()
+        return self._elements
+
+
+def _has(values: Values, read: Reading) -> bool | None:
+    if read is None or isinstance(read, Absent):
+        return True if values.all else None
+    return values.have(read)
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    unknown = False
+    for answer in answers:
+        if answer:
+            return True
+        unknown |= answer is None
+    return None if unknown else False
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    unknown = False
+    for answer in answers:
+        if answer is False:
+            return False
+        unknown |= answer is None
+    return None if unknown else True
+
+
+def _exact(values: Values) -> Known | None:
+    """The one value, where it is one."""
+    if values.strange or values.all or values.prefixes or values.ranges:
+        return None
+    found: list[Known] = [*values.numbers, *values.words]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,64 @@
+"""What the old iptables has in the kernel, asked of its own program: nft does not list it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeport_nft.trust import file_fault
+
+_SECONDS = 10.0
+_MOST_BYTES = 16 << 20
+_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+_PROGRAMS = {"ip": ("iptables-legacy-save", "ip_tables_names"), "ip6": ("ip6tables-legacy-save", "ip6_tables_names")}
+_CONCERNED = frozenset(("filter", "mangle", "security"))
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The rules of a family as the program prints them. ``fault``: why they cannot be had, where they are in use."""
+
+    family: str
+    text: str = ""
+    fault: str = ""
+
+
+def read_saved() -> Iterator[Saved]:
+    """The old iptables' rules of both families, where it is in use in this network namespace."""
+    for family, (program, names) in _PROGRAMS.items():
+        try:
+            # Listed are the tables that somebody has used; reading a rule would bring one up.
+            used = Path("/proc/thread-self/net", names).read_text(encoding="ascii", errors="replace").split()
+        except OSError:
+            continue  # the kernel has none
+        concerned = sorted(_CONCERNED.intersection(used))
+        if not concerned:
+            continue
+        text, fault = _save(program)
+        if fault:
+            text, which = "", f"table{'s' * (len(concerned) > 1)} {', '.join(concerned)}"
+            fault = f"legacy {program.split('-')[0]} rules are in use ({which}) and cannot be judged: {fault}"
+        yield Saved(family, text, fault)
+
+
+def _save(program: str) -> tuple[str, str]:
+    """What the program prints, or why it cannot."""
+    path = next((path for where in _DIRECTORIES if (path := Path(where, program)).exists()), None)
+    if path is None:
+        return "", f"{program} is not installed; install it, or look whether they let Services through"
+    try:
+        if fault := file_fault(path):
+            return "", fault
+        # S603: a program of the system, as root alone can have put it there; it reads only.
+        done = subprocess.run(  # noqa: S603
+            [str(path)], capture_output=True, check=False, timeout=_SECONDS, stdin=subprocess.DEVNULL, env={}
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"{path} has not answered for {_SECONDS:g} s"
+    except OSError as error:
+        return "", f"{path} cannot be run: {error.strerror}"
+    if done.returncode != 0 or len(done.stdout) > _MOST_BYTES:
+        return "", f"{path} fails; run it to see why"
+    return done.stdout.decode(errors="replace"), ""
