@@ -9,6 +9,9 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
+# How many processes share the tests, each with namespaces and a lab of its own; 0: this one alone.
+WORKERS ?= 2
+
 # What the wheel is made of; the folders too, so that a deleted file counts.
 SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -path '*/__pycache__*')
 
@@ -26,7 +29,7 @@ demo: namespaces $(VENV)/program ## From a NodePort Service to "Welcome to nginx
 
 test: $(VENV)/tools ## All tests, on the installed wheel; those that send packets need root
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 

@@ -73,7 +73,7 @@ def edits(draw: st.DrawFn) -> tuple[Ref, tuple[Service | EndpointSlice, ...]]:
 
 
 @given(st.lists(st.lists(edits(), min_size=1, max_size=3), max_size=8), st.sampled_from([FACTS, EVERYWHERE]))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
     batches: list[list[tuple[Ref, tuple[Service | EndpointSlice, ...]]]], facts: NodeFacts
 ) -> None:
