@@ -503,8 +503,10 @@ def test_an_object_out_of_a_store_is_not_held_against_the_ranges() -> None:
 
 
 def test_a_problem_is_one_printable_line_whatever_is_in_it() -> None:
-    problem = Problem("a\x1b[2J.yaml:1", "Service/default/\u202eweb", "", "first\nsecond\u2028third\ud800 ü")
-    assert str(problem) == "a\ufffd[2J.yaml:1: Service/default/\ufffdweb: first\ufffdsecond\ufffdthird\ufffd ü"
+    problem = Problem("a\x1b[2J.yaml:1", "Service/default/\u202eweb", "", "first\nsecond\u2028third\ud800 ü\xa0")
+    told = "a\ufffd[2J.yaml:1: Service/default/\ufffdweb: first\ufffdsecond\ufffdthird\ufffd ü\ufffd"
+    assert str(problem) == told
+    assert told.isprintable()
     (line,) = problems_of(service("ports: [{port: 80}]", '"\\e]0;title\\a' + "x" * 10_000 + '"'))
     assert line.isprintable()
     assert len(line) < 500
