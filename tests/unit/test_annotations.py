@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_network
 from typing import Any
@@ -437,6 +438,14 @@ def test_all_problems_of_all_annotations_are_told_at_once() -> None:
         *["node-port-source-ranges"] * 2,
         *["weights"] * 2,
     ]
+
+
+def test_a_prefix_that_can_be_read_in_two_ways_is_told(tmp_path: pathlib.Path) -> None:
+    raw = raw_object("Service", {"node-port-source-ranges": "10.1.2.3/8, 10.0.0.0/8"})
+    raw["spec"] = {"type": "NodePort", "ports": [{"port": 80}]}
+    (tmp_path / "web.json").write_text(json.dumps(raw))
+    (warning,) = read_manifests([str(tmp_path)], ranges=Ranges()).warnings
+    assert warning.endswith('"10.1.2.3/8" lets in all of 10.0.0.0/8; write that, or 10.1.2.3/32')
 
 
 @pytest.mark.parametrize("key", ["node-port-source-ranges", "node-port-nodes", "weights"])

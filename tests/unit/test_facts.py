@@ -64,6 +64,14 @@ def test_loopback_is_refused_with_a_warning() -> None:
     assert warnings[0].startswith("nodePorts are not served on 127.0.0.1: ")
 
 
+@pytest.mark.parametrize("address", ["239.1.1.1", "224.0.0.1", "255.255.255.255", "ff05::1", "ff02::1"])
+def test_no_node_port_is_served_on_what_names_no_single_host(address: str) -> None:
+    config = load_config("/dev/null", {})
+    node = Node("worker-1", internal_ips=(ip_address(address),))
+    facts, _ = gather(config, name="worker-1", node=node, node_ips=(), host=HOST)
+    assert facts.node_port_ips == ()
+
+
 @pytest.mark.proves("F2")
 def test_an_unstable_source_is_not_a_primary_address() -> None:
     config = load_config("/dev/null", {})

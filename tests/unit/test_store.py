@@ -199,6 +199,20 @@ def test_bodies_of_every_type(obj: Object, present: dict[str, object], absent: t
     assert not set(absent) & set(spec)
 
 
+@pytest.mark.parametrize(("affinity", "kept"), [(None, False), ("None", False), ("ClientIP", True)])
+def test_the_configuration_of_an_affinity_is_stored_with_it_alone(affinity: str | None, kept: bool) -> None:
+    """As the API server drops it; what an earlier version has stored otherwise is read all the same."""
+    raw = service("web").raw
+    config = {"clientIP": {"timeoutSeconds": 10}}
+    given = {**raw, "spec": {**raw["spec"], "sessionAffinity": affinity, "sessionAffinityConfig": config}}
+    with Store(ranges=RANGES) as store:
+        (applied,) = apply(store, parse_object(given))
+        stored = store.get("Service", "default", "web")
+    assert stored is not None
+    assert ("sessionAffinityConfig" in stored.raw["spec"]) is kept
+    assert applied.object.values == parse_object(stored.raw).values
+
+
 def test_what_is_applied_is_what_is_read() -> None:
     objects = (
         service("web"),

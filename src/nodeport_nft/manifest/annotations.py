@@ -33,7 +33,7 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import MOST_TOLD, Path, shown
 from nodeport_nft.manifest.selector import BLANKS, parse_selector
 from nodeport_nft.manifest.unknown import nearest
-from nodeport_nft.manifest.values import each_once, parse_address, parse_network, special_fault
+from nodeport_nft.manifest.values import each_once, parse_address, special_fault
 from nodeport_nft.model import IPNetwork, LoadBalancing, Requirement, ServiceType
 
 PREFIX = "nodeport-nft/"
@@ -182,12 +182,12 @@ def _entries(text: str) -> list[str]:
 def _source_ranges(annotations: Mapping[str, str], fields: Fields) -> tuple[IPNetwork, ...]:
     networks: list[IPNetwork] = []
     text = _text(annotations, NODE_PORT_SOURCE_RANGES, "list prefixes, as 10.0.0.0/8", fields)
+    path = _path(NODE_PORT_SOURCE_RANGES)
     for entry in _entries(text):
-        try:
-            networks.append(parse_network(entry, host_bits=True))
-        except ValueError as error:
-            fault = str(error) if entry else "a prefix is missing beside a comma; give it, or leave out the comma"
-            fields.problem(_path(NODE_PORT_SOURCE_RANGES), fault)
+        if not entry:
+            fields.problem(path, "a prefix is missing beside a comma; give it, or leave out the comma")
+        elif (network := fields.network(path, entry, host_bits=True)) is not None:
+            networks.append(network)
     return each_once(networks)
 
 

@@ -211,9 +211,16 @@ class Fields:
         return text or default
 
     def network(self, path: Path, text: str, *, host_bits: bool = False) -> IPNetwork | None:
-        """A network in CIDR notation, None after a problem."""
+        """A network in CIDR notation, None after a problem.
+
+        With ``host_bits``, what can be read as the network or as the one address is the network, after a warning.
+        """
         try:
-            return parse_network(text, host_bits=host_bits)
+            network = parse_network(text, host_bits=host_bits)
         except ValueError as error:
             self.problem(path, str(error))
             return None
+        start = parse_address(text.partition("/")[0])
+        if start != network.network_address:
+            self.note(path, f"{shown(text)} lets in all of {network}; write that, or {start}/{start.max_prefixlen}")
+        return network

@@ -20,7 +20,6 @@ from nodeport_nft.manifest.values import (
     label_key_fault,
     label_value_fault,
     parse_address,
-    parse_network,
     subdomain_fault,
 )
 from nodeport_nft.manifest.workload import named_ports
@@ -58,8 +57,6 @@ def _check_service(raw: dict[str, Any], fields: Fields) -> None:
     fields.text(spec, _SPEC, "loadBalancerIP")
     for path, port in _mappings(spec, _SPEC, "ports"):
         _check_app_protocol(port, path, fields)
-    for path, text in _strings(spec, _SPEC, "loadBalancerSourceRanges"):
-        _note_host_bits(text.strip(), path, fields)
 
 
 def _check_slice(raw: dict[str, Any], fields: Fields) -> None:
@@ -177,17 +174,6 @@ def _full_name_fault(text: str) -> str:
     if "." in name:
         return subdomain_fault(name)
     return f"{shown(text)} is not a fully qualified domain name; write two labels at least, as web.example"
-
-
-def _note_host_bits(text: str, path: Path, fields: Fields) -> None:
-    """A prefix that can be read in two ways: as its network, which it is here, and as the one address."""
-    try:
-        network = parse_network(text, host_bits=True)
-    except ValueError:
-        return  # a problem already
-    start = parse_address(text.partition("/")[0])
-    if start != network.network_address:
-        fields.note(path, f"{shown(text)} lets in all of {network}; write that, or {start}/{start.max_prefixlen}")
 
 
 def _text(parent: dict[str, Any], path: Path, key: str, fields: Fields) -> str | None:

@@ -24,7 +24,6 @@ _MOST_KINDS = 100  # told apart in one object: a kind may still have words of th
 _LONGEST_VALUE = 80
 _LONGEST_LINE = 1000
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}")
-_PRINTABLE_ASCII = re.compile(r"[ -~]*")
 _VALUE = re.compile(r'".*"|(?<!\S)\S*?[0-9/:]\S*')  # what is quoted; numbers, addresses, references
 
 Told = TypeVar("Told")
@@ -135,8 +134,11 @@ def _more(count: int, owner: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, U+FFFD for every control, formatting, surrogate or unassigned character and odd space."""
-    if _PRINTABLE_ASCII.fullmatch(text):
+    """``text`` on one line, with U+FFFD for each control, formatting, surrogate or unassigned character.
+
+    And for each blank but the plain one, which nobody could tell from it.
+    """
+    if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
