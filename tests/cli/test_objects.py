@@ -220,7 +220,7 @@ def test_create_clusterip_takes_an_address_or_none(program: Program) -> None:
         (["clusterip", "web", "--tcp=80", "--clusterip=10.96.0.300"], ["spec.clusterIP", "10.96.0.300"]),
         (["clusterip", "web", "--tcp=80", "--clusterip=192.0.2.1"], ["spec.clusterIP", "192.0.2.1"]),
         (["nodeport", "web", "--tcp=80", "-n", "No_Space"], ["metadata.namespace", "No_Space"]),
-        (["nodeport", "web", "--tcp=80", "--node-port-range=9-1"], ["nodePortRange", "9-1"]),
+        (["nodeport", "web", "--tcp=80", "--node-port-range=9-1"], ["--node-port-range", "9-1"]),
     ],
 )
 def test_create_tells_what_is_wrong(program: Program, words: list[str], told: list[str]) -> None:
