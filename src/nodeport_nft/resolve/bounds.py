@@ -17,8 +17,8 @@ MAX_FRONTENDS = 4096
 MAX_SLOTS = 131_072
 """What all frontends together have of endpoints, counted by weight, which are elements of the slot maps: 0.6 s in
 Python and 6 s in the kernel (Linux 6.18), during which nobody else can change rules. It is enough for 20 ports with a
-nodePort each and 3,000 endpoints behind them. The kernel's time grows with the square: it takes 2 s for half of it, and
-18 s for twice as much."""
+nodePort each and 3,000 endpoints behind them. The kernel's time grows with the square: 2 s for half as many, and 18 s
+for twice as many."""
 
 MAX_STICKY = 1024
 """Endpoints with session affinity, of all ports together. Each has a chain and a set of its own, and the kernel looks
