@@ -121,9 +121,10 @@ def _read_into(file: ConfigFile, text: str) -> None:
         documents.append(document)
         for fault in document.faults:
             file.problem(fault.line, fault.message, more=fault.more)
-        # A reader that only warns of some faults tells them apart from the rest.
-        for fault in getattr(document, "warnings", ()):
-            file.warnings.append(str(Problem(f"{file.name}:{fault.line}", "", "", fault.message, fault.more)))
+        # A reader that tells keys which are given twice apart from faults leaves it to us what becomes of them.
+        for double in getattr(document, "doubled", ()):
+            told = f"{double.message}; the last one counts"
+            file.warnings.append(str(Problem(f"{file.name}:{double.line}", "", "", told, double.more)))
         if len(documents) > 1:
             file.problem(document.first, "a second document begins; write one")
         elif not isinstance(document.value, dict):
