@@ -92,9 +92,9 @@ def test_errors_of_the_system_name_the_file_and_no_number(tmp_path: Path, capsys
     [
         (("-n", "Bad NS"), '--namespace: "Bad NS" is not an RFC 1123 label; '),
         (("-n", ""), '--namespace: "" is not an RFC 1123 label; '),
-        (("--cluster-domain", ""), 'clusterDomain: "" is not an RFC 1123 subdomain; '),
-        (("--cluster-domain", "X Y"), 'clusterDomain: "X Y" is not an RFC 1123 subdomain; '),
-        (("--cluster-domain", "a\n6.6.6.6 b"), 'clusterDomain: "a\ufffd6.6.6.6 b" is not an RFC 1123 subdomain; '),
+        (("--cluster-domain", ""), '--cluster-domain: "" is not an RFC 1123 subdomain; '),
+        (("--cluster-domain", "X Y"), '--cluster-domain: "X Y" is not an RFC 1123 subdomain; '),
+        (("--cluster-domain", "a\n6.6.6.6 b"), '--cluster-domain: "a\ufffd6.6.6.6 b" is not an RFC 1123 subdomain; '),
     ],
 )
 def test_hosts_writes_no_name_that_is_none(program: Program, words: tuple[str, ...], told: str) -> None:
@@ -106,7 +106,7 @@ def test_hosts_writes_no_name_that_is_none(program: Program, words: tuple[str, .
 
 def test_a_store_without_a_name_is_refused(program: Program) -> None:
     answer = program.run("get", "svc", "--store", "")
-    assert answer == Answer(2, "", "error: store: is empty; name a file\n")
+    assert answer == Answer(2, "", "error: --store: is empty; name a file\n")
 
 
 def tree(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

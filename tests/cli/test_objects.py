@@ -112,6 +112,11 @@ def test_unknown_fields_are_errors_warnings_or_nothing(program: Program) -> None
     assert (warned.code, warned.err) == (0, f"warning: {told}")
     ignored = program("apply", "-f", "-", "--validate", "ignore", stdin=slip)
     assert (ignored.code, ignored.err) == (0, "")
+    stored = told.replace("<stdin>:5: Service/default/web: ", f"Service/default/web in {program.store}: ")
+    shown = program("render", "--store", str(program.store), "--node-ip", "172.30.1.2")
+    assert (shown.code, f"warning: {stored}" in shown.err) == (0, True)
+    quiet = program("render", "--store", str(program.store), "--node-ip", "172.30.1.2", "--validate=ignore")
+    assert (quiet.code, "unknown field" in quiet.err) == (0, False)
     assert program.ok("delete", "-f", "-", stdin=slip).startswith('service "web" deleted')
     wrong = program("apply", "-f", "-", "--validate=stict", stdin=slip)
     told = 'error: --validate: "stict" is no level; choose one of strict, warn, ignore; did you mean strict?\n'
@@ -215,7 +220,7 @@ def test_create_clusterip_takes_an_address_or_none(program: Program) -> None:
         (["clusterip", "web", "--tcp=80", "--clusterip=10.96.0.300"], ["spec.clusterIP", "10.96.0.300"]),
         (["clusterip", "web", "--tcp=80", "--clusterip=192.0.2.1"], ["spec.clusterIP", "192.0.2.1"]),
         (["nodeport", "web", "--tcp=80", "-n", "No_Space"], ["metadata.namespace", "No_Space"]),
-        (["nodeport", "web", "--tcp=80", "--node-port-range=9-1"], ["nodePortRange", "9-1"]),
+        (["nodeport", "web", "--tcp=80", "--node-port-range=9-1"], ["--node-port-range", "9-1"]),
     ],
 )
 def test_create_tells_what_is_wrong(program: Program, words: list[str], told: list[str]) -> None:

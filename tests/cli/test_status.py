@@ -224,7 +224,7 @@ def test_no_daemon(program: Program) -> None:
         (["--metrics-bind-address", "none"], "error: metricsBindAddress is none, so no daemon can be asked; "),
         (
             ["--metrics-bind-address", "localhost:1"],
-            'error: metricsBindAddress: "localhost:1" is no address with a port; ',
+            'error: --metrics-bind-address: "localhost:1" is no address with a port; ',
         ),
     ],
 )

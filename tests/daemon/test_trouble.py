@@ -180,3 +180,19 @@ def test_a_fast_path_switched_on_while_running_comes_or_is_refused(
         return
     wait_for(lambda: [p for p in daemon.status().problems if "flowtable: this kernel" in p], "a problem")
     assert daemon.held() == before
+
+
+def test_unknown_fields_of_stored_objects_are_told_once_and_are_no_trouble(
+    cluster: Cluster, daemon: Daemon, desired: Desired
+) -> None:
+    """As --validate=ignore has left them there."""
+    assert cluster
+    desired.apply(service("web", 10, loadbalancerSourceRanges=["10.0.0.0/8"]))
+    daemon.start(seconds=60)
+    (event,) = daemon.events("store")
+    words = "spec.loadbalancerSourceRanges: unknown field; did you mean loadBalancerSourceRanges?"
+    assert event["text"] == f"Service/default/web in {desired.path}: {words}"
+    desired.apply(service("api", 11))
+    wait_for(lambda: daemon.status().services == 2, "the other Service served", 60)
+    assert daemon.events("store") == [event]
+    assert daemon.status().problems == ()

@@ -141,6 +141,12 @@ def test_slots_of_all_frontends_are_bounded(weight: int) -> None:
     assert len(elements["service-endpoints"]) + len(elements["node-port-endpoints"]) == len(kept) * 1000 * weight
 
 
+def test_many_ports_with_many_endpoints_are_served_whole() -> None:
+    which, piece = service(20), slice_of(2000, 20)
+    assert kinds(within_bounds(which, resolved(which, piece))) == {CLUSTER_IP: 20, NODE_PORT: 20}
+    assert compiled(which, piece).problems == ()
+
+
 def test_what_is_too_large_makes_way_for_what_is_not() -> None:
     """The endpoints of the first port fill the slots; the second one's are few."""
     few, many = EndpointPort("p1", Protocol.TCP, 9090), slice_of(MAX_ENDPOINTS)

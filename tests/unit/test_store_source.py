@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from nodeport_nft.config import Config
-from nodeport_nft.manifest import Object
+from nodeport_nft.manifest import Object, Validate
 from nodeport_nft.model import Ref
 from nodeport_nft.sources import Changes
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store import Store
 from tests.damage import damage
-from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, service
+from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, endpoint_slice, service
 
 SECONDS = 5.0
 """The longest that a change may take to be told; as a rule it is milliseconds."""
@@ -315,3 +315,104 @@ def test_lost_events_make_it_look_at_the_file_as_well(path: Path) -> None:
         assert (changes.whole, names(changes)) == (True, {"z"})
 
     follow(path, walk)
+
+
+# --- unknown fields ---------------------------------------------------------------------------------------------
+
+
+def slip(name: str, *fields: str) -> Object:
+    """A Service with unknown fields, as --validate=ignore takes it."""
+    return service(name, **dict.fromkeys(fields, "x"))
+
+
+def doubt(path: Path, name: str, text: str) -> str:
+    return f"Service/default/{name} in {path}: spec.{text}"
+
+
+LOOSE = "loadbalancerSourceRanges"
+MEANT = f"{LOOSE}: unknown field; did you mean loadBalancerSourceRanges?"
+STRANGE = "colour: unknown field; apply it again without"
+
+
+def test_unknown_fields_are_told_once_of_each_object(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    fill(path, slip("web", LOOSE), service("good"))
+    source = StoreSource(Config(store=str(path)))
+    with closing(source):
+        source.read()
+        assert source.take_doubts() == (doubt(path, "web", MEANT),)
+        assert source.take_doubts() == ()
+        fill(path, service("other"))
+        assert names(source.read()) == {"other"}
+        assert source.take_doubts() == (), "another object has changed"
+        fill(path, slip("web", LOOSE, "colour"))
+        source.read()
+        assert source.take_doubts() == (doubt(path, "web", STRANGE),), "what was told is told no more"
+        source.forget()
+        assert source.read().whole
+        assert source.take_doubts() == ()
+        fill(path, service("web"))
+        source.read()
+        fill(path, slip("web", LOOSE))
+        source.read()
+        assert source.take_doubts() == (doubt(path, "web", MEANT),), "it was mended in between"
+        delete(path, "web")
+        source.read()
+        assert source.take_doubts() == ()
+        fill(path, slip("web", LOOSE))
+        source.read()
+        assert source.take_doubts() == (doubt(path, "web", MEANT),)
+
+
+def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    fill(path, *(slip(f"web-{number:02}", LOOSE) for number in range(50)), slip("other", "colour"))
+    source = StoreSource(Config(store=str(path)))
+    with closing(source):
+        source.read()
+        doubts = source.take_doubts()
+    assert len(doubts) == 12
+    assert doubts[0] == doubt(path, "other", STRANGE)
+    assert doubts[-1] == "… and 40 more of this kind"
+
+
+@pytest.mark.parametrize("quiet", [{"validate": Validate.ignore}, {}])
+def test_who_passes_over_unknown_fields_is_told_nothing(tmp_path: Path, quiet: dict[str, Validate]) -> None:
+    """And neither is who follows manifests, of which it is told as they are read."""
+    path = tmp_path / "store.db"
+    fill(path, slip("web", LOOSE))
+    source = StoreSource(Config(store=str(path), **quiet), make=not quiet)  # type: ignore[arg-type]
+    with closing(source):
+        assert names(source.read()) == {"web"}
+        assert source.take_doubts() == ()
+
+
+def test_what_was_written_by_hand_is_looked_at_as_well(tmp_path: Path) -> None:
+    """Each kind, at each level; annotations and labels of our own; and names that end on a terminal."""
+    path = tmp_path / "store.db"
+    fill(path, service("web"), endpoint_slice("web-1"))
+    with closing(sqlite3.connect(path)) as db:
+        for kind, field, value in (
+            ("Service", "$.spec.ports[0].targetport", 80),
+            ("Service", '$.metadata.annotations."nodeport-nft/weigths"', "1"),
+            ("Service", '$.metadata.labels."nodeport-nft/x"', "1"),
+            ("EndpointSlice", '$.endpoints[0]."\x1b[2J"', 80),
+        ):
+            if ".metadata." in field:
+                parent = field.partition('."')[0]
+                db.execute(
+                    "UPDATE objects SET body = json_insert(body, ?, json('{}')) WHERE kind = ?", (parent, kind)
+                )
+            db.execute("UPDATE objects SET body = json_set(body, ?, ?) WHERE kind = ?", (field, value, kind))
+        db.commit()
+    source = StoreSource(Config(store=str(path)))
+    with closing(source):
+        source.read()
+        doubts = source.take_doubts()
+    assert [line.partition(": unknown")[0].partition(f" in {path}: ")[2] for line in doubts] == [
+        'endpoints[0]["\ufffd[2J"]',
+        "spec.ports[0].targetport",
+        'metadata.labels["nodeport-nft/x"]',
+        'metadata.annotations["nodeport-nft/weigths"]',
+    ]
+    assert all(line.isprintable() for line in doubts)

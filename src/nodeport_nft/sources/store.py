@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.config import Config
+from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Node, Ref, Value
 from nodeport_nft.sources.changes import Change, Changes
 from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
@@ -34,8 +36,9 @@ _AGAIN_SECONDS, _LONGEST_SECONDS = 1.0, 5.0
 class StoreSource:
     """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could.
 
-    ``doubts`` are warnings about unknown fields that nobody has been told of yet: of each object once, and again
-    where there are others.
+    ``doubts`` are warnings about unknown fields that nobody has been told of yet, those of each object once.
+
+    It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
     """
 
     def __init__(self, config: Config, *, make: bool = False) -> None:
@@ -44,7 +47,8 @@ class StoreSource:
         ``make``: where there is none, one without an object is made; manifests may have none yet.
         """
         self._path = Path(config.store).absolute()
-        self._config = config
+        # Of manifests it is told as they are read, and there is nothing else in their store.
+        self._config = replace(config, validate=Validate.ignore) if make else config
         self._version = -1
         self._damaged: dict[Ref, Damaged] = {}
         self._strange: dict[Ref, tuple[str, ...]] = {}
@@ -169,7 +173,6 @@ class StoreSource:
         before, self._version = self._version, version
         if not 0 <= before < version:  # it goes back where a backup has been restored into the file
             self._damaged.clear()
-            store.strange.clear()
             changes = self._changes(store.values(), whole=True)
             self._doubt(store, (*self._strange, *store.strange))
             return changes

@@ -20,6 +20,7 @@ written them.
 from nodeport_nft.store.records import Damaged, StoredObject
 from nodeport_nft.store.schema import LOST, StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
+from nodeport_nft.store.strange import told_strange
 from nodeport_nft.store.transaction import Applied, Transaction
 from nodeport_nft.store.writers import OthersObjects
 
@@ -35,4 +36,5 @@ __all__ = [
     "Transaction",
     "delete_store",
     "file_identity",
+    "told_strange",
 ]

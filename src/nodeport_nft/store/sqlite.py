@@ -157,6 +157,7 @@ class Store:
         Raises StoreError where the file is damaged such that some may be missing.
         """
         check_structure(self._db, self._path)
+        self.strange.clear()
         with translated(self._path):
             yield from read_values(self._db, None if self._validate is Validate.ignore else self._look)
 
@@ -164,6 +165,7 @@ class Store:
         """One object parsed, or what is wrong with it; without values if there is none of that name."""
         with translated(self._path):
             row = read_row(self._db, ref)
+        self.strange.pop(ref, None)
         if row is None:
             return ()
         if not isinstance(row, StoredObject):
@@ -173,10 +175,8 @@ class Store:
         return parsed(row)
 
     def _look(self, row: StoredObject) -> None:
-        ref = Ref(row.kind, row.namespace, row.name)
-        self.strange.pop(ref, None)
         if found := strange_fields(row.kind, row.raw):
-            self.strange[ref] = found
+            self.strange[Ref(row.kind, row.namespace, row.name)] = found
 
     def _noted(self, row: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
         if isinstance(row, Damaged):
