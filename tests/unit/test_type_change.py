@@ -213,6 +213,7 @@ def test_a_second_family_is_given_back(desk: Desk, kind: str, policy: str, leave
     spec = desk.stored()["spec"]
     assert (spec["clusterIP"], spec["clusterIPs"], spec["ipFamilies"]) == (str(first), [str(first)], ["IPv4"])
     assert desk.service("heir").cluster_ips == (second,)
+    assert [one.action for one in desk.apply(edited)] == ["unchanged"], "it may come again"
 
 
 def test_other_families_than_were_there_are_refused(desk: Desk) -> None:
@@ -256,7 +257,27 @@ def test_what_is_dropped_is_told_with_its_place(desk: Desk) -> None:
     assert line.startswith(f"{desk.path}:1: Service/default/web: ")
     for field in ("spec.ports[0].nodePort", "spec.ports[1].nodePort", "spec.clusterIPs[1]", "spec.ipFamilies[1]"):
         assert field in line
-    assert line.endswith("leave it out where this is to be applied again")
+    assert line.endswith("leave it out of the manifest")
+
+
+def test_a_manifest_that_still_names_it_may_come_again(desk: Desk) -> None:
+    desk.apply(document("web", SHAPES["Local"]))
+    first = copy.deepcopy(desk.stored())
+    first["spec"]["type"] = "NodePort"
+    for action in ("configured", "unchanged", "unchanged"):
+        assert desk.apply(first)[0].action == action
+    second = copy.deepcopy(first)  # what is left of two changes, in a file that was never cleaned
+    second["spec"]["type"] = "ClusterIP"
+    for action in ("configured", "unchanged"):
+        assert desk.apply(second)[0].action == action
+    third = copy.deepcopy(second)
+    third["spec"]["ports"][0]["nodePort"] = 30001
+    assert set(desk.refused(third)) == {"spec.ports[0].nodePort", "spec.ports[1].nodePort"}
+    assert desk.apply(desk.stored())[0].action == "unchanged"
+    assert desk.refused(second), "it was taken out, and would be put in again"
+    with desk.store.write() as transaction:
+        transaction.delete("Service", "default", "web")
+    assert desk.refused(second)
 
 
 def test_the_status_of_a_load_balancer_goes_with_it(desk: Desk) -> None:

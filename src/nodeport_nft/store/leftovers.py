@@ -4,32 +4,73 @@ Who edits what ``get -o yaml`` gave changes one word, and what the old type had 
 it is as it was, the new type leaves it out and its numbers are free. Where somebody has touched it, it is meant, and
 refused. Fields that hold nothing (loadBalancerSourceRanges, sessionAffinity, ...) the API does not drop, nor do we.
 
+The API refuses such a document when it comes again, since the object is without the fields by then. A manifest in a
+file does come again, with the next sync or start; so what was dropped is remembered for as long as it keeps coming.
+
 Source: dropTypeDependentFields and patchAllocatedValues (pkg/registry/core/service), and for the family policy
 initIPFamilyFields (storage/alloc.go there), Kubernetes 1.36.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from nodeport_nft.manifest import Object, Problem
 from nodeport_nft.manifest.problems import Path
 
+_TABLE = """
+CREATE TABLE leftovers (
+    kind TEXT NOT NULL DEFAULT 'Service' CHECK (kind = 'Service'),
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    PRIMARY KEY (kind, namespace, name),
+    FOREIGN KEY (kind, namespace, name) REFERENCES objects ON DELETE CASCADE
+) STRICT, WITHOUT ROWID
+"""
+_IS_IT = "kind = ? AND namespace = ? AND name = ?"
 
-def touched(obj: Object, old: dict[str, Any] | None) -> Iterator[Problem]:
-    """What of an object's leftovers is not as in the document that was stored before (None: there was none)."""
-    spec, before = _spec(obj.raw), _spec(old or {})
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the table where there is none. Within a write."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'leftovers'").fetchone():
+        db.execute(_TABLE)
+
+
+def touched(db: sqlite3.Connection, obj: Object, old: dict[str, Any] | None) -> Iterator[Problem]:
+    """What of an object's leftovers is new: neither in its stored document ``old``, nor dropped from it before."""
+    spec = _spec(obj.raw)
+    known = [_spec(old or {})]
+    query = f"SELECT spec FROM leftovers WHERE {_IS_IT}"  # noqa: S608 (constants)
+    for (text,) in db.execute(query, (obj.kind, obj.namespace, obj.name)):
+        with suppress(ValueError, RecursionError):  # a damaged one is as none
+            known.append(_spec({"spec": json.loads(text)}))
     for leftover in obj.leftovers:
-        if not _same(leftover.path, spec, before):
+        if not any(_same(leftover.path, spec, before) for before in known):
             yield leftover.problem
 
 
+def remember(db: sqlite3.Connection, objects: Iterable[Object]) -> None:
+    """Note which leftovers of these stored objects were dropped; forget those that came no more."""
+    services = [obj for obj in objects if obj.kind == "Service"]
+    if db.execute("SELECT 1 FROM leftovers LIMIT 1").fetchone():
+        keys = [(obj.kind, obj.namespace, obj.name) for obj in services]
+        db.executemany(f"DELETE FROM leftovers WHERE {_IS_IT}", keys)  # noqa: S608 (constants)
+    db.executemany(
+        "INSERT INTO leftovers (namespace, name, spec) VALUES (?, ?, ?)",
+        [(obj.namespace, obj.name, json.dumps(_spec(obj.raw))) for obj in services if obj.leftovers],
+    )
+
+
 def dropped(obj: Object) -> str:
-    """What is said of leftovers that are dropped: in a file that is kept they are refused the next time."""
+    """What is said of leftovers that are dropped."""
     first = obj.leftovers[0].problem
     fields = dict.fromkeys(_named(leftover.path, _spec(obj.raw), leftover.problem) for leftover in obj.leftovers)
-    text = "dropped, as left of the former type or family policy; leave it out where this is to be applied again"
+    text = "dropped, as left of the former type or family policy; leave it out of the manifest"
     return str(Problem(first.source, first.object, ", ".join(fields), text))
 
 

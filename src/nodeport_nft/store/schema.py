@@ -148,7 +148,7 @@ def _connect_reading(path: Path) -> sqlite3.Connection:
                 f"{path}: what {log.name} beside it holds cannot be read where nothing can be written; make their "
                 "directory writable for this user, or copy both files to one that is"
             ) from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _as_store_error(path, error) from error
     with translated(path):
         return _opened(path, "mode=ro&immutable=1")
@@ -257,7 +257,7 @@ def translated(path: str | Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # a mistake of the caller's, such as a closed connection
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _as_store_error(path, error) from error
 
 
@@ -275,7 +275,9 @@ _REMEDIES = {
 _DAMAGED = "restore it from a copy, or choose another with --store"
 
 
-def _as_store_error(path: str | Path, error: sqlite3.Error) -> StoreError:
+def _as_store_error(path: str | Path, error: sqlite3.Error | UnicodeDecodeError) -> StoreError:
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema, whose bytes Python takes for text
+        return StoreError(f"{path}: its schema is damaged; {_DAMAGED}")
     if str(error).startswith("no such table"):  # while it is open, somebody has emptied it
         return StoreError(f"{path}: {LOST}")
     # Python's own errors, such as one about text that is not UTF-8, have no code.

@@ -14,11 +14,10 @@ from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, hol
 from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import Ranges, Ref, Service, Snapshot, Value
-from nodeport_nft.store import outside, writers
+from nodeport_nft.store import leftovers, outside, writers
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_in_rows
 from nodeport_nft.store.holders import Holders, claimant
-from nodeport_nft.store.leftovers import dropped, touched
 from nodeport_nft.store.outside import Outside, put
 from nodeport_nft.store.records import (
     Damaged,
@@ -74,6 +73,7 @@ class Transaction:
         self._ranges = ranges
         outside.prepare(db)
         writers.prepare(db)
+        leftovers.prepare(db)
         self._rolled_back = False
         self.dropped: list[str] = []
         """What is to be said of fields that were dropped with a change of type."""
@@ -117,7 +117,7 @@ class Transaction:
         objects = tuple(objects)
         _refuse_twins(objects)
         old = {_key(obj): found for obj in objects if (found := self._old(obj)) is not None}
-        _refuse_touched(objects, old)
+        self._refuse_touched(objects, old)
         services = self._allocated({_key(obj): obj for obj in objects if obj.kind == "Service"}, old)
         applied: list[Applied] = []
         changed: list[tuple[_Key, int, str]] = []
@@ -147,7 +147,8 @@ class Transaction:
             applied.append(Applied(reference(obj.kind, obj.name), stored, action))
         self._write(changed, services, old)
         writers.note(self._db, map(_key, objects), by_manifests=by_manifests)
-        self.dropped += [dropped(obj) for obj in objects if obj.leftovers]
+        leftovers.remember(self._db, objects)
+        self.dropped += [leftovers.dropped(obj) for obj in objects if obj.leftovers]
         return tuple(applied)
 
     def delete(self, kind: str, namespace: str, name: str) -> bool:
@@ -225,6 +226,15 @@ class Transaction:
             before = held_in_rows(self._db, _service(obj), rest, self._ranges.node_ports)
             before = replace(before, created=kept.get("creationTimestamp", "")) if before else None
         return _Old(0, None, kept, before)
+
+    def _refuse_touched(self, objects: Iterable[Object], old: Mapping[_Key, _Old]) -> None:
+        problems: list[Problem] = []
+        for obj in objects:
+            if obj.leftovers:
+                before = old.get(_key(obj))
+                problems += leftovers.touched(self._db, obj, before.body if before else None)
+        if problems:
+            raise Problems(tuple(problems))
 
     def _allocated(self, objects: Mapping[_Key, Object], old: Mapping[_Key, _Old]) -> dict[_Key, Service]:
         holders = Holders(self._db)
@@ -348,16 +358,6 @@ def _service(obj: Object) -> Service:
     (value,) = obj.values
     assert isinstance(value, Service)
     return value
-
-
-def _refuse_touched(objects: tuple[Object, ...], old: Mapping[_Key, _Old]) -> None:
-    problems: list[Problem] = []
-    for obj in objects:
-        if obj.leftovers:
-            before = old.get(_key(obj))
-            problems += touched(obj, before.body if before else None)
-    if problems:
-        raise Problems(tuple(problems))
 
 
 def _refuse_twins(objects: tuple[Object, ...]) -> None:
