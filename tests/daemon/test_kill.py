@@ -125,11 +125,11 @@ def test_a_kill_during_a_bulk_load_leaves_all_of_it_or_nothing(
         met += _wait_for_child(daemon)
         time.sleep(draw.uniform(0, 0.6))
         daemon.kill()
-        state = daemon.held(bulk=True)
+        state = daemon.held()
         assert state in allowed, f"kill {number + 1}: {len(state.whole)} items"
     assert met > 0, "no kill has met a load"
     daemon.start(seconds=60)
-    daemon.settle(60, bulk=True)
+    daemon.settle(60)
 
 
 def _wait_for_child(daemon: Daemon) -> bool:

@@ -30,7 +30,7 @@ def find_obstacles(
     cidrs = tuple(pod_cidrs)
     try:
         # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
-        chains = forward_chains(nft.run("list chains"), TABLE)
+        chains = forward_chains(nft.list_chains(), TABLE)
     except KernelError:
         return ()
     found = (
@@ -66,7 +66,7 @@ class _Rules:
         if not (_NAME.fullmatch(chain) and _NAME.fullmatch(self._chain.table)):
             raise LookupError(chain)  # no name of nft's language, and nothing to put into a command
         try:
-            listing = self._nft.run(f"list chain {self._chain.family} {self._chain.table} {chain}")
+            listing = self._nft.list_chain(self._chain.family, self._chain.table, chain)
         except KernelError as error:
             raise LookupError(chain) from error
         lines = (line.strip() for line in listing.splitlines())
