@@ -48,6 +48,9 @@ _GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM, _GETOBJ, _GETFLOWTABLE = (
 _BY_TABLE = frozenset({_GETRULE, _GETSET, _GETOBJ, _GETFLOWTABLE})
 """What the kernel tells of one table alone, when asked so."""
 
+_NAMED = {_GETCHAIN: 3, _GETSET: 2}
+"""What can be asked for by its name: NFTA_CHAIN_NAME, NFTA_SET_NAME."""
+
 _TABLE_NAME = 1  # in messages about tables, chains, rules, sets, elements, objects and flowtables alike
 _HEADER = struct.Struct("=IHHII")
 _TRIES = 10
@@ -60,16 +63,18 @@ _MOST = 32000  # bytes of a datagram: libnftables has room for 64 KiB
 class View:
     """What libnftables gets to see. ``tables``: these alone, by family and name; None: all.
 
-    ``chains_only``: and of them no more than the names and hooks of chains.
+    ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
+    ``chains_only``: no more than the names and hooks of chains.
     """
 
     tables: frozenset[tuple[int, str]] | None = None
+    names: frozenset[str] | None = None
     chains_only: bool = False
 
     @classmethod
-    def ours(cls, families: Iterable[str]) -> View:
+    def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
         """Our tables of these families."""
-        return cls(frozenset((FAMILIES[family], TABLE) for family in families))
+        return cls(frozenset((FAMILIES[family], TABLE) for family in families), frozenset(names))
 
     def shows(self, data: bytes) -> bool:
         """Whether what this message (behind its header) is about may be seen."""
@@ -81,13 +86,17 @@ EVERYTHING = View()
 
 
 class Answers:
-    """Answers the questions of one command. ``number`` is another one for each command, as a generation is."""
+    """Answers the questions of one command. ``number`` is another one for each command, as a generation is.
+
+    ``fault`` is what the kernel has refused to tell, but for what is not there.
+    """
 
     def __init__(self, netlink: socket.socket, view: View, number: int, made: Iterable[Message] = ()) -> None:
         self._netlink = netlink
         self._view = view
         self._number = number & 0xFFFF
         self._made = tuple(made)
+        self.fault: OSError | None = None
 
     def to(self, question: bytes) -> Iterator[bytes]:
         """The datagrams that answer one request."""
@@ -101,6 +110,8 @@ class Answers:
                 found = list(self._found(kind, bool(flags & DUMP == DUMP), question[_HEADER.size :]))
             except OSError as error:
                 failure = error.errno or errno.EIO
+                if failure != errno.ENOENT:
+                    self.fault = error
         resource = struct.pack(">H", self._number)  # libnftables takes no answer from another generation
         waiting = b""
         for each, data in found:
@@ -129,9 +140,12 @@ class Answers:
         questions = [(family, attributes)]
         if tables is not None and name:
             questions = [(family, attributes)] if (family, name) in tables else []
-        elif tables is not None and kind in _BY_TABLE:
-            naming = [(own, attribute(_TABLE_NAME, table.encode() + b"\0")) for own, table in sorted(tables)]
-            questions = [(own, named + attributes) for own, named in naming if family in (0, own)]
+        elif tables is not None and (kind in _BY_TABLE or (kind in _NAMED and self._view.names is not None)):
+            naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables) if family in (0, own)]
+            questions = [(own, named + attributes) for own, named in naming]
+            if kind in _NAMED and self._view.names is not None:
+                is_dump, names = False, sorted(self._view.names)
+                questions = [(own, asked + _string(_NAMED[kind], each)) for own, asked in questions for each in names]
         elif not tables and tables is not None:
             questions = []
         if name and not questions:
@@ -143,7 +157,7 @@ class Answers:
             except FileNotFoundError:
                 if name:
                     raise
-                continue  # there is no such table of ours
+                continue  # there is no such table of ours, or no such chain or set
             yield from ((each, data) for each, data in answer if self._view.shows(data))
 
 
@@ -180,7 +194,7 @@ def _ask(netlink: socket.socket, question: bytes) -> tuple[list[tuple[int, bytes
 
 def has_table(netlink: socket.socket, family: str, name: str) -> bool:
     """Whether the kernel has a table of this name. Raises KernelError."""
-    question = message(_GETTABLE, ACK, FAMILIES[family], attribute(_TABLE_NAME, name.encode() + b"\0"))
+    question = message(_GETTABLE, ACK, FAMILIES[family], _string(_TABLE_NAME, name))
     try:
         return bool(ask(netlink, question))
     except FileNotFoundError:
@@ -194,6 +208,10 @@ def generation(netlink: socket.socket) -> int:
     [(_, data), *_] = ask(netlink, message(GETGEN, ACK, 0, b""))
     start, end = find(data, BODY, len(data), _GEN_ID)
     return int.from_bytes(data[start:end], "big")
+
+
+def _string(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode() + b"\0")
 
 
 def _named(data: bytes) -> str:

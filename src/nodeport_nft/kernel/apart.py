@@ -44,11 +44,13 @@ def main() -> None:
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(REQUEST.size):
         as_json, size = REQUEST.unpack(header)
-        text = requests.read(size).decode()
+        text = requests.read(size)
         _make_sure_of_room(size)
         library.set_json_output(as_json)
-        code, *said = library.cmd(text)
-        parts = [str(words).encode() for words in said]
+        # Not the binding's own method: it wants all of it to be UTF-8, and others may name their tables as they like.
+        context = library._Nftables__ctx
+        code = library.nft_run_cmd_from_buffer(context, text)
+        parts = library.nft_ctx_get_output_buffer(context), library.nft_ctx_get_error_buffer(context)
         replies.write(REPLY.pack(code, *map(len, parts)) + b"".join(parts))
         replies.flush()
 

@@ -84,14 +84,16 @@ class Library:
         with self._lock:
             self._is_used = True
             child, self._child = self._child or _Child(), None
-            done = None
+            answers, done = Answers(self.netlink, view, next(self._numbers), made), None
             try:
-                done = child.run(text, Answers(self.netlink, view, next(self._numbers), made), as_json=as_json)
+                done = child.run(text, answers, as_json=as_json)
             finally:
                 if done is None or len(text) + len(done.output) > _LARGE:
                     child.end()
                 else:
                     self._child = child
+            if answers.fault:
+                raise KernelError(f"nftables does not tell what it holds: {answers.fault.strerror}")
             return done
 
     def rest(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table
 from nodeport_nft.kernel.batch import FAMILIES, BatchWriter, join, too_long
 from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.library import Done, Library, LibraryError
+from nodeport_nft.kernel.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.kernel.program import Refused, compile_messages
 from nodeport_nft.plan import Transaction
@@ -93,8 +93,10 @@ class Nft:
         for _ in range(_TRIES):
             before = generation(self._library.netlink)
             try:
-                text = self._run(f"list table {schema.family} {schema.name}", view).output
+                text = self._list(f"list table {schema.family} {schema.name}", view)
             except LibraryError as error:
+                if not self.has_table(schema.family, schema.name):
+                    return None
                 return ListedTable(faults=(str(error),), differences=(str(error),))
             if generation(self._library.netlink) == before:
                 break
@@ -106,35 +108,38 @@ class Nft:
 
     def list_chains(self) -> str:
         """nft's listing of the chains of all tables, whoever's they are, without rules. Raises KernelError."""
-        return self._run("list chains", View(chains_only=True)).output
+        return self._list("list chains", View(chains_only=True))
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """nft's listing of one chain with its rules. Raises KernelError, also where libnftables cannot read it."""
         view = View(frozenset({(FAMILIES[family], table)}))
         command = f"list chain {family} {table} {chain}"
         try:
-            return self._run(command, view).output
+            return self._list(command, view)
         except LibraryError as error:
             raise KernelError(
                 f"{command}: {error}; table {family} {table} holds what this version of libnftables cannot read: "
                 "upgrade libnftables, or have its owner write it with an older nft"
             ) from error
 
+    def _list(self, command: str, view: View) -> str:
+        """A listing. Raises LibraryError also where libnftables says that it cannot read what it is told."""
+        done = self._library.run(command, view)
+        if done.code != 0 or done.error:  # 1.0.6 leaves out a set that it does not know, says so, and gives 0
+            raise LibraryError(f"libnftables says: {_first(done.error)}")
+        return done.output
+
     def run(self, text: str, *, dry: bool = False) -> str:
         """Run commands in nft's language as one batch, whichever tables they name; their output.
 
         ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.
         """
-        done = self._run(text, EVERYTHING)
+        done = self._library.run(text, EVERYTHING)
+        if done.code != 0:
+            raise KernelError(_explain(done.error))
         if done.messages:
             self._writer.commit(join(done.messages, dry=dry))
         return done.output
-
-    def _run(self, text: str, view: View) -> Done:
-        done = self._library.run(text, view)
-        if done.code != 0:
-            raise KernelError(_explain(done.error))
-        return done
 
 
 def _may_administer() -> bool:
@@ -148,16 +153,20 @@ _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")
 
 
 def _explain(error: str) -> str:
-    words = error.strip()
     # libnftables tells each command that fails, with an echo of it. The first says what the others say.
-    _, *others = re.findall(r"^Error: ", words, re.MULTILINE) or ["", ""]
-    words = _SECOND_ERROR.split(words, maxsplit=1)[0]
-    # A comment or a key may be echoed: keep the terminal safe from control characters.
-    words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
+    _, *others = re.findall(r"^Error: ", error, re.MULTILINE) or ["", ""]
+    words = _first(error)
     if os.strerror(errno.EMSGSIZE) in words:
         words += f"\n{too_long()}"
     more = f"\nand {len(others)} more" if others and others != [""] else ""
     return f"nftables refused the transaction; nothing was changed:\n{words}{more}"
+
+
+def _first(error: str) -> str:
+    """libnftables' words about the first thing that was wrong."""
+    words = _SECOND_ERROR.split(error.strip(), maxsplit=1)[0]
+    # A comment or a key may be echoed: keep the terminal safe from control characters.
+    return re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
 
 
 _OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}

@@ -10,7 +10,8 @@ that order within a family's table, and the families have nothing in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 
 from nodeport_nft.kernel.answers import View
 from nodeport_nft.kernel.batch import FAMILIES, Message
@@ -29,7 +30,9 @@ _ELEMENTS = 500
 """Elements of a set of intervals in one command."""
 
 _DELTABLE = NFNL_SUBSYS_NFTABLES << 8 | 2
-_SHOWN = frozenset(NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 3, 9))  # NFT_MSG_NEWTABLE, NEWCHAIN, NEWSET
+# NFT_MSG_NEWTABLE, NEWCHAIN, NEWSET, and the attribute that names what is made.
+_SHOWN = {NFNL_SUBSYS_NFTABLES << 8 | kind: named for kind, named in ((0, 0), (3, 3), (9, 2))}
+_WORD = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 
 
 class Refused(Exception):
@@ -59,20 +62,22 @@ def compile_messages(transactions: Iterable[Transaction], library: Library) -> l
                 texts.append(write_transaction(Transaction(transaction.family, transaction.name, (operation,))))
             else:
                 (coming if isinstance(operation, Add) else going).extend(packed)
-    return [*going, *_compiled(texts, View.ours(seen), library), *coming]
+    return [*going, *_compiled(texts, seen, library), *coming]
 
 
-def _compiled(texts: Iterable[str], view: View, library: Library) -> list[Message]:
+def _compiled(texts: Iterable[str], seen: Collection[str], library: Library) -> list[Message]:
     messages: list[Message] = []
-    made: dict[tuple[int, int, bytes], Message] = {}
+    made: dict[str, dict[tuple[int, int], Message]] = {}
     for portion in _portions(texts):
-        done = library.run(portion, view, made.values())
+        names = set(_WORD.findall(portion))
+        shown = [each for name in ("", *sorted(names)) for each in made.get(name, {}).values()]
+        done = library.run(portion, View.ours(seen, names), shown)
         if done.code != 0:
             raise Refused(done)
         messages += done.messages
         for each in done.messages:
             if each.kind in _SHOWN:
-                made[each.kind, each.family, _name(each)] = each
+                made.setdefault(_name(each), {})[each.kind, each.family] = each
     return messages
 
 
@@ -87,10 +92,11 @@ def _portions(texts: Iterable[str]) -> Iterator[str]:
         yield waiting
 
 
-def _name(made: Message) -> bytes:
-    """What tells this table, chain or set of ours from the others: NFTA_CHAIN_NAME, NFTA_SET_NAME."""
-    which = {0: 1, 3: 3, 9: 2}[made.kind & 0xFF]
-    return made.attributes[slice(*find(made.attributes, 0, len(made.attributes), which))]
+def _name(made: Message) -> str:
+    """The name of this chain or set of ours; "" for a table, which all commands need."""
+    which = _SHOWN[made.kind]
+    name = made.attributes[slice(*find(made.attributes, 0, len(made.attributes), which))] if which else b""
+    return name.rstrip(b"\0").decode()
 
 
 def _expanded(operations: Iterable[Operation]) -> Iterator[Operation]:
