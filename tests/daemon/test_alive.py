@@ -238,19 +238,15 @@ def limit_memory(daemon: Daemon, more: int) -> tuple[int, int]:
     return resource.prlimit(daemon.pid, resource.RLIMIT_AS, (size + more, before[1]))
 
 
-@pytest.mark.parametrize("what", ["to read the store", "to ask nftables"])
 def test_want_of_memory_is_a_sentence_and_what_was_lost_is_made_up_for(
-    cluster: Cluster, daemon: Daemon, desired: Desired, what: str
+    cluster: Cluster, daemon: Daemon, desired: Desired
 ) -> None:
     desired.apply(service("web", 10))
     daemon.start(seconds=WAIT)
     before = limit_memory(daemon, 8 << 20)
     try:
-        if what == "to read the store":
-            more = service("more", 20)
-            more["spec"]["note"] = "x" * (64 << 20)
-        else:  # a rule in it, or libnftables would not be asked
-            more = service("more", 20, sessionAffinity="ClientIP")
+        more = service("more", 20)
+        more["spec"]["note"] = "x" * (64 << 20)
         desired.apply(more, *slices(cluster, "more", [("web-1", 8080)]))
         wait_for(lambda: scarce(daemon), "a failure in words", WAIT)
         assert "out of memory" in daemon.status().error

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import functools
+import os
+import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
-from nodeport_nft.kernel import answers
+from nodeport_nft.kernel import answers, library
 from nodeport_nft.kernel.batch import Message
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.model import EndpointSlice, Family
 from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
 from nodeport_nft.reconcile import read_tables, removal
 from nodeport_nft.ruleset import Chain, Drop
+from nodeport_nft.scarcity import scarcity
 from tests.builders import make_port, make_service
 from tests.netns import strangers
 from tests.netns.kernel import facts, slices_of, sync
@@ -90,23 +95,20 @@ def free(cluster: Cluster) -> Iterator[Cluster]:
     cluster.reset()
 
 
-@pytest.mark.proves("K9")
 @pytest.mark.parametrize("kind", STRANGERS)
-def test_k9_tables_that_libnftables_cannot_read_are_in_nobodys_way(free: Cluster, kind: str) -> None:
+def test_tables_that_libnftables_cannot_read_are_in_nobodys_way(free: Cluster, kind: str) -> None:
     free.call(NODE, functools.partial(put, STRANGERS[kind]))
     before = free.call(NODE, strangers.everything)
     assert before
     walk(free, tuple(before))
 
 
-@pytest.mark.proves("K9")
-def test_k9_a_table_that_its_owner_keeps(free: Cluster) -> None:
+def test_a_table_that_its_owner_keeps(free: Cluster) -> None:
     with free.host(NODE).namespace.entered(), strangers.owned():
         walk(free)
 
 
-@pytest.mark.proves("K9")
-def test_k9_somebody_who_commits_without_an_end(free: Cluster) -> None:
+def test_somebody_who_commits_without_an_end(free: Cluster) -> None:
     """libnftables would read everything again after each of these commits, and never be done."""
     with committing(free.host(NODE).namespace.enter):
         walk(free)
@@ -118,9 +120,8 @@ THEIRS = (
 )
 
 
-@pytest.mark.proves("K3", "K9")
 @pytest.mark.parametrize("theirs", THEIRS, ids=["it dies of it", "it says so"])
-def test_k9_what_others_put_into_our_table_has_it_replaced(free: Cluster, theirs: Message) -> None:
+def test_what_others_put_into_our_table_has_it_replaced(free: Cluster, theirs: Message) -> None:
     slices = (slices_of(free, ("web-1",)),)
     sync(free, (PLAIN,), slices)
     free.call(NODE, lambda: put((theirs,)))
@@ -132,8 +133,7 @@ def test_k9_what_others_put_into_our_table_has_it_replaced(free: Cluster, theirs
     assert sync(free, (PLAIN,), slices) == ()
 
 
-@pytest.mark.proves("K9")
-def test_k9_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
+def test_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
     """200,000 elements, 1,000 sets: what the kernel tells us is the same with them and without."""
     services, slices = ALL, tuple(slices_of(free, ("web-1", "web-3"), service=service.name) for service in ALL)
 
@@ -164,3 +164,46 @@ def test_k9_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
     more = "".join(f"set s{i} {{ type ipv4_addr; }}\n" for i in range(1000))
     free.nft(NODE, f"table ip fw {{\nset large {{ type ipv4_addr; elements = {{ {addresses} }}; }}\n{more}}}\n")
     assert free.call(NODE, told, timeout=60) == alone
+
+
+def test_a_child_without_memory_is_a_want_of_memory_and_the_next_one_has_it(free: Cluster) -> None:
+    """What libnftables needs it asks for in a process of its own, whose end is not ours."""
+
+    def tried() -> tuple[str, bool]:
+        nft = Nft()
+        version = nft.version()
+        (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        size = int(Path(f"/proc/{child}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(child, resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
+        try:
+            nft.list_chains()
+        except MemoryError as error:
+            return scarcity(error), nft.version() == version
+        return "", False
+
+    said, goes_on = free.call(NODE, tried, timeout=60)
+    assert "out of memory" in said
+    assert goes_on
+
+
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
+    free: Cluster, ended: signal.Signals
+) -> None:
+    def tried() -> tuple[str, bool]:
+        nft = Nft()
+        version = nft.version()
+        (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        os.kill(child, ended)
+        seconds, library._SECONDS = library._SECONDS, 1.0  # for the one that has stopped
+        try:
+            nft.list_chains()
+        except KernelError as error:
+            library._SECONDS = seconds
+            return str(error), nft.version() == version
+        return "", False
+
+    said, goes_on = free.call(NODE, tried, timeout=60)
+    words = "has not answered for" if ended is signal.SIGSTOP else f"signal {ended.value}"
+    assert words in said
+    assert goes_on

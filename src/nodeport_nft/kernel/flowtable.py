@@ -116,4 +116,4 @@ def _portions(names: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
 def _reason(error: KernelError) -> str:
     """The kernel's words, without what was asked."""
     found = re.search(r"Error: (?:Could not process rule: )?(.*)", str(error))
-    return found[1] if found else str(error)
+    return found[1] if found else str(error).rpartition("\n")[2]

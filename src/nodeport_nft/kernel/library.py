@@ -98,11 +98,16 @@ class Library:
 
     def rest(self) -> None:
         """Let the child go if there was nothing to do since the last call."""
+        if not self._is_used:
+            self.close()
+        self._is_used = False
+
+    def close(self) -> None:
+        """Let the child go; the next command starts another one."""
         with self._lock:
-            if not self._is_used and self._child:
-                self._child.end()
-                self._child = None
-            self._is_used = False
+            child, self._child = self._child, None
+        if child:
+            child.end()
 
 
 class _Child:

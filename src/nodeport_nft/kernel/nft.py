@@ -81,6 +81,10 @@ class Nft:
         """Give back what is kept for the next command, if there was none since the last call."""
         self._library.rest()
 
+    def close(self) -> None:
+        """Give it back now; another command is possible all the same."""
+        self._library.close()
+
     def list_table(self, schema: Schema) -> ListedTable | None:
         """What the kernel holds of this table; None if there is no such table.
 
