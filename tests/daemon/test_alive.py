@@ -199,7 +199,7 @@ def test_without_any_descriptor_it_waits_says_little_and_comes_back(
 @pytest.mark.parametrize("value", ["²", "٣", "1_0", "9" * 5000])
 def test_a_watchdog_that_is_no_number_is_a_problem_and_no_end(daemon: Daemon, desired: Desired, value: str) -> None:
     daemon.start(before=("env", f"WATCHDOG_USEC={value}"), seconds=WAIT)
-    assert [problem for problem in daemon.status().problems if problem.startswith("WATCHDOG_USEC: ")]
+    wait_for(lambda: [p for p in daemon.status().problems if p.startswith("WATCHDOG_USEC: ")], "a problem", WAIT)
     goes_on(daemon, desired, 11)
 
 
@@ -279,7 +279,8 @@ def test_want_of_memory_at_the_start_is_a_sentence(daemon: Daemon, desired: Desi
             wait_for(lambda: not daemon.lives() or told(daemon) or said_so(), "an end, a sentence or a sync", WAIT)
         if daemon.lives() and told(daemon):
             break
-        assert daemon.stop(seconds=WAIT) in (0, 1, 127), "127: of the shell's loader"
+        # 127 is of the shell's loader; -15 of one that has said so, and gets our signal while it ends by itself.
+        assert daemon.stop(seconds=WAIT) in (0, 1, 127, -15)
         said = errors.read_text()
         assert "Traceback" not in said
         assert "error" in said, megabytes

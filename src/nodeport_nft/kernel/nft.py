@@ -129,7 +129,7 @@ class Nft:
     def _list(self, command: str, view: View) -> str:
         """A listing. Raises LibraryError also where libnftables says that it cannot read what it is told."""
         done = self._library.run(command, view)
-        if done.code != 0 or done.error:  # 1.0.6 leaves out a set that it does not know, says so, and gives 0
+        if done.code != 0 or "Error: " in done.error:  # 1.0.6 leaves out a set it does not know, and yet gives 0
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
 
