@@ -207,3 +207,28 @@ def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
     words = "has not answered for" if ended is signal.SIGSTOP else f"signal {ended.value}"
     assert words in said
     assert goes_on
+
+
+def test_a_chain_of_others_is_listed_with_the_sets_in_its_rules_and_without_what_named_ones_hold(
+    free: Cluster,
+) -> None:
+    addresses = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(50_000))
+    free.nft(NODE, f"table inet fw {{ set large {{ type ipv4_addr; elements = {{ {addresses} }}; }}; chain c {{ "
+             "ip saddr @large tcp dport { 80, 443 } drop; }; }")  # fmt: skip
+
+    def listed() -> tuple[str, int]:
+        told = 0
+        ask = answers.ask
+
+        def heard(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
+            nonlocal told
+            found = ask(netlink, question)
+            told += sum(len(data) for _, data in found)
+            return found
+
+        answers.ask = heard
+        return Nft().list_chain("inet", "fw", "c"), told
+
+    text, told = free.call(NODE, listed, timeout=60)
+    assert "ip saddr @large tcp dport { 80, 443 } drop" in text
+    assert told < 50_000

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.kernel.batch import FAMILIES, Message
-from nodeport_nft.kernel.keys import GETGEN, NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.keys import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink import (
     ACK,
     BODY,
@@ -64,12 +64,14 @@ class View:
     """What libnftables gets to see. ``tables``: these alone, by family and name; None: all.
 
     ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
-    ``chains_only``: no more than the names and hooks of chains.
+    ``chains_only``: no more than the names and hooks of chains. ``is_large``: of sets that have a name not what they
+    hold, which no rule is spelled with.
     """
 
     tables: frozenset[tuple[int, str]] | None = None
     names: frozenset[str] | None = None
     chains_only: bool = False
+    is_large: bool = False
 
     @classmethod
     def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
@@ -131,6 +133,8 @@ class Answers:
     def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
         if self._view.chains_only and kind not in (_GETTABLE, _GETCHAIN):
             return
+        if self._view.is_large and kind == _GETSETELEM and not _named(asked, LIST_SET).startswith("__"):
+            return  # "__set0" is what nft calls the set within a rule
         if is_dump:
             for each in self._made:
                 if each.kind == kind - 1:
@@ -214,5 +218,5 @@ def _string(kind: int, text: str) -> bytes:
     return attribute(kind, text.encode() + b"\0")
 
 
-def _named(data: bytes) -> str:
-    return data[slice(*find(data, BODY, len(data), _TABLE_NAME))].rstrip(b"\0").decode(errors="replace")
+def _named(data: bytes, kind: int = _TABLE_NAME) -> str:
+    return data[slice(*find(data, BODY, len(data), kind))].rstrip(b"\0").decode(errors="replace")

@@ -37,7 +37,7 @@ _SECONDS = 150.0
 _END_SECONDS = 5.0
 
 _MOST = 1 << 26
-"""Bytes of a request or batch of libnftables, more than such a socket carries."""
+"""Bytes that libnftables may have sent and we not received: more than it is given to compile at once."""
 
 _LARGE = 1 << 20
 """Bytes of commands or output above which a child is not kept: libnftables gives back no memory."""
@@ -120,15 +120,20 @@ class _Child:
             _widen(theirs)
             self._said = _memory()
             descriptor = theirs.fileno()
-            # S603: what is run is this very interpreter and a module of our own.
-            self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", str(descriptor)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                pass_fds=[descriptor],
-                cwd="/",
-            )
+            try:
+                # S603: what is run is this very interpreter and a module of our own.
+                self._process = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", str(descriptor)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._said,
+                    pass_fds=[descriptor],
+                    cwd="/",
+                )
+            except BaseException:
+                ours.close()
+                self._said.close()
+                raise
         self._questions = ours
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -162,9 +167,10 @@ class _Child:
                 self._process.kill()
                 raise KernelError(f"libnftables has not answered for {_SECONDS:g} s; it was ended")
             if self._questions.fileno() in ready:
-                question = self._questions.recv(_MOST)
-                if not question:
+                size = self._questions.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+                if not size:
                     raise EOFError
+                question = self._questions.recv(size)
                 if int.from_bytes(question[4:6], sys.byteorder) == _BATCH:
                     batches += question
                     continue

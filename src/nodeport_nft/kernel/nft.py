@@ -116,7 +116,7 @@ class Nft:
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """nft's listing of one chain with its rules. Raises KernelError, also where libnftables cannot read it."""
-        view = View(frozenset({(FAMILIES[family], table)}))
+        view = View(frozenset({(FAMILIES[family], table)}), is_large=True)
         command = f"list chain {family} {table} {chain}"
         try:
             return self._list(command, view)
