@@ -78,6 +78,11 @@ class View:
         """Our tables of these families."""
         return cls(frozenset((FAMILIES[family], TABLE) for family in families), frozenset(names))
 
+    @classmethod
+    def table(cls, family: str, name: str) -> View:
+        """One table, whoever's."""
+        return cls(frozenset({(FAMILIES[family], name)}))
+
     def shows(self, data: bytes) -> bool:
         """Whether what this message (behind its header) is about may be seen."""
         return self.tables is None or (data[0], _named(data)) in self.tables

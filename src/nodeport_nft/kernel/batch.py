@@ -182,11 +182,19 @@ def _refusal(batch: bytes, failures: list[bytes]) -> str:
     )
     words += os.strerror(failure)
     if number and failure == errno.ENOENT:
-        words += " (the element, a chain it leads to, the map or the table)"
+        words += f" ({_missing(batch, number)})"
     words += f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
     if failure == errno.EPERM:
         words += "\nanother process may own the table (flags owner); nft list tables shows it"
     return words
+
+
+def _missing(batch: bytes, number: int) -> str:
+    """What a message may have named that is not there."""
+    kind, *_ = next(islice(flagged(batch), number, None))
+    if kind in (NEWSETELEM, DELSETELEM):
+        return "the element, a chain it leads to, the map or the table"
+    return "what it names, or the kernel's module for it"
 
 
 def _where(batch: bytes, number: int, offset: int) -> str:

@@ -12,10 +12,11 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table
-from nodeport_nft.kernel.batch import FAMILIES, BatchWriter, join, too_long
+from nodeport_nft.kernel.batch import BatchWriter, join, too_long
 from nodeport_nft.kernel.elements import encode
 from nodeport_nft.kernel.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import KernelError
@@ -93,7 +94,7 @@ class Nft:
         """
         if not self.has_table(schema.family, schema.name):
             return None
-        view = View(frozenset({(FAMILIES[schema.family], schema.name)}))
+        view = View.table(schema.family, schema.name)
         for _ in range(_TRIES):
             before = generation(self._library.netlink)
             try:
@@ -116,7 +117,7 @@ class Nft:
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """nft's listing of one chain with its rules. Raises KernelError, also where libnftables cannot read it."""
-        view = View(frozenset({(FAMILIES[family], table)}), is_large=True)
+        view = replace(View.table(family, table), is_large=True)
         command = f"list chain {family} {table} {chain}"
         try:
             return self._list(command, view)
@@ -133,12 +134,12 @@ class Nft:
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
 
-    def run(self, text: str, *, dry: bool = False) -> str:
-        """Run commands in nft's language as one batch, whichever tables they name; their output.
+    def run(self, text: str, *, dry: bool = False, view: View = EVERYTHING) -> str:
+        """Run commands in nft's language as one batch, over the tables that ``view`` shows; their output.
 
         ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.
         """
-        done = self._library.run(text, EVERYTHING)
+        done = self._library.run(text, view)
         if done.code != 0:
             raise KernelError(_explain(done.error))
         if done.messages:
