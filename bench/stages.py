@@ -94,7 +94,7 @@ def program(count: int) -> Figures:
             times.append(time.perf_counter() - start)
         figures[stage] = {"seconds": statistics.median(times), "megabytes": _peak(resource.RUSAGE_SELF)}
     with measured(figures, "read back, nothing to write"):
-        again = compile_snapshot(snapshot, FACTS, read_tables(nft, FACTS, bulk=True)).tables
+        again = compile_snapshot(snapshot, FACTS, read_tables(nft, FACTS)).tables
         assert again.first_transaction() == ()
     return figures
 

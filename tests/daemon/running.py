@@ -174,9 +174,9 @@ class Daemon:
 
     # --- what is in force -----------------------------------------------------------------------------------
 
-    def held(self, *, bulk: bool = False) -> State:
+    def held(self) -> State:
         """What the kernel's tables hold."""
-        return held(self.cluster, self._facts(), self.node, bulk=bulk)
+        return held(self.cluster, self._facts(), self.node)
 
     def wanted(self) -> State:
         """What they should hold, by the store as it is."""
@@ -196,10 +196,10 @@ class Daemon:
                 time.sleep(0.001)
                 told += log.read()
 
-    def settle(self, seconds: float = SECONDS, *, bulk: bool = False) -> None:
+    def settle(self, seconds: float = SECONDS) -> None:
         """Wait until the tables hold what they should, and nothing besides."""
         want = self.wanted()
-        wait_for(lambda: self.held(bulk=bulk) == want, "tables as the store wants them", seconds)
+        wait_for(lambda: self.held() == want, "tables as the store wants them", seconds)
 
 
 def _read(line: str) -> dict[str, Any]:

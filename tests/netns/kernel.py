@@ -33,14 +33,13 @@ def sync(
     slices: tuple[EndpointSlice, ...],
     *,
     node: str = "worker-1",
-    bulk: bool = False,
 ) -> tuple[Transaction, ...]:
     """What ``nodeport-nft sync --once`` does with these objects; returns what was written."""
     known = facts(cluster, node)
 
     def run() -> tuple[Transaction, ...]:
         nft = Nft()
-        programme = compile_snapshot(Snapshot(services, slices), known, read_tables(nft, known, bulk=bulk))
+        programme = compile_snapshot(Snapshot(services, slices), known, read_tables(nft, known))
         transactions = programme.tables.first_transaction()
         nft.apply(transactions)
         return transactions

@@ -14,7 +14,8 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.compile import COMMENT_LIMIT, TABLE, compile_schema
-from nodeport_nft.kernel.elements import ElementWriter, encode
+from nodeport_nft.kernel.batch import BatchWriter
+from nodeport_nft.kernel.elements import encode
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.model import Family, Protocol, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Operation, Transaction, diff, plan_replacement
@@ -266,12 +267,12 @@ def test_a_table_that_is_gone(raw: Node) -> None:
 
 
 @pytest.fixture
-def writer(raw: Node) -> Iterator[ElementWriter]:
+def writer(raw: Node) -> Iterator[BatchWriter]:
     with raw.cluster.host(RAW).namespace.entered():
-        yield ElementWriter()
+        yield BatchWriter()
 
 
-def test_more_errors_than_the_socket_can_hold(raw: Node, writer: ElementWriter) -> None:
+def test_more_errors_than_the_socket_can_hold(raw: Node, writer: BatchWriter) -> None:
     """Answers are lost then, but that a transaction was refused is told, and the socket goes on."""
     writer._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's least, 2,304 bytes
     absent = tuple(Delete("cluster-ips", ((f"10.97.{i >> 8}.{i & 255}",),)) for i in range(1000))

@@ -15,11 +15,10 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect, connect_many
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.nft import BULK, KernelError, Nft
+from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
-from nodeport_nft.render import write_transaction
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Goto
 from tests.builders import FACTS, make_port, make_service, make_slice
@@ -44,11 +43,6 @@ def test_a_second_sync_writes_nothing(cluster: Cluster) -> None:
     before = cluster.ruleset("worker-1")
     assert sync(cluster, (WEB,), WEB_SLICES) == ()
     assert cluster.ruleset("worker-1") == before
-
-
-def test_a_listing_in_a_child_process_reads_the_same(cluster: Cluster) -> None:
-    sync(cluster, (WEB,), WEB_SLICES)
-    assert sync(cluster, (WEB,), WEB_SLICES, bulk=True) == ()
 
 
 @pytest.mark.proves("K7")
@@ -157,7 +151,6 @@ def test_a_bulk_transaction_is_loaded_and_refused_alike(cluster: Cluster) -> Non
 
     def attempt(add: Add) -> str:
         transaction = Transaction("ip", "nodeport-nft", (add,))
-        assert len(write_transaction(transaction)) > BULK
         try:
             Nft().apply((transaction,))
         except KernelError as error:
@@ -187,7 +180,7 @@ def test_chains_and_rules_do_not_grow_with_services(cluster: Cluster) -> None:
     shapes = []
     for count in (1_000, 10_000):
         services, slices = many(count)
-        sync(cluster, services, slices, bulk=True)
+        sync(cluster, services, slices)
         listing = cluster.run("worker-1", ["nft", "-t", "list", "table", "ip", "nodeport-nft"]).stdout
         chains = listing.count("\tchain ")
         rules = listing[listing.index("\tchain ") :].count("\n\t\t")

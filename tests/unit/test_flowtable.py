@@ -109,14 +109,15 @@ def test_chains_to_trust_are_named_in_full() -> None:
 
 
 def test_a_kernel_without_flowtables_is_told_with_the_remedy() -> None:
+    from nodeport_nft.kernel.answers import NOTHING
     from nodeport_nft.kernel.flowtable import check_flowtables
 
     class Refusing:
-        def run(self, text: str, *, dry: bool = False) -> str:
-            assert dry
-            raise KernelError(f"refused:\nError: Could not process rule: No such file or directory\n{text}")
+        def run(self, text: str, *, dry: bool = False, view: object = None) -> str:
+            assert (dry, view, "flowtable" in text) == (True, NOTHING, True)
+            raise KernelError("refused:\nadd flowtable ip probe probe: No such file or directory")
 
     with pytest.raises(KernelError) as told:
         check_flowtables(Refusing())  # type: ignore[arg-type]
     assert "modprobe nft_flow_offload" in str(told.value)
-    assert str(told.value).endswith("It says: No such file or directory")
+    assert str(told.value).endswith("It says: add flowtable ip probe probe: No such file or directory")

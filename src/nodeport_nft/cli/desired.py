@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from nodeport_nft.reconcile import Programme
     from nodeport_nft.render import ListedTable
 
-_MANY = 1000
-"""Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
-
 
 def parse_node_name(given: str | None) -> str:
     """The node's name: the one given, else the host's. Leaves if it cannot be a Node's (RFC 1123)."""
@@ -167,7 +164,7 @@ def compile_tables(
     facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
-    listed = read_tables(nft, facts, bulk=len(snapshot.services) > _MANY) if nft else {}
+    listed = read_tables(nft, facts) if nft else {}
     programme = compile_snapshot(snapshot, facts, listed, wanted.unreadable)
     for family, differences in programme.tables.differences.items():
         if differences:

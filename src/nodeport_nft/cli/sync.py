@@ -168,6 +168,7 @@ def sync(
         for path in filename or ():
             if not answer(Path(path).exists, otherwise=True):  # one that hangs is the daemon's to tell
                 fail(f"-f {path}: no such file or directory; make it first, it is followed then", BAD_INPUT)
+        nft.close()
         run(
             Options(
                 load=lambda: load_config(config, flags),

@@ -10,7 +10,7 @@ the node's addresses and routes have changed. While a transaction is under way n
 state in between to be careful about.
 
 What would hold that thread up runs beside it: manifests are read in a worker, stale flows are looked for in
-another (``flows``), a thread answers probes and gives metrics, and a bulk load runs in a child process.
+another (``flows``), a thread answers probes and gives metrics, and libnftables runs in a child process.
 
 Nothing is lost by a kill. What is desired stands in the store, what is done stands in the kernel, each changed in one
 transaction; the next start reads both and writes the difference.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor, wait
 
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import MANY, KernelTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.model import NodeFacts
 from nodeport_nft.reconcile import Listed, NodeState
 from nodeport_nft.sources.store import StoreSource
@@ -16,8 +16,7 @@ def read_all(
     facts: NodeFacts, tables: KernelTables, source: StoreSource, reporter: Reporter, workers: Executor
 ) -> tuple[NodeState, Listed]:
     """The state that the store wants, and what the tables hold. Raises KernelError, StoreError, MemoryError."""
-    tables.is_large = source.count("Service") > MANY
-    # A child lists large tables: meanwhile we can read the store.
+    # A child lists the tables: meanwhile we can read the store.
     listing = workers.submit(tables.read, facts)
     try:
         changes = source.read()

@@ -21,7 +21,7 @@ from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import MANY, KernelTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
@@ -369,6 +369,7 @@ class Daemon:
             self._look_at = now + _LOOK_SECONDS
             self._node.look_again(self._state)
             self._firewalls.look(self._state)
+            self._tables.rest()
         if now >= self._refused_at:
             self._refused_at = math.inf
             self._reconciler.retry()
@@ -464,7 +465,6 @@ class Daemon:
         self._repair = None
         self._causes.clear()
         self._waiting.clear()
-        self._tables.is_large = len(self._state.index.services) > MANY
 
     def _tell_waiting(self) -> None:
         """Let the status say what waits to be written."""

@@ -18,21 +18,17 @@ from nodeport_nft.reconcile import Listed, read_tables, removal
 from nodeport_nft.ruleset import Schema
 from nodeport_nft.scarcity import scarcity
 
-MANY = 200
-"""Services from which on a child process lists the tables (see ``kernel.nft.BULK``)."""
-
 
 class KernelTables:
     """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
-    ``turn`` keeps other processes that program this node waiting, while it is ours. ``is_large`` says that many
-    services are served. ``connections`` keeps what the counters have counted.
+    ``turn`` keeps other processes that program this node waiting, while it is ours. ``connections``
+    keeps what the counters have counted.
     """
 
     def __init__(self, run_dir: str) -> None:
         self.nft = Nft()
         self.turn = Turn(run_dir)
-        self.is_large = False
         self.connections: Connections | None = None
         self._events = TableEvents()
         self._obstacles = Obstacles(self.nft)
@@ -45,6 +41,10 @@ class KernelTables:
     def fileno(self) -> int:
         """Readable when ``others`` may have something to tell."""
         return self._events.fileno()
+
+    def rest(self) -> None:
+        """Give back what is kept for the next write or reading, where there was none since the last call."""
+        self.nft.rest()
 
     def others(self) -> tuple[str, ...]:
         """Who else has changed the tables since the last call."""
@@ -59,7 +59,7 @@ class KernelTables:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
         with _translated():
             self._events.read()
-            return read_tables(self.nft, facts, bulk=self.is_large)
+            return read_tables(self.nft, facts)
 
     def apply(self, transactions: Iterable[Transaction]) -> None:
         """Commit all of them, or raise KernelError and leave everything as it was (K1).

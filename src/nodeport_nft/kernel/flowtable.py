@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nodeport_nft.compile import TABLE, nft_family
+from nodeport_nft.kernel.answers import NOTHING, View
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.model import Family
 from nodeport_nft.plan import AddDevices, DeleteDevices, Operation, Transaction
@@ -52,7 +53,7 @@ _NAME = re.compile(r'[^\s"{},*]+')
 def check_flowtables(nft: Nft) -> None:
     """Raise KernelError where the kernel has no flowtables; asks it, and changes nothing."""
     try:
-        nft.run(_PROBE, dry=True)
+        nft.run(_PROBE, dry=True, view=NOTHING)
     except KernelError as error:
         raise KernelError(
             "flowtable: this kernel cannot have one; load its modules (modprobe nft_flow_offload), take a kernel "
@@ -81,7 +82,8 @@ def read_devices(nft: Nft, schemas: Mapping[Family, Schema]) -> dict[Family, fro
     """The devices of the flowtables that are in the kernel. Raises KernelError where one is not."""
     found = {}
     for family, schema in schemas.items():
-        listing = nft.run(f"list flowtable {nft_family(family)} {TABLE} {schema.flowtable}")
+        command = f"list flowtable {nft_family(family)} {TABLE} {schema.flowtable}"
+        listing = nft.run(command, view=View.table(nft_family(family), TABLE))
         devices = _DEVICES.search(listing)
         found[family] = frozenset(_NAME.findall(devices[1])) if devices else frozenset()
     return found
@@ -115,5 +117,4 @@ def _portions(names: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
 
 def _reason(error: KernelError) -> str:
     """The kernel's words, without what was asked."""
-    found = re.search(r"Error: (?:Could not process rule: )?(.*)", str(error))
-    return found[1] if found else str(error)
+    return str(error).rpartition("\n")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -121,7 +121,7 @@ def find_obstacles(nft: Nft, served: Served, trusted: Collection[str]) -> tuple[
 def read_chains(nft: Nft) -> tuple[BaseChain, ...]:
     """The base chains of others that translated packets meet. Raises KernelError."""
     # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
-    return base_chains(nft.run("list chains"), TABLE)
+    return base_chains(nft.list_chains(), TABLE)
 
 
 def _endpoints(served: Served) -> Iterator[Endpoint]:
@@ -184,21 +184,18 @@ class Table:
 
     def rules(self, chain: str) -> Iterable[str]:
         """The rules of a chain, a line each. Raises LookupError."""
-        lines = (line.strip() for line in self._list("chain", chain).splitlines())
+        lines = (line.strip() for line in self._listed(self._nft.list_chain, chain).splitlines())
         return [line for line in lines if line and not line.startswith(_NO_RULE)]
 
     def elements(self, name: str) -> str:
         """The listing of a set, or of a map. Raises LookupError."""
-        try:
-            return self._list("set", name)
-        except LookupError:
-            return self._list("map", name)
+        return self._listed(self._nft.list_set, name)
 
-    def _list(self, what: str, name: str) -> str:
+    def _listed(self, how: Callable[[str, str, str], str], name: str) -> str:
         if not (_NAME.fullmatch(name) and _NAME.fullmatch(self._name)):
             raise LookupError(name)  # no name of nft's language, and nothing to put into a command
         try:
-            return self._nft.run(f"list {what} {self._family} {self._name} {name}")
+            return how(self._family, self._name, name)
         except KernelError as error:
             raise LookupError(name) from error
 

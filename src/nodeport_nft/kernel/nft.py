@@ -1,73 +1,50 @@
-"""libnftables in this process: run a transaction, list a table.
+"""nftables: transactions written, tables listed.
 
-A context's netlink socket belongs to the network namespace in which the context was made. libnftables builds one
-netlink batch of all commands in a buffer, and the kernel commits a batch as a whole or not at all. Transactions of
-elements alone go past it (see ``elements``).
+Elements are written over netlink (``elements``); what has rules in it, and listings, are compiled and read by
+libnftables, which never meets the kernel (``library``). Whatever is written goes as one batch, which the kernel
+commits as a whole or not at all (``batch``). The sockets belong to the network namespace in which they were made.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
-import mmap
 import os
 import re
-import socket
-import stat
-import subprocess
-import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from nodeport_nft.kernel.elements import ElementWriter, encode, too_long
+from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table, holds_few
+from nodeport_nft.kernel.batch import BatchWriter, join, too_long
+from nodeport_nft.kernel.elements import encode
+from nodeport_nft.kernel.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.kernel.program import Refused, compile_messages
 from nodeport_nft.plan import Transaction
-from nodeport_nft.render import ListedTable, read_table, write_transaction
+from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
 
-__all__ = ["BULK", "CHECK", "KernelError", "Nft", "too_old"]
+__all__ = ["KernelError", "Nft", "too_old"]
 
 _CAP_NET_ADMIN = 12  # linux/capability.h
-
-_LIBRARY = "libnftables.so.1"
-
-CHECK = "--check"
-"""What has ``apart`` run its commands dry."""
-
-BULK = 1 << 18
-"""Characters of a transaction above which a child process runs it. libnftables keeps the memory of its largest
-command for good (200 MB after 10,000 services, written or listed); a child gives it back when it ends."""
-
-_ROOM, _ROOM_EACH = 16 << 20, 8
-"""Bytes that a command may need, and for each of its characters; rather too many than too few."""
-
-_APART_SECONDS = 900.0
-"""What a child may take at most; 100,000 services take it half a minute."""
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
 
+_TRIES = 3
+"""How often a table is listed before a listing is taken although somebody has committed meanwhile."""
+
 
 class Nft:
-    """A libnftables context, and a socket for elements, in the caller's network namespace."""
+    """nftables in the caller's network namespace."""
 
     def __init__(self) -> None:
-        """Raises KernelError if the library or the capability is missing."""
+        """Raises KernelError if the capability or netlink is missing."""
         if not _may_administer():
             raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
-        try:
-            import nftables  # late: --help and render must not need the library
-        except ImportError as error:
-            raise KernelError("the Python module nftables is missing; install pip-nftables") from error
-        try:
-            self._context = nftables.Nftables(_LIBRARY)
-        except OSError as error:
-            raise KernelError(
-                f"libnftables cannot be loaded ({error}); install it (Debian: apt-get install libnftables1)"
-            ) from error
-        _widen()
-        self._elements = ElementWriter()
+        self._writer = BatchWriter()
+        self._library = Library()
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
@@ -78,113 +55,106 @@ class Nft:
         commits = 0
         for late in (False, True):
             due = [transaction for transaction in transactions if transaction.late is late]
-            batch = encode(due)
-            if batch:
-                self._elements.commit(batch)
+            if batch := encode(due) or self._compile(due):
+                self._writer.commit(batch)
                 commits += 1
-                continue
-            text = "".join(map(write_transaction, due))
-            if len(text) > BULK:
-                _run_apart(text)
-            elif text:
-                self.run(text)
-            commits += bool(text)
         return commits
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""
-        text = "".join(write_transaction(transaction) for transaction in transactions if not transaction.late)
-        if len(text) > BULK:
-            _run_apart(text, CHECK)
-            return
-        self.run(text, dry=True)
+        if batch := self._compile([tx for tx in transactions if not tx.late], dry=True):
+            self._writer.commit(batch)
+
+    def _compile(self, transactions: Iterable[Transaction], *, dry: bool = False) -> bytes:
+        """One batch of all of them; nothing where there is nothing to do."""
+        try:
+            messages = compile_messages(transactions, self._library)
+        except Refused as error:
+            raise KernelError(_explain(error.done.error)) from None
+        return join(messages, dry=dry) if messages else b""
 
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
-        before = self._context.set_json_output(True)
-        try:
-            listed = json.loads(self.run("list flowtables"))
-        finally:
-            self._context.set_json_output(before)
+        listed = json.loads(self._library.run("list flowtables", NOTHING, as_json=True).output)
         return str(listed["nftables"][0]["metainfo"]["version"])
 
-    def list_table(self, schema: Schema, *, bulk: bool = False) -> ListedTable | None:
-        """What the kernel holds of this table; None if there is no such table. ``bulk``: it may be large (see BULK).
+    def rest(self) -> None:
+        """Give back what is kept for the next command, if there was none since the last call."""
+        self._library.rest()
 
-        Raises KernelError if it cannot be listed.
+    def close(self) -> None:
+        """Give it back now; another command is possible all the same."""
+        self._library.close()
+
+    def list_table(self, schema: Schema) -> ListedTable | None:
+        """What the kernel holds of this table; None if there is no such table.
+
+        One that libnftables cannot read, since somebody has put into it what it does not know, is unequal to its
+        schema. Raises KernelError if it cannot be listed for another reason.
         """
         if not self.has_table(schema.family, schema.name):
             return None
-        command = f"list table {schema.family} {schema.name}"
-        return read_table(_run_apart(command) if bulk else self.run(command), schema)
+        view = View.table(schema.family, schema.name)
+        for _ in range(_TRIES):
+            before = generation(self._library.netlink)
+            try:
+                text = self._list(f"list table {schema.family} {schema.name}", view)
+            except LibraryError as error:
+                if not self.has_table(schema.family, schema.name):
+                    return None
+                return ListedTable(faults=(str(error),), differences=(str(error),))
+            if generation(self._library.netlink) == before:
+                break
+        return read_table(text, schema)
 
     def has_table(self, family: str, name: str) -> bool:
-        """Whether the kernel has a table of this name."""
-        # nft 1.0.6 reads every element of every table for `list tables`, but none for `list chains`.
-        return f"table {family} {name} {{" in self.run(f"list chains {family}").splitlines()
+        """Whether the kernel has a table of this name. Raises KernelError."""
+        return has_table(self._library.netlink, family, name)
 
-    def run(self, text: str, *, dry: bool = False) -> str:
-        """Run commands in nft's language as one batch; their output. Raises KernelError, MemoryError.
+    def list_chains(self) -> str:
+        """nft's listing of the chains of all tables, whoever's they are, without rules. Raises KernelError."""
+        return self._list("list chains", View(chains_only=True))
 
-        ``dry``: let the kernel look at the batch and carry out none of it.
+    def list_chain(self, family: str, table: str, chain: str) -> str:
+        """nft's listing of one chain with its rules. Raises KernelError, also where libnftables cannot read it."""
+        view = replace(View.table(family, table), is_large=True)
+        command = f"list chain {family} {table} {chain}"
+        try:
+            return self._list(command, view)
+        except LibraryError as error:
+            raise KernelError(
+                f"{command}: {error}; table {family} {table} holds what this version of libnftables cannot read: "
+                "upgrade libnftables, or have its owner write it with an older nft"
+            ) from error
+
+    def list_set(self, family: str, table: str, name: str) -> str:
+        """nft's listing of one set or map with its elements. Raises KernelError, also where these are very many."""
+        if not holds_few(family, table, name):
+            raise KernelError(f"set {name} of table {family} {table} is too large to be looked through")
+        view = replace(View.table(family, table), names=frozenset({name}))
+        try:
+            return self._list(f"list set {family} {table} {name}", view)
+        except LibraryError:
+            return self._list(f"list map {family} {table} {name}", view)
+
+    def _list(self, command: str, view: View) -> str:
+        """A listing. Raises LibraryError also where libnftables says that it cannot read what it is told."""
+        done = self._library.run(command, view)
+        if done.code != 0 or "Error: " in done.error:  # 1.0.6 leaves out a set it does not know, and yet gives 0
+            raise LibraryError(f"libnftables says: {_first(done.error)}")
+        return done.output
+
+    def run(self, text: str, *, dry: bool = False, view: View = EVERYTHING) -> str:
+        """Run commands in nft's language as one batch, over the tables that ``view`` shows; their output.
+
+        ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.
         """
-        _make_sure_of_room(len(text))
-        self._set_dry_run(dry)
-        code, output, error = self._context.cmd(text)
-        if code != 0:
-            raise KernelError(_explain(error))
-        return str(output)
-
-    def _set_dry_run(self, dry: bool) -> None:
-        # The binding has no method for it, and keeps the context that the library asks for to itself.
-        set_dry_run = ctypes.CDLL(_LIBRARY).nft_ctx_set_dry_run
-        set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
-        set_dry_run(self._context._Nftables__ctx, dry)
-
-
-def _widen() -> None:
-    """Let this process' netlink sockets send as much at once as anybody may.
-
-    A batch is one message, which the send buffer must hold. libnftables (1.0.6) asks for more than net.core.wmem_max
-    alone (SO_SNDBUFFORCE), which takes CAP_NET_ADMIN in the first user namespace, and in another one leaves it at the
-    default, which our schema exceeds. Which socket is its own it does not tell; the others it does no harm.
-    """
-    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (numbers, not paths)
-        try:
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue
-            found = socket.socket(fileno=descriptor)
-        except OSError:
-            continue  # closed meanwhile, as that of the listing is
-        try:
-            if found.family == socket.AF_NETLINK:
-                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, (1 << 31) - 1)  # cut to wmem_max
-        finally:
-            found.detach()  # it is not ours
-
-
-def _make_sure_of_room(size: int) -> None:
-    """Raise MemoryError where a command of so many characters may not find room: libnftables would end us."""
-    try:
-        mmap.mmap(-1, _ROOM + _ROOM_EACH * size).close()  # address space alone: nothing touches it
-    except OSError as error:
-        raise MemoryError from error
-
-
-def _run_apart(text: str, *options: str) -> str:
-    """``Nft.run`` in a child process, in our own network namespace."""
-    command = [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", *options]
-    # S603: what is run is this very interpreter and a module of our own.
-    try:
-        child = subprocess.run(  # noqa: S603
-            command, input=text.encode(), capture_output=True, check=False, timeout=_APART_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise KernelError(f"nftables has not answered for {_APART_SECONDS:g} s") from error
-    if child.returncode != 0:
-        reason = child.stderr.decode(errors="replace").strip()
-        raise KernelError(reason or f"the child that runs nftables died: {child.returncode}")
-    return child.stdout.decode()
+        done = self._library.run(text, view)
+        if done.code != 0:
+            raise KernelError(_explain(done.error))
+        if done.messages:
+            self._writer.commit(join(done.messages, dry=dry))
+        return done.output
 
 
 def _may_administer() -> bool:
@@ -198,18 +168,20 @@ _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")
 
 
 def _explain(error: str) -> str:
-    words = error.strip()
     # libnftables tells each command that fails, with an echo of it. The first says what the others say.
-    _, *others = re.findall(r"^Error: ", words, re.MULTILINE) or ["", ""]
-    words = _SECOND_ERROR.split(words, maxsplit=1)[0]
-    # A comment or a key may be echoed: keep the terminal safe from control characters.
-    words = re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
-    if "Operation not permitted" in words:
-        words += "\nanother process may own the table (flags owner); nft list tables shows it"
+    _, *others = re.findall(r"^Error: ", error, re.MULTILINE) or ["", ""]
+    words = _first(error)
     if os.strerror(errno.EMSGSIZE) in words:
         words += f"\n{too_long()}"
     more = f"\nand {len(others)} more" if others and others != [""] else ""
     return f"nftables refused the transaction; nothing was changed:\n{words}{more}"
+
+
+def _first(error: str) -> str:
+    """libnftables' words about the first thing that was wrong."""
+    words = _SECOND_ERROR.split(error.strip(), maxsplit=1)[0]
+    # A comment or a key may be echoed: keep the terminal safe from control characters.
+    return re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
 
 
 _OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nodeport_nft.ruleset import Chain, Element, Key, Map, Table
+from nodeport_nft.ruleset import Chain, Element, Key, Map, Memory, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,14 @@ class Add:
 
     map: str
     elements: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Put back what a learned set has learned, with the time that is left of it."""
+
+    map: str
+    memories: tuple[Memory, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ class Remove:
 Operation = (
     Delete
     | Add
+    | Remember
     | AddMap
     | DeleteMap
     | AddChain

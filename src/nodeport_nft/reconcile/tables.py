@@ -237,9 +237,9 @@ def _too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> 
         yield f"Service/{service.key}: {worst} {what}, of which the first {room} are used; split the Service"
 
 
-def read_tables(nft: Nft, facts: NodeFacts, *, bulk: bool = False) -> dict[Family, ListedTable | None]:
-    """What the kernel holds of our two tables, None for one that it does not have. ``bulk``: they may be large."""
-    return {family: nft.list_table(compile_schema(family, facts), bulk=bulk) for family in Family}
+def read_tables(nft: Nft, facts: NodeFacts) -> dict[Family, ListedTable | None]:
+    """What the kernel holds of our two tables, None for one that it does not have."""
+    return {family: nft.list_table(compile_schema(family, facts)) for family in Family}
 
 
 def removal(nft: Nft) -> tuple[Transaction, ...]:

@@ -21,6 +21,7 @@ from nodeport_nft.plan import (
     DeleteMap,
     FlushChain,
     Operation,
+    Remember,
     Remove,
     Replace,
     Transaction,
@@ -79,6 +80,8 @@ def _operation(tx: Transaction, operation: Operation) -> str:
             return _elements("delete", tx, name, (_key(key) for key in keys))
         case Add(map=name, elements=elements):
             return _elements("add", tx, name, (_element(element) for element in elements))
+        case Remember(map=name, memories=memories):
+            return _elements("add", tx, name, (_memory(memory) for memory in memories))
         case AddMap(map=declared):
             lines = "".join(f"\t{line}\n" for line in map_lines(tx.family, declared))
             return f"add {_kind(declared)} {whose} {declared.name} {{\n{lines}}}\n"

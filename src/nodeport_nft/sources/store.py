@@ -92,10 +92,6 @@ class StoreSource:
         """Read all there is the next time: what was read last may not have come through."""
         self._version = -1
 
-    def count(self, kind: str) -> int:
-        """How many objects of a kind there are. Raises StoreError."""
-        return self._store.count(kind) if self._store else 0
-
     def node(self, name: str) -> Node | None:
         """The Node of this name, before anything else is read. Raises StoreError, also where it cannot be read."""
         values = self._store.value(Ref("Node", "", name)) if self._store else ()

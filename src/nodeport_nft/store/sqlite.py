@@ -185,11 +185,6 @@ class Store:
             self.damaged.pop(Ref(row.kind, row.namespace, row.name), None)
         return row
 
-    def count(self, kind: str) -> int:
-        """How many objects of a kind there are."""
-        with translated(self._path):
-            return int(self._db.execute("SELECT count(*) FROM objects WHERE kind = ?", (kind,)).fetchone()[0])
-
     def resource_version(self) -> int:
         """The number of the latest change; 0 in a new store. To list and then watch, ask for it first."""
         with translated(self._path):

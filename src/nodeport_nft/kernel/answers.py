@@ -1,0 +1,243 @@
+"""What libnftables is told when it asks what the kernel holds: of our own tables the truth, of others' nothing.
+
+Before each command libnftables reads all tables, chains and sets of the network namespace, to know the names that the
+command uses. It ends in an assertion, or worse, over what it cannot read: a set that a newer nft has described is
+enough (seen with 1.0.6). And it begins again whenever somebody else commits meanwhile, without an end. So it is
+shown a ``View``: nothing that no command of ours names, at one moment. The kernel is asked for our sets and rules by
+table, so that it costs nothing how much others have.
+
+What a command has made that is not committed yet can be shown as well (``made``), so that one transaction can be put
+together by several commands.
+
+Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c; src/cache.c and src/mnl.c of nftables 1.0.6.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nodeport_nft.compile import TABLE
+from nodeport_nft.kernel.batch import FAMILIES, Message
+from nodeport_nft.kernel.keys import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.netlink import (
+    ACK,
+    BODY,
+    DONE,
+    DUMP,
+    ERROR,
+    INTERRUPTED,
+    NETFILTER,
+    KernelError,
+    attribute,
+    code,
+    find,
+    flagged,
+    message,
+    revision,
+)
+
+_NEWGEN, _GEN_ID = NFNL_SUBSYS_NFTABLES << 8 | 15, 1
+# NFT_MSG_GET*; what answers is one below.
+_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM, _GETOBJ, _GETFLOWTABLE = (
+    NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (1, 4, 7, 10, 13, 19, 23)
+)
+_BY_TABLE = frozenset({_GETRULE, _GETSET, _GETOBJ, _GETFLOWTABLE})
+"""What the kernel tells of one table alone, when asked so."""
+
+_NAMED = {_GETCHAIN: 3, _GETSET: 2}
+"""What can be asked for by its name: NFTA_CHAIN_NAME, NFTA_SET_NAME."""
+
+_TABLE_NAME = 1  # in messages about tables, chains, rules, sets, elements, objects and flowtables alike
+_HEADER = struct.Struct("=IHHII")
+_TRIES = 10
+"""How often a dump is read before it is taken although commits fell into each reading: they may go on for ever."""
+
+_FEW = 1 << 20  # bytes of messages about elements: some ten thousand addresses
+_MOST = 32000  # bytes of a datagram: libnftables has room for 64 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What libnftables gets to see. ``tables``: these alone, by family and name; None: all.
+
+    ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
+    ``chains_only``: no more than the names and hooks of chains. ``is_large``: of sets that have a name not what they
+    hold, which no rule is spelled with.
+    """
+
+    tables: frozenset[tuple[int, str]] | None = None
+    names: frozenset[str] | None = None
+    chains_only: bool = False
+    is_large: bool = False
+
+    @classmethod
+    def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
+        """Our tables of these families."""
+        return cls(frozenset((FAMILIES[family], TABLE) for family in families), frozenset(names))
+
+    @classmethod
+    def table(cls, family: str, name: str) -> View:
+        """One table, whoever's."""
+        return cls(frozenset({(FAMILIES[family], name)}))
+
+    def shows(self, data: bytes) -> bool:
+        """Whether what this message (behind its header) is about may be seen."""
+        return self.tables is None or (data[0], _named(data)) in self.tables
+
+
+NOTHING = View(frozenset())
+EVERYTHING = View()
+
+
+class Answers:
+    """Answers the questions of one command. ``number`` is another one for each command, as a generation is.
+
+    ``fault`` is what the kernel has refused to tell, but for what is not there.
+    """
+
+    def __init__(self, netlink: socket.socket, view: View, number: int, made: Iterable[Message] = ()) -> None:
+        self._netlink = netlink
+        self._view = view
+        self._number = number & 0xFFFF
+        self._made = tuple(made)
+        self.fault: OSError | None = None
+
+    def to(self, question: bytes) -> Iterator[bytes]:
+        """The datagrams that answer one request."""
+        _, kind, flags, sequence, _ = _HEADER.unpack_from(question)
+        failure = 0
+        found: list[tuple[int, bytes]] = []
+        if kind == GETGEN:
+            found = [(_NEWGEN, bytes(BODY) + attribute(_GEN_ID, struct.pack(">I", self._number)))]
+        else:
+            try:
+                found = list(self._found(kind, bool(flags & DUMP == DUMP), question[_HEADER.size :]))
+            except OSError as error:
+                failure = error.errno or errno.EIO
+                if failure != errno.ENOENT:
+                    self.fault = error
+        resource = struct.pack(">H", self._number)  # libnftables takes no answer from another generation
+        waiting = b""
+        for each, data in found:
+            whole = _HEADER.pack(_HEADER.size + len(data), each, 0, sequence, 0) + data[:2] + resource + data[BODY:]
+            whole = whole.ljust(len(whole) + 3 & ~3, b"\0")
+            if len(waiting) + len(whole) > _MOST and waiting:
+                yield waiting
+                waiting = b""
+            waiting += whole
+        if waiting:
+            yield waiting
+        # libnftables reads until there is an end, which the kernel need not tell on a socket that does not block.
+        end = struct.pack("=i", -failure) + (b"" if flags & DUMP == DUMP and not failure else question[:16])
+        ending = DONE if flags & DUMP == DUMP and not failure else ERROR
+        yield _HEADER.pack(_HEADER.size + len(end), ending, 0, sequence, 0) + end
+
+    def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
+        if self._view.chains_only and kind not in (_GETTABLE, _GETCHAIN):
+            return
+        if self._view.is_large and kind == _GETSETELEM and not _named(asked, LIST_SET).startswith("__"):
+            return  # "__set0" is what nft calls the set within a rule
+        if is_dump:
+            for each in self._made:
+                if each.kind == kind - 1:
+                    yield each.kind, bytes((each.family, 0, 0, 0)) + each.attributes
+        family, name, attributes = asked[0], _named(asked), asked[BODY:]
+        tables = self._view.tables
+        questions = [(family, attributes)]
+        if tables is not None and name:
+            questions = [(family, attributes)] if (family, name) in tables else []
+        elif tables is not None and (kind in _BY_TABLE or (kind in _NAMED and self._view.names is not None)):
+            naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables) if family in (0, own)]
+            questions = [(own, named + attributes) for own, named in naming]
+            if kind in _NAMED and self._view.names is not None:
+                is_dump, names = False, sorted(self._view.names)
+                questions = [(own, asked + _string(_NAMED[kind], each)) for own, asked in questions for each in names]
+        elif not tables and tables is not None:
+            questions = []
+        if name and not questions:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for family, attributes in questions:
+            question = message(kind, DUMP if is_dump else ACK, family, attributes)
+            try:
+                answer = ask(self._netlink, question)
+            except FileNotFoundError:
+                if name:
+                    raise
+                continue  # there is no such table of ours, or no such chain or set
+            yield from ((each, data) for each, data in answer if self._view.shows(data))
+
+
+def ask(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
+    """What the kernel answers to a dump, or to a request that asks to be acknowledged.
+
+    A dump into which a commit falls is read again, but not without an end. Raises OSError where it refuses.
+    """
+    for _ in range(_TRIES):
+        found, interrupted = _ask(netlink, question)
+        if not interrupted:
+            break
+    return found
+
+
+def _ask(netlink: socket.socket, question: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    netlink.send(question)
+    found: list[tuple[int, bytes]] = []
+    interrupted = False
+    revisions: set[bytes] = set()
+    while True:
+        for kind, flags, data in flagged(netlink.recv(1 << 16)):
+            interrupted |= bool(flags & INTERRUPTED)
+            if kind in (ERROR, DONE):
+                failure = code(data)
+                if failure in (errno.EINTR, errno.EAGAIN):
+                    return found, True
+                if failure:
+                    raise OSError(failure, os.strerror(failure))
+                return found, interrupted or len(revisions) > 1
+            revisions.add(revision(data))
+            found.append((kind, data))
+
+
+def has_table(netlink: socket.socket, family: str, name: str) -> bool:
+    """Whether the kernel has a table of this name. Raises KernelError."""
+    question = message(_GETTABLE, ACK, FAMILIES[family], _string(_TABLE_NAME, name))
+    try:
+        return bool(ask(netlink, question))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise KernelError(f"nftables cannot be asked for table {family} {name}: {error.strerror}") from error
+
+
+def holds_few(family: str, table: str, name: str) -> bool:
+    """Whether the elements of a set make a short listing. No more of them is asked for than that takes."""
+    question = message(_GETSETELEM, DUMP, FAMILIES[family], _string(_TABLE_NAME, table) + _string(LIST_SET, name))
+    size = 0
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:  # to close it ends the dump
+        netlink.send(question)
+        while size < _FEW:
+            datagram = netlink.recv(1 << 16)
+            size += len(datagram)
+            if any(kind in (ERROR, DONE) for kind, _, _ in flagged(datagram)):
+                return True
+    return False
+
+
+def generation(netlink: socket.socket) -> int:
+    """How many commits there have been in this network namespace. Raises OSError."""
+    [(_, data), *_] = ask(netlink, message(GETGEN, ACK, 0, b""))
+    start, end = find(data, BODY, len(data), _GEN_ID)
+    return int.from_bytes(data[start:end], "big")
+
+
+def _string(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode() + b"\0")
+
+
+def _named(data: bytes, kind: int = _TABLE_NAME) -> str:
+    return data[slice(*find(data, BODY, len(data), kind))].rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,80 @@
+"""A daemon beside tables that libnftables cannot read: it lives, writes and says what it cannot tell."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.outcome import Kind
+from lab.probe import connect, connect_many
+from tests.daemon.objects import Desired, service, slices
+from tests.daemon.running import Daemon, wait_for
+from tests.netns.strangers import STRANGERS, put
+
+NODE, NODE_IP = "worker-1", "172.30.1.2"
+WAIT = 60.0
+UNREADABLE = "a key of an unknown expression"
+
+
+def reached(cluster: Cluster, number: int) -> set[str]:
+    """The pods that answer on this nodePort."""
+    outcomes = connect_many(cluster, "client", (NODE_IP, 30000 + number), count=8, timeout=5.0)
+    assert {outcome.kind for outcome in outcomes} == {Kind.REACHED}
+    return {outcome.name for outcome in outcomes}
+
+
+def change(cluster: Cluster, daemon: Daemon, desired: Desired, pod: str) -> None:
+    """Let elements, a chain with rules and a set be written, with packets that show it."""
+    for name, number, spec in (("web", 10, {}), ("sticky", 11, {"sessionAffinity": "ClientIP"})):
+        desired.apply(service(name, number, **spec), *slices(cluster, name, [(pod, 8080)]))
+        wait_for(lambda: daemon.held() == daemon.wanted(), f"{name} as the store wants it", WAIT)
+        assert reached(cluster, number) == {pod}
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [(UNREADABLE, True), (UNREADABLE, False), ("a key of an unknown type", False)]
+)
+def test_a_set_that_libnftables_cannot_read(
+    cluster: Cluster, daemon: Daemon, desired: Desired, kind: str, *, first: bool
+) -> None:
+    desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
+    if not first:
+        daemon.start(seconds=WAIT)
+    cluster.call(NODE, functools.partial(put, STRANGERS[kind]))
+    if first:
+        daemon.start(seconds=WAIT)
+    change(cluster, daemon, desired, "web-2")
+    cluster.run(NODE, ["nft", "add", "chain", "inet", "fw", "more"], check=False)  # it dies of it, which is the point
+    change(cluster, daemon, desired, "web-3")
+    assert daemon.lives()
+    assert daemon.ask("/healthz")
+    assert daemon.cli("status").returncode == 0
+    assert daemon.events("sync failed") == []
+    assert daemon.events("tables changed by others") == []
+    assert daemon.cli("sync", "--once", "--store", str(desired.path), "--node-name", NODE).returncode == 0
+    assert daemon.stop(seconds=WAIT) == 0
+    done = daemon.cli("cleanup", "--store", str(desired.path), "--state-dir", str(daemon.directory))
+    assert (done.returncode, done.stdout.count("nodeport-nft removed")) == (0, 2), done.stderr
+    assert connect(cluster, "client", (NODE_IP, 30010)).kind is Kind.REFUSED
+
+
+def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
+    cluster: Cluster, daemon: Daemon, desired: Desired
+) -> None:
+    desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
+    daemon.start(seconds=WAIT)
+    change(cluster, daemon, desired, "web-2")
+    (child,) = daemon.children()
+    assert b"nodeport_nft.kernel.apart" in Path(f"/proc/{child}/cmdline").read_bytes()
+    os.kill(child, signal.SIGKILL)
+    change(cluster, daemon, desired, "web-3")
+    wait_for(lambda: daemon.children() == [], "no child without work", WAIT)
+    change(cluster, daemon, desired, "web-1")
+    assert daemon.lives()
+    assert len(daemon.events("sync failed")) <= 1
+    daemon.kill()

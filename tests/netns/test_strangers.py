@@ -1,0 +1,234 @@
+"""Whatever others have in the kernel: our tables are written, read back, changed and removed beside it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.outcome import Kind
+from lab.probe import connect
+from nodeport_nft.kernel import answers, library
+from nodeport_nft.kernel.batch import Message
+from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.model import EndpointSlice, Family
+from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
+from nodeport_nft.reconcile import read_tables, removal
+from nodeport_nft.ruleset import Chain, Drop
+from nodeport_nft.scarcity import scarcity
+from tests.builders import make_port, make_service
+from tests.netns import strangers
+from tests.netns.kernel import facts, slices_of, sync
+from tests.netns.strangers import STRANGERS, a_set, committing, put, typeof
+
+NODE, NODE_IP = "worker-1", "172.30.1.2"
+PLAIN = make_service("web", make_port(80, node_port=30080))
+STICKY = replace(
+    make_service("sticky", make_port(80, node_port=30081), ips=("10.96.0.11",)), session_affinity_seconds=600
+)
+GUARDED = replace(
+    make_service("guarded", make_port(80, node_port=30082), ips=("10.96.0.12",)),
+    node_port_source_ranges=(ip_network("172.30.0.0/16"),),
+)
+ALL = (PLAIN, STICKY, GUARDED)
+
+
+def walk(cluster: Cluster, before: tuple[object, ...] = ()) -> None:
+    """All that is ever done with our tables, with packets that show it is in force."""
+
+    def of(*pods: str) -> tuple[EndpointSlice, ...]:
+        return tuple(slices_of(cluster, pods, service=service.name) for service in ALL)
+
+    [*_, first] = sync(cluster, ALL, of("web-1"))
+    assert isinstance(first.operations[0], Replace)
+    assert sync(cluster, ALL, of("web-1")) == (), "read back as written"
+    changed = sync(cluster, ALL, of("web-3", "tester"))
+    assert any(isinstance(op, AddRules) for tx in changed for op in tx.operations), "not elements alone"
+    for port in (30080, 30081, 30082):
+        outcome = connect(cluster, "client", (NODE_IP, port))
+        assert (outcome.kind, outcome.name in ("web-3", "tester")) == (Kind.REACHED, True)
+    cluster.call(NODE, _asked)
+    assert not before or cluster.call(NODE, strangers.everything) == list(before), "others' tables are theirs"
+
+    def remove() -> int:
+        nft = Nft()
+        nft.apply(removal(nft))
+        return len(removal(nft))
+
+    assert cluster.call(NODE, remove) == 0
+
+
+def _asked() -> None:
+    """What is asked for people's sake does not end us, and says what it cannot tell."""
+    nft = Nft()
+    nft.check(())
+    assert nft.version()
+    assert " nodeport-nft {" in nft.list_chains()
+    for family, table, chain in (("inet", "fw", "forward"), ("ip", "nodeport-nft", "services")):
+        said = _listed(nft, family, table, chain)
+        if family == "inet" and f"chain {chain} {{" not in said:
+            assert "No such file" in said or f"table {family} {table} holds what" in said
+        else:
+            assert f"chain {chain} {{" in said
+
+
+def _listed(nft: Nft, *named: str) -> str:
+    try:
+        return nft.list_chain(*named)
+    except KernelError as error:
+        return str(error)
+
+
+@pytest.fixture
+def free(cluster: Cluster) -> Iterator[Cluster]:
+    yield cluster
+    cluster.reset()
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_tables_that_libnftables_cannot_read_are_in_nobodys_way(free: Cluster, kind: str) -> None:
+    free.call(NODE, functools.partial(put, STRANGERS[kind]))
+    before = free.call(NODE, strangers.everything)
+    assert before
+    walk(free, tuple(before))
+
+
+def test_a_table_that_its_owner_keeps(free: Cluster) -> None:
+    with free.host(NODE).namespace.entered(), strangers.owned():
+        walk(free)
+
+
+def test_somebody_who_commits_without_an_end(free: Cluster) -> None:
+    """libnftables would read everything again after each of these commits, and never be done."""
+    with committing(free.host(NODE).namespace.enter):
+        walk(free)
+
+
+THEIRS = (
+    a_set("nodeport-nft", "theirs", typeof(200), family=strangers.IP),
+    a_set("nodeport-nft", "theirs", key_type=63, family=strangers.IP),
+)
+
+
+@pytest.mark.parametrize("theirs", THEIRS, ids=["it dies of it", "it says so"])
+def test_what_others_put_into_our_table_has_it_replaced(free: Cluster, theirs: Message) -> None:
+    slices = (slices_of(free, ("web-1",)),)
+    sync(free, (PLAIN,), slices)
+    free.call(NODE, lambda: put((theirs,)))
+    read = free.call(NODE, lambda: read_tables(Nft(), facts(free)))[Family.IPV4]
+    assert read is not None
+    assert read.differences[0].startswith("libnftables ")
+    (repair,) = sync(free, (PLAIN,), slices)
+    assert isinstance(repair.operations[0], Replace)
+    assert sync(free, (PLAIN,), slices) == ()
+
+
+def test_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
+    """200,000 elements, 1,000 sets: what the kernel tells us is the same with them and without."""
+    services, slices = ALL, tuple(slices_of(free, ("web-1", "web-3"), service=service.name) for service in ALL)
+
+    def told() -> list[tuple[int, int]]:
+        """What the kernel is asked, and how much it tells, for a listing and for a change with rules in it."""
+        asked: list[tuple[int, int]] = []
+        ask = answers.ask
+
+        def heard(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
+            found = ask(netlink, question)
+            kind = int.from_bytes(question[4:6], sys.byteorder)
+            if kind != strangers.NEWTABLE + 1:  # the tables are told by their names, all of them
+                asked.append((kind, len(found)))
+            return found
+
+        answers.ask = heard
+        nft = Nft()
+        read_tables(nft, known)
+        nft.check(changed)
+        return asked
+
+    known = facts(free)
+    sync(free, services, slices)
+    chain = Chain("firewall/x", ((Drop(),),))
+    changed = (Transaction("ip", "nodeport-nft", (AddChain(chain), AddRules(chain))),)
+    alone = free.call(NODE, told, timeout=60)
+    addresses = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(200_000))
+    more = "".join(f"set s{i} {{ type ipv4_addr; }}\n" for i in range(1000))
+    free.nft(NODE, f"table ip fw {{\nset large {{ type ipv4_addr; elements = {{ {addresses} }}; }}\n{more}}}\n")
+    assert free.call(NODE, told, timeout=60) == alone
+
+
+def test_a_child_without_memory_is_a_want_of_memory_and_the_next_one_has_it(free: Cluster) -> None:
+    """What libnftables needs it asks for in a process of its own, whose end is not ours."""
+
+    def tried() -> tuple[str, bool]:
+        nft = Nft()
+        version = nft.version()
+        (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        size = int(Path(f"/proc/{child}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(child, resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
+        try:
+            nft.list_chains()
+        except MemoryError as error:
+            return scarcity(error), nft.version() == version
+        return "", False
+
+    said, goes_on = free.call(NODE, tried, timeout=60)
+    assert "out of memory" in said
+    assert goes_on
+
+
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
+    free: Cluster, ended: signal.Signals
+) -> None:
+    def tried() -> tuple[str, bool]:
+        nft = Nft()
+        version = nft.version()
+        (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        os.kill(child, ended)
+        seconds, library._SECONDS = library._SECONDS, 1.0  # for the one that has stopped
+        try:
+            nft.list_chains()
+        except KernelError as error:
+            library._SECONDS = seconds
+            return str(error), nft.version() == version
+        return "", False
+
+    said, goes_on = free.call(NODE, tried, timeout=60)
+    words = "has not answered for" if ended is signal.SIGSTOP else f"signal {ended.value}"
+    assert words in said
+    assert goes_on
+
+
+def test_a_chain_of_others_is_listed_with_the_sets_in_its_rules_and_without_what_named_ones_hold(
+    free: Cluster,
+) -> None:
+    addresses = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(50_000))
+    free.nft(NODE, f"table inet fw {{ set large {{ type ipv4_addr; elements = {{ {addresses} }}; }}; chain c {{ "
+             "ip saddr @large tcp dport { 80, 443 } drop; }; }")  # fmt: skip
+
+    def listed() -> tuple[str, int]:
+        told = 0
+        ask = answers.ask
+
+        def heard(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
+            nonlocal told
+            found = ask(netlink, question)
+            told += sum(len(data) for _, data in found)
+            return found
+
+        answers.ask = heard
+        return Nft().list_chain("inet", "fw", "c"), told
+
+    text, told = free.call(NODE, listed, timeout=60)
+    assert "ip saddr @large tcp dport { 80, 443 } drop" in text
+    assert told < 50_000
