@@ -36,6 +36,7 @@ def change(cluster: Cluster, daemon: Daemon, desired: Desired, pod: str) -> None
         assert reached(cluster, number) == {pod}
 
 
+@pytest.mark.proves("K9")
 @pytest.mark.parametrize(
     ("kind", "first"), [(UNREADABLE, True), (UNREADABLE, False), ("a key of an unknown type", False)]
 )

@@ -80,7 +80,7 @@ def reached(cluster: Cluster) -> Kind:
     return connect(cluster, "client", ("172.30.1.2", 30010), timeout=0.5).kind
 
 
-@pytest.mark.proves("K6")
+@pytest.mark.proves("K9")
 def test_a_chain_that_drops_is_named_and_its_remedy_works(cluster: Cluster, tmp_path: Path) -> None:
     assert warnings(cluster, tmp_path) == []
     assert reached(cluster) is Kind.REACHED
@@ -93,7 +93,7 @@ def test_a_chain_that_drops_is_named_and_its_remedy_works(cluster: Cluster, tmp_
     assert warnings(cluster, tmp_path) == []
 
 
-@pytest.mark.proves("K6")
+@pytest.mark.proves("K9")
 def test_the_chain_of_iptables_is_named_in_its_own_words(cluster: Cluster, tmp_path: Path) -> None:
     cluster.run("worker-1", ["iptables-nft", "-P", "FORWARD", "DROP"])
     (warning,) = warnings(cluster, tmp_path)
@@ -105,6 +105,7 @@ def test_the_chain_of_iptables_is_named_in_its_own_words(cluster: Cluster, tmp_p
     assert warnings(cluster, tmp_path) == []
 
 
+@pytest.mark.proves("K9")
 def test_what_lets_services_through_is_not_named(cluster: Cluster, tmp_path: Path) -> None:
     cluster.nft("worker-1", FIREWALLD)
     assert warnings(cluster, tmp_path) == []
@@ -244,7 +245,7 @@ table inet hand {
     ],
     ids=["docker", "libvirt", "ufw"],
 )
-@pytest.mark.proves("K6")
+@pytest.mark.proves("K9")
 def test_rules_that_drop_under_a_condition_are_named(
     cluster: Cluster, tmp_path: Path, commands: Sequence[str], rule: str, place: str
 ) -> None:
@@ -260,6 +261,7 @@ def test_rules_that_drop_under_a_condition_are_named(
     assert warnings(cluster, tmp_path) == []
 
 
+@pytest.mark.proves("K9")
 @pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
 def test_rules_that_drop_others_are_not_named(cluster: Cluster, tmp_path: Path, commands: Sequence[str]) -> None:
     iptables(cluster, *commands)
@@ -267,6 +269,7 @@ def test_rules_that_drop_others_are_not_named(cluster: Cluster, tmp_path: Path, 
     assert reached(cluster) is Kind.REACHED
 
 
+@pytest.mark.proves("K9")
 @pytest.mark.parametrize(
     ("ruleset", "chains"),
     [(LXD, {"acl.lxdbr0"}), (HAND, {"early", "forward"})],
@@ -306,6 +309,7 @@ status: {podIP: 10.244.2.2}
     assert "1 of 3 endpoints: 10.244.1.3:8080 by pod3" in warning
 
 
+@pytest.mark.proves("K9")
 def test_endpoints_on_the_node_itself_are_asked_of_input_chains(cluster: Cluster, tmp_path: Path) -> None:
     """As pods of the host's network are."""
     (tmp_path / "web.yaml").write_text(MANIFESTS.replace("10.244.1.2", "172.30.1.2"))
@@ -347,6 +351,7 @@ def old(cluster: Cluster) -> Iterator[Cluster]:
         iptables(cluster, command, program="iptables-legacy")
 
 
+@pytest.mark.proves("K9")
 @pytest.mark.parametrize(
     ("commands", "rule"),
     [(DOCKER, "of chain DOCKER"), (LIBVIRT, "of chain LIBVIRT_FWI"), (UFW, "drops by default")],

@@ -263,6 +263,7 @@ def served(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
     cluster.reset()
 
 
+@pytest.mark.proves("K9")
 def test_every_condition_is_judged_as_the_kernel_does(served: Cluster) -> None:
     """One packet, and a counter behind each condition; what is not known before may be either."""
     base = "type filter hook forward priority filter; policy accept; ct state new jump probes;"
@@ -351,6 +352,7 @@ def ruleset(draw: random.Random) -> str:
     return f"table inet probe {{\n{SETS}{''.join(reversed(chains))}{''.join(bases)}}}\n"
 
 
+@pytest.mark.proves("K9")
 def test_chains_made_at_random_are_judged_as_the_kernel_does(served: Cluster) -> None:
     """The first packet of a connection; that it is let through, or is not, is what is said where anything is."""
     seen: set[Kind] = set()

@@ -95,6 +95,7 @@ def free(cluster: Cluster) -> Iterator[Cluster]:
     cluster.reset()
 
 
+@pytest.mark.proves("K9")
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_tables_that_libnftables_cannot_read_are_in_nobodys_way(free: Cluster, kind: str) -> None:
     free.call(NODE, functools.partial(put, STRANGERS[kind]))
@@ -108,6 +109,7 @@ def test_a_table_that_its_owner_keeps(free: Cluster) -> None:
         walk(free)
 
 
+@pytest.mark.proves("K9")
 def test_somebody_who_commits_without_an_end(free: Cluster) -> None:
     """libnftables would read everything again after each of these commits, and never be done."""
     with committing(free.host(NODE).namespace.enter):
@@ -133,6 +135,7 @@ def test_what_others_put_into_our_table_has_it_replaced(free: Cluster, theirs: M
     assert sync(free, (PLAIN,), slices) == ()
 
 
+@pytest.mark.proves("K9")
 def test_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
     """200,000 elements, 1,000 sets: what the kernel tells us is the same with them and without."""
     services, slices = ALL, tuple(slices_of(free, ("web-1", "web-3"), service=service.name) for service in ALL)

@@ -101,6 +101,7 @@ def refusal(old: str, new: str) -> str:
     return ""
 
 
+@pytest.mark.proves("A6")
 @pytest.mark.parametrize("new", SHAPES)
 @pytest.mark.parametrize("old", SHAPES)
 def test_what_a_type_change_leaves_is_dropped_and_free(desk: Desk, old: str, new: str) -> None:
@@ -198,6 +199,7 @@ def test_a_new_service_has_nothing_left(desk: Desk, shape: dict[str, Any]) -> No
     assert parse_object(document("web", spec)), "what an earlier version let into a store stays readable"
 
 
+@pytest.mark.proves("A6")
 @pytest.mark.parametrize("leave_out", [(), ("clusterIPs",), ("ipFamilies",), ("clusterIPs", "ipFamilies")])
 @pytest.mark.parametrize("policy", ["PreferDualStack", "RequireDualStack"])
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
@@ -260,6 +262,7 @@ def test_what_is_dropped_is_told_with_its_place(desk: Desk) -> None:
     assert line.endswith("leave it out of the manifest")
 
 
+@pytest.mark.proves("A6")
 def test_a_manifest_that_still_names_it_may_come_again(desk: Desk) -> None:
     desk.apply(document("web", SHAPES["Local"]))
     first = copy.deepcopy(desk.stored())
