@@ -28,20 +28,35 @@ def file_fault(path: str | Path) -> str:
     return _fault(path, directory=False)
 
 
-def directory_fault(path: str | Path) -> str:
+def directory_fault(path: str | Path, *, may_be_free: bool = False) -> str:
     """Why what lies in the directory at ``path`` may not be believed, as ``file_fault`` says it.
 
     Nobody else may write to it, with a sticky bit or without: names that are free would be anybody's.
+    ``may_be_free``: it is none that the directory itself is yet to be made where anybody may make it, but nobody can
+    take it away from who did (as in a /run that is a plain tmpfs); look again at what was made.
     """
-    return _fault(path, directory=True)
+    return _fault(path, directory=True, may_be_free=may_be_free)
 
 
-def _fault(path: str | Path, *, directory: bool) -> str:
-    believed = {0, os.geteuid(), Path("/").lstat().st_uid}  # "/" is nobody's where its owner has no name in here
+def open_directory_fault(descriptor: int) -> str:
+    """The same of a directory that is open already, whatever way led to it."""
+    found = os.fstat(descriptor)
+    if found.st_uid not in _believed():
+        return f"belongs to user {found.st_uid}, who may put anything there"
+    return "others than its owner may write to it" if found.st_mode & _WRITABLE else ""
+
+
+def _believed() -> set[int]:
+    return {0, os.geteuid(), Path("/").lstat().st_uid}  # "/" is nobody's where its owner has no name in here
+
+
+def _fault(path: str | Path, *, directory: bool, may_be_free: bool = False) -> str:
+    believed = _believed()
     above = Path("/")
     for step, found, last in _way(path):
         if found is None:
-            open_to_all = above.lstat().st_mode & _WRITABLE
+            mode = above.lstat().st_mode
+            open_to_all = mode & _WRITABLE and not (may_be_free and mode & stat.S_ISVTX)
             return f"anybody may put a file into {above}; choose a directory of your own" if open_to_all else ""
         if found.st_uid not in believed:
             return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"

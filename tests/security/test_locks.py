@@ -145,7 +145,6 @@ def squat(path: Path) -> None:
             lambda path: (path.parent.chmod(0o1777), as_nobody(lambda: path.symlink_to("/run"))),
             "who may put anything there",
         ),
-        (lambda path: path.parent.chmod(0o1777), "choose a directory of your own"),
         (lambda path: path.parent.chmod(0o777), "others than its owner may write to"),
         (lambda path: path.touch(), "is no directory"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
@@ -175,6 +174,27 @@ def test_a_directory_that_others_may_have_made_is_refused(
     assert cluster.ruleset("worker-1") == ""
     diff = [str(SCRIPT), "diff", "--store", str(desired.path), "--config", str(config)]
     assert cluster.run("worker-1", diff, check=False).returncode == 1, "who only reads needs no lock"
+
+
+@pytest.mark.parametrize("below", [(), ("deeper", "still")], ids=["there", "deeper"])
+def test_where_anybody_may_make_a_directory_and_nobody_take_it_away_it_is_made(
+    cluster: Cluster, desired: Desired, open_dir: Path, tmp_path: Path, below: tuple[str, ...]
+) -> None:
+    """As in a /run that is a tmpfs of a container's."""
+    desired.apply(service("web", 10))
+    (open_dir / "d").mkdir()
+    (open_dir / "d").chmod(0o1777)
+    run_dir = (open_dir / "d" / "run").joinpath(*below)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"runDir: {run_dir}\n")
+    own = ("--state-dir", str(tmp_path), "--config", str(config))
+    for argv in (
+        [str(SCRIPT), "cleanup", "--store", str(desired.path), *own],  # which makes nothing
+        sync_once(desired.path, *own),
+        [str(SCRIPT), "cleanup", "--store", str(desired.path), *own],
+    ):
+        cluster.run("worker-1", argv)
+    assert (run_dir.stat().st_uid, run_dir.stat().st_mode & 0o777) == (0, 0o700)
 
 
 def test_the_files_are_of_roots_own(cluster: Cluster, desired: Desired) -> None:

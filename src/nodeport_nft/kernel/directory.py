@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.trust import directory_fault
+from nodeport_nft.trust import directory_fault, open_directory_fault
 
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would have its opener wait
 
@@ -26,26 +26,25 @@ def opened(path: Path, what: str, *, make: bool = False) -> Iterator[int]:
     ``make``: make what is missing of it, for its owner alone (0700). Raises KernelError, with the remedy, where
     others can write; OSError where there is none, and for what the system refuses.
     """
-    _check(path, what)
+    if fault := directory_fault(path, may_be_free=True):
+        raise KernelError(f"{what} {path}: {fault}")
     if make and not path.is_dir():
-        _make(path)
-        _check(path, what)
+        _make(path, what)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        if fault := open_directory_fault(descriptor):  # somebody has made it meanwhile
+            raise KernelError(f"{what} {path}: {fault}; remove it, or name another")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _check(path: Path, what: str) -> None:
-    if fault := directory_fault(path):
-        raise KernelError(f"{what} {path}: {fault}")
-
-
-def _make(path: Path) -> None:
+def _make(path: Path, what: str) -> None:
     missing = [step for step in (path, *path.parents) if not step.exists()]
     for step in reversed(missing):
         step.mkdir(mode=0o700, exist_ok=True)
+        if fault := directory_fault(step):  # not ours: somebody else was there first
+            raise KernelError(f"{what} {path}: {fault}")
 
 
 def open_file(directory: int, name: str, *, make: bool) -> int:
