@@ -24,6 +24,7 @@ class DaemonTurn:
         self._reporter = reporter
         self._pause = 0.0
         self._since = 0.0
+        self._holder: int | None = None
 
     def take(self) -> bool:
         """Whether it is ours now, until ``give_back``; tells what is in the way once that takes long."""
@@ -39,12 +40,13 @@ class DaemonTurn:
             self._reporter.problems("turn", ())
             return True
         if not self._pause:
-            self._since = now
+            self._since, self._holder = now, None
         self._pause = min(_LONGEST, max(_SHORTEST, 2 * self._pause))
         self.due = now + self._pause
         if now - self._since > _QUIET_SECONDS:
-            holder = self._turn.holder()
-            named = f" (pid {holder})" if holder else ""
+            # /proc/locks is read in pieces, between which an entry may slip away: it is the same one as before then.
+            self._holder = self._turn.holder() or self._holder
+            named = f" (pid {self._holder})" if self._holder else ""
             self._reporter.problems(
                 "turn",
                 [f"another process{named} programs this node and holds {self._turn.path}; it is waited for: end it"],
