@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from collections.abc import Iterator
 from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ class Person:
 
     cluster: Cluster
     directory: Path
+    daemons: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def types(self, *words: str, before: tuple[str, ...] = (), store: str = "store.db", text: str = WEB) -> list[str]:
         """What the program says on the terminal, a line each; stdout goes elsewhere."""
@@ -68,16 +70,21 @@ class Person:
         log = self.directory / f"{host}.log"
         with log.open("w") as out:
             daemon = [*self.program(*words, store=store), "--log-format", "json"]
-            self.cluster.popen(host, daemon, stdout=out.fileno(), stderr=out.fileno(), cwd=self.directory)
+            process = self.cluster.popen(host, daemon, stdout=out.fileno(), stderr=out.fileno(), cwd=self.directory)
+        self.daemons.append(process)
         wait_for(lambda: '"event": "sync"' in log.read_text(), "the daemon's first sync", 60)
 
 
 @pytest.fixture
-def person(cluster: Cluster, tmp_path: Path) -> Person:
+def person(cluster: Cluster, tmp_path: Path) -> Iterator[Person]:
     run = tmp_path / "run"
     run.mkdir(mode=0o700)
     (tmp_path / "config.yaml").write_text(f"runDir: {run}\nstateDir: {tmp_path / 'state'}\n")
-    return Person(cluster, tmp_path)
+    made = Person(cluster, tmp_path)
+    yield made
+    for daemon in made.daemons:  # the next test has the node to itself
+        daemon.kill()
+        daemon.wait(timeout=60)
 
 
 COMMANDS = [
