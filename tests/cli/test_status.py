@@ -41,6 +41,22 @@ def ask(program: Program, server: ObserveServer, *words: str) -> Answer:
     return program.run("status", "--metrics-bind-address", f"127.0.0.1:{server.metrics_port}", *words)
 
 
+def test_a_configuration_that_is_wrong_hides_no_status(program: Program, server: ObserveServer) -> None:
+    """When it is broken is when one asks; the daemon goes on with what it read before."""
+    server.set_status(well())
+    (program.directory / "c.yaml").write_text("nodePortAddress: all\nmasqueradeBit: 99\n")
+    answer = ask(program, server, "--config", "c.yaml")
+    assert "Health:        all is well" in answer.out
+    assert [line.partition(": unknown")[0] for line in answer.err.splitlines()] == [
+        "warning: c.yaml:1: nodePortAddress",
+        "warning: c.yaml:2: masqueradeBit: 99 is no bit of the packet mark; choose a number from 0 to 31",
+    ]
+    (program.directory / "c.yaml").write_text("metricsBindAddress: 7\n")
+    answer = program.run("status", "--config", "c.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    assert "c.yaml:1: metricsBindAddress" in answer.err
+
+
 def at(ago: float) -> float:
     return time.time() - ago
 

@@ -259,7 +259,7 @@ def test_what_is_dropped_is_told_with_its_place(desk: Desk) -> None:
     assert line.startswith(f"{desk.path}:1: Service/default/web: ")
     for field in ("spec.ports[0].nodePort", "spec.ports[1].nodePort", "spec.clusterIPs[1]", "spec.ipFamilies[1]"):
         assert field in line
-    assert line.endswith("leave it out of the manifest")
+    assert line.endswith("leave such fields out of the manifest")
 
 
 @pytest.mark.proves("A6")

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, ConfigFile, MetricsBindAddress, command, fail, put, settings
+from nodeport_nft.cli.options import (
+    BAD_INPUT,
+    FAILED,
+    ConfigFile,
+    MetricsBindAddress,
+    command,
+    fail,
+    put,
+    settings,
+    warn,
+)
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -43,9 +53,16 @@ def status(
     import time
 
     from nodeport_nft.cli.document import to_json
+    from nodeport_nft.config import ConfigError
     from nodeport_nft.observe.status import from_json
 
-    address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
+    try:
+        address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
+    except ConfigError as error:
+        if "metricsBindAddress" in error.wrong:
+            raise
+        warn(str(error).splitlines())  # the daemon goes on with what it read before, and this is when one asks it
+        address = error.right.metrics_address
     if address is None:
         fail("metricsBindAddress is none, so no daemon can be asked; give one ADDRESS:PORT to both", BAD_INPUT)
     body = _ask(*address)

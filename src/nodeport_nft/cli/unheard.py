@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
 
 _CAP_NET_ADMIN = 12  # linux/capability.h
+_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 
 
 def tell_if_unheard(config: Config) -> None:
@@ -47,11 +48,16 @@ def tell_if_unheard(config: Config) -> None:
         return
     own = config.store == Defaults().store
     option = "" if own else f" --store {shlex.quote(config.store)}"
-    lasting = "systemctl start nodeport-nft" if own else f"nodeport-nft sync{option}"
+    lasting = "systemctl start nodeport-nft" if own and _has_unit() else f"nodeport-nft sync{option}"
     say(
         "no daemon programs this node, so nothing of this is in the kernel yet: "
         f"run nodeport-nft sync --once{option}, or the daemon: {lasting}"
     )
+
+
+def _has_unit() -> bool:
+    """Whether contrib/systemd's service is installed (systemd.unit(5), "Unit File Load Path")."""
+    return any(Path(place, "nodeport-nft.service").exists() for place in _UNITS)
 
 
 def _may_program() -> bool:

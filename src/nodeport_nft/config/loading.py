@@ -30,7 +30,7 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
         loading.take_flag(key, value)
     loading.check_together()
     if problems := loading.problems():
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(problems), loading.config, loading.wrong)
     return replace(loading.config, places=loading.places, warnings=tuple(loading.file.warnings))
 
 

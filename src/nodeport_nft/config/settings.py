@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -25,7 +25,15 @@ class DetectLocalMode(enum.StrEnum):
 
 
 class ConfigError(Exception):
-    """Every problem of the configuration, one a line, each with its file and line or its flag, value and remedy."""
+    """Every problem of the configuration, one a line, each with its file and line or its flag, value and remedy.
+
+    ``right``: what could be taken of it, with defaults for the rest. ``wrong``: the keys that have a problem.
+    """
+
+    def __init__(self, message: str, right: Config, wrong: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.right = right
+        self.wrong = wrong
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,12 +104,12 @@ class Configuration:
         config = self._options.load()
         # What is refused at the start, too: it would cut the node off, or no table could be written.
         if collisions := self._node.collisions(config):
-            raise ConfigError("\n".join(collisions))
+            raise ConfigError("\n".join(collisions), config)
         if config.flowtable and not self._node.config.flowtable:
             try:
                 self._check_flowtables()
             except KernelError as error:
-                raise ConfigError(str(error)) from error
+                raise ConfigError(str(error), config) from error
         return config
 
     def _place(self, config: Config, key: str) -> str:

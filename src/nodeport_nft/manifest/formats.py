@@ -43,20 +43,15 @@ def _check_service(raw: dict[str, Any], fields: Fields) -> None:
     spec = _mapping(raw, "spec")
     for key in ("ipFamilyPolicy", "internalTrafficPolicy", "trafficDistribution"):
         _not_empty(spec, _SPEC, key, fields)
-    if spec.get("type") == "ExternalName" and spec.get("externalIPs") and spec.get("externalTrafficPolicy"):
-        fields.problem(
-            (*_SPEC, "externalTrafficPolicy"), "may not be set on a service of type ExternalName; leave it out"
-        )
-    if spec.get("loadBalancerClass") is not None:
-        path: Path = (*_SPEC, "loadBalancerClass")
-        name = _text(spec, _SPEC, "loadBalancerClass", fields)
-        if spec.get("type") != "LoadBalancer":
-            fields.problem(path, "is for type LoadBalancer only; leave it out")
-        elif name is not None:
-            fields.problem(path, label_key_fault(name, "a load balancer class"))
+    if spec.get("type") == "LoadBalancer":
+        _check_format(spec, _SPEC, "loadBalancerClass", _class_fault, fields)
     fields.text(spec, _SPEC, "loadBalancerIP")
     for path, port in _mappings(spec, _SPEC, "ports"):
         _check_app_protocol(port, path, fields)
+
+
+def _class_fault(name: str) -> str:
+    return label_key_fault(name, "a load balancer class")
 
 
 def _check_slice(raw: dict[str, Any], fields: Fields) -> None:

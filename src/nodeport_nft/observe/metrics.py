@@ -131,7 +131,7 @@ class Metrics:
         )
         self._idle = self._gauge(
             "nodeport_nft_services_without_endpoints",
-            "Services that refuse connections to an address of theirs, since none of its endpoints is usable",
+            "Services that refuse connections to an address of theirs, since none of their endpoints is usable",
             "ip_family",
         )
         for family in self._families:

@@ -70,7 +70,7 @@ def dropped(obj: Object) -> str:
     """What is said of leftovers that are dropped."""
     first = obj.leftovers[0].problem
     fields = dict.fromkeys(_named(leftover.path, _spec(obj.raw), leftover.problem) for leftover in obj.leftovers)
-    text = "dropped, as left of the former type or family policy; leave it out of the manifest"
+    text = "dropped: left over from the former type or family policy; leave such fields out of the manifest"
     return str(Problem(first.source, first.object, ", ".join(fields), text))
 
 
