@@ -385,7 +385,7 @@ kind: Service
 metadata:
   name: web
   annotations:
-    nodeport-nft/node-port-source-ranges: " 172.30.0.9/24,fd00:30::/64 "
+    nodeport-nft/node-port-source-ranges: " 172.30.0.0/24,fd00:30::/64 "
     nodeport-nft/node-port-nodes: "disk in (ssd,hdd), zone == a, !spot, edge, rack!=r1, arch notin (arm, mips)"
     nodeport-nft/internal-traffic-policy: PreferLocal
     nodeport-nft/weights: 10.244.1.2=3, fd00:244::2=0
@@ -393,7 +393,7 @@ spec:
   type: LoadBalancer
   sessionAffinity: ClientIP
   sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
-  loadBalancerSourceRanges: [192.0.2.0/24, " 198.51.100.7/24"]
+  loadBalancerSourceRanges: [192.0.2.0/24, " 198.51.100.0/24"]
   ports: [{port: 80}]
 ---
 apiVersion: v1
