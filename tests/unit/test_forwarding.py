@@ -126,16 +126,13 @@ def test_what_drops_by_default_is_named(rules: tuple[str, ...]) -> None:
         "limit rate 10/second accept",
         "tcp sport 1-1024 jump user",
         "ip saddr vmap { 192.0.2.1 : accept }",
-        "queue num 1",
         "jump gone",
     ],
 )
 def test_rules_that_accept_some_are_told_apart(rule: str) -> None:
     """What does not end in a drop for sure, yet in one for most."""
     text = told(rule, "meta l4proto != icmp drop", drops=False, user=("accept",))
-    if rule == "queue num 1":  # a program decides
-        assert text == ""
-    elif "return" not in rule:
+    if "return" not in rule:
         assert "accepts only some connections" in text
 
 
@@ -146,13 +143,9 @@ def test_rules_that_accept_some_are_told_apart(rule: str) -> None:
         "ip saddr @blocked drop",  # there is no such set, and none is asked for
         "limit rate over 10/second burst 5 packets drop",
         "meta mark & 0x00008000 == 0x00008000 drop",
-        "tcp flags & (fin | syn | rst | ack) != syn drop",
         "fib saddr . iif oif missing drop",
-        "ct count over 100 drop",
         "add @seen { ip saddr limit rate over 1/second } drop",
         "ip saddr . tcp dport { 192.0.2.1 . 8080 } drop",
-        'meta hour "22:00"-"06:00" drop',
-        "ip ttl < 3 drop",
     ],
 )
 def test_what_drops_some_connections_is_its_owners_business(rule: str) -> None:

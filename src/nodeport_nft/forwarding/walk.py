@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nodeport_nft.forwarding.conditions import Condition, Doubt, Verdict
 from nodeport_nft.forwarding.packet import Packet
@@ -113,9 +113,16 @@ class Walk:
             known = None
         led = self._led(chain, rule, rule.verdict, depth)
         if known is None:
-            led.default = Fate.NEXT
-            led.possible.setdefault(Fate.NEXT, None)
+            self._perhaps(led, doubt)
         return self._take(ways, led, Cause(chain, rule.text, doubt))
+
+    @staticmethod
+    def _perhaps(led: Ways, doubt: str) -> None:
+        """It may be led there, or not: what is not known behind a condition that varies concerns some alone."""
+        led.default = Fate.NEXT
+        led.possible.setdefault(Fate.NEXT, None)
+        if not doubt:
+            led.possible = {fate: cause and replace(cause, doubt="") for fate, cause in led.possible.items()}
 
     def _vmap(self, chain: str, rule: Rule, ways: Ways, depth: int, *, known: bool | None, doubt: str) -> bool:
         assert rule.vmap is not None
@@ -125,8 +132,7 @@ class Walk:
             led = self._led(chain, rule, verdict, depth)
             sure = bool(holds and known)
             if not sure:
-                led.default = Fate.NEXT
-                led.possible.setdefault(Fate.NEXT, None)
+                self._perhaps(led, doubt)
             if self._take(ways, led, Cause(chain, rule.text, doubt)):
                 return True
         if not sure and elements.is_strange:
@@ -171,7 +177,8 @@ class Walk:
             case "drop":
                 return Ways(Fate.DROPPED, {Fate.DROPPED: here}, here)
             case "queue":  # a program decides, or nobody, where none listens
-                return Ways(Fate.ACCEPTED, {Fate.ACCEPTED: here, Fate.DROPPED: here})
+                asked = Cause(chain, rule.text, rule.text)
+                return Ways(Fate.ACCEPTED, {Fate.ACCEPTED: here, Fate.DROPPED: asked})
             case "return":
                 return Ways(Fate.ON, {Fate.ON: None})
             case "jump" | "goto":
