@@ -15,9 +15,12 @@ Every condition of a rule holds for it, does not, or is not known; of the latter
 * one that tells clients, or some of their connections, from others (the source, a mark, a limit of a rate or an
   amount, a set that packets fill) accepts some: behind it, a drop still concerns the others, and is told. One that
   drops some, as a blocklist or a limit does, is what its owner wants, and is not;
-* any other that drops may concern all: what is not understood (an ``xt match``, a chain or set that cannot be listed),
-  what chance, the time or a program behind a queue decides, what is written in headers (``ip ttl``, options), how many
-  connections all clients have together (``ct count``). That is told as such, and that it is not known.
+* any other that drops may concern all: what is not understood (an ``xt match``, a chain or set that cannot be
+  listed), what chance, the time or a program behind a queue decides, what is written in headers (``ip ttl``,
+  options), how many connections all clients have together (``ct count``). That is told as such, and that it is not
+  known.
+
+A limit that returns is one that drops what is beyond it, written the other way round, as in chains against floods.
 
 nft 1.0.6 shows iptables' ``! --ctstate DNAT`` as its opposite: before a drop in a table of iptables' families, that
 condition is taken for one that differs.

@@ -217,6 +217,8 @@ class _Reader:
         if self._next() == "/":
             self._at += 1
             mask = _number(of, self._value())
+        elif operator == "" and "|" in value and "(" not in value:
+            mask, operator = 0xFFFFFFFF, "=="  # which nft leaves out where it lists this
         elif operator in ("", "!"):
             mask, value, operator = _number(of, value), "0", "!=" if not operator else "=="
         else:

@@ -17,6 +17,9 @@ from nodeport_nft.forwarding.rules import Rule
 _DEEPEST = 16  # NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h
 
 
+_LIMITS = ("limit rate ", "xt match limit", "xt match hashlimit")
+
+
 class Fate(enum.Enum):
     """What becomes of a packet in a chain."""
 
@@ -112,9 +115,16 @@ class Walk:
         if known and self._may_be_negated(rule):
             known = None
         led = self._led(chain, rule, rule.verdict, depth)
-        if known is None:
+        if known is None and rule.verdict.word == "return" and self._is_limited(rule):
+            led.possible.setdefault(Fate.NEXT, None)
+        elif known is None:
             self._perhaps(led, doubt)
         return self._take(ways, led, Cause(chain, rule.text, doubt))
+
+    def _is_limited(self, rule: Rule) -> bool:
+        """Whether it holds up to some rate of packets."""
+        unknown = [condition.text for condition in rule.conditions if condition.holds(self._packet) is None]
+        return all(text.startswith(_LIMITS) and " over " not in text for text in unknown)
 
     @staticmethod
     def _perhaps(led: Ways, doubt: str) -> None:
