@@ -261,8 +261,80 @@ def test_rules_that_drop_under_a_condition_are_named(
     assert warnings(cluster, tmp_path) == []
 
 
+FLOODS = (
+    "-N flood",
+    "-A FORWARD -p tcp --syn -j flood",
+    "-A flood -m limit --limit 1000/second --limit-burst 1000 -j RETURN",
+    "-A flood -j DROP",
+    "-A FORWARD -p tcp --tcp-flags FIN,SYN FIN,SYN -j DROP",
+    "-A FORWARD -p tcp --tcp-flags SYN,RST SYN,RST -j DROP",
+    "-A FORWARD -p tcp --tcp-flags ALL NONE -j DROP",
+    "-A FORWARD -p tcp --tcp-flags ALL ALL -j DROP",
+    "-A FORWARD -p tcp --tcp-flags ALL FIN,PSH,URG -j DROP",
+    "-A FORWARD -p tcp ! --syn -m conntrack --ctstate NEW -j DROP",
+    "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    "-A FORWARD -f -j DROP",
+)
+BOGONS = (
+    "-A FORWARD -i eth0 -s 10.0.0.0/8 -j DROP",
+    "-A FORWARD -i eth0 -s 127.0.0.0/8 -j DROP",
+    "-A FORWARD -i eth0 -s 10.244.1.2 -j DROP",
+    "-A FORWARD -s 192.0.2.0/24 -j DROP",
+    "-A FORWARD -m conntrack --ctorigdst 172.30.1.9 -j DROP",
+    "-A FORWARD -m conntrack --ctstatus ASSURED,SEEN_REPLY -m conntrack --ctstate NEW -j DROP",
+)
+
+
 @pytest.mark.proves("K9")
-@pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-p tcp --syn -o pod2",
+        "-p tcp --tcp-flags SYN,ACK SYN",
+        "-p tcp ! --tcp-flags SYN NONE",
+        "! -s 10.244.0.0/16 -d 10.244.0.0/16",
+        "! -s 10.244.1.2 -d 10.244.1.2",
+        "-m conntrack --ctorigdst 172.30.1.2",
+        "-m conntrack ! --ctstatus ASSURED,SEEN_REPLY",
+        "-m iprange ! --src-range 10.244.0.0-10.244.1.255 -d 10.244.1.2",
+    ],
+)
+def test_what_is_known_of_a_first_packet_is_known_of_rules_of_iptables(
+    cluster: Cluster, tmp_path: Path, rule: str
+) -> None:
+    """Its flags, where it is not from, the node's address, the bits of its status."""
+    iptables(cluster, f"-A FORWARD {rule} -j DROP")
+    more = ("--cluster-cidr", "10.244.0.0/16")
+    (warning,) = warnings(cluster, tmp_path, *more)
+    assert "in the forward hook drops or rejects by the rule" in warning
+    assert reached(cluster) is Kind.SILENT
+    cluster.run("worker-1", ["iptables-nft", *remedy(warning)[1:]])
+    assert reached(cluster) is Kind.REACHED
+    assert warnings(cluster, tmp_path, *more) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-m statistic --mode random --probability 0.000001",
+        "-m time --datestop 2001-01-01",
+        "-p tcp -m tcpmss --mss 1:80",
+        "-m length --length 20:30",
+        "-m ttl --ttl-lt 3",
+        "-m dscp --dscp 5",
+        "-p tcp --tcp-option 77",
+    ],
+)
+def test_what_chance_or_headers_decide_is_told_as_such(cluster: Cluster, tmp_path: Path, rule: str) -> None:
+    iptables(cluster, f"-A FORWARD {rule} -j DROP")
+    (warning,) = warnings(cluster, tmp_path)
+    assert "in the forward hook cannot be judged: whether Services answer" in warning
+    cluster.run("worker-1", ["iptables-nft", *remedy(warning)[1:]])
+    assert warnings(cluster, tmp_path) == []
+
+
+@pytest.mark.proves("K9")
+@pytest.mark.parametrize("commands", [KUBELET, CALICO, FLOODS, BOGONS], ids=["kubelet", "calico", "floods", "bogons"])
 def test_rules_that_drop_others_are_not_named(cluster: Cluster, tmp_path: Path, commands: Sequence[str]) -> None:
     iptables(cluster, *commands)
     assert warnings(cluster, tmp_path) == []
@@ -370,7 +442,9 @@ def test_chains_of_the_old_iptables_are_judged_as_well(
     assert warnings(old, tmp_path) == []
 
 
-@pytest.mark.parametrize("commands", [KUBELET, CALICO], ids=["kubelet", "calico"])
+@pytest.mark.parametrize(
+    "commands", [KUBELET, CALICO, FLOODS[:-1], BOGONS], ids=["kubelet", "calico", "floods", "bogons"]
+)
 def test_rules_of_the_old_iptables_that_drop_others_are_not_named(
     old: Cluster, tmp_path: Path, commands: Sequence[str]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from lab.outcome import Kind
 from lab.probe import connect
 from nodeport_nft.forwarding import Endpoint, Judge, Listing, Packet
 from nodeport_nft.forwarding.rules import read_rule
+from nodeport_nft.forwarding.values import addresses
 from nodeport_nft.forwarding.walk import Budget, Fate
 from nodeport_nft.kernel.forwarding import Table, read_chains
 from nodeport_nft.kernel.nft import Nft
@@ -24,7 +25,10 @@ from tests.netns.test_forwarding import warnings
 Result = TypeVar("Result")
 
 WEB = Endpoint(Family.IPV4, "tcp", "10.244.1.2", 8080, "172.30.1.2", 30010)
-PACKET = Packet.to(WEB, iif="eth0", oif="pod2")
+PODS, LOOPBACK = addresses("10.244.0.0/16"), addresses("127.0.0.0/8")
+assert PODS is not None
+assert LOOPBACK is not None
+PACKET = Packet.to(WEB, iif="eth0", oif="pod2", inside=(PODS, LOOPBACK))
 
 SEEDS = 40
 
@@ -34,6 +38,7 @@ SETS = """\
 	set ports { type inet_service; flags interval; elements = { 1-3, 8080 }; }
 	set pairs { type ifname . inet_service; flags interval; elements = { "pod2" . 8080-9000, "lo" . 3 }; }
 	set seen { type ipv4_addr . inet_service; flags dynamic,timeout; timeout 1h; }
+	set inside { type ipv4_addr; flags interval; elements = { 10.244.0.0/16, 127.0.0.0/8 }; }
 	counter some { }
 """
 
@@ -246,6 +251,121 @@ meta nftrace set 0
 """.splitlines()
 """In nft's language; how it lists them is another matter."""
 
+BITS = """\
+tcp flags == syn
+tcp flags != syn
+tcp flags != ack
+tcp flags syn,ack
+tcp flags ack
+tcp flags ! ack
+tcp flags ! syn,ack
+tcp flags 0x2
+tcp flags 0x12
+tcp flags == 0x12
+tcp flags != 0x12
+tcp flags == 0xc2
+tcp flags != (syn|ack)
+tcp flags (syn|ack)
+tcp flags { syn, syn | ack }
+tcp flags { syn | ack, fin | ack }
+tcp flags != { syn, ack }
+tcp flags & syn == syn
+tcp flags & syn != syn
+tcp flags & syn == 0
+tcp flags & syn != 0
+tcp flags & (syn|ack) == (syn|ack)
+tcp flags & (syn|ack) == syn
+tcp flags & (syn|ack) != (syn|ack)
+tcp flags & (fin|syn) == (fin|syn)
+tcp flags & (fin|syn) == 0
+tcp flags & (fin|syn) > 0
+tcp flags & (fin|syn|rst|psh|ack|urg) == 0
+tcp flags & (fin|syn|rst|psh|ack|urg) == (fin|psh|urg)
+tcp flags & (fin|syn|rst|ack|ecn|cwr) == syn
+tcp flags & (syn|ack) { syn, ack }
+tcp flags & 0x17 == 0x2
+tcp flags syn / fin,syn,rst,ack
+tcp flags != syn / fin,syn,rst,ack
+tcp flags ! fin,rst
+tcp flags > 1
+tcp flags >= 3
+tcp flags < 3
+tcp dport . tcp flags { 8080 . syn }
+tcp flags . tcp dport { syn | ack . 8080 }
+tcp dport & 0xff00 == 0x1f00
+tcp dport & 1 == 1
+ip daddr & 0.0.0.255 == 0.0.0.2
+ip daddr & 0.0.0.255 != 0.0.0.2
+ct state & new == new
+ct state & (new|invalid) == new
+ct state & (established|new) == established
+ct state & (established|related) != 0
+ct state & (new|established) { new, related }
+ct state untracked
+ct state 0x8
+ct state . tcp dport { new . 8080 }
+ct status & dnat != dnat
+ct status & dnat == 0
+ct status & (seen-reply|dnat) == dnat
+ct status & (seen-reply|dnat) != dnat
+ct status & (assured|confirmed) == 0
+ct status & (assured|confirmed) != 0
+ct status & (snat|dnat) == dnat
+ct status & (snat|dnat) == (snat|dnat)
+ct status & (snat|dnat) != 0
+ct status & 0x20 == 0x20
+ct status & dnat { dnat, snat }
+ct status 0x20
+ct status 0x8
+ct status 0x0
+ct status dying
+ct status ! dying,seen-reply
+ct status expected,seen-reply
+ct status ! expected
+ct status == 0x120
+ct status != 0x120
+ct status != 0
+ct status seen-reply,dnat
+ct status confirmed
+ct status ! confirmed
+ct status assured
+ct status dying,snat
+ct status snat
+ct status ! snat
+ip saddr != 10.244.0.0/16
+ip saddr 10.244.0.0/16
+ip saddr 10.244.1.0/24
+ip saddr != 10.244.1.2
+ip saddr != { 10.244.0.0/17, 10.244.128.0/17 }
+ip saddr != { 10.244.0.0/16, 127.0.0.0/8 }
+ip saddr { 10.244.3.0/24, 127.0.0.1 }
+ip saddr != { 10.244.0.0/16, 172.30.0.0/24 }
+ip saddr 10.0.0.0/8
+ip saddr != 10.0.0.0/8
+ip saddr & 0.0.0.255 == 0.0.0.10
+ip saddr 0.0.0.0/0
+ip saddr { 0.0.0.0-10.243.255.255, 10.245.0.0-255.255.255.255 }
+ip saddr != @inside
+ip saddr @inside
+ip saddr . tcp dport { 10.244.1.2 . 8080 }
+ip saddr . tcp dport != { 10.244.1.2 . 8080, 10.244.1.3 . 8080 }
+tcp dport . ip saddr { 8080 . 10.244.0.0-10.244.9.255, 8080 . 10.0.0.0/9 }
+iifname . ip saddr { "eth0" . 10.244.0.0/16 }
+ip6 saddr fd00::/8
+ip6 saddr != fd00::/8
+ct original ip saddr != 10.244.0.0/16
+ct original ip saddr 10.244.0.0/16
+ct original ip daddr { 172.30.1.0/24, 10.0.0.1 }
+ct original ip daddr != { 172.30.1.0/24, 10.0.0.1 }
+ct reply ip daddr 10.244.0.0/16
+ip version 4
+ip version 6
+ip frag-off & 0x1fff == 0
+ip frag-off & 0x2000 != 0
+ip frag-off & 0x4000 != 0
+""".splitlines()
+"""Of bits, and of where a packet is not from: in every hook."""
+
 # What some kernels or versions of nft do not have.
 _OPTIONAL = ("osf", "meta time", "ipsec", "meta ipsec", "ct helper", "quota", "meter", "symhash", "jhash", "ct count")
 
@@ -264,13 +384,26 @@ def served(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.proves("K9")
-def test_every_condition_is_judged_as_the_kernel_does(served: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("hook", "priority", "conditions"),
+    [
+        ("forward", "filter", (*CONDITIONS, *BITS)),
+        ("prerouting", "filter", BITS),
+        ("forward", "mangle", BITS),
+        ("postrouting", "filter", BITS),
+        ("postrouting", "srcnat + 10", BITS),
+    ],
+)
+def test_every_condition_is_judged_as_the_kernel_does(
+    served: Cluster, hook: str, priority: str, conditions: Sequence[str]
+) -> None:
     """One packet, and a counter behind each condition; what is not known before may be either."""
-    base = "type filter hook forward priority filter; policy accept; ct state new jump probes;"
-    served.nft("worker-1", f"table inet probe {{\n{SETS}chain probes {{ }}\nchain forward {{ {base} }}\n}}\n")
+    base = f"type filter hook {hook} priority {priority}; policy accept; ct state new jump probes;"
+    packet = PACKET.at(hook)
+    served.nft("worker-1", f"table inet probe {{\n{SETS}chain probes {{ }}\nchain base {{ {base} }}\n}}\n")
     refused = [
         condition
-        for condition in CONDITIONS
+        for condition in conditions
         if served.run("worker-1", ["nft", f"add rule inet probe probes {condition} counter"], check=False).returncode
     ]
     assert [condition for condition in refused if not condition.startswith(_OPTIONAL)] == []
@@ -281,13 +414,13 @@ def test_every_condition_is_judged_as_the_kernel_does(served: Cluster) -> None:
         for line in table.rules("probes"):
             counted = re.search(r"counter packets (\d+)", line)
             assert counted, line
-            answers = [condition.holds(PACKET) for condition in read_rule(line, table.elements).conditions]
+            answers = [condition.holds(packet) for condition in read_rule(line, table.elements).conditions]
             holds = False if False in answers else None if None in answers else True
             found.append((line, holds, int(counted[1]) > 0))
         return found
 
     found = in_node(served, judged)
-    assert len(found) == len(CONDITIONS) - len(refused)
+    assert len(found) == len(conditions) - len(refused)
     assert [line for line, holds, held in found if holds is not None and holds is not held] == []
     known = [holds for _, holds, _ in found if holds is not None]
     assert len(known) > len(found) // 2
@@ -312,6 +445,14 @@ _KNOWN = [
     "meta l4proto { tcp, udp }",
     "oifname . tcp dport @pairs",
     "ct original ip daddr 172.30.1.2",
+    "tcp flags syn",
+    "tcp flags & (fin|syn|rst|ack) == syn",
+    "tcp flags != syn",
+    "tcp flags & (fin|syn) == (fin|syn)",
+    "ct status & dnat == dnat",
+    "ct status & (seen-reply|dnat) != dnat",
+    "ip saddr != 10.244.0.0/16",
+    "ip saddr 10.244.1.0/24",
     "fib daddr type local",
     "",
 ]

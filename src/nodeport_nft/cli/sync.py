@@ -215,7 +215,7 @@ def _obstacles(nft: Nft, programme: Programme, host: Host, config: Config) -> No
     from nodeport_nft.kernel.forwarding import Served, find_obstacles
     from nodeport_nft.kernel.nft import KernelError
 
-    served = Served(programme.tables.desired, programme.tables.facts.addresses, host)
+    served = Served(programme.tables.desired, programme.tables.facts, host)
     try:
         warn(find_obstacles(nft, served, config.trusted_chains))
     except KernelError as error:

@@ -23,8 +23,8 @@ class Firewalls:
     def look(self, state: NodeState) -> None:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
         trusted = self._node.config.trusted_chains
-        served = Served(state.tables.desired, state.facts.addresses, self._node.host)
-        asked = served.addresses, served.host, self._reporter.status.syncs
+        served = Served(state.tables.desired, state.facts, self._node.host)
+        asked = served.facts, served.host, self._reporter.status.syncs
         if asked == self._asked and trusted == self._trusted and not self._tables.foreign_rules:
             return
         anew, self._trusted = trusted != self._trusted, None

@@ -6,14 +6,21 @@ those of the input hook. One accepts for its own base chain alone: another may d
 drops hangs Services in silence, and is named together with the endpoints concerned and the rule that helps.
 
 What is asked is what becomes of the first packet of a connection from outside, translated to an endpoint that is
-served (``ct status dnat``, ``ct state new``): by which device it comes, by which it leaves, its protocol, address and
-port now and before. Every condition of a rule holds for it, does not, or is not known; of the latter,
+served (``ct status dnat``, ``ct state new``, ``tcp flags syn``): by which device it comes, by which it leaves, its
+protocol, address and port now and before. Of its source it is known where it is not: in no network that this host has
+on a device which is no uplink, nor in the pods'. Networks that clients may be in stay unknown.
 
-* one that differs from packet to packet (the source, a mark, a limit, a program behind a queue) accepts some: behind
-  it, a drop still concerns the others, and is told. One that drops some, as a blocklist does, is what its owner
-  wants, and is not;
-* one that is not understood (an ``xt match``, a chain or set that cannot be listed) and drops may concern all. That
-  is told as such, and that it is not known.
+Every condition of a rule holds for it, does not, or is not known; of the latter,
+
+* one that tells clients, or some of their connections, from others (the source, a mark, a limit of a rate or an
+  amount, a set that packets fill) accepts some: behind it, a drop still concerns the others, and is told. One that
+  drops some, as a blocklist or a limit does, is what its owner wants, and is not;
+* any other that drops may concern all: what is not understood (an ``xt match``, a chain or set that cannot be
+  listed), what chance, the time or a program behind a queue decides, what is written in headers (``ip ttl``,
+  options), how many connections all clients have together (``ct count``). That is told as such, and that it is not
+  known.
+
+A limit that returns is one that drops what is beyond it, written the other way round, as in chains against floods.
 
 nft 1.0.6 shows iptables' ``! --ctstate DNAT`` as its opposite: before a drop in a table of iptables' families, that
 condition is taken for one that differs.

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nodeport_nft.forwarding.packet import Packet
-from nodeport_nft.forwarding.values import ABSENT, Absent, Field, Known, Values
-
-Reading = Known | Absent | None
+from nodeport_nft.forwarding.values import ABSENT, Absent, Field, Known, Reading, Values
 
 
 class Doubt(enum.Enum):
@@ -81,15 +79,18 @@ class Elements:
         """The elements that are, or may be, for what was read, up to the first that is for sure."""
         if ABSENT in read:
             return
-        if not any(part is None or isinstance(part, frozenset) for part in read):
+        if all(isinstance(part, int | str) for part in read):
             verdict = self._exact.get(tuple(read))  # type: ignore[arg-type]
             if verdict is not None:
                 yield True, verdict
                 return
         else:
             for key, verdict in self._exact.items():
-                if all(part is None or part == known for part, known in zip(read, key, strict=True)):
-                    yield None, verdict
+                holds = _all(_has(_only(known), part) for part, known in zip(read, key, strict=True))
+                if holds is not False:
+                    yield holds, verdict
+                if holds:
+                    return
         for values, verdict in self._others:
             holds = _all(_has(value, part) for value, part in zip(values, read, strict=True))
             if holds is not False:
@@ -105,7 +106,7 @@ class Elements:
             yield self.fields[0], self.all
         for key in self._exact:
             for of, part in zip(self.fields, key, strict=True):
-                yield of, Values(numbers={part}) if isinstance(part, int) else Values(words={str(part)})
+                yield of, _only(part)
         for parts, _ in self._others:
             yield from zip(self.fields, parts, strict=True)
 
@@ -144,6 +145,7 @@ class Comparison(Condition):
     fields: tuple[Field, ...] = ()
     operator: str = ""
     make: Callable[[], Elements] = lambda: Elements(())
+    named: bool = False
     _elements: Elements | None = None
 
     def holds(self, packet: Packet) -> bool | None:
@@ -151,7 +153,7 @@ class Comparison(Condition):
         read = [of.read(packet) for of in self.fields]
         if ABSENT in read:
             return False
-        if all(part is None for part in read):
+        if all(part is None for part in read) or self._is_blocklist():
             self.doubt = Doubt.VARIES  # whatever the values are
             return None
         held = self.elements()
@@ -160,15 +162,25 @@ class Comparison(Condition):
             return None
         found = held.have(read)
         if found is None:
-            self.doubt = Doubt.VARIES if None in read and not held.is_strange else Doubt.UNREADABLE
+            known = all(isinstance(part, int | str | frozenset) for part in read)
+            sources = all(of.name == "saddr" for of in self.fields)
+            self.doubt = Doubt.UNREADABLE if known or (held.is_strange and not sources) else Doubt.VARIES
             return None
-        return found is (self.operator not in ("!=", "!"))
+        return found is (self.operator != "!=")
+
+    def _is_blocklist(self) -> bool:
+        """Whether it names sources in a set of its own, which may be long, and is not read for that."""
+        return self.named and self.operator != "!=" and all(of.name == "saddr" for of in self.fields)
 
     def elements(self) -> Elements:
         """The values that it compares with."""
         if self._elements is None:
             self._elements = self.make()
         return self._elements
+
+
+def _only(value: Known) -> Values:
+    return Values(numbers={value}) if isinstance(value, int) else Values(words={str(value)})
 
 
 def _has(values: Values, read: Reading) -> bool | None:

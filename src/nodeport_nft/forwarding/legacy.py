@@ -116,10 +116,13 @@ class _Rule:
                 self._take()
                 yield "limit rate 1/second"
             case "--tcp-flags":
-                self._take(), self._take()
-                yield "tcp flags syn"
+                mask, flags = self._flags(), self._flags()
+                yield f"tcp flags {operator}{flags} / {mask}"
             case "--syn":
-                yield "tcp flags syn"
+                yield f"tcp flags {operator}syn / fin,syn,rst,ack"
+            case "--ctstatus":
+                status = self._take().lower().replace("none", "0").replace("_", "-")
+                yield f"ct status {'! ' if negated else ''}{status}"
             case "--icmp-type" | "--icmpv6-type":
                 self._take()
                 yield "icmp type echo-request"
@@ -131,6 +134,11 @@ class _Rule:
                     yield from self._strange(module)
             case _:
                 yield from self._strange(option.lstrip("-") or "?")
+
+    def _flags(self) -> str:
+        """Flags of TCP in nft's words."""
+        flags = self._take().lower()
+        return {"all": "fin,syn,rst,psh,ack,urg", "none": "0"}.get(flags, flags)
 
     def _strange(self, name: str) -> Iterator[str]:
         """Something that is not understood, and all that belongs to it."""

@@ -14,7 +14,7 @@ from nodeport_nft.forwarding.remedies import Remedy, remedies
 from nodeport_nft.forwarding.rules import Rule, read_rule
 from nodeport_nft.forwarding.values import ABSENT, Values
 from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways
-from nodeport_nft.model import Family
+from nodeport_nft.model import Family, IPNetwork
 
 _MOST_LOOKS = 300_000
 """Rules that are looked at for all packets together: about a second."""
@@ -28,7 +28,7 @@ _NAMED = 3
 _RULE_LENGTH = 160
 
 
-_SOME = tuple(Packet(family, "", "", "tcp", 0, 0, 0, 0) for family in Family)
+_SOME = tuple(Packet(family, "", "", "tcp", 0, 0, (0,), 0) for family in Family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,15 @@ class Traffic:
     """What is translated: to these endpoints, by these devices.
 
     ``out`` is the device that leads to an address, "" for one of this host; an address that none leads to is not in
-    it. ``uplinks`` are the devices by which clients outside come, by family.
+    it. ``uplinks`` are the devices by which clients outside come, by family. ``nodes`` are the addresses that serve
+    nodePorts, none where that may be any; ``inside`` are networks of which no client by an uplink is.
     """
 
     endpoints: Iterable[Endpoint]
     out: Mapping[str, str]
     uplinks: Mapping[Family, Sequence[str]]
+    nodes: Mapping[Family, Sequence[str]] = field(default_factory=dict)
+    inside: Mapping[Family, Sequence[IPNetwork]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Judge:
         self._rules: dict[str, tuple[Rule, ...]] = {}
         self._unread: set[str] = set()
         self._explore()
+        self._masked: set[str] = set()
         self._bounds = self._all_bounds()
         self._devices = self._device_values()
 
@@ -124,13 +128,13 @@ class Judge:
             packet.protocol,
             self._between("daddr", packet.daddr),
             self._between("dport", packet.dport),
-            self._between("asked", packet.asked),
+            *(self._between("asked", address) for address in packet.asked),
             self._between("asked port", packet.asked_port),
         )
 
     def _between(self, name: str, value: int | None) -> int | None:
-        """Between which of the numbers that rules name this one is."""
-        return None if value is None else bisect.bisect(self._bounds[name], value)
+        """Between which of the numbers that rules name this one is; it itself where they ask for some of its bits."""
+        return value if value is None or name in self._masked else bisect.bisect(self._bounds[name], value)
 
     def _walk(self, packet: Packet, budget: Budget, rules: Callable[[str], tuple[Rule, ...]]) -> Ways:
         walk = Walk(
@@ -175,7 +179,9 @@ class Judge:
     def _all_bounds(self) -> Mapping[str, list[int]]:
         found: dict[str, set[int]] = defaultdict(set)
         for name, values in self._values():
-            if name in ("daddr", "dport", "asked", "asked port"):
+            if name.endswith(" masked"):
+                self._masked.add(name.removesuffix(" masked"))
+            elif name in ("daddr", "dport", "asked", "asked port"):
                 found[name].update(values.bounds())
         return {name: sorted(found[name]) for name in ("daddr", "dport", "asked", "asked port")}
 
@@ -211,8 +217,22 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
     if not judges:
         return ()
     budget = Budget(_MOST_LOOKS)
+    inside = {
+        family: tuple((int(each[0]), int(each[-1])) for each in networks)
+        for family, networks in traffic.inside.items()
+        if traffic.uplinks.get(family)
+    }
     packets = [
-        (endpoint, Packet.to(endpoint, iif=uplink, oif=traffic.out.get(endpoint.address)))
+        (
+            endpoint,
+            Packet.to(
+                endpoint,
+                iif=uplink,
+                oif=traffic.out.get(endpoint.address),
+                nodes=traffic.nodes.get(endpoint.family, ()),
+                inside=inside.get(endpoint.family, ()),
+            ),
+        )
         for endpoint in dict.fromkeys(traffic.endpoints)
         if endpoint.address in traffic.out or not endpoint.address
         for uplink in traffic.uplinks.get(endpoint.family) or (None,)

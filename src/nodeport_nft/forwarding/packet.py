@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -37,7 +38,9 @@ class Packet(NamedTuple):
     """A packet behind its translation, before its connection has had an answer.
 
     None stands for what is not known, or may be one or another. ``oif`` is "" where no device is left by (yet).
-    ``local``: this host receives it itself. ``asked`` is the destination before the translation.
+    ``local``: this host receives it itself. ``asked`` are the addresses that may have been its destination before the
+    translation. Its source is in none of the ranges ``inside``; none: nothing is known of it. ``hook`` is where it is
+    looked at.
     """
 
     family: Family
@@ -46,13 +49,25 @@ class Packet(NamedTuple):
     protocol: str
     daddr: int | None
     dport: int | None
-    asked: int | None
+    asked: tuple[int, ...]
     asked_port: int | None
     local: bool = False
+    inside: tuple[tuple[int, int], ...] = ()
+    hook: str = "forward"
 
     @classmethod
-    def to(cls, endpoint: Endpoint, *, iif: str | None, oif: str | None) -> Packet:
-        """The packet that reaches this endpoint."""
+    def to(
+        cls,
+        endpoint: Endpoint,
+        *,
+        iif: str | None,
+        oif: str | None,
+        nodes: Iterable[str] = (),
+        inside: tuple[tuple[int, int], ...] = (),
+    ) -> Packet:
+        """The packet that reaches this endpoint. ``nodes`` are the addresses whose nodePorts lead there."""
+        # Without a port either, other frontends may lead there as well.
+        asked = (endpoint.asked,) if endpoint.asked else tuple(nodes) if endpoint.asked_port else ()
         return cls(
             endpoint.family,
             iif,
@@ -60,16 +75,17 @@ class Packet(NamedTuple):
             endpoint.protocol,
             _number(endpoint.address),
             endpoint.port or None,
-            _number(endpoint.asked),
+            tuple(number for number in map(_number, asked) if number is not None),
             endpoint.asked_port or None,
             local=oif == "",
+            inside=inside,
         )
 
     def at(self, hook: str) -> Packet:
         """The same as the chains of this hook see it."""
         match hook:
             case "prerouting":
-                return self._replace(oif="")  # it is not routed yet
+                return self._replace(hook=hook, oif="")  # it is not routed yet
             case "postrouting":
-                return self._replace(iif=None)  # older kernels do not say
-        return self
+                return self._replace(hook=hook, iif=None)  # older kernels do not say
+        return self._replace(hook=hook)

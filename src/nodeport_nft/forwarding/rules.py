@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeport_nft.forwarding.conditions import CONTINUE, Comparison, Condition, Doubt, Elements, Verdict
 from nodeport_nft.forwarding.sets import changes, elements_of, read_elements, words
-from nodeport_nft.forwarding.values import FIELDS, Field, field_at
+from nodeport_nft.forwarding.values import FIELDS, Field, field_at, numbers
 
 Sets = Callable[[str], str]
 """The listing of a named set or map of the table; raises LookupError where it cannot be had."""
@@ -38,7 +38,7 @@ class Rule:
 _COUNTER = re.compile(r"\bcounter packets \d+ bytes \d+")
 _VERDICTS = frozenset(("accept", "drop", "return", "continue", "jump", "goto", "reject", "queue"))
 _NEGATED = ("!=", "!")
-_ORDERED = ("<", ">", "<=", ">=")
+_ORDERED = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "lt": "<", "gt": ">", "le": "<=", "ge": ">="}
 _LOG = frozenset(("prefix", "level", "group", "snaplen", "queue-threshold", "flags"))
 _BITWISE = frozenset(("&", "|", "^", "<<", ">>", "and", "or", "xor"))
 # Those of one word, and all first words, of what differs from packet to packet, or that nobody else can know.
@@ -53,6 +53,12 @@ _VARYING = _SINGLE | frozenset(
         *("ibrname", "obrname"),
     )
 )
+
+
+# What marks a comparison of clients, of marks or of amounts, which tells some connections from others.
+_OWNERS = frozenset(("saddr", "sport", "mark", "label", "bytes", "packets", "avgpkt", "osf"))
+# What may stand behind a field that has no value.
+_FOLLOWING = _VERDICTS | {"", "counter", "comment", "log", "limit"}
 
 
 def read_rule(line: str, sets: Sets) -> Rule:
@@ -125,7 +131,7 @@ class _Reader:
                 self._doubt(begin, Doubt.VARIES)
             case "ct" if self._next(1) == "count":
                 self._at += 4 if self._next(2) == "over" else 3
-                self._doubt(begin, Doubt.VARIES)
+                self._doubt(begin, Doubt.UNREADABLE)  # without a set, it counts those of all clients
             case _:
                 return False
         return True
@@ -159,14 +165,21 @@ class _Reader:
         fields = self._fields()
         if fields is None:
             if piece in _VARYING:
-                self._varying(begin)
-            else:
-                self._unreadable(begin)
+                return self._varying(begin)
+            self._unreadable(begin)
             return None
         operator = self._next()
         if operator == "set":
             self._set()
             return None
+        masked = operator == "&" and len(fields) == 1
+        if masked:
+            self._at += 1
+            mask = _number(fields[0], self._value())
+            operator = self._next()
+            if mask is None or operator in _BITWISE:
+                return self._varying(begin)
+            fields = (fields[0].masked(mask),)
         if operator == "vmap":
             self._at += 1
             named = self._next()
@@ -174,13 +187,11 @@ class _Reader:
             self._at += pieces is None
             return self._comparison(begin, fields, "", named, pieces)
         if operator in _BITWISE:
-            self._varying(begin)
-            self._conditions[-1].doubt = Doubt.UNREADABLE if fields[0].flags else Doubt.VARIES
-            return None
+            return self._varying(begin)
         if operator in ("==", *_NEGATED, *_ORDERED):
             self._at += 1
         else:
-            operator = ""
+            operator = "==" if masked else ""
         value = self._next()
         if value == "{":
             pieces = self._pass_block()
@@ -188,23 +199,49 @@ class _Reader:
         elif value.startswith("@"):
             self._at += 1
             self._conditions.append(self._comparison(begin, fields, operator, value, None))
+        elif fields[0].flags:
+            self._compare_bits(begin, fields[0], operator)
         else:
-            parts = [value]
-            self._at += 1
-            if operator in ("==", "!="):
-                fields = tuple(of.whole() for of in fields)
-                while self._next() == "|" and fields[0].name.startswith("ct "):
-                    parts = [f"{parts[0]} | {self._next(1)}"]
-                    self._at += 2
+            parts = [self._value()]
             while self._next() == ".":
-                parts.append(self._next(1))
-                self._at += 2
-            if self._next() == "/" and fields[0].name == "flags":
-                self._at += 2
+                self._at += 1
+                parts.append(self._value())
             if operator in _ORDERED:
                 parts = [_ordered(operator, value)]
             self._compare(begin, fields, operator, [parts])
         return None
+
+    def _compare_bits(self, begin: int, of: Field, operator: str) -> None:
+        """Read bits beside a field: any of them without an operator, none of them with ``!``, or behind a mask."""
+        value = "0" if self._next() in _FOLLOWING else self._value()  # iptables' --ctstatus NONE
+        if self._next() == "/":
+            self._at += 1
+            mask = _number(of, self._value())
+        elif operator == "" and "|" in value and "(" not in value:
+            mask, operator = 0xFFFFFFFF, "=="  # which nft leaves out where it lists this
+        elif operator in ("", "!"):
+            mask, value, operator = _number(of, value), "0", "!=" if not operator else "=="
+        else:
+            mask = 0xFFFFFFFF
+        if operator in _ORDERED:
+            number = _number(of, value)
+            value = "?" if number is None else _ordered(operator, str(number))
+            of = of if number is None else replace(of, literal=numbers)
+        if mask is None:
+            self._doubt(begin, Doubt.UNREADABLE)
+        else:
+            self._compare(begin, (of.masked(mask),), operator, [[value]])
+
+    def _value(self) -> str:
+        """Take a value: of one word, of several with ``|`` between them, or in parentheses."""
+        begin = self._at
+        self._at += 1
+        if self._tokens[begin : begin + 1] and self._tokens[begin].startswith("("):
+            while not self._tokens[self._at - 1].endswith(")") and self._at < len(self._tokens):
+                self._at += 1
+        while self._next() == "|":
+            self._at += 2
+        return self._since(begin)
 
     def _fields(self) -> tuple[Field, ...] | None:
         """The fields that are named from here on, past them; None, and nothing passed, if one is not understood."""
@@ -229,7 +266,7 @@ class _Reader:
     def _comparison(
         self, begin: int, fields: tuple[Field, ...], operator: str, named: str, pieces: list[str] | None
     ) -> Comparison:
-        sets, fields = self._sets, tuple(of.whole() for of in fields)
+        sets = self._sets
 
         def make() -> Elements:
             if pieces is not None:
@@ -242,24 +279,33 @@ class _Reader:
                 return Elements(fields, strange=True, changes=True)
             return read_elements(fields, elements_of(listing))
 
-        return Comparison(self._since(begin), fields=fields, operator=operator, make=make)
+        return Comparison(
+            self._since(begin), fields=fields, operator=operator, make=make, named=named.startswith("@")
+        )
 
-    def _varying(self, begin: int) -> None:
-        """Pass by a comparison whose outcome differs from packet to packet."""
+    def _varying(self, begin: int) -> Comparison | None:
+        """Pass by a comparison whose outcome is not known beforehand; a map of verdicts is returned."""
         self._at = begin
         self._pass_operand()
+        count = 1
         while self._next() == ".":
             self._at += 1
             self._pass_operand()
+            count += 1
         while self._next() in _BITWISE:
             self._at += 1
             self._at += 1
+        doubt = Doubt.UNREADABLE if _OWNERS.isdisjoint(self._tokens[begin : self._at]) else Doubt.VARIES
         if self._next() == "set":
             self._set()
-            return
-        if self._next() == "vmap":  # as good as any number of rules under a condition
-            self._unreadable(begin)
-            return
+            return None
+        if self._next() == "vmap":
+            self._doubt(begin, doubt)
+            self._at += 1
+            named = self._next()
+            pieces = self._pass_block() if named == "{" else None
+            self._at += pieces is None
+            return self._comparison(begin, (_UNKNOWN,) * count, "", named, pieces)
         if self._next() in ("==", *_NEGATED, *_ORDERED):
             self._at += 1
         if self._next() == "{":
@@ -268,7 +314,8 @@ class _Reader:
             self._at += 1
             while self._next() in (".", "/") or self._next().startswith('-"'):
                 self._at += 1 if self._next().startswith("-") else 2
-        self._doubt(begin, Doubt.VARIES)
+        self._doubt(begin, doubt)
+        return None
 
     def _pass_operand(self) -> None:
         """Pass by the words that name a field which is not understood."""
@@ -326,6 +373,15 @@ class _Reader:
         self._doubt(begin, Doubt.UNREADABLE)
 
 
+_UNKNOWN = Field("unknown", lambda _: None)
+
+
+def _number(of: Field, text: str) -> int | None:
+    """The number that a text stands for beside a field; None for a range, or none."""
+    value = of.literal(text)
+    return value[0] if isinstance(value, tuple) and value[0] == value[1] else None
+
+
 def _ordered(operator: str, value: str) -> str:
     """The range that ``< 1024`` stands for."""
     try:
@@ -338,4 +394,4 @@ def _ordered(operator: str, value: str) -> str:
         "<=": f"0-{number}",
         ">": f"{number + 1}-{most}",
         ">=": f"{number}-{most}",
-    }[operator]
+    }[_ORDERED[operator]]

@@ -57,7 +57,13 @@ def _add_element(made: Elements, element: list[str]) -> None:
         element = element[:at]
     decoration = next((at for at, piece in enumerate(element) if piece in _DECORATIONS), len(element))
     element = element[:decoration]
-    made.add([piece for piece in element if piece != "."] or ["?"], verdict)
+    parts: list[list[str]] = [[]]
+    for piece in element:
+        if piece == ".":
+            parts.append([])
+        else:
+            parts[-1].append(piece)
+    made.add([" ".join(part) for part in parts], verdict)  # some are of several words: ``syn | ack``
 
 
 def elements_of(listing: str) -> list[str]:

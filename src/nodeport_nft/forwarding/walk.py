@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nodeport_nft.forwarding.conditions import Condition, Doubt, Verdict
 from nodeport_nft.forwarding.packet import Packet
 from nodeport_nft.forwarding.rules import Rule
 
 _DEEPEST = 16  # NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h
+
+
+_LIMITS = ("limit rate ", "xt match limit", "xt match hashlimit")
 
 
 class Fate(enum.Enum):
@@ -112,10 +115,24 @@ class Walk:
         if known and self._may_be_negated(rule):
             known = None
         led = self._led(chain, rule, rule.verdict, depth)
-        if known is None:
-            led.default = Fate.NEXT
+        if known is None and rule.verdict.word == "return" and self._is_limited(rule):
             led.possible.setdefault(Fate.NEXT, None)
+        elif known is None:
+            self._perhaps(led, doubt)
         return self._take(ways, led, Cause(chain, rule.text, doubt))
+
+    def _is_limited(self, rule: Rule) -> bool:
+        """Whether it holds up to some rate of packets."""
+        unknown = [condition.text for condition in rule.conditions if condition.holds(self._packet) is None]
+        return all(text.startswith(_LIMITS) and " over " not in text for text in unknown)
+
+    @staticmethod
+    def _perhaps(led: Ways, doubt: str) -> None:
+        """It may be led there, or not: what is not known behind a condition that varies concerns some alone."""
+        led.default = Fate.NEXT
+        led.possible.setdefault(Fate.NEXT, None)
+        if not doubt:
+            led.possible = {fate: cause and replace(cause, doubt="") for fate, cause in led.possible.items()}
 
     def _vmap(self, chain: str, rule: Rule, ways: Ways, depth: int, *, known: bool | None, doubt: str) -> bool:
         assert rule.vmap is not None
@@ -125,8 +142,7 @@ class Walk:
             led = self._led(chain, rule, verdict, depth)
             sure = bool(holds and known)
             if not sure:
-                led.default = Fate.NEXT
-                led.possible.setdefault(Fate.NEXT, None)
+                self._perhaps(led, doubt)
             if self._take(ways, led, Cause(chain, rule.text, doubt)):
                 return True
         if not sure and elements.is_strange:
@@ -171,7 +187,8 @@ class Walk:
             case "drop":
                 return Ways(Fate.DROPPED, {Fate.DROPPED: here}, here)
             case "queue":  # a program decides, or nobody, where none listens
-                return Ways(Fate.ACCEPTED, {Fate.ACCEPTED: here, Fate.DROPPED: here})
+                asked = Cause(chain, rule.text, rule.text)
+                return Ways(Fate.ACCEPTED, {Fate.ACCEPTED: here, Fate.DROPPED: asked})
             case "return":
                 return Ways(Fate.ON, {Fate.ON: None})
             case "jump" | "goto":

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from itertools import islice
 
 from nodeport_nft.compile import TABLE
@@ -26,7 +27,7 @@ from nodeport_nft.kernel.legacy import Saved, read_saved
 from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, attribute, find, message, messages
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.routes import devices_to
-from nodeport_nft.model import Family, IPAddress
+from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.plan import Desired
 from nodeport_nft.ruleset import Dnat
 
@@ -41,13 +42,13 @@ _MOST_ENDPOINTS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What this node translates: its tables as they should be, the node's addresses, the host's network.
+    """What this node translates: its tables as they should be, what they were made from, the host's network.
 
     The tables are not copied: what they hold when they are looked at counts.
     """
 
     tables: Mapping[Family, Desired]
-    addresses: tuple[IPAddress, ...]
+    facts: NodeFacts
     host: Host
 
 
@@ -86,7 +87,7 @@ class Obstacles:
         wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
         self._out = {address: self._out[address] for address in self._out.keys() & wanted}
         self._out |= devices_to(wanted - self._out.keys())
-        return self._told(served, obstacles(judges, Traffic(endpoints, self._out, _uplinks(served))))
+        return self._told(served, obstacles(judges, _traffic(served, endpoints, self._out)))
 
     def _told(self, served: Served, found: Iterable[str]) -> tuple[str, ...]:
         faults = (
@@ -149,7 +150,7 @@ def _of_table(family: Family, desired: Desired) -> Iterator[Endpoint]:
 
 def _uplinks(served: Served) -> dict[Family, tuple[str, ...]]:
     """The devices by which clients outside come: those of the default routes and of the node's own addresses."""
-    wanted = {*served.host.sources, *served.addresses}
+    wanted = {*served.host.sources, *served.facts.addresses}
     return {
         family: tuple(
             dict.fromkeys(
@@ -160,6 +161,38 @@ def _uplinks(served: Served) -> dict[Family, tuple[str, ...]]:
         )
         for family in Family
     }
+
+
+def _traffic(served: Served, endpoints: Iterable[Endpoint], out: Mapping[str, str]) -> Traffic:
+    uplinks = _uplinks(served)
+    nodes = {family: tuple(str(ip) for ip in served.facts.node_port_ips if ip.version == family) for family in Family}
+    inside = {family: tuple(_inside(served, family, uplinks[family])) for family in Family}
+    return Traffic(endpoints, out, uplinks, nodes, inside)
+
+
+def _inside(served: Served, family: Family, uplinks: Collection[str]) -> Iterator[IPNetwork]:
+    """The networks of which nobody is who comes by an uplink: those on other devices, and those of pods.
+
+    A network on another device is one that the host itself has an address in, or a single address. A wide one that
+    holds what is routed by an uplink says nothing.
+    """
+    yield _LOOPBACK[family]
+    yield from (cidr for cidr in served.facts.pod_cidrs if cidr.version == family)
+    routes = [route for route in served.host.routes if route.prefix.version == family]
+    outside = [route.prefix for route in routes if route.interface in uplinks]
+    for route in routes:
+        prefix = route.prefix
+        if route.interface in uplinks or any(each.subnet_of(prefix) for each in outside):  # type: ignore[arg-type]
+            continue
+        held = (each.address in prefix for each in served.host.addresses if each.interface == route.interface)
+        if prefix.prefixlen == prefix.max_prefixlen or (prefix.prefixlen >= _WIDEST and any(held)):
+            yield prefix
+
+
+_LOOPBACK: Mapping[Family, IPNetwork] = {Family.IPV4: ip_network("127.0.0.0/8"), Family.IPV6: ip_network("::1/128")}
+
+_WIDEST = 8
+"""Bits of the widest network that is one: halves of all there is lead into a tunnel."""
 
 
 def _is_dormant(chain: BaseChain) -> bool:
