@@ -131,7 +131,8 @@ class _Reading:
     def _add_broken(self, name: str, fault: Fault) -> None:
         """Add what is wrong with a document that was given up: no problem where its kind is not used here."""
         place, known = f"{name}:{fault.line}", fault.known
-        if isinstance(known, dict) and (kind := foreign(known)):
+        kind = foreign(known) if isinstance(known, dict) else ""
+        if kind and not kind.endswith("List"):  # there may be objects of ours in what has not been read
             ref = describe(known, self.namespace)
             self.skipped.add(place, ref, kind)
             self._warn(place, ref, _no_matter(fault.message))
