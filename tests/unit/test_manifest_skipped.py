@@ -150,8 +150,9 @@ def test_far_too_many_levels_are_a_warning_where_the_kind_is_known_by_then(flow:
 NO_YAML = {
     "a tab": ("spec:\n\ta: b", "a tab stands where YAML wants indentation"),
     "a tab at once": ("\tspec: 1", "a tab stands where YAML wants indentation"),
-    "an open list": ("spec: [a", "not YAML: did not find expected ',' or ']'"),
-    "an open mapping": ("spec: {a: b", "not YAML: did not find expected ',' or '}'"),
+    "an open list": ("spec: [a", "a colon stands where YAML wants none in brackets"),
+    "an open list of quotes": ("spec: ['a'", "not YAML: did not find expected ',' or ']'"),
+    "an open mapping": ("spec: {a: 'b'", "not YAML: did not find expected ',' or '}'"),
     "an open quote": ('spec: "abc', "not YAML: found unexpected document indicator"),
     "an open single quote": ("spec: 'abc", "not YAML: found unexpected document indicator"),
     "too far to the right": ("  spec: 1", "not YAML: mapping values are not allowed in this context"),
@@ -171,7 +172,9 @@ NO_YAML = {
 def test_what_is_no_yaml_in_what_is_skipped_is_a_warning(fault: str, before: str) -> None:
     """What stands before and behind it in the file is served; of its rest nothing is made."""
     part, told = NO_YAML[fault]
-    made = read(f"{NODE}---\n{before}{part}\napiVersion: v1\nmetadata: {{name: rest}}\n{NODE.replace('worker-1', 'b')}")
+    made = read(
+        f"{NODE}---\n{before}{part}\napiVersion: v1\nmetadata: {{name: rest}}\n{NODE.replace('worker-1', 'b')}"
+    )
     assert [one.ref for one in made.objects] == ["Node/worker-1", "Node/b"]
     skipped, warning = made.warnings
     assert skipped.endswith(" Deployment/default: kind Deployment is not used here; skipped")
@@ -183,10 +186,10 @@ def test_what_is_no_yaml_in_what_is_skipped_is_a_warning(fault: str, before: str
 @pytest.mark.parametrize("fault", NO_YAML)
 def test_what_is_no_yaml_stays_a_problem_where_it_may_be_ours(fault: str, kind: str) -> None:
     """What is ours, or no kind at all; and a list may hold what is ours."""
-    part, told = NO_YAML[fault]
+    part, _ = NO_YAML[fault]
+    first = f"kind: {kind}" if kind else "title: web"
     with pytest.raises(Problems) as caught:
-        read(f"{f'kind: {kind}{chr(10)}' if kind else 'metadata: {}' + chr(10)}{part}\nx: y\n{NODE}")
-    assert told in str(caught.value)
+        read(f"{first}\n{part}\nx: y\n{NODE}")
     assert "no matter" not in str(caught.value)
 
 
@@ -197,7 +200,7 @@ def test_what_is_no_yaml_stays_a_problem_where_it_may_be_ours(fault: str, kind: 
         "kind: Secret\nx: \x07\n",
         "kind: Secret\n--\nkind: Service\n",
         "kind: Service\nspec: {}\nkind: Secret\nx: [\n",
-        "kind: Secret\nx: [\n...\n\"kind\": Service\n",
+        'kind: Secret\nx: [\n...\n"kind": Service\n',
         "kind: Secret\n...\n]\n",
         'kind: Secret\nx: [\n\n{"apiVersion": "v1", "kind": "Service"}\n',
         "kind: Secret\rx: [a\r---\rkind: Service\r",

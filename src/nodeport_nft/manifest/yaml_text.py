@@ -163,9 +163,10 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
             else:
                 message = _syntax_message(error, text[mark.index : mark.index + 1] if mark else "", line)
             root = _root(stack, into)
-            if len(stack) == 1 and type(into) is dict and error.context == "while scanning a plain scalar":
+            at = error.context_mark
+            if len(stack) == 1 and type(into) is dict and mark and at and "plain scalar" in (error.context or ""):
                 # Such as a kind, with a tab before the line below it.
-                root = {**into, key: text[error.context_mark.index : mark.index].partition("\n")[0].strip()}
+                root = {**into, key: text[at.index : mark.index].partition("\n")[0].strip()}
             raise _GivenUp(mark, message, _known(root, text, begun, mark)) from None
         kind = type(event)
         if skipped:
@@ -297,7 +298,7 @@ def _root(stack: list[tuple[Any, Any, Any]], into: Any) -> Any:
 def _known(root: Any, text: str, begun: int, mark: Any) -> Any:
     """What is known of the document that begins at ``begun`` and is given up at ``mark``; None: not what it is.
 
-    Up to the next ``---`` it is left unread. Where something else in that names a kind, an object may be lost with it.
+    Up to the next ``---`` it is left unread. Where something else in it names a kind, an object may be lost with it.
     """
     if not isinstance(root, dict) or mark is None:
         return None
