@@ -550,8 +550,8 @@ TO_PODS = "write nodeName to the endpoints (spec.nodeName to Pods)"
         ),
         (
             EXTERNAL,
-            {"web-1": "Worker-1.example.org"},
-            "externalTrafficPolicy is Local, and of 1 endpoint none is on worker-1; they name Worker-1.example.org; "
+            {"web-1": "worker-1.example.org"},
+            "externalTrafficPolicy is Local, and of 1 endpoint none is on worker-1; they name worker-1.example.org; "
             "use the node's own name there, or give --node-name",
         ),
     ],

@@ -269,7 +269,7 @@ BAD: dict[str, tuple[Mapping[str, Any], str, object, str]] = {
         NODE_PORT,
         "node-port-nodes",
         "disk\u00a0=ssd",
-        '"disk\u00a0" is not a label key; use',
+        '"disk\ufffd" is not a label key; use',
     ),
     "an external policy": (
         NODE_PORT,
