@@ -171,6 +171,28 @@ SELECTORS = {
         ],
     ),
 }
+FAR = {
+    "a slip and another namespace": (
+        [service(selector="wbe"), pod(metadata={"namespace": "other"})],
+        ["selector app=wbe matches no pod of namespace default; nearest: app=web on web-1 in namespace other; "
+         "correct the selector, or the pods' labels, and put both into one namespace"],
+    ),
+    "the key": (
+        [service(selector={"ap": "web"}), pod("db-1", "db"), pod(metadata={"namespace": "other"})],
+        ["selector ap=web matches no pod of namespace default; nearest: app=web on web-1 in namespace other; "
+         "correct the selector, or the pods' labels, and put both into one namespace"],
+    ),
+    "nothing like it there": (
+        [service(selector={"app": "wbe", "tier": "front"}), pod(labels={"app": "db", "tier": "front"},
+                                                                metadata={"namespace": "other"})],
+        ["selector app=wbe,tier=front matches no pod: there is no pod in namespace default; "
+         "apply the pods, with their labels and status.podIP"],
+    ),
+    "one of the own namespace is nearer": (
+        [service(selector="wbe"), pod("web-2", "web"), pod(metadata={"namespace": "other"})],
+        ["selector app=wbe matches no pod; nearest: app=web on web-2; correct the selector, or the pods' labels"],
+    ),
+}  # fmt: skip
 PODS = {
     "no address": (
         [service(), pod(ip="")],
@@ -455,7 +477,7 @@ STRAYS = {
 }
 TABLES = {
     f"{room}: {name}": case
-    for room, table in (("selector", SELECTORS), ("pods", PODS), ("slices", SLICES), ("strays", STRAYS))
+    for room, table in (("selector", SELECTORS), ("far", FAR), ("pods", PODS), ("slices", SLICES), ("strays", STRAYS))
     for name, case in table.items()
 }
 

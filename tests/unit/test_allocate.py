@@ -531,7 +531,10 @@ def test_cluster_ips_are_immutable(wanted: Service, held: Service, field: str, s
     [(found, message)] = refusals(wanted, give(held))
     assert found == field
     assert message.startswith(start)
-    assert message.endswith("leave it out, or delete the Service first")
+    if "None" in message:
+        assert "and a clusterIP cannot be changed; delete the Service and create it anew, or leave" in message
+    else:
+        assert message.endswith("leave it out, or delete the Service first")
 
 
 @pytest.mark.proves("A3")
@@ -581,3 +584,4 @@ def test_a_headless_service_stays_one_and_so_takes_no_node_port() -> None:
     [(field, message)] = refusals(replace(SINGLE, type=ServiceType.NODE_PORT), held)
     assert field == "spec.type"
     assert message.startswith("type NodePort needs a clusterIP, and this service is headless")
+    assert "; delete the Service and create it anew, or leave its type ClusterIP" in message

@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Mapping[str, Any], str, object, str]] = {
         NODE_PORT,
         "node-port-source-ranges",
         "10.0.0.0",
-        '"10.0.0.0" is not a CIDR; write an address and a prefix length, as 10.0.0.0/8',
+        '"10.0.0.0" has no prefix length; write 10.0.0.0/8 (or 10.0.0.0/32 for this one address)',
     ),
     "a netmask": (NODE_PORT, "node-port-source-ranges", "10.0.0.0/255.0.0.0", '"10.0.0.0/255.0.0.0" is not a CIDR'),
     "a long prefix": (NODE_PORT, "node-port-source-ranges", "10.0.0.0/33", '"10.0.0.0/33" is not a CIDR; write'),

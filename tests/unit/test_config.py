@@ -67,7 +67,7 @@ def test_file_and_flags(tmp_path: Path) -> None:
             "nodePortAddresses: ['fd00:244::']",
             '"fd00:244::" has no prefix length; write fd00:244::/32 (or fd00:244::/128 ',
         ),
-        ("serviceCIDRs: 0.0.0.0", 'serviceCIDRs: "0.0.0.0" has no prefix length; write 0.0.0.0/8 (or 0.0.0.0/32 '),
+        ("serviceCIDRs: 0.0.0.0", 'serviceCIDRs: "0.0.0.0" has no prefix length; write 0.0.0.0/0 (or 0.0.0.0/32 '),
         ("externalIPs: 203.0.113.0", 'externalIPs: "203.0.113.0" has no prefix length; write 203.0.113.0/24 (or '),
         ("externalIPs: none", 'externalIPs: "none" is no network; write '),
         ("externalIPs: [any, 203.0.113.0/24]", 'externalIPs[0]: "any" stands beside others; write it alone, or '),

@@ -211,7 +211,7 @@ SERVICES = {
     ),
     "source ranges": (
         "type: LoadBalancer\nloadBalancerSourceRanges: [10.0.0.0]\nports: [{port: 80}]",
-        '6: …spec.loadBalancerSourceRanges[0]: "10.0.0.0" is not a CIDR; write an address and a prefix length',
+        '6: …spec.loadBalancerSourceRanges[0]: "10.0.0.0" has no prefix length; write 10.0.0.0/8 (or 10.0.0.0/32 ',
     ),
     "an empty source range": (
         "type: LoadBalancer\nloadBalancerSourceRanges: ['']\nports: [{port: 80}]",

@@ -204,6 +204,21 @@ def test_kinds_of_the_core_group_are_no_slips_of_ours(kind: str) -> None:
     assert warning.endswith(f"kind {kind} is not used here; skipped")
 
 
+@pytest.mark.parametrize(
+    ("kind", "right"),
+    [
+        ("SVC", "Service"), ("svc", "Service"), ("Svc", "Service"), ("po", "Pod"), ("ep", "Endpoints"),
+        ("ServicesList", "ServiceList"), ("servicesList", "ServiceList"), ("PodsList", "PodList"),
+        ("NodesList", "NodeList"), ("EndpointSlicesList", "EndpointSliceList"), ("SvcList", "ServiceList"),
+    ],
+)  # fmt: skip
+def test_short_names_and_lists_of_plurals_are_slips(kind: str, right: str) -> None:
+    with pytest.raises(Problems, match=f'kind: "{kind}" is unknown; write {right}$'):
+        read({"apiVersion": "v1", "kind": kind, "metadata": {"name": "web"}, "items": []})
+    made = read({"apiVersion": "example.org/v1", "kind": kind, "metadata": {"name": "web"}})
+    assert made.objects == ()
+
+
 @pytest.mark.parametrize("kind", ["Services", "Pods", "Nodes", "Endpoint"])
 def test_other_groups_call_their_kinds_as_they_like(kind: str) -> None:
     (warning,) = read({"kind": kind, "apiVersion": "example.org/v1", "metadata": {"name": "a"}}).warnings

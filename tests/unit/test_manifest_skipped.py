@@ -147,11 +147,68 @@ def test_far_too_many_levels_are_a_warning_where_the_kind_is_known_by_then(flow:
         read(f"x: {deep}\nkind: Secret\n{NODE}")
 
 
+NO_YAML = {
+    "a tab": ("spec:\n\ta: b", "a tab stands where YAML wants indentation"),
+    "a tab at once": ("\tspec: 1", "a tab stands where YAML wants indentation"),
+    "an open list": ("spec: [a", "a colon stands where YAML wants none in brackets"),
+    "an open list of quotes": ("spec: ['a'", "not YAML: did not find expected ',' or ']'"),
+    "an open mapping": ("spec: {a: 'b'", "not YAML: did not find expected ',' or '}'"),
+    "an open quote": ('spec: "abc', "not YAML: found unexpected document indicator"),
+    "an open single quote": ("spec: 'abc", "not YAML: found unexpected document indicator"),
+    "too far to the right": ("  spec: 1", "not YAML: mapping values are not allowed in this context"),
+    "a character of YAML's own": ("a: @x", "not YAML: found character that cannot start any token"),
+    "a block too far to the left": ("data:\n  x: |\n     a\n   b\n c", "not YAML: did not find expected key"),
+    "two colons": ("a: b: c", "not YAML: mapping values are not allowed in this context"),
+    "text behind a quote": ("a: 'x' y", "not YAML: did not find expected key"),
+    "an escape": ('a: "\\q"', "not YAML: found unknown escape character"),
+    "colons": ("a: [::1]", "a colon stands where YAML wants none in brackets"),
+    "a marker cut short": ("--\nb: 1", "not YAML: could not find expected ':'"),
+    "a bracket": ("]", "not YAML: did not find expected key"),
+}
+
+
+@pytest.mark.parametrize("before", ["apiVersion: apps/v1\nkind: Deployment\n", "kind: Deployment\n"])
+@pytest.mark.parametrize("fault", NO_YAML)
+def test_what_is_no_yaml_in_what_is_skipped_is_a_warning(fault: str, before: str) -> None:
+    """What stands before and behind it in the file is served; of its rest nothing is made."""
+    part, told = NO_YAML[fault]
+    made = read(
+        f"{NODE}---\n{before}{part}\napiVersion: v1\nmetadata: {{name: rest}}\n{NODE.replace('worker-1', 'b')}"
+    )
+    assert [one.ref for one in made.objects] == ["Node/worker-1", "Node/b"]
+    skipped, warning = made.warnings
+    assert skipped.endswith(" Deployment/default: kind Deployment is not used here; skipped")
+    assert f" Deployment/default: {told}" in warning
+    assert warning.endswith("; no matter, for it is skipped")
+
+
+@pytest.mark.parametrize("kind", ["Service", "List", "DeploymentList", "Servce", "svc", ""])
+@pytest.mark.parametrize("fault", NO_YAML)
+def test_what_is_no_yaml_stays_a_problem_where_it_may_be_ours(fault: str, kind: str) -> None:
+    """What is ours, or no kind at all; and a list may hold what is ours."""
+    part, _ = NO_YAML[fault]
+    first = f"kind: {kind}" if kind else "title: web"
+    with pytest.raises(Problems) as caught:
+        read(f"{first}\n{part}\nx: y\n{NODE}")
+    assert "no matter" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    "text", ["kind: Secret\nx: [\n", "kind: Secret\nx: 'a\n", "kind: Secret\nx: \x07\n", "kind: Secret\n\tx: 1\n"]
+    "text",
+    [
+        "x: [\nkind: Secret\n",
+        "kind: Secret\nx: \x07\n",
+        "kind: Secret\n--\nkind: Service\n",
+        "kind: Service\nspec: {}\nkind: Secret\nx: [\n",
+        'kind: Secret\nx: [\n...\n"kind": Service\n',
+        "kind: Secret\n...\n]\n",
+        'kind: Secret\nx: [\n\n{"apiVersion": "v1", "kind": "Service"}\n',
+        "kind: Secret\rx: [a\r---\rkind: Service\r",
+        "kind: Service\n  metadata: {name: web}\n",
+    ],
 )
-def test_what_is_no_yaml_at_all_stays_a_problem(text: str) -> None:
-    """Its end is a guess: what follows may belong to another document."""
+def test_where_two_documents_may_be_one_what_is_no_yaml_stays_a_problem(text: str) -> None:
+    """Or where the kind is not what it seems: what is ours is never skipped with what is broken."""
     with pytest.raises(Problems):
         read(text + NODE)
 

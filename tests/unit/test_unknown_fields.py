@@ -209,3 +209,21 @@ def test_keys_under_our_prefix_are_fields_of_ours(place: str) -> None:
     with pytest.raises(Problems, match=r"nodeport-nft/weights (is )?meant\?|did you mean nodeport-nft/weights\?"):
         read(wrong)
     assert read(with_field(SERVICE, ("metadata", place, "example.org/weights"))).warnings == ()
+
+
+@pytest.mark.parametrize("place", ["top", "below", "annotations"])
+def test_how_many_more_there_are_is_told_behind_the_first_of_them(place: str) -> None:
+    keys = [f"nodeport-nft/x{n}: y" if place == "annotations" else f"x{n}: 1" for n in range(20)]
+    text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n"
+    if place == "annotations":
+        text += "  annotations:\n" + "".join(f"    {key}\n" for key in keys)
+    text += "spec:\n  type: NodePort\n  ports: [{port: 80}]\n"
+    if place != "annotations":
+        text += "".join(f"{'  ' * (place == 'below')}{key}\n" for key in keys)
+    with pytest.raises(Problems) as caught:
+        read_manifests(["-"], ranges=Ranges(), stdin=io.BytesIO(text.encode()))
+    *first, last = str(caught.value).splitlines()
+    assert len(first) == 10
+    assert all(": unknown " in line for line in first)
+    assert "10 more" in last
+    assert last.split(":")[1] == first[-1].split(":")[1]

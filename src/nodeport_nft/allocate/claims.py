@@ -14,6 +14,7 @@ REQUIRE_DUAL_STACK = "RequireDualStack"
 
 _OTHER = "choose another or leave it out"
 _IMMUTABLE = "it cannot change while the Service exists: leave it out, or delete the Service first"
+_ANEW = "delete the Service and create it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +193,17 @@ def _headless(wanted: Service, before: Service | None, refusals: list[Refusal]) 
         return wanted.headless
     if wanted.headless and not before.headless:
         was = ", ".join(map(str, before.cluster_ips))
-        refusals.append(Refusal("spec.clusterIP", f"None differs from {was}: {_IMMUTABLE}"))
+        text = f"None differs from {was}, and a clusterIP cannot be changed; {_ANEW}, or leave None out"
+        refusals.append(Refusal("spec.clusterIP", text))
     elif before.headless and wanted.cluster_ips:
-        text = f"{wanted.cluster_ips[0]} differs from None: {_IMMUTABLE}"
+        text = (
+            f"{wanted.cluster_ips[0]} differs from None, and a clusterIP cannot be changed; {_ANEW}, or leave it out"
+        )
         refusals.append(Refusal("spec.clusterIP", text))
     elif before.headless and wanted.type is not ServiceType.CLUSTER_IP:
-        text = (
-            f"type {wanted.type} needs a clusterIP, and this service is headless (clusterIP: None), which is for good"
-        )
-        refusals.append(Refusal("spec.type", f"{text}; delete the service first, or leave its type ClusterIP"))
+        why = "this service is headless (clusterIP: None), which cannot be changed"
+        text = f"type {wanted.type} needs a clusterIP, and {why}"
+        refusals.append(Refusal("spec.type", f"{text}; {_ANEW}, or leave its type ClusterIP"))
     return before.headless
 
 

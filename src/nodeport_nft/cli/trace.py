@@ -142,7 +142,9 @@ def trace(
         fail(f"{error}; give it with --interface (`ip route get {sent_from}` shows it on the node)", BAD_INPUT)
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
-    why = _why(chosen, walked, wanted, sent_to.version, name)
+    why = _why(chosen, walked, wanted, sent_to.version, name) or _left_out(
+        chosen, walked, wanted, sent_to.version, name
+    )
     put((trace_json if output is Output.json else trace_text)(walked, table.schema.family, why))
     if wanted:
         wanted.leave_if_damaged()
@@ -172,6 +174,24 @@ def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, nod
         return found
     text = f"the objects in {config.store} do not say why: the kernel has other tables than they would give"
     return (Cause("TablesDiffer", text, "see what differs with nodeport-nft diff, and write it with sync"),)
+
+
+def _left_out(config: Config, walked: Trace, wanted: Wanted | None, version: int, node: str) -> tuple[Cause, ...]:
+    """Whose nodePort it is that the packet asks for in vain, if another node would have served it."""
+    from nodeport_nft.resolve.absence import left_out
+    from nodeport_nft.trace import Fate
+
+    packet = walked.packet
+    if not all(outcome.fate is Fate.UNTOUCHED and outcome.here for outcome in walked.outcomes):
+        return ()
+    if wanted:
+        snapshot = wanted.snapshot
+    elif Path(config.store).exists():
+        with open_existing(config) as store:
+            snapshot = store.snapshot()
+    else:
+        return ()
+    return tuple(left_out(snapshot, node, packet.protocol, packet.port, version))
 
 
 def _address(what: str, text: str) -> IPAddress:

@@ -64,25 +64,12 @@ def word_or_networks(given: Given, words: tuple[str, ...]) -> str | tuple[IPNetw
 
 def _network(text: str, words: tuple[str, ...], remedy: str) -> IPNetwork:
     """A network with its prefix length: a bare 10.244.0.0 would silently stand for one host. Raises ValueError."""
-    start, slash, _ = text.partition("/")
     try:
-        address = parse_address(start)
+        parse_address(text.partition("/")[0])
     except ValueError:
         near = nearest(text, words)
         raise ValueError(f"{shown(text)} is no network; {f'did you mean {near}?' if near else remedy}") from None
-    if not slash:
-        raise ValueError(f"{shown(text)} has no prefix length; write {_likely_network(address)}")
     return parse_network(text)
-
-
-def _likely_network(address: IPAddress) -> str:
-    """What somebody may have meant who left the prefix length out: what ends in zeros is a network, else one host."""
-    unit = 8 if address.version == 4 else 16  # what stands between two dots or colons
-    length: int = address.max_prefixlen
-    while length > unit and not int(address) & ((1 << (address.max_prefixlen - length + unit)) - 1):
-        length -= unit
-    one = f"{address}/{address.max_prefixlen}"
-    return one if length == address.max_prefixlen else f"{address}/{length} (or {one} for this one address)"
 
 
 def bind_address(given: Given) -> tuple[IPAddress, int] | None:

@@ -19,7 +19,7 @@ On a Pod, an EndpointSlice or Endpoints:
                               0 takes no new connection.
 
 What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
-that is unknown, or known for another kind, is told as an unknown field is.
+that is unknown, or known for another kind, or under a slip of the prefix, is told as an unknown field is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
@@ -60,6 +61,9 @@ _OF_SERVICES = (
 )
 _KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
 
+_EVERY = tuple(dict.fromkeys(key for keys in _KNOWN.values() for key in keys))
+_OURS = re.compile("node|port|nft", re.IGNORECASE)  # in a slip of our prefix, one of them at least is right
+
 _LONGEST = 256 << 10  # characters; the API takes as many bytes in all annotations of an object
 _HEAVIEST = 100
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
@@ -80,10 +84,22 @@ class Annotations:
 def note_unknown(labels: Mapping[str, str], annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
     """Note each key under our prefix that means nothing on an object of ``kind``; no label does."""
     known = _KNOWN.get(kind, ())
-    _strange([key for key in labels if key.startswith(PREFIX)], "label", known, kind, fields)
-    _strange(
-        [key for key in annotations if key.startswith(PREFIX) and key not in known], "annotation", known, kind, fields
-    )
+    _strange([key for key in labels if _is_ours(key)], "label", known, kind, fields)
+    _strange([key for key in annotations if key not in known and _is_ours(key)], "annotation", known, kind, fields)
+
+
+def _is_ours(key: str) -> bool:
+    """Whether a key is under our prefix, or probably under a slip of it."""
+    return key.startswith(PREFIX) or (_OURS.search(key) is not None and _is_slip(key))
+
+
+@lru_cache(4096)
+def _is_slip(key: str) -> bool:
+    prefix, slash, _ = key.rpartition("/")
+    own = PREFIX.removesuffix("/")
+    if prefix.startswith(f"{own}."):  # a domain, which is its owner's
+        return False
+    return bool(nearest(prefix, (own,)) if slash else key != own and nearest(key, _EVERY))
 
 
 def _strange(keys: Sequence[str], what: str, known: tuple[str, ...], kind: str, fields: Fields) -> None:
@@ -91,14 +107,18 @@ def _strange(keys: Sequence[str], what: str, known: tuple[str, ...], kind: str, 
     known_ones = f"known annotations are {', '.join(known)}" if known else f"there are none for a {kind}"
     names = [key.removeprefix(PREFIX) for key in known]
     for key in keys[:MOST_TOLD]:
-        near = PREFIX + nearest(key.removeprefix(PREFIX), names)
+        is_ours = key.startswith(PREFIX)
+        near = PREFIX + nearest(key.removeprefix(PREFIX) if is_ours else key.rpartition("/")[2], names)
+        if near == PREFIX and not is_ours and "/" not in key:
+            near = nearest(key, known) or PREFIX
         if near == PREFIX:
-            remedy = known_ones
+            remedy = known_ones if is_ours else f"did you mean the prefix {PREFIX}? {known_ones}"
         else:
             remedy = f"is the annotation {near} meant?" if what == "label" else f"did you mean {near}?"
         fields.strange((*where, key), f"unknown {what}; {remedy}")
     if len(keys) > MOST_TOLD:
-        fields.strange(where, f"{len(keys) - MOST_TOLD} more are unknown; {known_ones}")
+        more = f"{len(keys) - MOST_TOLD} more are unknown; {known_ones}"
+        fields.strange(where, more, behind=(*where, keys[MOST_TOLD - 1]))
 
 
 def parse_annotations(

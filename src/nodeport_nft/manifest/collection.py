@@ -131,7 +131,8 @@ class _Reading:
     def _add_broken(self, name: str, fault: Fault) -> None:
         """Add what is wrong with a document that was given up: no problem where its kind is not used here."""
         place, known = f"{name}:{fault.line}", fault.known
-        if isinstance(known, dict) and (kind := foreign(known)):
+        kind = foreign(known) if isinstance(known, dict) else ""
+        if kind and not kind.endswith("List"):  # there may be objects of ours in what has not been read
             ref = describe(known, self.namespace)
             self.skipped.add(place, ref, kind)
             self._warn(place, ref, _no_matter(fault.message))
@@ -156,7 +157,7 @@ class _Reading:
             if not item.contradictions:
                 self._add(name, document, item, ref, fields)
             for _, (at, text), more in fields.found:
-                found.add(ref, text, (item.path + at, ref, at, text), more)
+                found.add(ref, text, (item.path + fields.place(at, text), ref, at, text), more)
         placed += [(document.line(path), ref, field_text(at), text, more) for _, (path, ref, at, text), more in found]
         placed.sort(key=lambda problem: problem[0])
         for line, ref, where, text, more in placed:
@@ -196,7 +197,7 @@ class _Reading:
                 note(at, text)
         for _, (at, text), more in fields.notes:
             told = f"{field_text(at)}: {text}" if at else text
-            self._warn(f"{name}:{document.known_line(path + at)}", ref, told, more)
+            self._warn(f"{name}:{document.known_line(path + fields.place(at, text))}", ref, told, more)
         if made.name:
             first = self.sources.setdefault((made.kind, made.namespace, made.name), source)
             if first is not source:

@@ -30,10 +30,11 @@ class Fields:
     rules of its time, and must stay readable under newer ones.
     """
 
-    __slots__ = ("claims", "found", "incoming", "leftovers", "notes", "unknown")
+    __slots__ = ("_places", "claims", "found", "incoming", "leftovers", "notes", "unknown")
 
     def __init__(self) -> None:
         self.incoming = False
+        self._places: dict[tuple[Path, str], Path] = {}
         self.found: Tally[tuple[Path, str]] = Tally()
         self.leftovers: Tally[tuple[Path, str]] = Tally()
         self.notes: Tally[tuple[Path, str]] = Tally()
@@ -53,9 +54,15 @@ class Fields:
         """Note a warning."""
         self.notes.add("", message, (path, message))
 
-    def strange(self, path: Path, message: str) -> None:
-        """Note a name that means nothing here."""
+    def strange(self, path: Path, message: str, *, behind: Path | None = None) -> None:
+        """Note a name that means nothing here; ``behind``: the field it is told after."""
         self.unknown.append((path, message))
+        if behind is not None:
+            self._places[path, message] = behind
+
+    def place(self, path: Path, message: str) -> Path:
+        """Which field's line is told with what has been noted; that of its own but for what comes after others."""
+        return self._places.get((path, message), path)
 
     def text(self, parent: dict[str, Any], path: Path, key: str) -> str:
         """A string, "" if absent."""

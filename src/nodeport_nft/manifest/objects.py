@@ -12,6 +12,7 @@ from typing import Any
 
 from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
 from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.foreign_keys import check_foreign_keys
 from nodeport_nft.manifest.formats import check_formats
 from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata
@@ -68,6 +69,7 @@ _KINDS: dict[str, Kind] = {
     "Node": Kind("v1", lambda raw, meta, fields, _: (parse_node(raw, meta, fields),)),
 }
 _SPELLINGS = (*KINDS, "List", *(f"{kind}List" for kind in KINDS))
+_SHORT = {"svc": "Service", "ep": "Endpoints", "po": "Pod", "no": "Node"}  # as kubectl takes them
 _GROUPS = ("", "discovery.k8s.io")  # of the API, which have our kinds; in others a kind like ours may exist
 _NO_ITEMS = 'is not a list; write "items:" and the objects below it, each after "- "'
 
@@ -123,7 +125,11 @@ def _slip(kind: str, *, near: bool = True) -> str:
     """The kind of ours that this one is a slip of, ``near``: probably so; "" if there is none like it."""
     folded = kind.casefold()
     same = next((known for known in _SPELLINGS if known.casefold() == folded), "")
-    return same or (nearest(kind, KINDS) if near else "")
+    if same or not near:
+        return same
+    inner = kind[:-4] if folded.endswith("list") else kind
+    found = _SHORT.get(inner.casefold()) or nearest(inner, KINDS)
+    return f"{found}List" if found and inner != kind else found
 
 
 def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, namespace: str) -> Object:
@@ -157,6 +163,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     if ranges is not None:
         check_limits(raw, metadata, values, fields)
         check_formats(raw, kind, metadata, fields)
+        check_foreign_keys(raw, kind, metadata, fields)
     given = raw.get("metadata")
     if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
         raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}

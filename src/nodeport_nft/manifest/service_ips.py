@@ -41,7 +41,9 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
         if len(given) > 1:
             fields.problem(path, "None stands for no address at all; leave out the others")
         if kind is not ServiceType.CLUSTER_IP:
-            fields.problem(path, f"None may not be set on a service of type {kind}; leave it out")
+            # Who changes the type of a headless service that is there gets no further by leaving it out.
+            stored = "if the service is there and headless, delete it and create it anew"
+            fields.problem(path, f"None may not be set on a service of type {kind}; leave it out ({stored})")
         given = []
     if policy == "SingleStack" and (len(families) > 1 or len(given) > 1):
         fields.leftover(

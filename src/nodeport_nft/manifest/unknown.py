@@ -38,12 +38,14 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
     """
     kinds, types = _known()
     count = 0
+    last: Path = ()
     for path, name, known in _unknown(raw, kinds[kind], (), types):
         count += 1
         if count <= MOST_TOLD:
-            fields.strange((*path, name), f"unknown field; {_remedy(name, known, otherwise)}")
+            last = (*path, name)
+            fields.strange(last, f"unknown field; {_remedy(name, known, otherwise)}")
     if count > MOST_TOLD:
-        fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first")
+        fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first", behind=last)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -144,10 +144,24 @@ def parse_network(text: str, *, host_bits: bool = False) -> IPNetwork:
     """A network in CIDR notation; bits behind the prefix are cleared if ``host_bits`` else refused. ValueError."""
     start, slash, length = text.partition("/")
     address = parse_address(start)
-    if not slash or not _PREFIX_LENGTH.fullmatch(length) or int(length) > address.max_prefixlen:
+    if not slash:
+        raise ValueError(f"{shown(text)} has no prefix length; write {_likely_network(address)}")
+    if not _PREFIX_LENGTH.fullmatch(length) or int(length) > address.max_prefixlen:
         raise ValueError(f"{shown(text)} is not a CIDR; write an address and a prefix length, as 10.0.0.0/8")
     kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
     network = kind((int(address), int(length)), strict=False)
     if network.network_address != address and not host_bits:
         raise ValueError(f"{shown(text)} has bits set behind its prefix; write {network}")
     return network
+
+
+def _likely_network(address: IPAddress) -> str:
+    """What somebody may have meant who left the prefix length out: what ends in zeros is a network, else one host."""
+    unit = 8 if address.version == 4 else 16  # what stands between two dots or colons
+    length: int = address.max_prefixlen
+    while length > unit and not int(address) & ((1 << (address.max_prefixlen - length + unit)) - 1):
+        length -= unit
+    if not int(address):
+        length = 0
+    one = f"{address}/{address.max_prefixlen}"
+    return one if length == address.max_prefixlen else f"{address}/{length} (or {one} for this one address)"

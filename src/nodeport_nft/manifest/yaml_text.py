@@ -10,7 +10,8 @@ An alias is bounded when it is used: the nodes it stands for are counted against
 so that a "billion laughs" file is refused after the first half million. What libyaml can read and we will not (tags,
 mappings for keys, too many levels) is a fault of its place, and reading goes on: whose fault it is can be told only
 when the whole document is known, and in a document that nobody here has a use for it is none. A document that cannot
-be read is given up alone: reading goes on at the next ``---``, which can only ever be the start of a document.
+be read is given up alone: reading goes on at the next ``---``, which can only ever be the start of a document. What
+had been read of it may tell that nobody has a use for it, unless it may be two documents, the line between them lost.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from sys import intern
 from typing import Any
 
@@ -34,6 +36,8 @@ MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 charac
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
 
 MARKER = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+# What an object begins with, or names its kind by, at the start of any line that libyaml takes for one.
+_KIND = re.compile(r"""(?:^|(?<=[\r\x85\u2028\u2029]))(?:["']?kind["']?[ \t]*:|\{)""", re.MULTILINE)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
@@ -69,7 +73,7 @@ _MERGE = object()  # stands for the key of a plain "<<"
 
 
 class _GivenUp(Exception):
-    """A document that libyaml can read and we will not, and what is ``known`` of it."""
+    """A document that cannot be read, or that libyaml can read and we will not, and what is ``known`` of it."""
 
     def __init__(self, mark: Any, message: str, known: Any) -> None:
         super().__init__(message)
@@ -97,11 +101,8 @@ def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
         try:
             yield from _compose(text[start:], line, budget)
         except _GivenUp as error:
-            stop, message, number, known = error.mark.index, str(error), error.mark.line, error.known
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            stop, number = (mark.index, mark.line) if mark else (0, 0)
-            message = _syntax_message(error, text[start + stop : start + stop + 1], line)
+            stop, number = (error.mark.index, error.mark.line) if error.mark else (0, 0)
+            message, known = str(error), error.known
         except ReaderError:
             found = _UNPRINTABLE.search(text, start)
             stop = found.start() - start if found else 0
@@ -136,9 +137,9 @@ def _syntax_message(error: yaml.MarkedYAMLError, character: str, line: int) -> s
 def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     """Documents out of libyaml's events; ``line`` lines went before ``text``, ``budget`` is what aliases may use.
 
-    Raises yaml.YAMLError for syntax, _GivenUp for what is far too deep, or too much by aliases. ``into`` is the
-    container being filled, ``where`` the lines of what is in it, ``key`` the mapping key whose value comes next;
-    ``skipped`` counts the open containers that are left out.
+    Raises _GivenUp for syntax, for what is far too deep, or too much by aliases, ReaderError for what is no text.
+    ``into`` is the container being filled, ``where`` the lines of what is in it, ``key`` the mapping key whose value
+    comes next; ``skipped`` counts the open containers that are left out, ``begun`` is where the document begins.
     """
     following = yaml.CSafeLoader(text).get_event  # PyYAML's C loader, of which only the parser is used
     event: Any
@@ -148,6 +149,7 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
     key: Any = _NO_KEY
     stack: list[tuple[Any, Any, Any]] = []
     skipped = 0
+    begun = 0
     lines: dict[int, Any] = {}
     anchors: dict[str, Any] = {}
     found = _Found(line)
@@ -155,14 +157,23 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
         try:
             event = following()
         except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
             if "nesting depth" in (error.problem or ""):  # libyaml looks a thousand brackets ahead
-                raise _GivenUp(error.problem_mark, _TOO_DEEP, _root(stack, into)) from None
-            raise
+                message = _TOO_DEEP
+            else:
+                message = _syntax_message(error, text[mark.index : mark.index + 1] if mark else "", line)
+            root = _root(stack, into)
+            at = error.context_mark
+            if len(stack) == 1 and type(into) is dict and mark and at and "plain scalar" in (error.context or ""):
+                # Such as a kind, with a tab before the line below it.
+                root = {**into, key: text[at.index : mark.index].partition("\n")[0].strip()}
+            raise _GivenUp(mark, message, _known(root, text, begun, mark)) from None
         kind = type(event)
         if skipped:
             skipped += (kind in _STARTS) - (kind in _ENDS)
             if len(stack) + skipped > _DEEPEST:
-                raise _GivenUp(event.start_mark, _TOO_DEEP, _root(stack, into))
+                known = _known(_root(stack, into), text, begun, event.start_mark)
+                raise _GivenUp(event.start_mark, _TOO_DEEP, known)
             continue
         if kind is yaml.ScalarEvent:
             wants_key = type(into) is dict and key is _NO_KEY
@@ -204,16 +215,19 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
                 value = _aliased(event.anchor, anchors, [level[0] for level in stack] + [into], budget)
             except _Unfit as unfit:
                 if budget[0] < 0:
-                    raise _GivenUp(event.start_mark, str(unfit), _root(stack, into)) from None
+                    known = _known(_root(stack, into), text, begun, event.start_mark)
+                    raise _GivenUp(event.start_mark, str(unfit), known) from None
                 found.fault(event, str(unfit), stack, into, key)
                 value = None
         elif kind is yaml.DocumentStartEvent:
             into, where, key, stack, lines, anchors, found = [], [], _NO_KEY, [], {}, {}, _Found(line)
+            begun = event.start_mark.index
             continue
         elif kind is yaml.DocumentEndEvent:
             if into and (into[0] is not None or found.faults):
                 faults, doubled = _told(found.faults), _told(found.doubled)
                 yield Document(into[0], where[0], lines=lines, faults=faults, doubled=doubled)
+            into = []  # what comes behind it is no part of it
             continue
         elif kind is yaml.StreamStartEvent:
             continue
@@ -279,6 +293,22 @@ def _root(stack: list[tuple[Any, Any, Any]], into: Any) -> Any:
     """What has been read of the document so far."""
     root = stack[0][0] if stack else into
     return root[0] if root else None
+
+
+def _known(root: Any, text: str, begun: int, mark: Any) -> Any:
+    """What is known of the document that begins at ``begun`` and is given up at ``mark``; None: not what it is.
+
+    Up to the next ``---`` it is left unread. Where something else in it names a kind, an object may be lost with it.
+    """
+    if not isinstance(root, dict) or mark is None:
+        return None
+    following = MARKER.search(text, max(mark.index, 1))
+    kinds = _KIND.finditer(text, begun, following.start() if following else len(text))
+    if sum(1 for _ in islice(kinds, 2)) > 1:
+        return None
+    # A line that is indented too far goes on with the value above it: "Service metadata".
+    first = {key: word for key in ("apiVersion", "kind") if isinstance(word := root.get(key), str)}
+    return {**root, **{key: word.partition(" ")[0] for key, word in first.items()}}
 
 
 def _place(stack: list[tuple[Any, Any, Any]], into: Any, key: Any) -> Path:

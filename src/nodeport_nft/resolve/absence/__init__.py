@@ -10,6 +10,7 @@ near no further than a budget reaches, so that no set of objects can make the an
 
 from nodeport_nft.resolve.absence.around import Around, Document
 from nodeport_nft.resolve.absence.cause import Cause
+from nodeport_nft.resolve.absence.left_out import left_out
 from nodeport_nft.resolve.absence.why import why_none
 
-__all__ = ["Around", "Cause", "Document", "why_none"]
+__all__ = ["Around", "Cause", "Document", "left_out", "why_none"]

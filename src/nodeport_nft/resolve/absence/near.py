@@ -7,6 +7,7 @@ nearest. Texts that are very long count as altogether different.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
@@ -39,6 +40,11 @@ def unmatched(service: Service, around: Around) -> Iterable[Cause]:
         yield Cause("NoPodSelected", text, "correct the selector, or the pods' labels")
     elif elsewhere:
         return
+    elif (far := _near_elsewhere(service, around)) is not None:
+        pod, differing = far
+        text = f"{what} of namespace {service.namespace}; nearest: {listed(differing)} on {pod.name} "
+        remedy = "correct the selector, or the pods' labels, and put both into one namespace"
+        yield Cause("NoPodSelected", f"{text}in namespace {pod.namespace}", remedy)
     elif not pods:
         text = f"{what}: there is no pod in namespace {service.namespace}"
         yield Cause("NoPodSelected", text, "apply the pods, with their labels and status.podIP")
@@ -67,15 +73,22 @@ def _elsewhere(service: Service, around: Around, what: str) -> Iterable[Cause]:
         )
 
 
+def _near_elsewhere(service: Service, around: Around) -> tuple[Pod, list[str]] | None:
+    """The Pod of another namespace that the selector would fit but for one slip, and what it has there."""
+    pods = (pod for space, its in around.pods_by_namespace.items() if space != service.namespace for pod in its)
+    found = nearest_pod(service.selector, pods, around, most=1 - LIKE)
+    return found and found[:2]
+
+
 def nearest_pod(
-    selector: Mapping[str, str], pods: Iterable[Pod], around: Around
+    selector: Mapping[str, str], pods: Iterable[Pod], around: Around, *, most: float = math.inf
 ) -> tuple[Pod, list[str], bool] | None:
     """The Pod whose labels are most like the selector, what it has where it differs, and whether it has the rest.
 
-    None: no Pod has anything like it.
+    ``most``: what it may cost. None: no Pod has anything like it.
     """
     wanted = sorted(islice(selector.items(), LONGEST))
-    best: tuple[float, str] = _OTHER_VALUE * len(wanted) - 0.001, ""
+    best: tuple[float, str] = min(_OTHER_VALUE * len(wanted) - 0.001, most + 0.001), ""
     nearest: tuple[Pod, list[_Found]] | None = None
     for pod in pods:
         if not around.spend(len(wanted) * (1 + len(pod.labels))):
