@@ -54,7 +54,8 @@ def test_a_set_that_libnftables_cannot_read(
     change(cluster, daemon, desired, "web-3")
     assert daemon.lives()
     assert daemon.ask("/healthz")
-    assert daemon.cli("status").returncode == 0
+    # A chain of theirs that drops by default and cannot be read may be in the way, which is told; nothing else is.
+    assert all(problem.startswith("chain inet ") for problem in daemon.status().problems)
     assert daemon.events("sync failed") == []
     assert daemon.events("tables changed by others") == []
     assert daemon.cli("sync", "--once", "--store", str(desired.path), "--node-name", NODE).returncode == 0
