@@ -332,8 +332,13 @@ def may_exist(store: str) -> bool:
     return True
 
 
-def read_files(files: list[str], config: Config, namespace: str = "default") -> Manifests:
-    """The objects of these files, their warnings said. Raises Problems with everything that is wrong."""
+def read_files(
+    files: list[str], config: Config, namespace: str = "default", *, names_only: bool = False
+) -> Manifests:
+    """The objects of these files, their warnings said. Raises Problems with everything that is wrong.
+
+    ``names_only`` as ``read_manifests`` has it.
+    """
     from nodeport_nft.manifest import read_manifests
     from nodeport_nft.manifest.files import STDIN
     from nodeport_nft.manifest.steps import told_waiting
@@ -349,6 +354,7 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
             stdin=sys.stdin.buffer if sys.stdin else None,
             validate=config.validate,
             to_store=True,
+            names_only=names_only,
             steps=steps,
         )
     warn(manifests.warnings)
