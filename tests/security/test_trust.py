@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeport_nft.trust import directory_fault, file_fault
+from nodeport_nft.trust import directory_fault, file_fault, neighbour_fault
 from tests.security.others import NOBODY, as_nobody, common_place, give
 
 HIS = "his words"
@@ -94,6 +94,8 @@ def test_what_another_user_can_change_is_not_believed_and_what_he_cannot_is(plac
             path = put_link(hall / "link", path, 0 if linked == "by root" else NOBODY)
         paths[path] = directory / "file"
     faults = {path: file_fault(path) for path in paths}
+    alone = [path for path in paths if not directory_fault(path.parent)]
+    assert {path: neighbour_fault(path) for path in alone} == {path: faults[path] for path in alone}
     as_nobody(lambda: attack_all(paths))
     changed = {path for path in paths if path.resolve().read_text() == HIS}
     assert changed <= {path for path, fault in faults.items() if fault}
@@ -126,9 +128,12 @@ def free_names(mode: int) -> Callable[[Path], Path]:
     ],
 )
 def test_every_fault_is_told_with_its_remedy(place: Path, make: Callable[[Path], Path], words: str) -> None:
-    fault = file_fault(make(place))
+    path = make(place)
+    fault = file_fault(path)
     assert fault.startswith(words.format(place))
     assert bool(fault) == bool(words)
+    if not directory_fault(path.parent):
+        assert neighbour_fault(path) == fault
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o702])
