@@ -321,18 +321,18 @@ def test_f10_a_cluster_ip_is_nobody_elses_whoever_is_older(field: str, holder: d
     resolver = Resolver(Snapshot((victim, thief)), "worker-1")
     assert served(resolver, thief) == ["10.96.0.66", "192.0.2.1"] * 2
     place = "spec.externalIPs" if field == "external" else "status.loadBalancer.ingress"
-    assert list(resolver.problems(thief)) == [
+    assert list(resolver.resolved(thief).problems) == [
         f"Service/default/thief: {place}: 10.96.0.10 is the clusterIP of Service/default/victim, which keeps it; "
         "leave it out"
     ]
-    assert list(resolver.problems(victim)) == []
+    assert list(resolver.resolved(victim).problems) == []
 
 
 def test_a_services_own_cluster_ip_may_be_its_address_from_outside() -> None:
     service = claiming("web", external="10.96.0.66")
     resolver = Resolver(Snapshot((service,)), "worker-1")
     assert served(resolver, service) == ["10.96.0.66"] * 2
-    assert list(resolver.problems(service)) == []
+    assert list(resolver.resolved(service).problems) == []
 
 
 @pytest.mark.proves("F10")
@@ -369,7 +369,7 @@ def test_f3_the_configuration_says_which_addresses_may_be_claimed(claimable: Cla
     service = replace(service, ports=(make_port(node_port=30080),))
     resolver = Resolver(Snapshot((service,)), "worker-1", claimable=claimable)
     assert served(resolver, service) == ["10.96.0.66", *expected, "None"]
-    problems = list(resolver.problems(service))
+    problems = list(resolver.resolved(service).problems)
     assert len(problems) == 4 - len(expected)
     for address in {"192.0.2.1", "172.30.1.2", "192.0.2.2", "8.8.8.8"} - {*expected}:
         assert sum(f": {address} is not served" in problem for problem in problems) == 1
@@ -378,10 +378,10 @@ def test_f3_the_configuration_says_which_addresses_may_be_claimed(claimable: Cla
 def test_what_may_not_be_claimed_is_told_with_the_key_that_says_so() -> None:
     service = claiming("web", external="8.8.8.8", load_balancer="8.8.4.4")
     resolver = Resolver(Snapshot((service,)), "worker-1", claimable=Claimable((), NETWORKS))
-    assert list(resolver.problems(service)) == [
+    assert list(resolver.resolved(service).problems) == [
         "Service/default/web: spec.externalIPs: 8.8.8.8 is not served, since the configuration says externalIPs: "
         "deny; leave it out, or allow it",
         "Service/default/web: status.loadBalancer.ingress: 8.8.4.4 is not served, since the configuration allows "
         "loadBalancerIPs in 192.0.2.0/24, 2001:db8::/64 alone; choose another, or allow it",
     ]
-    assert list(resolver.problems(replace(service, proxy_name="another-proxy"))) == []
+    assert list(resolver.resolved(replace(service, proxy_name="another-proxy")).problems) == []

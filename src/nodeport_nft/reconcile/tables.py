@@ -45,7 +45,7 @@ from nodeport_nft.plan import (
 )
 from nodeport_nft.reconcile.kept import Kept, Wants, cluster_ips
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Claimable, Frontend, Index, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, Index, Resolved, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
@@ -202,17 +202,18 @@ def compile_snapshot(
     families: set[Family] = set()
     served = 0
     for service in sorted(snapshot.services, key=lambda s: s.key):
-        frontends = kept.completed(service, resolver.resolve(service))
+        resolved = resolver.resolved(service)
+        frontends = kept.completed(service, resolved.frontends)
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += service_problems(resolver, service, frontends)
+        problems += service_problems(service, frontends, resolved)
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def service_problems(resolver: Resolver, service: Service, frontends: Iterable[Frontend]) -> tuple[str, ...]:
+def service_problems(service: Service, frontends: Iterable[Frontend], resolved: Resolved) -> tuple[str, ...]:
     """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
-    found = chain(_too_many(service, frontends, resolver.offered(service)), resolver.problems(service))
+    found = chain(_too_many(service, frontends, resolved.offered), resolved.problems)
     return counted((f"Service/{service.key}", text) for text in found)
 
 
