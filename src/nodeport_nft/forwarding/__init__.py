@@ -23,7 +23,7 @@ Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
 
 from nodeport_nft.forwarding.chains import FAMILIES, BaseChain, base_chains
 from nodeport_nft.forwarding.legacy import read_legacy
-from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, obstacles
+from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, Unlisted, obstacles
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Listing",
     "Packet",
     "Traffic",
+    "Unlisted",
     "base_chains",
     "obstacles",
     "read_legacy",
