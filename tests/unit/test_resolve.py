@@ -29,7 +29,7 @@ from tests.builders import make_endpoint, make_port, make_service, make_slice
 def addresses(service: Service, *, slices: tuple[EndpointSlice, ...] = (), pods: tuple[Pod, ...] = ()) -> list[str]:
     """The addresses behind the service's first port, in order."""
     resolver = Resolver(Snapshot((service,), slices, pods), "worker-1")
-    return [str(backend.address) for backend in resolver.endpoints(service, service.ports[0])]
+    return [str(backend.address) for backend in dict(resolver.endpoints_by_port(service))[service.ports[0]]]
 
 
 def make_pod(name: str, *ips: str, labels: dict[str, str] | None = None, **fields: object) -> Pod:
@@ -98,7 +98,7 @@ def test_e1_local_is_what_runs_here_or_may() -> None:
     )
     service = make_service()
     resolver = Resolver(Snapshot((service,), slices), "worker-1")
-    places = [b.place for b in resolver.endpoints(service, service.ports[0])]
+    places = [b.place for b in dict(resolver.endpoints_by_port(service))[service.ports[0]]]
     assert places == [Place.HERE, Place.ELSEWHERE, Place.UNKNOWN]
 
 
@@ -142,7 +142,7 @@ def test_e4_slice_ports_match_by_name() -> None:
     service = make_service("web", make_port(80, name="http"), make_port(81, name="admin"))
     slices = (make_slice("10.244.1.1", port_name="http", port=8080), make_slice("10.244.1.2", port_name="admin"))
     resolver = Resolver(Snapshot((service,), slices), "worker-1")
-    assert [len(resolver.endpoints(service, port)) for port in service.ports] == [1, 1]
+    assert [len(dict(resolver.endpoints_by_port(service))[port]) for port in service.ports] == [1, 1]
     assert addresses(make_service("web", make_port(80, name="other")), slices=slices) == []
 
 
@@ -155,7 +155,7 @@ def test_e4_a_named_target_port_resolves_per_pod() -> None:
         make_pod("c", "10.244.1.3", ports=(ContainerPort("http", Protocol.UDP, 7070),)),
     )
     resolver = Resolver(Snapshot((service,), (), pods), "worker-1")
-    backends = resolver.endpoints(service, service.ports[0])
+    backends = dict(resolver.endpoints_by_port(service))[service.ports[0]]
     assert [(str(b.address), b.port) for b in backends] == [("10.244.1.1", 8080), ("10.244.1.2", 9090)]
 
 
@@ -198,7 +198,7 @@ def test_a_slice_may_hold_several_ports_of_one_name() -> None:
     ports = (EndpointPort("", Protocol.TCP, 1), EndpointPort("", Protocol.TCP, 2))
     piece = EndpointSlice("default", "s", "web", ports, (make_endpoint("10.244.1.1"),))
     service = make_service()
-    backends = Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints(service, service.ports[0])
+    backends = dict(Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints_by_port(service))[service.ports[0]]
     assert [b.port for b in backends] == [1, 2]
 
 

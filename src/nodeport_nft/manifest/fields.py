@@ -14,8 +14,6 @@ from nodeport_nft.manifest.problems import Path, Tally, shown
 from nodeport_nft.manifest.values import group_fault, parse_address, parse_network, special_fault
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol
 
-NO_PATH: Path = ()
-
 
 class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.

@@ -128,10 +128,6 @@ class NodeTables:
                 transactions.append(plan_replacement(wanted, held.memories if held else {}))
         return tuple(transactions)
 
-    def next_transaction(self) -> tuple[Transaction, ...]:
-        """What turns the tables as of the last transaction into the desired ones; costs what has changed."""
-        return self.transaction(self.take_edits())
-
     def take_edits(self) -> Edited:
         """What has changed since the last transaction, by family."""
         return {family: desired.take_edits() for family, desired in self.desired.items()}

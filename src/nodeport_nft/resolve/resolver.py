@@ -168,12 +168,8 @@ class Resolver:
         labels = {HOSTNAME_LABEL: self._node_name, **(own.labels if own else {})}
         return all(requirement.holds(labels) for requirement in service.node_port_nodes)
 
-    def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
-        """The usable endpoints of one port, all families, sorted."""
-        return self._usable(Join(self._index, service).candidates(port) or ())
-
     def endpoints_by_port(self, service: Service) -> Iterator[tuple[ServicePort, tuple[Backend, ...]]]:
-        """Each port with its usable endpoints: what a person asks for in ``describe``."""
+        """Each port with its usable endpoints, all families, sorted: what a person asks for in ``describe``."""
         join = Join(self._index, service)
         for port in service.ports:
             yield port, self._usable(join.candidates(port) or ())
