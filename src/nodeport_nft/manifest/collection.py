@@ -16,11 +16,12 @@ from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.lists import Item, owner, unfold
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, name_object, read_object
-from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Tally, field_text, printable, shown
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
+from nodeport_nft.problems import Leftover, Path, Problem, Problems, Tally, field_text, shown
+from nodeport_nft.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)

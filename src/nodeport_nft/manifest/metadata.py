@@ -12,8 +12,8 @@ from typing import Any
 
 from nodeport_nft.manifest.annotations import note_unknown
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import label_fault, subdomain_fault
+from nodeport_nft.notation import label_fault, subdomain_fault
+from nodeport_nft.problems import Path, shown
 
 _METADATA: Path = ("metadata",)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")

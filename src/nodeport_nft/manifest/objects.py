@@ -15,11 +15,10 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.formats import check_formats
 from nodeport_nft.manifest.limits import check_limits
 from nodeport_nft.manifest.metadata import Metadata, parse_metadata, parse_name
-from nodeport_nft.manifest.problems import Leftover, Problem, Problems, clipped, field_text, shown
 from nodeport_nft.manifest.service import parse_service
-from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
+from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
 
 KINDS: tuple[str, ...] = ("Service", "EndpointSlice", "Endpoints", "Pod", "Node")
 

@@ -23,7 +23,6 @@ from nodeport_nft.compile import (
     within_bounds,
 )
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.manifest.problems import counted
 from nodeport_nft.model import (
     Family,
     LoadBalancing,
@@ -43,6 +42,7 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
+from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Kept, Wants, cluster_ips
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, Index, Resolved, Resolver

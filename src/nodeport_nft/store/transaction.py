@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems
-from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import Ranges, Ref, Service, Snapshot, Value
+from nodeport_nft.problems import Tally
 from nodeport_nft.store import leftovers, outside, writers
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.errors import LOST, StoreError
