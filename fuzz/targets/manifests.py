@@ -13,7 +13,11 @@ from nodeport_nft.store import Store
 
 
 def run(data: bytes) -> None:
-    """``nodeport-nft render -f -``, in this process."""
+    """``nodeport-nft delete -f -`` and ``nodeport-nft render -f -``, in this process."""
+    try:
+        read_manifests(["-"], ranges=RANGES, names_only=True, stdin=io.BytesIO(data))
+    except Problems as error:
+        check_lines(str(error).split("\n"))
     try:
         read = read_manifests(["-"], ranges=RANGES, stdin=io.BytesIO(data))
         check_lines(read.warnings)

@@ -52,7 +52,7 @@ def _follow(store: Store) -> None:
             check_lines(str(values).split("\n"))
     state.compile(state.touched)
     check_lines(state.problems())
-    for change in state.tables.next_transaction():
+    for change in state.tables.transaction(state.tables.take_edits()):
         check_commands(write_transaction(change))
     store.changes_since(0)
 

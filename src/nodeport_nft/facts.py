@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nodeport_nft.config import Config, DetectLocalMode
-from nodeport_nft.manifest.values import each_once, group_fault, special_fault
 from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
+from nodeport_nft.notation import each_once, group_fault, special_fault
 
 
 @dataclass(frozen=True, slots=True)

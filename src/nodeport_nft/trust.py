@@ -28,6 +28,20 @@ def file_fault(path: str | Path) -> str:
     return _fault(path, directory=False)
 
 
+def neighbour_fault(path: Path) -> str:
+    """As ``file_fault``, of a file in a directory that ``directory_fault`` believes: the way is not walked again.
+
+    That of a link is, for it may lead anywhere.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return ""
+    if stat.S_ISLNK(found.st_mode):
+        return file_fault(path)
+    return _step_fault(path, found, _believed(), wanted=stat.S_IFREG)
+
+
 def directory_fault(path: str | Path, *, may_be_free: bool = False) -> str:
     """Why what lies in the directory at ``path`` may not be believed, as ``file_fault`` says it.
 
@@ -58,20 +72,28 @@ def _fault(path: str | Path, *, directory: bool, may_be_free: bool = False) -> s
             mode = above.lstat().st_mode
             open_to_all = mode & _WRITABLE and not (may_be_free and mode & stat.S_ISVTX)
             return f"anybody may put a file into {above}; choose a directory of your own" if open_to_all else ""
-        if found.st_uid not in believed:
-            return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
-        if stat.S_ISLNK(found.st_mode):
-            continue
-        if last and directory and not stat.S_ISDIR(found.st_mode):
-            return f"{step} is no directory; name another"
-        if last and not directory and not stat.S_ISREG(found.st_mode):
-            return f"{step} is no regular file; name another"
-        if found.st_mode & _WRITABLE and not (found.st_mode & stat.S_ISVTX and not last):
-            if found.st_mode & stat.S_ISVTX:
-                return f"anybody may put a file into {step}; choose a directory of your own"
-            return f"others than its owner may write to {step}; chmod go-w {step}"
-        above = step
+        wanted = stat.S_IFDIR if directory else stat.S_IFREG
+        if fault := _step_fault(step, found, believed, wanted=wanted if last else 0):
+            return fault
+        if not stat.S_ISLNK(found.st_mode):
+            above = step
     return ""
+
+
+def _step_fault(step: Path, found: os.stat_result, believed: set[int], *, wanted: int) -> str:
+    """What is wrong with one step of a way; ``wanted`` is the type of the last one, 0 for those on the way."""
+    if found.st_uid not in believed:
+        return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
+    if stat.S_ISLNK(found.st_mode):
+        return ""
+    if wanted and stat.S_IFMT(found.st_mode) != wanted:
+        return f"{step} is no {'directory' if wanted == stat.S_IFDIR else 'regular file'}; name another"
+    is_sticky = found.st_mode & stat.S_ISVTX
+    if not found.st_mode & _WRITABLE or (is_sticky and not wanted):
+        return ""
+    if is_sticky:
+        return f"anybody may put a file into {step}; choose a directory of your own"
+    return f"others than its owner may write to {step}; chmod go-w {step}"
 
 
 def _way(path: str | Path) -> Iterator[tuple[Path, os.stat_result | None, bool]]:

@@ -284,6 +284,29 @@ def test_delete_of_manifests_does_not_mind_that_the_range_has_moved(program: Pro
 
 
 @pytest.mark.parametrize(
+    "rest",
+    ["", "spec: {}\n", "spec: {type: NodePort, ports: [{port: 0, nodePort: 99999}], prots: []}\n", "metdata: 5\n"],
+    ids=["metadata", "empty", "wrong", "unknown"],
+)
+def test_delete_of_manifests_reads_names_alone(program: Program, rest: str) -> None:
+    manifest = f"kind: Service\nmetadata: {{name: a}}\n{rest}"
+    program.ok("apply", "-f", "-", stdin=node_port_service("a", 30001) + node_port_service("b", 30002))
+    assert program.ok("delete", "-f", "-", "--dry-run", stdin=manifest) == 'service "a" deleted (dry run)\n'
+    assert program.ok("delete", "-f", "-", stdin=f"{manifest}---\n{manifest}") == 'service "a" deleted\n'
+    again = program("delete", "-f", "-", stdin=manifest)
+    assert (again.code, again.err) == (1, 'error: service "a" not found in namespace default\n')
+    assert [item["metadata"]["name"] for item in program.json("services")["items"]] == ["b"]
+
+
+def test_delete_of_manifests_deletes_nothing_where_one_has_no_name(program: Program) -> None:
+    program.ok("apply", "-f", "-", stdin=node_port_service("a", 30001))
+    answer = program("delete", "-f", "-", stdin="kind: Service\nmetadata: {name: a}\n---\nkind: Service\n")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "<stdin>:4: Service/default: metadata.name: is missing; name the object\n"
+    assert len(program.json("services")["items"]) == 1
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         ([], "-f FILE"),

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from nodeport_nft.cli.text import age, few, table
-from nodeport_nft.terminal import printable
+from nodeport_nft.terminal import visible_in
 from tests.cli.program import SCRIPT, Program
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -727,5 +727,5 @@ def test_endpoints_are_cut_at_three(items: list[str], text: str) -> None:
 
 
 def test_printable_leaves_text_alone_and_escapes_the_rest() -> None:
-    assert printable("a b\n\tü", "utf-8") == "a b\n\tü"
-    assert printable("\x1b]0;x\x07\u202e\ud800", "utf-8") == "\\x1b]0;x\\x07\\u202e\\ud800"
+    assert visible_in("utf-8", "a b\n\tü") == "a b\n\tü"
+    assert visible_in("utf-8", "\x1b]0;x\x07\u202e\ud800") == "\\x1b]0;x\\x07\\u202e\\ud800"

@@ -60,6 +60,9 @@ def typeof(expression: int, inner: bytes = b"\x01\x04\x00\x00\x00\x01") -> bytes
 FORWARDS = attribute(4 | NESTED, number(1, 2) + number(2, 0)) + number(5, 1) + text(7, "filter")
 """A forward chain of priority 0 with the policy accept: NFTA_CHAIN_HOOK, POLICY, TYPE."""
 
+DROPS = attribute(4 | NESTED, number(1, 2) + number(2, 0)) + number(5, 0) + text(7, "filter")
+"""The same with the policy drop."""
+
 _EXOTIC = "".join(chr(code) for code in range(0x21, 0x7F)) + "\x07\x1b[31m"
 
 STRANGERS: Mapping[str, tuple[Message, ...]] = {

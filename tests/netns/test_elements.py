@@ -114,7 +114,7 @@ def test_random_changes_list_as_those_of_libnftables(cluster: Cluster, nodes: tu
         services = tuple(plain(service, chance) for service in snapshot.services)
         tables = compile_snapshot(Snapshot(services, snapshot.slices), FACTS, read_tables(raw.nft, FACTS)).tables
         # What lingers is deleted by the transaction after that.
-        for transactions in (tables.first_transaction(), tables.next_transaction()):
+        for transactions in (tables.first_transaction(), tables.transaction(tables.take_edits())):
             phases = [[t for t in transactions if t.late is late] for late in (False, True)]
             encoded += sum(encode(phase) is not None for phase in phases)
             assert raw.apply(transactions) == sum(any(phase) for phase in phases)

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
+from tests.netns.strangers import DROPS, FORWARDS, STRANGERS, chain, put
 
 PROGRAM = Path(sys.executable).with_name("nodeport-nft")
 
@@ -411,6 +413,21 @@ def test_what_cannot_be_judged_is_told_as_such(cluster: Cluster, tmp_path: Path)
     command = remedy(warning)
     cluster.run("worker-1", ["iptables-nft", *command[1:]])
     assert warnings(cluster, tmp_path) == []
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_chain_that_libnftables_cannot_list_is_told_with_the_reason(
+    cluster: Cluster, tmp_path: Path, *, drops: bool
+) -> None:
+    """Its table holds a set of a newer nft, over which this one says an error, or ends."""
+    cluster.call("worker-1", partial(put, STRANGERS["a key of an unknown type"]))
+    cluster.call("worker-1", partial(put, (chain("fw", "theirs", DROPS if drops else FORWARDS),)))
+    (warning,) = [line for line in warnings(cluster, tmp_path) if " inet fw theirs in the forward hook " in line]
+    reason = "(list chain inet fw theirs: libnftables says: "
+    begin = "its rules cannot be read" if drops else "depends on 'the rules of chain theirs'"
+    assert f"{begin} {reason}" in warning
+    assert "table inet fw holds what this version of libnftables cannot read: upgrade libnftables, or" in warning
+    assert remedy(warning)[:2] == ["nft", "insert"]
 
 
 @pytest.fixture

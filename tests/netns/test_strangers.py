@@ -20,10 +20,12 @@ from lab.outcome import Kind
 from lab.probe import connect
 from nodeport_nft.kernel import answers, library
 from nodeport_nft.kernel.batch import Message
+from nodeport_nft.kernel.forwarding import Obstacles, Served
+from nodeport_nft.kernel.host import read_host
 from nodeport_nft.kernel.nft import KernelError, Nft
-from nodeport_nft.model import EndpointSlice, Family
+from nodeport_nft.model import EndpointSlice, Family, Snapshot
 from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
-from nodeport_nft.reconcile import read_tables, removal
+from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
 from nodeport_nft.ruleset import Chain, Drop
 from nodeport_nft.scarcity import scarcity
 from tests.builders import make_port, make_service
@@ -210,6 +212,27 @@ def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
     words = "has not answered for" if ended is signal.SIGSTOP else f"signal {ended.value}"
     assert words in said
     assert goes_on
+
+
+def test_chains_that_could_not_be_listed_are_told_of_and_listed_the_next_time(free: Cluster) -> None:
+    """Until then nobody knows whether they let Services through."""
+
+    def looked() -> tuple[tuple[str, ...], ...]:
+        nft = Nft()
+        assert nft.version()
+        programme = compile_snapshot(Snapshot((PLAIN,), (slices_of(free, ("web-1",)),)), facts(free))
+        served = Served(programme.tables.desired, facts(free).addresses, read_host())
+        looking = Obstacles(nft)
+        (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+        os.kill(child, signal.SIGKILL)
+        return looking.find(served, ()), looking.again(served), looking.again(served)
+
+    free.nft(NODE, "table inet fw { chain c { type filter hook forward priority 0; policy drop; }; }")
+    (fault,), (then,), (still,) = free.call(NODE, looked, timeout=60)
+    assert fault.startswith("chains of others cannot be listed, look whether they let Services through: ")
+    assert "signal 9" in fault
+    assert then == still
+    assert then.startswith("chain inet fw c in the forward hook drops by default")
 
 
 def test_a_chain_of_others_is_listed_with_the_sets_in_its_rules_and_without_what_named_ones_hold(

@@ -66,7 +66,7 @@ def writer(others: int = 0) -> Callable[[Service | None, dict[int, int]], int]:
             tables.remove(WEB.key)
         else:
             tables.put(service, Resolver(Snapshot((service,), slices(weights)), FACTS.name).resolve(service))
-        return sum(transaction.size for transaction in tables.next_transaction())
+        return sum(transaction.size for transaction in tables.transaction(tables.take_edits()))
 
     return put
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from nodeport_nft.trust import directory_fault, file_fault
+from nodeport_nft.store.guard import store_fault
+from nodeport_nft.trust import directory_fault, file_fault, neighbour_fault
 from tests.security.others import NOBODY, as_nobody, common_place, give
 
 HIS = "his words"
@@ -94,6 +96,8 @@ def test_what_another_user_can_change_is_not_believed_and_what_he_cannot_is(plac
             path = put_link(hall / "link", path, 0 if linked == "by root" else NOBODY)
         paths[path] = directory / "file"
     faults = {path: file_fault(path) for path in paths}
+    alone = [path for path in paths if not directory_fault(path.parent)]
+    assert {path: neighbour_fault(path) for path in alone} == {path: faults[path] for path in alone}
     as_nobody(lambda: attack_all(paths))
     changed = {path for path in paths if path.resolve().read_text() == HIS}
     assert changed <= {path for path, fault in faults.items() if fault}
@@ -126,9 +130,12 @@ def free_names(mode: int) -> Callable[[Path], Path]:
     ],
 )
 def test_every_fault_is_told_with_its_remedy(place: Path, make: Callable[[Path], Path], words: str) -> None:
-    fault = file_fault(make(place))
+    path = make(place)
+    fault = file_fault(path)
     assert fault.startswith(words.format(place))
     assert bool(fault) == bool(words)
+    if not directory_fault(path.parent):
+        assert neighbour_fault(path) == fault
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o702])
@@ -154,3 +161,34 @@ def test_links_without_end_are_an_error(place: Path) -> None:
     put_link(place / "b", "a")
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         file_fault(place / "a")
+
+
+def test_the_way_to_a_store_is_not_walked_again_for_each_file_beside_it(place: Path) -> None:
+    """Which matters on a network's file system: its directory has been judged, and they lie in it."""
+
+    def looks(path: Path) -> int:
+        """How often something is looked at to judge a store there."""
+        count = 0
+
+        def heard(_frame: object, event: str, called: object) -> None:
+            nonlocal count
+            count += event == "c_call" and getattr(called, "__name__", "") in ("stat", "lstat")
+
+        before = sys.getprofile()
+        sys.setprofile(heard)
+        try:
+            assert store_fault(path) == ""
+        finally:
+            sys.setprofile(before)
+        return count
+
+    near = put_directory(place / "d")
+    far = near
+    for _ in range(10):
+        far = put_directory(far / "d")
+    for directory in (near, far):
+        for name in ("store.db", "store.db-wal", "store.db-shm"):
+            put(directory / name, 0o600)
+    assert 10 <= looks(far / "store.db") - looks(near / "store.db") <= 30, (
+        "the file's way, its links, its directory's"
+    )

@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS, MAX_ENDPOINTS, comment, compile_node, compile_schema
-from nodeport_nft.manifest.problems import MOST_TOLD
 from nodeport_nft.model import Endpoint, Family, NodePortMode, ObjectName, Ref, Service, Snapshot
+from nodeport_nft.problems import MOST_TOLD
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve import Resolver

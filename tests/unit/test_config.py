@@ -12,8 +12,8 @@ import pytest
 from nodeport_nft.cli import options
 from nodeport_nft.config import Config, ConfigError, load_config
 from nodeport_nft.config.keys import KEYS
-from nodeport_nft.manifest.problems import MOST_TOLD
 from nodeport_nft.model import NodePortMode, PortRange
+from nodeport_nft.problems import MOST_TOLD
 
 
 def write(tmp_path: Path, text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic, base_chains, obstacles
+from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic, Unlisted, base_chains, obstacles
 from nodeport_nft.model import Family
 from tests.unit.endless import ended_within
 
@@ -413,7 +413,8 @@ def test_chains_are_followed_as_the_kernel_does() -> None:
 
 
 def test_many_rules_end_the_look() -> None:
-    assert "cannot be read" in told(*("tcp dport 1 drop" for _ in range(30_000)), "ct status dnat accept")
+    many = told(*("tcp dport 1 drop" for _ in range(30_000)), "ct status dnat accept")
+    assert "its rules cannot be read (more than 20,000 rules are too many to be looked through), so" in many
     endpoints = [WEB._replace(address=f"10.244.{n >> 8}.{n & 255}") for n in range(10_000)]
     OUT.update({endpoint.address: "pod2" for endpoint in endpoints})
     rules = [f"ip daddr {endpoint.address} tcp dport 1 drop" for endpoint in endpoints]
@@ -509,6 +510,46 @@ def test_rules_that_cannot_be_read_are_no_reason_for_silence() -> None:
     chain = BaseChain("inet", "fw", "forward", True)
     assert "cannot be read" in "".join(said(chain, {}))
     assert "cannot be judged" in "".join(said(BaseChain("inet", "fw", "forward", False), {}))
+
+
+WHY = "list chain inet fw it: libnftables says: Error; table inet fw holds what\nit cannot read: upgrade libnftables"
+
+
+@pytest.mark.parametrize(
+    ("rules", "drops", "words"),
+    [
+        (None, True, "drops by default and its rules cannot be read ({}), so Services may not answer"),
+        (None, False, "depends on 'the rules of chain forward' ({}); if they do not"),
+        (["jump user"], False, "depends on 'the rules of chain user' ({}) in the rule 'jump user'; if they do not"),
+        (["goto user"], False, "depends on 'the rules of chain user' ({}) in the rule 'goto user'; if they do not"),
+        (["ip daddr @s drop"], False, "depends on 'ip daddr @s' ({}) in the rule 'ip daddr @s drop'; if they do not"),
+        (["tcp dport vmap @s"], False, "depends on 'tcp dport vmap @s' ({}); if they do not"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_the_reason(rules: list[str] | None, drops: bool, words: str) -> None:
+    def listed(name: str) -> Iterable[str]:
+        if rules is None or name != "forward":
+            raise Unlisted(WHY)
+        return rules
+
+    def elements(_: str) -> str:
+        raise Unlisted(WHY)
+
+    judge = Judge(BaseChain("inet", "fw", "forward", drops), Listing(listed, elements))
+    (text,) = obstacles([judge], Traffic(ALL, OUT, {}))
+    assert words.format(WHY.replace("\n", " ")) in text
+
+
+def test_a_reason_is_one_line_and_no_longer_than_it_may_be() -> None:
+    def listed(_: str) -> Iterable[str]:
+        raise Unlisted("\x1b[2J" + "\u202e word\n" * 10_000)
+
+    (text,) = obstacles(
+        [Judge(BaseChain("inet", "fw", "forward", True), Listing(listed, NO_SETS.__getitem__))], Traffic(ALL, OUT, {})
+    )
+    assert "cannot be read (?[2J? word ? word" in text
+    assert len(text) < 2000
+    assert text.replace("…", "").isascii()
 
 
 @pytest.mark.parametrize(("family", "program"), [("ip", "iptables"), ("ip6", "ip6tables")])

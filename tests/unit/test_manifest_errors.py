@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nodeport_nft.manifest import Problem, Problems, parse_object, read_manifests
-from nodeport_nft.manifest.problems import MOST_TOLD, Tally, counted
 from nodeport_nft.model import Ranges
+from nodeport_nft.problems import MOST_TOLD, Tally, counted
 
 
 def problems_of(text: str | bytes, *, ranges: Ranges | None = None, limit: int = 1 << 20) -> list[str]:

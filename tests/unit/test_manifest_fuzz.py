@@ -172,16 +172,22 @@ def spoilt(draw: st.DrawFn) -> Any:
 
 
 def check(content: bytes) -> None:
-    """Read ``content``; it must give objects, or problems that name their line."""
-    try:
-        made = read_manifests(["-"], ranges=Ranges(), stdin=io.BytesIO(content))
-    except Problems as error:
-        lines = str(error).split("\n")
-    else:
-        lines = list(made.warnings)
+    """Read ``content``; it must give objects, or problems that name their line. Of what can be read the names can."""
+    lines: list[str] = []
+    names: list[list[str] | None] = []
+    for names_only in (False, True):
+        try:
+            made = read_manifests(["-"], ranges=Ranges(), stdin=io.BytesIO(content), names_only=names_only)
+        except Problems as error:
+            names.append(None)
+            lines += str(error).split("\n")
+            continue
+        names.append([item.ref for item in made.objects])
+        lines += made.warnings
         for item in made.objects:
             assert item.kind in KINDS
             json.dumps(item.raw, ensure_ascii=False).encode()
+    assert names[0] in (None, names[1])
     for line in lines:
         assert line.startswith("<stdin>:")
         assert line.isprintable()

@@ -78,7 +78,7 @@ def test_of_two_that_come_together_the_cluster_ip_goes_first(how: str) -> None:
         assert applied[1].object.raw["spec"]["clusterIP"] == "10.96.0.40"
         snapshot = store.snapshot()
         taker = next(each for each in snapshot.services if each.name == "a-taker")
-        (problem,) = Resolver(snapshot, "worker-1").problems(taker)
+        (problem,) = Resolver(snapshot, "worker-1").resolved(taker).problems
         assert "10.96.0.40 is the clusterIP of Service/default/web, which keeps it" in problem
         # And whoever has it keeps it, whatever others claim later.
         apply(store, claiming("b-taker", how, "10.96.0.40"))

@@ -29,7 +29,7 @@ from tests.builders import make_endpoint, make_port, make_service, make_slice
 def addresses(service: Service, *, slices: tuple[EndpointSlice, ...] = (), pods: tuple[Pod, ...] = ()) -> list[str]:
     """The addresses behind the service's first port, in order."""
     resolver = Resolver(Snapshot((service,), slices, pods), "worker-1")
-    return [str(backend.address) for backend in resolver.endpoints(service, service.ports[0])]
+    return [str(backend.address) for backend in dict(resolver.endpoints_by_port(service))[service.ports[0]]]
 
 
 def make_pod(name: str, *ips: str, labels: dict[str, str] | None = None, **fields: object) -> Pod:
@@ -98,7 +98,7 @@ def test_e1_local_is_what_runs_here_or_may() -> None:
     )
     service = make_service()
     resolver = Resolver(Snapshot((service,), slices), "worker-1")
-    places = [b.place for b in resolver.endpoints(service, service.ports[0])]
+    places = [b.place for b in dict(resolver.endpoints_by_port(service))[service.ports[0]]]
     assert places == [Place.HERE, Place.ELSEWHERE, Place.UNKNOWN]
 
 
@@ -142,7 +142,7 @@ def test_e4_slice_ports_match_by_name() -> None:
     service = make_service("web", make_port(80, name="http"), make_port(81, name="admin"))
     slices = (make_slice("10.244.1.1", port_name="http", port=8080), make_slice("10.244.1.2", port_name="admin"))
     resolver = Resolver(Snapshot((service,), slices), "worker-1")
-    assert [len(resolver.endpoints(service, port)) for port in service.ports] == [1, 1]
+    assert [len(dict(resolver.endpoints_by_port(service))[port]) for port in service.ports] == [1, 1]
     assert addresses(make_service("web", make_port(80, name="other")), slices=slices) == []
 
 
@@ -155,7 +155,7 @@ def test_e4_a_named_target_port_resolves_per_pod() -> None:
         make_pod("c", "10.244.1.3", ports=(ContainerPort("http", Protocol.UDP, 7070),)),
     )
     resolver = Resolver(Snapshot((service,), (), pods), "worker-1")
-    backends = resolver.endpoints(service, service.ports[0])
+    backends = dict(resolver.endpoints_by_port(service))[service.ports[0]]
     assert [(str(b.address), b.port) for b in backends] == [("10.244.1.1", 8080), ("10.244.1.2", 9090)]
 
 
@@ -198,7 +198,7 @@ def test_a_slice_may_hold_several_ports_of_one_name() -> None:
     ports = (EndpointPort("", Protocol.TCP, 1), EndpointPort("", Protocol.TCP, 2))
     piece = EndpointSlice("default", "s", "web", ports, (make_endpoint("10.244.1.1"),))
     service = make_service()
-    backends = Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints(service, service.ports[0])
+    backends = dict(Resolver(Snapshot((service,), (piece,)), "worker-1").endpoints_by_port(service))[service.ports[0]]
     assert [b.port for b in backends] == [1, 2]
 
 
@@ -321,18 +321,18 @@ def test_f10_a_cluster_ip_is_nobody_elses_whoever_is_older(field: str, holder: d
     resolver = Resolver(Snapshot((victim, thief)), "worker-1")
     assert served(resolver, thief) == ["10.96.0.66", "192.0.2.1"] * 2
     place = "spec.externalIPs" if field == "external" else "status.loadBalancer.ingress"
-    assert list(resolver.problems(thief)) == [
+    assert list(resolver.resolved(thief).problems) == [
         f"Service/default/thief: {place}: 10.96.0.10 is the clusterIP of Service/default/victim, which keeps it; "
         "leave it out"
     ]
-    assert list(resolver.problems(victim)) == []
+    assert list(resolver.resolved(victim).problems) == []
 
 
 def test_a_services_own_cluster_ip_may_be_its_address_from_outside() -> None:
     service = claiming("web", external="10.96.0.66")
     resolver = Resolver(Snapshot((service,)), "worker-1")
     assert served(resolver, service) == ["10.96.0.66"] * 2
-    assert list(resolver.problems(service)) == []
+    assert list(resolver.resolved(service).problems) == []
 
 
 @pytest.mark.proves("F10")
@@ -369,7 +369,7 @@ def test_f3_the_configuration_says_which_addresses_may_be_claimed(claimable: Cla
     service = replace(service, ports=(make_port(node_port=30080),))
     resolver = Resolver(Snapshot((service,)), "worker-1", claimable=claimable)
     assert served(resolver, service) == ["10.96.0.66", *expected, "None"]
-    problems = list(resolver.problems(service))
+    problems = list(resolver.resolved(service).problems)
     assert len(problems) == 4 - len(expected)
     for address in {"192.0.2.1", "172.30.1.2", "192.0.2.2", "8.8.8.8"} - {*expected}:
         assert sum(f": {address} is not served" in problem for problem in problems) == 1
@@ -378,10 +378,10 @@ def test_f3_the_configuration_says_which_addresses_may_be_claimed(claimable: Cla
 def test_what_may_not_be_claimed_is_told_with_the_key_that_says_so() -> None:
     service = claiming("web", external="8.8.8.8", load_balancer="8.8.4.4")
     resolver = Resolver(Snapshot((service,)), "worker-1", claimable=Claimable((), NETWORKS))
-    assert list(resolver.problems(service)) == [
+    assert list(resolver.resolved(service).problems) == [
         "Service/default/web: spec.externalIPs: 8.8.8.8 is not served, since the configuration says externalIPs: "
         "deny; leave it out, or allow it",
         "Service/default/web: status.loadBalancer.ingress: 8.8.4.4 is not served, since the configuration allows "
         "loadBalancerIPs in 192.0.2.0/24, 2001:db8::/64 alone; choose another, or allow it",
     ]
-    assert list(resolver.problems(replace(service, proxy_name="another-proxy"))) == []
+    assert list(resolver.resolved(replace(service, proxy_name="another-proxy")).problems) == []

@@ -19,7 +19,7 @@ import pytest
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
 from nodeport_nft.model import ObjectName, PortRange, Ranges, Service
-from nodeport_nft.store import Applied, Change, Store, StoreError, schema
+from nodeport_nft.store import Applied, Change, Store, StoreError, opening
 
 NOW = "2026-01-31T12:00:00Z"
 LATER = "2026-02-01T12:00:00Z"
@@ -586,7 +586,7 @@ def test_a_store_that_cannot_be_created_is_refused() -> None:
 
 
 def test_a_lock_that_is_held_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.05)
     path = tmp_path / "store.db"
     with Store(path, ranges=RANGES) as one, Store(path, ranges=RANGES) as other, one.write():
         with pytest.raises(StoreError, match="another process held it"), other.write():

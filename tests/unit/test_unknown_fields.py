@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nodeport_nft.manifest import KINDS, Manifests, Problems, Validate, read_manifests
-from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.model import Ranges
+from nodeport_nft.problems import nearest
 
 SERVICE: dict[str, Any] = {
     "apiVersion": "v1",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def parse_node_name(given: str | None) -> str:
     """The node's name: the one given, else the host's. Leaves if it cannot be a Node's (RFC 1123)."""
-    from nodeport_nft.manifest.values import subdomain_fault
+    from nodeport_nft.notation import subdomain_fault
 
     name = given or platform.node().lower()
     fault = subdomain_fault(name)
@@ -48,7 +48,7 @@ def parse_node_name(given: str | None) -> str:
 
 def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
     """The addresses of ``--node-ip``. Leaves if one of them is none."""
-    from nodeport_nft.manifest.values import group_fault, parse_address, special_fault
+    from nodeport_nft.notation import group_fault, parse_address, special_fault
 
     addresses: list[IPAddress] = []
     for text in texts or ():

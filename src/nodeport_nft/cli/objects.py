@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -205,15 +204,9 @@ def _of_names(words: list[str], namespace: str) -> list[tuple[Resource, str, str
 
 
 def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
-    """What the manifests name, whatever else they say: ranges may have changed since, unknown fields do no harm."""
-    from ipaddress import ip_network
-
-    from nodeport_nft.manifest import Validate
-    from nodeport_nft.model import PortRange, Ranges
-
-    anything = Ranges(PortRange(1, 65535), (ip_network("0.0.0.0/0"), ip_network("::/0")))
-    objects = read_files(files, replace(config, ranges=anything, validate=Validate.ignore), namespace).objects
-    return [(BY_KIND[one.kind], one.namespace, one.name) for one in objects]
+    """What the manifests name, each once and whatever else they say: they may be refused by now, or be half a one."""
+    objects = read_files(files, config, namespace, names_only=True).objects
+    return list(dict.fromkeys((BY_KIND[one.kind], one.namespace, one.name) for one in objects))
 
 
 def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None) -> list[dict[str, Any]]:

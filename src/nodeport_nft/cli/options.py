@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 import typer
 
 from nodeport_nft.scarcity import scarcity
-from nodeport_nft.terminal import printable
+from nodeport_nft.terminal import visible_in
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -169,7 +169,7 @@ R = TypeVar("R")
 def put(text: str, end: str = "\n") -> None:
     """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError."""
     if sys.stdout is not None:  # as where the program is started with `>&-`
-        sys.stdout.write(printable(text, sys.stdout.encoding) + end)
+        sys.stdout.write(visible_in(sys.stdout.encoding, text) + end)
         sys.stdout.flush()
 
 
@@ -181,7 +181,7 @@ def say(message: str) -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(printable(message, sys.stderr.encoding) + "\n")
+        sys.stderr.write(visible_in(sys.stderr.encoding, message) + "\n")
         sys.stderr.flush()
     except OSError:
         _abandon(2)
@@ -252,7 +252,7 @@ def reported(code: int | None = None) -> Iterator[None]:
 
 def _told(error: Exception) -> str:
     """An expected error in words; the system's own without their numbers."""
-    from nodeport_nft.manifest.problems import clipped
+    from nodeport_nft.problems import clipped
 
     if isinstance(error, UnicodeEncodeError):
         return f"{clipped(error.object)}: is not UTF-8 text; check the arguments"
@@ -332,8 +332,13 @@ def may_exist(store: str) -> bool:
     return True
 
 
-def read_files(files: list[str], config: Config, namespace: str = "default") -> Manifests:
-    """The objects of these files, their warnings said. Raises Problems with everything that is wrong."""
+def read_files(
+    files: list[str], config: Config, namespace: str = "default", *, names_only: bool = False
+) -> Manifests:
+    """The objects of these files, their warnings said. Raises Problems with everything that is wrong.
+
+    ``names_only`` as ``read_manifests`` has it.
+    """
     from nodeport_nft.manifest import read_manifests
     from nodeport_nft.manifest.files import STDIN
     from nodeport_nft.manifest.steps import told_waiting
@@ -349,6 +354,7 @@ def read_files(files: list[str], config: Config, namespace: str = "default") -> 
             stdin=sys.stdin.buffer if sys.stdin else None,
             validate=config.validate,
             to_store=True,
+            names_only=names_only,
             steps=steps,
         )
     warn(manifests.warnings)

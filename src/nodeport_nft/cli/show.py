@@ -147,7 +147,7 @@ def hosts(
     From the store, or from manifests with the clusterIPs that an empty store would give them.
     """
     from nodeport_nft.hosts import hosts_lines
-    from nodeport_nft.manifest.values import label_fault
+    from nodeport_nft.notation import label_fault
 
     if fault := label_fault(namespace):
         fail(f"--namespace: {fault}", BAD_INPUT)

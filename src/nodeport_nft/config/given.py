@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from nodeport_nft.manifest.document import Document
 from nodeport_nft.manifest.json_text import read_documents
-from nodeport_nft.manifest.problems import Path, Tally, clipped, shown
-from nodeport_nft.manifest.unknown import nearest
+from nodeport_nft.problems import Path, Tally, clipped, nearest, shown
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from nodeport_nft.config.given import Given, as_choice, as_text, each
 from nodeport_nft.config.settings import Config, DetectLocalMode
 from nodeport_nft.config.values import bind_address, flag, integer, networks, port_range, seconds, word_or_networks
-from nodeport_nft.manifest.problems import clipped, shown
 from nodeport_nft.manifest.unknown import Validate
-from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPNetwork, NodePortMode
+from nodeport_nft.notation import subdomain_fault
+from nodeport_nft.problems import clipped, shown
 
 _YEAR = 365 * 86400.0
 _FAMILIES = ("ip", "ip6", "inet")  # of tables whose forward hook IP packets pass

@@ -10,9 +10,8 @@ from nodeport_nft.config.file import ConfigFile, read_config_file
 from nodeport_nft.config.given import Given, Several
 from nodeport_nft.config.keys import KEYS, Key
 from nodeport_nft.config.settings import Config, ConfigError, DetectLocalMode
-from nodeport_nft.manifest.problems import MOST_TOLD, Path, Problem, field_text
-from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.model import IPAddress
+from nodeport_nft.problems import MOST_TOLD, Path, Problem, field_text, nearest
 
 _KNOWN = ", ".join(sorted(KEYS))
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from nodeport_nft.config.given import Given, as_text, each, is_right, nothing
-from nodeport_nft.manifest.problems import clipped, shown
-from nodeport_nft.manifest.unknown import nearest
-from nodeport_nft.manifest.values import parse_address, parse_network
 from nodeport_nft.model import IPAddress, IPNetwork, PortRange
+from nodeport_nft.notation import parse_address, parse_network
+from nodeport_nft.problems import clipped, nearest, shown
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"

@@ -16,13 +16,13 @@ from typing import Any
 import sdnotify
 from structlog.typing import FilteringBoundLogger
 
-from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import Family, ObjectName
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
+from nodeport_nft.problems import shown
 from nodeport_nft.reconcile import NodeState, Synced
-from nodeport_nft.terminal import printable
+from nodeport_nft.terminal import visible_in
 
 _MANAGER_SECONDS = 3.0
 _MOST_IDLE = 10  # Services without an endpoint that are named
@@ -172,7 +172,7 @@ class Reporter:
         """
         if self._manager.socket:
             self._manager.socket.settimeout(0.0 if text == "WATCHDOG=1" else _MANAGER_SECONDS)
-            self._manager.notify(printable(text, "ascii"))  # sdnotify keeps silent of what is not Latin-1
+            self._manager.notify(visible_in("ascii", text))  # sdnotify keeps silent of what is not Latin-1
 
 
 def read_watchdog(environment: Mapping[str, str], pid: int) -> tuple[float | None, str]:

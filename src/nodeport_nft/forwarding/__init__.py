@@ -28,19 +28,19 @@ condition is taken for one that differs.
 Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
 """
 
-from nodeport_nft.forwarding.chains import FAMILIES, BaseChain, base_chains
+from nodeport_nft.forwarding.chains import BaseChain, base_chains
 from nodeport_nft.forwarding.legacy import read_legacy
-from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, obstacles
+from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, Unlisted, obstacles
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 
 __all__ = [
-    "FAMILIES",
     "BaseChain",
     "Endpoint",
     "Judge",
     "Listing",
     "Packet",
     "Traffic",
+    "Unlisted",
     "base_chains",
     "obstacles",
     "read_legacy",

@@ -13,7 +13,7 @@ from nodeport_nft.forwarding.packet import Endpoint, Packet
 from nodeport_nft.forwarding.remedies import Remedy, remedies
 from nodeport_nft.forwarding.rules import Rule, read_rule
 from nodeport_nft.forwarding.values import ABSENT, Values
-from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways
+from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways, rules_of
 from nodeport_nft.model import Family, IPNetwork
 
 _MOST_LOOKS = 300_000
@@ -26,16 +26,21 @@ _NAMED = 3
 """Endpoints that are named; the others are counted. As many rules of one base chain are named."""
 
 _RULE_LENGTH = 160
+_REASON_LENGTH = 600
 
 
 _SOME = tuple(Packet(family, "", "", "tcp", 0, 0, (0,), 0) for family in Family)
+
+
+class Unlisted(LookupError):
+    """A chain or a set that cannot be listed; ``str()`` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The table of a base chain as the kernel has it: the rules of its chains, the listings of its sets, by name.
 
-    Both raise LookupError where there are none to be had.
+    Both raise LookupError where there are none to be had, ``Unlisted`` where it is known why.
     """
 
     rules: Callable[[str], Iterable[str]]
@@ -79,6 +84,7 @@ class Judge:
         self._listing = listing
         self._rules: dict[str, tuple[Rule, ...]] = {}
         self._unread: set[str] = set()
+        self._reasons: dict[str, str] = {}  # why a chain (``rules_of``) or a set ("@name") cannot be read
         self._explore()
         self._masked: set[str] = set()
         self._bounds = self._all_bounds()
@@ -106,7 +112,7 @@ class Judge:
 
     def helps(self, remedy: Remedy, packet: Packet, budget: Budget) -> bool:
         """Whether the packet is accepted for sure once this remedy is in place. Raises Spent."""
-        accepting = read_rule("ct status dnat accept", self._listing.sets)
+        accepting = read_rule("ct status dnat accept", self._set)
 
         def rules(name: str) -> tuple[Rule, ...]:
             return (accepting, *self._of(name)) if name == remedy.chain else self._of(name)
@@ -143,13 +149,26 @@ class Judge:
         try:
             found = walk.through(self.chain.name)
         except LookupError:
-            doubt = Cause(self.chain.name, "", f"the rules of chain {self.chain.name}")
+            doubt = Cause(self.chain.name, "", rules_of(self.chain.name))
             found = Ways(Fate.ON, {Fate.ON: None, Fate.ACCEPTED: doubt, Fate.DROPPED: doubt}, doubt)
         policy = Fate.DROPPED if self.chain.drops else Fate.ACCEPTED
         ways = Ways(policy if found.default is Fate.ON else found.default, cause=found.cause)
         for fate, cause in found.possible.items():
             ways.add(policy if fate is Fate.ON else fate, cause)
         return ways
+
+    def reason(self, doubt: str) -> str:
+        """Why what a cause doubts cannot be read, in brackets; "" where it can, or where that is not known."""
+        known = (self._reasons[what] for what in (doubt, *doubt.split()) if what in self._reasons)
+        why = " ".join(next(known, "").split())
+        return f" ({_cut(why, _REASON_LENGTH)})" if why else ""
+
+    def _set(self, name: str) -> str:
+        try:
+            return self._listing.sets(name)
+        except Unlisted as error:
+            self._reasons[f"@{name}"] = str(error)
+            raise
 
     def _of(self, name: str) -> tuple[Rule, ...]:
         if name not in self._rules:
@@ -165,14 +184,16 @@ class Judge:
                 continue
             try:
                 lines = list(self._listing.rules(name))
-            except LookupError:
+            except LookupError as error:
                 self._unread.add(name)
+                self._reasons[rules_of(name)] = str(error) if isinstance(error, Unlisted) else ""
                 continue
             read += len(lines)
             if read > _MOST_RULES:
                 self._unread.add(name)
+                self._reasons[rules_of(name)] = f"more than {_MOST_RULES:,} rules are too many to be looked through"
                 continue
-            self._rules[name] = tuple(read_rule(line, self._listing.sets) for line in lines)
+            self._rules[name] = tuple(read_rule(line, self._set) for line in lines)
             for rule in self._rules[name]:
                 waiting += rule.targets()
 
@@ -291,12 +312,13 @@ def _say(judge: Judge, stop: _Stop, met: int, remedy: Remedy) -> str:
         assert cause is not None
         rule = f" in {_rule(chain, cause)}" if cause.rule and cause.rule != cause.doubt else ""
         return (
-            f"{begin} cannot be judged: whether Services answer ({whom}) depends on '{_cut(cause.doubt)}'{rule}; "
+            f"{begin} cannot be judged: whether Services answer ({whom}) depends on "
+            f"'{_cut(cause.doubt)}'{judge.reason(cause.doubt)}{rule}; "
             f"if they do not, let them through: {helping}{kept}"
         )
     does = "drops by default" if cause is None or not cause.rule else f"drops or rejects by {_rule(chain, cause)}"
     if cause is not None and not cause.rule and cause.doubt:
-        but = "its rules cannot be read"
+        but = f"its rules cannot be read{judge.reason(cause.doubt)}"
     elif len(stop.ways.possible) > 1:
         but = "accepts only some connections"
     else:
@@ -325,6 +347,6 @@ def _place(endpoint: Endpoint) -> str:
     return f"{endpoint}" + (f"/{endpoint.protocol.upper()}" if endpoint.protocol != "tcp" else "")
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int = _RULE_LENGTH) -> str:
     text = re.sub(r"[^\x20-\x7e]", "?", text)
-    return text if len(text) <= _RULE_LENGTH else f"{text[:_RULE_LENGTH]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -73,6 +73,11 @@ class Ways:
             self.possible[fate] = cause
 
 
+def rules_of(chain: str) -> str:
+    """What is doubted where the rules of a chain cannot be had."""
+    return f"the rules of chain {chain}"
+
+
 Rules = Callable[[str], tuple[Rule, ...]]
 """The rules of a chain of one table; raises LookupError where they cannot be had."""
 
@@ -206,7 +211,7 @@ class Walk:
         try:
             return self.through(chain, depth + 1)
         except LookupError:
-            doubt = Cause(here.chain, here.rule, f"the rules of chain {chain}")
+            doubt = Cause(here.chain, here.rule, rules_of(chain))
             return Ways(Fate.ON, {Fate.ON: None, Fate.DROPPED: doubt, Fate.ACCEPTED: doubt})
 
     @staticmethod

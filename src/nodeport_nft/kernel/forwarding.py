@@ -18,6 +18,7 @@ from nodeport_nft.forwarding import (
     Judge,
     Listing,
     Traffic,
+    Unlisted,
     base_chains,
     obstacles,
     read_legacy,
@@ -56,28 +57,37 @@ class Obstacles:
     """What keeps translated connections from their endpoints. What was read of others' chains is kept for ``again``.
 
     ``trusted`` are chains that the operator vouches for, as "FAMILY TABLE CHAIN". What cannot be listed, since
-    somebody's table is beyond this nft, is left out: it must not stop anything here.
+    somebody's table is beyond this nft, is told with the reason: it must not stop anything here.
     """
 
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
         self._judges: tuple[Judge, ...] = ()
         self._faults: tuple[str, ...] = ()
+        self._trusted: Collection[str] | None = None  # of a search without the chains of nft, for the next one
         self._out: dict[str, str] = {}
         self._host: Host | None = None
 
     def find(self, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
         """Read the chains, and say what is in the way of these endpoints, each with its remedy."""
         saved = tuple(read_saved())
-        self._judges = (*self._read(trusted), *_of_legacy(saved, trusted))
         # Who vouches for a chain of theirs has looked.
-        self._faults = tuple(
-            each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted
-        )
-        return self.again(served)
+        faults = [each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted]
+        try:
+            chains, self._trusted = read_chains(self._nft), None
+        except KernelError as error:
+            chains, self._trusted = (), trusted
+            words = " ".join(str(error).split())
+            faults.append(f"chains of others cannot be listed, look whether they let Services through: {words}")
+        self._judges = (*self._of_nft(chains, trusted), *_of_legacy(saved, trusted))
+        self._faults = tuple(faults)
+        return self._judged(served)
 
     def again(self, served: Served) -> tuple[str, ...]:
-        """The same of other endpoints, where no chain has changed."""
+        """The same of other endpoints, where no chain has changed; those that could not be listed are tried again."""
+        return self._judged(served) if self._trusted is None else self.find(served, self._trusted)
+
+    def _judged(self, served: Served) -> tuple[str, ...]:
         judges = [judge for judge in self._judges if judge.may_drop]
         if not judges:  # as a rule: nothing is asked of the kernel then
             return self._told(served, ())
@@ -95,11 +105,7 @@ class Obstacles:
         )
         return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in (*found, *faults))
 
-    def _read(self, trusted: Collection[str]) -> Iterator[Judge]:
-        try:
-            chains = read_chains(self._nft)
-        except KernelError:
-            return
+    def _of_nft(self, chains: Iterable[BaseChain], trusted: Collection[str]) -> Iterator[Judge]:
         for chain in chains:
             if str(chain) not in trusted and not _is_dormant(chain):
                 table = Table(self._nft, chain.family, chain.table)
@@ -216,21 +222,22 @@ class Table:
         self._name = name
 
     def rules(self, chain: str) -> Iterable[str]:
-        """The rules of a chain, a line each. Raises LookupError."""
+        """The rules of a chain, a line each. Raises Unlisted."""
         lines = (line.strip() for line in self._listed(self._nft.list_chain, chain).splitlines())
         return [line for line in lines if line and not line.startswith(_NO_RULE)]
 
     def elements(self, name: str) -> str:
-        """The listing of a set, or of a map. Raises LookupError."""
+        """The listing of a set, or of a map. Raises Unlisted."""
         return self._listed(self._nft.list_set, name)
 
     def _listed(self, how: Callable[[str, str, str], str], name: str) -> str:
         if not (_NAME.fullmatch(name) and _NAME.fullmatch(self._name)):
-            raise LookupError(name)  # no name of nft's language, and nothing to put into a command
+            # It must not be put into a command.
+            raise Unlisted(f"'{self._family} {self._name} {name}' is no name in nft's language")
         try:
             return how(self._family, self._name, name)
         except KernelError as error:
-            raise LookupError(name) from error
+            raise Unlisted(str(error)) from error
 
 
 _NO_SETS: Mapping[str, str] = {}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nodeport_nft.facts import Host
 from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import Family, IPAddress, IPNetwork
+from nodeport_nft.problems import shown
 
 _PROC = Path("/proc/sys")
 

@@ -20,7 +20,7 @@ from nodeport_nft.kernel.hostsfile import check_hosts_path, remove_hosts, write_
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.kernel.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
 from nodeport_nft.kernel.turns import network_namespace
-from nodeport_nft.manifest.problems import clipped, shown
+from nodeport_nft.problems import clipped, shown
 from nodeport_nft.trust import directory_fault, file_fault
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

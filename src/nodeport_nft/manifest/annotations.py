@@ -31,11 +31,10 @@ from functools import lru_cache
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import MOST_TOLD, Path, shown
 from nodeport_nft.manifest.selector import BLANKS, parse_selector
-from nodeport_nft.manifest.unknown import nearest
-from nodeport_nft.manifest.values import each_once, parse_address, special_fault
 from nodeport_nft.model import IPNetwork, LoadBalancing, Requirement, ServiceType
+from nodeport_nft.notation import each_once, parse_address, special_fault
+from nodeport_nft.problems import MOST_TOLD, Path, nearest, shown
 
 PREFIX = "nodeport-nft/"
 NODE_PORT_SOURCE_RANGES = PREFIX + "node-port-source-ranges"

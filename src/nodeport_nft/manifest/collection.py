@@ -15,12 +15,13 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.files import read_regular, read_texts, short_path
 from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.manifest.lists import Item, owner, unfold
-from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read_object
-from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Tally, field_text, printable, shown
+from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, name_object, read_object
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
+from nodeport_nft.problems import Leftover, Path, Problem, Problems, Tally, field_text, shown
+from nodeport_nft.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def read_manifests(
     stdin: BinaryIO | None = None,
     validate: Validate = Validate.strict,
     to_store: bool = False,
+    names_only: bool = False,
     steps: Steps | None = None,
 ) -> Manifests:
     """Read manifests from files, directories and standard input ("-").
@@ -47,9 +49,11 @@ def read_manifests(
     ``namespace`` is given to objects that name none; ``ranges`` bounds explicit nodePorts and clusterIPs;
     ``max_document_bytes`` bounds a file; ``validate`` says what becomes of unknown fields, ``steps`` what is waited
     for. ``to_store``: leftovers of another type come with the objects, for the store to judge; else they are wrong.
+    ``names_only``: what the objects are called is all that is read and can be wrong; they come without values, and as
+    often as they are named.
     Raises Problems with everything that is wrong in any of them.
     """
-    reading = _Reading(ranges, namespace, validate, to_store)
+    reading = _Reading(ranges, namespace, validate, to_store, names_only)
     for path, text in read_texts(paths, max_document_bytes, stdin, steps):
         reading.add_text(path, text)
     if reading.problems:
@@ -105,6 +109,7 @@ class _Reading:
     namespace: str
     validate: Validate
     to_store: bool
+    names_only: bool = False
     objects: list[Object] = field(default_factory=list)
     problems: Tally[Problem] = field(default_factory=Tally)
     warnings: Tally[Problem] = field(default_factory=Tally)
@@ -153,8 +158,9 @@ class _Reading:
                 continue
             fields = Fields()
             for key, text in item.contradictions:
-                fields.problem((key,), text)
-            if not item.contradictions:
+                if key == "kind" or not self.names_only:
+                    fields.problem((key,), text)
+            if not fields.found:
                 self._add(name, document, item, ref, fields)
             for _, (at, text), more in fields.found:
                 found.add(ref, text, (item.path + fields.place(at, text), ref, at, text), more)
@@ -175,7 +181,7 @@ class _Reading:
             ref = describe(item.raw, self.namespace)
             if isinstance(item.raw, dict) and foreign(item.raw):
                 self._warn(f"{name}:{fault.line}", ref, _no_matter(fault.message), fault.more)
-            else:
+            elif not self.names_only or _is_in_name(fault.path[len(item.path) :]):
                 faulty.add(item.path)
                 placed.append((fault.line, ref, "", fault.message, fault.more))
         for double in document.doubled:
@@ -188,6 +194,9 @@ class _Reading:
         source = f"{name}:{document.known_line(path)}"
         if kind := foreign(raw):
             self.skipped.add(source, ref, kind)
+            return
+        if self.names_only:
+            self.objects.append(replace(name_object(raw, fields, self.namespace), source=source))
             return
         made = read_object(raw, fields, self.ranges, self.namespace)
         if made.kind in KINDS and self.validate is not Validate.ignore:
@@ -219,6 +228,15 @@ class _Reading:
 
     def _warn(self, source: str, ref: str, text: str, more: int = 0) -> None:
         self.warnings.add(ref, text, Problem(source, ref, "", text), more)
+
+
+_NAMING: tuple[Path, ...] = (("kind",), ("apiVersion",), ("metadata", "name"), ("metadata", "namespace"), ("items",))
+"""What says which objects a document names. Of apiVersion it is the group, for others may have a kind like ours."""
+
+
+def _is_in_name(path: Path) -> bool:
+    """Whether what stands at ``path`` is, holds, or is part of what names an object."""
+    return any(path[: len(part)] == part[: len(path)] for part in _NAMING)
 
 
 def _no_matter(message: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nodeport_nft.manifest.problems import Path
+from nodeport_nft.problems import Path
 
 MAX_DEPTH = 100  # levels of nesting; everything behind this room may recurse over a value without fear
 

@@ -8,9 +8,9 @@ from typing import Any
 from nodeport_nft.manifest.annotations import parse_weight
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import label_fault
 from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
+from nodeport_nft.notation import label_fault
+from nodeport_nft.problems import Path, shown
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"

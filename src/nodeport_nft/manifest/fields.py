@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from nodeport_nft.manifest.problems import Path, Tally, shown
-from nodeport_nft.manifest.values import group_fault, parse_address, parse_network, special_fault
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol
-
-NO_PATH: Path = ()
+from nodeport_nft.notation import group_fault, parse_address, parse_network, special_fault
+from nodeport_nft.problems import Path, Tally, shown
 
 
 class Fields:

@@ -14,15 +14,15 @@ from typing import Any
 from nodeport_nft.manifest.annotations import PREFIX
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import (
+from nodeport_nft.manifest.workload import named_ports
+from nodeport_nft.notation import (
     label_fault,
     label_key_fault,
     label_value_fault,
     parse_address,
     subdomain_fault,
 )
-from nodeport_nft.manifest.workload import named_ports
+from nodeport_nft.problems import Path, shown
 
 _SPEC: Path = ("spec",)
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")

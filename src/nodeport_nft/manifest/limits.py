@@ -12,9 +12,9 @@ from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.problems import Path
-from nodeport_nft.manifest.values import label_key_fault, label_value_fault
 from nodeport_nft.model import Service, Value
+from nodeport_nft.notation import label_key_fault, label_value_fault
+from nodeport_nft.problems import Path
 
 MAX_ENDPOINTS = 1000
 MAX_ADDRESSES = 100

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodeport_nft.manifest.objects import KINDS, api_version, foreign, listed_kind
-from nodeport_nft.manifest.problems import Path, shown
+from nodeport_nft.problems import Path, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from nodeport_nft.manifest.annotations import note_unknown
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import label_fault, subdomain_fault
+from nodeport_nft.notation import label_fault, subdomain_fault
+from nodeport_nft.problems import Path, shown
 
 _METADATA: Path = ("metadata",)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
@@ -34,17 +34,12 @@ class Metadata:
 def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Fields) -> Metadata:
     """``metadata`` of an object of ``kind``; ``namespace`` is for objects that name none, Nodes never have one."""
     metadata = fields.mapping(raw, (), "metadata")
-    name = fields.text(metadata, _METADATA, "name")
+    name = _name(raw, metadata, fields)
     if name:
         fault = label_fault if kind == "Service" else subdomain_fault
         fields.problem((*_METADATA, "name"), fault(name))
-    elif metadata.get("name") in (None, "") and isinstance(raw.get("metadata"), dict | None):
-        fields.problem((*_METADATA, "name"), "is missing; name the object")
-    own = fields.text(metadata, _METADATA, "namespace")
-    if kind == "Node":
-        namespace = ""
-    else:
-        namespace = own or namespace
+    namespace = _namespace(metadata, kind, namespace, fields)
+    if kind != "Node":
         fields.problem((*_METADATA, "namespace"), label_fault(namespace))
     labels = fields.labels(metadata, _METADATA, "labels")
     annotations = fields.labels(metadata, _METADATA, "annotations")
@@ -57,6 +52,25 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
         created=sys.intern(_time(fields, metadata, "creationTimestamp")),
         deleted=bool(_time(fields, metadata, "deletionTimestamp")),
     )
+
+
+def parse_name(raw: dict[str, Any], kind: str, namespace: str, fields: Fields) -> tuple[str, str]:
+    """Namespace and name of an object, whatever they look like and whatever else it says; "" for a name it lacks."""
+    metadata = fields.mapping(raw, (), "metadata")
+    name = _name(raw, metadata, fields)
+    return _namespace(metadata, kind, namespace, fields), name
+
+
+def _name(raw: dict[str, Any], metadata: dict[str, Any], fields: Fields) -> str:
+    name = fields.text(metadata, _METADATA, "name")
+    if not name and metadata.get("name") in (None, "") and isinstance(raw.get("metadata"), dict | None):
+        fields.problem((*_METADATA, "name"), "is missing; name the object")
+    return name
+
+
+def _namespace(metadata: dict[str, Any], kind: str, namespace: str, fields: Fields) -> str:
+    own = fields.text(metadata, _METADATA, "namespace")
+    return "" if kind == "Node" else own or namespace
 
 
 def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:

@@ -15,12 +15,11 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.foreign_keys import check_foreign_keys
 from nodeport_nft.manifest.formats import check_formats
 from nodeport_nft.manifest.limits import check_limits
-from nodeport_nft.manifest.metadata import Metadata, parse_metadata
-from nodeport_nft.manifest.problems import Leftover, Problem, Problems, clipped, field_text, shown
+from nodeport_nft.manifest.metadata import Metadata, parse_metadata, parse_name
 from nodeport_nft.manifest.service import parse_service
-from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.manifest.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
+from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
 
 KINDS: tuple[str, ...] = ("Service", "EndpointSlice", "Endpoints", "Pod", "Node")
 
@@ -134,30 +133,12 @@ def _slip(kind: str, *, near: bool = True) -> str:
 
 def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, namespace: str) -> Object:
     """An object from a document that is not ``foreign``, as far as it goes: ``fields`` tells what is wrong."""
-    kind = fields.text(raw, (), "kind")
-    known = _KINDS.get(listed_kind(kind) or kind)
     fields.incoming = ranges is not None
-    if kind == "List":
-        fields.problem(("items",), _NO_ITEMS)
+    kind = fields.text(raw, (), "kind")
+    if (known := _KINDS.get(kind)) is None:
+        _note_kind(raw, kind, fields)
         return Object(kind, namespace, "", raw, "", ())
-    if known is None:
-        if kind:
-            right = _slip(kind)
-            remedy = f"write {right}" if right else f"use one of {', '.join(KINDS)}"
-            fields.problem(("kind",), f"{shown(kind)} is unknown; {remedy}")
-        elif raw.get("kind") in (None, ""):
-            fields.problem(("kind",), "is missing; say what the object is, as kind: Service")
-        return Object(kind, namespace, "", raw, "", ())
-    version = fields.text(raw, (), "apiVersion")
-    if not version:
-        if raw.get("apiVersion") in (None, ""):
-            fields.problem(("apiVersion",), f"is missing; write apiVersion: {known.api_version}")
-    elif version != known.api_version:
-        fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
-    if listed_kind(kind):
-        if not isinstance(raw.get("items", ""), list | None):
-            fields.problem(("items",), _NO_ITEMS)
-        return Object(kind, "", "", raw, "", ())
+    _note_version(raw, kind, known, fields)
     metadata = parse_metadata(raw, kind, namespace, fields)
     values = known.parse(raw, metadata, fields, ranges)
     if ranges is not None:
@@ -168,6 +149,41 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
         raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}
     return Object(kind, metadata.namespace, metadata.name, raw, "", values)
+
+
+def name_object(raw: dict[str, Any], fields: Fields, namespace: str) -> Object:
+    """The object that a document which is not ``foreign`` names, without values: nothing else in it matters."""
+    kind = fields.text(raw, (), "kind")
+    if kind not in _KINDS:
+        _note_kind(raw, kind, fields)
+        return Object(kind, namespace, "", raw, "", ())
+    where, name = parse_name(raw, kind, namespace, fields)
+    return Object(kind, where, name, raw, "", ())
+
+
+def _note_kind(raw: dict[str, Any], kind: str, fields: Fields) -> None:
+    """Note why a document is no object of ``KINDS``; lists that are as they should be never come here."""
+    if kind == "List":
+        fields.problem(("items",), _NO_ITEMS)
+    elif inner := _KINDS.get(listed_kind(kind)):
+        _note_version(raw, kind, inner, fields)
+        if not isinstance(raw.get("items", ""), list | None):
+            fields.problem(("items",), _NO_ITEMS)
+    elif kind:
+        right = _slip(kind)
+        remedy = f"write {right}" if right else f"use one of {', '.join(KINDS)}"
+        fields.problem(("kind",), f"{shown(kind)} is unknown; {remedy}")
+    elif raw.get("kind") in (None, ""):
+        fields.problem(("kind",), "is missing; say what the object is, as kind: Service")
+
+
+def _note_version(raw: dict[str, Any], kind: str, known: Kind, fields: Fields) -> None:
+    version = fields.text(raw, (), "apiVersion")
+    if not version:
+        if raw.get("apiVersion") in (None, ""):
+            fields.problem(("apiVersion",), f"is missing; write apiVersion: {known.api_version}")
+    elif version != known.api_version:
+        fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
 
 
 def parse_object(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from nodeport_nft.manifest.problems import shown
-from nodeport_nft.manifest.values import label_key_fault, label_value_fault
 from nodeport_nft.model import Requirement
+from nodeport_nft.notation import label_key_fault, label_value_fault
+from nodeport_nft.problems import shown
 
 BLANKS = " \t\r\n"
 """What may stand between the words of a selector. Any other blank belongs to a word, and makes it a wrong one."""

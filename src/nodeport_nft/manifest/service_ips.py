@@ -7,8 +7,8 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import Path, shown
 from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType, likely_service_cidr
+from nodeport_nft.problems import Path, shown
 
 _SPEC: Path = ("spec",)
 _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nodeport_nft.manifest.problems import Problem
+from nodeport_nft.problems import Problem
 
 _MOST_TOLD = 5  # documents that are told one by one
 _MOST_KINDS = 10

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from nodeport_nft.manifest.problems import clipped
+from nodeport_nft.problems import clipped
 
 PATIENCE = 5
 """Seconds that one step may take before it is told."""

@@ -9,15 +9,12 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.problems import MOST_TOLD, Path
-
-_LONGEST = 100  # characters of a name that may be a slip of another
+from nodeport_nft.problems import MOST_TOLD, Path, nearest
 
 
 class Validate(enum.StrEnum):
@@ -46,15 +43,6 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
             fields.strange(last, f"unknown field; {_remedy(name, known, otherwise)}")
     if count > MOST_TOLD:
         fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first", behind=last)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that ``name`` is probably a slip of; "" if there is none like it."""
-    folded = {one.casefold(): one for one in known}
-    if len(name) > _LONGEST:
-        return ""
-    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
-    return folded[near[0]] if near else ""
 
 
 def _remedy(name: str, known: Collection[str], otherwise: str) -> str:

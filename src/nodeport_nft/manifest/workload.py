@@ -8,9 +8,9 @@ from typing import Any
 from nodeport_nft.manifest.annotations import parse_weight
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.problems import Path, shown
-from nodeport_nft.manifest.values import each_once, service_name_fault
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
+from nodeport_nft.notation import each_once, service_name_fault
+from nodeport_nft.problems import Path, shown
 
 _SPEC: Path = ("spec",)
 _STATUS: Path = ("status",)

@@ -30,7 +30,8 @@ import yaml
 from yaml.reader import ReaderError
 
 from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
-from nodeport_nft.manifest.problems import Path, Tally, clipped, printable
+from nodeport_nft.problems import Path, Tally, clipped
+from nodeport_nft.terminal import printable
 
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread

@@ -14,7 +14,7 @@ from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snap
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 
 
 class NodeState:
@@ -80,8 +80,9 @@ class NodeState:
             service = self.index.services.get(key)
             if service is None and key in self.kept.services:
                 continue
-            frontends = self.kept.completed(service, self._resolver.resolve(service)) if service else ()
-            self._note(key, service, frontends)
+            resolved = self._resolver.resolved(service) if service else Resolved()
+            frontends = self.kept.completed(service, resolved.frontends) if service else ()
+            self._note(key, service, frontends, resolved)
             if service and frontends:
                 self.tables.put(service, frontends)
             else:
@@ -110,7 +111,9 @@ class NodeState:
         }
         return Snapshot(tuple(services), tuple(slices), tuple(pods.values()), tuple(self.index.nodes.values()))
 
-    def _note(self, key: ObjectName, service: Service | None, frontends: Collection[Frontend]) -> None:
+    def _note(
+        self, key: ObjectName, service: Service | None, frontends: Collection[Frontend], resolved: Resolved
+    ) -> None:
         self._problems.pop(key, None)
         self.starving.subtract(self._starved.pop(key, ()))
         idling = frozenset(frontend.family for frontend in frontends if not frontend.backends)
@@ -122,7 +125,7 @@ class NodeState:
             self._idling.pop(key, None)
         if service is None:
             return
-        if problems := service_problems(self._resolver, service, frontends):
+        if problems := service_problems(service, frontends, resolved):
             self._problems[key] = problems
         starved = frozenset(
             (frontend.family, where)

@@ -23,7 +23,6 @@ from nodeport_nft.compile import (
     within_bounds,
 )
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.manifest.problems import counted
 from nodeport_nft.model import (
     Family,
     LoadBalancing,
@@ -43,9 +42,10 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
+from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Kept, Wants, cluster_ips
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Claimable, Frontend, Index, Resolver
+from nodeport_nft.resolve import Claimable, Frontend, Index, Resolved, Resolver
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
@@ -128,10 +128,6 @@ class NodeTables:
                 transactions.append(plan_replacement(wanted, held.memories if held else {}))
         return tuple(transactions)
 
-    def next_transaction(self) -> tuple[Transaction, ...]:
-        """What turns the tables as of the last transaction into the desired ones; costs what has changed."""
-        return self.transaction(self.take_edits())
-
     def take_edits(self) -> Edited:
         """What has changed since the last transaction, by family."""
         return {family: desired.take_edits() for family, desired in self.desired.items()}
@@ -202,17 +198,18 @@ def compile_snapshot(
     families: set[Family] = set()
     served = 0
     for service in sorted(snapshot.services, key=lambda s: s.key):
-        frontends = kept.completed(service, resolver.resolve(service))
+        resolved = resolver.resolved(service)
+        frontends = kept.completed(service, resolved.frontends)
         tables.put(service, frontends)
         served += bool(frontends)
         families.update(frontend.family for frontend in frontends)
-        problems += service_problems(resolver, service, frontends)
+        problems += service_problems(service, frontends, resolved)
     return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
-def service_problems(resolver: Resolver, service: Service, frontends: Iterable[Frontend]) -> tuple[str, ...]:
+def service_problems(service: Service, frontends: Iterable[Frontend], resolved: Resolved) -> tuple[str, ...]:
     """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
-    found = chain(_too_many(service, frontends, resolver.offered(service)), resolver.problems(service))
+    found = chain(_too_many(service, frontends, resolved.offered), resolved.problems)
     return counted((f"Service/{service.key}", text) for text in found)
 
 

@@ -14,7 +14,7 @@ of the others.
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS, MAX_SLOTS, MAX_STICKY
 from nodeport_nft.resolve.claims import Claimable
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.resolver import KEPT, Backend, Frontend, FrontendKind, Place, Resolver, is_proxied
+from nodeport_nft.resolve.resolver import KEPT, Backend, Frontend, FrontendKind, Place, Resolved, Resolver, is_proxied
 
 __all__ = [
     "KEPT",
@@ -27,6 +27,7 @@ __all__ = [
     "FrontendKind",
     "Index",
     "Place",
+    "Resolved",
     "Resolver",
     "is_proxied",
 ]

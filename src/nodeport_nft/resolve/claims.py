@@ -8,7 +8,6 @@ stays that, on all ports and whoever came first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nodeport_nft.model import IPAddress, IPNetwork, NodeFacts, Service
@@ -37,21 +36,18 @@ class Claims:
         self._index = index
         self._claimable = claimable
 
-    def granted(self, service: Service) -> Service:
-        """The Service with the addresses from outside that it gets, and no others."""
+    def judge(self, service: Service) -> tuple[Service, tuple[str, ...]]:
+        """The Service with the addresses from outside that it gets; of those it does not get, why, and the remedy."""
         if not (service.external_ips or service.load_balancer_ips):
-            return service
-        external, load_balancer = (
-            tuple(ip for ip in claimed.addresses if not self._refusal(service, claimed, ip))
-            for claimed in self._claimed(service)
-        )
-        return replace(service, external_ips=external, load_balancer_ips=load_balancer)
-
-    def problems(self, service: Service) -> Iterator[str]:
-        """The addresses that the Service does not get, each with the reason and the remedy."""
+            return service, ()
+        granted: list[tuple[IPAddress, ...]] = []
+        problems: list[str] = []
         for claimed in self._claimed(service):
-            refusals = (self._refusal(service, claimed, ip) for ip in claimed.addresses)
-            yield from (f"Service/{service.key}: {refusal}" for refusal in refusals if refusal)
+            refusals = {ip: self._refusal(service, claimed, ip) for ip in claimed.addresses}
+            granted.append(tuple(ip for ip in claimed.addresses if not refusals[ip]))
+            problems += (f"Service/{service.key}: {refusals[ip]}" for ip in claimed.addresses if refusals[ip])
+        external, load_balancer = granted
+        return replace(service, external_ips=external, load_balancer_ips=load_balancer), tuple(problems)
 
     def _claimed(self, service: Service) -> tuple[_Claimed, _Claimed]:
         allowed = self._claimable

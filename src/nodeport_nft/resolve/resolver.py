@@ -69,6 +69,18 @@ class Frontend:
     prefer_local: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a Service gets on one node: its ``frontends``, of the ``offered`` many that it may ask for.
+
+    ``problems``: the addresses from outside that it claims and does not get, with the reason and the remedy.
+    """
+
+    frontends: tuple[Frontend, ...] = ()
+    offered: int = 0
+    problems: tuple[str, ...] = ()
+
+
 def is_proxied(service: Service) -> bool:
     """Whether this program serves the Service at all (F8): not headless, not ExternalName, not another proxy's."""
     return service.type is not ServiceType.EXTERNAL_NAME and not service.headless and service.proxy_name is None
@@ -86,18 +98,24 @@ class Resolver:
         self._claims = Claims(self._index, claimable or Claimable())
 
     def resolve(self, service: Service) -> tuple[Frontend, ...]:
+        """The Service's frontends on this node, see ``resolved``."""
+        return self.resolved(service).frontends
+
+    def resolved(self, service: Service) -> Resolved:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8).
 
         Those beyond ``bounds`` are left out: clusterIPs stay longest, then nodePorts, externalIPs and load-balancer
         addresses, each in the order of the ports and addresses.
         """
         if not is_proxied(service):
-            return ()
-        service = self._claims.granted(service)
+            return Resolved()
+        granted, problems = self._claims.judge(service)
+        return Resolved(tuple(self._frontends(granted)), self._offered(granted), problems)
+
+    def _frontends(self, service: Service) -> Iterator[Frontend]:
         join = Join(self._index, service)
         offers = self._offers(service)
         policies = _policies(service)
-        frontends = []
         for port in service.ports:
             candidates: tuple[Candidate, ...] | None = None
             for family, families_offers in offers:
@@ -113,26 +131,20 @@ class Resolver:
                 here = {policy: self._here(own, policy) for policy in policies}
                 for kind, address in offered:
                     policy = _policy(service, kind)
-                    frontends.append(
-                        Frontend(
-                            kind,
-                            family,
-                            address,
-                            port.protocol,
-                            port.node_port if address is None else port.port,
-                            port.name,
-                            everywhere,
-                            here[policy],
-                            prefer_local=policy == "PreferLocal",
-                        )
+                    yield Frontend(
+                        kind,
+                        family,
+                        address,
+                        port.protocol,
+                        port.node_port if address is None else port.port,
+                        port.name,
+                        everywhere,
+                        here[policy],
+                        prefer_local=policy == "PreferLocal",
                     )
-        return tuple(frontends)
 
-    def offered(self, service: Service) -> int:
-        """How many frontends the Service may ask for on this node, those that are left out included."""
-        if not is_proxied(service):
-            return 0
-        service = self._claims.granted(service)
+    def _offered(self, service: Service) -> int:
+        """How many frontends there are for it on this node, those that are left out included."""
         addresses = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
         versions = families(service)
         count = len(service.ports) * sum(ip.version in versions for ip in addresses)
@@ -147,10 +159,6 @@ class Resolver:
             (family, _with_room(service, _family_offers(service, family, node_ports))) for family in families(service)
         ]
 
-    def problems(self, service: Service) -> Iterable[str]:
-        """The addresses from outside that the Service claims and does not get, with the reason and the remedy."""
-        return self._claims.problems(service) if is_proxied(service) else ()
-
     def serves_node_ports(self, service: Service) -> bool:
         """Whether this node is one of those that are to serve the Service's nodePorts (X6)."""
         if not service.node_port_nodes:
@@ -160,12 +168,8 @@ class Resolver:
         labels = {HOSTNAME_LABEL: self._node_name, **(own.labels if own else {})}
         return all(requirement.holds(labels) for requirement in service.node_port_nodes)
 
-    def endpoints(self, service: Service, port: ServicePort) -> tuple[Backend, ...]:
-        """The usable endpoints of one port, all families, sorted."""
-        return self._usable(Join(self._index, service).candidates(port) or ())
-
     def endpoints_by_port(self, service: Service) -> Iterator[tuple[ServicePort, tuple[Backend, ...]]]:
-        """Each port with its usable endpoints: what a person asks for in ``describe``."""
+        """Each port with its usable endpoints, all families, sorted: what a person asks for in ``describe``."""
         join = Join(self._index, service)
         for port in service.ports:
             yield port, self._usable(join.candidates(port) or ())

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from nodeport_nft.manifest.files import short_path
-from nodeport_nft.manifest.problems import Problem
 from nodeport_nft.manifest.steps import PATIENCE, Patience, Step, Steps
+from nodeport_nft.problems import Problem
 
 _LOOK_SECONDS = 1.0
 _LONG = 30  # looks at one work, after which it is told where it is: no step hangs, but all together take long

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodeport_nft.manifest.files import list_directory, not_regular, short_path, unreadable
-from nodeport_nft.manifest.problems import Problem
+from nodeport_nft.problems import Problem
 from nodeport_nft.sources.aside import Work
 
 GONE = (errno.ENOENT, errno.ENOTDIR)

@@ -17,8 +17,9 @@ The file and SQLite's files beside it belong to one user alone, and are believed
 written them.
 """
 
+from nodeport_nft.store.errors import LOST, StoreError
+from nodeport_nft.store.opening import delete_store, file_identity
 from nodeport_nft.store.records import Damaged, StoredObject
-from nodeport_nft.store.schema import LOST, StoreError, delete_store, file_identity
 from nodeport_nft.store.sqlite import Change, Store
 from nodeport_nft.store.strange import told_strange
 from nodeport_nft.store.transaction import Applied, Transaction

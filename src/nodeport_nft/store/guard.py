@@ -16,7 +16,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from nodeport_nft.trust import directory_fault, file_fault
+from nodeport_nft.trust import directory_fault, file_fault, neighbour_fault
 
 _BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite calls its files beside a database; it gives new ones the mode of the database."""
@@ -37,11 +37,10 @@ def store_fault(path: Path) -> str:
     """
     if fault := file_fault(path):
         return fault
-    files = store_files(path)
-    # A directory that is missing is made by us, in one that has just been looked at.
-    if files[0].parent.exists() and (fault := directory_fault(files[0].parent)):
-        return fault
-    return next(filter(None, map(file_fault, files[1:])), "")
+    file, *beside = store_files(path)
+    if not file.parent.exists():  # made by us, in a directory that has just been looked at
+        return ""
+    return directory_fault(file.parent) or next(filter(None, map(neighbour_fault, beside)), "")
 
 
 def make_directory(path: Path) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from nodeport_nft.manifest import Object, Problem
-from nodeport_nft.manifest.problems import Path
+from nodeport_nft.problems import Path
 
 _TABLE = """
 CREATE TABLE leftovers (

@@ -13,8 +13,10 @@ from typing import Self
 
 from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Ranges, Ref, Snapshot, Value
+from nodeport_nft.store.errors import translated
+from nodeport_nft.store.opening import connect, is_frozen
 from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values
-from nodeport_nft.store.schema import check_structure, connect, is_frozen, translated
+from nodeport_nft.store.schema import check_structure
 from nodeport_nft.store.strange import strange_fields, told_strange
 from nodeport_nft.store.transaction import Transaction, read_version
 
@@ -94,7 +96,7 @@ class Store:
     def write(self) -> Iterator[Transaction]:
         """The write lock and a transaction, committed when the block ends, rolled back on an exception.
 
-        Another process's write is waited for up to schema.BUSY_SECONDS; StoreError after that.
+        Another process's write is waited for up to errors.BUSY_SECONDS; StoreError after that.
         """
         with translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")

@@ -12,9 +12,10 @@ from typing import Any
 from nodeport_nft.manifest.annotations import note_unknown
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.objects import KINDS
-from nodeport_nft.manifest.problems import Tally, field_text, printable, texts
 from nodeport_nft.manifest.unknown import note_unknown_fields
 from nodeport_nft.model import Ref
+from nodeport_nft.problems import Tally, field_text, texts
+from nodeport_nft.terminal import printable
 
 
 def strange_fields(kind: str, raw: dict[str, Any]) -> tuple[str, ...]:

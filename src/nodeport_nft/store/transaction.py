@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems
-from nodeport_nft.manifest.problems import Tally
 from nodeport_nft.model import Ranges, Ref, Service, Snapshot, Value
+from nodeport_nft.problems import Tally
 from nodeport_nft.store import leftovers, outside, writers
 from nodeport_nft.store.body import completed
+from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.held import held_in_rows
 from nodeport_nft.store.holders import Holders, claimant
 from nodeport_nft.store.outside import Outside, put
@@ -29,7 +30,7 @@ from nodeport_nft.store.records import (
     reference,
     with_resource_version,
 )
-from nodeport_nft.store.schema import LAST_VERSION, LOST, StoreError
+from nodeport_nft.store.schema import LAST_VERSION
 
 _Key = tuple[str, str, str]
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable
 
-from nodeport_nft.manifest.problems import clipped
-from nodeport_nft.store.schema import StoreError
+from nodeport_nft.problems import clipped
+from nodeport_nft.store.errors import StoreError
 
 _TABLE = """
 CREATE TABLE of_manifests (

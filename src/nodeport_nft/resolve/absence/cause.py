@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nodeport_nft.manifest.problems import clipped
+from nodeport_nft.problems import clipped
 
 _NAMED = 3
 """How many objects a sentence names; the others are counted."""

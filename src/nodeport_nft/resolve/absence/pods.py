@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nodeport_nft.manifest.problems import clipped
 from nodeport_nft.model import Family, ObjectName, Pod, Service, ServicePort
+from nodeport_nft.problems import clipped
 from nodeport_nft.resolve.absence.around import Around, at, items, word
 from nodeport_nft.resolve.absence.cause import Cause, has_or_have, is_or_are, listed, named
 

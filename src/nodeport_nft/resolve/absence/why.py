@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from nodeport_nft.manifest.problems import clipped
 from nodeport_nft.model import EndpointPort, EndpointSlice, Family, Pod, Service, ServicePort
+from nodeport_nft.problems import clipped
 from nodeport_nft.resolve.absence import pods, slices
 from nodeport_nft.resolve.absence.around import Around
 from nodeport_nft.resolve.absence.cause import Cause, is_or_are, listed, named

@@ -1,4 +1,4 @@
-"""What is wrong with a manifest, as values: all of it at once, each with its place, its field and the remedy.
+"""What is wrong with what others have written, as values: all of it, each with its place, its field and the remedy.
 
 Manifests come from strangers, and their text ends on a terminal: whatever is printed passes ``printable``
 (no control or formatting characters) and ``shown`` (capped values), so that a name with an escape sequence or
@@ -11,9 +11,12 @@ counts the others while they are found, so that neither the answer nor the memor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
+
+from nodeport_nft.terminal import printable
 
 Path = tuple[str | int, ...]
 
@@ -23,6 +26,7 @@ MOST_TOLD = 10
 _MOST_KINDS = 100  # told apart in one object: a kind may still have words of the author's in it
 _LONGEST_VALUE = 80
 _LONGEST_LINE = 1000
+_LONGEST_SLIP = 100  # characters of a name that may be a slip of another
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _VALUE = re.compile(r'".*"|(?<!\S)\S*?[0-9/:]\S*')  # what is quoted; numbers, addresses, references
 
@@ -133,16 +137,6 @@ def _more(count: int, owner: str) -> str:
     return f"… and {count:,} more of this kind{f' in {owner}' if owner else ''}"
 
 
-def printable(text: str) -> str:
-    """``text`` on one line, with U+FFFD for each control, formatting, surrogate or unassigned character.
-
-    And for each blank but the plain one, which nobody could tell from it.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
 def clipped(text: str, longest: int = _LONGEST_VALUE) -> str:
     """``text`` made printable and cut to ``longest`` characters, an ellipsis standing for the rest."""
     return printable(text if len(text) <= longest else text[: longest - 1] + "…")
@@ -177,3 +171,12 @@ def field_text(path: Path) -> str:
         else:
             text += f"[{shown(part)}]"
     return text
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The known name that ``name`` is probably a slip of; "" if there is none like it."""
+    folded = {one.casefold(): one for one in known}
+    if len(name) > _LONGEST_SLIP:
+        return ""
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    return folded[near[0]] if near else ""

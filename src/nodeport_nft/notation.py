@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
-from nodeport_nft.manifest.problems import shown
 from nodeport_nft.model import IPAddress, IPNetwork
+from nodeport_nft.problems import shown
 
 Value = TypeVar("Value", IPAddress, IPNetwork)
 
