@@ -221,7 +221,7 @@ def test_chains_that_could_not_be_listed_are_told_of_and_listed_the_next_time(fr
         nft = Nft()
         assert nft.version()
         programme = compile_snapshot(Snapshot((PLAIN,), (slices_of(free, ("web-1",)),)), facts(free))
-        served = Served(programme.tables.desired, facts(free).addresses, read_host())
+        served = Served(programme.tables.desired, facts(free), read_host())
         looking = Obstacles(nft)
         (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
         os.kill(child, signal.SIGKILL)

@@ -16,10 +16,9 @@ from nodeport_nft.manifest.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.service import PROXY_NAME_LABEL
-from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.model import HOSTNAME_LABEL, ZONE_LABEL
 from nodeport_nft.notation import parse_network
-from nodeport_nft.problems import Path
+from nodeport_nft.problems import Path, nearest
 
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
