@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
-from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
+from nodeport_nft.model import Family, NodeFacts, ObjectName, Parsed, Ref, Service, Snapshot, Value
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
@@ -44,7 +44,7 @@ class NodeState:
         cls,
         facts: NodeFacts,
         listed: Mapping[Family, ListedTable | None],
-        objects: Iterable[tuple[Ref, tuple[Value, ...]]],
+        objects: Iterable[Parsed],
         unreadable: Collection[Ref] = (),
     ) -> NodeState:
         """The state that all these objects want, still to be compiled; the order of them does not matter.

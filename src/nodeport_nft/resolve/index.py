@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Parsed, Pod, Ref, Service, Snapshot, Value
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
@@ -20,7 +20,7 @@ _Label = tuple[str, str, str]
 _Sought = TypeVar("_Sought", _Label, bytes)
 
 
-def by_object(snapshot: Snapshot) -> Iterable[tuple[Ref, tuple[Value, ...]]]:
+def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
     """The objects that a snapshot is made of, each with its values. Slices that share a name are one object's."""
     objects: dict[Ref, list[Value]] = defaultdict(list)
     for service in snapshot.services:
