@@ -53,7 +53,7 @@ def test_what_was_applied_is_what_is_read_back(path: Path, tmp_path: Path) -> No
         assert store.readable() == tuple(told)
 
 
-CHANGES = {
+CHANGES: dict[str, list[dict[str, object]]] = {
     "a type that gives numbers back": [{"type": "LoadBalancer"}, {"type": "NodePort"}, {"type": "ClusterIP"}],
     "a type without an address": [{"type": "NodePort"}, {"type": "ExternalName", "externalName": "example.org"}],
     "headless and back": [
