@@ -96,7 +96,6 @@ def kill(node: Node, process: subprocess.Popen[str]) -> None:
     node.cluster.stop(process)
 
 
-@pytest.mark.proves("K4")
 @pytest.mark.parametrize("again", ["the store", "the manifests"])
 @pytest.mark.parametrize(("before", "after"), [("", "new"), ("old", "new"), ("old", "")])
 def test_killed_between_store_and_kernel_it_is_mended_by_the_next_sync(

@@ -433,11 +433,11 @@ class Daemon:
         self._backoff.succeeded()
         self._pace.written()
         self._flows.clean(synced.frontends)
+        self._node.update_health(self._state, touched, all_of_them=synced.whole)
+        self._node.set_healthy(True)
         if not self._upkeep.after(synced, self._state, names_changed=self._hosts_changed):
             self._reread_links()
         self._hosts_changed = False
-        self._node.update_health(self._state, touched, all_of_them=synced.whole)
-        self._node.set_healthy(True)
         self._follow_up(synced, begin, end)
 
     def _reread_links(self) -> None:
