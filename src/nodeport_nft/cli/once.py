@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nodeport_nft.cli.desired import Wanted, read_stored, say_replaced, write_wanted
 from nodeport_nft.cli.options import fail, put, say, warn
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import OurTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.kernel.conntrack import (
     PATIENCE_SECONDS,
@@ -84,7 +84,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
     Raises KernelError where it was not possible at all; manifests are in the store by then.
     """
     report = Terminal(options.node_name)
-    tables, node = OurTables(nft, config.run_dir), ThisNode(options, config, report, host)
+    tables, node = KernelTables(config.run_dir, nft), ThisNode(options, config, report, host)
     with closing(tables), tables.turn.wait(tell=say):
         if options.manifests:
             files = list(options.manifests)

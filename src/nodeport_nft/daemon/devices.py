@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import OurTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.kernel.flowtable import left_out
 from nodeport_nft.kernel.nft import KernelError
@@ -16,7 +16,7 @@ from nodeport_nft.ruleset import Schema
 class Devices:
     """Gives the flowtables in the kernel the devices that the node has."""
 
-    def __init__(self, tables: OurTables, node: ThisNode, report: Report) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self._tables = tables
         self._node = node
         self._report = report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import OurTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.kernel.forwarding import Served
 from nodeport_nft.kernel.nft import KernelError
@@ -13,7 +13,7 @@ from nodeport_nft.reconcile import NodeState
 class Firewalls:
     """Tells of the chains that stop what we translate."""
 
-    def __init__(self, tables: OurTables, node: ThisNode, report: Report) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self._tables = tables
         self._node = node
         self._report = report
@@ -24,7 +24,7 @@ class Firewalls:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
         trusted = self._node.config.trusted_chains
         served = Served(state.tables.desired, state.facts.addresses, self._node.host)
-        asked = served.addresses, served.host, self._tables.written
+        asked = served.addresses, served.host, self._tables.commits
         if asked == self._asked and trusted == self._trusted and not self._tables.foreign_rules:
             return
         anew, self._trusted = trusted != self._trusted, None

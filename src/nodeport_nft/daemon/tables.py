@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,96 +18,29 @@ from nodeport_nft.reconcile import Listed, read_tables, removal
 from nodeport_nft.ruleset import Schema
 from nodeport_nft.scarcity import scarcity
 
-if TYPE_CHECKING:  # `sync --once` imports this and counts nothing
+if TYPE_CHECKING:  # `sync --once` counts nothing, and need not read in what exports it
     from nodeport_nft.observe.connections import Connections
 
 
-class OurTables:
-    """Both tables in the caller's network namespace, as they are read, checked and written.
+class KernelTables:
+    """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
-    ``turn`` keeps other processes that program this node waiting, while it is ours. ``written`` counts what was
-    committed.
+    ``turn`` keeps other processes that program this node waiting, while it is ours. ``connections``
+    keeps what the counters have counted. ``commits`` of ours there were so far.
     """
 
-    def __init__(self, nft: Nft, run_dir: str) -> None:
-        self.nft = nft
+    def __init__(self, run_dir: str, nft: Nft | None = None) -> None:
+        self.nft = nft or Nft()
         self.turn = Turn(run_dir)
-        self.written = 0
-        self._obstacles = Obstacles(nft)
-
-    def close(self) -> None:
-        """Give the turn back, if it is ours."""
-        self.turn.close()
-
-    def read(self, facts: NodeFacts) -> Listed:
-        """What the tables hold. Raises KernelError."""
-        with _translated():
-            return read_tables(self.nft, facts)
-
-    def apply(self, transactions: Iterable[Transaction]) -> None:
-        """Commit all of them, or raise KernelError and leave everything as it was (K1).
-
-        Nothing is waited for: where it is another process's turn, that is a TurnError.
-        """
-        with _translated(), self.turn.at_once():
-            self._commit(tuple(transactions))
-
-    def _commit(self, transactions: Sequence[Transaction]) -> None:
-        self.written += self.nft.apply(transactions)
-
-    def check(self, transactions: Iterable[Transaction]) -> None:
-        """Raise KernelError if the kernel would refuse them."""
-        with _translated():
-            self.nft.check(transactions)
-
-    def give_devices(self, schemas: Mapping[Family, Schema], links: Iterable[str]) -> bool:
-        """Let these links take part in the flowtables of these tables; whether anything was to be written.
-
-        Raises KernelError: a link may be gone.
-        """
-        with _translated():
-            transactions = plan_devices(schemas, read_devices(self.nft, schemas), links)
-        if transactions:
-            self.apply(transactions)
-        return bool(transactions)
-
-    @property
-    def foreign_rules(self) -> bool:
-        """Whether somebody has changed chains or rules of other tables since ``obstacles`` has read them."""
-        return True  # as far as is known: nobody listens
-
-    def obstacles(self, served: Served, trusted: Collection[str], *, anew: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """The chains of others that stop what we translate; they are read again where somebody has changed any.
-
-        ``anew``: they are read in any case.
-        """
-        with _translated():
-            return self._obstacles.find(served, trusted)
-
-    def check_flowtables(self) -> None:
-        """Raise KernelError where the kernel has none."""
-        check_flowtables(self.nft)
-
-    def remove(self) -> None:
-        """Delete both tables."""
-        self.apply(removal(self.nft))
-
-
-class KernelTables(OurTables):
-    """The tables as a daemon has them: watched, and their counters kept (``connections``).
-
-    Raises KernelError where nftables cannot be used.
-    """
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__(Nft(), run_dir)
         self.connections: Connections | None = None
+        self.commits = 0
         self._events = TableEvents()
+        self._obstacles = Obstacles(self.nft)
 
     def close(self) -> None:
         """Watch no longer."""
         self._events.close()
-        super().close()
+        self.turn.close()
 
     def fileno(self) -> int:
         """Readable when ``others`` may have something to tell."""
@@ -130,46 +63,75 @@ class KernelTables(OurTables):
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
         with _translated():
             self._events.read()
-        return super().read(facts)
+            return read_tables(self.nft, facts)
 
-    def _commit(self, transactions: Sequence[Transaction]) -> None:
-        """Count what the counters lose by it, and tell our commits from those of others."""
-        if self.connections:
-            self.connections.before(transactions)
-        committed = False
-        try:
-            for late in (False, True):
-                committed |= self._commit_noted([tx for tx in transactions if tx.late is late])
-        finally:
-            if self.connections and committed:
-                self.connections.committed()
-            elif self.connections:
-                self.connections.refused()
+    def apply(self, transactions: Iterable[Transaction]) -> None:
+        """Commit all of them, or raise KernelError and leave everything as it was (K1).
 
-    def _commit_noted(self, transactions: Sequence[Transaction]) -> bool:
+        Nothing is waited for: where it is another process's turn, that is a TurnError.
+        """
+        transactions = tuple(transactions)
+        with _translated(), self.turn.at_once():
+            if self.connections:
+                self.connections.before(transactions)
+            committed = False
+            try:
+                for late in (False, True):
+                    committed |= self._commit([tx for tx in transactions if tx.late is late])
+            finally:
+                if self.connections and committed:
+                    self.connections.committed()
+                elif self.connections:
+                    self.connections.refused()
+
+    def _commit(self, transactions: list[Transaction]) -> bool:
         before, commits = self._events.generation(), 0
         try:
             commits = self.nft.apply(transactions)
         finally:
             self._events.wrote(before, commits)
-        self.written += commits
+        self.commits += commits
         return bool(commits)
+
+    def check(self, transactions: Iterable[Transaction]) -> None:
+        """Raise KernelError if the kernel would refuse them."""
+        with _translated():
+            self.nft.check(transactions)
+
+    def give_devices(self, schemas: Mapping[Family, Schema], links: Iterable[str]) -> bool:
+        """Let these links take part in the flowtables of these tables; whether anything was to be written.
+
+        Raises KernelError: a link may be gone.
+        """
+        with _translated():
+            transactions = plan_devices(schemas, read_devices(self.nft, schemas), links)
+        if transactions:
+            self.apply(transactions)
+        return bool(transactions)
 
     def obstacles(self, served: Served, trusted: Collection[str], *, anew: bool) -> tuple[str, ...]:
         """The chains of others that stop what we translate; they are read again where somebody has changed any.
 
         ``anew``: they are read in any case.
         """
-        if anew or self._events.foreign_rules:
-            self._events.foreign_rules = False
-            return super().obstacles(served, trusted, anew=anew)
         with _translated():
-            return self._obstacles.again(served)
+            if not (anew or self._events.foreign_rules):
+                return self._obstacles.again(served)
+            self._events.foreign_rules = False
+            return self._obstacles.find(served, trusted)
 
     @property
     def foreign_rules(self) -> bool:
         """Whether somebody has changed chains or rules of other tables since ``obstacles`` has read them."""
         return self._events.foreign_rules
+
+    def check_flowtables(self) -> None:
+        """Raise KernelError where the kernel has none."""
+        check_flowtables(self.nft)
+
+    def remove(self) -> None:
+        """Delete both tables."""
+        self.apply(removal(self.nft))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodeport_nft.daemon.devices import Devices
 from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import OurTables
+from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.reconcile import NodeState, Synced
 
@@ -16,7 +16,7 @@ class Upkeep:
     None of it is waited for by a packet, so what goes wrong with it is told, and the tables stay.
     """
 
-    def __init__(self, tables: OurTables, node: ThisNode, report: Report) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self.devices = Devices(tables, node, report)
         self.firewalls = Firewalls(tables, node, report)
         self._node = node
