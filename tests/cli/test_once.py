@@ -181,7 +181,7 @@ def test_what_the_kernel_refuses_the_store_keeps_for_the_next_sync(node: Node, m
     with owned_tables(node):
         done = node.run("sync", "--once", "-f", "-", "--allow-empty", *NODE_NAME, stdin=manifests)
         assert (done.returncode, done.stdout) == (1, "")
-        refusal, told = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        refusal, *_, told = (line for line in done.stderr.splitlines() if line.startswith("error: "))
         assert "nothing was changed" in refusal
         assert told == (
             f"error: {node.store} holds what the manifests say, the node does not serve it yet: sync again"
