@@ -44,7 +44,7 @@ def serve(snapshot: Snapshot, listed: Mapping[Family, ListedTable] | None = None
     alike, a thousand lines, would be most of the work.
     """
     programme = compile_snapshot(snapshot, FACTS, {**EMPTY, **(listed or {})})
-    check_lines(programme.problems)
+    check_lines(programme.problems())
     for transaction in programme.tables.first_transaction():
         check_commands(write_transaction(transaction))
     hosts_file(hosts_lines(snapshot.services, domain="cluster.local")).encode()

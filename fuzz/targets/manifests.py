@@ -7,6 +7,7 @@ import io
 from fuzz.engine import Target
 from fuzz.targets.common import NOW, RANGES, check_lines, manifests, serve, small
 from nodeport_nft.manifest import Problems, read_manifests
+from nodeport_nft.model import Ref
 from nodeport_nft.plan import plan_replacement
 from nodeport_nft.render import read_table, to_json, write_transaction
 from nodeport_nft.store import Store
@@ -24,11 +25,14 @@ def run(data: bytes) -> None:
         with Store(":memory:", ranges=RANGES) as store:
             with store.write() as transaction:
                 transaction.apply(read.objects, now=NOW)
-                transaction.apply(read.objects, now=NOW)
+                applied = transaction.apply(read.objects, now=NOW)
+            stored = dict(store.readable())
             snapshot = store.snapshot()
     except Problems as error:
         check_lines(str(error).split("\n"))
         return
+    answered = {Ref(obj.kind, obj.namespace, obj.name): obj.values for obj in (each.object for each in applied)}
+    assert answered == stored, "what is applied is not what is read back"
     if not snapshot.services:
         return
     for table in small(serve(snapshot)):

@@ -280,6 +280,10 @@ class Ref(NamedTuple):
         return "/".join(part for part in self if part)
 
 
+Parsed = tuple[Ref, tuple[Value, ...]]
+"""An object and what it is made into; nothing, if that is of no use here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The desired state at one moment, every object parsed and checked."""

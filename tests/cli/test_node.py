@@ -346,24 +346,6 @@ def test_manifests_without_an_object_are_refused(node: Node) -> None:
     assert "my-ser" not in node.ruleset()
 
 
-def test_what_the_kernel_refuses_is_not_stored(node: Node) -> None:
-    """Store and kernel change together: here the table cannot be replaced, for somebody else owns it."""
-    node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
-    node.cluster.nft("worker-1", "flush ruleset")
-    owner = node.cluster.popen("worker-1", ["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert owner.stdin is not None
-    owner.stdin.write("add table ip nodeport-nft { flags owner; }\n")
-    owner.stdin.flush()
-    while "nodeport-nft" not in node.cluster.ruleset("worker-1"):
-        assert owner.poll() is None
-    done = node.run("sync", "-f", "-", "--once", "--allow-empty", *NODE_NAME)
-    assert done.returncode == 1
-    assert "nothing was changed" in done.stderr
-    assert node.ok("get", "services", "-o", "name") == "service/my-ser\n"
-    owner.stdin.close()
-    node.cluster.stop(owner)
-
-
 def test_a_mistyped_store_does_not_empty_the_node(node: Node) -> None:
     node.ok("sync", "-f", str(EXAMPLE), "--once", *NODE_NAME)
     before = node.ruleset()

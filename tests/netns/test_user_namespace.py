@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,44 @@ def test_a_daemon_lives_there(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
+
+
+def test_sync_once_leaves_out_a_service_that_the_kernel_refuses_and_serves_the_others(tmp_path: Path) -> None:
+    """Here one that is more than a message may be, over no tables and over those that are there."""
+    limit = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
+    if limit > 9_000_000:
+        pytest.skip(f"sysctl net.core.wmem_max is so high that one Service cannot be more than {limit} bytes")
+    ports = [{"name": f"p{port}", "port": port} for port in range(80, 100)]
+    documents: list[dict[str, object]] = [
+        {"kind": "Service", "metadata": {"name": "big"}, "spec": {"type": "NodePort", "ports": ports}},
+        {"kind": "Service", "metadata": {"name": "small"}, "spec": {"ports": ports[:1]}},
+    ]
+    documents += [
+        {
+            "kind": "Endpoints",
+            "metadata": {"name": "big"},
+            "subsets": [{"ports": ports, "addresses": [{"ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(1, 3001)]}],
+        }
+    ]
+    manifests = [json.dumps({"apiVersion": "v1", **document}) for document in documents]
+    (tmp_path / "m.yaml").write_text("\n---\n".join(manifests))
+    said = inside(
+        """
+        ip link set lo up
+        for files in "-f m.yaml" ""; do
+            "$PROGRAM" sync --once $files --store s.db --node-name w --state-dir . 2>&1 || echo "left with $?"
+        done
+        nft list ruleset
+        """,
+        tmp_path,
+    )
+    refused = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(refused) == said.count("left with 1") == 2
+    assert all("error: Service/default/big is left out: " in line for line in refused)
+    assert "tables created" in said
+    assert "nothing changed" in said
+    assert "default/small" in said
+    assert 'comment "default/big' not in said
 
 
 TOO_MUCH = """

@@ -73,7 +73,7 @@ def test_a_state_kept_up_object_by_object_is_as_one_made_at_once(batches: list[l
             not all(f.backends for f in state.resolver.resolve(s)) for s in state.index.services.values()
         )
         scratch = compile_snapshot(state.snapshot(), FACTS)
-        assert scratch.problems == state.problems()
+        assert scratch.problems() == state.problems()
 
 
 def test_too_many_endpoints_are_a_problem_until_they_are_fewer() -> None:

@@ -29,7 +29,7 @@ from nodeport_nft.model import (
     Service,
     Snapshot,
 )
-from nodeport_nft.reconcile import NodeState, Programme, compile_snapshot
+from nodeport_nft.reconcile import NodeState, compile_snapshot
 from nodeport_nft.resolve import MAX_FRONTENDS, MAX_SLOTS, MAX_STICKY, Frontend, FrontendKind, Resolver, join
 from tests.builders import FACTS, make_endpoint, make_port, make_service
 
@@ -57,7 +57,7 @@ def resolved(which: Service, *pieces: EndpointSlice) -> tuple[Frontend, ...]:
     return Resolver(Snapshot((which,), pieces), FACTS.name).resolve(which)
 
 
-def compiled(which: Service, *pieces: EndpointSlice) -> Programme:
+def compiled(which: Service, *pieces: EndpointSlice) -> NodeState:
     return compile_snapshot(Snapshot((which,), pieces), FACTS)
 
 
@@ -87,13 +87,13 @@ def test_load_balancer_addresses_come_last() -> None:
 def test_as_many_as_there_may_be_are_all_there_and_no_problem() -> None:
     which = service(external_ips=tuple(v4(MAX_FRONTENDS - 2)))
     assert len(resolved(which, slice_of(1))) == MAX_FRONTENDS
-    assert compiled(which, slice_of(1)).problems == ()
+    assert compiled(which, slice_of(1)).problems() == ()
 
 
 def test_what_is_left_out_is_one_problem_of_its_service_and_the_other_is_served() -> None:
     many, other = service(external_ips=tuple(v4(20_000))), make_service("other", ips=("10.96.0.11",))
     programme = compile_snapshot(Snapshot((many, other), (slice_of(3),)), FACTS)
-    assert programme.problems == (
+    assert programme.problems() == (
         "Service/default/web: 4096 of its 20002 addresses with a port are served, clusterIPs first, then nodePorts, "
         "externalIPs and load-balancer addresses: with the endpoints behind them they are more than one Service may "
         "have; split the Service",
@@ -135,7 +135,7 @@ def test_slots_of_all_frontends_are_bounded(weight: int) -> None:
     kept = within_bounds(which, resolved(which, piece))
     assert kinds(kept) == {CLUSTER_IP: 1, NODE_PORT: 1, EXTERNAL_IP: MAX_SLOTS // (1000 * weight) - 2}
     programme = compiled(which, piece)
-    (problem,) = programme.problems
+    (problem,) = programme.problems()
     assert problem.startswith(f"Service/default/web: {len(kept)} of its 202 addresses with a port are served")
     elements = programme.tables.table(Family.IPV4).elements
     assert len(elements["service-endpoints"]) + len(elements["node-port-endpoints"]) == len(kept) * 1000 * weight
@@ -144,7 +144,7 @@ def test_slots_of_all_frontends_are_bounded(weight: int) -> None:
 def test_many_ports_with_many_endpoints_are_served_whole() -> None:
     which, piece = service(20), slice_of(2000, 20)
     assert kinds(within_bounds(which, resolved(which, piece))) == {CLUSTER_IP: 20, NODE_PORT: 20}
-    assert compiled(which, piece).problems == ()
+    assert compiled(which, piece).problems() == ()
 
 
 def test_what_is_too_large_makes_way_for_what_is_not() -> None:
@@ -171,7 +171,7 @@ def test_both_pools_of_policy_local_count() -> None:
 def test_endpoints_with_affinity_are_bounded() -> None:
     which = service(session_affinity_seconds=60)
     programme = compiled(which, slice_of(MAX_STICKY + 1))
-    assert programme.problems == (
+    assert programme.problems() == (
         "Service/default/web: 1025 endpoints, of which the first 1024 are used; split the Service",
     )
     sets = [name for name in programme.tables.table(Family.IPV4).maps if name.startswith("affinity/")]
@@ -185,7 +185,7 @@ def test_ports_with_affinity_share_the_room_for_chains() -> None:
     elements = programme.tables.table(Family.IPV4).elements
     served = {key[-1] for key in (*elements["service-ips"], *elements["node-ports"])}
     assert served == {1, 20001, 2, 20002}, "the third port has none"
-    assert len(programme.problems) == 1
+    assert len(programme.problems()) == 1
 
 
 def test_endpoints_of_all_ports_together_are_bounded_and_one_port_s_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_the_verdict_names_the_smallest_size_that_fits(endpoints: int, verdict: 
 def test_endpoints_beyond_the_largest_size_are_reported() -> None:
     pods = [str(ip_address("10.244.0.0") + i) for i in range(MAX_ENDPOINTS + 1)]
     programme = compile_snapshot(Snapshot((make_service(),), (make_slice(*pods),)), FACTS)
-    assert programme.problems == (
+    assert programme.problems() == (
         "Service/default/web: 4097 endpoints, of which the first 4096 are used; split the Service",
     )
 
@@ -226,7 +226,7 @@ def test_f10_the_contest_is_told() -> None:
         make_service("old", created="2025-01-01T00:00:00Z"),
     )
     programme = compile_snapshot(Snapshot(services, (make_slice("10.244.1.1", service="old"),)), FACTS)
-    assert programme.problems == (
+    assert programme.problems() == (
         "Service/default/young: 10.96.0.10 tcp 80 is held by Service/default/old, which is older; change one of them",
     )
     assert programme.tables.desired[Family.IPV4].elements["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(
@@ -237,7 +237,7 @@ def test_f10_the_contest_is_told() -> None:
 @pytest.mark.proves("F10")
 def test_f10_of_the_same_age_the_first_by_name_has_it_and_is_not_called_older() -> None:
     services = (make_service("b"), make_service("a"))
-    (problem,) = compile_snapshot(Snapshot(services), FACTS).problems
+    (problem,) = compile_snapshot(Snapshot(services), FACTS).problems()
     assert problem == (
         "Service/default/b: 10.96.0.10 tcp 80 is held by Service/default/a, which is as old and comes first by its "
         "name; change one of them"
@@ -252,7 +252,7 @@ def test_many_problems_of_one_service_are_counted() -> None:
         replace(make_service(name, *ports), created=created, external_ips=vips)
         for name, created in (("old", "2025"), ("young", "2026"), ("younger", "2027"))
     )
-    problems = compile_snapshot(Snapshot(services), replace(FACTS, external_ips=())).problems
+    problems = compile_snapshot(Snapshot(services), replace(FACTS, external_ips=())).problems()
     counts = [problem for problem in problems if "more of this kind" in problem]
     assert len(problems) == 5 * (MOST_TOLD + 1)
     owners = ("old", "young", "young", "younger", "younger")
@@ -274,6 +274,6 @@ def test_an_external_address_that_is_a_load_balancers_too_is_one_frontend() -> N
         make_service("web"), external_ips=vip, load_balancer_ips=vip, load_balancer_source_ranges=ranges
     )
     programme = compile_snapshot(Snapshot((service,), (make_slice("10.244.1.1"),)), FACTS)
-    assert programme.problems == ()
+    assert programme.problems() == ()
     held = programme.tables.desired[Family.IPV4].elements
     assert held["firewall-ips"]["192.0.2.1", "tcp", 80].value == Goto("firewall/default/web")

@@ -469,7 +469,7 @@ def test_a_dry_run_sees_what_it_would_write_and_writes_nothing(tmp_path: Path) -
         with store.write() as transaction:
             transaction.prune(())
             transaction.apply([service("new")], now=NOW)
-            seen = transaction.snapshot()
+            seen = store.snapshot()
             transaction.rollback()
         assert [each.name for each in seen.services] == ["new"]
         assert contents(store) == before
@@ -494,7 +494,7 @@ def test_a_caught_refusal_leaves_the_rest_of_its_transaction_alone() -> None:
         transaction.apply([service("a", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
         with pytest.raises(Problems):
             transaction.apply([service("c"), service("b", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
-        assert [each.key for each in transaction.snapshot().services] == [ObjectName("default", "a")]
+        assert [each.key for each in store.snapshot().services] == [ObjectName("default", "a")]
 
 
 # --- files --------------------------------------------------------------------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.manifest import Object
-    from nodeport_nft.model import Family, IPAddress, Ref, Snapshot
+    from nodeport_nft.manifest import Manifests, Object
+    from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, Snapshot
     from nodeport_nft.plan import Transaction
-    from nodeport_nft.reconcile import Programme
-    from nodeport_nft.render import ListedTable
+    from nodeport_nft.reconcile import NodeState
+    from nodeport_nft.store import Store
 
 
 def parse_node_name(given: str | None) -> str:
@@ -66,13 +65,29 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
 class Wanted:
     """The desired state; ``complaints`` tell what of it is ``unreadable``, and stays as the kernel has it.
 
-    ``written`` are the manifests that it was made of; None: it is the store's.
+    ``objects`` are sorted. ``written`` are the manifests that they were made of; None: they are the store's.
     """
 
-    snapshot: Snapshot
+    objects: tuple[Parsed, ...]
     unreadable: frozenset[Ref] = frozenset()
     complaints: tuple[str, ...] = ()
     written: tuple[Object, ...] | None = None
+
+    def node(self, name: str) -> Node | None:
+        """This node's own Node object. Leaves where it cannot be read: the rules depend on it."""
+        from nodeport_nft.model import Node, Ref
+
+        own = Ref("Node", "", name)
+        if own in self.unreadable:
+            self.leave_if_damaged()
+        found = (value for ref, values in self.objects if ref == own for value in values)
+        return next((value for value in found if isinstance(value, Node)), None)
+
+    def snapshot(self) -> Snapshot:
+        """All of it as one value."""
+        from nodeport_nft.store.records import made_of
+
+        return made_of(value for _, values in self.objects for value in values)
 
     def leave_if_damaged(self, code: int = FAILED) -> None:
         """Tell what cannot be read, if anything, and leave with ``code`` then."""
@@ -85,16 +100,20 @@ def read_wanted(
 ) -> Wanted:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
-    ``prune``: as of ``desired_state``.
+    ``prune``: as of ``write_wanted``.
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
     there is no store.
     """
     if not files:
         check_store(config, missing)
-    elif not (held and Path(config.store).exists()):
+        return read_stored(config)
+    if not (held and Path(config.store).exists()):
         config = replace(config, store=":memory:")
-    with desired_state(config, files, keep=False, prune=prune) as wanted:
-        return wanted
+    gc.disable()  # see read_stored
+    manifests = read_files(files, config)
+    with drafted(config) as store:
+        wanted, _ = _write(store, manifests, prune=prune, allow_empty=True)
+    return wanted
 
 
 def check_prune(files: list[str] | None, *, prune: bool) -> None:
@@ -109,70 +128,85 @@ def check_store(config: Config, code: int = FAILED) -> None:
         fail(f"there is no store {config.store}; apply something first, or name the store with --store", code)
 
 
-@contextmanager
-def desired_state(config: Config, files: list[str] | None, *, keep: bool, prune: bool) -> Iterator[Wanted]:
-    """The desired state: the store's, or that of manifests, which are written to the store if ``keep``.
+def read_stored(config: Config) -> Wanted:
+    """The desired state as the store has it; says what may be meant otherwise."""
+    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
+    with open_existing(config) as store:
+        objects = store.readable()
+        meant = (damaged.meant for damaged in store.damaged.values())
+        wanted = Wanted(objects, frozenset().union(*meant), store.complaints())
+        warn(store.doubts())
+    return wanted
 
-    They are committed when the block ends well, so that store and kernel change together or not at all; whoever
-    else writes to the store waits that long.
+
+def write_wanted(config: Config, files: list[str], *, prune: bool, allow_empty: bool) -> Wanted:
+    """Let the store hold what the manifests say, and nothing else; it is committed by then.
 
     Raises OthersObjects where the store holds more that manifests did not write, which would be deleted with them for
-    the whole state; not if ``prune``.
+    the whole state; not if ``prune``. Leaves where they hold nothing at all; not if ``allow_empty``.
     """
-    gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
-    manifests = read_files(files, config) if files else None
-    if manifests is None:
-        with open_existing(config) as store:
-            snapshot = store.snapshot()
-            meant = (damaged.meant for damaged in store.damaged.values())
-            wanted = Wanted(snapshot, frozenset().union(*meant), store.complaints())
-            warn(store.doubts())
-        yield wanted
-        return
-    with (open_store if keep else drafted)(config) as store, store.write() as transaction:
+    gc.disable()  # see read_stored
+    manifests = read_files(files, config)
+    with open_store(config) as store:
+        wanted, deleted = _write(store, manifests, prune=prune, allow_empty=allow_empty)
+    for reference in deleted:
+        say(f"{reference} deleted: it is not in the manifests")
+    return wanted
+
+
+def _write(store: Store, manifests: Manifests, *, prune: bool, allow_empty: bool) -> tuple[Wanted, tuple[str, ...]]:
+    """What the store then holds, as it was validated and allocated, and what was deleted for it.
+
+    Nothing is read back: what manifests do not name is gone, and the rest is what was applied.
+    """
+    from nodeport_nft.model import Ref
+
+    with store.write() as transaction:
         if not prune:
             transaction.refuse_others(manifests.objects)
         deleted = transaction.prune(manifests.objects)
-        transaction.apply(manifests.objects, now=now(), by_manifests=True)
-        warn(transaction.dropped)
-        yield Wanted(transaction.snapshot(), written=manifests.objects)
-    if keep:
-        for reference in deleted:
-            say(f"{reference} deleted: it is not in the manifests")
+        applied = transaction.apply(manifests.objects, now=now(), by_manifests=True)
+        if not allow_empty and not any(each.object.values for each in applied):
+            fail("the manifests hold no object, and would delete all there is; --allow-empty if so", BAD_INPUT)
+    warn(transaction.dropped)
+    stored = (each.object for each in applied)
+    objects = sorted((Ref(obj.kind, obj.namespace, obj.name), obj.values) for obj in stored)
+    return Wanted(tuple(objects), written=manifests.objects), deleted
 
 
-def compile_tables(
+def compile_state(
     config: Config,
     wanted: Wanted,
     name: str,
     node_ips: tuple[IPAddress, ...],
     host: Host,
     nft: Nft | None,
-) -> tuple[Programme, dict[Family, ListedTable | None]]:
-    """The node's tables, and what the kernel holds (nothing without ``nft``); says what the operator should know.
+) -> NodeState:
+    """The node's state, over what the kernel holds (nothing without ``nft``); says what the operator should know.
 
-    Leaves where this node's own Node object cannot be read: the rules depend on it.
+    Leaves where this node's own Node object cannot be read.
     """
     from nodeport_nft.facts import gather, served_on
-    from nodeport_nft.model import Ref
-    from nodeport_nft.reconcile import compile_snapshot, read_tables
+    from nodeport_nft.reconcile import NodeState, read_tables
 
-    snapshot = wanted.snapshot
-    if Ref("Node", "", name) in wanted.unreadable:
-        wanted.leave_if_damaged()
-    node = next((node for node in snapshot.nodes if node.name == name), None)
-    facts, warnings = gather(config, name=name, node=node, node_ips=node_ips, host=host)
+    facts, warnings = gather(config, name=name, node=wanted.node(name), node_ips=node_ips, host=host)
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
     listed = read_tables(nft, facts) if nft else {}
-    programme = compile_snapshot(snapshot, facts, listed, wanted.unreadable)
-    for family, differences in programme.tables.differences.items():
-        if differences:
-            schema = programme.tables.schemas[family]
-            named = ", ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
+    state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)
+    state.compile(sorted(state.touched))
+    say_replaced(state, state.tables.differences)
+    warn(state.problems())
+    return state
+
+
+def say_replaced(state: NodeState, differences: Mapping[Family, tuple[str, ...]]) -> None:
+    """Say which tables are replaced as a whole, and why."""
+    for family, found in differences.items():
+        if found:
+            schema = state.tables.schemas[family]
+            named = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             say(f"table {schema.family} {schema.name} is not as it should be ({named}); it is replaced as a whole")
-    warn(programme.problems)
-    return programme, listed
 
 
 def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
@@ -181,7 +215,7 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     Raises KernelError where the kernel has not what the configuration asks for.
     """
     from nodeport_nft.facts import collisions
-    from nodeport_nft.kernel.flowtable import check_flowtables, left_out
+    from nodeport_nft.kernel.flowtable import check_flowtables
     from nodeport_nft.kernel.host import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
 
@@ -192,28 +226,22 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
         fail("\n".join(found), code)
     if config.flowtable:
         check_flowtables(nft)
-        warn(left_out(host.links))
     return nft, host
 
 
-def is_anew(transactions: Iterable[Transaction]) -> bool:
-    """Whether these make tables anew."""
+def first_transactions(nft: Nft, state: NodeState, host: Host) -> tuple[Transaction, ...]:
+    """What a sync would write now: the tables, then the devices of their flowtables, if they have any."""
+    from nodeport_nft.kernel.flowtable import left_out, plan_devices, read_devices
     from nodeport_nft.plan import Replace
 
-    return any(isinstance(operation, Replace) for each in transactions for operation in each.operations)
-
-
-def device_transactions(nft: Nft, programme: Programme, host: Host, *, anew: bool) -> tuple[Transaction, ...]:
-    """What gives the tables' flowtables the devices of the host, once the tables are in force.
-
-    ``anew``: the flowtables are made anew; else those of the kernel are looked at.
-    """
-    from nodeport_nft.kernel.flowtable import plan_devices, read_devices
-
-    schemas = {family: schema for family, schema in programme.tables.schemas.items() if schema.flowtable}
+    transactions = state.tables.first_transaction()
+    schemas = {family: schema for family, schema in state.tables.schemas.items() if schema.flowtable}
     if not schemas:
-        return ()
-    return plan_devices(schemas, {} if anew else read_devices(nft, schemas), host.links)
+        return transactions
+    warn(left_out(host.links))
+    is_anew = any(isinstance(operation, Replace) for each in transactions for operation in each.operations)
+    held = {} if is_anew else read_devices(nft, schemas)
+    return (*transactions, *plan_devices(schemas, held, host.links))
 
 
 def print_transactions(transactions: Iterable[Transaction]) -> None:

@@ -13,9 +13,8 @@ import typer
 
 from nodeport_nft.cli.desired import (
     check_prune,
-    compile_tables,
-    device_transactions,
-    is_anew,
+    compile_state,
+    first_transactions,
     open_kernel,
     parse_addresses,
     parse_node_name,
@@ -105,11 +104,11 @@ def render(
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
     wanted = read_wanted(chosen, filename, held=store is not None)
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
-    programme, _ = compile_tables(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), Host(), None)
+    state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), Host(), None)
     if output is Output.json:
-        put(to_json(programme.tables.tables()), end="")
+        put(to_json(state.tables.tables()), end="")
     else:
-        print_transactions(programme.tables.first_transaction())
+        print_transactions(state.tables.first_transaction())
 
 
 @command
@@ -151,9 +150,8 @@ def diff(
         )
         nft, host = open_kernel(chosen, BAD_INPUT)
         wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune)
-        programme, _ = compile_tables(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
-        transactions = programme.tables.first_transaction()
-        transactions += device_transactions(nft, programme, host, anew=is_anew(transactions))
+        state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
+        transactions = first_transactions(nft, state, host)
         try:
             print_transactions(transactions)
         except BrokenPipeError:  # who has seen enough still wants to know whether there are changes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.desired import compile_tables, parse_addresses, parse_node_name, read_wanted
+from nodeport_nft.cli.desired import compile_state, parse_addresses, parse_node_name, read_wanted
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     ClusterCIDR,
@@ -165,7 +165,7 @@ def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, nod
         def documents(kind: str, namespace: str) -> Iterable[Document]:
             return (each for each in written if (each.kind, each.namespace) == (kind, namespace))
 
-        return causes(owners, Family(version), wanted.snapshot, documents, node)
+        return causes(owners, Family(version), wanted.snapshot(), documents, node)
     if not Path(config.store).exists():
         return ()
     with open_existing(config) as store:
@@ -185,7 +185,7 @@ def _left_out(config: Config, walked: Trace, wanted: Wanted | None, version: int
     if not all(outcome.fate is Fate.UNTOUCHED and outcome.here for outcome in walked.outcomes):
         return ()
     if wanted:
-        snapshot = wanted.snapshot
+        snapshot = wanted.snapshot()
     elif Path(config.store).exists():
         with open_existing(config) as store:
             snapshot = store.snapshot()
@@ -215,10 +215,9 @@ def _desired_table(
     """The table that sync would write, and the node's addresses, as far as flags, Node object and host tell them."""
     from nodeport_nft.model import Family
 
-    snapshot = wanted.snapshot
-    programme, _ = compile_tables(config, wanted, name, node_ips, host, None)
-    tables, family = programme.tables, Family(version)
-    internal = (ip for node in snapshot.nodes if node.name == name for ip in node.internal_ips)
+    tables, family = compile_state(config, wanted, name, node_ips, host, None).tables, Family(version)
+    node = wanted.node(name)
+    internal = node.internal_ips if node else ()
     addresses = (held.address for held in host.addresses)
     own = frozenset((*node_ips, *internal, *tables.facts.node_port_ips, *addresses))
     return tables.table(family), own

@@ -27,8 +27,5 @@ def read_all(
         raise StoreError(source.fault)
     reporter.problems("store", source.problems())
     reporter.doubts(source.take_doubts())
-    state = NodeState(facts, known)
-    for change in changes.changes:
-        state.put(change.ref, change.values)
-    state.keep(changes.unreadable, known)
-    return state, known
+    objects = ((change.ref, change.values) for change in changes.changes)
+    return NodeState.of(facts, known, objects, changes.unreadable), known

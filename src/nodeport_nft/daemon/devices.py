@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
+from nodeport_nft.daemon.telling import Report
 from nodeport_nft.kernel.flowtable import left_out
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
@@ -16,10 +16,10 @@ from nodeport_nft.ruleset import Schema
 class Devices:
     """Gives the flowtables in the kernel the devices that the node has."""
 
-    def __init__(self, tables: KernelTables, node: ThisNode, reporter: Reporter) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self._tables = tables
         self._node = node
-        self._reporter = reporter
+        self._report = report
 
     def follow(self, schemas: Mapping[Family, Schema]) -> bool:
         """Bring them up to date; False where the links have to be read again. To be called when tables or links have
@@ -29,10 +29,10 @@ class Devices:
         links = self._node.host.links
         try:
             if self._tables.give_devices(offloading, links):
-                self._reporter.log.info("flowtable", links=len(links))
+                self._report.devices_given(len(links))
         except KernelError as error:
             # A link has gone since they were read, as a rule, of which the kernel tells; all others wait for that.
-            self._reporter.problems("flowtable", [f"flowtable: {error}"])
+            self._report.problems("flowtable", [f"flowtable: {error}"])
             return False
-        self._reporter.problems("flowtable", left_out(links) if offloading else ())
+        self._report.problems("flowtable", left_out(links) if offloading else ())
         return True

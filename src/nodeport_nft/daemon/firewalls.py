@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
+from nodeport_nft.daemon.telling import Report
 from nodeport_nft.kernel.forwarding import Served
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.reconcile import NodeState
@@ -13,10 +13,10 @@ from nodeport_nft.reconcile import NodeState
 class Firewalls:
     """Tells of the chains that stop what we translate."""
 
-    def __init__(self, tables: KernelTables, node: ThisNode, reporter: Reporter) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self._tables = tables
         self._node = node
-        self._reporter = reporter
+        self._report = report
         self._trusted: tuple[str, ...] | None = None
         self._asked: object = None
 
@@ -24,7 +24,7 @@ class Firewalls:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
         trusted = self._node.config.trusted_chains
         served = Served(state.tables.desired, state.facts, self._node.host)
-        asked = served.facts, served.host, self._reporter.status.syncs
+        asked = served.facts, served.host, self._tables.commits
         if asked == self._asked and trusted == self._trusted and not self._tables.foreign_rules:
             return
         anew, self._trusted = trusted != self._trusted, None
@@ -32,7 +32,7 @@ class Firewalls:
             found = self._tables.obstacles(served, trusted, anew=anew)
         except KernelError as error:
             self._asked = None  # once more, the next time
-            self._reporter.problems("firewall", [f"chains of others cannot be looked at: {error}"])
+            self._report.problems("firewall", [f"chains of others cannot be looked at: {error}"])
             return
         self._asked, self._trusted = asked, trusted
-        self._reporter.problems("firewall", found)
+        self._report.problems("firewall", found)

@@ -13,16 +13,15 @@ from typing import Any
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import read_all
 from nodeport_nft.daemon.configuration import Configuration
-from nodeport_nft.daemon.devices import Devices
-from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.lasting import lasting, start_workers
-from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.pace import Backoff, Pace
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.turn import DaemonTurn
+from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.kernel.counters import read_counters
 from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.manifest.objects import KINDS
@@ -61,7 +60,7 @@ class Daemon:
     """
 
     def __init__(
-        self, options: Options, config: Config, reporter: Reporter, tables: KernelTables, node: ThisNode
+        self, options: Options, config: Config, reporter: Reporter, tables: KernelTables, node: FollowedNode
     ) -> None:
         self._options = options
         self._config = config
@@ -70,8 +69,7 @@ class Daemon:
         self._turn = DaemonTurn(tables.turn, reporter)
         self._node = node
         self._configuration = Configuration(options, node, reporter, tables.check_flowtables)
-        self._devices = Devices(tables, node, reporter)
-        self._firewalls = Firewalls(tables, node, reporter)
+        self._upkeep = Upkeep(tables, node, reporter)
         self._own = Ref("Node", "", options.node_name)
         self._pace = Pace(config.min_sync_period)
         self._backoff = Backoff(min(config.sync_period, _RETRY_SECONDS))
@@ -368,7 +366,7 @@ class Daemon:
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             self._node.look_again(self._state)
-            self._firewalls.look(self._state)
+            self._upkeep.firewalls.look(self._state)
             self._tables.rest()
         if now >= self._refused_at:
             self._refused_at = math.inf
@@ -393,7 +391,8 @@ class Daemon:
             self._host_at, pause = time.monotonic(), self._backoff.longest
         else:
             self._reporter.problems("network", ())
-            self._give_devices()
+            if not self._upkeep.devices.follow(self._state.tables.schemas):
+                self._reread_links()
             if changed:
                 self._refit()
                 self._node.update_health(self._state, set(), all_of_them=True)
@@ -434,19 +433,16 @@ class Daemon:
         self._backoff.succeeded()
         self._pace.written()
         self._flows.clean(synced.frontends)
-        if synced.whole:
-            self._give_devices()
         self._node.update_health(self._state, touched, all_of_them=synced.whole)
         self._node.set_healthy(True)
-        self._node.check_sysctls(self._state)
-        if self._hosts_changed:
-            self._hosts_changed = False
-            self._node.write_hosts(self._state)
+        if not self._upkeep.after(synced, self._state, names_changed=self._hosts_changed):
+            self._reread_links()
+        self._hosts_changed = False
         self._follow_up(synced, begin, end)
 
-    def _give_devices(self) -> None:
-        if not self._devices.follow(self._state.tables.schemas):
-            self._host_at = min(self._host_at, time.monotonic() + _LOOK_SECONDS)
+    def _reread_links(self) -> None:
+        """One of them has gone since they were read."""
+        self._host_at = min(self._host_at, time.monotonic() + _LOOK_SECONDS)
 
     def _follow_up(self, synced: Synced, begin: float, end: float) -> None:
         """Tell what a sync did, and go on with what it left."""

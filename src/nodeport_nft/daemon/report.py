@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import sdnotify
@@ -51,9 +52,9 @@ class Reporter:
         self.status = replace(self.status, **changes, problems=found)
         self._server.set_status(self.status)
 
-    def problems(self, where: str, found: Iterable[str]) -> None:
+    def problems(self, where: str, found: Iterable[str], failed: Iterable[str] = ()) -> None:
         """These are the problems that there are now in one part of the daemon, and no others."""
-        before, now = self._problems.get(where, ()), tuple(found)
+        before, now = self._problems.get(where, ()), (*found, *failed)
         if before == now:
             return
         self._problems[where] = now
@@ -71,9 +72,24 @@ class Reporter:
         for text in found:
             self.log.warning("store", text=text)
 
-    def advice(self, found: Iterable[str]) -> None:
+    def serves(self, node_ports_on: str, *, deleted: bool) -> None:
+        """Where this node serves nodePorts, and whether its Node object is being deleted: for the status."""
+        self.tell(node_ports_on=node_ports_on, node_deleted=deleted)
+
+    def sysctl_set(self, name: str, value: str) -> None:
+        """A sysctl was set: for the log."""
+        self.log.info("sysctl set", name=name, value=value)
+
+    def hosts_written(self, path: Path, *, changed: bool) -> None:
+        """The hosts file is up to date: no news, it is so after every sync."""
+
+    def devices_given(self, links: int) -> None:
+        """The flowtables have got these many links: for the log."""
+        self.log.info("flowtable", links=links)
+
+    def advice(self, found: Iterable[str], failed: Iterable[str] = ()) -> None:
         """What would be better otherwise and is no trouble: once in the log, and in the status while it is so."""
-        now = tuple(found)
+        now = (*found, *failed)
         for each in now:
             if each not in self._advised:
                 self.log.info("advice", advice=each)

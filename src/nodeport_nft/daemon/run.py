@@ -12,10 +12,10 @@ import time
 
 from nodeport_nft import __version__
 from nodeport_nft.config import Config, ConfigError
+from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.lasting import lasting
 from nodeport_nft.daemon.log import Log
 from nodeport_nft.daemon.loop import Daemon
-from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
@@ -72,7 +72,7 @@ def _run_with(options: Options, config: Config, log: Log) -> None:
     reporter = Reporter(log.events, metrics, server, status)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     tables = KernelTables(config.run_dir)
-    node = ThisNode(options, config, reporter, HostEvents(), read_host())
+    node = FollowedNode(options, config, reporter, HostEvents(), read_host())
     try:
         asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server, log))
     except ExceptionGroup as group:

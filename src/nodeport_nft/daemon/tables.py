@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from nodeport_nft.kernel.damage import Damage, read_damage
 from nodeport_nft.kernel.events import TableEvents
@@ -12,24 +13,27 @@ from nodeport_nft.kernel.forwarding import Obstacles, Served
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.turns import Turn
 from nodeport_nft.model import Family, NodeFacts
-from nodeport_nft.observe.connections import Connections
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
 from nodeport_nft.ruleset import Schema
 from nodeport_nft.scarcity import scarcity
+
+if TYPE_CHECKING:  # `sync --once` counts nothing, and need not read in what exports it
+    from nodeport_nft.observe.connections import Connections
 
 
 class KernelTables:
     """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
     ``turn`` keeps other processes that program this node waiting, while it is ours. ``connections``
-    keeps what the counters have counted.
+    keeps what the counters have counted. ``commits`` of ours there were so far.
     """
 
-    def __init__(self, run_dir: str) -> None:
-        self.nft = Nft()
+    def __init__(self, run_dir: str, nft: Nft | None = None) -> None:
+        self.nft = nft or Nft()
         self.turn = Turn(run_dir)
         self.connections: Connections | None = None
+        self.commits = 0
         self._events = TableEvents()
         self._obstacles = Obstacles(self.nft)
 
@@ -86,6 +90,7 @@ class KernelTables:
             commits = self.nft.apply(transactions)
         finally:
             self._events.wrote(before, commits)
+        self.commits += commits
         return bool(commits)
 
     def check(self, transactions: Iterable[Transaction]) -> None:

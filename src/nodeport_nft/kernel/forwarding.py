@@ -120,11 +120,6 @@ def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Jud
                 yield Judge(chain, Listing(tables[chain.table].__getitem__, _NO_SETS.__getitem__))
 
 
-def find_obstacles(nft: Nft, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
-    """What keeps translated connections from their endpoints (see ``Obstacles``)."""
-    return Obstacles(nft).find(served, trusted)
-
-
 def read_chains(nft: Nft) -> tuple[BaseChain, ...]:
     """The base chains of others that translated packets meet. Raises KernelError."""
     # Asked without a family, so that one listing tells of all; chains alone, no element of any set.

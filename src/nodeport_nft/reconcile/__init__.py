@@ -9,12 +9,10 @@ flows a change makes stale.
 from nodeport_nft.reconcile.kept import Listed
 from nodeport_nft.reconcile.reconciler import Reconciler, Synced, Tables
 from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
-from nodeport_nft.reconcile.state import NodeState
+from nodeport_nft.reconcile.state import NodeState, compile_snapshot
 from nodeport_nft.reconcile.tables import (
     Edited,
     NodeTables,
-    Programme,
-    compile_snapshot,
     read_tables,
     removal,
 )
@@ -24,7 +22,6 @@ __all__ = [
     "Listed",
     "NodeState",
     "NodeTables",
-    "Programme",
     "Reconciler",
     "Synced",
     "Tables",

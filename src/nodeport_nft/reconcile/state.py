@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
-from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot, Value
+from nodeport_nft.model import Family, NodeFacts, ObjectName, Parsed, Ref, Service, Snapshot, Value
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
+from nodeport_nft.resolve.index import by_object
 
 
 class NodeState:
@@ -22,8 +23,8 @@ class NodeState:
 
     ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
     this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``idle`` counts those
-    that refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``kept`` is what
-    the kernel had of objects that could not be read at the start.
+    that refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``served`` are
+    those that have a frontend. ``kept`` is what the kernel had of objects that could not be read at the start.
     """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
@@ -33,9 +34,28 @@ class NodeState:
         self.touched: set[ObjectName] = set()
         self.starving: Counter[tuple[Family, str]] = Counter()
         self.idle: Counter[Family] = Counter()
+        self.served: set[ObjectName] = set()
         self._idling: dict[ObjectName, frozenset[Family]] = {}  # those of longest standing first
         self._starved: dict[ObjectName, frozenset[tuple[Family, str]]] = {}
         self.refit(facts, listed or {})
+
+    @classmethod
+    def of(
+        cls,
+        facts: NodeFacts,
+        listed: Mapping[Family, ListedTable | None],
+        objects: Iterable[Parsed],
+        unreadable: Collection[Ref] = (),
+    ) -> NodeState:
+        """The state that all these objects want, still to be compiled; the order of them does not matter.
+
+        Objects that are ``unreadable`` keep what the kernel, which holds ``listed``, has of them.
+        """
+        state = cls(facts, listed)
+        for ref, values in objects:
+            state.put(ref, values)
+        state.keep(unreadable, listed)
+        return state
 
     def refit(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None]) -> None:
         """Begin anew for other facts; every service is touched."""
@@ -115,6 +135,7 @@ class NodeState:
         self, key: ObjectName, service: Service | None, frontends: Collection[Frontend], resolved: Resolved
     ) -> None:
         self._problems.pop(key, None)
+        (self.served.add if frontends else self.served.discard)(key)
         self.starving.subtract(self._starved.pop(key, ()))
         idling = frozenset(frontend.family for frontend in frontends if not frontend.backends)
         self.idle.subtract(self._idling.get(key, ()))
@@ -143,3 +164,16 @@ def _policy_of(service: Service, frontend: Frontend) -> tuple[str, str]:
     if frontend.kind is FrontendKind.CLUSTER_IP:
         return "internal", service.internal_traffic_policy
     return "external", service.external_traffic_policy
+
+
+def compile_snapshot(
+    snapshot: Snapshot,
+    facts: NodeFacts,
+    listed: Mapping[Family, ListedTable | None] | None = None,
+    unreadable: Collection[Ref] = (),
+) -> NodeState:
+    """The state that all objects of a snapshot want, compiled."""
+    state = NodeState.of(facts, listed or {}, by_object(snapshot), unreadable)
+    keys, state.touched = state.touched, set()
+    state.compile(sorted(keys))
+    return state

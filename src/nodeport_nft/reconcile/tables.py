@@ -8,7 +8,7 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -28,9 +28,7 @@ from nodeport_nft.model import (
     LoadBalancing,
     NodeFacts,
     ObjectName,
-    Ref,
     Service,
-    Snapshot,
 )
 from nodeport_nft.plan import (
     Contest,
@@ -43,9 +41,9 @@ from nodeport_nft.plan import (
     plan_replacement,
 )
 from nodeport_nft.problems import counted
-from nodeport_nft.reconcile.kept import Kept, Wants, cluster_ips
+from nodeport_nft.reconcile.kept import Wants
 from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Claimable, Frontend, Index, Resolved, Resolver
+from nodeport_nft.resolve import Frontend, Resolved
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
@@ -166,45 +164,6 @@ def _told(contest: Contest) -> str:
         f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
         f"Service/{contest.holder[1]}/{contest.holder[2]}, which {reason}; change one of them"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Programme:
-    """A node's desired tables with everything an operator should hear about them."""
-
-    tables: NodeTables
-    services: int
-    families: frozenset[Family]
-    problems: tuple[str, ...]
-
-
-def compile_snapshot(
-    snapshot: Snapshot,
-    facts: NodeFacts,
-    listed: Mapping[Family, ListedTable | None] | None = None,
-    unreadable: Collection[Ref] = (),
-) -> Programme:
-    """Compile the whole desired state for one node. Pure; the order of the snapshot's objects does not matter.
-
-    Objects that are ``unreadable`` keep what the kernel, which holds ``listed``, has of them.
-    """
-    tables, index = NodeTables(facts, listed or {}), Index.of(snapshot)
-    resolver = Resolver(index, facts.name, facts.zone, Claimable.of(facts))
-    kept = Kept.of(unreadable, index, tables.schemas, listed or {})
-    for key, wants in kept.services.items():
-        tables.restore(key, wants)
-        index.hold(key, cluster_ips(wants))
-    problems: list[str] = []
-    families: set[Family] = set()
-    served = 0
-    for service in sorted(snapshot.services, key=lambda s: s.key):
-        resolved = resolver.resolved(service)
-        frontends = kept.completed(service, resolved.frontends)
-        tables.put(service, frontends)
-        served += bool(frontends)
-        families.update(frontend.family for frontend in frontends)
-        problems += service_problems(service, frontends, resolved)
-    return Programme(tables, served, frozenset(families), (*problems, *tables.problems()))
 
 
 def service_problems(service: Service, frontends: Iterable[Frontend], resolved: Resolved) -> tuple[str, ...]:

@@ -12,12 +12,26 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Parsed, Pod, Ref, Service, Snapshot, Value
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
 
 _Sought = TypeVar("_Sought", _Label, bytes)
+
+
+def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
+    """The objects that a snapshot is made of, each with its values. Slices that share a name are one object's."""
+    objects: dict[Ref, list[Value]] = defaultdict(list)
+    for service in snapshot.services:
+        objects[Ref("Service", *service.key)].append(service)
+    for piece in snapshot.slices:
+        objects[Ref("EndpointSlice", piece.namespace, piece.name)].append(piece)
+    for pod in snapshot.pods:
+        objects[Ref("Pod", pod.namespace, pod.name)].append(pod)
+    for node in snapshot.nodes:
+        objects[Ref("Node", "", node.name)].append(node)
+    return ((ref, tuple(values)) for ref, values in objects.items())
 
 
 class Index:
@@ -37,18 +51,9 @@ class Index:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Index:
         """An index of all these objects."""
-        objects: dict[Ref, list[Value]] = defaultdict(list)
-        for service in snapshot.services:
-            objects[Ref("Service", *service.key)].append(service)
-        for piece in snapshot.slices:
-            objects[Ref("EndpointSlice", piece.namespace, piece.name)].append(piece)
-        for pod in snapshot.pods:
-            objects[Ref("Pod", pod.namespace, pod.name)].append(pod)
-        for node in snapshot.nodes:
-            objects[Ref("Node", "", node.name)].append(node)
         index = cls()
-        for ref, values in objects.items():
-            index.put(ref, tuple(values))
+        for ref, values in by_object(snapshot):
+            index.put(ref, values)
         return index
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from nodeport_nft.manifest.unknown import Validate
-from nodeport_nft.model import Ranges, Ref, Snapshot, Value
+from nodeport_nft.model import Parsed, Ranges, Ref, Snapshot, Value
 from nodeport_nft.store.errors import translated
 from nodeport_nft.store.opening import connect, is_frozen
 from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values
@@ -144,14 +144,18 @@ class Store:
 
     def snapshot(self) -> Snapshot:
         """Every stored object, parsed into the model, but for those that are ``damaged``."""
-        found: list[Value] = []
+        return made_of(value for _, values in self.readable() for value in values)
+
+    def readable(self) -> tuple[Parsed, ...]:
+        """Every stored object with what it is parsed into, but for those that are ``damaged``."""
+        found: list[Parsed] = []
         self.damaged.clear()
         for ref, values in self.values():
             if isinstance(values, Damaged):
                 self.damaged[ref] = values
             else:
-                found += values
-        return made_of(found)
+                found.append((ref, values))
+        return tuple(found)
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """Every stored object parsed into the model, or what is wrong with it.

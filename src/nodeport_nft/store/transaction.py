@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.manifest import Object, Problem, Problems
-from nodeport_nft.model import Ranges, Ref, Service, Snapshot, Value
+from nodeport_nft.model import Ranges, Ref, Service
 from nodeport_nft.problems import Tally
 from nodeport_nft.store import leftovers, outside, writers
 from nodeport_nft.store.body import completed
@@ -23,10 +23,8 @@ from nodeport_nft.store.outside import Outside, put
 from nodeport_nft.store.records import (
     Damaged,
     StoredObject,
-    made_of,
     parsed,
     read_row,
-    read_values,
     reference,
     with_resource_version,
 )
@@ -37,7 +35,10 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored."""
+    """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored.
+
+    Its values are finished: those that whoever reads it back from the store makes of it.
+    """
 
     ref: str
     object: Object
@@ -93,13 +94,6 @@ class Transaction:
     def rollback(self) -> None:
         """Writes nothing when the block ends, whatever was applied in it (a dry run)."""
         self._rolled_back = True
-
-    def snapshot(self) -> Snapshot:
-        """Every stored object, parsed, as seen in here, but for those that cannot be read."""
-        found: list[Value] = []
-        for _, values in read_values(self._db):
-            found += () if isinstance(values, Damaged) else values
-        return made_of(found)
 
     def apply(self, objects: Iterable[Object], *, now: str, by_manifests: bool = False) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need.
