@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nodeport_nft.agenda import Backoff
 from nodeport_nft.manifest import Object, Problem, read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
@@ -33,8 +34,7 @@ from nodeport_nft.store import OthersObjects, StoreError, file_identity
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
 
-_FIRST_DELAY = 1.0  # seconds until what failed is tried again; doubled each time
-_LONGEST_DELAY = 30.0
+_LONGEST_SECONDS = 30.0  # until what failed is tried again
 _ROUNDS = 10  # looks at directories that come and go while they are looked at, before they get a rest
 _MOST_TOLD = 1000  # problems, one by one
 
@@ -90,8 +90,8 @@ class ManifestFollower:
         self._begun = False
         self._retry = False  # whether something was read since the refused were tried
         self._fault = ""
-        self._delay = 0.0
-        self._again = 0.0  # seconds until what could not be looked at or read is tried again; 0: there is none
+        self._writing = Backoff(_LONGEST_SECONDS)  # where there is a fault
+        self._reading = Backoff(_LONGEST_SECONDS)  # of what could not be looked at or read
         self._reported: tuple[str, ...] = ()
 
     async def begin(self) -> None:
@@ -124,7 +124,9 @@ class ManifestFollower:
                     await self._pass(watcher, touched)
                 except NoThread as error:
                     watcher.give_back(touched)
-                    self._fault, self._delay = str(error), _FIRST_DELAY
+                    self._fault = str(error)
+                    self._writing.succeeded()  # nothing was tried: threads may be there in a moment
+                    self._writing.failed()
                     self._tell()
         finally:
             watcher.close()
@@ -151,10 +153,10 @@ class ManifestFollower:
     def _rest(self, watcher: Watcher) -> float | None:
         """How long to wait if nothing happens."""
         rests = (
-            self._delay if self._fault else 0.0,
+            self._writing.pause,
             POLL_SECONDS if watcher.problems else 0.0,
             DOUBT_SECONDS if self._doubts else 0.0,
-            self._again,
+            self._reading.pause,
         )
         return min((rest for rest in rests if rest), default=None)
 
@@ -207,7 +209,10 @@ class ManifestFollower:
         self._survey = survey
         self._retry = self._retry or any(not file.failed for file in read.values())
         failed = bool(survey.lost) or any(file.failed for file in self._files.values())
-        self._again = min(max(_FIRST_DELAY, 2 * self._again), _LONGEST_DELAY) if failed else 0.0
+        if failed:
+            self._reading.failed()
+        else:
+            self._reading.succeeded()
         for path, file in read.items():
             known = frozenset(before[path].warnings if path in before else ())
             for warning in file.warnings:
@@ -261,7 +266,8 @@ class ManifestFollower:
         untried = self._retry or changed.keys() - self._refused.keys()
         if not (prune or gone or (changed and untried)):
             self._file = file
-            self._fault, self._delay = "", 0.0
+            self._fault = ""
+            self._writing.succeeded()
             return
         if self._prune and self._all_well() and not keep_all:
             prune = True  # what others have written meanwhile goes, too
@@ -274,10 +280,11 @@ class ManifestFollower:
             raise
         except StoreError as error:
             self._fault = str(error)
-            self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
+            self._writing.failed()
             return
         self._file = file_identity(self._store)
-        self._fault, self._delay = "", 0.0
+        self._fault = ""
+        self._writing.succeeded()
         self._pruned = self._pruned or prune
         self._retry = False
         self._refused = written.refused
