@@ -145,7 +145,7 @@ def test_the_wait_ends_at_the_time_at_a_plan_and_at_once_where_something_is_due(
         loop = asyncio.get_running_loop()
         agenda = Agenda(NAMES, loop.time, woken.set)
         loop.call_later(0.01, agenda.after, "a", 0.01)
-        found = []
+        found: list[str] = []
         for _ in range(100):
             found += agenda.due()
             if "c" in found:
