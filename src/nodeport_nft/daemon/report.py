@@ -98,10 +98,7 @@ class Reporter:
         services = len(state.index.services)
         self.metrics.synced(full=synced.whole, seconds=seconds, waited=waited)
         self.metrics.counted(services=services, refused=len(refused))
-        for family in Family:
-            internal, external = (state.starving[family, where] for where in ("internal", "external"))
-            self.metrics.no_local_endpoints(family, internal=internal, external=external)
-            self.metrics.without_endpoints(family, state.idle[family])
+        self._count_endpoints(state)
         without_endpoints, idle = state.idle_services(_MOST_IDLE)
         for family, differences in synced.differences.items():
             self.log.warning("table replaced", family=f"IPv{family}", differences=", ".join(differences[:5]))
@@ -129,6 +126,12 @@ class Reporter:
             error="",
         )
         self.ready()
+
+    def _count_endpoints(self, state: NodeState) -> None:
+        for family in Family:
+            internal, external = (state.starving[family, where] for where in ("internal", "external"))
+            self.metrics.no_local_endpoints(family, internal=internal, external=external)
+            self.metrics.without_endpoints(family, state.idle[family])
 
     def failed(self, error: str, retry_seconds: float) -> None:
         """A sync has failed."""

@@ -28,7 +28,7 @@ from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
-from nodeport_nft.sources.writing import ref_of, write
+from nodeport_nft.sources.writing import Written, ref_of, write
 from nodeport_nft.store import OthersObjects, StoreError, file_identity
 
 if TYPE_CHECKING:
@@ -124,9 +124,8 @@ class ManifestFollower:
                     await self._pass(watcher, touched)
                 except NoThread as error:
                     watcher.give_back(touched)
-                    self._fault = str(error)
                     self._writing.succeeded()  # nothing was tried: threads may be there in a moment
-                    self._writing.failed()
+                    self._fails(error)
                     self._tell()
         finally:
             watcher.close()
@@ -265,9 +264,7 @@ class ManifestFollower:
         self._refused = {ref: reasons for ref, reasons in self._refused.items() if ref in changed}
         untried = self._retry or changed.keys() - self._refused.keys()
         if not (prune or gone or (changed and untried)):
-            self._file = file
-            self._fault = ""
-            self._writing.succeeded()
+            self._goes_well(file)
             return
         if self._prune and self._all_well() and not keep_all:
             prune = True  # what others have written meanwhile goes, too
@@ -279,13 +276,24 @@ class ManifestFollower:
         except OthersObjects:
             raise
         except StoreError as error:
-            self._fault = str(error)
-            self._writing.failed()
+            self._fails(error)
             return
-        self._file = file_identity(self._store)
+        self._pruned = self._pruned or prune
+        self._note(written, gone, changed)
+
+    def _fails(self, error: Exception) -> None:
+        self._fault = str(error)
+        self._writing.failed()
+
+    def _goes_well(self, file: tuple[int, int] | None) -> None:
+        """The store, which is this file, is as the manifests say."""
+        self._file = file
         self._fault = ""
         self._writing.succeeded()
-        self._pruned = self._pruned or prune
+
+    def _note(self, written: Written, gone: Iterable[Ref], changed: dict[Ref, Object]) -> None:
+        """Note what a write did, and say what is to be said of it."""
+        self._goes_well(file_identity(self._store))
         self._retry = False
         self._refused = written.refused
         for ref in gone:
