@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import re
+import resource
 import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -18,6 +21,7 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.probe import parse_answer
+from nodeport_nft.daemon.flows import FlowCleaner
 from nodeport_nft.flows import UDP, Frontends
 from nodeport_nft.kernel import conntrack
 from nodeport_nft.kernel.conntrack import (
@@ -507,6 +511,55 @@ except KernelError as error:
 """
     argv = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", code]
     assert says in cluster.run("worker-1", argv).stdout
+
+
+def without_descriptors() -> Callable[[], None]:
+    """Let this process open no more; back."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def without_privilege() -> Callable[[], None]:
+    """Let this process be nobody; back."""
+    os.seteuid(65534)
+    return lambda: os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [(without_descriptors, "connection tracking answers Too many open files"), (without_privilege, "CAP_NET_ADMIN")],
+)
+def test_the_daemon_looks_again_for_what_a_failed_search_was_to_find(
+    cluster: Cluster, trouble: Callable[[], Callable[[], None]], says: str
+) -> None:
+    sync(cluster, (DNS,), slices(cluster, "web-1"))
+
+    async def clean() -> tuple[list[tuple[str, ...]], list[int]]:
+        told: list[tuple[str, ...]] = []
+        deleted: list[int] = []
+        cleaner = FlowCleaner(lambda _, count, __: deleted.append(count), told.append)
+        await asyncio.to_thread(int)  # its thread and the loop are there before the trouble
+        cleaner.clean({Family.IPV4: STALE})
+        end = trouble()
+        running = asyncio.create_task(cleaner.run())
+        while not told:
+            await asyncio.sleep(0.01)
+        end()
+        while told[-1] or not any(deleted):
+            await asyncio.sleep(0.01)
+        running.cancel()
+        return told, deleted
+
+    with Client(cluster, "client", NODE_IP, 30053) as client:
+        assert client.ask() == "web-1"
+        assert tracked(cluster, "-p", "udp")
+        told, deleted = cluster.call("worker-1", lambda: asyncio.run(clean()), timeout=60)
+        assert not tracked(cluster, "-p", "udp")
+    assert sum(deleted) == 1
+    assert says in told[0][0]
+    assert told[0][0].endswith("; it is tried again")
+    assert told[-1] == ()
 
 
 def test_a_kernel_without_the_module_is_named_with_its_remedy() -> None:

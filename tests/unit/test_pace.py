@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeport_nft.daemon.pace import LONGEST, Backoff, Pace
+from nodeport_nft.daemon.pace import LONGEST, Pace
 
 QUIET = 0.25  # a power of two, as all the times here: sums are exact
 
@@ -72,15 +72,3 @@ def test_no_change_waits_longer_than_a_second_and_none_is_due_before_it_came(qui
             assert pace.due() == now
         if pace.due() <= now:
             pace.written()
-
-
-def test_what_fails_is_tried_ever_later_and_at_once_again_after_it_went_well() -> None:
-    backoff = Backoff(10.0)
-    assert [backoff.failed() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
-    backoff.succeeded()
-    assert [backoff.failed() for _ in range(2)] == [1, 2]
-
-
-def test_a_longest_delay_below_a_second_holds_from_the_start() -> None:
-    backoff = Backoff(0.5)
-    assert [backoff.failed() for _ in range(3)] == [0.5, 0.5, 0.5]

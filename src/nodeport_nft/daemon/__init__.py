@@ -3,11 +3,12 @@
 The idea
 ========
 
-One thread, one event loop. Sources tell which objects have changed (``sources``); the state works out which services
+One thread, one event loop, one agenda: the loop waits until something is due (``due``) or has happened, and does it
+(``loop``). Sources tell which objects have changed (``sources``, ``following``); the state works out which services
 that touches (``reconcile.state``); when it is time (``pace``), those are compiled and written in one transaction
-(``reconcile.reconciler``). The kernel tells when somebody else has changed our tables (``kernel.events``), and when
-the node's addresses and routes have changed. While a transaction is under way nothing else happens: there is no
-state in between to be careful about.
+(``writing``, ``reconcile.reconciler``). The kernel tells when somebody else has changed our tables
+(``kernel.events``), and when the node's addresses and routes have changed (``network``). While a transaction is under
+way nothing else happens: there is no state in between to be careful about.
 
 What would hold that thread up runs beside it: manifests are read in a worker, stale flows are looked for in
 another (``flows``), a thread answers probes and gives metrics, and libnftables runs in a child process.

@@ -3,6 +3,9 @@
 The kernel's whole table is looked through for one changed frontend as for all, so what comes up while a search is
 under way is put together and looked for in one go. Attempts to connect are watched for a moment before they are
 forgotten; UDP does not wait for that.
+
+A search that fails is tried again, later and later: a flow that nobody looks for any more would go the wrong way for
+as long as its client keeps sending.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
+from nodeport_nft.agenda import Agenda, Backoff
+from nodeport_nft.daemon.due import until_due
 from nodeport_nft.flows import Frontends
 from nodeport_nft.kernel.conntrack import (
     PATIENCE_SECONDS,
@@ -24,14 +29,20 @@ from nodeport_nft.model import Family
 
 Report = Callable[[Family, int, float], None]
 
+_LONGEST_SECONDS = 60.0
+"""The longest pause before a search that has failed is tried again."""
+
 
 class FlowCleaner:
-    """``deleted`` is told the family, the flows deleted and the seconds of each search; ``failed`` an error."""
+    """``deleted`` is told the family, the flows deleted and the seconds of each search.
 
-    def __init__(self, deleted: Report, failed: Callable[[str], None]) -> None:
+    ``report`` is told what cannot be searched now, a line each, whenever that changes.
+    """
+
+    def __init__(self, deleted: Report, report: Callable[[tuple[str, ...]], None]) -> None:
         self._deleted = deleted
-        self._failed = failed
-        self._queues = _Queue(self._clean_flows), _Queue(self._clean_attempts)
+        self._report = report
+        self._queues = Queue(self._clean_flows, self._tell), Queue(self._clean_attempts, self._tell)
 
     def clean(self, frontends: Mapping[Family, Frontends]) -> None:
         """Look for stale flows of these frontends soon."""
@@ -40,7 +51,12 @@ class FlowCleaner:
 
     async def run(self) -> None:
         """Clean until cancelled."""
-        await asyncio.gather(*(queue.run(self._failed) for queue in self._queues))
+        async with asyncio.TaskGroup() as group:  # where one ends, all do: they are begun anew together
+            for queue in self._queues:
+                group.create_task(queue.run())
+
+    def _tell(self) -> None:
+        self._report(tuple(dict.fromkeys(text for queue in self._queues for text in queue.problems.values())))
 
     async def _clean_flows(self, family: Family, known: Frontends) -> None:
         begin = time.monotonic()
@@ -59,30 +75,70 @@ class FlowCleaner:
         self._deleted(family, count, seconds)
 
 
-class _Queue:
-    """What is to be cleaned by one of the ways."""
+class Queue:
+    """What is to be cleaned by one of the ways, each family by itself: one that fails is tried again.
 
-    def __init__(self, clean: Callable[[Family, Frontends], Awaitable[None]]) -> None:
+    What comes up is looked for at once, also while a family waits for its next try. ``clean`` raises KernelError
+    where it fails; whatever else ends it, nothing is forgotten. ``problems`` are the families that fail, and why;
+    ``changed`` is called when they have changed.
+    """
+
+    def __init__(
+        self,
+        clean: Callable[[Family, Frontends], Awaitable[None]],
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.problems: dict[Family, str] = {}
         self._clean = clean
+        self._changed = changed
         self._waiting: dict[Family, Frontends] = {}
-        self._wake = asyncio.Event()
+        self._backoffs = {family: Backoff(_LONGEST_SECONDS) for family in Family}
+        self._woken = asyncio.Event()
+        self.agenda = Agenda(Family, clock, self._woken.set)
 
     def put(self, frontends: Mapping[Family, Frontends]) -> None:
+        """Look for stale flows of these soon."""
         for family, known in frontends.items():
             if known:
                 self._waiting[family] = merged(self._waiting.get(family), known)
-                self._wake.set()
+                self.agenda.within(family, 0.0)
 
-    async def run(self, failed: Callable[[str], None]) -> None:
+    async def run(self) -> None:
+        """Clean until cancelled."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            frontends, self._waiting = self._waiting, {}
-            for family, known in frontends.items():
-                try:
-                    await self._clean(family, known)
-                except KernelError as error:
-                    failed(str(error))
+            await self.clean_due()
+            await until_due(self.agenda, self._woken)
+
+    async def clean_due(self) -> None:
+        """Clean what it is time for."""
+        for family in self.agenda.due():
+            known = self._waiting.pop(family)
+            try:
+                await self._clean(family, known)
+            except KernelError as error:
+                self._backoffs[family].failed()
+                self._put_back(family, known)
+                self._found(family, f"{error}; it is tried again")
+            except BaseException:
+                self._put_back(family, known)
+                raise
+            else:
+                self._backoffs[family].succeeded()
+                self._found(family, "")
+
+    def _put_back(self, family: Family, known: Frontends) -> None:
+        later = self._waiting.get(family)
+        self._waiting[family] = merged(known, later) if later else known
+        self.agenda.within(family, self._backoffs[family].pause)  # sooner, where more has come up meanwhile
+
+    def _found(self, family: Family, problem: str) -> None:
+        if self.problems.get(family, "") == problem:
+            return
+        self.problems.pop(family, None)
+        if problem:
+            self.problems[family] = problem
+        self._changed()
 
 
 def merged(earlier: Frontends | None, later: Frontends) -> Frontends:

@@ -41,6 +41,10 @@ class ThisNode:
         self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
         return facts
 
+    def facts_in(self, state: NodeState) -> NodeFacts:
+        """The same with the Node object that the state knows, if there is one."""
+        return self.facts(state.index.nodes.get(self._options.node_name))
+
     def served(self, state: NodeState) -> tuple[frozenset[Family], tuple[IPNetwork, ...]]:
         """The families that have Services, and the networks of the pods as far as they are known."""
         node = state.index.nodes.get(self._options.node_name)

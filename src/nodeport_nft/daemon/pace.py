@@ -39,20 +39,3 @@ class Pace:
     def written(self) -> None:
         """What was to be written is written."""
         self.first, self._due = None, float("inf")
-
-
-@dataclass(slots=True)
-class Backoff:
-    """When to try again what has failed: after 1 s, then ever later, up to ``longest`` seconds."""
-
-    longest: float
-    _delay: float = 0.0
-
-    def failed(self) -> float:
-        """How long to wait before the next try."""
-        self._delay = min(max(1.0, self._delay * 2), self.longest)
-        return self._delay
-
-    def succeeded(self) -> None:
-        """Begin with the shortest delay again."""
-        self._delay = 0.0

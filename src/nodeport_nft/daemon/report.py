@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import sdnotify
 from structlog.typing import FilteringBoundLogger
 
+from nodeport_nft.daemon.manager import Manager, read_watchdog
 from nodeport_nft.model import Family, ObjectName
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
-from nodeport_nft.problems import shown
 from nodeport_nft.reconcile import NodeState, Synced
-from nodeport_nft.terminal import visible_in
 
-_MANAGER_SECONDS = 3.0
 _MOST_IDLE = 10  # Services without an endpoint that are named
-_SHORTEST_BEAT, _LONGEST_BEAT = 0.05, 3600.0
-"""Seconds from one sign of life to the next: more often the loop would do nothing else."""
 
 
 class Reporter:
@@ -41,10 +35,14 @@ class Reporter:
         self._server = server
         self._problems: dict[str, tuple[str, ...]] = {}
         self._advised: frozenset[str] = frozenset()
-        self._manager = sdnotify.SystemdNotifier()
+        self._manager = Manager(os.environ)
         self._is_ready = False
         self._told = ""
         self.tell()
+
+    def close(self) -> None:
+        """Tell the service manager nothing more."""
+        self._manager.close()
 
     def tell(self, **changes: Any) -> None:
         """Change fields of the status."""
@@ -116,10 +114,7 @@ class Reporter:
         services = len(state.index.services)
         self.metrics.synced(full=synced.whole, seconds=seconds, waited=waited)
         self.metrics.counted(services=services, refused=len(refused))
-        for family in Family:
-            internal, external = (state.starving[family, where] for where in ("internal", "external"))
-            self.metrics.no_local_endpoints(family, internal=internal, external=external)
-            self.metrics.without_endpoints(family, state.idle[family])
+        self._count_endpoints(state)
         without_endpoints, idle = state.idle_services(_MOST_IDLE)
         for family, differences in synced.differences.items():
             self.log.warning("table replaced", family=f"IPv{family}", differences=", ".join(differences[:5]))
@@ -148,61 +143,46 @@ class Reporter:
         )
         self.ready()
 
+    def _count_endpoints(self, state: NodeState) -> None:
+        for family in Family:
+            internal, external = (state.starving[family, where] for where in ("internal", "external"))
+            self.metrics.no_local_endpoints(family, internal=internal, external=external)
+            self.metrics.without_endpoints(family, state.idle[family])
+
     def failed(self, error: str, retry_seconds: float) -> None:
         """A sync has failed."""
         self.metrics.failed()
         self.log.error("sync failed", error=error, retry_seconds=retry_seconds)
         self.tell(error=error, last_error=error, last_error_at=time.time())
         self._is_ready = False
-        self.manager(f"STATUS=sync failed: {error.splitlines()[0]}")
+        self._manager.status(f"sync failed: {error.splitlines()[0]}")
 
     def ready(self) -> None:
         """The node is programmed; said for the first time, after a reload, and after a failure."""
-        text = f"STATUS={self.status.services} services on {self.status.node_ports_on}"
+        text = f"{self.status.services} services on {self.status.node_ports_on}"
         if self.status.error:
-            text = f"STATUS=sync failed: {self.status.error.splitlines()[0]}"
+            text = f"sync failed: {self.status.error.splitlines()[0]}"
         if not self._is_ready:
             self._is_ready = True
-            self.manager(f"READY=1\n{text}")
+            self._manager.ready(text)
         elif text != self._told:
-            self.manager(text)
+            self._manager.status(text)
         self._told = text
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` ends it."""
         self._is_ready = False
-        self.manager(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._manager.reloading()
+
+    def stopping(self, why: str) -> None:
+        """The end has begun, for this reason."""
+        self.log.info("stopping", signal=why)
+        self._manager.stopping()
 
     async def beat(self) -> None:
         """Signs of life for the service manager: this loop turns."""
         seconds, wrong = read_watchdog(os.environ, os.getpid())
         self.problems("service manager", [wrong] if wrong else ())
         while seconds:
-            self.manager("WATCHDOG=1")
+            self._manager.alive()
             await asyncio.sleep(seconds)
-
-    def manager(self, text: str) -> None:
-        """A word to the service manager, if one started us (sd_notify(3)).
-
-        One that does not listen holds nobody up for long, and not at all with signs of life: the next one will do.
-        """
-        if self._manager.socket:
-            self._manager.socket.settimeout(0.0 if text == "WATCHDOG=1" else _MANAGER_SECONDS)
-            self._manager.notify(visible_in("ascii", text))  # sdnotify keeps silent of what is not Latin-1
-
-
-def read_watchdog(environment: Mapping[str, str], pid: int) -> tuple[float | None, str]:
-    """How often the service manager wants a sign of life from process ``pid``, in seconds; None: it wants none.
-
-    And what is wrong with what it says, which counts as nothing said. Source: sd_watchdog_enabled(3).
-    """
-    said, whose = environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID")
-    if said is None:
-        return None, ""
-    for name, value in (("WATCHDOG_USEC", said), ("WATCHDOG_PID", whose)):
-        # Not str.isdigit or int: they take digits of other scripts, and underscores.
-        if value is not None and not re.fullmatch(r"0*[1-9][0-9]{0,18}", value, re.ASCII):
-            return None, f"{name}: {shown(value)} is no number, and no signs of life are given; unset it"
-    if whose is not None and int(whose) != pid:
-        return None, ""
-    return min(max(int(said) / 2_000_000, _SHORTEST_BEAT), _LONGEST_BEAT), ""

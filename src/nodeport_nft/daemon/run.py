@@ -80,6 +80,7 @@ def _run_with(options: Options, config: Config, log: Log) -> None:
     finally:
         tables.close()
         server.close()
+        reporter.close()
 
 
 async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer, log: Log) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from nodeport_nft.agenda import Backoff
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.kernel.turns import Turn
@@ -16,19 +18,20 @@ _QUIET_SECONDS = 2.0
 
 
 class DaemonTurn:
-    """``due`` is when to ask for it again (``time.monotonic``)."""
+    """``due`` is when to ask for it again, by ``clock``."""
 
-    def __init__(self, turn: Turn, reporter: Reporter) -> None:
+    def __init__(self, turn: Turn, reporter: Reporter, clock: Callable[[], float] = time.monotonic) -> None:
         self.due = 0.0
+        self._clock = clock
         self._turn = turn
         self._reporter = reporter
-        self._pause = 0.0
+        self._backoff = Backoff(_LONGEST, first=_SHORTEST)
         self._since = 0.0
         self._holder: int | None = None
 
     def take(self) -> bool:
         """Whether it is ours now, until ``give_back``; tells what is in the way once that takes long."""
-        now = time.monotonic()
+        now = self._clock()
         try:
             taken = self._turn.take()
         except KernelError as error:
@@ -36,13 +39,13 @@ class DaemonTurn:
             self.due = now + _LONGEST
             return False
         if taken:
-            self.due = self._pause = 0.0
+            self.due = 0.0
+            self._backoff.succeeded()
             self._reporter.problems("turn", ())
             return True
-        if not self._pause:
+        if not self._backoff.pause:
             self._since, self._holder = now, None
-        self._pause = min(_LONGEST, max(_SHORTEST, 2 * self._pause))
-        self.due = now + self._pause
+        self.due = now + self._backoff.failed()
         if now - self._since > _QUIET_SECONDS:
             # /proc/locks is read in pieces, between which an entry may slip away: it is the same one as before then.
             self._holder = self._turn.holder() or self._holder

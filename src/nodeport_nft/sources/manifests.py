@@ -21,20 +21,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nodeport_nft.agenda import Backoff
 from nodeport_nft.manifest import Object, Problem, read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
-from nodeport_nft.sources.writing import ref_of, write
+from nodeport_nft.sources.writing import Written, ref_of, write
 from nodeport_nft.store import OthersObjects, StoreError, file_identity
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
 
-_FIRST_DELAY = 1.0  # seconds until what failed is tried again; doubled each time
-_LONGEST_DELAY = 30.0
+_LONGEST_SECONDS = 30.0  # until what failed is tried again
 _ROUNDS = 10  # looks at directories that come and go while they are looked at, before they get a rest
 _MOST_TOLD = 1000  # problems, one by one
 
@@ -90,8 +90,8 @@ class ManifestFollower:
         self._begun = False
         self._retry = False  # whether something was read since the refused were tried
         self._fault = ""
-        self._delay = 0.0
-        self._again = 0.0  # seconds until what could not be looked at or read is tried again; 0: there is none
+        self._writing = Backoff(_LONGEST_SECONDS)  # where there is a fault
+        self._reading = Backoff(_LONGEST_SECONDS)  # of what could not be looked at or read
         self._reported: tuple[str, ...] = ()
 
     async def begin(self) -> None:
@@ -124,7 +124,8 @@ class ManifestFollower:
                     await self._pass(watcher, touched)
                 except NoThread as error:
                     watcher.give_back(touched)
-                    self._fault, self._delay = str(error), _FIRST_DELAY
+                    self._writing.succeeded()  # nothing was tried: threads may be there in a moment
+                    self._fails(error)
                     self._tell()
         finally:
             watcher.close()
@@ -151,10 +152,10 @@ class ManifestFollower:
     def _rest(self, watcher: Watcher) -> float | None:
         """How long to wait if nothing happens."""
         rests = (
-            self._delay if self._fault else 0.0,
+            self._writing.pause,
             POLL_SECONDS if watcher.problems else 0.0,
             DOUBT_SECONDS if self._doubts else 0.0,
-            self._again,
+            self._reading.pause,
         )
         return min((rest for rest in rests if rest), default=None)
 
@@ -207,7 +208,10 @@ class ManifestFollower:
         self._survey = survey
         self._retry = self._retry or any(not file.failed for file in read.values())
         failed = bool(survey.lost) or any(file.failed for file in self._files.values())
-        self._again = min(max(_FIRST_DELAY, 2 * self._again), _LONGEST_DELAY) if failed else 0.0
+        if failed:
+            self._reading.failed()
+        else:
+            self._reading.succeeded()
         for path, file in read.items():
             known = frozenset(before[path].warnings if path in before else ())
             for warning in file.warnings:
@@ -260,8 +264,7 @@ class ManifestFollower:
         self._refused = {ref: reasons for ref, reasons in self._refused.items() if ref in changed}
         untried = self._retry or changed.keys() - self._refused.keys()
         if not (prune or gone or (changed and untried)):
-            self._file = file
-            self._fault, self._delay = "", 0.0
+            self._goes_well(file)
             return
         if self._prune and self._all_well() and not keep_all:
             prune = True  # what others have written meanwhile goes, too
@@ -273,12 +276,24 @@ class ManifestFollower:
         except OthersObjects:
             raise
         except StoreError as error:
-            self._fault = str(error)
-            self._delay = min(max(_FIRST_DELAY, 2 * self._delay), _LONGEST_DELAY)
+            self._fails(error)
             return
-        self._file = file_identity(self._store)
-        self._fault, self._delay = "", 0.0
         self._pruned = self._pruned or prune
+        self._note(written, gone, changed)
+
+    def _fails(self, error: Exception) -> None:
+        self._fault = str(error)
+        self._writing.failed()
+
+    def _goes_well(self, file: tuple[int, int] | None) -> None:
+        """The store, which is this file, is as the manifests say."""
+        self._file = file
+        self._fault = ""
+        self._writing.succeeded()
+
+    def _note(self, written: Written, gone: Iterable[Ref], changed: dict[Ref, Object]) -> None:
+        """Note what a write did, and say what is to be said of it."""
+        self._goes_well(file_identity(self._store))
         self._retry = False
         self._refused = written.refused
         for ref in gone:

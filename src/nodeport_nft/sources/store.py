@@ -16,6 +16,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from nodeport_nft.agenda import Backoff
 from nodeport_nft.config import Config
 from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Node, Ref, Value
@@ -62,7 +63,7 @@ class StoreSource:
         self._unwatched = ""
         self._begin_watch()
         self.fault = ""
-        self._pause = _AGAIN_SECONDS
+        self._backoff = Backoff(_LONGEST_SECONDS, first=_AGAIN_SECONDS)
         self._looks: Iterator[float] = iter(())
 
     def close(self) -> None:
@@ -80,12 +81,13 @@ class StoreSource:
         try:
             changes = self._read()
         except (StoreError, OSError) as error:
-            self._pause = min(2 * self._pause, _LONGEST_SECONDS) if self.fault else _AGAIN_SECONDS
+            self._backoff.failed()
             self.fault = f"{error}; what was read last is served"
             self._version = -1
             self._drop()  # what SQLite remembers of it may be of what it was
             return Changes()
         self.fault = ""
+        self._backoff.succeeded()
         return changes
 
     def forget(self) -> None:
@@ -108,7 +110,8 @@ class StoreSource:
     async def changed(self) -> None:
         """Return when there may be something to read."""
         while True:
-            pause = self._pause if self.fault or self._watch is None else next(self._looks, None)
+            untold = self.fault or self._watch is None
+            pause = (self._backoff.pause or _AGAIN_SECONDS) if untold else next(self._looks, None)
             try:
                 async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
                     event = await self._event()

@@ -1,0 +1,99 @@
+"""Following: the objects are as the store says they are, and the tables as we wrote them."""
+
+from __future__ import annotations
+
+from nodeport_nft.config import Config
+from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.daemon.tables import KernelTables
+from nodeport_nft.daemon.writing import Writing
+from nodeport_nft.manifest.objects import KINDS
+from nodeport_nft.model import ObjectName, Ref
+from nodeport_nft.observe.metrics import RepairCause
+from nodeport_nft.sources import Changes
+from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources.store import StoreSource
+
+
+def manifest_follower(options: Options, config: Config, reporter: Reporter) -> ManifestFollower | None:
+    """Who keeps the store as the manifests say, if there are any."""
+    if not options.manifests:
+        return None
+    return ManifestFollower(
+        options.manifests,
+        config,
+        prune=options.prune,
+        allow_empty=options.allow_empty,
+        report=lambda problems: reporter.problems("manifests", problems),
+        say=lambda text: reporter.log.info("manifests", text=text),
+    )
+
+
+class Following:
+    """``node`` names this node's own object, which its facts are gathered from."""
+
+    def __init__(
+        self,
+        node: Ref,
+        source: StoreSource,
+        manifests: ManifestFollower | None,
+        tables: KernelTables,
+        reporter: Reporter,
+        writing: Writing,
+    ) -> None:
+        self._node = node
+        self._source = source
+        self._manifests = manifests
+        self._tables = tables
+        self._reporter = reporter
+        self._writing = writing
+
+    async def store(self) -> None:
+        """Take what changes in the store, until cancelled."""
+        while True:
+            await self._source.changed()
+            self._take(self._source.read())
+            if self._source.fault and self._manifests:
+                self._manifests.retry()  # it can write the store anew
+
+    def _take(self, changes: Changes) -> None:
+        self._reporter.problems("store", self._source.problems())
+        self._reporter.doubts(self._source.take_doubts())
+        found = [(change.ref, change.values) for change in changes.changes]
+        found += [(ref, ()) for ref in sorted(self._gone(changes))]
+        touched: set[ObjectName] = set()
+        for ref, values in found:
+            touched |= self._writing.state.put(ref, values)
+        kinds = [ref.kind for ref, _ in found]
+        services = kinds.count("Service")
+        self._writing.hosts_changed |= bool(services)
+        if touched:
+            self._reporter.metrics.queued(services=services, endpoints=len(kinds) - services - kinds.count("Node"))
+            self._writing.touched(touched, kinds)
+        if any(ref == self._node for ref, _ in found):
+            self._writing.refit()
+
+    def _gone(self, changes: Changes) -> frozenset[Ref]:
+        """Who is there no longer, where the changes are all there is."""
+        if not changes.whole or any(ref.kind not in KINDS for ref in changes.unreadable):
+            return frozenset()  # of the latter it is not known which they are
+        state = self._writing.state
+        return (
+            (state.index.refs() | state.kept.refs) - {change.ref for change in changes.changes} - changes.unreadable
+        )
+
+    def tables(self) -> None:
+        """See what others have done to the tables, and have it mended."""
+        others = self._tables.others()
+        if not others:
+            return
+        damage = self._tables.damage(self._writing.state.tables.schemas)
+        if damage == ():
+            return  # to what packets had put in
+        self._reporter.log.warning("tables changed by others", who=", ".join(others))
+        self._writing.repair = RepairCause.OUTSIDE_CHANGE
+        if damage is None:
+            self._writing.reconciler.distrust()
+        for touched in damage or ():
+            self._writing.reconciler.damaged(touched.family, touched.map, touched.key, present=touched.present)
+        self._writing.changed("outside change")
