@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
-    ConfigFile,
     Files,
     Namespace,
-    NodePortRange,
     RequiredFiles,
-    ServiceCIDR,
-    StorePath,
-    Validated,
-    command,
     drafted,
     fail,
     may_exist,
@@ -28,12 +23,12 @@ from nodeport_nft.cli.options import (
     put,
     read_files,
     say,
-    settings,
     warn,
     whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.config.table import Group
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -52,22 +47,17 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 @command
 def apply(
+    *,
     filename: RequiredFiles,
-    validate: Validated = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
 
     All of them or, if anything is wrong, none.
     """
-    chosen = settings(
-        config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range, validate=validate
-    )
+    chosen = flags.config()
     manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
@@ -85,6 +75,7 @@ def apply(
 
 @command
 def create_nodeport(
+    *,
     name: ServiceName,
     tcp: TCPPorts = None,
     udp: UDPPorts = None,
@@ -100,13 +91,10 @@ def create_nodeport(
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
     """Create a Service of type NodePort for the pods labelled app=NAME."""
-    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    chosen = flags.config()
     ports = _ports(tcp, udp, sctp)
     if not ports:
         fail("a NodePort service has at least one port; add --tcp=PORT:TARGET", BAD_INPUT)
@@ -119,6 +107,7 @@ def create_nodeport(
 
 @command
 def create_clusterip(
+    *,
     name: ServiceName,
     tcp: TCPPorts = None,
     udp: UDPPorts = None,
@@ -131,13 +120,10 @@ def create_clusterip(
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
     """Create a Service of type ClusterIP for the pods labelled app=NAME."""
-    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    chosen = flags.config()
     ports = _ports(tcp, udp, sctp)
     if not ports and clusterip != "None":
         fail("a service has at least one port, unless --clusterip=None; add --tcp=PORT:TARGET", BAD_INPUT)
@@ -151,6 +137,7 @@ def create_clusterip(
 
 @command
 def delete(
+    *,
     resources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -163,13 +150,12 @@ def delete(
         bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
     ] = False,
     dry_run: DryRun = False,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, or those of manifests, and free what they held."""
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
-    chosen = settings(config, store=store)
+    chosen = flags.config()
     doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
     note = " (dry run)" if dry_run else ""
     deleted, missing = [], []
@@ -208,8 +194,7 @@ def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Re
     """What the manifests name, whatever else they say: ranges may have changed since, unknown fields do no harm."""
     from ipaddress import ip_network
 
-    from nodeport_nft.manifest import Validate
-    from nodeport_nft.model import PortRange, Ranges
+    from nodeport_nft.model import PortRange, Ranges, Validate
 
     anything = Ranges(PortRange(1, 65535), (ip_network("0.0.0.0/0"), ip_network("::/0")))
     objects = read_files(files, replace(config, ranges=anything, validate=Validate.ignore), namespace).objects

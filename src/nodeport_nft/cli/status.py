@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, ConfigFile, MetricsBindAddress, command, fail, put, settings
+from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -30,11 +31,11 @@ class Output(enum.StrEnum):
 
 @command
 def status(
-    metrics_bind_address: MetricsBindAddress = None,
+    *,
+    flags: Annotated[Flags, "metricsBindAddress"],
     output: Annotated[
         Output, typer.Option("--output", "-o", help="text: for a person; json: all the daemon tells.")
     ] = Output.text,
-    config: ConfigFile = None,
 ) -> None:
     """Tell how this node's daemon does: what it serves, its last sync, what waits and what is wrong.
 
@@ -45,7 +46,7 @@ def status(
     from nodeport_nft.cli.document import to_json
     from nodeport_nft.observe.status import from_json
 
-    address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
+    address = flags.config().metrics_address
     if address is None:
         fail("metricsBindAddress is none, so no daemon can be asked; give one ADDRESS:PORT to both", BAD_INPUT)
     body = _ask(*address)

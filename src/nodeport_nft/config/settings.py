@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from nodeport_nft.manifest.unknown import Validate
-from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, Ranges
+from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, Ranges, Validate
 
 DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""

@@ -19,8 +19,8 @@ from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, read
 from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Tally, field_text, printable, shown
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
-from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
-from nodeport_nft.model import IPAddress, Ranges
+from nodeport_nft.manifest.unknown import note_unknown_fields
+from nodeport_nft.model import IPAddress, Ranges, Validate
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ value, ``[V1ServicePort]`` for a list). ``tests/api_fields.py`` makes it from th
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
@@ -18,15 +17,6 @@ from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.manifest.problems import MOST_TOLD, Path
 
 _LONGEST = 100  # characters of a name that may be a slip of another
-
-
-class Validate(enum.StrEnum):
-    """What becomes of unknown fields, by kubectl's names: an error, a warning, or nothing."""
-
-    strict = "strict"
-    warn = "warn"
-    ignore = "ignore"
-
 
 _LEAVE_OUT = "leave it out, or choose --validate=warn"
 
