@@ -290,14 +290,6 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()
 
 
-class Validate(enum.StrEnum):
-    """What becomes of fields that the API does not know, by kubectl's names: an error, a warning, or nothing."""
-
-    strict = "strict"
-    warn = "warn"
-    ignore = "ignore"
-
-
 class NodePortMode(enum.StrEnum):
     """Which of a node's addresses serve nodePorts (conformance F2)."""
 

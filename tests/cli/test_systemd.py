@@ -23,7 +23,7 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.config import load_config
-from nodeport_nft.config.table import KEYS, SETTINGS
+from nodeport_nft.settings import KEYS, SETTINGS
 from tests.cli.program import SCRIPT
 
 CONTRIB = Path(__file__).parents[2] / "contrib" / "systemd"

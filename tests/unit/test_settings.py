@@ -19,7 +19,7 @@ from nodeport_nft.cli import app
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.config import Config, ConfigError, load_config
 from nodeport_nft.config.keys import PARSERS
-from nodeport_nft.config.table import KEYS, SETTINGS, Group, Plain, Setting
+from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -185,7 +185,7 @@ def _toy(*words: str, order: bool = False) -> Any:
     got: list[Flags] = []
     asked = Annotated[Flags, "store", Group.NUMBERS, "validate", "flowtable", "masqueradeBit"]
 
-    def toy(*, filename: str = "", flags: asked, last: bool = False) -> None:  # type: ignore[valid-type]
+    def toy(*, filename: str = "", flags: asked, last: bool = False) -> None:
         """Take what is given."""
         assert (filename, last) == ("", False)
         got.append(flags)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from nodeport_nft.cli.options import reported, warn, whole_number
-from nodeport_nft.config.table import KEYS, SETTINGS, Group, Plain, Setting, Whole
+from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting, Whole
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config

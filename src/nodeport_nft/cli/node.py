@@ -35,7 +35,7 @@ from nodeport_nft.cli.options import (
     reported,
     say,
 )
-from nodeport_nft.config.table import Group
+from nodeport_nft.settings import Group
 
 
 class Output(enum.StrEnum):

@@ -28,7 +28,7 @@ from nodeport_nft.cli.options import (
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
-from nodeport_nft.config.table import Group
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -194,7 +194,8 @@ def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Re
     """What the manifests name, whatever else they say: ranges may have changed since, unknown fields do no harm."""
     from ipaddress import ip_network
 
-    from nodeport_nft.model import PortRange, Ranges, Validate
+    from nodeport_nft.model import PortRange, Ranges
+    from nodeport_nft.settings import Validate
 
     anything = Ranges(PortRange(1, 65535), (ip_network("0.0.0.0/0"), ip_network("::/0")))
     objects = read_files(files, replace(config, ranges=anything, validate=Validate.ignore), namespace).objects

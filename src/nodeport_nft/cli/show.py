@@ -26,7 +26,7 @@ from nodeport_nft.cli.options import (
     say,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, parse_targets, select
-from nodeport_nft.config.table import Group
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,8 +32,8 @@ from nodeport_nft.cli.options import (
     say,
     warn,
 )
-from nodeport_nft.config.table import Group
 from nodeport_nft.daemon.options import LogFormat
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from nodeport_nft.cli.desired import Wanted

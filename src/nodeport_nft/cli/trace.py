@@ -20,7 +20,7 @@ from nodeport_nft.cli.options import (
     open_existing,
     put,
 )
-from nodeport_nft.config.table import Group
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

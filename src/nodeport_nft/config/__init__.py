@@ -4,20 +4,13 @@ The file names the store and says what is served, so it is believed only where n
 the program can have written it. Its keys are those of ``Config`` in the API's spelling (``serviceCIDRs``,
 ``nodePortRange``, …); a flag has the same meaning and wins.
 
-``table`` has a row for each of them. ``file`` reads, ``given`` and ``values`` turn what was given into values and say
-what is wrong with it, ``keys`` says which of them goes with which row, ``loading`` puts all of it together.
+The table in ``settings`` has a row for each key. ``file`` reads, ``given`` and ``values`` turn what was given into
+values and say what is wrong with it, ``keys`` says which of them goes with which row, ``loading`` puts all of it
+together into a ``config``.
 """
 
-from collections.abc import Mapping
-
-from nodeport_nft.config.settings import DEFAULT_PATH, Config, ConfigError, DetectLocalMode
-
-
-def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
-    """The configuration in force; see ``loading``, which needs YAML, and ``--help`` is to come without that."""
-    from nodeport_nft.config import loading
-
-    return loading.load_config(path, overrides)
-
+from nodeport_nft.config.config import DEFAULT_PATH, Config, ConfigError
+from nodeport_nft.config.loading import load_config
+from nodeport_nft.settings import DetectLocalMode
 
 __all__ = ["DEFAULT_PATH", "Config", "ConfigError", "DetectLocalMode", "load_config"]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, assert_never
 
+from nodeport_nft.config.config import Config
 from nodeport_nft.config.given import Given, as_choice, as_text, each
-from nodeport_nft.config.settings import Config
-from nodeport_nft.config.table import KEYS, Choice, Kind, PathTo, Plain, Seconds, Setting, Whole
 from nodeport_nft.config.values import bind_address, flag, integer, networks, port_range, seconds, word_or_networks
 from nodeport_nft.manifest.problems import clipped, shown
 from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPNetwork, NodePortMode
+from nodeport_nft.settings import KEYS, Choice, Kind, PathTo, Plain, Seconds, Setting, Whole
 
 __all__ = ["KEYS", "PARSERS", "taken"]
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nodeport_nft.config.config import Config, ConfigError
 from nodeport_nft.config.file import ConfigFile, read_config_file
 from nodeport_nft.config.given import Given, Several
 from nodeport_nft.config.keys import taken
-from nodeport_nft.config.settings import Config, ConfigError, DetectLocalMode
-from nodeport_nft.config.table import KEYS, Setting
 from nodeport_nft.manifest.problems import MOST_TOLD, Path, Problem, field_text
 from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.model import IPAddress
+from nodeport_nft.settings import KEYS, DetectLocalMode, Setting
 
 _KNOWN = ", ".join(sorted(KEYS))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from asyncinotify import Event, Mask
 
 from nodeport_nft.config import Config, ConfigError
-from nodeport_nft.config.table import SETTINGS
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.settings import SETTINGS
 from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.

@@ -20,7 +20,8 @@ from nodeport_nft.manifest.problems import Leftover, Path, Problem, Problems, Ta
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.manifest.unknown import note_unknown_fields
-from nodeport_nft.model import IPAddress, Ranges, Validate
+from nodeport_nft.model import IPAddress, Ranges
+from nodeport_nft.settings import Validate
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeport_nft.model import Ranges, Ref, Snapshot, Validate, Value
+from nodeport_nft.model import Ranges, Ref, Snapshot, Value
+from nodeport_nft.settings import Validate
 from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values
 from nodeport_nft.store.schema import check_structure, connect, is_frozen, translated
 from nodeport_nft.store.strange import strange_fields, told_strange

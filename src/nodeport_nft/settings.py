@@ -1,10 +1,10 @@
 """The settings: one row for each, and everything that is said of it anywhere comes from there.
 
-Of a row come the key in the file and the flags of the commands, with their help (``cli/flags.py``), the fields of
-``Config`` that they fill (``loading``), how messages name the place of a value, and the README's table. Rows stand in
-the order of both tables and of ``--help``.
+Of a row come the key in the file, the flag of commands and its help (``cli/flags.py``), the fields of ``Config`` that
+take the value (``config/keys.py``), the place that messages name, and the README's table. A setting more is a row
+here, in the order of README and ``--help``, and the field of ``Config`` that it fills.
 
-It is data alone, since ``--help`` is to come at once: what a ``Kind`` makes of a value is said in ``keys``.
+This is data alone, since ``--help`` is to come at once; ``config/keys.py`` has the parser of each ``Kind``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,25 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from nodeport_nft.config.settings import DetectLocalMode
-from nodeport_nft.model import Validate
-
 _YEAR = 365 * 86400.0
+
+
+class DetectLocalMode(enum.StrEnum):
+    """How a pod of this node is told from the outside (P5), named as in KubeProxyConfiguration."""
+
+    CLUSTER_CIDR = "ClusterCIDR"
+    NODE_CIDR = "NodeCIDR"
+    BRIDGE_INTERFACE = "BridgeInterface"
+    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
+    NONE = "None"
+
+
+class Validate(enum.StrEnum):
+    """What becomes of fields that the API does not know, by kubectl's names: an error, a warning, or nothing."""
+
+    strict = "strict"
+    warn = "warn"
+    ignore = "ignore"
 
 
 class Plain(enum.Enum):
