@@ -12,9 +12,7 @@ SOURCES, TESTS = ROOT / "src" / "nodeport_nft", ROOT / "tests"
 def rows(text: str, title: str) -> list[list[str]]:
     """The cells of the first table that begins with this one."""
     (table,) = re.findall(rf"^\| {title} \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    return [
-        [cell.strip() for cell in re.split(r" \|(?: |$)", line.removeprefix("| "))] for line in table.splitlines()
-    ]
+    return [[cell.strip() for cell in line.strip("| ").split(" |")] for line in table.splitlines()]
 
 
 def names(cell: str) -> list[str]:
