@@ -139,6 +139,13 @@ def _values(config: Config) -> dict[str, object]:
     return {name: ranges[name] if name in ranges else getattr(config, name) for name in names}
 
 
+@pytest.mark.parametrize("setting", SETTINGS, ids=KEYS)
+def test_fields_and_flag_are_called_as_the_key_is(setting: Setting) -> None:
+    """By their first word at least: two rows of one kind cannot have each other's."""
+    names = [field.rpartition(".")[2] for field in setting.fields] + [setting.flag.removeprefix("--")]
+    assert all(setting.key.lower().startswith(re.split("[_-]", name)[0]) for name in names), setting
+
+
 def test_there_is_a_parser_for_each_kind() -> None:
     assert set(PARSERS) == set(Plain)
 
