@@ -60,28 +60,28 @@ class Flags:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer is to see it: with the options its parameter ``flags`` asks for in the place of that.
+    """The command as Typer is to see it: with options in the place of its parameter ``flags``, which asks for them.
 
     The errors it can meet become messages and exit codes; none of them ends in a traceback.
     """
-    own = inspect.signature(function, eval_str=True).parameters
-    asked = list(_asked(*get_args(own["flags"].annotation)[1:]))
+    signature = inspect.signature(function, eval_str=True)
+    asked = list(_asked(*get_args(signature.parameters["flags"].annotation)[1:]))
 
     @wraps(function)
-    def wrapped(*, config: str | None, **given: Any) -> None:
+    def wrapped(*, config: str | None, **arguments: Any) -> None:
         with reported():
-            taken = {each.key: given.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
-            values = {key: value for key, value in taken.items() if value is not None}
-            function(**given, flags=Flags(config, values))
+            values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
+            given = {key: value for key, value in values.items() if value is not None}
+            function(**arguments, flags=Flags(config, given))
 
     parameters = []
-    for parameter in own.values():
-        if parameter.name != "flags":
-            parameters.append(parameter)
-        if parameter.name == "filename":
-            parameters += [_parameter(each) for each in asked if each.key in _BESIDE_FILES]
+    for parameter in signature.parameters.values():
         if parameter.name == "flags":
             parameters += [_parameter(each) for each in asked if each.key not in (*_BESIDE_FILES, *_LAST)]
+            continue
+        parameters.append(parameter)
+        if parameter.name == "filename":
+            parameters += [_parameter(each) for each in asked if each.key in _BESIDE_FILES]
     parameters += [_parameter(each) for each in asked if each.key in _LAST]
     parameters.append(_option("config", _ConfigFile))
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What an operator can choose, as values."""
+"""What an operator can choose, as values; the rows of ``settings`` say which key fills which field."""
 
 from __future__ import annotations
 

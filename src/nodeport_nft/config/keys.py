@@ -15,12 +15,12 @@ from nodeport_nft.manifest.values import subdomain_fault
 from nodeport_nft.model import IPNetwork, NodePortMode
 from nodeport_nft.settings import KEYS, Choice, Kind, PathTo, Plain, Seconds, Setting, Whole
 
-__all__ = ["KEYS", "PARSERS", "taken"]
+__all__ = ["KEYS", "PARSERS", "with_value"]
 
 _FAMILIES = ("ip", "ip6", "inet")  # of tables whose forward hook IP packets pass
 
 
-def taken(config: Config, setting: Setting, given: Given) -> Config:
+def with_value(config: Config, setting: Setting, given: Given) -> Config:
     """The configuration with this value in it. Raises ValueError, which says what is wrong and how to mend it."""
     value = _parse(setting.kind, given)
     for field, part in zip(setting.fields, value if len(setting.fields) > 1 else (value,), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 from nodeport_nft.config.config import Config, ConfigError
 from nodeport_nft.config.file import ConfigFile, read_config_file
 from nodeport_nft.config.given import Given, Several
-from nodeport_nft.config.keys import taken
+from nodeport_nft.config.keys import with_value
 from nodeport_nft.manifest.problems import MOST_TOLD, Path, Problem, field_text
 from nodeport_nft.manifest.unknown import nearest
 from nodeport_nft.model import IPAddress
@@ -86,7 +86,7 @@ class _Loading:
     ) -> None:
         name = setting.key
         try:
-            self.config = taken(self.config, setting, Given(value, (name,), written))
+            self.config = with_value(self.config, setting, Given(value, (name,), written))
         except Several as several:
             self.wrong.add(name)
             for _, (path, message), more in several.found:
