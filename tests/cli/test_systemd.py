@@ -23,6 +23,7 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.config import load_config
+from nodeport_nft.settings import KEYS, SETTINGS
 from tests.cli.program import SCRIPT
 
 CONTRIB = Path(__file__).parents[2] / "contrib" / "systemd"
@@ -305,8 +306,11 @@ def test_the_configuration_shows_the_defaults(tmp_path: Path) -> None:
     """Each commented line is a key with its default, but for the examples of keys without one."""
     text = (CONTRIB / "config.yaml").read_text()
     assert load_config(str(CONTRIB / "config.yaml"), {}) == load_config(os.devnull, {})
-    examples = ("clusterCIDRs", "ownRoutes", "podInterface", "trustedChains")
+    examples = tuple(each.key for each in SETTINGS if not each.default)
     lines = re.findall(r"^#([A-Za-z]+: .*)$", text, re.MULTILINE)
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(KEYS)
+    (restart,) = re.findall(r"Only ([A-Za-z, \n#]+?)\s+need a restart", text)
+    assert re.findall(r"[A-Za-z]{5,}", restart) == [each.key for each in SETTINGS if each.restart]
     written = tmp_path / "config.yaml"
     written.write_text("\n".join(line for line in lines if not line.startswith(examples)))
     assert load_config(str(written), {}) == load_config(os.devnull, {})

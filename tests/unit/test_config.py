@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nodeport_nft.cli import options
 from nodeport_nft.config import Config, ConfigError, load_config
 from nodeport_nft.config.keys import KEYS
 from nodeport_nft.model import NodePortMode, PortRange
 from nodeport_nft.problems import MOST_TOLD
+from tests.unit.test_settings import flags_by_command
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -502,13 +502,7 @@ def test_a_problem_of_a_flag_names_the_flag_after_those_of_the_file(tmp_path: Pa
 
 
 def test_the_flags_are_those_of_the_command_line_and_of_the_readme() -> None:
-    declared = {
-        name.split("/")[0]
-        for made in vars(options).values()
-        for option in getattr(made, "__metadata__", ())
-        for name in (option.default, *option.param_decls)
-        if isinstance(name, str) and name.startswith("--")
-    } | {"--cluster-domain"}  # of one command alone
+    declared = {option for options in flags_by_command().values() for option in options}
     assert {key.flag for key in KEYS.values()} - declared == {""}
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([A-Za-z]+)` \| (?:`(--[a-z-]+)`)?", readme, re.MULTILINE))

@@ -7,7 +7,7 @@ byte.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,35 +21,20 @@ from nodeport_nft.cli.desired import (
     print_transactions,
     read_wanted,
 )
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
-    ClusterCIDR,
-    ConfigFile,
-    ExternalIPs,
     Files,
-    Flowtable,
-    LoadBalancerIPs,
-    MasqueradeBit,
     NodeIP,
     NodeName,
-    NodePortAddresses,
-    NodePortRange,
     Prune,
-    ServiceCIDR,
-    StateDir,
-    StorePath,
-    Validated,
     abandon_stdout,
-    command,
     fail,
     put,
     reported,
     say,
-    settings,
 )
-
-if TYPE_CHECKING:
-    pass
+from nodeport_nft.settings import Group
 
 
 class Output(enum.StrEnum):
@@ -61,23 +46,14 @@ class Output(enum.StrEnum):
 
 @command
 def render(
+    *,
     filename: Files = None,
-    validate: Validated = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="nft: loads with nft -f; json: for reading.")] = (
         Output.nft
     ),
     node_name: NodeName = None,
     node_ip: NodeIP = None,
-    nodeport_addresses: NodePortAddresses = None,
-    cluster_cidr: ClusterCIDR = None,
-    external_ips: ExternalIPs = None,
-    load_balancer_ips: LoadBalancerIPs = None,
-    masquerade_bit: MasqueradeBit = None,
-    flowtable: Flowtable = None,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", Group.TABLES, Group.NUMBERS, "store"],
 ) -> None:
     """Print the ruleset for a node; needs no privilege, no kernel and no nftables.
 
@@ -87,22 +63,10 @@ def render(
     from nodeport_nft.facts import Host
     from nodeport_nft.render import to_json
 
-    chosen = settings(
-        config,
-        store=store,
-        serviceCIDRs=service_cidr,
-        nodePortRange=node_port_range,
-        validate=validate,
-        clusterCIDRs=cluster_cidr,
-        nodePortAddresses=nodeport_addresses,
-        externalIPs=external_ips,
-        loadBalancerIPs=load_balancer_ips,
-        masqueradeBit=masquerade_bit,
-        flowtable=flowtable,
-    )
-    if filename is None and store is None:
+    chosen = flags.config()
+    if filename is None and not flags.has("store"):
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    wanted = read_wanted(chosen, filename, held=store is not None)
+    wanted = read_wanted(chosen, filename, held=flags.has("store"))
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
     state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), Host(), None)
     if output is Output.json:
@@ -113,21 +77,12 @@ def render(
 
 @command
 def diff(
+    *,
     filename: Files = None,
-    validate: Validated = None,
     prune: Prune = False,
     node_name: NodeName = None,
     node_ip: NodeIP = None,
-    nodeport_addresses: NodePortAddresses = None,
-    cluster_cidr: ClusterCIDR = None,
-    external_ips: ExternalIPs = None,
-    load_balancer_ips: LoadBalancerIPs = None,
-    masquerade_bit: MasqueradeBit = None,
-    flowtable: Flowtable = None,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", Group.TABLES, Group.NUMBERS, "store"],
 ) -> None:
     """Compare the kernel with the desired state: prints what sync would write.
 
@@ -135,19 +90,7 @@ def diff(
     """
     with reported(BAD_INPUT):
         check_prune(filename, prune=prune)
-        chosen = settings(
-            config,
-            store=store,
-            serviceCIDRs=service_cidr,
-            nodePortRange=node_port_range,
-            validate=validate,
-            clusterCIDRs=cluster_cidr,
-            nodePortAddresses=nodeport_addresses,
-            externalIPs=external_ips,
-            loadBalancerIPs=load_balancer_ips,
-            masqueradeBit=masquerade_bit,
-            flowtable=flowtable,
-        )
+        chosen = flags.config()
         nft, host = open_kernel(chosen, BAD_INPUT)
         wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune)
         state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
@@ -162,13 +105,12 @@ def diff(
 
 @command
 def cleanup(
+    *,
     store_too: Annotated[
         bool, typer.Option("--delete-store", help="Delete the store as well: all objects and allocations.")
     ] = False,
     node_name: NodeName = None,
-    store: StorePath = None,
-    state_dir: StateDir = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "store", "stateDir"],
 ) -> None:
     """Remove our tables, our hosts file and the sysctl changes we made; the store only when asked.
 
@@ -180,7 +122,7 @@ def cleanup(
     from nodeport_nft.reconcile import removal
     from nodeport_nft.store import delete_store
 
-    chosen = settings(config, store=store, stateDir=state_dir)
+    chosen = flags.config()
     name = None if node_name is None else parse_node_name(node_name)
     nft = Nft()
     refuse_beside_daemon(chosen.run_dir, "the cleanup")

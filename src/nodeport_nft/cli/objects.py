@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
-    ConfigFile,
     Files,
     Namespace,
-    NodePortRange,
     RequiredFiles,
-    ServiceCIDR,
-    StorePath,
-    Validated,
-    command,
     drafted,
     fail,
     may_exist,
@@ -27,12 +22,12 @@ from nodeport_nft.cli.options import (
     put,
     read_files,
     say,
-    settings,
     warn,
     whole_number,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -51,22 +46,17 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 @command
 def apply(
+    *,
     filename: RequiredFiles,
-    validate: Validated = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
 
     All of them or, if anything is wrong, none.
     """
-    chosen = settings(
-        config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range, validate=validate
-    )
+    chosen = flags.config()
     manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
@@ -84,6 +74,7 @@ def apply(
 
 @command
 def create_nodeport(
+    *,
     name: ServiceName,
     tcp: TCPPorts = None,
     udp: UDPPorts = None,
@@ -99,13 +90,10 @@ def create_nodeport(
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
     """Create a Service of type NodePort for the pods labelled app=NAME."""
-    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    chosen = flags.config()
     ports = _ports(tcp, udp, sctp)
     if not ports:
         fail("a NodePort service has at least one port; add --tcp=PORT:TARGET", BAD_INPUT)
@@ -118,6 +106,7 @@ def create_nodeport(
 
 @command
 def create_clusterip(
+    *,
     name: ServiceName,
     tcp: TCPPorts = None,
     udp: UDPPorts = None,
@@ -130,13 +119,10 @@ def create_clusterip(
     ] = None,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
     """Create a Service of type ClusterIP for the pods labelled app=NAME."""
-    chosen = settings(config, store=store, serviceCIDRs=service_cidr, nodePortRange=node_port_range)
+    chosen = flags.config()
     ports = _ports(tcp, udp, sctp)
     if not ports and clusterip != "None":
         fail("a service has at least one port, unless --clusterip=None; add --tcp=PORT:TARGET", BAD_INPUT)
@@ -150,6 +136,7 @@ def create_clusterip(
 
 @command
 def delete(
+    *,
     resources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -162,13 +149,12 @@ def delete(
         bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
     ] = False,
     dry_run: DryRun = False,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, or those of manifests, and free what they held."""
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
-    chosen = settings(config, store=store)
+    chosen = flags.config()
     doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
     note = " (dry run)" if dry_run else ""
     deleted, missing = [], []

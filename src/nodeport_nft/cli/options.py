@@ -1,14 +1,13 @@
-"""What several commands share: option types, settings, the store, and how failures are told."""
+"""What several commands share: options of their own, the store, and how failures are told."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -37,22 +36,6 @@ def whole_number(text: str) -> int:
 Prune = Annotated[
     bool, typer.Option("--prune", help="Let manifests delete what others wrote to the store, such as apply.")
 ]
-ConfigFile = Annotated[
-    str | None,
-    typer.Option("--config", metavar="PATH", help="Configuration; default /etc/nodeport-nft/config.yaml."),
-]
-StorePath = Annotated[
-    str | None,
-    typer.Option("--store", metavar="PATH", help="SQLite store; default /var/lib/nodeport-nft/store.db."),
-]
-StateDir = Annotated[
-    str | None,
-    typer.Option(
-        "--state-dir",
-        metavar="PATH",
-        help="Where it is noted what cleanup has to undo; default /var/lib/nodeport-nft.",
-    ),
-]
 Files = Annotated[
     list[str] | None,
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
@@ -61,59 +44,8 @@ RequiredFiles = Annotated[
     list[str],
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
 ]
-Validated = Annotated[
-    str | None,
-    typer.Option("--validate", metavar="LEVEL", help="Unknown fields: strict (an error, the default), warn, ignore."),
-]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in every namespace.")]
-ServiceCIDR = Annotated[
-    list[str] | None,
-    typer.Option("--service-cidr", metavar="CIDR", help="Where clusterIPs come from; one a family."),
-]
-NodePortRange = Annotated[
-    str | None,
-    typer.Option("--node-port-range", metavar="FIRST-LAST", help="Where nodePorts come from."),
-]
-ClusterCIDR = Annotated[
-    list[str] | None,
-    typer.Option("--cluster-cidr", metavar="CIDR", help="The pod network; sources outside are masqueraded."),
-]
-NodePortAddresses = Annotated[
-    list[str] | None,
-    typer.Option("--nodeport-addresses", metavar="WHICH", help="primary (default), all, or CIDRs."),
-]
-ExternalIPs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--external-ips", metavar="WHICH", help="Which externalIPs Services may claim: any (default), deny, or CIDRs."
-    ),
-]
-LoadBalancerIPs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--load-balancer-ips",
-        metavar="WHICH",
-        help="Which load-balancer addresses Services may claim: any (default), deny, or CIDRs.",
-    ),
-]
-MasqueradeBit = Annotated[
-    int | None,
-    typer.Option(
-        "--masquerade-bit",
-        metavar="BIT",
-        help="Bit of the packet mark to use; default 14.",
-        parser=whole_number,
-    ),
-]
-Flowtable = Annotated[
-    bool | None,
-    typer.Option(
-        "--flowtable/--no-flowtable",
-        help="Let established connections take the kernel's fast path; default no.",
-        show_default=False,
-    ),
-]
 NodeName = Annotated[
     str | None, typer.Option("--node-name", metavar="NAME", help="Which node this is; default the host name.")
 ]
@@ -121,49 +53,6 @@ NodeIP = Annotated[
     list[str] | None,
     typer.Option("--node-ip", metavar="IP", help="Primary address of the node; once a family."),
 ]
-HealthzBindAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--healthz-bind-address",
-        metavar="ADDRESS:PORT",
-        help="Where /healthz and /livez answer; none: nowhere. Default 127.0.0.1:10256.",
-    ),
-]
-MetricsBindAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics-bind-address",
-        metavar="ADDRESS:PORT",
-        help="Where the daemon's /metrics and /status answer; none: nowhere. Default 127.0.0.1:10249.",
-    ),
-]
-SyncPeriod = Annotated[
-    str | None,
-    typer.Option(
-        "--sync-period",
-        metavar="DURATION",
-        help="Unhealthy once a change has waited twice as long; default 30s.",
-    ),
-]
-MinSyncPeriod = Annotated[
-    str | None,
-    typer.Option(
-        "--min-sync-period",
-        metavar="DURATION",
-        help="Changes closer to each other are gathered; default 50ms, without a unit it is seconds.",
-    ),
-]
-FullCheckPeriod = Annotated[
-    str | None,
-    typer.Option(
-        "--full-check-period",
-        metavar="DURATION",
-        help="How often the kernel's tables are compared in full; default 1h.",
-    ),
-]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def put(text: str, end: str = "\n") -> None:
@@ -198,17 +87,6 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     for line in message.splitlines():
         say(f"error: {line}")
     raise typer.Exit(code)
-
-
-def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors a command can meet into messages and exit codes; none of them ends in a traceback."""
-
-    @wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with reported():
-            return function(*args, **kwargs)
-
-    return wrapped
 
 
 def abandon_stdout() -> None:
@@ -281,15 +159,6 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, KernelError | StoreError | OSError):
         return FAILED
     return None
-
-
-def settings(config: str | None, **overrides: object) -> Config:
-    """The configuration in force, its warnings said; ``overrides`` carry its own keys. Raises ConfigError."""
-    from nodeport_nft.config import load_config
-
-    chosen = load_config(config, overrides)
-    warn(chosen.warnings)
-    return chosen
 
 
 def open_store(config: Config) -> Store:

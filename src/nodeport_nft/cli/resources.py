@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodeport_nft.cli import options
+from nodeport_nft.cli.flags import Flags
 
 if TYPE_CHECKING:
     from nodeport_nft.store import Store, StoredObject
@@ -129,7 +130,7 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
-    config = options.settings(params.get("config"), store=params.get("store"))
+    config = Flags(params.get("config"), {"store": params.get("store")}).config()
     namespace = (params.get("namespace") or "default") if resource.namespaced else ""
     with options.open_existing(config) as store:
         return [stored.name for stored in store.objects(resource.kind, namespace)]

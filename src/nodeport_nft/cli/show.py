@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
     AllNamespaces,
-    ConfigFile,
     Files,
     Namespace,
-    NodePortRange,
-    ServiceCIDR,
-    StorePath,
-    Validated,
-    command,
     fail,
     now,
     open_existing,
@@ -29,9 +24,9 @@ from nodeport_nft.cli.options import (
     put,
     read_files,
     say,
-    settings,
 )
 from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, parse_targets, select
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +48,7 @@ class Output(enum.StrEnum):
 
 @command
 def get(
+    *,
     resources: Resources,
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
@@ -60,8 +56,7 @@ def get(
         Output | None,
         typer.Option("--output", "-o", help="wide: more columns; yaml, json: fit for apply -f; name: KIND/NAME."),
     ] = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "store"],
 ) -> None:
     """List objects: services, endpoints, endpointslices, pods or nodes, or several kinds with commas between them.
 
@@ -73,7 +68,7 @@ def get(
     if names and all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
-    with open_existing(settings(config, store=store)) as opened:
+    with open_existing(flags.config()) as opened:
         if output in (None, Output.wide):
             shown, missing = _tables(opened, targets, scope, wide=output is Output.wide)
         else:
@@ -89,6 +84,7 @@ def get(
 
 @command
 def describe(
+    *,
     resources: Resources,
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
@@ -100,8 +96,7 @@ def describe(
             help="The node of which traffic policies Local are told; default the host name, if there is such a Node.",
         ),
     ] = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "store"],
 ) -> None:
     """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none."""
     targets = parse_targets(resources)
@@ -111,7 +106,7 @@ def describe(
         if name is not None and all_namespaces:
             fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
-    with open_existing(settings(config, store=store)) as opened:
+    with open_existing(flags.config()) as opened:
         found, missing = select(opened, targets, scope)
         if found:
             describer = _describer(opened, node_name)
@@ -124,8 +119,8 @@ def describe(
 
 @command
 def hosts(
+    *,
     filename: Files = None,
-    validate: Validated = None,
     namespace: Annotated[
         str,
         typer.Option(
@@ -134,13 +129,7 @@ def hosts(
             help="Namespace whose services get their bare name; with -f, also of objects that name none.",
         ),
     ] = "default",
-    cluster_domain: Annotated[
-        str | None, typer.Option("--cluster-domain", metavar="DOMAIN", help="Default cluster.local.")
-    ] = None,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", "clusterDomain", Group.NUMBERS, "store"],
 ) -> None:
     """Print lines for a hosts file that give the services their names.
 
@@ -151,14 +140,7 @@ def hosts(
 
     if fault := label_fault(namespace):
         fail(f"--namespace: {fault}", BAD_INPUT)
-    chosen = settings(
-        config,
-        store=store,
-        serviceCIDRs=service_cidr,
-        nodePortRange=node_port_range,
-        validate=validate,
-        clusterDomain=cluster_domain,
-    )
+    chosen = flags.config()
     complaints: tuple[str, ...] = ()
     if filename:
         snapshot = _manifests_snapshot(chosen, filename, namespace)

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.options import (
-    BAD_INPUT,
-    FAILED,
-    ConfigFile,
-    MetricsBindAddress,
-    command,
-    fail,
-    put,
-    settings,
-    warn,
-)
+from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -40,11 +31,11 @@ class Output(enum.StrEnum):
 
 @command
 def status(
-    metrics_bind_address: MetricsBindAddress = None,
+    *,
+    flags: Annotated[Flags, "metricsBindAddress"],
     output: Annotated[
         Output, typer.Option("--output", "-o", help="text: for a person; json: all the daemon tells.")
     ] = Output.text,
-    config: ConfigFile = None,
 ) -> None:
     """Tell how this node's daemon does: what it serves, its last sync, what waits and what is wrong.
 
@@ -57,7 +48,7 @@ def status(
     from nodeport_nft.observe.status import from_json
 
     try:
-        address = settings(config, metricsBindAddress=metrics_bind_address).metrics_address
+        address = flags.config().metrics_address
     except ConfigError as error:
         if "metricsBindAddress" in error.wrong:
             raise

@@ -18,41 +18,24 @@ from nodeport_nft.cli.desired import (
     print_transactions,
     read_wanted,
 )
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
-    ClusterCIDR,
-    ConfigFile,
-    ExternalIPs,
     Files,
-    Flowtable,
-    FullCheckPeriod,
-    HealthzBindAddress,
-    LoadBalancerIPs,
-    MasqueradeBit,
-    MetricsBindAddress,
-    MinSyncPeriod,
     NodeIP,
     NodeName,
-    NodePortAddresses,
-    NodePortRange,
     Prune,
-    ServiceCIDR,
-    StateDir,
-    StorePath,
-    SyncPeriod,
-    Validated,
-    command,
     fail,
-    settings,
     warn,
 )
 from nodeport_nft.daemon.options import LogFormat
+from nodeport_nft.settings import Group
 
 
 @command
 def sync(
+    *,
     filename: Files = None,
-    validate: Validated = None,
     once: Annotated[bool, typer.Option("--once", help="Program the node once and leave.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; write nothing.")] = False,
     hosts_file: Annotated[
@@ -68,26 +51,11 @@ def sync(
     ] = False,
     node_name: NodeName = None,
     node_ip: NodeIP = None,
-    nodeport_addresses: NodePortAddresses = None,
-    cluster_cidr: ClusterCIDR = None,
-    external_ips: ExternalIPs = None,
-    load_balancer_ips: LoadBalancerIPs = None,
-    masquerade_bit: MasqueradeBit = None,
-    flowtable: Flowtable = None,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    healthz_bind_address: HealthzBindAddress = None,
-    metrics_bind_address: MetricsBindAddress = None,
-    min_sync_period: MinSyncPeriod = None,
-    sync_period: SyncPeriod = None,
-    full_check_period: FullCheckPeriod = None,
+    flags: Annotated[Flags, "validate", Group.TABLES, Group.NUMBERS, Group.DAEMON, "store", "stateDir"],
     cleanup_on_exit: Annotated[
         bool, typer.Option("--cleanup-on-exit", help="Remove the tables and what else was left, at the end.")
     ] = False,
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="How events are written.")] = LogFormat.text,
-    store: StorePath = None,
-    state_dir: StateDir = None,
-    config: ConfigFile = None,
 ) -> None:
     """Program this node from the store, or from manifests which then are the whole desired state.
 
@@ -98,30 +66,10 @@ def sync(
     configuration, and repairs the tables when somebody else changes them. It ends with SIGTERM or Ctrl-C and leaves
     the rules in force; SIGHUP has it read the configuration again.
     """
-
-    flags = {
-        "store": store,
-        "stateDir": state_dir,
-        "serviceCIDRs": service_cidr,
-        "nodePortRange": node_port_range,
-        "validate": validate,
-        "clusterCIDRs": cluster_cidr,
-        "nodePortAddresses": nodeport_addresses,
-        "externalIPs": external_ips,
-        "loadBalancerIPs": load_balancer_ips,
-        "masqueradeBit": masquerade_bit,
-        "flowtable": flowtable,
-        "healthzBindAddress": healthz_bind_address,
-        "metricsBindAddress": metrics_bind_address,
-        "minSyncPeriod": min_sync_period,
-        "syncPeriod": sync_period,
-        "fullCheckPeriod": full_check_period,
-    }
-
     from nodeport_nft.kernel.turns import daemon_pid
 
     check_prune(filename, prune=prune)
-    chosen = settings(config, **flags)
+    chosen = flags.config()
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
         from nodeport_nft.kernel.hostsfile import check_hosts_path
@@ -140,12 +88,12 @@ def sync(
         return
     if not filename:
         check_store(chosen)
-    from nodeport_nft.config import DEFAULT_PATH, load_config
+    from nodeport_nft.config import DEFAULT_PATH
     from nodeport_nft.daemon.options import Options
 
     options = Options(
-        load=lambda: load_config(config, flags),
-        config_file=Path(config or DEFAULT_PATH).absolute(),
+        load=flags.load,
+        config_file=Path(flags.file or DEFAULT_PATH).absolute(),
         node_name=name,
         node_ips=addresses,
         manifests=tuple(filename or ()),

@@ -10,28 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.desired import compile_state, parse_addresses, parse_node_name, read_wanted
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
-    ClusterCIDR,
-    ConfigFile,
-    ExternalIPs,
     Files,
-    Flowtable,
-    LoadBalancerIPs,
-    MasqueradeBit,
     NodeIP,
     NodeName,
-    NodePortAddresses,
-    NodePortRange,
-    ServiceCIDR,
-    StorePath,
-    Validated,
-    command,
     fail,
     open_existing,
     put,
-    settings,
 )
+from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +51,7 @@ class Output(enum.StrEnum):
 
 @command
 def trace(
+    *,
     source: Annotated[str, typer.Argument(metavar="FROM", help="Address the connection comes from.")],
     destination: Annotated[str, typer.Argument(metavar="TO", help="Address it goes to: a node's, a clusterIP, ….")],
     port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535, help="Port it goes to.")],
@@ -73,23 +63,13 @@ def trace(
         typer.Option("--interface", metavar="NAME", help="Interface it comes in on, if pods are told by it."),
     ] = None,
     filename: Files = None,
-    validate: Validated = None,
     live: Annotated[bool, typer.Option("--live", help="Read the tables from the kernel, as root.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="text: for people; json: for programs.")] = (
         Output.text
     ),
     node_name: NodeName = None,
     node_ip: NodeIP = None,
-    nodeport_addresses: NodePortAddresses = None,
-    cluster_cidr: ClusterCIDR = None,
-    external_ips: ExternalIPs = None,
-    load_balancer_ips: LoadBalancerIPs = None,
-    masquerade_bit: MasqueradeBit = None,
-    flowtable: Flowtable = None,
-    service_cidr: ServiceCIDR = None,
-    node_port_range: NodePortRange = None,
-    store: StorePath = None,
-    config: ConfigFile = None,
+    flags: Annotated[Flags, "validate", Group.TABLES, Group.NUMBERS, "store"],
 ) -> None:
     """Follow a connection through a node's tables: every endpoint it may reach, or why it reaches none.
 
@@ -103,19 +83,7 @@ def trace(
     from nodeport_nft.trace import Packet, TraceError, UnknownInterface
     from nodeport_nft.trace import trace as walk
 
-    chosen = settings(
-        config,
-        store=store,
-        serviceCIDRs=service_cidr,
-        nodePortRange=node_port_range,
-        validate=validate,
-        clusterCIDRs=cluster_cidr,
-        nodePortAddresses=nodeport_addresses,
-        externalIPs=external_ips,
-        loadBalancerIPs=load_balancer_ips,
-        masqueradeBit=masquerade_bit,
-        flowtable=flowtable,
-    )
+    chosen = flags.config()
     sent_from, sent_to = _address("FROM", source), _address("TO", destination)
     if sent_from.version != sent_to.version:
         fail(f"FROM {sent_from} and TO {sent_to} are of two families; give both of one", BAD_INPUT)
@@ -129,7 +97,7 @@ def trace(
         if filename is None and not Path(chosen.store).exists():
             remedy = "give manifests with -f, a store with --store, or --live"
             fail(f"nothing to trace: there is no store {chosen.store}; {remedy}", BAD_INPUT)
-        held = filename is None or store is not None
+        held = filename is None or flags.has("store")
         # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
         host = read_host() if filename is None else Host()
         wanted = read_wanted(chosen, filename, held=held)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from nodeport_nft.config.settings import DEFAULT_PATH
+from nodeport_nft.config.config import DEFAULT_PATH
 from nodeport_nft.manifest.document import Document, Fault
 from nodeport_nft.manifest.files import read_text, short_path, unreadable
 from nodeport_nft.manifest.json_text import read_documents

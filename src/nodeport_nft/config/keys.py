@@ -1,29 +1,50 @@
-"""Which keys there are: for each the flag that means the same, and what it makes of a value."""
+"""What each kind of value is made of, and into which field of the configuration it goes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any, assert_never
 
+from nodeport_nft.config.config import Config
 from nodeport_nft.config.given import Given, as_choice, as_text, each
-from nodeport_nft.config.settings import Config, DetectLocalMode
 from nodeport_nft.config.values import bind_address, flag, integer, networks, port_range, seconds, word_or_networks
-from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import IPNetwork, NodePortMode
 from nodeport_nft.notation import subdomain_fault
 from nodeport_nft.problems import clipped, shown
+from nodeport_nft.settings import KEYS, Choice, Kind, PathTo, Plain, Seconds, Setting, Whole
 
-_YEAR = 365 * 86400.0
+__all__ = ["KEYS", "PARSERS", "with_value"]
+
 _FAMILIES = ("ip", "ip6", "inet")  # of tables whose forward hook IP packets pass
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """``take`` gives the configuration with a value in it, or raises ValueError; ``flag`` is "" if there is none."""
+def with_value(config: Config, setting: Setting, given: Given) -> Config:
+    """The configuration with this value in it. Raises ValueError, which says what is wrong and how to mend it."""
+    value = _parse(setting.kind, given)
+    for field, part in zip(setting.fields, value if len(setting.fields) > 1 else (value,), strict=True):
+        outer, _, inner = field.partition(".")
+        changed: dict[str, Any] = {outer: replace(getattr(config, outer), **{inner: part}) if inner else part}
+        config = replace(config, **changed)
+    return config
 
-    take: Callable[[Config, Given], Config]
-    flag: str = ""
+
+def _parse(kind: Kind, given: Given) -> Any:
+    """A value of this kind. Raises ValueError."""
+    match kind:
+        case Plain():
+            return PARSERS[kind](given)
+        case PathTo(what):
+            return _path(given, what)
+        case Whole(low, high, what):
+            return integer(given, low, high, what)
+        case Seconds(least, most):
+            return seconds(given, least, most)
+        case Choice(words, what):
+            return words(as_choice(given, tuple(words), what))
+        case _:
+            assert_never(kind)
 
 
 def _path(given: Given, what: str) -> str:
@@ -35,7 +56,7 @@ def _path(given: Given, what: str) -> str:
     return as_text(given, parse, "a path", f"name {what}")
 
 
-def _service_cidrs(config: Config, given: Given) -> Config:
+def _service_networks(given: Given) -> tuple[IPNetwork, ...]:
     cidrs = networks(given)
     if not cidrs or len({cidr.version for cidr in cidrs}) != len(cidrs):
         told = clipped(", ".join(map(str, cidrs))) or "nothing"
@@ -43,14 +64,12 @@ def _service_cidrs(config: Config, given: Given) -> Config:
     small = [str(cidr) for cidr in cidrs if cidr.max_prefixlen - cidr.prefixlen < 2]
     if small:
         raise ValueError(f"{', '.join(small)} has no room for clusterIPs; use at least a /30 or a /126")
-    return replace(config, ranges=replace(config.ranges, service_cidrs=cidrs))
+    return cidrs
 
 
-def _node_port_addresses(config: Config, given: Given) -> Config:
+def _node_port_addresses(given: Given) -> tuple[NodePortMode, tuple[IPNetwork, ...]]:
     found = word_or_networks(given, ("primary", "all"))
-    if isinstance(found, str):
-        return replace(config, node_port_mode=NodePortMode(found), node_port_cidrs=())
-    return replace(config, node_port_mode=NodePortMode.CIDRS, node_port_cidrs=found)
+    return (NodePortMode(found), ()) if isinstance(found, str) else (NodePortMode.CIDRS, found)
 
 
 def _claimable(given: Given) -> tuple[IPNetwork, ...] | None:
@@ -99,35 +118,15 @@ def _cluster_domain(given: Given) -> str:
     return as_text(given, parse, "a domain", "write one, such as cluster.local")
 
 
-KEYS: dict[str, Key] = {
-    "store": Key(lambda c, g: replace(c, store=_path(g, "a file")), "--store"),
-    "stateDir": Key(lambda c, g: replace(c, state_dir=_path(g, "a directory")), "--state-dir"),
-    "runDir": Key(lambda c, g: replace(c, run_dir=_path(g, "a directory"))),
-    "nodePortRange": Key(
-        lambda c, g: replace(c, ranges=replace(c.ranges, node_ports=port_range(g))), "--node-port-range"
-    ),
-    "serviceCIDRs": Key(_service_cidrs, "--service-cidr"),
-    "clusterCIDRs": Key(lambda c, g: replace(c, cluster_cidrs=networks(g)), "--cluster-cidr"),
-    "nodePortAddresses": Key(_node_port_addresses, "--nodeport-addresses"),
-    "masqueradeBit": Key(
-        lambda c, g: replace(c, masquerade_bit=integer(g, 0, 31, "bit of the packet mark")), "--masquerade-bit"
-    ),
-    "detectLocalMode": Key(
-        lambda c, g: replace(c, detect_local_mode=DetectLocalMode(as_choice(g, tuple(DetectLocalMode), "mode")))
-    ),
-    "podInterface": Key(lambda c, g: replace(c, pod_interface=_interface(g))),
-    "masqueradeAll": Key(lambda c, g: replace(c, masquerade_all=flag(g))),
-    "trustedChains": Key(lambda c, g: replace(c, trusted_chains=_trusted_chains(g))),
-    "flowtable": Key(lambda c, g: replace(c, flowtable=flag(g)), "--flowtable"),
-    "externalIPs": Key(lambda c, g: replace(c, external_ips=_claimable(g)), "--external-ips"),
-    "loadBalancerIPs": Key(lambda c, g: replace(c, load_balancer_ips=_claimable(g)), "--load-balancer-ips"),
-    "clusterDomain": Key(lambda c, g: replace(c, cluster_domain=_cluster_domain(g)), "--cluster-domain"),
-    "maxDocumentBytes": Key(lambda c, g: replace(c, max_document_bytes=integer(g, 1, 1 << 32, "size in bytes"))),
-    "validate": Key(lambda c, g: replace(c, validate=Validate(as_choice(g, tuple(Validate), "level"))), "--validate"),
-    "ownRoutes": Key(lambda c, g: replace(c, own_routes=networks(g))),
-    "healthzBindAddress": Key(lambda c, g: replace(c, healthz_address=bind_address(g)), "--healthz-bind-address"),
-    "metricsBindAddress": Key(lambda c, g: replace(c, metrics_address=bind_address(g)), "--metrics-bind-address"),
-    "syncPeriod": Key(lambda c, g: replace(c, sync_period=seconds(g, 1, _YEAR)), "--sync-period"),
-    "minSyncPeriod": Key(lambda c, g: replace(c, min_sync_period=seconds(g, 0, 60)), "--min-sync-period"),
-    "fullCheckPeriod": Key(lambda c, g: replace(c, full_check_period=seconds(g, 1, _YEAR)), "--full-check-period"),
+PARSERS: dict[Plain, Callable[[Given], Any]] = {
+    Plain.SWITCH: flag,
+    Plain.PORTS: port_range,
+    Plain.NETWORKS: networks,
+    Plain.SERVICE_NETWORKS: _service_networks,
+    Plain.NODE_PORT_ADDRESSES: _node_port_addresses,
+    Plain.CLAIMABLE: _claimable,
+    Plain.BIND_ADDRESS: bind_address,
+    Plain.INTERFACE: _interface,
+    Plain.CHAINS: _trusted_chains,
+    Plain.DOMAIN: _cluster_domain,
 }

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nodeport_nft.config.config import Config, ConfigError
 from nodeport_nft.config.file import ConfigFile, read_config_file
 from nodeport_nft.config.given import Given, Several
-from nodeport_nft.config.keys import KEYS, Key
-from nodeport_nft.config.settings import Config, ConfigError, DetectLocalMode
+from nodeport_nft.config.keys import with_value
 from nodeport_nft.model import IPAddress
 from nodeport_nft.problems import MOST_TOLD, Path, Problem, field_text, nearest
+from nodeport_nft.settings import KEYS, DetectLocalMode, Setting
 
 _KNOWN = ", ".join(sorted(KEYS))
 
@@ -56,12 +57,12 @@ class _Loading:
         """Take what the file says, but for the keys that a flag has a better value for."""
         strangers: list[str] = []
         for name, value in self.file.values.items():
-            key = KEYS.get(name)
-            if key is None:
+            setting = KEYS.get(name)
+            if setting is None:
                 strangers.append(name)
             elif name not in without:
                 self.places[name] = f"{self.file.name}:{self.file.line((name,))}"
-                self._take(name, key, value, self.file.written, self._of_file)
+                self._take(setting, value, self.file.written, self._of_file)
         for name in strangers[:MOST_TOLD]:
             near = nearest(name, KEYS)
             remedy = f"did you mean {near}?" if near else f"known are {_KNOWN}"
@@ -73,18 +74,18 @@ class _Loading:
         """Take the value of a flag, named by the key that means the same."""
         self.places[name] = KEYS[name].flag or name
         self.flagged.add(name)
-        self._take(name, KEYS[name], value, lambda _: None, self._of_flag)
+        self._take(KEYS[name], value, lambda _: None, self._of_flag)
 
     def _take(
         self,
-        name: str,
-        key: Key,
+        setting: Setting,
         value: Any,
         written: Callable[[Path], str | None],
         problem: Callable[[Path, str, int], None],
     ) -> None:
+        name = setting.key
         try:
-            self.config = key.take(self.config, Given(value, (name,), written))
+            self.config = with_value(self.config, setting, Given(value, (name,), written))
         except Several as several:
             self.wrong.add(name)
             for _, (path, message), more in several.found:

@@ -13,16 +13,8 @@ from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.settings import SETTINGS
 from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
-
-_FIXED = {
-    "store": "store",
-    "state_dir": "stateDir",
-    "run_dir": "runDir",
-    "healthz_address": "healthzBindAddress",
-    "metrics_address": "metricsBindAddress",
-}
-"""What only a restart changes, by its key in the configuration."""
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.
 _EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM | Mask.ATTRIB
@@ -52,7 +44,11 @@ class Configuration:
             self._problems(*(f"{line}; {stays}" for line in str(error).splitlines()))
             return None
         self._refused = False
-        kept = [key for name, key in _FIXED.items() if getattr(config, name) != getattr(before, name)]
+        kept = [
+            each.key
+            for each in SETTINGS
+            if each.restart and any(getattr(config, name) != getattr(before, name) for name in each.fields)
+        ]
         for warning in config.warnings:
             self._reporter.log.warning("configuration", text=warning)
         self._problems(*(f"{self._place(config, key)}: {key}: has changed; restart the daemon" for key in kept))

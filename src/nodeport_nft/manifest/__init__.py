@@ -10,8 +10,8 @@ Nothing stops at the first error, and no input ends in an exception other than `
 
 from nodeport_nft.manifest.collection import Manifests, Reading, read_manifest, read_manifests
 from nodeport_nft.manifest.objects import KINDS, Object, parse_object
-from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.problems import Problem, Problems
+from nodeport_nft.settings import Validate
 
 __all__ = [
     "KINDS",

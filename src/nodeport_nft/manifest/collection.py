@@ -18,9 +18,10 @@ from nodeport_nft.manifest.lists import Item, owner, unfold
 from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, name_object, read_object
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.manifest.steps import Steps
-from nodeport_nft.manifest.unknown import Validate, note_unknown_fields
+from nodeport_nft.manifest.unknown import note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
 from nodeport_nft.problems import Leftover, Path, Problem, Problems, Tally, field_text, shown
+from nodeport_nft.settings import Validate
 from nodeport_nft.terminal import printable
 
 

@@ -6,7 +6,6 @@ value, ``[V1ServicePort]`` for a list). ``tests/api_fields.py`` makes it from th
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -15,15 +14,6 @@ from typing import Any
 
 from nodeport_nft.manifest.fields import Fields
 from nodeport_nft.problems import MOST_TOLD, Path, nearest
-
-
-class Validate(enum.StrEnum):
-    """What becomes of unknown fields, by kubectl's names: an error, a warning, or nothing."""
-
-    strict = "strict"
-    warn = "warn"
-    ignore = "ignore"
-
 
 _LEAVE_OUT = "leave it out, or choose --validate=warn"
 

@@ -18,8 +18,8 @@ from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Node, Ref, Value
+from nodeport_nft.settings import Validate
 from nodeport_nft.sources.changes import Change, Changes
 from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
 from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity, told_strange

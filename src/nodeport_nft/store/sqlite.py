@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import Parsed, Ranges, Ref, Snapshot, Value
+from nodeport_nft.settings import Validate
 from nodeport_nft.store.errors import translated
 from nodeport_nft.store.opening import connect, is_frozen
 from nodeport_nft.store.records import Damaged, StoredObject, made_of, parsed, read_row, read_rows, read_values

@@ -1,27 +1,16 @@
-"""What an operator can choose, as values."""
+"""What an operator can choose, as values; the rows of ``settings`` say which key fills which field."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from nodeport_nft.manifest.unknown import Validate
 from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, Ranges
+from nodeport_nft.settings import DetectLocalMode, Validate
 
 DEFAULT_PATH = "/etc/nodeport-nft/config.yaml"
 """Where the configuration is looked for; it need not exist."""
-
-
-class DetectLocalMode(enum.StrEnum):
-    """How a pod of this node is told from the outside (P5), named as in KubeProxyConfiguration."""
-
-    CLUSTER_CIDR = "ClusterCIDR"
-    NODE_CIDR = "NodeCIDR"
-    BRIDGE_INTERFACE = "BridgeInterface"
-    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
-    NONE = "None"
 
 
 class ConfigError(Exception):

@@ -1,0 +1,122 @@
+"""From a command's signature to its options: the flags of the configuration come from the table of settings.
+
+A command asks for them where they are to stand in ``--help``, by their keys or by groups of them:
+
+    @command
+    def hosts(*, filename: Files = None, flags: Annotated[Flags, "clusterDomain", Group.NUMBERS, "store"]) -> None:
+
+It gets what was given of them, and of ``--config``, which every command has.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from nodeport_nft.cli.options import reported, warn, whole_number
+from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting, Whole
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+
+_ConfigFile = Annotated[
+    str | None,
+    typer.Option("--config", metavar="PATH", help="Configuration; default /etc/nodeport-nft/config.yaml."),
+]
+
+_BESIDE_FILES = ("validate",)  # stands behind --filename, to which it belongs
+_LAST = ("store", "stateDir")  # and behind them --config
+
+_SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What the command line says of the configuration: its ``file``, None for the default one, and values by key."""
+
+    file: str | None
+    values: Mapping[str, object]
+
+    def config(self) -> Config:
+        """The configuration in force, its warnings said. Raises ConfigError."""
+        chosen = self.load()
+        warn(chosen.warnings)
+        return chosen
+
+    def load(self) -> Config:
+        """The same without a word. Raises ConfigError."""
+        from nodeport_nft.config import load_config
+
+        return load_config(self.file, self.values)
+
+    def has(self, key: str) -> bool:
+        """Whether the flag of this key was given."""
+        return key in self.values
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer is to see it: with options in the place of its parameter ``flags``, which asks for them.
+
+    The errors it can meet become messages and exit codes; none of them ends in a traceback.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    asked = list(_asked(*get_args(signature.parameters["flags"].annotation)[1:]))
+
+    @wraps(function)
+    def wrapped(*, config: str | None, **arguments: Any) -> None:
+        with reported():
+            values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
+            given = {key: value for key, value in values.items() if value is not None}
+            function(**arguments, flags=Flags(config, given))
+
+    parameters = []
+    for parameter in signature.parameters.values():
+        if parameter.name == "flags":
+            parameters += [_parameter(each) for each in asked if each.key not in (*_BESIDE_FILES, *_LAST)]
+            continue
+        parameters.append(parameter)
+        if parameter.name == "filename":
+            parameters += [_parameter(each) for each in asked if each.key in _BESIDE_FILES]
+    parameters += [_parameter(each) for each in asked if each.key in _LAST]
+    parameters.append(_option("config", _ConfigFile))
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapped
+
+
+def _asked(*names: str) -> Iterator[Setting]:
+    """The settings of these keys and groups, in the order of the names and then of the table."""
+    for name in names:
+        if isinstance(name, Group):
+            yield from (each for each in SETTINGS if each.group is name)
+        else:
+            yield KEYS[name]
+
+
+def _name(setting: Setting) -> str:
+    """The parameter's name, by which completion knows it, too."""
+    return setting.flag.removeprefix("--").replace("-", "_")
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    assert setting.flag, f"{setting.key} has no flag"
+    flag, shown = setting.flag, setting.help.format(default=setting.default)
+    if setting.kind is Plain.SWITCH:
+        both = f"{flag}/--no-{flag.removeprefix('--')}"
+        return _option(_name(setting), Annotated[bool | None, typer.Option(both, help=shown, show_default=False)])
+    if isinstance(setting.kind, Whole):
+        number = typer.Option(flag, metavar=setting.metavar, help=shown, parser=whole_number)
+        return _option(_name(setting), Annotated[int | None, number])
+    text = typer.Option(flag, metavar=setting.metavar, help=shown)
+    if setting.kind in _SEVERAL:
+        return _option(_name(setting), Annotated[list[str] | None, text])
+    return _option(_name(setting), Annotated[str | None, text])
+
+
+def _option(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
