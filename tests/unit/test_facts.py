@@ -101,7 +101,6 @@ def test_f7_collisions_name_both_sides(cidr: str, own: list[str], named: list[st
         assert other in message
 
 
-@pytest.mark.proves("F7")
 def test_f7_a_collision_is_told_once_with_the_place_and_the_remedy() -> None:
     """Twice the same address or route is one collision; another family's prefix is none, whatever its number."""
     remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
@@ -124,7 +123,6 @@ def test_f7_a_collision_is_told_once_with_the_place_and_the_remedy() -> None:
     assert len(collisions(elsewhere, twice)) == 2
 
 
-@pytest.mark.proves("F2")
 @pytest.mark.parametrize(
     ("which", "expected"),
     [
@@ -142,7 +140,6 @@ def test_people_are_told_where_node_ports_are_served(which: list[str] | None, ex
     assert (facts.node_port_ips == ()) == (expected in ("no address", "every local address"))
 
 
-@pytest.mark.proves("F2")
 def test_what_a_node_is_known_by_is_sorted_once_each_and_told_in_every_mode() -> None:
     """Flags go before the Node object, whole; for CIDRs all that is held counts, and loopback is told once."""
     node = Node("worker-1", {ZONE_LABEL: "a"}, tuple(map(ip_address, ("fd00::9", "172.30.1.9", "172.30.1.9"))))
@@ -163,7 +160,6 @@ def test_what_a_node_is_known_by_is_sorted_once_each_and_told_in_every_mode() ->
     assert list(map(str, facts.node_port_ips)) == ["172.30.1.1"], "the first one of a family"
 
 
-@pytest.mark.proves("P5")
 @pytest.mark.parametrize(
     ("given", "cidrs", "interface"),
     [

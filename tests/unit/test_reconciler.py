@@ -308,7 +308,6 @@ def damage_and_tell(node: Node, done: list[tuple[str, Element | Key]]) -> None:
         node.reconciler.damaged(Family.IPV4, name, key, present=isinstance(what, Element))
 
 
-@pytest.mark.proves("K8", "X1")
 @pytest.mark.parametrize("others", [0, 20])
 @pytest.mark.parametrize("damage", TOLD)
 def test_elements_that_others_are_told_to_have_changed_are_mended_without_a_look_at_the_tables(
@@ -350,7 +349,6 @@ def test_what_others_changed_is_mended_also_where_the_facts_change_before(facts:
     assert node.sync().transactions == ()
 
 
-@pytest.mark.proves("K2")
 def test_flows_that_came_while_an_element_was_gone_are_looked_for() -> None:
     """They went untranslated, or to an endpoint of somebody else's; those of other frontends did not."""
     node = Node()

@@ -66,7 +66,6 @@ def names(snapshot: Snapshot) -> tuple[set[str], set[str], set[str], set[str]]:
     ],
     ids=["all", "none", "of pods", "of both", "without a selector", "one of them is gone"],
 )
-@pytest.mark.proves("X1")
 def test_a_snapshot_is_of_the_services_that_are_asked_for_and_what_may_be_theirs(
     keys: list[str] | None, services: set[str], slices: set[str], pods: set[str]
 ) -> None:
