@@ -177,6 +177,11 @@ def test_an_attempt_is_better_made_elsewhere_than_where_an_endpoint_drains() -> 
         piece = make_slice(leaving, make_endpoint("10.244.2.1"), service="dns", protocol=protocol)
         stale = frontends((service,), (piece,)).is_stale(to("10.96.0.10 53", number), at("10.244.1.1 8080"))
         assert stale is (protocol == "TCP")
+    both = make_service("dns", make_port(53, protocol="UDP"), make_port(53), ips=("10.96.0.10",))
+    pieces = [make_slice(leaving, service="dns", protocol=protocol, name=protocol) for protocol in ("UDP", "TCP")]
+    known = frontends((both,), (*pieces, make_slice("10.244.2.1", service="dns", name="tcp")))
+    answers = [known.is_stale(to("10.96.0.10 53", number), at("10.244.1.1 8080")) for number in (UDP, TCP)]
+    assert answers == [False, True], "of one Service, each protocol for itself"
 
 
 def test_every_local_address_serves_node_ports_where_the_node_is_told_so() -> None:
