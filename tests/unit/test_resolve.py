@@ -26,7 +26,7 @@ from nodeport_nft.model import (
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver
+from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver, is_proxied
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -74,8 +74,13 @@ def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
     ],
 )
 def test_f8_services_that_are_not_ours(service: Service) -> None:
-    resolver = Resolver(Snapshot((service,), (make_slice("10.244.1.1"),)), "worker-1")
-    assert resolver.resolve(service) == ()
+    claiming_one = replace(service, external_ips=(ip_address("10.96.0.77"),))
+    holder = make_service("holder", ips=("10.96.0.77",))
+    resolver = Resolver(Snapshot((claiming_one, holder), (make_slice("10.244.1.1"),)), "worker-1")
+    assert not is_proxied(service)
+    assert resolver.resolve(claiming_one) == ()
+    assert resolver.offered(claiming_one) == 0
+    assert list(resolver.problems(claiming_one)) == [], "nor is what they claim"
 
 
 @pytest.mark.proves("F8")
