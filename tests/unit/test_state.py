@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from nodeport_nft.model import EndpointSlice, Family, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
-from nodeport_nft.reconcile import NodeState
+from nodeport_nft.reconcile import NodeState, compile_snapshot
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 
@@ -172,3 +172,21 @@ def test_compiling_tells_what_each_service_wanted_until_then() -> None:
     state.put(ref_of(bare), (headless,))
     sync(state)
     assert not any(state.tables.wants(bare.key).values()), "it has no frontends any more"
+
+
+def test_the_cluster_ips_of_another_proxys_services_are_known_for_as_long_as_they_are_its() -> None:
+    """What is sent there is not ours to drop, for a daemon no less than for one sync."""
+    theirs = make_service("web", ips=("10.96.0.10", "fd00:10:96::a"), proxy_name="another-proxy")
+    for service, count in ((theirs, 1), (replace(theirs, proxy_name=None), 0), (theirs, 1), (None, 0)):
+        state = state_of(make_service("other", ips=("10.96.0.11",)))
+        for value in (replace(theirs, proxy_name=None), theirs, service):
+            state.put(Ref("Service", *theirs.key), (value,) if value else ())
+            sync(state)
+        for family, ip in zip(Family, ("10.96.0.10", "fd00:10:96::a"), strict=True):
+            held = state.tables.table(family).elements.get("foreign-cluster-ips", {})
+            assert set(held) == ({(ip,)} if count else set())
+        once = compile_snapshot(state.snapshot(), FACTS).tables
+        for one, other in zip(state.tables.tables(), once.tables(), strict=True):
+            assert {n: dict(e) for n, e in one.elements.items() if e} == {
+                n: dict(e) for n, e in other.elements.items() if e
+            }

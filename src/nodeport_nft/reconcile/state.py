@@ -82,8 +82,8 @@ class NodeState:
                 continue
             frontends = self.kept.completed(service, self._resolver.resolve(service)) if service else ()
             self._note(key, service, frontends)
-            if service and frontends:
-                self.tables.put(service, frontends)
+            if service:
+                self.tables.put(service, frontends)  # also without any: another proxy's has its clusterIPs in a set
             else:
                 self.tables.remove(key)
         return before
