@@ -640,3 +640,9 @@ def test_ready_addresses_of_this_node_are_counted_by_family_once_for_all_ports()
     resolver = Resolver(Snapshot((service,), pieces), "worker-1")
     assert resolver.local_ready(service) == {Family.IPV4: 2, Family.IPV6: 1}
     assert [(port.name, len(found)) for port, found in resolver.endpoints_by_port(service)] == [("a", 2), ("b", 3)]
+
+
+def test_each_label_of_a_selector_counts_also_where_none_is_rarer() -> None:
+    labels = ({"app": "web", "tier": "front"}, {"app": "web"}, {"tier": "front"}, {"app": "web", "tier": "back"})
+    pods = tuple(make_pod(f"p{i}", f"10.244.1.{i}", labels=held) for i, held in enumerate(labels, 1))
+    assert addresses(make_service(selector={"app": "web", "tier": "front"}), pods=pods) == ["10.244.1.1"]
