@@ -79,7 +79,7 @@ def gather(
             wanted = [*own]
         case NodePortMode.CIDRS:
             held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
-            wanted = [ip for ip in held if any(_inside(ip, cidr) for cidr in config.node_port_cidrs)]
+            wanted = [ip for ip in held if any(ip in cidr for cidr in config.node_port_cidrs)]
     warnings = [
         f"nodePorts are not served on {ip}: a loopback address cannot be forwarded from; leave it out"
         for ip in each_once(wanted)
@@ -122,12 +122,11 @@ def overlaps(config: Config, host: Host) -> tuple[str, ...]:
     found = []
     for cidr in config.ranges.service_cidrs:
         for held in host.addresses:
-            if _inside(held.address, cidr) and not _own(config, held.address):
+            if held.address in cidr and not _own(config, held.address):
                 found.append(f"service CIDR {cidr} holds this node's address {held.address} ({held.interface})")
         for route in host.routes:
             prefix = route.prefix
-            same_family = prefix.version == cidr.version
-            if same_family and prefix.overlaps(cidr) and not _own(config, prefix.network_address):
+            if prefix.overlaps(cidr) and not _own(config, prefix.network_address):
                 found.append(f"service CIDR {cidr} overlaps this node's route {prefix} ({route.interface})")
     return tuple(dict.fromkeys(found))
 
@@ -147,11 +146,7 @@ def served_on(facts: NodeFacts) -> str:
 
 
 def _own(config: Config, address: IPAddress) -> bool:
-    return any(_inside(address, cidr) for cidr in config.own_routes)
-
-
-def _inside(address: IPAddress, cidr: IPNetwork) -> bool:
-    return address.version == cidr.version and address in cidr
+    return any(address in cidr for cidr in config.own_routes)
 
 
 def _primary_sources(host: Host) -> tuple[IPAddress, ...]:

@@ -55,7 +55,7 @@ _NUMBERS: dict[str | int, int] = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 _NODE_PORT_IPS = "node-port-ips"
 _PORT = (Field.L4PROTO, Field.DPORT)
 FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
-"""What the key of a map begins with that knows frontends."""
+"""The keys of the verdict maps, and of no others; those of the slot maps have the slot behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _sources(table: Table) -> dict[Key, Sources]:
     read: dict[str, Sources] = {}  # a service's frontends have one set in common
     found: dict[Key, Sources] = {}
     for declared in table.schema.maps:
-        if declared.key not in FRONTENDS or declared.data != "verdict":
+        if declared.key not in FRONTENDS:
             continue
         for key, element in table.elements.get(declared.name, {}).items():
             name = guarding_set(element.value, table.chains)
@@ -187,11 +187,11 @@ def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) 
     found: dict[Key, set[Place]] = {}
     for declared in schema.maps:
         held = elements.get(declared.name, {})
-        if declared.key in FRONTENDS and declared.data == "verdict":
+        if declared.key in FRONTENDS:
             for key, element in held.items():
                 ends = led_to(element.value.chain, chains) if isinstance(element.value, Goto) else ()
                 found.setdefault(key, set()).update(_place(address, port) for address, port in ends)
-        elif declared.key[:-1] in FRONTENDS and declared.key[-1] is Field.SLOT:
+        elif declared.key[-1] is Field.SLOT:
             for key, element in held.items():
                 if isinstance(element.value, tuple):
                     found.setdefault(key[:-1], set()).add(_place(*element.value))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from ipaddress import ip_address
 
 import pytest
@@ -53,13 +54,22 @@ def address(number: int) -> str:
     return str(ip_address("10.244.0.1") + number)
 
 
-def writer(others: int = 0) -> Callable[[Service | None, dict[int, int]], int]:
-    """A function that makes the service so and returns how much that writes; beside so many other services."""
+@cache
+def beside(others: int) -> NodeTables:
+    """The tables with so many other services, which every example finds as they are."""
     tables = NodeTables(FACTS)
     for i in range(others):
         service = make_service(f"other-{i}", make_port(80, node_port=20000 + i), ips=(f"10.97.0.{i}",))
         tables.put(service, Resolver(Snapshot((service,), slices({1: 1, 2: 1})), FACTS.name).resolve(service))
     tables.first_transaction()
+    return tables
+
+
+def writer(others: int = 0) -> Callable[[Service | None, dict[int, int]], int]:
+    """A function that makes the service so and returns how much that writes; beside so many other services."""
+    tables = beside(others)
+    tables.remove(WEB.key)  # as the example before has left it
+    tables.transaction(tables.take_edits())
 
     def put(service: Service | None, weights: dict[int, int]) -> int:
         if service is None:

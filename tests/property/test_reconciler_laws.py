@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.model import NodeFacts, Ref
+from nodeport_nft.model import Family, NodeFacts, Ref
 from nodeport_nft.plan import Add, Transaction
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from tests.builders import FACTS
+from tests.property.expected import expected, prove_endpoints
 from tests.property.reconciling import (
     MOVED,
     REMARKED,
@@ -22,6 +23,7 @@ from tests.property.reconciling import (
     endpoint_slice,
     endpoints,
     gone,
+    name_of,
     out_of_memory,
     service,
     too_long,
@@ -67,13 +69,15 @@ def test_a_state_kept_up_object_by_object_is_as_one_made_at_once(batches: list[l
         assert state.problems() == fresh.problems()
         assert state.starving == fresh.starving
         assert state.idle == fresh.idle
-        (count, names), (expected, among) = state.idle_services(10_000), fresh.idle_services(10_000)
-        assert (count, set(names)) == (expected, set(among))
-        assert count == sum(
-            not all(f.backends for f in state.resolver.resolve(s)) for s in state.index.services.values()
-        )
-        scratch = compile_snapshot(state.snapshot(), FACTS)
-        assert scratch.problems() == state.problems()
+        assert compile_snapshot(state.snapshot(), FACTS).problems() == state.problems(), "one sync tells the same"
+        wanted = expected(last.values())
+        assert sorted(state.problems()) == sorted(wanted.problems)
+        assert +state.starving == +wanted.starving
+        assert +state.idle == +wanted.idle
+        count, names = state.idle_services(10_000)
+        assert (count, set(names)) == (len(wanted.idling), set(map(name_of, wanted.idling)))
+        assert state.idle_services(1) == (count, names[:1])
+        prove_endpoints(wanted, {family: state.tables.table(family).elements for family in Family})
 
 
 def test_too_many_endpoints_are_a_problem_until_they_are_fewer() -> None:

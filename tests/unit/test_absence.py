@@ -643,7 +643,9 @@ def test_neither_long_nor_strange_labels_get_far() -> None:
 def test_many_services_share_one_budget(tmp_path: Path) -> None:
     """All of a store is asked about: what is near is looked for as long as the budget lasts, the rest is told."""
     services = [service(selector=f"wbe{number}", name=f"web{number}") for number in range(300)]
-    lies = around([*services, *(pod(f"p{n}", f"web-{n}", ip=f"10.244.1.{n}") for n in range(2, 200))], tmp_path)
+    lies = around(
+        [*services, *(pod(f"p{n}", f"web-{n}", ip=f"10.244.1.{n}") for n in range(2, 200))], tmp_path, 100_000
+    )
     told = [why_none(one, lies) for one in lies.snapshot.services]
     assert all(len(causes) == 1 for causes in told)
     assert lies.budget > -1000  # what is spent at once is little

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import islice
 
 import pytest
 
@@ -45,9 +46,17 @@ def give(
     ranges: Ranges = RANGES,
     ports: Mapping[int, ObjectName] | None = None,
     ips: Mapping[str, ObjectName] | None = None,
+    claimed: Mapping[str, ObjectName] | None = None,
 ) -> Service:
-    by_ip = {ip_address(ip): owner for ip, owner in (ips or {}).items()}
-    return allocate(wanted, held, ranges=ranges, port_holder=(ports or {}).get, ip_holder=by_ip.get)
+    by_ip, from_outside = ({ip_address(ip): owner for ip, owner in (known or {}).items()} for known in (ips, claimed))
+    return allocate(
+        wanted,
+        held,
+        ranges=ranges,
+        port_holder=(ports or {}).get,
+        ip_holder=by_ip.get,
+        claimant=from_outside.get,
+    )
 
 
 def refusals(*args: Service | None, **more: object) -> list[tuple[str, str]]:
@@ -585,3 +594,131 @@ def test_a_headless_service_stays_one_and_so_takes_no_node_port() -> None:
     assert field == "spec.type"
     assert message.startswith("type NodePort needs a clusterIP, and this service is headless")
     assert "; delete the Service and create it anew, or leave its type ClusterIP" in message
+
+
+# --- what others claim from outside --------------------------------------------
+
+
+def test_an_address_that_another_service_claims_from_outside_is_refused_and_passed_over() -> None:
+    """As an externalIP or a load balancer's: two would have it. It is in no way of who holds it already."""
+    wanted = replace(SINGLE, cluster_ips=addresses("10.96.0.9"))
+    assert refusals(wanted, claimed={"10.96.0.9": API}) == [
+        (
+            "spec.clusterIP",
+            "10.96.0.9 is claimed by default/api as an externalIP or a load-balancer address; "
+            "choose another or leave it out",
+        )
+    ]
+    assert refusals(wanted, ips={"10.96.0.9": API}, claimed={"10.96.0.9": API}) == [
+        ("spec.clusterIP", "10.96.0.9 is held by default/api; choose another or leave it out")
+    ]
+    held = give(wanted)
+    assert give(wanted, held, claimed={"10.96.0.9": API}) == held
+    first = give(SINGLE).cluster_ips[0]
+    second = give(SINGLE, claimed={str(first): API}).cluster_ips[0]
+    assert second != first
+    assert give(SINGLE, ips={str(first): API}).cluster_ips[0] == second, "the next one, as if it were held"
+
+
+def test_nobody_uses_up_the_addresses_by_claiming_them_all() -> None:
+    every = {str(ip): API for ip in CIDR4}
+    first = give(SINGLE).cluster_ips[0]
+    assert give(SINGLE, claimed=every).cluster_ips == (first,)
+    held = {str(ip): API for ip in CIDR4 if ip != first}
+    assert give(SINGLE, claimed=every, ips=held).cluster_ips == (first,)
+    [(field, message)] = refusals(SINGLE, claimed=every, ips=every)
+    assert (field, message.partition(";")[0]) == ("spec.clusterIP", "service CIDR 10.96.0.0/24 is exhausted")
+
+
+def test_one_address_that_nobody_claims_is_found_among_a_thousand_that_are() -> None:
+    """And no more are looked at, whoever claims how many."""
+    wide = Ranges(service_cidrs=(IPv4Network("10.96.0.0/16"),))
+    order = list(islice(probe_ips("default/web/clusterIP/4", wide.service_cidrs[0]), 1001))
+    asked: list[IPAddress] = []
+
+    def claimant(last: int) -> Callable[[IPAddress], ObjectName | None]:
+        def ask(ip: IPAddress) -> ObjectName | None:
+            asked.append(ip)
+            return API if ip in order[:last] else None
+
+        return ask
+
+    def found(last: int) -> IPAddress:
+        holders: dict[int, ObjectName] = {}
+        nobody: dict[IPAddress, ObjectName] = {}
+        args = {"ranges": wide, "port_holder": holders.get, "ip_holder": nobody.get}
+        return allocate(SINGLE, None, **args, claimant=claimant(last)).cluster_ips[0]  # type: ignore[arg-type]
+
+    assert found(0) == order[0]
+    assert found(999) == order[999]
+    asked.clear()
+    assert found(1000) == order[0], "it goes to the first then: a clusterIP goes before such a claim"
+    assert asked == order[:1000]
+
+
+# --- one's own name, and what was held before ----------------------------------
+
+
+def test_what_stands_under_the_services_own_name_is_free_to_it() -> None:
+    own = SINGLE.key
+    explicit = replace(service(port(node_port=30005)), cluster_ips=addresses("10.96.0.9"))
+    explicit = replace(explicit, type=ServiceType.LOAD_BALANCER, external_traffic_policy="Local")
+    explicit = replace(explicit, health_check_node_port=30006)
+    known = {"ports": {30005: own, 30006: own}, "ips": {"10.96.0.9": own}}
+    given = give(explicit, **known)  # type: ignore[arg-type]  # keywords
+    assert (numbers(given), given.health_check_node_port) == ([30005], 30006)
+    assert given.cluster_ips == explicit.cluster_ips
+    first = give(service())
+    again = give(service(), ports={numbers(first)[0]: own}, ips={str(first.cluster_ips[0]): own})
+    assert again == first, "also what is found"
+
+
+def test_each_refused_value_is_told_with_its_place() -> None:
+    wanted = replace(
+        DUAL,
+        type=ServiceType.NODE_PORT,
+        ports=(port("a", 80), port("b", 81, 30005), port("c", 82, 30006)),
+        cluster_ips=addresses("10.96.0.9", "fd00:10:96::9"),
+    )
+    found = refusals(wanted, ports={30006: API}, ips={"fd00:10:96::9": API})
+    assert [field for field, _ in found] == ["spec.clusterIPs[1]", "spec.ports[2].nodePort"]
+
+
+def test_a_port_that_loses_its_number_to_the_health_check_does_not_share_it_either() -> None:
+    """The number is looked for once only, in the order of the ports, and all of them are different."""
+    many = tuple(port(f"p{i}", 80 + i) for i in range(9))
+    wanted = replace(service(*many), type=ServiceType.LOAD_BALANCER, external_traffic_policy="Local")
+    ten = Ranges(PortRange(30000, 30009), (CIDR4,))
+    given = give(wanted, ranges=ten)
+    assert {*numbers(given), given.health_check_node_port} == {*range(30000, 30010)}
+    [(field, _)] = refusals(replace(wanted, ports=(*many, port("more", 99))), ranges=ten)
+    assert field == "spec.healthCheckNodePort"
+
+
+def test_a_number_is_kept_by_one_port_only_and_of_its_own_protocol() -> None:
+    """The name has changed hands, or two ports have shared the number: nothing is there twice."""
+    held = give(service(port("dns", 53, 30053, UDP), port("dns-tcp", 53, 30053)))
+    assert numbers(give(service(port("dns", 53, protocol=UDP), port("dns-tcp", 53)), held)) == [30053, 30053]
+    # "dns" is of TCP now and takes the number by its name; the other, of UDP, by its protocol and port.
+    swapped = give(service(port("dns", 53), port("other", 53, protocol=UDP)), held)
+    assert numbers(swapped) == [30053, 30053]
+    both = give(service(port("dns", 80), port("x", 53)), held)
+    assert numbers(both)[0] == 30053
+    assert numbers(both)[1] not in (0, 30053), "of one protocol, the second one finds another"
+
+
+def test_a_load_balancer_whose_numbers_are_not_wanted_gives_them_back() -> None:
+    held = give(service(port("http", 80, 30050)))
+    wanted = replace(service(port("http", 80)), type=ServiceType.LOAD_BALANCER, allocate_node_ports=False)
+    assert numbers(give(wanted, held)) == [0]
+    assert numbers(give(wanted)) == [0]
+    again = replace(wanted, allocate_node_ports=True)
+    assert numbers(give(again, held)) == [30050]
+    assert numbers(give(again))[0] in RANGES.node_ports
+
+
+def test_all_that_is_refused_of_an_explicit_error_reads_as_one_line() -> None:
+    with pytest.raises(AllocationError) as caught:
+        give(service(port("a", 80, 1), port("b", 81, 2)))
+    assert str(caught.value) == "; ".join(f"{refusal.field}: {refusal.message}" for refusal in caught.value.refusals)
+    assert len(caught.value.refusals) == 2

@@ -8,10 +8,32 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nodeport_nft.daemon.flows import merged
-from nodeport_nft.flows import SCTP, TCP, UDP, Destination, Frontends, Place, Sources, only_draining
-from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Pod, Service, Snapshot
+from nodeport_nft.flows import (
+    SCTP,
+    TCP,
+    UDP,
+    Destination,
+    Frontends,
+    Place,
+    Sources,
+    guarding_set,
+    led_to,
+    only_draining,
+)
+from nodeport_nft.model import (
+    Endpoint,
+    EndpointSlice,
+    Family,
+    LoadBalancing,
+    NodeFacts,
+    NodePortMode,
+    Pod,
+    Service,
+    Snapshot,
+)
 from nodeport_nft.reconcile import compile_snapshot, stale_frontends
 from nodeport_nft.render import ListedTable
+from nodeport_nft.ruleset import Chain, Dnat, Drop, Field, Goto, GotoChance, InSet
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 pytestmark = pytest.mark.proves("K2")
@@ -155,6 +177,11 @@ def test_an_attempt_is_better_made_elsewhere_than_where_an_endpoint_drains() -> 
         piece = make_slice(leaving, make_endpoint("10.244.2.1"), service="dns", protocol=protocol)
         stale = frontends((service,), (piece,)).is_stale(to("10.96.0.10 53", number), at("10.244.1.1 8080"))
         assert stale is (protocol == "TCP")
+    both = make_service("dns", make_port(53, protocol="UDP"), make_port(53), ips=("10.96.0.10",))
+    pieces = [make_slice(leaving, service="dns", protocol=protocol, name=protocol) for protocol in ("UDP", "TCP")]
+    known = frontends((both,), (*pieces, make_slice("10.244.2.1", service="dns", name="tcp")))
+    answers = [known.is_stale(to("10.96.0.10 53", number), at("10.244.1.1 8080")) for number in (UDP, TCP)]
+    assert answers == [False, True], "of one Service, each protocol for itself"
 
 
 def test_every_local_address_serves_node_ports_where_the_node_is_told_so() -> None:
@@ -279,6 +306,151 @@ def test_where_nothing_terminates_nothing_is_compiled_again() -> None:
     assert rest is not None
     assert [service.name for service in rest.services] == ["dns"]
     assert [str(e.address) for piece in rest.slices for e in piece.endpoints] == ["10.244.1.1"]
+
+
+def pod(name: str, last: int, **more: object) -> Pod:
+    made = Pod("default", name, {"app": "dns"}, (ip_address(f"10.244.1.{last}"),))
+    return replace(made, **more)  # type: ignore[arg-type]  # spelled out by each test
+
+
+@pytest.mark.parametrize(
+    ("more", "weights", "drains"),
+    [
+        ({}, {}, False),
+        ({"terminating": True}, {}, True),
+        ({"terminating": True, "ready": False}, {}, False),
+        ({"weight": 0}, {}, True),
+        ({"weight": 0, "ready": False}, {}, False),
+        ({}, {"10.244.1.1": 0}, True),
+        ({}, {"10.244.1.1": 3}, False),
+        ({}, {"10.244.1.2": 0}, False),
+        ({"ready": False}, {"10.244.1.1": 0}, False),
+    ],
+)
+def test_a_pod_drains_while_it_is_ready_and_gets_nothing_new(
+    more: dict[str, object], weights: dict[str, int], drains: bool
+) -> None:
+    """It is told by itself or by the Service's weights, of its own namespace alone."""
+    service = replace(DNS, selector={"app": "dns"}, weights=weights)
+    rest = only_draining(Snapshot((service,), (), (pod("one", 1, **more),)))
+    assert ([] if rest is None else [found.name for found in rest.pods]) == ["one"] * drains
+    if rest is not None:
+        assert [(found.weight, found.terminating) for found in rest.pods] == [(1, True)]
+        assert [dict(found.weights) for found in rest.services] == [{}]
+    elsewhere = only_draining(Snapshot((service,), (), (replace(pod("one", 1, **more), namespace="other"),)))
+    assert (elsewhere is not None) == (drains and not weights)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "weight", "weights", "drains"),
+    [
+        (make_endpoint("10.244.1.1"), 1, {}, False),
+        (make_endpoint("10.244.1.1"), 0, {}, True),
+        (make_endpoint("10.244.1.1"), 1, {"10.244.1.1": 0}, True),
+        (make_endpoint("10.244.1.1"), 1, {"10.244.1.2": 0}, False),
+        (make_endpoint("10.244.1.1", ready=False, serving=False), 0, {}, False),
+        (make_endpoint("10.244.1.1", ready=False, serving=False), 1, {"10.244.1.1": 0}, False),
+        (make_endpoint("10.244.1.1", ready=False, terminating=True), 1, {}, True),
+        (make_endpoint("10.244.1.1", ready=False, serving=False, terminating=True), 1, {}, False),
+        (make_endpoint("10.244.1.1", ready=False, serving=True), 1, {}, False),
+    ],
+)
+def test_an_endpoint_of_a_slice_drains_alike(
+    endpoint: Endpoint, weight: int, weights: dict[str, int], drains: bool
+) -> None:
+    piece = replace(make_slice(endpoint, service="dns", protocol="UDP"), weight=weight)
+    rest = only_draining(Snapshot((replace(DNS, weights=weights),), (piece,)))
+    assert (rest is not None) == drains
+    if rest is not None:
+        [left] = rest.slices
+        assert left.weight == 1
+        assert left.endpoints == (replace(endpoint, ready=False, serving=True, terminating=True),)
+    if drains:
+        beside = make_slice("10.244.1.9", service="dns", name="beside", protocol="UDP")
+        rest = only_draining(Snapshot((replace(DNS, weights=weights),), (piece, beside)))
+        assert rest is not None
+        assert [len(left.endpoints) for left in rest.slices] == [1, 0], (
+            "a slice without any says that there are slices"
+        )
+
+
+# --- small parts --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "inside", "outside"),
+    [
+        ([], [], ["0.0.0.0", "10.0.0.1"]),
+        (["10.0.0.0/30"], ["10.0.0.0", "10.0.0.3"], ["9.255.255.255", "10.0.0.4"]),
+        (
+            ["10.0.1.0/24", "10.0.0.8/32"],
+            ["10.0.0.8", "10.0.1.0", "10.0.1.255"],
+            ["10.0.0.7", "10.0.0.9", "10.0.2.0"],
+        ),
+        (["0.0.0.0/1"], ["0.0.0.0", "127.255.255.255"], ["128.0.0.0", "255.255.255.255"]),
+        (["fd00::/127"], ["fd00::", "fd00::1"], ["fcff::", "fd00::2"]),
+    ],
+)
+def test_sources_are_what_their_prefixes_hold(prefixes: list[str], inside: list[str], outside: list[str]) -> None:
+    sources = Sources.of(prefixes)
+    assert [ip_address(ip).packed in sources for ip in (*inside, *outside)] == [True] * len(inside) + [False] * len(
+        outside
+    )
+
+
+def test_a_chain_leads_to_the_endpoints_of_all_that_it_leads_to() -> None:
+    """By chance or not, and in circles, as somebody may have made them; each chain is looked at once."""
+    chains = {
+        "draw": Chain("draw", ((GotoChance("one", 1, 2),), (Goto("two"),), (Goto("gone"),))),
+        "one": Chain("one", ((Drop(),), (Dnat("udp", "10.244.1.1", 8080),))),
+        "two": Chain("two", ((Dnat("udp", "10.244.1.2", 9090), Goto("draw")), (Goto("one"),))),
+    }
+    assert sorted(led_to("draw", chains)) == [("10.244.1.1", 8080), ("10.244.1.2", 9090)]
+    assert list(led_to("one", chains)) == [("10.244.1.1", 8080)]
+    assert list(led_to("gone", chains)) == []
+
+
+def test_a_guard_is_a_chain_that_drops_who_is_not_in_its_set() -> None:
+    own = InSet((Field.SADDR,), "allowed", negated=True)
+    chains = {
+        "guard": Chain("guard", ((Drop(),), (own, Drop()))),
+        "lets in": Chain("lets in", ((InSet((Field.SADDR,), "allowed"), Drop()),)),
+        "by destination": Chain("by destination", ((InSet((Field.DADDR,), "allowed", negated=True), Drop()),)),
+        "leads on": Chain("leads on", ((own, Goto("guard")),)),
+    }
+    assert {name: guarding_set(Goto(name), chains) for name in (*chains, "gone")} == {
+        "guard": "allowed",
+        **dict.fromkeys(("lets in", "by destination", "leads on", "gone"), ""),
+    }
+    assert guarding_set(None, chains) == guarding_set(("10.244.1.1", 80), chains) == ""
+
+
+def test_a_service_cidr_is_ours_from_its_first_to_its_last_address_in_its_own_family() -> None:
+    facts = replace(FACTS, service_cidrs=(ip_network("10.96.0.0/30"), ip_network("fd00:10:96::/126")))
+    four, six = (frontends((), (), facts=facts, family=family) for family in Family)
+    inside = {
+        text: known.concerns(to(f"{text} 53"))
+        for known, texts in (
+            (four, ("10.95.255.255", "10.96.0.0", "10.96.0.3", "10.96.0.4")),
+            (six, ("fd00:10:95:ffff::", "fd00:10:96::", "fd00:10:96::3", "fd00:10:96::4")),
+        )
+        for text in texts
+    }
+    assert list(inside.values()) == [False, True, True, False] * 2
+    assert len(four.ranges) == len(six.ranges) == 1
+
+
+def test_the_endpoints_of_all_frontends_of_a_place_are_taken_together() -> None:
+    """Consistent hashing and policies fill several slots with one endpoint, and two pools with several."""
+    for policy in ("Cluster", "Local", "PreferLocal"):
+        hashed = replace(DNS, load_balancing=LoadBalancing.MAGLEV, external_traffic_policy=policy)
+        ends = make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1")
+        known = frontends((hashed,), (make_slice(*ends, service="dns", protocol="UDP"),))
+        for where in ("10.96.0.10 53", "172.30.1.2 30053"):
+            # From inside this node, policy Local leads to all of them; PreferLocal leads nobody away from here.
+            away = policy == "PreferLocal" and where.endswith("30053")
+            answers = [known.is_stale(to(where), at(f"10.244.{i}.1 8080")) for i in (1, 2, 3)]
+            assert answers == [False, away, True], (policy, where)
 
 
 def test_of_two_services_that_want_a_frontend_only_the_holders_endpoints_count() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, NodeFacts, Ref, Service, Snapshot
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.render import ListedTable
+from nodeport_nft.ruleset import Goto
 from nodeport_nft.store import Store
 from tests.builders import FACTS, make_port, make_service, make_slice
 
@@ -170,3 +172,131 @@ def test_what_a_readable_object_says_of_an_endpoint_goes_before_what_is_kept() -
 
 def addresses(found: set[object]) -> set[str]:
     return {each[3][0] for each in found if isinstance(each, tuple) and len(each) == 4}
+
+
+# --- whose it is --------------------------------------------------------------
+
+LONG = ["a" * 61 + "-b", "a" * 61 + "-c"]
+NAMES = ["web", "web-2", "we", "web.x"]
+
+
+@pytest.mark.parametrize("affinity", [0, 60])
+@pytest.mark.parametrize("port_name", ["", "http", "p" * 63])
+@pytest.mark.parametrize("names", [NAMES, LONG], ids=["alike", "long"])
+def test_of_services_with_names_alike_each_keeps_its_own(names: list[str], port_name: str, affinity: int) -> None:
+    """One that cannot be read, beside those that can, and one more that is gone in truth."""
+    services = [
+        replace(
+            make_service(name, make_port(80, name=port_name, node_port=30080 + i), ips=(f"10.96.0.{i + 1}",)),
+            namespace="n" * 63 if names is LONG else "default",
+            session_affinity_seconds=affinity,
+            load_balancer_source_ranges=(ip_network("198.51.100.0/24"),),
+            node_port_source_ranges=(ip_network("203.0.113.0/24"),),
+            load_balancer_ips=(ip_address(f"192.0.2.{i + 1}"),),
+        )
+        for i, name in enumerate(names)
+    ]
+    pieces = [
+        replace(
+            make_slice(f"10.244.1.{i + 2}", service=name, name=f"s{i}", port_name=port_name), namespace=s.namespace
+        )
+        for i, (name, s) in enumerate(zip(names, services, strict=True))
+    ]
+    whole = Snapshot(tuple(services), tuple(pieces))
+    held = listed(compile_snapshot(whole, FACTS).tables)
+    for service in services:
+        after = compile_snapshot(without(whole, service), FACTS, held, {Ref("Service", *service.key)}).tables
+        assert after.first_transaction() == (), service.name
+        if names is LONG and port_name:
+            continue  # their comments are cut before they differ: rather one too many is kept than one too few
+        others = [each for each in services if each is not service]
+        gone = replace(whole, services=tuple(others[1:]))
+        after = compile_snapshot(gone, FACTS, held, {Ref("Service", *service.key)}).tables
+        wanted = compile_snapshot(without(whole, others[0]), FACTS).tables
+        assert endpoints(after) == endpoints(wanted), "of the one that is gone nothing is left"
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "kept"),
+    [
+        ({WEB_REF}, {"web"}),
+        ({Ref("Service", "default", "other")}, set()),
+        ({Ref("Service", "other", "web")}, set()),
+        ({SLICE_REF}, set()),
+        ({Ref("Sexvice", "default", "web")}, {"web"}),
+        ({Ref("Sexvice", "other", "who")}, {"web"}),
+        (set(), set()),
+    ],
+)
+def test_only_a_service_that_may_be_meant_is_kept(unreadable: set[Ref], kept: set[str]) -> None:
+    state, _ = restarted(unreadable)
+    assert {key.name for key in state.kept.services} == kept
+    assert bool(endpoints(state.tables)) == bool(kept)
+
+
+def test_what_was_kept_for_an_unknown_object_goes_with_the_last_of_these_but_for_what_is_known_to_be_damaged() -> (
+    None
+):
+    one, other = Ref("Sexvice", "default", "who"), Ref("Qod", "default", "what")
+    state, _ = restarted({one, other})
+    for ref in (one, Ref("Service", "default", "x"), Ref("Sexvice", "default", "x")):
+        assert state.put(ref, ()) == set()
+        assert state.kept.services
+    assert state.put(other, ()) == {WEB.key}
+    assert sync(state) == set()
+    state, _ = restarted({one, WEB_REF})
+    assert state.put(one, ()) == set(), "it is not known to be gone"
+    assert state.put(WEB_REF, ()) == {WEB.key}
+    assert sync(state) == set()
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "stay"),
+    [
+        (SLICE_REF, True),
+        (Ref("EndpointSlice", "default", "any"), True),
+        (Ref("EndpointSlice", "other", "web-1"), False),
+        (Ref("Pod", "default", "any"), True),
+        (Ref("Pod", "other", "any"), False),
+        (Ref("Endpoints", "default", "web"), True),
+        (Ref("Endpoints", "default", "other"), False),
+        (Ref("Endpoints", "other", "web"), False),
+        (Ref("Service", "default", "other"), False),
+        (Ref("Node", "", "worker-1"), False),
+        (Ref("Qod", "other", "who"), True),
+    ],
+    ids=str,
+)
+def test_endpoints_stay_while_an_object_that_may_name_them_cannot_be_read(unreadable: Ref, stay: bool) -> None:
+    state, held = restarted({unreadable}, (WEB_REF, WEB))
+    assert addresses(endpoints(state.tables)) == ({"10.244.1.2", "10.244.1.3"} if stay else set())
+    assert (state.tables.transaction_over(held) == ()) is stay
+    assert state.put(unreadable, ()) == ({WEB.key} if stay else set())
+    assert addresses(sync(state)) == set()
+    assert state.put(unreadable, ()) == set()
+
+
+def test_a_claim_from_outside_on_a_cluster_ip_that_is_kept_is_refused_until_it_is_free() -> None:
+    thief = replace(make_service("thief", ips=("10.96.0.66",)), external_ips=WEB.cluster_ips)
+    ref = Ref("Service", *thief.key)
+    state, _ = restarted({WEB_REF}, (ref, thief))
+    assert len(state.problems()) == 1
+    assert WEB_REF.name in state.problems()[0]
+    assert state.put(WEB_REF, ()) == {WEB.key, thief.key}
+    sync(state)
+    assert state.problems() == ()
+
+
+def test_chains_that_somebody_has_changed_are_not_kept() -> None:
+    """Into what we never write: the frontend that leads there is left out, and the others stay."""
+    sticky = replace(WEB, session_affinity_seconds=60)
+    held = listed(compile_snapshot(Snapshot((sticky,), (WEB_SLICE,)), FACTS).tables)
+    four = held[Family.IPV4]
+    assert four is not None
+    led = {
+        element.value.chain for element in four.elements["service-ips"].values() if isinstance(element.value, Goto)
+    }
+    strange = {**held, Family.IPV4: replace(four, unreadable=tuple(led))}
+    after = compile_snapshot(Snapshot((), (WEB_SLICE,)), FACTS, strange, {WEB_REF}).tables.table(Family.IPV4)
+    assert set(after.elements["service-ips"]) == set()
+    assert set(after.elements["node-ports"]) == set(four.elements["node-ports"])

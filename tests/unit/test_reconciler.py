@@ -267,6 +267,100 @@ def test_what_others_did_is_repaired_once_it_is_known(damage: str) -> None:
     assert synced.differences.get(Family.IPV4, (FOREIGN,)) == (FOREIGN,)
 
 
+HAIRPIN = "10.244.0.4", "10.244.0.4", "tcp", 8080
+THEIRS = Element(SLOT, ("192.0.2.1", 80))
+
+# What others have done to elements, in their order, each told as it happens: by map, what they have added (an
+# element) or deleted (a key). Then how many elements have to be written for it, and deleted.
+TOLD: dict[str, tuple[list[tuple[str, Element | Key]], int]] = {
+    "a slot deleted": ([("service-endpoints", SLOT)], 1),
+    "a verdict deleted": ([("service-ips", VERDICT)], 1),
+    "a hairpin pair deleted": ([("hairpin-connections", ("10.244.0.1", "10.244.0.1", "tcp", 8080))], 1),
+    "an address of the node deleted": ([("node-port-ips", ("172.30.1.2",))], 1),
+    "a slot added": ([("service-endpoints", Element((*VERDICT, 2), ("192.0.2.1", 80)))], 1),
+    "a verdict added": ([("service-ips", Element((cluster_ip(99), "tcp", 80), Goto("refuse")))], 1),
+    "a hairpin pair added": ([("hairpin-connections", Element(HAIRPIN))], 1),
+    "a clusterIP added": ([("cluster-ips", Element(("10.96.9.9",)))], 1),
+    "a slot's value changed": ([("service-endpoints", SLOT), ("service-endpoints", THEIRS)], 2),
+    "a slot's value changed, and deleted": (
+        [("service-endpoints", SLOT), ("service-endpoints", THEIRS), ("service-endpoints", SLOT)],
+        1,
+    ),
+    "a slot added and deleted again": (
+        [("service-endpoints", Element((*VERDICT, 2), ("192.0.2.1", 80))), ("service-endpoints", (*VERDICT, 2))],
+        0,
+    ),
+    "a hairpin pair added and deleted again": (
+        [("hairpin-connections", Element(HAIRPIN)), ("hairpin-connections", HAIRPIN)],
+        0,
+    ),
+}
+
+
+def damage_and_tell(node: Node, done: list[tuple[str, Element | Key]]) -> None:
+    elements = node.backend.kernels["ip"].elements
+    for name, what in done:
+        if isinstance(what, Element):
+            elements[name][what.key] = what
+        else:
+            del elements[name][what]
+        key = what.key if isinstance(what, Element) else what
+        node.reconciler.damaged(Family.IPV4, name, key, present=isinstance(what, Element))
+
+
+@pytest.mark.parametrize("others", [0, 20])
+@pytest.mark.parametrize("damage", TOLD)
+def test_elements_that_others_are_told_to_have_changed_are_mended_without_a_look_at_the_tables(
+    damage: str, others: int
+) -> None:
+    done, operations = TOLD[damage]
+    node = Node()
+    node.sync(*(made for n in range(others + 1) for made in (service(n), endpoints(n, 1, 2))))
+    damage_and_tell(node, done)
+    node.backend.commits.clear()
+    synced = node.sync()
+    assert node.is_right()
+    assert (synced.operations, node.backend.reads, synced.whole) == (operations, 0, False)
+    assert [t.family for commit in node.backend.commits for t in commit] == ["ip"] * bool(operations)
+    assert node.sync().transactions == (), "it is mended once"
+
+
+@pytest.mark.parametrize("damage", TOLD)
+def test_what_others_changed_and_what_the_objects_change_go_together(damage: str) -> None:
+    """The same elements are meant: they are to go, to stay as they are, or to be others."""
+    for change in ((1, 2, 3, 4), (2,), (3,), ()):
+        node = Node()
+        node.sync(service(0), endpoints(0, 1, 2), service(1), endpoints(1, 1))
+        damage_and_tell(node, TOLD[damage][0])
+        synced = node.sync(endpoints(0, *change))
+        assert node.is_right()
+        assert (node.backend.reads, synced.whole) == (0, False)
+        assert node.sync().transactions == ()
+
+
+@pytest.mark.parametrize("facts", [MOVED, REMARKED], ids=["an address", "the schema"])
+def test_what_others_changed_is_mended_also_where_the_facts_change_before(facts: NodeFacts) -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2))
+    damage_and_tell(node, TOLD["a slot deleted"][0])
+    node.reconciler.refit(facts)
+    node.sync()
+    assert node.is_right()
+    assert node.sync().transactions == ()
+
+
+def test_flows_that_came_while_an_element_was_gone_are_looked_for() -> None:
+    """They went untranslated, or to an endpoint of somebody else's; those of other frontends did not."""
+    node = Node()
+    node.sync(*(made for n in (0, 1) for made in (service(n, protocol="UDP"), endpoints(n, 1, protocol="UDP"))))
+    place, other = ((UDP, ip_address(cluster_ip(n)).packed, 80) for n in (0, 1))
+    damage_and_tell(node, [("service-ips", (cluster_ip(0), "udp", 80))])
+    told = node.sync().frontends[Family.IPV4]
+    assert told.is_stale(place, place[1:])
+    assert not told.is_stale(place, (ip_address("10.244.0.1").packed, 8080))
+    assert not told.concerns(other)
+
+
 # --- a kernel that cannot just now --------------------------------------------
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
 from nodeport_nft.model import (
+    HOSTNAME_LABEL,
     ZONE_LABEL,
     ContainerPort,
     Endpoint,
@@ -15,14 +17,16 @@ from nodeport_nft.model import (
     EndpointSlice,
     Family,
     Node,
+    ObjectName,
     Pod,
     Protocol,
     Ref,
+    Requirement,
     Service,
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver
+from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver, is_proxied
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -70,8 +74,13 @@ def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
     ],
 )
 def test_f8_services_that_are_not_ours(service: Service) -> None:
-    resolver = Resolver(Snapshot((service,), (make_slice("10.244.1.1"),)), "worker-1")
-    assert resolver.resolve(service) == ()
+    claiming_one = replace(service, external_ips=(ip_address("10.96.0.77"),))
+    holder = make_service("holder", ips=("10.96.0.77",))
+    resolver = Resolver(Snapshot((claiming_one, holder), (make_slice("10.244.1.1"),)), "worker-1")
+    assert not is_proxied(service)
+    assert resolver.resolve(claiming_one) == ()
+    assert resolver.resolved(claiming_one).offered == 0
+    assert list(resolver.resolved(claiming_one).problems) == [], "nor is what they claim"
 
 
 @pytest.mark.proves("F8")
@@ -384,4 +393,262 @@ def test_what_may_not_be_claimed_is_told_with_the_key_that_says_so() -> None:
         "Service/default/web: status.loadBalancer.ingress: 8.8.4.4 is not served, since the configuration allows "
         "loadBalancerIPs in 192.0.2.0/24, 2001:db8::/64 alone; choose another, or allow it",
     ]
+    for count, ending in ((3, "/32 alone"), (4, "/32, … alone")):
+        many = tuple(ip_network(f"192.0.2.{i}/32") for i in range(count))
+        [problem] = (
+            Resolver(Snapshot((service,)), "worker-1", claimable=Claimable(None, many)).resolved(service).problems
+        )
+        assert f"in 192.0.2.0/32, 192.0.2.1/32, 192.0.2.2{ending}" in problem
     assert list(resolver.resolved(replace(service, proxy_name="another-proxy")).problems) == []
+
+
+# --- endpoints that are there more than once, and how often each is chosen ----
+
+
+def candidate(address: str = "10.244.1.1", **more: object) -> Endpoint:
+    return replace(make_endpoint(address, node=""), **more)  # type: ignore[arg-type]  # spelled out by each test
+
+
+UNREADY = {"ready": False, "serving": False}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("better", "worse", "left"),
+    [
+        (UNREADY, {"terminating": True}, 0),  # that it terminates says more than that it is ready
+        ({}, UNREADY, 1),
+        ({"terminating": True, "ready": False}, {**UNREADY, "terminating": True}, 1),
+    ],
+    ids=["not terminating", "ready", "serving"],
+)
+def test_e3_of_two_copies_the_one_that_says_more_counts_whatever_the_order(
+    better: dict[str, Any], worse: dict[str, Any], left: int, order: int
+) -> None:
+    slices = (make_slice(candidate(**better)), make_slice(candidate(**worse), name="web-2"))[::order]
+    assert len(addresses(make_service(), slices=slices)) == left
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_e3_of_two_equal_copies_the_same_one_counts_whatever_the_order(order: int) -> None:
+    """First by the name of the node, then by the weight: whichever it is, it is one and the same."""
+    here, away = candidate(node_name="worker-1"), candidate(node_name="worker-2")
+    pieces = [make_slice(here), make_slice(away, name="web-2")][::order]
+    service = make_service()
+    [backend] = dict(Resolver(Snapshot((service,), tuple(pieces)), "worker-1").endpoints_by_port(service))[
+        service.ports[0]
+    ]
+    assert backend.place is Place.ELSEWHERE
+    pieces = [replace(make_slice(here), weight=3), replace(make_slice(here, name="web-2"), weight=7)][::order]
+    [backend] = dict(Resolver(Snapshot((service,), tuple(pieces)), "worker-1").endpoints_by_port(service))[
+        service.ports[0]
+    ]
+    assert backend.weight == 7
+
+
+def test_e3_an_address_on_two_ports_is_two_endpoints_in_the_order_of_address_and_port() -> None:
+    service = replace(make_service("web", ips=("10.96.0.10", "fd00:10:96::a")), ports=(make_port(),))
+    pieces = (
+        make_slice("fd00:244::1", name="six"),
+        make_slice("10.244.1.10", "10.244.1.9", name="a", port=9090),
+        make_slice("10.244.1.9", name="b", port=8080),
+    )
+    found = dict(Resolver(Snapshot((service,), pieces), "worker-1").endpoints_by_port(service))[service.ports[0]]
+    assert [(str(b.address), b.port) for b in found] == [
+        ("10.244.1.9", 8080),
+        ("10.244.1.9", 9090),
+        ("10.244.1.10", 9090),
+        ("fd00:244::1", 8080),
+    ]
+
+
+def test_x7_a_services_own_weights_go_before_those_of_slices_and_pods() -> None:
+    """Address by address; one of weight 0 takes no new connection."""
+    weights = {"10.244.1.1": 5, "10.244.1.2": 0, "10.244.9.9": 7}
+    ips = ("10.244.1.1", "10.244.1.2", "10.244.1.3")
+    expected = {"10.244.1.1": 5, "10.244.1.3": 2}
+    of_slices = replace(make_service(), weights=weights)
+    of_pods = replace(of_slices, selector={"app": "web"})
+    pods = tuple(make_pod(f"p{i}", ip, weight=2) for i, ip in enumerate(ips))
+    for snapshot in (Snapshot((of_slices,), (replace(make_slice(*ips), weight=2),)), Snapshot((of_pods,), (), pods)):
+        service = snapshot.services[0]
+        for weighted, told in ((service, expected), (replace(service, weights={}), dict.fromkeys(ips, 2))):
+            found = dict(Resolver(snapshot, "worker-1").endpoints_by_port(weighted))[service.ports[0]]
+            assert {str(backend.address): backend.weight for backend in found} == told
+    idle = make_pod("idle", "10.244.1.4", weight=0)
+    assert addresses(replace(of_pods, weights={}), pods=(idle, pods[0])) == ["10.244.1.1"]
+
+
+def test_e4_of_two_container_ports_of_one_name_the_first_counts() -> None:
+    ports = (ContainerPort("http", Protocol.TCP, 8080), ContainerPort("http", Protocol.TCP, 9090))
+    service = make_service("web", make_port(80, target="http"), selector={"app": "web"})
+    resolver = Resolver(Snapshot((service,), (), (make_pod("a", "10.244.1.1", ports=ports),)), "worker-1")
+    assert [backend.port for backend in dict(resolver.endpoints_by_port(service))[service.ports[0]]] == [8080]
+
+
+def test_f9_of_a_pod_the_first_address_of_each_family_counts() -> None:
+    service = make_service(ips=("10.96.0.10", "fd00:10:96::a"), selector={"app": "web"})
+    pods = (make_pod("a", "fd00:244::1", "10.244.1.1", "10.244.1.2", "fd00:244::2"), make_pod("b", "fd00:244::3"))
+    assert addresses(service, pods=pods) == ["10.244.1.1", "fd00:244::1", "fd00:244::3"]
+    assert addresses(replace(service, ip_families=(Family.IPV4,)), pods=pods) == ["10.244.1.1"]
+
+
+# --- the traffic policies -----------------------------------------------------
+
+BOTH_SIDES = make_slice(make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("internal", "external", "expected"),
+    [
+        ("Cluster", "Cluster", [(None, False), (None, False)]),
+        ("Local", "Cluster", [(1, False), (None, False)]),
+        ("Cluster", "Local", [(None, False), (1, False)]),
+        ("PreferLocal", "Local", [(1, True), (1, False)]),
+        ("Local", "PreferLocal", [(1, False), (1, True)]),
+    ],
+)
+def test_each_policy_is_for_its_own_kind_of_frontends(
+    internal: str, external: str, expected: list[tuple[int | None, bool]]
+) -> None:
+    service = replace(
+        make_service("web", make_port(node_port=30080)),
+        internal_traffic_policy=internal,
+        external_traffic_policy=external,
+        external_ips=(ip_address("192.0.2.1"),),
+        load_balancer_ips=(ip_address("198.51.100.1"),),
+    )
+    cluster_ip, *outside = Resolver(Snapshot((service,), (BOTH_SIDES,)), "worker-1").resolve(service)
+    assert [f.kind for f in outside] == [
+        FrontendKind.EXTERNAL_IP,
+        FrontendKind.LOAD_BALANCER,
+        FrontendKind.NODE_PORT,
+    ]
+    for frontends, (local, prefer_local) in zip(([cluster_ip], outside), expected, strict=True):
+        for frontend in frontends:
+            own = frontend.local_backends
+            assert (None if own is None else len(own), frontend.prefer_local) == (local, prefer_local)
+            assert len(frontend.backends) == 2
+
+
+def test_x10_what_terminates_here_is_no_reason_to_prefer_this_node() -> None:
+    leaving = make_endpoint("10.244.1.1", ready=False, terminating=True, node="worker-1")
+    pieces = (make_slice(leaving, make_endpoint("10.244.2.1")),)
+    for policy, here in (("PreferLocal", 0), ("Local", 1)):
+        service = replace(make_service(), internal_traffic_policy=policy)
+        [frontend] = Resolver(Snapshot((service,), pieces), "worker-1").resolve(service)
+        assert len(frontend.local_backends or ()) == here
+
+
+# --- which nodes serve nodePorts, and on which ports there are any ------------
+
+
+@pytest.mark.parametrize(
+    ("requirement", "node", "serves"),
+    [
+        (Requirement("disk", "In", ("ssd",)), Node("worker-1", {"disk": "ssd"}), True),
+        (Requirement("disk", "In", ("ssd",)), Node("worker-1", {"disk": "hdd"}), False),
+        (Requirement("disk", "In", ("ssd",)), Node("worker-2", {"disk": "ssd"}), False),
+        (Requirement("disk", "In", ("ssd",)), None, False),
+        (Requirement(HOSTNAME_LABEL, "In", ("worker-1",)), None, True),
+        (Requirement(HOSTNAME_LABEL, "In", ("worker-2",)), None, False),
+        (Requirement(HOSTNAME_LABEL, "In", ("worker-1",)), Node("worker-1", {"disk": "ssd"}), True),
+        (Requirement(HOSTNAME_LABEL, "In", ("w1.example",)), Node("worker-1", {HOSTNAME_LABEL: "w1.example"}), True),
+        (Requirement(HOSTNAME_LABEL, "In", ("worker-1",)), Node("worker-1", {HOSTNAME_LABEL: "w1.example"}), False),
+    ],
+)
+def test_x6_node_ports_are_served_by_the_nodes_that_are_asked_for(
+    requirement: Requirement, node: Node | None, serves: bool
+) -> None:
+    """All requirements hold for a node that serves them; the clusterIP is there on every node."""
+    service = make_service("web", make_port(80, name="a", node_port=30080), make_port(81, name="b"))
+    wanted = replace(service, node_port_nodes=(requirement,))
+    resolver = Resolver(Snapshot((wanted,), (), (), (node,) if node else ()), "worker-1")
+    assert resolver.serves_node_ports(wanted) is serves
+    expected = [("10.96.0.10", 80), ("None", 30080), ("10.96.0.10", 81)]
+    kept = [each for each in expected if serves or each[0] != "None"]
+    assert [(str(f.address), f.port) for f in resolver.resolve(wanted)] == kept
+    assert resolver.resolved(wanted).offered == len(kept)
+    never = replace(service, node_port_nodes=(requirement, Requirement(HOSTNAME_LABEL, "In", ("other",))))
+    assert not resolver.serves_node_ports(never)
+
+
+@pytest.mark.parametrize(
+    ("service", "offered"),
+    [
+        (make_service(ips=("10.96.0.10", "fd00:10:96::a")), 2),
+        (make_service("web", make_port(80, node_port=30080), make_port(81), ips=("10.96.0.10", "fd00:10:96::a")), 6),
+        (replace(claiming("web", external="192.0.2.1 2001:db8::1", load_balancer="192.0.2.2")), 3),
+        (claiming("web", external="10.96.0.77"), 1),  # another Service's clusterIP
+        (make_service("web", make_port(node_port=30080), proxy_name="another-proxy"), 0),
+        (make_service("web", headless=True, ips=()), 0),
+    ],
+)
+def test_what_is_offered_is_what_is_resolved_where_nothing_is_too_many(service: Service, offered: int) -> None:
+    holder = make_service("holder", ips=("10.96.0.77",))
+    resolver = Resolver(Snapshot((service, holder)), "worker-1")
+    assert resolver.resolved(service).offered == len(resolver.resolve(service)) == offered
+
+
+# --- the index ----------------------------------------------------------------
+
+
+def test_the_cluster_ips_of_a_service_that_is_not_known_are_nobody_elses_either() -> None:
+    index, lost = Index(), ObjectName("default", "lost")
+    thief = claiming("thief", external="10.96.0.10")
+    index.put(Ref("Service", *thief.key), (thief,))
+    held, other = ip_address("10.96.0.10"), ip_address("10.96.0.11")
+    for addresses_now, touched in (((other,), set()), ((held, other), {thief.key}), ((held,), {thief.key})):
+        assert index.hold(lost, addresses_now) == touched
+        assert index.holder(held, thief.key) == (lost if held in addresses_now else None)
+        assert index.holder(other, thief.key) == (lost if other in addresses_now else None)
+    assert index.holder(held, lost) is None, "who asks is not meant"
+    also = make_service("also", ips=("10.96.0.10",))
+    index.put(Ref("Service", *also.key), (also,))
+    assert index.holder(held, thief.key) == also.key, "of two, the first by its name"
+    assert index.hold(lost, ()) == {thief.key}
+    assert index.hold(lost, ()) == set()
+    assert (index.holder(held, thief.key), index.holder(held, also.key)) == (also.key, None)
+
+
+def test_an_index_that_is_emptied_keeps_nothing() -> None:
+    """A daemon runs for months: what has come and gone must not stay, by no label and no address."""
+    index = Index()
+    empty = {name: len(held) for name, held in vars(index).items()}
+    values = (
+        (Ref("Service", "default", "web"), (claiming("web", external="192.0.2.1", load_balancer="192.0.2.2"),)),
+        (Ref("Service", "default", "app"), (make_service("app", ips=("10.96.0.9",), selector={"app": "web"}),)),
+        (Ref("EndpointSlice", "default", "web-1"), (BOTH_SIDES,)),
+        (Ref("Pod", "default", "a"), (make_pod("a", "10.244.1.1", labels={"app": "web", "tier": "front"}),)),
+        (Ref("Node", "", "worker-1"), (Node("worker-1"),)),
+    )
+    for ref, value in values:
+        index.put(ref, value)
+    assert index.refs() == {ref for ref, _ in values}
+    index.hold(ObjectName("default", "lost"), [ip_address("10.96.0.8")])
+    index.hold(ObjectName("default", "lost"), [])
+    for ref, _ in values:
+        index.put(ref, ())
+    assert {name: len(held) for name, held in vars(index).items()} == empty
+    assert index.refs() == frozenset()
+
+
+def test_ready_addresses_of_this_node_are_counted_by_family_once_for_all_ports() -> None:
+    service = make_service(
+        "web", make_port(80, name="a"), make_port(81, name="b"), ips=("10.96.0.10", "fd00:10:96::a")
+    )
+    own = [make_endpoint(f"10.244.1.{i}", node="worker-1", ready=i != 3) for i in (1, 2, 3)]
+    pieces = (
+        make_slice(*own, port_name="a", name="a"),
+        make_slice(own[0], make_endpoint("10.244.2.1"), port_name="b", name="b"),
+        make_slice(make_endpoint("fd00:244::1", node="worker-1"), port_name="b", name="c"),
+    )
+    resolver = Resolver(Snapshot((service,), pieces), "worker-1")
+    assert resolver.local_ready(service) == {Family.IPV4: 2, Family.IPV6: 1}
+    assert [(port.name, len(found)) for port, found in resolver.endpoints_by_port(service)] == [("a", 2), ("b", 3)]
+
+
+def test_each_label_of_a_selector_counts_also_where_none_is_rarer() -> None:
+    labels = ({"app": "web", "tier": "front"}, {"app": "web"}, {"tier": "front"}, {"app": "web", "tier": "back"})
+    pods = tuple(make_pod(f"p{i}", f"10.244.1.{i}", labels=held) for i, held in enumerate(labels, 1))
+    assert addresses(make_service(selector={"app": "web", "tier": "front"}), pods=pods) == ["10.244.1.1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -92,6 +93,7 @@ def nft_family(family: Family) -> str:
     return "ip" if family is Family.IPV4 else "ip6"
 
 
+@functools.lru_cache(maxsize=8)  # a node has two, and asks for them again with whatever is compiled beside its tables
 def compile_schema(family: Family, facts: NodeFacts) -> Schema:
     """The table without its elements. It depends on the node's configuration and on no service."""
     mark = 1 << facts.masquerade_bit

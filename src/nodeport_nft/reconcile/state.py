@@ -103,8 +103,8 @@ class NodeState:
             resolved = self._resolver.resolved(service) if service else Resolved()
             frontends = self.kept.completed(service, resolved.frontends) if service else ()
             self._note(key, service, frontends, resolved)
-            if service and frontends:
-                self.tables.put(service, frontends)
+            if service:
+                self.tables.put(service, frontends)  # also without any: another proxy's has its clusterIPs in a set
             else:
                 self.tables.remove(key)
         return before

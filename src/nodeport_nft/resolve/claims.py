@@ -64,7 +64,7 @@ class Claims:
         holder = self._index.holder(address, service.key)
         if holder is not None:
             return f"{field}: {address} is the clusterIP of Service/{holder}, which keeps it; leave it out"
-        if allowed is None or any(address.version == cidr.version and address in cidr for cidr in allowed):
+        if allowed is None or any(address in cidr for cidr in allowed):
             return ""
         if not allowed:
             text = f"{address} is not served, since the configuration says {key}: deny"

@@ -249,7 +249,7 @@ class _Offer:
 
     def take(self, port: ServicePort) -> Sequence[IPAddress | None]:
         """Where one port is served, for which there is less room then."""
-        if not self.addresses or (self.kind is FrontendKind.NODE_PORT and not port.node_port):
+        if self.kind is FrontendKind.NODE_PORT and not port.node_port:
             return ()
         taken = self.addresses[: self.room]
         self.room -= len(taken)
