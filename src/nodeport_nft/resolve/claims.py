@@ -43,9 +43,10 @@ class Claims:
         granted: list[tuple[IPAddress, ...]] = []
         problems: list[str] = []
         for claimed in self._claimed(service):
-            refusals = {ip: self._refusal(service, claimed, ip) for ip in claimed.addresses}
-            granted.append(tuple(ip for ip in claimed.addresses if not refusals[ip]))
-            problems += (f"Service/{service.key}: {refusals[ip]}" for ip in claimed.addresses if refusals[ip])
+            # Pairs, no dict: whoever writes IPv6 addresses can give thousands of them one hash.
+            judged = [(ip, self._refusal(service, claimed, ip)) for ip in claimed.addresses]
+            granted.append(tuple(ip for ip, refusal in judged if not refusal))
+            problems += (f"Service/{service.key}: {refusal}" for _, refusal in judged if refusal)
         external, load_balancer = granted
         return replace(service, external_ips=external, load_balancer_ips=load_balancer), tuple(problems)
 
