@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.manifests import TWO_NAMED_PORTS
 from tests.cli.program import Program
 
-MANIFESTS = """
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  clusterIP: 10.96.5.6
-  selector: {app: web}
-  externalTrafficPolicy: Local
-  ports:
-  - {name: http, port: 80, targetPort: http, nodePort: 30080}
-  - {name: mon, port: 81, targetPort: monitor, nodePort: 30081}
----
+MANIFESTS = (
+    TWO_NAMED_PORTS
+    + """---
 apiVersion: v1
 kind: Service
 metadata: {name: idle}
@@ -42,6 +33,7 @@ spec:
   containers: [{name: main, ports: [{name: http, containerPort: 8080}]}]
 status: {podIP: 10.244.1.2}
 """
+)
 NODE = ("--node-ip", "172.30.2.2", "--node-name", "worker-2")
 CASES = {
     "30081": (

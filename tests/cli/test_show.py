@@ -17,6 +17,7 @@ import yaml
 
 from nodeport_nft.cli.text import age, few, table
 from nodeport_nft.terminal import visible_in
+from tests.cli.manifests import TWO_NAMED_PORTS
 from tests.cli.program import SCRIPT, Program
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -498,19 +499,9 @@ def test_describe_pod_and_node_lead_to_the_node_address(cluster: Program) -> Non
     ]
 
 
-WITHOUT_ENDPOINTS = """
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  clusterIP: 10.96.5.6
-  selector: {app: web}
-  externalTrafficPolicy: Local
-  ports:
-  - {name: http, port: 80, targetPort: http, nodePort: 30080}
-  - {name: mon, port: 81, targetPort: monitor, nodePort: 30081}
----
+WITHOUT_ENDPOINTS = (
+    TWO_NAMED_PORTS
+    + """---
 apiVersion: v1
 kind: Pod
 metadata: {name: web-1, labels: {app: web}}
@@ -531,6 +522,7 @@ apiVersion: v1
 kind: Node
 metadata: {name: worker-2}
 """
+)
 
 
 def test_describe_says_of_which_port_and_why_there_is_no_endpoint(program: Program) -> None:

@@ -19,6 +19,7 @@ from nodeport_nft.store import Store
 from tests.cli.program import SCRIPT
 from tests.daemon.running import Daemon, wait_for
 from tests.hanging import Op, hanging
+from tests.user_namespaces import UNSHARE, need_user_namespaces
 
 LONG = 60.0
 """Seconds; several polls, on a slow machine."""
@@ -95,7 +96,7 @@ class _Alone:
         setting = f"echo {number} > /proc/sys/user/{limit}; ip link set lo up; exec "
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", setting + '"$@"', "sh", *argv],
+                [*UNSHARE, "sh", "-c", setting + '"$@"', "sh", *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -125,10 +126,7 @@ class _Alone:
 
 @contextmanager
 def alone(directory: Path, limit: str, number: int) -> Iterator[_Alone]:
-    try:
-        subprocess.run(["unshare", "--user", "--map-root-user", "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("there are no user namespaces here")
+    need_user_namespaces()
     made = _Alone(directory, limit, number)
     try:
         yield made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE
 from nodeport_nft.kernel.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
+from tests.user_namespaces import UNSHARE, need_user_namespaces
 
 pytestmark = pytest.mark.proves("K8")
 
@@ -241,13 +241,8 @@ except KernelError as error:
 
 def test_where_the_kernel_takes_no_long_batch_it_is_told_and_nothing_is_changed(tmp_path: Path) -> None:
     """In a user namespace the send buffer cannot be forced larger (EMSGSIZE); our tables alone are too long then."""
-    userns = ["unshare", "--user", "--map-root-user", "--net"]
-    probe = subprocess.run([*userns, "true"], capture_output=True, text=True, timeout=30, check=False)
-    if probe.returncode != 0:
-        if os.environ.get("CI") and os.getuid() == 0:
-            pytest.fail(f"CI runs as root, which may make user namespaces: {probe.stderr}")
-        pytest.skip(f"user namespaces are refused here: {probe.stderr.strip()}")
-    command = [*userns, sys.executable, "-c", TOO_LONG, str(tmp_path / "store.db")]
+    need_user_namespaces()
+    command = [*UNSHARE, sys.executable, "-c", TOO_LONG, str(tmp_path / "store.db")]
     root = Path(__file__).parents[2]
     ran = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr

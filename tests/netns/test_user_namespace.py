@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import SCRIPT
+from tests.user_namespaces import UNSHARE, need_user_namespaces
 
-INSIDE = ("unshare", "--user", "--map-root-user", "--net", "--fork", "--kill-child")
+INSIDE = (*UNSHARE, "--fork", "--kill-child")
 
 
 def inside(script: str, directory: Path) -> str:
     """What a shell in a user namespace of its own prints; ``$PROGRAM`` is the program, ``$PYTHON`` what runs it."""
-    probe = subprocess.run([*INSIDE, "true"], capture_output=True, text=True, check=False, timeout=60)
-    if probe.returncode != 0:
-        pytest.skip(f"no user namespaces here: {probe.stderr.strip()}")
+    need_user_namespaces()
     environment = ["env", f"PROGRAM={SCRIPT}", f"PYTHON={sys.executable}"]
     done = subprocess.run(
         [*INSIDE, *environment, "sh", "-euc", script],

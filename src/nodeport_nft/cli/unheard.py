@@ -7,7 +7,6 @@ cannot program this node (no root, no CAP_NET_ADMIN, as in a container that fill
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from nodeport_nft.cli.options import say
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
 
-_CAP_NET_ADMIN = 12  # linux/capability.h
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 
 
@@ -61,10 +59,11 @@ def _has_unit() -> bool:
 
 
 def _may_program() -> bool:
-    """Whether this process is root's and may write to nftables (capabilities(7), proc_pid_status(5))."""
+    """Whether this process is root's and may write to nftables."""
+    from nodeport_nft.kernel.netlink import may_administer
+
     with suppress(OSError):
-        held = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(encoding="ascii"), re.M)
-        return os.geteuid() == 0 and held is not None and bool(int(held[1], 16) >> _CAP_NET_ADMIN & 1)
+        return os.geteuid() == 0 and may_administer()
     return False
 
 

@@ -53,6 +53,7 @@ _NAMED = {_GETCHAIN: 3, _GETSET: 2}
 """What can be asked for by its name: NFTA_CHAIN_NAME, NFTA_SET_NAME."""
 
 _TABLE_NAME = 1  # in messages about tables, chains, rules, sets, elements, objects and flowtables alike
+_TABLE_FLAGS, _DORMANT = 2, 1
 _HEADER = struct.Struct("=IHHII")
 _TRIES = 10
 """How often a dump is read before it is taken although commits fell into each reading: they may go on for ever."""
@@ -212,6 +213,16 @@ def has_table(netlink: socket.socket, family: str, name: str) -> bool:
         return False
     except OSError as error:
         raise KernelError(f"nftables cannot be asked for table {family} {name}: {error.strerror}") from error
+
+
+def is_dormant(netlink: socket.socket, family: str, name: str) -> bool:
+    """Whether a table is switched off; not if there is none."""
+    try:
+        found = ask(netlink, message(_GETTABLE, ACK, FAMILIES[family], _string(_TABLE_NAME, name)))
+    except OSError:
+        return False
+    flags = (data[slice(*find(data, BODY, len(data), _TABLE_FLAGS))] for _, data in found)
+    return any(int.from_bytes(each, "big") & _DORMANT for each in flags)
 
 
 def holds_few(family: str, table: str, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -23,19 +22,12 @@ from nodeport_nft.forwarding import (
     obstacles,
     read_legacy,
 )
-from nodeport_nft.kernel.keys import NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.legacy import Saved, read_saved
-from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, attribute, find, message, messages
 from nodeport_nft.kernel.nft import KernelError, Nft
 from nodeport_nft.kernel.routes import devices_to
 from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.plan import Desired
 from nodeport_nft.ruleset import Dnat
-
-# linux/netfilter/nf_tables.h, linux/netfilter.h
-_GETTABLE = NFNL_SUBSYS_NFTABLES << 8 | 1
-_TABLE_NAME, _TABLE_FLAGS, _DORMANT = 1, 2, 1
-_FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 
 _MOST_ENDPOINTS = 20_000
 """Endpoints that are asked about, of each family."""
@@ -107,7 +99,7 @@ class Obstacles:
 
     def _of_nft(self, chains: Iterable[BaseChain], trusted: Collection[str]) -> Iterator[Judge]:
         for chain in chains:
-            if str(chain) not in trusted and not _is_dormant(chain):
+            if str(chain) not in trusted and not self._nft.is_dormant(chain.family, chain.table):
                 table = Table(self._nft, chain.family, chain.table)
                 yield Judge(chain, Listing(table.rules, table.elements))
 
@@ -194,18 +186,6 @@ _LOOPBACK: Mapping[Family, IPNetwork] = {Family.IPV4: ip_network("127.0.0.0/8"),
 
 _WIDEST = 8
 """Bits of the widest network that is one: halves of all there is lead into a tunnel."""
-
-
-def _is_dormant(chain: BaseChain) -> bool:
-    """Whether the chain's table is switched off, of which listings of chains say nothing."""
-    naming = attribute(_TABLE_NAME, chain.table.encode() + b"\0")
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
-        netlink.send(message(_GETTABLE, 0, _FAMILIES[chain.family], naming))
-        for kind, data in messages(netlink.recv(1 << 16)):
-            if kind != ERROR:  # as it answers where the table has gone meanwhile
-                start, end = find(data, BODY, len(data), _TABLE_FLAGS)
-                return bool(int.from_bytes(data[start:end], "big") & _DORMANT)
-    return False
 
 
 class Table:

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 NETFILTER, SOL_NETLINK, CAP_ACK, EXT_ACK = 12, 270, 10, 11
 ACK, DUMP, CREATE = 0x004, 0x300, 0x400
@@ -25,6 +26,7 @@ _NFGEN = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _CODE = struct.Struct("=i")  # nlmsgerr, and what ends a dump: a negative errno
 _NLMSGERR_ATTR_OFFS = 2
+_CAP_NET_ADMIN = 12  # linux/capability.h
 
 HEADER, BODY, ATTRIBUTE = _HEADER.size, _NFGEN.size, _ATTRIBUTE.size
 """Bytes of a message's header; where its attributes begin behind that; bytes of an attribute's header."""
@@ -32,6 +34,13 @@ HEADER, BODY, ATTRIBUTE = _HEADER.size, _NFGEN.size, _ATTRIBUTE.size
 
 class KernelError(Exception):
     """nftables refused or cannot be reached; ``str()`` says what and, where it is known, the remedy."""
+
+
+def may_administer() -> bool:
+    """Whether this process has CAP_NET_ADMIN, which all that is asked and changed here needs (proc_pid_status(5))."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1)
 
 
 def message(kind: int, flags: int, family: int, attributes: bytes, resource: int = 0, *, sequence: int = 0) -> bytes:

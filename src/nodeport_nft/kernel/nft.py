@@ -13,21 +13,18 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
-from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table, holds_few
+from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table, holds_few, is_dormant
 from nodeport_nft.kernel.batch import BatchWriter, join, too_long
 from nodeport_nft.kernel.elements import encode
 from nodeport_nft.kernel.library import Library, LibraryError
-from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.kernel.netlink import KernelError, may_administer
 from nodeport_nft.kernel.program import Refused, compile_messages
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
 
 __all__ = ["KernelError", "Nft", "too_old"]
-
-_CAP_NET_ADMIN = 12  # linux/capability.h
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
@@ -41,7 +38,7 @@ class Nft:
 
     def __init__(self) -> None:
         """Raises KernelError if the capability or netlink is missing."""
-        if not _may_administer():
+        if not may_administer():
             raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
         self._writer = BatchWriter()
         self._library = Library()
@@ -111,6 +108,10 @@ class Nft:
         """Whether the kernel has a table of this name. Raises KernelError."""
         return has_table(self._library.netlink, family, name)
 
+    def is_dormant(self, family: str, name: str) -> bool:
+        """Whether a table is switched off, of which listings of its chains say nothing; not if it is gone."""
+        return is_dormant(self._library.netlink, family, name)
+
     def list_chains(self) -> str:
         """nft's listing of the chains of all tables, whoever's they are, without rules. Raises KernelError."""
         return self._list("list chains", View(chains_only=True))
@@ -155,13 +156,6 @@ class Nft:
         if done.messages:
             self._writer.commit(join(done.messages, dry=dry))
         return done.output
-
-
-def _may_administer() -> bool:
-    """Whether this process has CAP_NET_ADMIN; without it libnftables would print to stderr on its own."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1)
 
 
 _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")

@@ -229,3 +229,26 @@ class Fields:
         if start != network.network_address:
             self.note(path, f"{shown(text)} lets in all of {network}; write that, or {start}/{start.max_prefixlen}")
         return network
+
+
+# What is there, without a word about what is wrong with it: for checks that come after a parser has told that.
+
+
+def mapping_in(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    """A mapping; an empty one for whatever else is there."""
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def mappings_in(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The mappings of a list, each with its path, null being an empty one."""
+    items = parent.get(key)
+    every = enumerate(items if isinstance(items, list) else ())
+    return [((*path, key, index), item or {}) for index, item in every if isinstance(item, dict | None)]
+
+
+def strings_in(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, str]]:
+    """The strings of a list, each with its path."""
+    items = parent.get(key)
+    every = enumerate(items if isinstance(items, list) else ())
+    return [((*path, key, index), item) for index, item in every if isinstance(item, str)]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeport_nft.manifest.annotations import PREFIX
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.fields import Fields, mapping_in, mappings_in, strings_in
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.manifest.workload import named_ports
 from nodeport_nft.notation import (
@@ -40,13 +40,13 @@ def check_formats(raw: dict[str, Any], kind: str, metadata: Metadata, fields: Fi
 
 
 def _check_service(raw: dict[str, Any], fields: Fields) -> None:
-    spec = _mapping(raw, "spec")
+    spec = mapping_in(raw, "spec")
     for key in ("ipFamilyPolicy", "internalTrafficPolicy", "trafficDistribution"):
         _not_empty(spec, _SPEC, key, fields)
     if spec.get("type") == "LoadBalancer":
         _check_format(spec, _SPEC, "loadBalancerClass", _class_fault, fields)
     fields.text(spec, _SPEC, "loadBalancerIP")
-    for path, port in _mappings(spec, _SPEC, "ports"):
+    for path, port in mappings_in(spec, _SPEC, "ports"):
         _check_app_protocol(port, path, fields)
 
 
@@ -55,27 +55,27 @@ def _class_fault(name: str) -> str:
 
 
 def _check_slice(raw: dict[str, Any], fields: Fields) -> None:
-    for path, port in _mappings(raw, (), "ports"):
+    for path, port in mappings_in(raw, (), "ports"):
         _not_empty(port, path, "protocol", fields)
         _check_app_protocol(port, path, fields)
     kind = raw.get("addressType")
-    for path, endpoint in _mappings(raw, (), "endpoints"):
+    for path, endpoint in mappings_in(raw, (), "endpoints"):
         _check_format(endpoint, path, "nodeName", subdomain_fault, fields)
         _check_format(endpoint, path, "hostname", label_fault, fields)
         fields.text(endpoint, path, "zone")
-        for where, text in _strings(endpoint, path, "addresses"):
+        for where, text in strings_in(endpoint, path, "addresses"):
             if kind == "FQDN":
                 fields.problem(where, _full_name_fault(text))
             elif kind == "IPv6":
                 fields.problem(where, _canonical_fault(text))
-        hints = _mapping(endpoint, "hints")
+        hints = mapping_in(endpoint, "hints")
         _check_hints(hints, (*path, "hints"), "forZones", label_value_fault, fields)
         _check_hints(hints, (*path, "hints"), "forNodes", subdomain_fault, fields)
 
 
 def _check_hints(hints: dict[str, Any], path: Path, key: str, fault: Callable[[str], str], fields: Fields) -> None:
     names = set()
-    for where, entry in _mappings(hints, path, key):
+    for where, entry in mappings_in(hints, path, key):
         name = entry.get("name") or ""
         if not isinstance(name, str):
             continue
@@ -86,16 +86,16 @@ def _check_hints(hints: dict[str, Any], path: Path, key: str, fault: Callable[[s
 
 
 def _check_endpoints(raw: dict[str, Any], fields: Fields) -> None:
-    for path, subset in _mappings(raw, (), "subsets"):
+    for path, subset in mappings_in(raw, (), "subsets"):
         if not subset.get("addresses") and not subset.get("notReadyAddresses"):
             fields.problem(path, "has neither addresses nor notReadyAddresses; give some, or leave the subset out")
-        ports = _mappings(subset, path, "ports")
+        ports = mappings_in(subset, path, "ports")
         for where, port in ports:
             _check_app_protocol(port, where, fields)
             if len(ports) > 1 and port.get("name") in (None, ""):
                 fields.problem((*where, "name"), "is missing; name every port of a subset that has several")
         for key in ("addresses", "notReadyAddresses"):
-            for where, address in _mappings(subset, path, key):
+            for where, address in mappings_in(subset, path, key):
                 _check_format(address, where, "nodeName", subdomain_fault, fields)
                 if address.get("hostname") != "":
                     _check_format(address, where, "hostname", label_fault, fields)
@@ -103,12 +103,12 @@ def _check_endpoints(raw: dict[str, Any], fields: Fields) -> None:
 
 def _check_pod(raw: dict[str, Any], fields: Fields) -> None:
     """What a Pod's endpoints may come of. A Pod without containers, or without images, is as good as any here."""
-    spec = _mapping(raw, "spec")
+    spec = mapping_in(raw, "spec")
     if spec.get("nodeName") != "":
         _check_format(spec, _SPEC, "nodeName", subdomain_fault, fields)
-    for path, container in _mappings(spec, _SPEC, "containers"):
+    for path, container in mappings_in(spec, _SPEC, "containers"):
         _check_host_ports(container, path, fields)
-    for path, container in _mappings(spec, _SPEC, "initContainers"):
+    for path, container in mappings_in(spec, _SPEC, "initContainers"):
         _check_host_ports(container, path, fields)
         _not_empty(container, path, "restartPolicy", fields)
         if fields.choice(container, path, "restartPolicy", _RESTART_POLICIES, "") != "Always":
@@ -117,18 +117,18 @@ def _check_pod(raw: dict[str, Any], fields: Fields) -> None:
 
 
 def _check_host_ports(container: dict[str, Any], path: Path, fields: Fields) -> None:
-    for where, port in _mappings(container, path, "ports"):
+    for where, port in mappings_in(container, path, "ports"):
         fields.port(port, where, "hostPort", required=False)
 
 
 def _check_node(raw: dict[str, Any], fields: Fields) -> None:
-    spec = _mapping(raw, "spec")
-    for path, taint in _mappings(spec, _SPEC, "taints"):
+    spec = mapping_in(raw, "spec")
+    for path, taint in mappings_in(spec, _SPEC, "taints"):
         fields.problem((*path, "key"), label_key_fault(fields.text(taint, path, "key"), "the key of a taint"))
         fields.problem((*path, "value"), label_value_fault(fields.text(taint, path, "value")))
         if not fields.choice(taint, path, "effect", _EFFECTS, ""):
             fields.problem((*path, "effect"), f"is missing; use {' or '.join(_EFFECTS)}")
-    texts = _strings(spec, _SPEC, "podCIDRs")
+    texts = strings_in(spec, _SPEC, "podCIDRs")
     if spec.get("podCIDR") and texts and texts[0][1] != spec["podCIDR"]:
         return  # then they do not count
     versions = set()
@@ -176,24 +176,6 @@ def _text(parent: dict[str, Any], path: Path, key: str, fields: Fields) -> str |
     value = parent.get(key)
     fields.text(parent, path, key)
     return value if isinstance(value, str) else None
-
-
-def _mapping(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """A mapping; whatever else is there has been noted already."""
-    value = parent.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, dict[str, Any]]]:
-    items = parent.get(key)
-    every = enumerate(items if isinstance(items, list) else ())
-    return [((*path, key, index), item or {}) for index, item in every if isinstance(item, dict | None)]
-
-
-def _strings(parent: dict[str, Any], path: Path, key: str) -> list[tuple[Path, str]]:
-    items = parent.get(key)
-    every = enumerate(items if isinstance(items, list) else ())
-    return [((*path, key, index), item) for index, item in every if isinstance(item, str)]
 
 
 _CHECKS: dict[str, Callable[[dict[str, Any], Fields], None]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.manifest.fields import Fields, mappings_in
 from nodeport_nft.manifest.metadata import Metadata
 from nodeport_nft.model import Service, Value
 from nodeport_nft.notation import label_key_fault, label_value_fault
@@ -62,7 +62,7 @@ def _check_slice(raw: dict[str, Any], fields: Fields) -> None:
     split = "make several slices of it"
     _check_list(raw, (), "ports", MAX_PORTS, split, fields)
     _check_list(raw, (), "endpoints", MAX_ENDPOINTS, split, fields)
-    for path, endpoint in _mappings(raw, (), "endpoints"):
+    for path, endpoint in mappings_in(raw, (), "endpoints"):
         _check_list(endpoint, path, "addresses", MAX_ADDRESSES, "leave out all but the first, which is used", fields)
         hints = endpoint.get("hints")
         for key in ("forZones", "forNodes"):
@@ -74,11 +74,3 @@ def _check_list(parent: dict[str, Any], path: Path, key: str, most: int, remedy:
     items = parent.get(key)
     if isinstance(items, list) and len(items) > most:
         fields.problem((*path, key), f"has {len(items)} entries and may have {most}; {remedy}")
-
-
-def _mappings(parent: dict[str, Any], path: Path, key: str) -> Iterable[tuple[Path, dict[str, Any]]]:
-    """The mappings of a list; what else is there is a problem already."""
-    items = parent.get(key)
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, dict):
-            yield (*path, key, index), item
