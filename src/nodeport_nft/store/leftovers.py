@@ -21,6 +21,7 @@ from typing import Any
 
 from nodeport_nft.manifest import Object, Problem
 from nodeport_nft.problems import Path
+from nodeport_nft.store.schema import made_anew
 
 _TABLE = """
 CREATE TABLE leftovers (
@@ -37,8 +38,7 @@ _IS_IT = "kind = ? AND namespace = ? AND name = ?"
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the table where there is none. Within a write."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'leftovers'").fetchone():
-        db.execute(_TABLE)
+    made_anew(db, "leftovers", _TABLE)
 
 
 def touched(db: sqlite3.Connection, obj: Object, old: dict[str, Any] | None) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from nodeport_nft.manifest import Problems, parse_object
 from nodeport_nft.model import IPAddress, ObjectName, Service
+from nodeport_nft.store.schema import made_anew
 
 _TABLE = """
 CREATE TABLE outside_ips (
@@ -34,10 +35,8 @@ def claimed_from_outside(service: Service) -> frozenset[str]:
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the table where there is none, with what the stored Services claim. Within a write."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outside_ips'").fetchone():
+    if not made_anew(db, "outside_ips", _TABLE, _INDEX):
         return
-    db.execute(_TABLE)
-    db.execute(_INDEX)
     found: dict[tuple[str, str, str], Service] = {}
     # As bytes: rows that somebody has damaged are passed over here, and told where they are read.
     query = (

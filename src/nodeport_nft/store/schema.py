@@ -114,6 +114,15 @@ def _check_ids(path: str | Path, application_id: int, version: int) -> None:
 _OF_ROWS = re.compile(r"(NULL|non-\w+|[A-Z]+) value in |CHECK constraint failed")
 
 
+def made_anew(db: sqlite3.Connection, table: str, *statements: str) -> bool:
+    """Make a table that stores of earlier versions lack, and say whether it was missing. Within a write."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+        return False
+    for statement in statements:
+        db.execute(statement)
+    return True
+
+
 def check_structure(db: sqlite3.Connection, path: str | Path) -> None:
     """Raises StoreError where pages of the file are damaged, so that rows may be missing without an error."""
     with translated(path):

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 
 from nodeport_nft.problems import clipped
 from nodeport_nft.store.errors import StoreError
+from nodeport_nft.store.schema import made_anew
 
 _TABLE = """
 CREATE TABLE of_manifests (
@@ -50,8 +51,7 @@ def told(keys: Collection[Key]) -> str:
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the table where there is none. Within a write."""
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'of_manifests'").fetchone():
-        db.execute(_TABLE)
+    made_anew(db, "of_manifests", _TABLE)
 
 
 def note(db: sqlite3.Connection, keys: Iterable[Key], *, by_manifests: bool) -> None:
