@@ -88,7 +88,7 @@ def main() -> None:
 def measure(count: int, path: Path, rounds: int) -> Figures:
     figures = Figures()
     with Store(path, ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply(list(objects(count)), now="2026-01-01T00:00:00Z")
         for first in range(0, CHANGES, CHANGES // rounds):
             subprocess.run(["nft", "flush", "ruleset"], check=True)  # of this private namespace
@@ -156,7 +156,7 @@ def change(store: Store, count: int, number: int) -> float:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as events:
         events.bind((0, 1 << 6))
         events.settimeout(60)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply([changed], now="2026-01-01T00:00:00Z")
             begin = time.perf_counter()
         while all(kind != _NEWGEN for kind, _ in messages(events.recv(1 << 16))):

@@ -54,7 +54,7 @@ def read(count: int) -> Figures:
         with measured(figures, "read manifests"):
             manifests = read_manifests([str(path)], ranges=RANGES)
         store = Store(Path(directory, "store.db"), ranges=RANGES)
-        with measured(figures, "apply to the store"), store.write() as transaction:
+        with measured(figures, "apply to the store"), store.transaction() as transaction:
             transaction.apply(manifests.objects, now="2026-01-01T00:00:00Z")
         store.close()
     return figures

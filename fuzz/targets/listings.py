@@ -130,7 +130,7 @@ def _snapshot() -> Snapshot:
 
 def _read(text: bytes) -> Snapshot:
     with Store(":memory:", ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply(read_manifests(["-"], ranges=RANGES, stdin=io.BytesIO(text)).objects, now=NOW)
         return store.snapshot()
 

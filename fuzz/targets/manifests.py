@@ -23,7 +23,7 @@ def run(data: bytes) -> None:
         read = read_manifests(["-"], ranges=RANGES, stdin=io.BytesIO(data))
         check_lines(read.warnings)
         with Store(":memory:", ranges=RANGES) as store:
-            with store.write() as transaction:
+            with store.transaction() as transaction:
                 transaction.apply(read.objects, now=NOW)
                 applied = transaction.apply(read.objects, now=NOW)
             stored = dict(store.readable())

@@ -54,7 +54,7 @@ def _follow(store: Store) -> None:
     check_lines(state.problems())
     for change in state.tables.transaction(state.tables.take_edits()):
         check_commands(write_transaction(change))
-    store.changes_since(0)
+    store.changed_since(0)
 
 
 def _show(store: Store) -> None:
@@ -79,7 +79,7 @@ def _show(store: Store) -> None:
 
 
 def _apply_over(store: Store) -> None:
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         transaction.apply(_good().objects, now=NOW)
 
 
@@ -88,7 +88,7 @@ def seeds() -> Sequence[bytes]:
     found = []
     for text in texts():
         with Store(":memory:", ranges=RANGES) as store:
-            with store.write() as transaction:
+            with store.transaction() as transaction:
                 transaction.apply(_read(text).objects, now=NOW)
             found += [
                 b"\0".join(
@@ -111,7 +111,7 @@ def _good() -> Manifests:
 @cache
 def _good_store() -> bytes:
     with Store(":memory:", ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply(_good().objects, now=NOW)
         return store._db.serialize()
 

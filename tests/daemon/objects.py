@@ -80,11 +80,11 @@ class Desired:
     def apply(self, *documents: dict[str, Any]) -> None:
         """One write: what ``nodeport-nft apply`` does."""
         objects = [parsed(document) for document in documents]
-        with self.store.write() as transaction:
+        with self.store.transaction() as transaction:
             transaction.apply(objects, now=NOW)
 
     def delete(self, kind: str, name: str, namespace: str = "default") -> None:
-        with self.store.write() as transaction:
+        with self.store.transaction() as transaction:
             assert transaction.delete(kind, namespace, name)
 
     def snapshot(self) -> Snapshot:

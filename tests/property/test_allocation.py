@@ -69,7 +69,7 @@ def parsed(manifests: list[dict[str, Any]]) -> list[Object]:
 def apply(store: Store, manifests: list[dict[str, Any]], *, prune: bool = False) -> tuple[Problem, ...]:
     objects = parsed(manifests)
     try:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             if prune:
                 transaction.prune(objects)
             transaction.apply(objects, now=NOW)
@@ -176,7 +176,7 @@ def test_what_is_deleted_is_given_back(manifests: list[dict[str, Any]]) -> None:
         if apply(store, manifests):
             return
         first = store.snapshot()
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             assert len(transaction.prune(())) == len(manifests)
         assert store.snapshot() == Snapshot()
         assert apply(store, manifests) == ()

@@ -151,7 +151,7 @@ def test_the_look_at_the_files_takes_no_lock_from_this_process(place: Path) -> N
         return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
     with Store(path, ranges=RANGES) as store:
-        with store.write():
+        with store.transaction():
             assert others_answer() == "database is locked", "or the test proves nothing"
             for each in files_of(path):
                 each.chmod(0o644)

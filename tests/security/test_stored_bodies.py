@@ -239,7 +239,7 @@ def test_what_is_kept_means_the_same_whatever_was_written(data: st.DataObject) -
 # --- what an earlier version has kept -------------------------------------------------------------------------
 
 
-def make_old(path: Path) -> dict[tuple[str, str], int]:
+def make_old(path: Path) -> dict[tuple[str, str], str]:
     """A store as an earlier version left it: whole bodies, deleted ones in its free pages, no mark, a log in use.
 
     The resource versions of its objects.
@@ -261,7 +261,7 @@ def make_old(path: Path) -> dict[tuple[str, str], int]:
         db.execute("CREATE TABLE gone (text TEXT)")
         db.executemany("INSERT INTO gone VALUES (?)", [(f"{SECRET}-deleted" * 1000,) for _ in range(20)])
         db.execute("DROP TABLE gone")
-    return {key: each.resource_version for key, each in stored.items()}
+    return {key: each.version for key, each in stored.items()}
 
 
 def test_an_old_store_loses_its_secrets_when_it_is_opened(tmp_path: Path) -> None:
@@ -275,8 +275,8 @@ def test_an_old_store_loses_its_secrets_when_it_is_opened(tmp_path: Path) -> Non
         reader.execute("SELECT count(*) FROM objects").fetchone()
         with Store(path, ranges=RANGES) as store:
             assert holding(path) == []
-            assert {(each.kind, each.name): each.resource_version for each in store.objects()} == versions
-            assert store.resource_version() == max(versions.values())
+            assert {(each.kind, each.name): each.version for each in store.objects()} == versions
+            assert store.resource_version() == max(map(int, versions.values()))
             assert [one.action for one in apply(store, parse_object(POD))] == ["unchanged"]
     assert holding(path) == []
 
@@ -354,7 +354,7 @@ def test_what_is_gone_is_gone_from_the_file(tmp_path: Path, how: str) -> None:
     assert holding(path) == ["store.db"]
     with Store(path, ranges=RANGES) as store:
         if how == "deleted":
-            with store.write() as transaction:
+            with store.transaction() as transaction:
                 transaction.delete("Service", "default", "web")
         else:
             apply(store, service("web"))

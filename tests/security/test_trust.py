@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeport_nft.store.guard import store_fault
+from nodeport_nft.store.sqlite.guard import store_fault
 from nodeport_nft.trust import directory_fault, file_fault, neighbour_fault
 from tests.security.others import NOBODY, as_nobody, common_place, give
 

@@ -77,7 +77,7 @@ def around(manifests: Iterable[dict[str, Any]], directory: Path, budget: int = 1
     path.write_text(yaml.safe_dump_all(manifests))
     objects = read_manifests([str(path)], ranges=Ranges()).objects
     with Store(ranges=Ranges()) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply(objects, now="2026-01-31T12:00:00Z")
         snapshot = store.snapshot()
 

@@ -30,7 +30,7 @@ def ranges_of(manifests: Path, directory: Path) -> Ranges:
 
 
 def apply(store: Store, objects: Sequence[Object], now: str = NOW) -> tuple[Applied, ...]:
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         return transaction.apply(objects, now=now, by_manifests=True)
 
 

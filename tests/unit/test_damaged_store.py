@@ -88,7 +88,7 @@ def test_deleting_it_frees_what_it_held(path: Path, what: str) -> None:
     with Store(path, ranges=RANGES) as store:
         number = node_port(store, "web")
         damage(path, what)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             assert transaction.delete(*WEB)
         taken = applied_service(store, service("rival", ports=[{"port": 80, "nodePort": number}]))
         assert taken.ports[0].node_port == number
@@ -120,7 +120,7 @@ def test_a_row_of_an_unknown_kind_or_an_unreadable_name_is_told(path: Path) -> N
         meant = frozenset().union(*(each.meant for each in store.damaged.values()))
     assert {WEB, Ref("Service", "default", "api")} <= meant, "its document says what it is"
     with Store(path, ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.prune(())
         assert store.objects() == ()
         assert store.complaints() == ()
@@ -143,7 +143,7 @@ def test_a_damaged_resource_version_is_refused_and_the_objects_can_be_read(path:
     with Store(path, ranges=RANGES) as store:
         with pytest.raises(StoreError, match="resource version is damaged"):
             store.resource_version()
-        with pytest.raises(StoreError, match="resource version is damaged"), store.write():
+        with pytest.raises(StoreError, match="resource version is damaged"), store.transaction():
             pass
         assert len(store.snapshot().services) == 2
 
@@ -215,7 +215,7 @@ def test_an_open_store_that_is_emptied_says_so(path: Path) -> None:
             db.execute("DELETE FROM meta")
         with pytest.raises(StoreError, match="has lost what it held"):
             store.resource_version()
-        with Store(path, ranges=RANGES) as other, pytest.raises(StoreError, match="has lost"), other.write():
+        with Store(path, ranges=RANGES) as other, pytest.raises(StoreError, match="has lost"), other.transaction():
             pass
 
 
@@ -223,7 +223,7 @@ def test_reading_makes_and_writes_nothing(tmp_path: Path, path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store"):
         read(tmp_path / "a" / "typo.db")
     assert not (tmp_path / "a").exists()
-    with read(path) as store, pytest.raises(StoreError, match="readonly"), store.write() as transaction:
+    with read(path) as store, pytest.raises(StoreError, match="readonly"), store.transaction() as transaction:
         transaction.delete(*WEB)
     with read(path) as store:
         assert len(store.snapshot().services) == 2
@@ -278,7 +278,7 @@ def test_no_byte_of_the_file_leads_to_a_traceback_or_takes_away_what_cannot_be_r
             assert ran.exception is None or isinstance(ran.exception, SystemExit), (at, words, ran.exception)
         try:
             with read(broken) as store:
-                store.changes_since(0)
+                store.changed_since(0)
                 snapshot, damaged = store.snapshot(), store.damaged
         except StoreError:
             lost += 1

@@ -33,7 +33,7 @@ def state_of(case: Path, directory: Path) -> tuple[Snapshot, NodeFacts]:
     given = {keys[word]: next(words).split(",") for word in words if word in keys}
     config = load_config(str(directory / "config.yaml"), {**given})
     with Store(ranges=config.ranges) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply(read_manifests([str(case / "manifests.yaml")], ranges=config.ranges).objects, now=NOW)
         snapshot = store.snapshot()
     own = next((found for found in snapshot.nodes if found.name == "worker-1"), None)

@@ -18,8 +18,7 @@ from nodeport_nft.sources import manifests as follower
 from nodeport_nft.sources.aside import Work
 from nodeport_nft.sources.files import Survey, Touched, look
 from nodeport_nft.sources.writing import apply
-from nodeport_nft.store import Store
-from nodeport_nft.store.transaction import Applied, Transaction
+from nodeport_nft.store import Applied, Store, Transaction
 from tests.unit.test_manifest_follower import NOW, Desk, run, service, write
 
 WIDE = Ranges(node_ports=PortRange(20000, 60000))
@@ -220,9 +219,9 @@ def tried(path: Path, kind: Callable[[int], tuple[list[Any], list[Any]]], number
     before, wanted = kind(number)
     objects = [parse_object(document) for document in wanted]
     with Store(path, ranges=WIDE) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.apply([parse_object(document) for document in before], now=NOW)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             counted = Counted(transaction)
             refused: list[int] = []
             ran = lines(lambda: refused.append(len(apply(counted, objects))))  # type: ignore[arg-type]

@@ -113,7 +113,7 @@ class Desk:
 
     def seed(self, *documents: dict[str, Any], by_manifests: bool = True) -> None:
         """What the store holds before anybody follows: from an earlier run, or not from manifests at all."""
-        with Store(self.store, ranges=Ranges()) as store, store.write() as transaction:
+        with Store(self.store, ranges=Ranges()) as store, store.transaction() as transaction:
             objects = [parse_object(document) for document in documents]
             transaction.apply(objects, now=NOW, by_manifests=by_manifests)
 
@@ -490,7 +490,7 @@ def test_a_refused_object_is_tried_again_when_its_file_is_touched(desk: Desk) ->
             desk.seed(service("foreign", 30050))  # not by a manifest
             write(web, service("other"), service("web", 30050))
             await followed.until(lambda: followed.problems)
-            with Store(desk.store, ranges=Ranges()) as store, store.write() as transaction:
+            with Store(desk.store, ranges=Ranges()) as store, store.transaction() as transaction:
                 assert transaction.delete("Service", "default", "foreign")
             web.touch()
             await followed.until(lambda: followed.names() == {"other", "web"})

@@ -92,10 +92,10 @@ def test_an_address_is_free_once_nobody_claims_it(how: str, end: str) -> None:
     other = claiming("taker", how, "192.0.2.1")
     with Store(ranges=RANGES) as store:
         apply(store, taker, claiming("taker-2", how, "10.96.0.40"))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.delete("Service", "default", "taker-2")
         refused(store, web)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             if end == "deleted":
                 transaction.delete("Service", "default", "taker")
             elif end == "pruned":
@@ -110,7 +110,7 @@ def test_a_service_may_have_its_own_address_from_outside_as_its_cluster_ip() -> 
     with Store(ranges=RANGES) as store:
         apply(store, claiming("web", "externalIPs", "10.96.0.40", clusterIP="10.96.0.40"))
         apply(store, claiming("api", "externalIPs", "10.96.0.41"))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.delete("Service", "default", "api")
         apply(store, claiming("api", "externalIPs", "10.96.0.41", clusterIP="10.96.0.41"))
 
@@ -141,8 +141,8 @@ def test_a_store_of_an_earlier_version_learns_what_its_services_claim(tmp_path: 
         db.execute("UPDATE objects SET body = ? WHERE name = 'other'", (damage,))  # no reason to give up
         db.commit()
     with Store(path, ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.rollback()
-        with store.write() as transaction, pytest.raises(Problems, match=r"is claimed by default/taker"):
+        with store.transaction() as transaction, pytest.raises(Problems, match=r"is claimed by default/taker"):
             transaction.apply([service("web", clusterIP="10.96.0.40")], now=NOW)
         apply(store, service("web", clusterIP="10.96.0.41"))

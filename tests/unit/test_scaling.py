@@ -94,7 +94,7 @@ def read(documents: Iterable[Document], path: Path) -> Store:
 
 def apply(store: Store, path: Path) -> None:
     manifests = read_manifests([str(path)], ranges=RANGES)
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         transaction.apply(manifests.objects, now=NOW)
 
 

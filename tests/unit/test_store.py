@@ -18,8 +18,9 @@ import pytest
 
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
-from nodeport_nft.model import ObjectName, PortRange, Ranges, Service
-from nodeport_nft.store import Applied, Change, Store, StoreError, opening
+from nodeport_nft.model import ObjectName, PortRange, Ranges, Ref, Service
+from nodeport_nft.store import Applied, Store, StoredObject, StoreError
+from nodeport_nft.store.sqlite import opening
 
 NOW = "2026-01-31T12:00:00Z"
 LATER = "2026-02-01T12:00:00Z"
@@ -67,7 +68,7 @@ def node(name: str) -> Object:
 
 
 def apply(store: Store, *objects: Object, now: str = NOW) -> tuple[Applied, ...]:
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         return transaction.apply(objects, now=now)
 
 
@@ -94,7 +95,7 @@ def refused(store: Store, *objects: Object) -> tuple[Problem, ...]:
 
 
 def contents(store: Store) -> tuple[object, ...]:
-    return store.resource_version(), store.objects(), store.changes_since(0)
+    return store.resource_version(), store.objects(), store.changed_since(0)
 
 
 def check(path: Path) -> set[str]:
@@ -276,7 +277,7 @@ def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
     assert changed.action == "configured"
     assert before is not None
     assert after is not None
-    assert (before.resource_version, after.resource_version) == (1, 3)
+    assert (before.version, after.version) == ("1", "3")
     for field in ("uid", "creationTimestamp"):
         assert after.raw["metadata"][field] == before.raw["metadata"][field]
     assert after.raw["spec"]["ports"][0]["nodePort"] == before.raw["spec"]["ports"][0]["nodePort"]
@@ -296,7 +297,7 @@ def test_an_object_is_as_old_as_the_store_knows_it_whatever_its_author_says(kind
             assert applied.object.raw["metadata"]["creationTimestamp"] == NOW
             assert [each.created for each in applied.object.values if isinstance(each, Service)] in ([], [NOW])
         assert [each.created for each in store.snapshot().services] in ([], [NOW])
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.delete(*(("Node", "") if kind == "Node" else (kind, "default")), "web")
         [again] = apply(store, parse_object(raw), now=LATER)
         assert again.object.raw["metadata"]["creationTimestamp"] == LATER, "it has given up its place"
@@ -308,24 +309,23 @@ def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:
         apply(store, service("a"), pod("p"))
         seen = store.resource_version()
         apply(store, service("b"), service("a", ports=[{"port": 81}]))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             assert transaction.delete("Pod", "default", "p")
             assert not transaction.delete("Pod", "default", "p")
-        assert store.changes_since(seen) == (
-            Change(3, "Service", "default", "b", deleted=False),
-            Change(4, "Service", "default", "a", deleted=False),
-            Change(5, "Pod", "default", "p", deleted=True),
-        )
+        p = Ref("Pod", "default", "p")
+        assert store.changed_since(seen) == (Ref("Service", "default", "b"), Ref("Service", "default", "a"), p)
+        assert (store.resource_version(), store.find(p)) == (5, None)
         apply(store, pod("p"))
-        assert store.changes_since(4) == (Change(6, "Pod", "default", "p", deleted=False),)
-        assert store.changes_since(store.resource_version()) == ()
+        assert store.changed_since(4) == (p,)
+        assert isinstance(store.find(p), StoredObject)
+        assert store.changed_since(store.resource_version()) == ()
 
 
 def test_versions_grow_over_deletions_and_restarts(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Store(path, ranges=RANGES) as store:
         apply(store, service("a"), service("b"))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.prune(())
     with Store(path, ranges=RANGES) as store:
         assert store.resource_version() == 4
@@ -429,7 +429,7 @@ def test_a_freed_port_and_address_can_be_claimed_at_once(how: str) -> None:
             clusterIP=str(old.cluster_ips[0]) if how != "type" else None,
             ports=[{"port": 80, "nodePort": old.ports[0].node_port}],
         )
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             objects = [claim]
             if how == "type":
                 objects.append(service("old", "ClusterIP"))
@@ -444,7 +444,7 @@ def test_a_freed_port_and_address_can_be_claimed_at_once(how: str) -> None:
 def test_a_service_that_comes_back_gets_the_same_again() -> None:
     with Store(ranges=RANGES) as store:
         first = applied_service(store, service("web"))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.delete("Service", "default", "web")
         assert applied_service(store, service("web")) == first
 
@@ -466,7 +466,7 @@ def test_a_dry_run_sees_what_it_would_write_and_writes_nothing(tmp_path: Path) -
     with Store(tmp_path / "store.db", ranges=RANGES) as store:
         apply(store, service("old"))
         before = contents(store)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.prune(())
             transaction.apply([service("new")], now=NOW)
             seen = store.snapshot()
@@ -481,7 +481,7 @@ def test_an_exception_rolls_everything_back(tmp_path: Path) -> None:
 
     with Store(tmp_path / "store.db", ranges=RANGES) as store:
         before = contents(store)
-        with pytest.raises(Interrupted), store.write() as transaction:  # noqa: PT012  # the block is the test
+        with pytest.raises(Interrupted), store.transaction() as transaction:  # noqa: PT012  # the block is the test
             transaction.apply([service("web")], now=NOW)
             raise Interrupted
         assert contents(store) == before
@@ -490,7 +490,7 @@ def test_an_exception_rolls_everything_back(tmp_path: Path) -> None:
 
 
 def test_a_caught_refusal_leaves_the_rest_of_its_transaction_alone() -> None:
-    with Store(ranges=RANGES) as store, store.write() as transaction:
+    with Store(ranges=RANGES) as store, store.transaction() as transaction:
         transaction.apply([service("a", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
         with pytest.raises(Problems):
             transaction.apply([service("c"), service("b", ports=[{"port": 80, "nodePort": 30001}])], now=NOW)
@@ -588,8 +588,8 @@ def test_a_store_that_cannot_be_created_is_refused() -> None:
 def test_a_lock_that_is_held_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "BUSY_SECONDS", 0.05)
     path = tmp_path / "store.db"
-    with Store(path, ranges=RANGES) as one, Store(path, ranges=RANGES) as other, one.write():
-        with pytest.raises(StoreError, match="another process held it"), other.write():
+    with Store(path, ranges=RANGES) as one, Store(path, ranges=RANGES) as other, one.transaction():
+        with pytest.raises(StoreError, match="another process held it"), other.transaction():
             pass
         assert other.objects() == ()  # readers do not wait
 
@@ -619,7 +619,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
         "try:\n"
-        "    with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:\n"
+        "    with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:\n"
         "        transaction.apply([service(f's{i}') for i in range(90)], now='2026-01-31T12:00:00Z')\n"
         "except StoreError as error:\n"
         "    print(error)\n"
@@ -669,7 +669,7 @@ say("ready")
 sys.stdin.readline()
 with Store(sys.argv[1], ranges=RANGES) as store:
     for i in range(int(sys.argv[3])):
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             [applied] = transaction.apply([service(f"{sys.argv[2]}-{i}")], now=NOW)
         say(applied.object.name, applied.object.values[0].ports[0].node_port)
 """
@@ -679,7 +679,7 @@ CLAIMER = """
 say("ready")
 sys.stdin.readline()
 try:
-    with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:
+    with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:
         transaction.apply([service(sys.argv[2], 30000)], now=NOW)
 except Problems as problems:
     say("refused", str(problems))
@@ -705,7 +705,7 @@ with Store(sys.argv[1], ranges=RANGES) as store:
         prune = rng.random() < 0.1
         goal = add if prune else (there | add) - drop
         say("will", sorted(goal))
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             objects = [service(name) for name in sorted(add)]
             if prune:
                 transaction.prune(objects)
@@ -809,7 +809,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) ->
         assert there in [set(names) for _, names in said[done:]]
     assert writes > 0
     with Store(path, ranges=RANGES) as store:
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.prune(())
         apply(store, *(service(f"t{i}") for i in range(100)))
         assert {node_port(store, f"t{i}") for i in range(100)} == set(range(30000, 30100))
@@ -823,7 +823,7 @@ from nodeport_nft.model import Ranges
 from nodeport_nft.store import Store
 with Store(sys.argv[1], ranges=Ranges()) as store:
     print(*(stored.name for stored in store.objects()))
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": sys.argv[2]}}
         transaction.apply([parse_object(pod)], now="2026-01-01T00:00:00Z")
 """
@@ -843,7 +843,7 @@ def test_a_second_connection_that_closes_takes_no_lock_from_the_first(tmp_path: 
         for number in range(3):
             Store(path, ranges=Ranges()).close()
             assert set(in_another_process(f"a{number}")) == known
-            with first.write() as transaction:
+            with first.transaction() as transaction:
                 pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"b{number}"}}
                 transaction.apply([parse_object(pod)], now="2026-01-01T00:00:00Z")
             known |= {f"a{number}", f"b{number}"}

@@ -43,7 +43,7 @@ def fill(path: Path, *objects: Object) -> None:
 
 
 def delete(path: Path, name: str) -> None:
-    with Store(path, ranges=RANGES) as store, store.write() as transaction:
+    with Store(path, ranges=RANGES) as store, store.transaction() as transaction:
         transaction.delete("Service", "default", name)
 
 
@@ -90,7 +90,7 @@ def path(tmp_path: Path) -> Path:
 ELSEWHERE = (
     WORKER_IMPORTS
     + """
-with Store(sys.argv[1], ranges=RANGES) as store, store.write() as transaction:
+with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:
     transaction.apply([service(name) for name in sys.argv[2:]], now=NOW)
 """
 )

@@ -66,7 +66,7 @@ class Desk:
 
     def apply(self, *documents: dict[str, Any]) -> tuple[Applied, ...]:
         objects = self.read(*documents)
-        with self.store.write() as transaction:
+        with self.store.transaction() as transaction:
             applied = transaction.apply(objects, now=NOW)
         self.dropped = transaction.dropped
         return applied
@@ -278,7 +278,7 @@ def test_a_manifest_that_still_names_it_may_come_again(desk: Desk) -> None:
     assert set(desk.refused(third)) == {"spec.ports[0].nodePort", "spec.ports[1].nodePort"}
     assert desk.apply(desk.stored())[0].action == "unchanged"
     assert desk.refused(second), "it was taken out, and would be put in again"
-    with desk.store.write() as transaction:
+    with desk.store.transaction() as transaction:
         transaction.delete("Service", "default", "web")
     assert desk.refused(second)
 

@@ -26,12 +26,12 @@ def node(name: str) -> Object:
 
 
 def apply(store: Store, *objects: Object, by_manifests: bool) -> None:
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         transaction.apply(objects, now=NOW, by_manifests=by_manifests)
 
 
 def of_others(store: Store, *keep: Object) -> set[str]:
-    with store.write() as transaction:
+    with store.transaction() as transaction:
         return {str(ref) for ref in transaction.of_others(keep)}
 
 
@@ -52,7 +52,7 @@ def test_manifests_delete_their_own_and_name_the_rest() -> None:
     with Store(ranges=Ranges()) as store:
         apply(store, *(service(f"theirs-{i}") for i in range(7)), by_manifests=False)
         apply(store, service("a"), service("b"), by_manifests=True)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             told = r"holds 7 objects \(Service/default/theirs-0, .* and 2 more\) that"
             with pytest.raises(OthersObjects, match=told):
                 transaction.refuse_others([service("a")])
@@ -65,7 +65,7 @@ def test_manifests_delete_their_own_and_name_the_rest() -> None:
 def test_what_is_deleted_and_made_anew_is_who_makes_its() -> None:
     with Store(ranges=Ranges()) as store:
         apply(store, service("a"), by_manifests=True)
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             transaction.delete("Service", "default", "a")
             assert not transaction.any_of_manifests()
         apply(store, service("a"), by_manifests=False)
@@ -85,5 +85,5 @@ def test_a_store_of_an_earlier_version_is_taken_over_object_by_object(tmp_path: 
         assert of_others(store) == {"Service/default/a", "Service/default/b"}
         apply(store, service("a"), by_manifests=True)
         assert of_others(store) == {"Service/default/b"}
-        with store.write() as transaction:
+        with store.transaction() as transaction:
             assert transaction.is_of_manifests(Ref("Service", "default", "a"))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
-    drafted,
     fail,
+    may_exist,
     now,
     open_existing,
-    open_store,
     put,
     read_files,
     say,
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import NodeState
-    from nodeport_nft.store import Store
+    from nodeport_nft.store import Applied
 
 
 def parse_node_name(given: str | None) -> str:
@@ -85,7 +83,7 @@ class Wanted:
 
     def snapshot(self) -> Snapshot:
         """All of it as one value."""
-        from nodeport_nft.store.records import made_of
+        from nodeport_nft.store.objects import made_of
 
         return made_of(value for _, values in self.objects for value in values)
 
@@ -104,16 +102,22 @@ def read_wanted(
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
     there is no store.
     """
+    from nodeport_nft.store import MemoryStore, Store, open_trial, ref_of
+
     if not files:
         check_store(config, missing)
         return read_stored(config)
-    if not (held and Path(config.store).exists()):
-        config = replace(config, store=":memory:")
     gc.disable()  # see read_stored
     manifests = read_files(files, config)
-    with drafted(config) as store:
-        wanted, _ = _write(store, manifests, prune=prune, allow_empty=True)
-    return wanted
+    with open_trial(config) if held else MemoryStore(config.ranges) as store:
+        if isinstance(store, Store) and not prune:
+            store.refuse_others(manifests.objects)
+        kept = {ref_of(obj) for obj in manifests.objects}
+        # What the manifests do not name would be gone.
+        gone = [ref for each in store.list() if (ref := each.ref) not in kept]
+        written = store.write(manifests.objects, gone, now=now(), dry_run=True)
+    warn(written.dropped)
+    return _wanted(manifests, written.applied)
 
 
 def check_prune(files: list[str] | None, *, prune: bool) -> None:
@@ -124,7 +128,7 @@ def check_prune(files: list[str] | None, *, prune: bool) -> None:
 
 def check_store(config: Config, code: int = FAILED) -> None:
     """Leave if there is no store: a mistyped path must not pass for a desired state without a service."""
-    if not Path(config.store).exists():
+    if not may_exist(config.store):
         fail(f"there is no store {config.store}; apply something first, or name the store with --store", code)
 
 
@@ -145,23 +149,11 @@ def write_wanted(config: Config, files: list[str], *, prune: bool, allow_empty: 
     Raises OthersObjects where the store holds more that manifests did not write, which would be deleted with them for
     the whole state; not if ``prune``. Leaves where they hold nothing at all; not if ``allow_empty``.
     """
+    from nodeport_nft.store import open_file
+
     gc.disable()  # see read_stored
     manifests = read_files(files, config)
-    with open_store(config) as store:
-        wanted, deleted = _write(store, manifests, prune=prune, allow_empty=allow_empty)
-    for reference in deleted:
-        say(f"{reference} deleted: it is not in the manifests")
-    return wanted
-
-
-def _write(store: Store, manifests: Manifests, *, prune: bool, allow_empty: bool) -> tuple[Wanted, tuple[str, ...]]:
-    """What the store then holds, as it was validated and allocated, and what was deleted for it.
-
-    Nothing is read back: what manifests do not name is gone, and the rest is what was applied.
-    """
-    from nodeport_nft.model import Ref
-
-    with store.write() as transaction:
+    with open_file(config) as store, store.transaction() as transaction:
         if not prune:
             transaction.refuse_others(manifests.objects)
         deleted = transaction.prune(manifests.objects)
@@ -169,9 +161,20 @@ def _write(store: Store, manifests: Manifests, *, prune: bool, allow_empty: bool
         if not allow_empty and not any(each.object.values for each in applied):
             fail("the manifests hold no object, and would delete all there is; --allow-empty if so", BAD_INPUT)
     warn(transaction.dropped)
-    stored = (each.object for each in applied)
-    objects = sorted((Ref(obj.kind, obj.namespace, obj.name), obj.values) for obj in stored)
-    return Wanted(tuple(objects), written=manifests.objects), deleted
+    for reference in deleted:
+        say(f"{reference} deleted: it is not in the manifests")
+    return _wanted(manifests, applied)
+
+
+def _wanted(manifests: Manifests, applied: Iterable[Applied]) -> Wanted:
+    """What the store then holds, as it was validated and allocated.
+
+    Nothing is read back: what manifests do not name is gone, and the rest is what was applied.
+    """
+    from nodeport_nft.store import ref_of
+
+    objects = sorted((ref_of(each.object), each.object.values) for each in applied)
+    return Wanted(tuple(objects), written=manifests.objects)
 
 
 def compile_state(

@@ -14,11 +14,9 @@ from nodeport_nft.cli.options import (
     Files,
     Namespace,
     RequiredFiles,
-    drafted,
     fail,
     may_exist,
     now,
-    open_store,
     put,
     read_files,
     say,
@@ -31,6 +29,7 @@ from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
+    from nodeport_nft.model import Ref
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the Service.", show_default=False)]
@@ -56,19 +55,19 @@ def apply(
 
     All of them or, if anything is wrong, none.
     """
+    from nodeport_nft.store import open_objects, open_trial
+
     chosen = flags.config()
     manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
-    with (drafted if dry_run else open_store)(chosen) as opened, opened.write() as transaction:
-        applied = transaction.apply(manifests.objects, now=now())
-        if dry_run:
-            transaction.rollback()
-    warn(transaction.dropped)
-    for one in applied:
+    with (open_trial if dry_run else open_objects)(chosen) as store:
+        written = store.write(manifests.objects, now=now(), dry_run=dry_run)
+    warn(written.dropped)
+    for one in written.applied:
         put(f"{one.ref} {one.action}{note}")
-    if not dry_run and any(one.action != "unchanged" for one in applied):
+    if not dry_run and any(one.action != "unchanged" for one in written.applied):
         tell_if_unheard(chosen)
 
 
@@ -152,47 +151,46 @@ def delete(
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, or those of manifests, and free what they held."""
+    from nodeport_nft.store import open_objects, open_trial
+
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
     chosen = flags.config()
     doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
     note = " (dry run)" if dry_run else ""
-    deleted, missing = [], []
-    if not may_exist(chosen.store) and not ignore_not_found:
+    is_there = may_exist(chosen.store)
+    if not is_there and not ignore_not_found:
         fail(f"there is no store {chosen.store}; name the store with --store")
     # Where there is none, none is made.
-    opening = open_store if may_exist(chosen.store) and not dry_run else drafted
-    with opening(chosen) as opened, opened.write() as transaction:
-        for resource, where, name in doomed:
-            if transaction.delete(resource.kind, where, name):
-                deleted.append(f'{resource.full} "{name}" deleted{note}')
-            elif not ignore_not_found:
-                missing.append(not_found(resource, where, name))
-        if dry_run:
-            transaction.rollback()
-    for line in deleted:
-        put(line)
-    for line in missing:
-        say(f"error: {line}")
-    if deleted and not dry_run:
+    with (open_objects if is_there and not dry_run else open_trial)(chosen) as store:
+        written = store.write(deletes=list(doomed), now=now(), dry_run=dry_run)
+    for ref in written.deleted:
+        put(f'{doomed[ref].full} "{ref.name}" deleted{note}')
+    missing = () if ignore_not_found else written.missing
+    for ref in missing:
+        say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
+    if written.deleted and not dry_run:
         tell_if_unheard(chosen)
     if missing:
         raise typer.Exit(FAILED)
 
 
-def _of_names(words: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
-    doomed = []
+def _of_names(words: list[str], namespace: str) -> dict[Ref, Resource]:
+    from nodeport_nft.model import Ref
+
+    doomed = {}
     for resource, name in parse_targets(words):
         if name is None:
             fail(f"name the {resource.plural} to delete, such as delete {resource.full} NAME", BAD_INPUT)
-        doomed.append((resource, namespace if resource.namespaced else "", name))
+        doomed[Ref(resource.kind, namespace if resource.namespaced else "", name)] = resource
     return doomed
 
 
-def _of_files(config: Config, files: list[str], namespace: str) -> list[tuple[Resource, str, str]]:
-    """What the manifests name, each once and whatever else they say: they may be refused by now, or be half a one."""
-    objects = read_files(files, config, namespace, names_only=True).objects
-    return list(dict.fromkeys((BY_KIND[one.kind], one.namespace, one.name) for one in objects))
+def _of_files(config: Config, files: list[str], namespace: str) -> dict[Ref, Resource]:
+    """What the manifests name, whatever else they say: they may be refused by now, or be half a one."""
+    from nodeport_nft.store import ref_of
+
+    return {ref_of(one): BY_KIND[one.kind] for one in read_files(files, config, namespace, names_only=True).objects}
 
 
 def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None) -> list[dict[str, Any]]:
@@ -227,6 +225,7 @@ def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None)
 def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, dry_run: bool) -> None:
     """Store a Service that is not there yet. Raises Problems; leaves with FAILED if it is there."""
     from nodeport_nft.manifest import parse_object
+    from nodeport_nft.store import Conflict, open_objects, open_trial
 
     labels = {"app": name}
     raw = {
@@ -236,15 +235,14 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         "spec": {**spec, "selector": dict(labels)},
     }
     created = parse_object(raw, ranges=config.ranges, namespace=namespace)
-    with (drafted if dry_run else open_store)(config) as opened, opened.write() as transaction:
-        if opened.get("Service", namespace, name) is not None or opened.damaged:
-            fail(
-                f'service "{name}" already exists in namespace {namespace}; '
-                "change it with apply -f, delete it first, or choose another name"
-            )
-        (applied,) = transaction.apply([created], now=now())
-        if dry_run:
-            transaction.rollback()
+    try:
+        with (open_trial if dry_run else open_objects)(config) as store:
+            (applied,) = store.write([created], now=now(), only_new=True, dry_run=dry_run).applied
+    except Conflict:
+        fail(
+            f'service "{name}" already exists in namespace {namespace}; '
+            "change it with apply -f, delete it first, or choose another name"
+        )
     put(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")
     if not dry_run:
         tell_if_unheard(config)

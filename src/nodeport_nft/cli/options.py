@@ -17,7 +17,7 @@ from nodeport_nft.terminal import visible_in
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.manifest import Manifests
-    from nodeport_nft.store import Store
+    from nodeport_nft.store import Objects
 
 FAILED = 1
 """Exit code: not found, or refused by the kernel or the system."""
@@ -161,44 +161,18 @@ def _exit_code(error: Exception) -> int | None:
     return None
 
 
-def open_store(config: Config) -> Store:
-    """The store of the configuration, to write to it. Raises StoreError."""
-    from nodeport_nft.store import Store
-
-    return Store(config.store, ranges=config.ranges)
-
-
-def open_existing(config: Config) -> Store:
-    """The store of the configuration, to read it. Raises StoreError, also where there is none."""
-    from nodeport_nft.store import Store
-
-    return Store(config.store, ranges=config.ranges, reading=True, validate=config.validate)
-
-
-@contextmanager
-def drafted(config: Config) -> Iterator[Store]:
-    """What the store of the configuration holds, if there is one, to try a write on. Raises StoreError."""
-    from nodeport_nft.store import Store
-
-    if not may_exist(config.store):
-        with Store(ranges=config.ranges) as store:
-            yield store
-        return
-    with open_existing(config) as opened:
-        draft = opened.draft()
-    with draft:
-        yield draft
-
-
 def may_exist(store: str) -> bool:
     """Whether there is a store; one that may not be looked at counts, so that opening it says why."""
-    try:
-        os.stat(store)  # noqa: PTH116 (Path.exists turns some errors into an answer)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
+    from nodeport_nft.store import opening  # late: --help and the shell's completion do without
+
+    return opening.may_exist(store)
+
+
+def open_existing(config: Config) -> Objects:
+    """The store of the configuration, to read it. Raises StoreError, also where there is none."""
+    from nodeport_nft.store import opening
+
+    return opening.open_existing(config)
 
 
 def read_files(

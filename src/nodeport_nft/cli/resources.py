@@ -15,7 +15,7 @@ from nodeport_nft.cli import options
 from nodeport_nft.cli.flags import Flags
 
 if TYPE_CHECKING:
-    from nodeport_nft.store import Store, StoredObject
+    from nodeport_nft.store import Objects, StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def not_found(resource: Resource, namespace: str, name: str) -> str:
 
 
 def select(
-    store: Store, targets: Iterable[Target], namespace: str | None
+    store: Objects, targets: Iterable[Target], namespace: str | None
 ) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
     """The objects the targets name (in their order), and a message for each that is not there.
 

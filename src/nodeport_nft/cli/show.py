@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import platform
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,6 @@ from nodeport_nft.cli.options import (
     fail,
     now,
     open_existing,
-    open_store,
     put,
     read_files,
     say,
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.resources import Resource, Target
     from nodeport_nft.config import Config
     from nodeport_nft.model import Snapshot
-    from nodeport_nft.store import Store, StoredObject
+    from nodeport_nft.store import Objects, StoredObject
 
 
 class Output(enum.StrEnum):
@@ -155,15 +153,16 @@ def hosts(
 
 
 def _manifests_snapshot(config: Config, files: list[str], namespace: str) -> Snapshot:
+    from nodeport_nft.store import MemoryStore
+
     manifests = read_files(files, config, namespace)
-    with open_store(replace(config, store=":memory:")) as opened:
-        with opened.write() as transaction:
-            transaction.apply(manifests.objects, now=now())
-        return opened.snapshot()
+    with MemoryStore(config.ranges) as store:
+        store.write(manifests.objects, now=now())
+        return store.snapshot()
 
 
 def _tables(
-    store: Store, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
+    store: Objects, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
 ) -> tuple[str, tuple[str, ...]]:
     """A table for each kind that has objects, and a message for each name that has none."""
     from nodeport_nft.cli.columns import object_table
@@ -185,7 +184,7 @@ def _tables(
 
 
 def _endpoints(
-    store: Store, resource: Resource, names: list[str], namespace: str | None
+    store: Objects, resource: Resource, names: list[str], namespace: str | None
 ) -> tuple[str, tuple[str, ...]]:
     """The table of endpoints, and a message for each name that has none."""
     from nodeport_nft.cli.columns import endpoints_rows, endpoints_table
@@ -214,7 +213,7 @@ def _document(value: dict[str, Any], output: Output) -> str:
     return to_yaml(value) if output is Output.yaml else to_json(value)
 
 
-def _describer(store: Store, node_name: str | None) -> Callable[[StoredObject], str]:
+def _describer(store: Objects, node_name: str | None) -> Callable[[StoredObject], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
     from nodeport_nft.cli.desired import parse_node_name
     from nodeport_nft.resolve import Resolver

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from nodeport_nft.cli.options import (
     NodeIP,
     NodeName,
     fail,
+    may_exist,
     open_existing,
     put,
 )
@@ -94,7 +94,7 @@ def trace(
             fail("-f and --live are two sources; choose one", BAD_INPUT)
         table, own = _live_table(chosen, name, node_ips, sent_to.version)
     else:
-        if filename is None and not Path(chosen.store).exists():
+        if filename is None and not may_exist(chosen.store):
             remedy = "give manifests with -f, a store with --store, or --live"
             fail(f"nothing to trace: there is no store {chosen.store}; {remedy}", BAD_INPUT)
         held = filename is None or flags.has("store")
@@ -134,7 +134,7 @@ def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, nod
             return (each for each in written if (each.kind, each.namespace) == (kind, namespace))
 
         return causes(owners, Family(version), wanted.snapshot(), documents, node)
-    if not Path(config.store).exists():
+    if not may_exist(config.store):
         return ()
     with open_existing(config) as store:
         found = causes(owners, Family(version), store.snapshot(), store.objects, node)
@@ -154,7 +154,7 @@ def _left_out(config: Config, walked: Trace, wanted: Wanted | None, version: int
         return ()
     if wanted:
         snapshot = wanted.snapshot()
-    elif Path(config.store).exists():
+    elif may_exist(config.store):
         with open_existing(config) as store:
             snapshot = store.snapshot()
     else:
@@ -231,7 +231,7 @@ def _stored_node(config: Config, name: str) -> Node | None:
     from nodeport_nft.model import Node, Ref
     from nodeport_nft.store import Damaged
 
-    if not Path(config.store).exists():
+    if not may_exist(config.store):
         return None
     with open_existing(config) as opened:
         values = opened.value(Ref("Node", "", name))

@@ -176,7 +176,7 @@ class StoreSource:
             self._doubt(store, (*self._strange, *store.strange))
             return changes
         # Whether it is deleted is told by the object itself: one that is there goes before a stray tombstone.
-        refs = dict.fromkeys(Ref(c.kind, c.namespace, c.name) for c in store.changes_since(before))
+        refs = store.changed_since(before)
         changes = self._changes((ref, store.value(ref)) for ref in refs)
         self._doubt(store, refs)
         return changes

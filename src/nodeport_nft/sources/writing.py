@@ -21,8 +21,8 @@ from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.model import Ref, Service
 from nodeport_nft.store import Store
-from nodeport_nft.store.records import reference
-from nodeport_nft.store.writers import told
+from nodeport_nft.store.objects import reference
+from nodeport_nft.store.sqlite.writers import told
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -63,7 +63,7 @@ def write(
 
     Runs in a thread of its own, to which its Store belongs. Raises StoreError, OthersObjects.
     """
-    with Store(path, ranges=config.ranges) as store, store.write() as transaction:
+    with Store(path, ranges=config.ranges) as store, store.transaction() as transaction:
         deleted: list[str] = []
         warnings: list[str] = []
         if keep is not None:

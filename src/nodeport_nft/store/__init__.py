@@ -1,6 +1,7 @@
 """The desired state and what it holds: objects as they were applied, nodePorts and clusterIPs.
 
-One SQLite file, for any number of processes on one machine. Three rules carry it:
+``api`` says what the program wants of a store, ``writing`` what a write does to any of them. ``sqlite/`` is one file,
+for any number of processes on one machine. Three rules carry it:
 
 - **One write, one transaction.** A writer takes the file's write lock before it reads what is free
   (``BEGIN IMMEDIATE``), so nothing it has read can be stale when it writes. Killed at any moment, all of its
@@ -17,25 +18,40 @@ The file and SQLite's files beside it belong to one user alone, and are believed
 written them.
 """
 
+from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Written
 from nodeport_nft.store.errors import LOST, StoreError
-from nodeport_nft.store.opening import delete_store, file_identity
-from nodeport_nft.store.records import Damaged, StoredObject
-from nodeport_nft.store.sqlite import Change, Store
+from nodeport_nft.store.memory import MemoryStore
+from nodeport_nft.store.objects import Damaged, StoredObject
+from nodeport_nft.store.opening import may_exist, open_existing, open_file, open_objects, open_trial
+from nodeport_nft.store.sqlite.opening import delete_store, file_identity
+from nodeport_nft.store.sqlite.store import Store
+from nodeport_nft.store.sqlite.transaction import Transaction
+from nodeport_nft.store.sqlite.writers import OthersObjects
 from nodeport_nft.store.strange import told_strange
-from nodeport_nft.store.transaction import Applied, Transaction
-from nodeport_nft.store.writers import OthersObjects
+from nodeport_nft.store.writing import ref_of
 
 __all__ = [
     "LOST",
     "Applied",
     "Change",
+    "Changes",
+    "Conflict",
     "Damaged",
+    "MemoryStore",
+    "Objects",
     "OthersObjects",
     "Store",
     "StoreError",
     "StoredObject",
     "Transaction",
+    "Written",
     "delete_store",
     "file_identity",
+    "may_exist",
+    "open_existing",
+    "open_file",
+    "open_objects",
+    "open_trial",
+    "ref_of",
     "told_strange",
 ]

@@ -6,10 +6,178 @@ people needs ``Objects``: it reads and writes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
-from nodeport_nft.model import Ref, Value
+from nodeport_nft.manifest import Object
+from nodeport_nft.model import Parsed, Ref, Snapshot, Value
+from nodeport_nft.settings import Validate
+from nodeport_nft.store.objects import Damaged, StoredObject, made_of, parsed
+from nodeport_nft.store.strange import strange_fields, told_strange
+
+
+class Conflict(Exception):
+    """A write over what somebody else has written: ``ref`` is there, or is of another version. Nothing is written."""
+
+    def __init__(self, ref: Ref, why: str) -> None:
+        super().__init__(f"{ref}: {why}")
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored.
+
+    Its values are finished: those that whoever reads it back from the store makes of it.
+    """
+
+    ref: str
+    object: Object
+    action: Literal["created", "configured", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did, or would do: ``applied`` in the order of what was put, ``deleted`` but for the ``missing``.
+
+    ``dropped``: what is to be said of fields that were dropped with a change of type.
+    """
+
+    applied: tuple[Applied, ...] = ()
+    deleted: tuple[Ref, ...] = ()
+    missing: tuple[Ref, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+class Objects(ABC):
+    """All objects of a store, to read and to write. Use it as a context manager, or close it.
+
+    A store is as good as its writes, so this is what each promises:
+
+    - A ``write`` is atomic, up to the size that the store says: all of its puts and deletes or none of them, also
+      where it is killed. It is durable when it returns.
+    - A nodePort, a healthCheckNodePort and a clusterIP have one holder, whatever happens. They are free when their
+      holder is deleted, or gives them up, in the same write.
+    - Versions are opaque. A version is another one whenever the object is; equal or not is all that may be asked.
+
+    ``damaged`` is what could not be read of what was asked for so far. ``strange`` are warnings about the unknown
+    fields of the objects that were parsed so far.
+
+    Every method raises StoreError where the store cannot be read or written. It belongs to the thread that made it.
+    """
+
+    def __init__(self, where: object, validate: Validate) -> None:
+        """``where``: how an operator knows it. Unknown fields are looked for unless ``validate`` says ignore."""
+        self.where = where
+        self.damaged: dict[Ref, Damaged] = {}
+        self.strange: dict[Ref, tuple[str, ...]] = {}
+        self._validate = validate
+
+    # --- what each store does in its own way --------------------------------------------------------------
+
+    @abstractmethod
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+        """What there is of a kind and a namespace (None: of all), of one moment, by kind, namespace and name.
+
+        Raises StoreError where some of it may be missing.
+        """
+
+    @abstractmethod
+    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+        """One object, None if there is none of that name."""
+
+    @abstractmethod
+    def write(
+        self,
+        puts: Sequence[Object] = (),
+        deletes: Collection[Ref] = (),
+        *,
+        now: str,
+        only_new: bool = False,
+        dry_run: bool = False,
+    ) -> Written:
+        """Put and delete as ``writing.plan`` has it; what is deleted gives to what is put.
+
+        ``now``: the time of this write, as ``plan`` wants it. ``dry_run``: say what it would do, and write nothing.
+        Raises Problems with everything that is refused, and Conflict: with ``only_new``, where there is an object of
+        a put's name.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what it takes to read and write."""
+
+    # --- what follows for all of them ---------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[StoredObject, ...]:
+        """``list`` without what is ``damaged``."""
+        found = [self._noted(each) for each in self.list(kind, namespace)]
+        return tuple(each for each in found if isinstance(each, StoredObject))
+
+    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        """One object, None if there is none of that name, or it is ``damaged``. The namespace of a Node is ""."""
+        found = self._noted(self.find(Ref(kind, namespace, name)))
+        return found if isinstance(found, StoredObject) else None
+
+    def snapshot(self) -> Snapshot:
+        """Every stored object, parsed into the model, but for those that are ``damaged``."""
+        return made_of(value for _, values in self.readable() for value in values)
+
+    def readable(self) -> tuple[Parsed, ...]:
+        """Every stored object with what it is parsed into, but for those that are ``damaged``."""
+        readable: list[Parsed] = []
+        self.damaged.clear()
+        for ref, values in self.values():
+            if isinstance(values, Damaged):
+                self.damaged[ref] = values
+            else:
+                readable.append((ref, values))
+        return tuple(readable)
+
+    def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
+        """Every stored object parsed into the model, or what is wrong with it; no ranges are checked."""
+        self.strange.clear()
+        for each in self.list():
+            yield each.ref, self._parsed(each)
+
+    def value(self, ref: Ref) -> tuple[Value, ...] | Damaged:
+        """One object parsed, or what is wrong with it; without values if there is none of that name."""
+        self.strange.pop(ref, None)
+        found = self.find(ref)
+        return () if found is None else self._parsed(found)
+
+    def complaints(self) -> tuple[str, ...]:
+        """What an operator is told of the ``damaged``."""
+        return tuple(self.damaged[ref].told(self.where) for ref in sorted(self.damaged))
+
+    def doubts(self) -> tuple[str, ...]:
+        """What an operator is told of unknown fields; from some number on, those of a kind are counted."""
+        return told_strange(self.strange, self.where)
+
+    def _parsed(self, stored: StoredObject | Damaged) -> tuple[Value, ...] | Damaged:
+        if isinstance(stored, Damaged):
+            return stored
+        if self._validate is not Validate.ignore and (fields := strange_fields(stored.kind, stored.raw)):
+            self.strange[stored.ref] = fields
+        return parsed(stored)
+
+    def _noted(self, found: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
+        if isinstance(found, Damaged):
+            self.damaged[found.ref] = found
+        elif found is not None:
+            self.damaged.pop(found.ref, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,24 @@
-"""What a Service holds whose document cannot be read: told from the rows that say who holds what.
+"""What a Service holds whose document cannot be read: told by what is known of who holds what.
 
-Those rows know numbers, and not which port has which. What is left of the document may say it; else a number goes to
-the port for which it would have been found first, as it was when nobody chose otherwise.
+That is about numbers, and not about which port has which. What is left of the document may say it; else a number goes
+to the port for which it would have been found first, as it was when nobody chose otherwise.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
-from nodeport_nft.allocate import PREFER_DUAL_STACK, FreePorts
+from nodeport_nft.allocate import PREFER_DUAL_STACK, Claims, FreePorts
 from nodeport_nft.model import Family, IPAddress, PortRange, Service, ServicePort, ServiceType
 
 
-def held_in_rows(db: sqlite3.Connection, wanted: Service, rest: dict[str, Any], range_: PortRange) -> Service | None:
+def held_before(held: Claims, wanted: Service, rest: dict[str, Any], range_: PortRange) -> Service | None:
     """The Service of ``wanted``'s name as it may have been, so that it keeps what it held; None if it held nothing.
 
-    ``rest`` is what can be read of its document, ``range_`` where nodePorts are looked for.
+    ``held`` is what it holds, ``rest`` what can be read of its document, ``range_`` where nodePorts are looked for.
     """
-    numbers, ips = _numbers(db, wanted), _addresses(db, wanted)
+    numbers, ips = held.node_ports, _addresses(held, wanted)
     if not (numbers or ips):
         return None
     left = sorted(numbers - {port.node_port for port in wanted.ports} - {wanted.health_check_node_port})
@@ -48,19 +45,10 @@ def held_in_rows(db: sqlite3.Connection, wanted: Service, rest: dict[str, Any], 
     )
 
 
-def _numbers(db: sqlite3.Connection, service: Service) -> set[int]:
-    rows = db.execute("SELECT port FROM node_ports WHERE namespace = ? AND name = ?", service.key)
-    return {port for (port,) in rows if isinstance(port, int) and 0 < port < 1 << 16}
-
-
-def _addresses(db: sqlite3.Connection, service: Service) -> tuple[IPAddress, ...]:
+def _addresses(held: Claims, service: Service) -> tuple[IPAddress, ...]:
     """Its clusterIPs, the one first that the Service wants first."""
-    found: list[IPAddress] = []
-    for (text,) in db.execute("SELECT ip FROM cluster_ips WHERE namespace = ? AND name = ?", service.key):
-        with suppress(ValueError):
-            found.append(ip_address(text))
     families = (*service.ip_families, *(Family(ip.version) for ip in service.cluster_ips), *Family)
-    return tuple(sorted(found, key=lambda ip: families.index(Family(ip.version))))
+    return tuple(sorted(held.cluster_ips, key=lambda ip: (families.index(Family(ip.version)), int(ip))))
 
 
 def _told(rest: dict[str, Any]) -> dict[tuple[str, int], int]:

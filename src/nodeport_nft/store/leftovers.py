@@ -13,63 +13,26 @@ initIPFamilyFields (storage/alloc.go there), Kubernetes 1.36.
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nodeport_nft.manifest import Object, Problem
 from nodeport_nft.problems import Path
-from nodeport_nft.store.schema import made_anew
-
-_TABLE = """
-CREATE TABLE leftovers (
-    kind TEXT NOT NULL DEFAULT 'Service' CHECK (kind = 'Service'),
-    namespace TEXT NOT NULL,
-    name TEXT NOT NULL,
-    spec TEXT NOT NULL,
-    PRIMARY KEY (kind, namespace, name),
-    FOREIGN KEY (kind, namespace, name) REFERENCES objects ON DELETE CASCADE
-) STRICT, WITHOUT ROWID
-"""
-_IS_IT = "kind = ? AND namespace = ? AND name = ?"
 
 
-def prepare(db: sqlite3.Connection) -> None:
-    """Make the table where there is none. Within a write."""
-    made_anew(db, "leftovers", _TABLE)
-
-
-def touched(db: sqlite3.Connection, obj: Object, old: dict[str, Any] | None) -> Iterator[Problem]:
-    """What of an object's leftovers is new: neither in its stored document ``old``, nor dropped from it before."""
-    spec = _spec(obj.raw)
-    known = [_spec(old or {})]
-    query = f"SELECT spec FROM leftovers WHERE {_IS_IT}"  # noqa: S608 (constants)
-    for (text,) in db.execute(query, (obj.kind, obj.namespace, obj.name)):
-        with suppress(ValueError, RecursionError):  # a damaged one is as none
-            known.append(_spec({"spec": json.loads(text)}))
+def touched(obj: Object, old: dict[str, Any] | None, before: Mapping[str, Any]) -> Iterator[Problem]:
+    """What of an object's leftovers is new: neither in its document ``old``, nor dropped from it ``before``."""
+    spec = spec_of(obj.raw)
+    known = [spec_of(old or {}), dict(before)]
     for leftover in obj.leftovers:
         if not any(_same(leftover.path, spec, before) for before in known):
             yield leftover.problem
 
 
-def remember(db: sqlite3.Connection, objects: Iterable[Object]) -> None:
-    """Note which leftovers of these stored objects were dropped; forget those that came no more."""
-    services = [obj for obj in objects if obj.kind == "Service"]
-    if db.execute("SELECT 1 FROM leftovers LIMIT 1").fetchone():
-        keys = [(obj.kind, obj.namespace, obj.name) for obj in services]
-        db.executemany(f"DELETE FROM leftovers WHERE {_IS_IT}", keys)  # noqa: S608 (constants)
-    db.executemany(
-        "INSERT INTO leftovers (namespace, name, spec) VALUES (?, ?, ?)",
-        [(obj.namespace, obj.name, json.dumps(_spec(obj.raw))) for obj in services if obj.leftovers],
-    )
-
-
 def dropped(obj: Object) -> str:
     """What is said of leftovers that are dropped."""
     first = obj.leftovers[0].problem
-    fields = dict.fromkeys(_named(leftover.path, _spec(obj.raw), leftover.problem) for leftover in obj.leftovers)
+    fields = dict.fromkeys(_named(leftover.path, spec_of(obj.raw), leftover.problem) for leftover in obj.leftovers)
     text = "dropped: left over from the former type or family policy; leave such fields out of the manifest"
     return str(Problem(first.source, first.object, ", ".join(fields), text))
 
@@ -106,6 +69,7 @@ def _items(spec: dict[str, Any], field: str) -> list[Any]:
     return items if isinstance(items, list) else []
 
 
-def _spec(raw: dict[str, Any]) -> dict[str, Any]:
+def spec_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a document, empty where it has none."""
     spec = raw.get("spec")
     return spec if isinstance(spec, dict) else {}

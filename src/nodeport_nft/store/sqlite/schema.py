@@ -6,8 +6,9 @@ import re
 import sqlite3
 from pathlib import Path
 
-from nodeport_nft.store.errors import DAMAGED, ELSEWHERE, LOST, StoreError, translated
-from nodeport_nft.store.trimming import mark_trimmed
+from nodeport_nft.store.errors import DAMAGED, ELSEWHERE, LOST, StoreError
+from nodeport_nft.store.sqlite.erasing import mark_trimmed
+from nodeport_nft.store.sqlite.errors import translated
 
 _APPLICATION_ID = 0x6E706E66  # "npnf"; stands at offset 68 of the file, where file(1) looks for it
 _SCHEMA_VERSION = 1
@@ -114,9 +115,14 @@ def _check_ids(path: str | Path, application_id: int, version: int) -> None:
 _OF_ROWS = re.compile(r"(NULL|non-\w+|[A-Z]+) value in |CHECK constraint failed")
 
 
+def has_table(db: sqlite3.Connection, table: str) -> bool:
+    """Whether there is a table of that name."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
+
+
 def made_anew(db: sqlite3.Connection, table: str, *statements: str) -> bool:
     """Make a table that stores of earlier versions lack, and say whether it was missing. Within a write."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+    if has_table(db, table):
         return False
     for statement in statements:
         db.execute(statement)

@@ -1,15 +1,13 @@
-"""What is read out of the store: objects as documents, and all of them as a Snapshot of the model.
+"""What is read out of a store: objects as documents, and all of them as a Snapshot of the model.
 
-Disks, editors and other programs damage files. A row that cannot be read is told (``Damaged``) and hides no other:
-whoever acts on the objects must know that there is one more, of which nothing is known but its name.
+Disks, editors and other programs damage what is stored. An object that cannot be read is told (``Damaged``) and hides
+no other: whoever acts on the objects must know that there is one more, of which nothing is known but its name.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
@@ -20,32 +18,39 @@ from nodeport_nft.manifest.objects import KINDS
 from nodeport_nft.manifest.yaml_text import finite
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
 from nodeport_nft.problems import clipped
-from nodeport_nft.store.schema import LAST_VERSION
 from nodeport_nft.terminal import printable
 
 _REFS = {"EndpointSlice": "endpointslice.discovery.k8s.io"}
 
 
 class _Unreadable(Exception):
-    """What is wrong with a row."""
+    """What is wrong with what is stored of an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it is stored; ``raw`` has its ``metadata.resourceVersion`` filled in."""
+    """An object as it is stored; ``raw`` has its ``metadata.resourceVersion`` filled in.
+
+    ``version`` is that resource version. It is the store's own affair: equal or not is all that may be asked of it.
+    """
 
     kind: str
     namespace: str
     name: str
-    resource_version: int
+    version: str
     raw: dict[str, Any]
+
+    @property
+    def ref(self) -> Ref:
+        """Which object it is."""
+        return Ref(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A row that is no object, and ``why``. ``ref`` is what it is filed under; it may be about any of ``meant``.
+    """What is stored and is no object, and ``why``.
 
-    ``raw`` is its document, as far as that is one.
+    ``ref`` is what it is filed under; it may be about any of ``meant``. ``raw`` is its document, if it is one at all.
     """
 
     ref: Ref
@@ -65,52 +70,28 @@ def reference(kind: str, name: str) -> str:
     return f"{_REFS.get(kind, kind.lower())}/{name}"
 
 
-def with_resource_version(body: dict[str, Any], version: int) -> dict[str, Any]:
+def with_resource_version(body: dict[str, Any], version: str) -> dict[str, Any]:
     """A stored body as a reader sees it."""
     metadata = body.get("metadata")
     own = metadata if isinstance(metadata, dict) else {}
-    return {**body, "metadata": {**own, "resourceVersion": str(version)}}
+    return {**body, "metadata": {**own, "resourceVersion": version}}
 
 
-# A column may hold anything, whatever was declared; a body of bytes says itself whether it is text.
-_COLUMNS = "SELECT kind, namespace, name, resource_version, typeof(body), CAST(body AS BLOB) FROM objects"
-
-
-def read_rows(
-    db: sqlite3.Connection, kind: str | None = None, namespace: str | None = None
-) -> Iterator[StoredObject | Damaged]:
-    """The rows of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
-    rows = db.execute(
-        f"{_COLUMNS} WHERE (:kind IS NULL OR kind = :kind) AND (:namespace IS NULL OR namespace = :namespace)"
-        " ORDER BY kind, namespace, name",
-        {"kind": kind, "namespace": namespace},
-    )
-    return map(_read_row, rows)
-
-
-def read_row(db: sqlite3.Connection, ref: Ref) -> StoredObject | Damaged | None:
-    """One row, None if there is none of that name."""
-    row = db.execute(f"{_COLUMNS} WHERE kind = ? AND namespace = ? AND name = ?", ref).fetchone()
-    return None if row is None else _read_row(row)
-
-
-def _read_row(row: tuple[Any, ...]) -> StoredObject | Damaged:
-    *key, version, kind_of_body, body = row
-    ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in key))
+def read_document(ref: Ref, version: str, body: bytes, fault: str = "") -> StoredObject | Damaged:
+    """The object that is filed under ``ref``; ``fault`` is what is wrong with it besides, if anything is."""
     raw: dict[str, Any] | None = None
     try:
-        raw = _document(body, kind_of_body)
+        raw = _document(body)
         _check_identity(raw, ref)
-        _check_version(version)
     except _Unreadable as error:
-        return Damaged(ref, str(error), frozenset((ref, *_named(raw))), raw)
+        fault = str(error)
+    if fault or raw is None:
+        return Damaged(ref, fault, frozenset((ref, *_named(raw))), raw)
     return StoredObject(*ref, version, with_resource_version(raw, version))
 
 
-def _document(body: bytes | None, kind: str) -> dict[str, Any]:
+def _document(body: bytes) -> dict[str, Any]:
     """A stored body. Raises _Unreadable with what is wrong with it."""
-    if body is None or kind != "text":
-        raise _Unreadable(f"its body is no text but {kind}")
     try:
         document = _JSON.decode(body.decode())
     except UnicodeDecodeError:
@@ -148,11 +129,6 @@ def _check_identity(raw: dict[str, Any], ref: Ref) -> None:
     raise _Unreadable(f"its body is that of {clipped(named)}")
 
 
-def _check_version(version: object) -> None:
-    if not (isinstance(version, int) and 0 < version <= LAST_VERSION):
-        raise _Unreadable(f"its resource version {clipped(str(version))} is none")
-
-
 def _named(raw: dict[str, Any] | None) -> Iterable[Ref]:
     """What a document says that it is, if it does."""
     if raw is None or raw.get("kind") not in KINDS:
@@ -162,31 +138,13 @@ def _named(raw: dict[str, Any] | None) -> Iterable[Ref]:
     return (Ref(raw["kind"], namespace, name),) if isinstance(namespace, str) and isinstance(name, str) else ()
 
 
-def read_values(
-    db: sqlite3.Connection, look: Callable[[StoredObject], None] | None = None
-) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
-    """Every object parsed into the model, or what is wrong with it; no ranges are checked (see ``made_of``).
-
-    ``look`` is shown each object before it is parsed.
-    """
-    for row in read_rows(db):
-        if isinstance(row, Damaged):
-            yield row.ref, row
-        else:
-            if look:
-                look(row)
-            # Of a hundred thousand objects each names its kind and namespace: one object for all of them.
-            yield Ref(sys.intern(row.kind), sys.intern(row.namespace), row.name), parsed(row)
-
-
 def parsed(stored: StoredObject) -> tuple[Value, ...] | Damaged:
     """What a stored object is made into, or what is wrong with it."""
     try:
         return parse_object(stored.raw, ranges=None).values
     except Problems as error:
         why = "; ".join(": ".join(filter(None, (each.field, each.message))) for each in error.problems)
-        ref = Ref(stored.kind, stored.namespace, stored.name)
-        return Damaged(ref, why, frozenset((ref,)), stored.raw)
+        return Damaged(stored.ref, why, frozenset((stored.ref,)), stored.raw)
 
 
 def made_of(values: Iterable[Value]) -> Snapshot:

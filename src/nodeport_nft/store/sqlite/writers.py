@@ -13,9 +13,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable
 
+from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
 from nodeport_nft.store.errors import StoreError
-from nodeport_nft.store.schema import made_anew
+from nodeport_nft.store.sqlite.schema import has_table, made_anew
 
 _TABLE = """
 CREATE TABLE of_manifests (
@@ -28,20 +29,18 @@ CREATE TABLE of_manifests (
 """
 _MOST_NAMED = 5
 
-Key = tuple[str, str, str]
-
 
 class OthersObjects(StoreError):
     """Manifests are to be the whole state of a store that holds objects which they did not write."""
 
-    def __init__(self, path: object, others: Collection[Key]) -> None:
+    def __init__(self, path: object, others: Collection[Ref]) -> None:
         super().__init__(
             f"{path} holds {told(others)} that the manifests lack and sync -f is not known to have written; "
             "--prune deletes them, apply -f adds the manifests and deletes nothing"
         )
 
 
-def told(keys: Collection[Key]) -> str:
+def told(keys: Collection[Ref]) -> str:
     """How many objects these are, and the names of the first few."""
     names = [clipped("/".join(part for part in map(str, key) if part)) for key in sorted(keys, key=repr)]
     count = "1 object" if len(names) == 1 else f"{len(names):,} objects"
@@ -54,7 +53,7 @@ def prepare(db: sqlite3.Connection) -> None:
     made_anew(db, "of_manifests", _TABLE)
 
 
-def note(db: sqlite3.Connection, keys: Iterable[Key], *, by_manifests: bool) -> None:
+def note(db: sqlite3.Connection, keys: Iterable[Ref], *, by_manifests: bool) -> None:
     """These stored objects are those of manifests from now on, or of others."""
     if by_manifests:
         query = "INSERT OR IGNORE INTO of_manifests (kind, namespace, name) VALUES (?, ?, ?)"
@@ -63,7 +62,7 @@ def note(db: sqlite3.Connection, keys: Iterable[Key], *, by_manifests: bool) -> 
     db.executemany(query, keys)
 
 
-def is_of_manifests(db: sqlite3.Connection, key: Key) -> bool:
+def is_of_manifests(db: sqlite3.Connection, key: Ref) -> bool:
     """Whether manifests wrote this object last."""
     query = "SELECT 1 FROM of_manifests WHERE kind = ? AND namespace = ? AND name = ?"
     return db.execute(query, key).fetchone() is not None
@@ -74,8 +73,16 @@ def any_of_manifests(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM of_manifests LIMIT 1").fetchone() is not None
 
 
-def of_others(db: sqlite3.Connection) -> list[Key]:
-    """The objects that manifests did not write."""
-    return db.execute(
-        "SELECT kind, namespace, name FROM objects EXCEPT SELECT kind, namespace, name FROM of_manifests"
-    ).fetchall()
+def of_others(db: sqlite3.Connection) -> list[Ref]:
+    """The objects that manifests did not write: all of them in a store of an earlier version, which is only read."""
+    query = "SELECT kind, namespace, name FROM objects"
+    if has_table(db, "of_manifests"):
+        query += " EXCEPT SELECT kind, namespace, name FROM of_manifests"
+    return [Ref(*key) for key in db.execute(query)]
+
+
+def refuse_others(db: sqlite3.Connection, path: object, keep: Iterable[Ref]) -> None:
+    """Raises OthersObjects if manifests that hold ``keep`` alone would delete what they did not write."""
+    kept = frozenset(keep)
+    if others := [ref for ref in of_others(db) if ref not in kept]:
+        raise OthersObjects(path, others)

@@ -1,0 +1,58 @@
+"""What the file knows of what a write asks about (``store.writing.Known``)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any
+
+from nodeport_nft.allocate import Claims
+from nodeport_nft.model import IPAddress, ObjectName, Ref
+from nodeport_nft.store.objects import Damaged, StoredObject
+from nodeport_nft.store.sqlite.dropped import dropped_spec
+from nodeport_nft.store.sqlite.outside import OutsideRows
+from nodeport_nft.store.sqlite.rows import read_row
+
+
+class KnownRows:
+    """The rows, within a transaction: all of one moment."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._outside = OutsideRows(db)
+
+    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+        """The object of that name, None if there is none."""
+        return read_row(self._db, ref)
+
+    def held_by(self, key: ObjectName) -> Claims:
+        """What a Service holds; rows that somebody has damaged say nothing."""
+        rows = self._db.execute("SELECT port FROM node_ports WHERE namespace = ? AND name = ?", key)
+        numbers = frozenset(port for (port,) in rows if isinstance(port, int) and 0 < port < 1 << 16)
+        ips: list[IPAddress] = []
+        for (text,) in self._db.execute("SELECT ip FROM cluster_ips WHERE namespace = ? AND name = ?", key):
+            with suppress(ValueError):
+                ips.append(ip_address(text))
+        return Claims(numbers, frozenset(ips))
+
+    def port_holder(self, port: int) -> ObjectName | None:
+        """Whose a number of the nodePort range is."""
+        return self._holder("SELECT namespace, name FROM node_ports WHERE port = ?", port)
+
+    def ip_holder(self, ip: IPAddress) -> ObjectName | None:
+        """Whose a clusterIP is."""
+        return self._holder("SELECT namespace, name FROM cluster_ips WHERE ip = ?", str(ip))
+
+    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+        """Which Services claim an address from outside."""
+        return self._outside.claimants(ip)
+
+    def dropped_spec(self, ref: Ref) -> Mapping[str, Any]:
+        """The spec that came last with what was dropped of it."""
+        return dropped_spec(self._db, ref)
+
+    def _holder(self, query: str, value: int | str) -> ObjectName | None:
+        row = self._db.execute(query, (value,)).fetchone()
+        return None if row is None else ObjectName(*row)

@@ -1,0 +1,282 @@
+"""What a write does to a store: (what is wanted, what is there, who holds what) → what is put and what is deleted.
+
+Pure, and the same for every store. A store says what it knows (``Known``), gets a ``Plan``, and carries it out in its
+own way: SQLite under its write lock and its constraints, a shared one on the condition that nothing of what was asked
+about has changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
+from nodeport_nft.manifest import Object, Problem, Problems
+from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
+from nodeport_nft.problems import Tally
+from nodeport_nft.store import leftovers
+from nodeport_nft.store.api import Applied, Conflict, Written
+from nodeport_nft.store.body import completed
+from nodeport_nft.store.held import held_before
+from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
+from nodeport_nft.store.objects import Damaged, StoredObject, parsed, reference, with_resource_version
+
+
+class Known(KnownHolders, Protocol):
+    """What a store holds at one moment, as far as a write asks. Every method raises StoreError."""
+
+    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+        """The object of that name, None if there is none."""
+
+    def held_by(self, key: ObjectName) -> Claims:
+        """What a Service holds, as those know it who ask for a number; also of one that is damaged."""
+
+    def dropped_spec(self, ref: Ref) -> Mapping[str, Any]:
+        """The spec that came last with fields of an object's former type, which were dropped; empty if none were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """An object as it is to be stored: its ``body`` without a resource version, and its finished ``values``.
+
+    ``version`` is that of what is there, "" where nothing is, or nothing that can be read. What is ``unchanged`` need
+    not be written.
+    """
+
+    wanted: Object
+    body: dict[str, Any]
+    values: tuple[Value, ...]
+    action: Literal["created", "configured", "unchanged"]
+    version: str = ""
+
+    @property
+    def ref(self) -> Ref:
+        """Which object it is."""
+        return ref_of(self.wanted)
+
+    @property
+    def service(self) -> Service | None:
+        """The Service that it is, with all that it holds; None for other kinds."""
+        return next((value for value in self.values if isinstance(value, Service)), None)
+
+    def applied(self, version: str) -> Applied:
+        """What became of it, with the version that it has then."""
+        body = with_resource_version(self.body, version)
+        stored = replace(self.wanted, raw=body, values=self.values, leftovers=())
+        return Applied(reference(stored.kind, stored.name), stored, self.action)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a write does. What the ``deletes`` held, the ``puts`` may take.
+
+    ``missing``: what was to be deleted and is not there. ``freed`` and ``taken``: what Services that are written or
+    deleted held before, and hold then.
+    """
+
+    puts: tuple[Put, ...] = ()
+    deletes: tuple[Ref, ...] = ()
+    missing: tuple[Ref, ...] = ()
+    freed: Mapping[ObjectName, Claims] = field(default_factory=dict)
+    taken: Mapping[ObjectName, Claims] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What is to be said of fields that are dropped with a change of type."""
+        return tuple(leftovers.dropped(put.wanted) for put in self.puts if put.wanted.leftovers)
+
+    def outcome(self, applied: Sequence[Applied] | None = None) -> Written:
+        """What is answered once it is carried out; before, objects have the versions that are there."""
+        done = tuple(put.applied(put.version) for put in self.puts) if applied is None else tuple(applied)
+        return Written(done, self.deletes, self.missing, self.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """An object as it was stored before; ``body`` None: it cannot be read, or but for its ``metadata``."""
+
+    version: str
+    body: dict[str, Any] | None
+    metadata: dict[str, Any]
+    service: Service | None
+    held: Claims
+
+
+def ref_of(obj: Object) -> Ref:
+    """The name of an object in a store."""
+    return Ref(obj.kind, obj.namespace, obj.name)
+
+
+def plan(
+    objects: Sequence[Object],
+    deletes: Collection[Ref],
+    known: Known,
+    ranges: Ranges,
+    *,
+    now: str,
+    only_new: bool = False,
+) -> Plan:
+    """Puts the objects, each in place of what has its name, and allocates what their Services need.
+
+    ``now`` (RFC 3339, seconds) is the creation time of new objects, whatever they say themselves. The order of the
+    objects decides on the order of the answer, never on what is given: what is held stays, then explicit claims are
+    taken, then the rest is found for one Service after the other, sorted by namespace and name.
+
+    Raises Problems with every object that is given twice, or with every field that a Service's type may not have and
+    that is not left of its former one, or with every refused allocation of every Service; with ``only_new``, Conflict
+    where there is one of an object's name.
+    """
+    _refuse_twins(objects)
+    doomed = {ref: known.find(ref) is not None for ref in deletes}
+    gone = tuple(ref for ref, is_there in doomed.items() if is_there)
+    before = {} if not objects else _all_before(objects, frozenset(gone), known, ranges)
+    if only_new and before:
+        raise Conflict(next(iter(before)), "it exists already")
+    _refuse_touched(objects, before, known)
+    wanted = {ref_of(obj): obj for obj in objects if obj.kind == "Service"}
+    freed = {ObjectName(*ref[1:]): known.held_by(ObjectName(*ref[1:])) for ref in gone if ref.kind == "Service"}
+    services = _allocated(wanted, before, freed, known, ranges)
+    puts = tuple(_put(obj, services.get(ref_of(obj)), before.get(ref_of(obj)), now) for obj in objects)
+    freed |= {ObjectName(*ref[1:]): before[ref].held for ref in wanted if ref in before}
+    missing = tuple(ref for ref, is_there in doomed.items() if not is_there)
+    return Plan(puts, gone, missing, freed, {service.key: holdings(service) for service in services.values()})
+
+
+def _put(obj: Object, service: Service | None, before: _Before | None, now: str) -> Put:
+    body = completed(obj.raw, service, {"metadata": before.metadata} if before else None, now)
+    values = obj.values
+    if service is not None:
+        created = (before.service.created if before and before.service else "") or now
+        values = (replace(service, created=created),)
+    if before is None:
+        return Put(obj, body, values, "created")
+    return Put(obj, body, values, "unchanged" if body == before.body else "configured", before.version)
+
+
+def _all_before(objects: Iterable[Object], gone: Collection[Ref], known: Known, ranges: Ranges) -> dict[Ref, _Before]:
+    found = ((ref_of(obj), _before(obj, known, ranges)) for obj in objects if ref_of(obj) not in gone)
+    return {ref: before for ref, before in found if before is not None}
+
+
+def _before(obj: Object, known: Known, ranges: Ranges) -> _Before | None:
+    """The object of that name as it is stored, None if there is none.
+
+    Where that cannot be read, what it holds is told by those who know the holders.
+    """
+    stored = known.find(ref_of(obj))
+    if stored is None:
+        return None
+    if isinstance(stored, StoredObject):
+        metadata = {key: value for key, value in stored.raw["metadata"].items() if key != "resourceVersion"}
+        values = parsed(stored) if obj.kind == "Service" else ()
+        if not isinstance(values, Damaged):
+            service = next((value for value in values if isinstance(value, Service)), None)
+            held = holdings(service) if service is not None else Claims()
+            return _Before(stored.version, {**stored.raw, "metadata": metadata}, metadata, service, held)
+        stored = values
+    rest = stored.raw or {}
+    kept = _kept_metadata(rest)
+    service, held = None, Claims()
+    if obj.kind == "Service":
+        wanted = _service(obj)
+        held = known.held_by(wanted.key)
+        service = held_before(held, wanted, rest, ranges.node_ports)
+        service = replace(service, created=kept.get("creationTimestamp", "")) if service else None
+    return _Before("", None, kept, service, held)
+
+
+def _refuse_touched(objects: Iterable[Object], before: Mapping[Ref, _Before], known: Known) -> None:
+    problems: list[Problem] = []
+    for obj in objects:
+        if obj.leftovers:
+            old = before.get(ref_of(obj))
+            problems += leftovers.touched(obj, old.body if old else None, known.dropped_spec(ref_of(obj)))
+    if problems:
+        raise Problems(tuple(problems))
+
+
+def _allocated(
+    objects: Mapping[Ref, Object],
+    before: Mapping[Ref, _Before],
+    freed: Mapping[ObjectName, Claims],
+    known: Known,
+    ranges: Ranges,
+) -> dict[Ref, Service]:
+    holders = Holders(known)
+    for claim in freed.values():
+        holders.release(claim)
+    outside = OutsideClaims(known, map(_service, objects.values()), freed)
+    held = {ref: before[ref].service if ref in before else None for ref in sorted(objects)}
+    wanted = {ref: _service(objects[ref]) for ref in held}
+    owned = {ref: Claims() if service is None else holdings(service) for ref, service in held.items()}
+    for own in owned.values():
+        holders.release(own)
+    claimed = {ref: claims(wanted[ref], held[ref], ranges=ranges) for ref in held}
+    for ref, claim in claimed.items():
+        own = owned[ref]
+        kept = Claims(claim.node_ports & own.node_ports, claim.cluster_ips & own.cluster_ips)
+        holders.take(kept, wanted[ref].key)
+    for ref, claim in claimed.items():
+        holders.take(claim, wanted[ref].key)
+    allocated: dict[Ref, Service] = {}
+    problems: Tally[Problem] = Tally()
+    for ref, service in wanted.items():
+        try:
+            allocated[ref] = allocate(
+                service,
+                held[ref],
+                ranges=ranges,
+                port_holder=holders.port,
+                ip_holder=holders.ip,
+                claimant=partial(claimant, holders, outside, service.key),
+            )
+        except AllocationError as error:
+            obj = objects[ref]
+            for no in error.refusals:
+                problems.add(obj.ref, no.message, Problem(obj.source, obj.ref, no.field, no.message))
+        else:
+            holders.take(holdings(allocated[ref]), service.key)
+    if problems:
+        raise Problems(tuple(replace(problem, more=more) for _, problem, more in problems))
+    return allocated
+
+
+def _kept_metadata(rest: dict[str, Any]) -> dict[str, str]:
+    """What stays of the metadata of a document that cannot be read as a whole."""
+    kept: dict[str, str] = {}
+    metadata = rest.get("metadata")
+    match metadata:
+        case {"uid": str(uid)}:
+            kept["uid"] = uid
+    match metadata:
+        case {"creationTimestamp": str(created)} if _is_time(created):
+            kept["creationTimestamp"] = created
+    return kept
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _service(obj: Object) -> Service:
+    (value,) = obj.values
+    assert isinstance(value, Service)
+    return value
+
+
+def _refuse_twins(objects: Iterable[Object]) -> None:
+    first: dict[Ref, Object] = {}
+    problems = []
+    for obj in objects:
+        twin = first.setdefault(ref_of(obj), obj)
+        if twin is not obj:
+            where = f" (first at {twin.source})" if twin.source else ""
+            problems.append(Problem(obj.source, obj.ref, "metadata.name", f"is given twice{where}; keep one"))
+    if problems:
+        raise Problems(tuple(problems))
