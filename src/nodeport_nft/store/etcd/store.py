@@ -1,0 +1,178 @@
+"""Objects in etcd, for commands: read at one revision, written on conditions, planned anew where others were faster."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterator, Sequence
+
+from nodeport_nft.manifest import Object, Problems
+from nodeport_nft.model import Ranges, Ref
+from nodeport_nft.settings import Validate
+from nodeport_nft.store.api import Applied, Objects, Written
+from nodeport_nft.store.errors import StoreError
+from nodeport_nft.store.etcd import layout
+from nodeport_nft.store.etcd.address import Connection
+from nodeport_nft.store.etcd.client import Blocking
+from nodeport_nft.store.etcd.errors import EtcdError, Outcome
+from nodeport_nft.store.etcd.known import KnownKeys
+from nodeport_nft.store.etcd.transactions import Step, steps_of
+from nodeport_nft.store.objects import Damaged, StoredObject, read_document
+from nodeport_nft.store.writing import Plan, plan, ref_of
+
+_MOST_TRIES = 100
+"""How often a write is planned anew because others have changed what it depends on."""
+
+_LONGEST_PAUSE = 0.5  # seconds
+
+
+class PartlyWritten(StoreError):
+    """A write was cut in between: each part that was done is whole, and what was not is named."""
+
+    def __init__(self, why: Exception, done: int, rest: Sequence[Ref]) -> None:
+        names = ", ".join(map(str, rest[:5])) + (f" and {len(rest) - 5:,} more" if len(rest) > 5 else "")
+        count = "1 object is" if done == 1 else f"{done:,} objects are"
+        super().__init__(f"{why}\n{count} written, {len(rest):,} are not ({names}); mend that, and apply them again")
+
+
+class EtcdStore(Objects):
+    """The store under one prefix of an etcd.
+
+    A write of up to about 30 Services is atomic. A larger one is cut into transactions, each of which leaves a
+    consistent state; raises PartlyWritten where it ends in between. Raises EtcdError.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        ranges: Ranges,
+        validate: Validate = Validate.ignore,
+        first: int | None = None,
+    ) -> None:
+        """Opens nothing yet. ``first``: the endpoint to begin with, any if None."""
+        super().__init__(connection, validate)
+        self._ranges = ranges
+        count = len(connection.endpoints)
+        self._etcd = Blocking(connection, first=random.randrange(count) if first is None else first)  # noqa: S311
+
+    def close(self) -> None:
+        """Hang up."""
+        self._etcd.close()
+
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+        """As ``Objects`` has it, at one revision."""
+        prefix = layout.objects_prefix(kind, namespace)
+        found = self._etcd.run(self._etcd.client.list_all(prefix)).found
+        by_ref = sorted((layout.object_ref(each.key), each) for each in found)
+        for ref, each in by_ref:
+            if namespace in (None, ref.namespace):
+                yield read_document(ref, str(each.mod_revision), each.value)
+
+    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+        """As ``Objects`` has it."""
+        found = self._etcd.run(self._etcd.client.get(layout.object_key(ref)))
+        return None if found is None else read_document(ref, str(found.mod_revision), found.value)
+
+    def write(
+        self,
+        puts: Sequence[Object] = (),
+        deletes: Collection[Ref] = (),
+        *,
+        now: str,
+        only_new: bool = False,
+        dry_run: bool = False,
+    ) -> Written:
+        """As ``Objects`` has it: planned on what is there, and committed if it still is; else planned anew."""
+        progress = _Progress(puts, deletes)
+        for attempt in range(_MOST_TRIES):
+            known = KnownKeys(self._etcd)
+            rest = progress.puts
+            try:
+                known.read_ahead(rest, progress.deletes)
+                # What we have tried to make ourselves may be there by now: nobody has told us.
+                is_new = only_new and not progress.tried
+                planned = plan(rest, progress.deletes, known, self._ranges, now=now, only_new=is_new)
+                if dry_run:
+                    return planned.outcome()
+                progress.begin(planned)
+                if all(self._commit(step, progress) for step in steps_of(planned, known)):
+                    return progress.outcome()
+            except (EtcdError, Problems) as error:
+                if isinstance(error, EtcdError) and error.outcome is Outcome.UNKNOWN and attempt < 3:
+                    continue  # read what is there, and go on with what is not
+                if progress.done:
+                    raise PartlyWritten(error, len(progress.done), progress.missing()) from error
+                raise
+            # Others were faster. They shall not meet again in the same moment.
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
+        raise PartlyWritten(
+            StoreError(f"{self.where}: others have changed the same objects {_MOST_TRIES} times; try again"),
+            len(progress.done),
+            progress.missing(),
+        )
+
+    def _commit(self, step: Step, progress: _Progress) -> bool:
+        """Carry one transaction out; False where what it depends on has changed."""
+        progress.tried.update(step.refs)
+        committed = self._etcd.run(self._etcd.client.commit(step.compares, step.operations))
+        if committed.succeeded:
+            progress.note(step, committed.revision)
+        return committed.succeeded
+
+
+class _Progress:
+    """What of a write is done. ``tried``: what was sent once, so that it may be there although nobody has said so."""
+
+    def __init__(self, puts: Sequence[Object], deletes: Collection[Ref]) -> None:
+        self._wanted = tuple(puts)
+        self._gone = tuple(dict.fromkeys(deletes))
+        self._plan = Plan()
+        self._actions: dict[Ref, str] = {}
+        self._missing: set[Ref] = set()
+        self._dropped: dict[str, None] = {}
+        self.done: dict[Ref, Applied | None] = {}
+        self.tried: set[Ref] = set()
+
+    @property
+    def puts(self) -> tuple[Object, ...]:
+        """What is still to be put."""
+        return tuple(obj for obj in self._wanted if ref_of(obj) not in self.done)
+
+    @property
+    def deletes(self) -> tuple[Ref, ...]:
+        """What is still to be deleted; not what has been deleted, and put anew."""
+        return tuple(ref for ref in self._gone if ref not in self.done)
+
+    def missing(self) -> list[Ref]:
+        """What is not done."""
+        return [*self.deletes, *map(ref_of, self.puts)]
+
+    def begin(self, planned: Plan) -> None:
+        """This is to be carried out for what is not done yet."""
+        self._plan = planned
+        self._dropped |= dict.fromkeys(planned.dropped)
+        self._missing.update(ref for ref in planned.missing if ref not in self.tried)
+        for put in planned.puts:
+            if put.ref not in self.tried:
+                self._actions[put.ref] = put.action
+
+    def note(self, step: Step, revision: int) -> None:
+        """One transaction is done, at this revision."""
+        applied = {put.ref: put for put in self._plan.puts}
+        for ref in step.refs:
+            put = applied.get(ref)
+            self.done[ref] = (
+                None if put is None else put.applied(put.version if put.action == "unchanged" else str(revision))
+            )
+
+    def outcome(self) -> Written:
+        """What is answered when all of it is done."""
+        unchanged = {put.ref: put.applied(put.version) for put in self._plan.puts if put.ref not in self.done}
+        applied = []
+        for obj in self._wanted:
+            one = self.done.get(ref_of(obj)) or unchanged[ref_of(obj)]
+            action = self._actions[ref_of(obj)]
+            applied.append(Applied(one.ref, one.object, action))  # type: ignore[arg-type] # one of a put's
+        deleted = tuple(ref for ref in self._gone if ref not in self._missing)
+        return Written(tuple(applied), deleted, tuple(self._missing), tuple(self._dropped))
