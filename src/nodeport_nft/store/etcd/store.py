@@ -1,4 +1,4 @@
-"""Objects in etcd, for commands: read at one revision, written on conditions, planned anew where others were faster."""
+"""Objects in etcd, for commands: read at one revision, written on conditions, planned anew if others were faster."""
 
 from __future__ import annotations
 
