@@ -46,6 +46,7 @@ class Plain(enum.Enum):
     INTERFACE = enum.auto()
     CHAINS = enum.auto()
     DOMAIN = enum.auto()
+    USER = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,52 @@ SETTINGS = (
     Setting(
         "store",
         ("store",),
-        PathTo("a file"),
+        PathTo("a file, or etcd://HOST:PORT/PREFIX"),
         default="/var/lib/nodeport-nft/store.db",
-        meaning="the SQLite store",
+        meaning="where the objects are: a file of SQLite's, or `etcd://HOST:PORT,HOST:PORT/PREFIX` for a cluster",
         flag="--store",
         metavar="PATH",
-        help="SQLite store; default {default}.",
+        help="Store: a file, or etcd://HOST:PORT/PREFIX; default {default}.",
+        restart=True,
+    ),
+    Setting(
+        "etcdCAFile",
+        ("etcd_ca_file",),
+        PathTo("a file"),
+        default="",
+        meaning="PEM certificates of those who may sign etcd's; with it, connections to etcd are TLS",
+        restart=True,
+    ),
+    Setting(
+        "etcdCertFile",
+        ("etcd_cert_file",),
+        PathTo("a file"),
+        default="",
+        meaning="our own certificate for etcd (PEM)",
+        restart=True,
+    ),
+    Setting(
+        "etcdKeyFile",
+        ("etcd_key_file",),
+        PathTo("a file"),
+        default="",
+        meaning="its key (PEM); a secret",
+        restart=True,
+    ),
+    Setting(
+        "etcdUser",
+        ("etcd_user",),
+        Plain.USER,
+        default="",
+        meaning="the user to log in to etcd as",
+        restart=True,
+    ),
+    Setting(
+        "etcdPasswordFile",
+        ("etcd_password_file",),
+        PathTo("a file"),
+        default="",
+        meaning="the file with this user's password; a secret",
         restart=True,
     ),
     Setting(

@@ -46,6 +46,11 @@ class Config:
     """
 
     store: str = "/var/lib/nodeport-nft/store.db"
+    etcd_ca_file: str = ""
+    etcd_cert_file: str = ""
+    etcd_key_file: str = ""
+    etcd_user: str = ""
+    etcd_password_file: str = ""
     state_dir: str = "/var/lib/nodeport-nft"
     run_dir: str = "/run/nodeport-nft"
     ranges: Ranges = Ranges()
