@@ -27,6 +27,9 @@ class Storm:
         self.doubts = 0
         self.refusals: list[EtcdError] = []
         self.position: Position | None = None
+        self.pause = asyncio.Event()
+        """Cleared, it stops the writer for a while."""
+        self.pause.set()
         self._ends = asyncio.Event()
 
     async def run(self, fault: Callable[[], Awaitable[None]]) -> None:
@@ -56,6 +59,11 @@ class Storm:
         while len(self.refusals) == before:
             await asyncio.sleep(0.01)
 
+    async def until_told(self) -> None:
+        """Return when the follower has said that it cannot follow."""
+        while not self.told or self.told[-1] is None:
+            await asyncio.sleep(0.01)
+
     async def write_one(self, key: str) -> None:
         """Write a key until it is known to be there; never twice."""
         while True:
@@ -73,6 +81,7 @@ class Storm:
     async def _write(self) -> None:
         number = 0
         while not self._ends.is_set():
+            await self.pause.wait()
             await self.write_one(f"n/{number}")
             number += 1
             await asyncio.sleep(NAPS)

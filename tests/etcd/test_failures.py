@@ -97,12 +97,14 @@ def test_three_members(fault: Fault, tmp_path: Path) -> None:
 async def kill_it(member: Member, storm: Storm) -> None:
     member.kill()
     await storm.until_refused()
+    await storm.until_told()
     member.start()
 
 
 async def freeze_it(member: Member, storm: Storm) -> None:
     member.signal(signal.SIGSTOP)
     await storm.until_refused()
+    await storm.until_told()
     member.signal(signal.SIGCONT)
 
 

@@ -269,6 +269,8 @@ class Calls:
         return [
             ("grpc.keepalive_time_ms", round(timings.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", round(timings.keepalive_answer * 1000)),
+            # Any ping under way, such as one that measures the bandwidth, takes the place of a keepalive, with its 60 s.
+            ("grpc.http2.ping_timeout_ms", round(timings.keepalive_answer * 1000)),
             ("grpc.http2.max_pings_without_data", 0),  # a quiet watch is pinged for as long as it lasts
             ("grpc.min_reconnect_backoff_ms", round(timings.connect * 1000)),  # also the limit of one attempt
             ("grpc.initial_reconnect_backoff_ms", round(timings.pause * 1000)),
