@@ -108,6 +108,15 @@ def _trusted_chains(given: Given) -> tuple[str, ...]:
     return each(given.items(), lambda item: as_text(item, parse, "a chain", remedy))
 
 
+def _user(given: Given) -> str:
+    def parse(text: str) -> str:
+        if not (text and text.isprintable()):
+            raise ValueError(f"{shown(text)} is no name of a user; write one that etcd knows, such as nodeport-nft")
+        return text
+
+    return as_text(given, parse, "a user", "write one that etcd knows, such as nodeport-nft")
+
+
 def _cluster_domain(given: Given) -> str:
     def parse(text: str) -> str:
         domain = text.removesuffix(".")
@@ -129,4 +138,5 @@ PARSERS: dict[Plain, Callable[[Given], Any]] = {
     Plain.INTERFACE: _interface,
     Plain.CHAINS: _trusted_chains,
     Plain.DOMAIN: _cluster_domain,
+    Plain.USER: _user,
 }

@@ -1,12 +1,15 @@
-"""Which store it is, by how the configuration names it: a path is a file of SQLite's."""
+"""Which store it is, by how the configuration names it: a path is a file of SQLite's, ``etcd://`` one in etcd."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nodeport_nft.problems import Problems
 from nodeport_nft.store.errors import StoreError
+from nodeport_nft.store.etcd.address import Connection, connection_faults, is_etcd, parse_connection
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.sqlite.store import Store
 
@@ -18,26 +21,35 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
 
 
 def open_objects(config: Config) -> Objects:
-    """The store of the configuration, to write to it; a file is made where there is none. Raises StoreError."""
+    """The store of the configuration, to write to it; a file is made where there is none.
+
+    This and the others raise StoreError, and Problems where what the configuration says of etcd is wrong.
+    """
+    if is_etcd(config.store):
+        return _open_etcd(config)
     return open_file(config)
 
 
 def open_existing(config: Config) -> Objects:
-    """The store of the configuration, to read it. Raises StoreError, also where there is none."""
-    return Store(store_path(config), ranges=config.ranges, reading=True, validate=config.validate)
+    """The store of the configuration, to read it; StoreError also where there is none."""
+    if is_etcd(config.store):
+        return _open_etcd(config)
+    return Store(_path(config), ranges=config.ranges, reading=True, validate=config.validate)
 
 
 def open_trial(config: Config) -> Objects:
-    """What the store of the configuration holds, nothing if there is none, to try a write on. Raises StoreError."""
+    """What the store of the configuration holds, nothing if there is none, to try a write on."""
     return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
 
 
 def open_file(config: Config) -> Store:
-    """The file of the configuration, for manifests that are its whole state: no store that others share is pruned.
-
-    Raises StoreError.
-    """
-    return Store(store_path(config), ranges=config.ranges)
+    """The file of the configuration, for manifests that are its whole state: what others share is never pruned."""
+    if is_etcd(config.store):
+        raise StoreError(
+            f"{config.store}: manifests that are the whole state (sync -f) want a store of their own, and this one "
+            "is a cluster's; apply -f adds them to it, and delete takes them out"
+        )
+    return Store(_path(config), ranges=config.ranges)
 
 
 def may_exist(store: str) -> bool:
@@ -53,8 +65,35 @@ def may_exist(store: str) -> bool:
     return True
 
 
-def store_path(config: Config) -> str:
-    """The path of the file. Raises StoreError where the store is named by a scheme that is not known here."""
+def etcd_connection(config: Config) -> Connection:
+    """How to come to the etcd of the configuration."""
+    connection = parse_connection(
+        config.store,
+        ca=_named(config.etcd_ca_file),
+        cert=_named(config.etcd_cert_file),
+        key=_named(config.etcd_key_file),
+        user=config.etcd_user,
+        password_file=_named(config.etcd_password_file),
+    )
+    if faults := connection_faults(connection):
+        raise Problems(faults)
+    return connection
+
+
+def _open_etcd(config: Config) -> Objects:
+    from nodeport_nft.store.etcd import etcd_store
+
+    return etcd_store(etcd_connection(config), config.ranges, config.validate)
+
+
+def _named(path: str) -> Path | None:
+    return Path(path) if path else None
+
+
+def _path(config: Config) -> str:
     if found := _SCHEME.match(config.store):
-        raise StoreError(f"store {config.store}: {found[1]}: is no kind of store known here; name a file by its path")
+        raise StoreError(
+            f"store {config.store}: {found[1]}: is no kind of store known here; name a file by its path, or a store "
+            "in etcd as etcd://HOST:PORT/PREFIX"
+        )
     return config.store

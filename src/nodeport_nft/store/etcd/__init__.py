@@ -13,6 +13,9 @@ from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.errors import LibraryMissing
 
 if TYPE_CHECKING:
+    from nodeport_nft.model import Ranges
+    from nodeport_nft.settings import Validate
+    from nodeport_nft.store.api import Objects, Source
     from nodeport_nft.store.etcd.calls import Timings
     from nodeport_nft.store.etcd.client import Blocking, Client
 
@@ -33,6 +36,24 @@ def open_blocking(connection: Connection, timings: Timings | None = None, *, fir
     except ImportError as error:
         raise _as_missing(connection, error) from error
     return Blocking(connection, timings, first=first)
+
+
+def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> Objects:
+    """Objects in etcd. Raises LibraryMissing; connects when it is first asked."""
+    try:
+        from nodeport_nft.store.etcd.store import EtcdStore
+    except ImportError as error:
+        raise _as_missing(connection, error) from error
+    return EtcdStore(connection, ranges=ranges, validate=validate)
+
+
+def etcd_source(connection: Connection, validate: Validate) -> Source:
+    """What changes in etcd. Raises LibraryMissing; connects when it is run."""
+    try:
+        from nodeport_nft.store.etcd.source import EtcdSource
+    except ImportError as error:
+        raise _as_missing(connection, error) from error
+    return EtcdSource(connection, validate=validate)
 
 
 def _as_missing(connection: Connection, error: ImportError) -> Exception:

@@ -81,15 +81,21 @@ def parse_connection(  # the keys are those of the configuration
     problems: list[Problem] = []
     endpoints, prefix = _parse_store(store, problems)
     if cert and not key:
-        _tell(problems, "key", f"is missing, and the client's certificate {cert} needs it; name the key's file")
+        _tell(
+            problems, "etcdKeyFile", f"is missing, and the client's certificate {cert} needs it; name the key's file"
+        )
     if key and not cert:
-        _tell(problems, "cert", f"is missing, and the key {key} is for one; name the certificate's file")
+        _tell(problems, "etcdCertFile", f"is missing, and the key {key} is for one; name the certificate's file")
     if user and not password_file:
-        _tell(problems, "passwordFile", f"is missing, and user {user!r} has to log in; name the file of the password")
+        _tell(
+            problems,
+            "etcdPasswordFile",
+            f"is missing, and user {user!r} has to log in; name the file of the password",
+        )
     if password_file and not user:
-        _tell(problems, "user", f"is missing, and {password_file} holds somebody's password; name the user")
+        _tell(problems, "etcdUser", f"is missing, and {password_file} holds somebody's password; name the user")
     if user and not user.isprintable():
-        _tell(problems, "user", f"{user!r} has characters that cannot be printed; name a user of etcd")
+        _tell(problems, "etcdUser", f"{user!r} has characters that cannot be printed; name a user of etcd")
     if problems:
         raise Problems(tuple(problems))
     return Connection(endpoints, prefix, ca, cert, key, user, password_file)
@@ -98,8 +104,12 @@ def parse_connection(  # the keys are those of the configuration
 def connection_faults(connection: Connection) -> tuple[Problem, ...]:
     """What is wrong with the files that a connection names: not there, others may write them, or read a secret."""
     problems: list[Problem] = []
-    named = (("ca", connection.ca, False), ("cert", connection.cert, False), ("key", connection.key, True))
-    for field, path, is_secret in (*named, ("passwordFile", connection.password_file, True)):
+    named = (
+        ("etcdCAFile", connection.ca, False),
+        ("etcdCertFile", connection.cert, False),
+        ("etcdKeyFile", connection.key, True),
+    )
+    for field, path, is_secret in (*named, ("etcdPasswordFile", connection.password_file, True)):
         if path is not None and (fault := _file_fault(path, is_secret=is_secret)):
             _tell(problems, field, f"{path}: {fault}")
     return tuple(problems)
@@ -134,7 +144,7 @@ def _parse_store(store: str, problems: list[Problem]) -> tuple[tuple[Endpoint, .
     return _parse_endpoints(hosts, problems), _parse_prefix(prefix, problems)
 
 
-_USE_KEYS = "use the settings user and passwordFile"
+_USE_KEYS = "use the keys etcdUser and etcdPasswordFile of the configuration"
 
 
 def _parse_endpoints(hosts: str, problems: list[Problem]) -> tuple[Endpoint, ...]:
