@@ -331,15 +331,15 @@ def test_a_store_that_is_replaced_by_another_users_is_told_and_not_read(place: P
     give(forged, 0o644, NOBODY)
     source = StoreSource(Config(store=str(path)))
     try:
-        assert {change.ref.name for change in source.read().changes} == {"web"}
+        assert {change.ref.name for change in source.take().changes} == {"web"}
         path.rename(place / "away.db")
         forged.rename(path)
-        assert not source.read()
+        assert not source.take()
         [problem] = source.problems()
         assert "belongs to user 65534" in problem
         assert "what was read last is served" in problem
         (place / "away.db").rename(path)
-        changes = source.read()
+        changes = source.take()
         assert (changes.whole, {change.ref.name for change in changes.changes}) == (True, {"web"})
         assert source.problems() == ()
     finally:

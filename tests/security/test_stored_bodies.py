@@ -298,7 +298,7 @@ def test_watchers_are_not_woken_by_it(tmp_path: Path) -> None:
         source = StoreSource(Config(store=str(path)))
         try:
             make_old(path)
-            while not source.read():
+            while not source.take():
                 await source.changed()
             with pytest.raises(TimeoutError):  # the echoes of that
                 await asyncio.wait_for(source.changed(), 0.5)
@@ -306,7 +306,7 @@ def test_watchers_are_not_woken_by_it(tmp_path: Path) -> None:
             assert holding(path) == []
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(source.changed(), 1.5)
-            assert not source.read()
+            assert not source.take()
         finally:
             source.close()
 

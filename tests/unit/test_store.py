@@ -313,12 +313,13 @@ def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:
             assert transaction.delete("Pod", "default", "p")
             assert not transaction.delete("Pod", "default", "p")
         p = Ref("Pod", "default", "p")
-        assert store.changed_since(seen) == (Ref("Service", "default", "b"), Ref("Service", "default", "a"), p)
+        a, b = Ref("Service", "default", "a"), Ref("Service", "default", "b")
+        assert list(store.changed_since(seen).items()) == [(b, "3"), (a, "4"), (p, "")]
         assert (store.resource_version(), store.find(p)) == (5, None)
         apply(store, pod("p"))
-        assert store.changed_since(4) == (p,)
+        assert store.changed_since(4) == {p: "6"}
         assert isinstance(store.find(p), StoredObject)
-        assert store.changed_since(store.resource_version()) == ()
+        assert store.changed_since(store.resource_version()) == {}
 
 
 def test_versions_grow_over_deletions_and_restarts(tmp_path: Path) -> None:

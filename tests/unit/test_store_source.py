@@ -15,9 +15,10 @@ import pytest
 from nodeport_nft.config import Config
 from nodeport_nft.manifest import Object, Validate
 from nodeport_nft.model import Ref
-from nodeport_nft.sources import Changes
+from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store import Store
+from nodeport_nft.store.api import Changes
 from tests.damage import damage
 from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, endpoint_slice, service
 
@@ -52,7 +53,7 @@ async def told(source: StoreSource) -> Changes:
     async with asyncio.timeout(SECONDS):
         while True:
             await source.changed()
-            if found := source.read():
+            if found := source.take():
                 return found
 
 
@@ -61,7 +62,7 @@ async def until(source: StoreSource, is_so: Callable[[], bool]) -> Changes:
     async with asyncio.timeout(SECONDS):
         while True:
             await source.changed()
-            found = source.read()
+            found = source.take()
             if is_so():
                 return found
 
@@ -104,9 +105,9 @@ async def elsewhere(path: Path, *words: str) -> None:
 
 def test_at_first_all_there_is_then_what_another_process_changes(path: Path) -> None:
     async def walk(source: StoreSource) -> None:
-        first = source.read()
+        first = source.take()
         assert (first.whole, names(first)) == (True, {"a", "b"})
-        assert not source.read()
+        assert not source.take()
         await elsewhere(path, "c")
         changes = await told(source)
         assert (changes.whole, names(changes), gone(changes)) == (False, {"c"}, set())
@@ -116,7 +117,7 @@ def test_at_first_all_there_is_then_what_another_process_changes(path: Path) -> 
 
 def test_deletions_are_told_and_what_changed_twice_is_told_once(path: Path) -> None:
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         delete(path, "a")
         changes = await told(source)
         assert (names(changes), gone(changes)) == (set(), {"a"})
@@ -127,7 +128,7 @@ def test_deletions_are_told_and_what_changed_twice_is_told_once(path: Path) -> N
         changes = await told(source)
         assert sorted(change.ref.name for change in changes.changes) == ["c", "d"]
         assert gone(changes) == {"d"}
-        assert not source.read()
+        assert not source.take()
 
     follow(path, walk)
 
@@ -143,7 +144,7 @@ def test_an_object_that_cannot_be_read_keeps_the_others(path: Path) -> None:
             )
 
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         damage("TCP", "XYZ")
         fill(path, service("c"))
         changes = await until(source, lambda: bool(source.problems()))
@@ -162,7 +163,7 @@ def test_an_object_that_cannot_be_read_keeps_the_others(path: Path) -> None:
 
 def test_an_object_that_is_there_goes_before_a_stray_tombstone(path: Path) -> None:
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         with closing(sqlite3.connect(path)) as db, db:
             db.execute("UPDATE meta SET value = value + 1")
             db.execute("INSERT INTO tombstones VALUES ('Service', 'default', 'a', (SELECT value FROM meta))")
@@ -177,7 +178,7 @@ def test_a_damaged_row_is_among_the_unreadable_from_the_first_look_on(path: Path
     damage(path, what, name="a")
 
     async def walk(source: StoreSource) -> None:
-        changes = source.read()
+        changes = source.take()
         assert (changes.whole, names(changes)) == (True, {"b"})
         assert ref("a") in changes.unreadable
         [problem] = source.problems()
@@ -193,7 +194,7 @@ def test_the_source_never_takes_a_log_into_the_file(path: Path) -> None:
     """Which may be another by then: it would be spoilt."""
 
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         await elsewhere(path, "c")
         await told(source)
         path.write_bytes(b"")
@@ -206,7 +207,7 @@ def test_the_source_never_takes_a_log_into_the_file(path: Path) -> None:
 
 def test_another_file_in_its_place_is_told_as_a_whole(path: Path) -> None:
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         other = path.with_name("other.db")
         fill(other, service("b"), service("z"))
         other.rename(path)
@@ -223,7 +224,7 @@ def test_a_backup_restored_into_the_file_is_told_as_a_whole(path: Path) -> None:
         with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(path.with_name("backup.db"))) as backup:
             db.backup(backup)
             fill(path, service("c"))
-            assert names(source.read()) == {"a", "b", "c"}
+            assert names(source.take()) == {"a", "b", "c"}
             backup.backup(db)
         changes = await told(source)
         assert (changes.whole, names(changes)) == (True, {"a", "b"})
@@ -234,7 +235,7 @@ def test_a_backup_restored_into_the_file_is_told_as_a_whole(path: Path) -> None:
 @pytest.mark.parametrize("what", ["store", "directory"])
 def test_what_is_taken_away_and_put_back(path: Path, what: str) -> None:
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         moved = path if what == "store" else path.parent
         away = path.parent.parent / "away"
         moved.rename(away)
@@ -263,7 +264,7 @@ db.execute("COMMIT")
 
 def test_a_writer_that_does_not_ring_is_seen_too(path: Path) -> None:
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         # Another connection stays open, so that the last one's checkpoint does not touch the file.
         with Store(path, ranges=RANGES):
             subprocess.run([sys.executable, "-c", BYPASS, str(path)], check=True, timeout=60)
@@ -281,7 +282,7 @@ def test_nothing_is_done_while_nothing_happens(path: Path, monkeypatch: pytest.M
         return resource_version(store)
 
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         await elsewhere(path, "c")
         await told(source)
         with pytest.raises(TimeoutError):  # the echoes of that write
@@ -302,7 +303,7 @@ def test_lost_events_make_it_look_at_the_file_as_well(path: Path) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
 
     async def walk(source: StoreSource) -> None:
-        source.read()
+        source.take()
         other = path.parent.parent / "other.db"
         fill(other, service("z"))
         here, there = path.with_name("here"), path.with_name("there")
@@ -339,29 +340,26 @@ def test_unknown_fields_are_told_once_of_each_object(tmp_path: Path) -> None:
     fill(path, slip("web", LOOSE), service("good"))
     source = StoreSource(Config(store=str(path)))
     with closing(source):
-        source.read()
-        assert source.take_doubts() == (doubt(path, "web", MEANT),)
-        assert source.take_doubts() == ()
+        assert source.take().warnings == (doubt(path, "web", MEANT),)
+        assert source.take().warnings == ()
         fill(path, service("other"))
-        assert names(source.read()) == {"other"}
-        assert source.take_doubts() == (), "another object has changed"
+        changes = source.take()
+        assert names(changes) == {"other"}
+        assert changes.warnings == (), "another object has changed"
         fill(path, slip("web", LOOSE, "colour"))
-        source.read()
-        assert source.take_doubts() == (doubt(path, "web", STRANGE),), "what was told is told no more"
+        assert source.take().warnings == (doubt(path, "web", STRANGE),), "what was told is told no more"
         source.forget()
-        assert source.read().whole
-        assert source.take_doubts() == ()
+        changes = source.take()
+        assert changes.whole
+        assert changes.warnings == ()
         fill(path, service("web"))
-        source.read()
+        source.take()
         fill(path, slip("web", LOOSE))
-        source.read()
-        assert source.take_doubts() == (doubt(path, "web", MEANT),), "it was mended in between"
+        assert source.take().warnings == (doubt(path, "web", MEANT),), "it was mended in between"
         delete(path, "web")
-        source.read()
-        assert source.take_doubts() == ()
+        assert source.take().warnings == ()
         fill(path, slip("web", LOOSE))
-        source.read()
-        assert source.take_doubts() == (doubt(path, "web", MEANT),)
+        assert source.take().warnings == (doubt(path, "web", MEANT),)
 
 
 def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
@@ -369,8 +367,7 @@ def test_many_of_a_kind_are_counted(tmp_path: Path) -> None:
     fill(path, *(slip(f"web-{number:02}", LOOSE) for number in range(50)), slip("other", "colour"))
     source = StoreSource(Config(store=str(path)))
     with closing(source):
-        source.read()
-        doubts = source.take_doubts()
+        doubts = source.take().warnings
     assert len(doubts) == 12
     assert doubts[0] == doubt(path, "other", STRANGE)
     assert doubts[-1] == "… and 40 more of this kind"
@@ -381,10 +378,11 @@ def test_who_passes_over_unknown_fields_is_told_nothing(tmp_path: Path, quiet: d
     """And neither is who follows manifests, of which it is told as they are read."""
     path = tmp_path / "store.db"
     fill(path, slip("web", LOOSE))
-    source = StoreSource(Config(store=str(path), **quiet), make=not quiet)  # type: ignore[arg-type]
+    source = StoreSource(Config(store=str(path), **quiet), None if quiet else Handover())  # type: ignore[arg-type]
     with closing(source):
-        assert names(source.read()) == {"web"}
-        assert source.take_doubts() == ()
+        changes = source.take()
+    assert names(changes) == {"web"}
+    assert changes.warnings == ()
 
 
 def test_what_was_written_by_hand_is_looked_at_as_well(tmp_path: Path) -> None:
@@ -407,8 +405,7 @@ def test_what_was_written_by_hand_is_looked_at_as_well(tmp_path: Path) -> None:
         db.commit()
     source = StoreSource(Config(store=str(path)))
     with closing(source):
-        source.read()
-        doubts = source.take_doubts()
+        doubts = source.take().warnings
     assert [line.partition(": unknown")[0].partition(f" in {path}: ")[2] for line in doubts] == [
         'endpoints[0]["\ufffd[2J"]',
         "spec.ports[0].targetport",

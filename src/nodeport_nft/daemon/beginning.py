@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, wait
+import asyncio
 
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
-from nodeport_nft.model import NodeFacts
+from nodeport_nft.model import Node, NodeFacts, Ref
 from nodeport_nft.reconcile import Listed, NodeState
-from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store import StoreError
+from nodeport_nft.store.api import Changes, Source
 
 
-def read_all(
-    facts: NodeFacts, tables: KernelTables, source: StoreSource, reporter: Reporter, workers: Executor
-) -> tuple[NodeState, Listed]:
-    """The state that the store wants, and what the tables hold. Raises KernelError, StoreError, MemoryError."""
-    # A child lists the tables: meanwhile we can read the store.
-    listing = workers.submit(tables.read, facts)
-    try:
-        changes = source.read()
-    finally:
-        wait([listing])  # nobody else may be at nftables before it is done
-    known = listing.result()
-    if source.fault:  # nothing read is not the same as nothing there
-        raise StoreError(source.fault)
+def take_told(source: Source, reporter: Reporter) -> Changes:
+    """What the source has to tell; its problems and warnings are told to whom they concern. Raises StoreError."""
+    changes = source.take()
     reporter.problems("store", source.problems())
-    reporter.doubts(source.take_doubts())
+    reporter.doubts(changes.warnings)
+    return changes
+
+
+async def until_listed(source: Source, woken: asyncio.Event) -> None:
+    """Return when the source may have something to tell, or ``woken`` was set, which then is cleared."""
+    waits = [asyncio.create_task(source.changed()), asyncio.create_task(woken.wait())]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+    woken.clear()
+    for wait in done:
+        wait.result()
+
+
+def take_whole(source: Source, reporter: Reporter) -> Changes:
+    """All there is. Raises StoreError where the source cannot tell: nothing read is not the same as nothing there."""
+    changes = take_told(source, reporter)
+    if not changes.whole:
+        raise StoreError("; ".join(source.problems()) or "the store has not been listed yet")
+    return changes
+
+
+def own_node(changes: Changes, name: str, before: Node | None = None) -> Node | None:
+    """This node's object among all there is; what it was ``before`` where it cannot be read.
+
+    Raises StoreError where nothing else is known of it.
+    """
+    ref = Ref("Node", "", name)
+    known = next((change.values for change in changes.changes if change.ref == ref), None)
+    if known is None and ref in changes.unreadable:
+        if before is None:
+            raise StoreError(f"{ref} cannot be read, and without it nothing is known of this node; apply it again")
+        return before
+    return next((value for value in known or () if isinstance(value, Node)), None)
+
+
+def begun(changes: Changes, facts: NodeFacts, tables: KernelTables) -> tuple[NodeState, Listed]:
+    """The state that all there is wants, and what the tables hold. Raises KernelError, MemoryError."""
+    known = tables.read(facts)
     objects = ((change.ref, change.values) for change in changes.changes)
     return NodeState.of(facts, known, objects, changes.unreadable), known

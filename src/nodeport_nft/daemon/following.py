@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodeport_nft.config import Config
+from nodeport_nft.daemon.beginning import take_told
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
@@ -10,12 +11,14 @@ from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.manifest.objects import KINDS
 from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
-from nodeport_nft.sources import Changes
+from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.manifests import ManifestFollower
-from nodeport_nft.sources.store import StoreSource
+from nodeport_nft.store.api import Changes, Source
 
 
-def manifest_follower(options: Options, config: Config, reporter: Reporter) -> ManifestFollower | None:
+def manifest_follower(
+    options: Options, config: Config, reporter: Reporter, handover: Handover
+) -> ManifestFollower | None:
     """Who keeps the store as the manifests say, if there are any."""
     if not options.manifests:
         return None
@@ -26,6 +29,7 @@ def manifest_follower(options: Options, config: Config, reporter: Reporter) -> M
         allow_empty=options.allow_empty,
         report=lambda problems: reporter.problems("manifests", problems),
         say=lambda text: reporter.log.info("manifests", text=text),
+        handover=handover,
     )
 
 
@@ -35,15 +39,13 @@ class Following:
     def __init__(
         self,
         node: Ref,
-        source: StoreSource,
-        manifests: ManifestFollower | None,
+        source: Source,
         tables: KernelTables,
         reporter: Reporter,
         writing: Writing,
     ) -> None:
         self._node = node
         self._source = source
-        self._manifests = manifests
         self._tables = tables
         self._reporter = reporter
         self._writing = writing
@@ -52,13 +54,9 @@ class Following:
         """Take what changes in the store, until cancelled."""
         while True:
             await self._source.changed()
-            self._take(self._source.read())
-            if self._source.fault and self._manifests:
-                self._manifests.retry()  # it can write the store anew
+            self._put(take_told(self._source, self._reporter))
 
-    def _take(self, changes: Changes) -> None:
-        self._reporter.problems("store", self._source.problems())
-        self._reporter.doubts(self._source.take_doubts())
+    def _put(self, changes: Changes) -> None:
         found = [(change.ref, change.values) for change in changes.changes]
         found += [(ref, ()) for ref in sorted(self._gone(changes))]
         touched: set[ObjectName] = set()

@@ -11,7 +11,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import read_all
+from nodeport_nft.daemon.beginning import begun, own_node, take_told, take_whole, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flows import FlowCleaner
@@ -32,8 +32,10 @@ from nodeport_nft.observe.connections import Connections
 from nodeport_nft.reconcile import Reconciler
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
-from nodeport_nft.sources.store import StoreSource
+from nodeport_nft.sources.by_scheme import open_source
+from nodeport_nft.sources.handover import Handover
 from nodeport_nft.store import StoreError
+from nodeport_nft.store.api import Changes
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
@@ -88,20 +90,22 @@ class Daemon:
         loop.set_exception_handler(self._broken)
         self._workers = start_workers(_WORKERS)
         loop.set_default_executor(self._workers)
-        self._manifests = manifest_follower(self._options, self._node.config, self._reporter)
+        handover = Handover()
+        self._manifests = manifest_follower(self._options, self._node.config, self._reporter, handover)
         if self._manifests:
             await self._manifests.begin()
-        self._source = StoreSource(self._node.config, make=self._manifests is not None)
+        self._source = open_source(self._node.config, handover if self._manifests else None)
+        running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))
+        running.add_done_callback(self.ended)
         try:
-            if await self._has_turn():
-                self._start()
-                self._turn.give_back()
+            if await self._has_started():
                 await self._follow()
             if self._failure:
                 raise self._failure
         finally:
             loop.remove_reader(self._tables.fileno())
             loop.remove_reader(self._node.events.fileno())
+            running.cancel()
             self._source.close()
             self._node.close()
 
@@ -141,14 +145,31 @@ class Daemon:
             await asyncio.sleep(self._turn.due - time.monotonic())
         return not self._stopping
 
-    def _start(self) -> None:
-        """Read the store and the kernel, and write the difference (K4).
+    async def _has_started(self) -> bool:
+        """Program the node as soon as all of the store is listed; False where we are stopped before.
+
+        The store is read in our turn: what others have written in theirs must not be undone for a moment.
+        """
+        while await self._has_turn():
+            try:
+                gc.disable()
+                if (changes := take_told(self._source, self._reporter)).whole:
+                    self._start(changes)
+                    return True
+            finally:
+                gc.enable()
+                self._turn.give_back()
+            self._reporter.log.info("waiting for the store", store=self._node.config.store)
+            await until_listed(self._source, self._woken)
+        return False
+
+    def _start(self, changes: Changes) -> None:
+        """Read the kernel, and write what differs from these changes, which are all there is (K4).
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
-        gc.disable()
-        facts = self._node.facts(self._source.node(self._options.node_name))
-        state, known = read_all(facts, self._tables, self._source, self._reporter, self._workers)
+        facts = self._node.facts(own_node(changes, self._options.node_name))
+        state, known = begun(changes, facts, self._tables)
         self._writing.begin(Reconciler(self._tables, state, known), "start")
         del known
         if self._node.config.metrics_address is not None:
@@ -158,7 +179,6 @@ class Daemon:
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()
         gc.freeze()
-        gc.enable()
 
     def _holder(self, family: Family, name: str, key: Key) -> tuple[str, str] | None:
         return self._writing.state.tables.desired[family].holder(name, key)
@@ -169,7 +189,7 @@ class Daemon:
         """Follow all there is to follow, and do what is due, until stopped."""
         loop = asyncio.get_running_loop()
         own = Ref("Node", "", self._options.node_name)
-        following = Following(own, self._source, self._manifests, self._tables, self._reporter, self._writing)
+        following = Following(own, self._source, self._tables, self._reporter, self._writing)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_reader(self._tables.fileno(), following.tables)
         loop.add_reader(self._node.events.fileno(), self._network.changed)
@@ -232,9 +252,11 @@ class Daemon:
         try:
             gc.unfreeze()
             gc.collect()
-            facts = self._node.facts_in(self._writing.state)
             self._source.forget()
-            state, known = read_all(facts, self._tables, self._source, self._reporter, self._workers)
+            changes = take_whole(self._source, self._reporter)
+            name = self._options.node_name
+            facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
+            state, known = begun(changes, facts, self._tables)
         except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
             if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
                 raise

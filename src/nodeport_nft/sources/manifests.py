@@ -26,6 +26,7 @@ from nodeport_nft.manifest import Object, Problem, read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
+from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
 from nodeport_nft.sources.writing import Written, ref_of, write
@@ -57,7 +58,7 @@ class ManifestFollower:
     ``report`` gets all problems there are, one text each, whenever these have changed; none when all is well again.
     ``say`` gets what happened once: warnings, deletions. With ``prune`` what others write to the store is deleted
     with the next change of the manifests, else it stays. Without ``allow_empty`` manifests without any object delete
-    nothing: a directory that is not mounted looks like an empty one.
+    nothing: a directory that is not mounted looks like an empty one. ``handover`` gets what was written.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ManifestFollower:
         allow_empty: bool,
         report: Callable[[tuple[str, ...]], None],
         say: Callable[[str], None],
+        handover: Handover | None = None,
     ) -> None:
         self._paths = tuple(paths)
         self._config = config
@@ -77,6 +79,8 @@ class ManifestFollower:
         self._allow_empty = allow_empty
         self._report = report
         self._say = say
+        self._handover = handover or Handover()
+        self._handover.lost = self.retry
         self._watcher: Watcher | None = None
         self._aside = Aside(self._answers, self._tell)
         self._survey = Survey()
@@ -272,7 +276,10 @@ class ManifestFollower:
         due = tuple(changed.values())
         bring = partial(write, self._store, self._config, keep, gone, due, of_others=self._prune)
         try:
-            written = await self._aside.run(lambda _: bring(first=not self._begun))
+            with self._handover.writing():
+                written = await self._aside.run(lambda _: bring(first=not self._begun))
+                if self._begun:  # else nobody has read anything yet, and all there is will be
+                    self._handover.give(written.file, written.finished)
         except OthersObjects:
             raise
         except StoreError as error:

@@ -10,7 +10,7 @@ Deletions are told by tombstones, each with a resource version; an object that h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.model import Node, Ref, Value
+from nodeport_nft.model import Ref, Value
 from nodeport_nft.settings import Validate
-from nodeport_nft.sources.changes import Change, Changes
+from nodeport_nft.sources.handover import Finished, Handover
 from nodeport_nft.sources.inotify import is_exhausted, open_inotify, unwatched
 from nodeport_nft.store import LOST, Damaged, Store, StoreError, file_identity, told_strange
+from nodeport_nft.store.api import Change, Changes
+from nodeport_nft.store.opening import store_path
 
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds after the log was last written to at which the store is looked at again."""
@@ -35,25 +37,26 @@ _AGAIN_SECONDS, _LONGEST_SECONDS = 1.0, 5.0
 
 
 class StoreSource:
-    """One store, on the thread of its event loop. ``fault``: why it could not be read last time, "" if it could.
-
-    ``doubts`` are warnings about unknown fields that nobody has been told of yet, those of each object once.
+    """One store, as ``Source`` has it. Unknown fields are what it warns of, those of each object once.
 
     It never writes to the store, not even what SQLite would tidy up: by then another file may stand in its place.
     """
 
-    def __init__(self, config: Config, *, make: bool = False) -> None:
+    def __init__(self, config: Config, handover: Handover | None = None) -> None:
         """Opens the store, and watches it from now on. Raises StoreError, OSError.
 
-        ``make``: where there is none, one without an object is made; manifests may have none yet.
+        ``handover``: from who keeps this store as manifests say. Where there is no store then, one without an object
+        is made; manifests may have none yet.
         """
-        self._path = Path(config.store).absolute()
+        self._path = Path(store_path(config)).absolute()
+        make = handover is not None
         # Of manifests it is told as they are read, and there is nothing else in their store.
         self._config = replace(config, validate=Validate.ignore) if make else config
+        self._handover = handover or Handover()
         self._version = -1
+        self._has_told = False
         self._damaged: dict[Ref, Damaged] = {}
         self._strange: dict[Ref, tuple[str, ...]] = {}
-        self.doubts: tuple[str, ...] = ()
         if make and not self._path.exists():
             Store(self._path, ranges=config.ranges).close()
         self._store: Store | None = self._open()
@@ -62,9 +65,14 @@ class StoreSource:
         self._watch: Watch | None = None
         self._unwatched = ""
         self._begin_watch()
-        self.fault = ""
+        self._fault = ""  # why it could not be read the last time
+        self._noticed = False
         self._backoff = Backoff(_LONGEST_SECONDS, first=_AGAIN_SECONDS)
         self._looks: Iterator[float] = iter(())
+
+    async def run(self) -> None:
+        """Nothing: the kernel notes what happens to the file, and ``take`` reads what there is."""
+        await asyncio.Event().wait()
 
     def close(self) -> None:
         """Watch no longer."""
@@ -73,20 +81,26 @@ class StoreSource:
         if self._store:
             self._store.close()
 
-    def read(self) -> Changes:
-        """What has changed since the last look; at first, and where there is another file, all there is.
+    def take(self) -> Changes:
+        """What has changed since the last time; at first, and where there is another file, all there is.
 
-        A store that is away or cannot be read is one of the ``problems``; its last state stays.
+        A store that is away or cannot be read is one of the ``problems``; its last state stays. Raises StoreError
+        where nothing was ever read: there is no last state.
         """
+        self._noticed = False
         try:
             changes = self._read()
         except (StoreError, OSError) as error:
+            if not self._has_told:
+                raise StoreError(str(error)) from error
             self._backoff.failed()
-            self.fault = f"{error}; what was read last is served"
+            self._fault = f"{error}; what was read last is served"
             self._version = -1
             self._drop()  # what SQLite remembers of it may be of what it was
+            self._handover.lost()
             return Changes()
-        self.fault = ""
+        self._has_told = True
+        self._fault = ""
         self._backoff.succeeded()
         return changes
 
@@ -94,29 +108,28 @@ class StoreSource:
         """Read all there is the next time: what was read last may not have come through."""
         self._version = -1
 
-    def node(self, name: str) -> Node | None:
-        """The Node of this name, before anything else is read. Raises StoreError, also where it cannot be read."""
-        values = self._store.value(Ref("Node", "", name)) if self._store else ()
-        if isinstance(values, Damaged):
-            raise StoreError(f"{values.told(self._path)}; without it nothing is known of this node")
-        return next((value for value in values if isinstance(value, Node)), None)
-
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
-        faults = filter(None, (self.fault, self._unwatched))
+        faults = filter(None, (self._fault, self._unwatched))
         told = (f"{self._damaged[ref].told(self._path)}; until then it stays as it was" for ref in self._damaged)
         return (*faults, *sorted(told))
 
     async def changed(self) -> None:
-        """Return when there may be something to read."""
+        """Return when there may be something to take; what is being handed over is waited for."""
+        if not self._noticed:
+            await self._notice()
+            self._noticed = True  # until it is taken: who is cancelled here may come back
+        await self._handover.idle.wait()
+
+    async def _notice(self) -> None:
         while True:
-            untold = self.fault or self._watch is None
+            untold = self._fault or self._watch is None
             pause = (self._backoff.pause or _AGAIN_SECONDS) if untold else next(self._looks, None)
             try:
                 async with asyncio.timeout(pause):  # wait_for forgets a cancellation when an event comes with it
                     event = await self._event()
             except TimeoutError:
-                if self.fault or self._watch is None or self._is_news():
+                if self._fault or self._watch is None or self._is_news():
                     return
                 continue
             if event.mask & Mask.Q_OVERFLOW:
@@ -167,27 +180,30 @@ class StoreSource:
 
     def _read_news(self, store: Store) -> Changes:
         version = store.resource_version()
+        finished = self._handover.take(self._file)
         if version == self._version:
             return Changes()
         before, self._version = self._version, version
         if not 0 <= before < version:  # it goes back where a backup has been restored into the file
             self._damaged.clear()
             changes = self._changes(store.values(), whole=True)
-            self._doubt(store, (*self._strange, *store.strange))
-            return changes
-        # Whether it is deleted is told by the object itself: one that is there goes before a stray tombstone.
-        refs = store.changed_since(before)
-        changes = self._changes((ref, store.value(ref)) for ref in refs)
-        self._doubt(store, refs)
-        return changes
+            return replace(changes, warnings=self._warnings(store, (*self._strange, *store.strange)))
+        news = self._news(store, before, finished)
+        changes = self._changes(news.items())
+        return replace(changes, warnings=self._warnings(store, news))
 
-    def take_doubts(self) -> tuple[str, ...]:
-        """The ``doubts``, which then are told."""
-        doubts, self.doubts = self.doubts, ()
-        return doubts
+    def _news(
+        self, store: Store, since: int, finished: Mapping[Ref, Finished]
+    ) -> dict[Ref, tuple[Value, ...] | Damaged]:
+        """What has changed since this version; of what was handed over at its present version, no row is read."""
+        news: dict[Ref, tuple[Value, ...] | Damaged] = {}
+        for ref, version in store.changed_since(since).items():
+            own = finished.get(ref)
+            news[ref] = own.values if own and own.version == version else store.value(ref)
+        return news
 
-    def _doubt(self, store: Store, refs: Iterable[Ref]) -> None:
-        """Note what is new of the unknown fields of these objects."""
+    def _warnings(self, store: Store, refs: Iterable[Ref]) -> tuple[str, ...]:
+        """What is new of the unknown fields of these objects."""
         news: dict[Ref, tuple[str, ...]] = {}
         for ref in dict.fromkeys(refs):
             before, now = self._strange.pop(ref, ()), store.strange.get(ref, ())
@@ -195,7 +211,7 @@ class StoreSource:
                 self._strange[ref] = now
             if fresh := tuple(text for text in now if text not in before):
                 news[ref] = fresh
-        self.doubts += told_strange(news, self._path)
+        return told_strange(news, self._path)
 
     def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Damaged]], *, whole: bool = False) -> Changes:
         changes = []
@@ -226,7 +242,7 @@ class StoreSource:
                 return True
             return self._store.resource_version() != self._version
         except StoreError:
-            return True  # `read` says what the matter is
+            return True  # `take` says what the matter is
 
     def _open(self) -> Store:
         return Store(self._path, ranges=self._config.ranges, reading=True, validate=self._config.validate)

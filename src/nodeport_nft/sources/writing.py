@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems
 from nodeport_nft.model import Ref, Service
-from nodeport_nft.store import Store
+from nodeport_nft.sources.handover import File, Finished
+from nodeport_nft.store import Store, file_identity
 from nodeport_nft.store.objects import reference
 from nodeport_nft.store.sqlite.writers import told
 
@@ -38,12 +39,14 @@ _MOST_ROUNDS = 8
 class Written:
     """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons.
 
-    ``warnings``: what is to be said once.
+    ``warnings``: what is to be said once. ``finished``: what was taken, as it then stood in ``file``.
     """
 
     deleted: tuple[str, ...]
     refused: dict[Ref, tuple[Problem, ...]]
     warnings: tuple[str, ...]
+    file: File | None
+    finished: dict[Ref, Finished]
 
 
 def write(
@@ -76,8 +79,10 @@ def write(
         deleted += [reference(ref.kind, ref.name) for ref in ours if transaction.delete(*ref)]
         if taken := [ref for ref in set(gone).difference(ours) if transaction.exists(ref)]:
             warnings.append(f"{told(taken)} left the manifests, and others have written to it since; {_STAYS}")
-        refused = apply(transaction, changed)
-        return Written(tuple(deleted), refused, (*warnings, *transaction.dropped))
+        finished: dict[Ref, Finished] = {}
+        refused = apply(transaction, changed, finished)
+        warnings += transaction.dropped
+        return Written(tuple(deleted), refused, tuple(warnings), file_identity(path), finished)
 
 
 def ref_of(obj: Object) -> Ref:
@@ -85,24 +90,47 @@ def ref_of(obj: Object) -> Ref:
     return Ref(obj.kind, obj.namespace, obj.name)
 
 
-def apply(transaction: Transaction, objects: Sequence[Object]) -> dict[Ref, tuple[Problem, ...]]:
-    """Applies all objects but those that are refused, which it returns with the reasons."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    reasons = _refusal(transaction, objects, now)
+def apply(
+    transaction: Transaction, objects: Sequence[Object], finished: dict[Ref, Finished] | None = None
+) -> dict[Ref, tuple[Problem, ...]]:
+    """Applies all objects but those that are refused, which it returns with the reasons.
+
+    The others are put into ``finished``.
+    """
+    attempt = _Attempt(transaction, {} if finished is None else finished)
+    reasons = attempt.refusal(objects)
     if not reasons:
         return {}
-    trial = _Trial(transaction, objects, now)
+    trial = _Trial(transaction, objects, attempt)
     trial.together(reasons)
     trial.alone()
     return trial.refused
 
 
+class _Attempt:
+    """Tries objects within one write, all at one time; what is taken is put into ``finished``."""
+
+    def __init__(self, transaction: Transaction, finished: dict[Ref, Finished]) -> None:
+        self._transaction = transaction
+        self._finished = finished
+        self._now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def refusal(self, objects: Sequence[Object]) -> tuple[Problem, ...]:
+        """Why these cannot be applied together; nothing was written then."""
+        try:
+            applied = self._transaction.apply(objects, now=self._now, by_manifests=True)
+        except Problems as error:
+            return error.problems
+        for obj in (each.object for each in applied):
+            self._finished[ref_of(obj)] = Finished(obj.raw["metadata"]["resourceVersion"], obj.values)
+        return ()
+
+
 class _Trial:
     """Objects of which some are refused."""
 
-    def __init__(self, transaction: Transaction, objects: Sequence[Object], now: str) -> None:
-        self._transaction = transaction
-        self._now = now
+    def __init__(self, transaction: Transaction, objects: Sequence[Object], attempt: _Attempt) -> None:
+        self._attempt = attempt
         self._objects = {ref_of(obj): obj for obj in objects}
         self._held = transaction.held()
         self._claimants: defaultdict[int | str, list[Ref]] = defaultdict(list)
@@ -118,7 +146,7 @@ class _Trial:
             named = {problem.object for problem in reasons}
             out = [ref for ref, obj in rest.items() if obj.ref in named]
             self._refuse(out or list(rest), rest)  # a reason may name none of them
-            reasons = _refusal(self._transaction, list(rest.values()), self._now) if rest else ()
+            reasons = self._attempt.refusal(list(rest.values())) if rest else ()
             if not reasons:
                 return
         self._refuse(list(rest), rest)
@@ -145,7 +173,7 @@ class _Trial:
         while pending:
             ref = pending.popleft()
             del queue[ref]
-            reasons = _refusal(self._transaction, [self._objects[ref]], self._now)
+            reasons = self._attempt.refusal([self._objects[ref]])
             if reasons:
                 self.refused[ref] = reasons
                 continue
@@ -168,12 +196,3 @@ def _claims(obj: Object) -> set[int | str]:
     found = [holdings(value) for value in obj.values if isinstance(value, Service)]
     claims: set[int | str] = {port for each in found for port in each.node_ports}
     return claims | {str(ip) for each in found for ip in each.cluster_ips}
-
-
-def _refusal(transaction: Transaction, objects: Sequence[Object], now: str) -> tuple[Problem, ...]:
-    """Why these cannot be applied together; nothing was written then."""
-    try:
-        transaction.apply(objects, now=now, by_manifests=True)
-    except Problems as error:
-        return error.problems
-    return ()

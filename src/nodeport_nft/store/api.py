@@ -217,10 +217,16 @@ class Source(Protocol):
         """Follow the store until cancelled. Never returns by itself, and outlives every failure of the store."""
 
     async def changed(self) -> None:
-        """Return when there may be something to ``take``, or when the ``problems`` are others."""
+        """Return when there may be something to ``take``, or when the ``problems`` are others.
+
+        One waits at a time, and may be cancelled: what it would have been told of is told to the next.
+        """
 
     def take(self) -> Changes:
-        """What has come since the last time; empty if nothing has. It never waits for a network."""
+        """What has come since the last time; empty if nothing has. It never waits for a network.
+
+        Raises StoreError where nothing has ever come and waiting would mend nothing.
+        """
 
     def forget(self) -> None:
         """Tell everything once more, ``whole``: what was taken last may not have come through."""
@@ -229,4 +235,4 @@ class Source(Protocol):
         """What is wrong now, each with its remedy; none if all is well. What was taken last stays good."""
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Follow no longer; nothing is asked afterwards."""

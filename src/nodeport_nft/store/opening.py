@@ -34,7 +34,7 @@ def open_existing(config: Config) -> Objects:
     """The store of the configuration, to read it; StoreError also where there is none."""
     if is_etcd(config.store):
         return _open_etcd(config)
-    return Store(_path(config), ranges=config.ranges, reading=True, validate=config.validate)
+    return Store(store_path(config), ranges=config.ranges, reading=True, validate=config.validate)
 
 
 def open_trial(config: Config) -> Objects:
@@ -49,7 +49,7 @@ def open_file(config: Config) -> Store:
             f"{config.store}: manifests that are the whole state (sync -f) want a store of their own, and this one "
             "is a cluster's; apply -f adds them to it, and delete takes them out"
         )
-    return Store(_path(config), ranges=config.ranges)
+    return Store(store_path(config), ranges=config.ranges)
 
 
 def may_exist(store: str) -> bool:
@@ -90,7 +90,7 @@ def _named(path: str) -> Path | None:
     return Path(path) if path else None
 
 
-def _path(config: Config) -> str:
+def store_path(config: Config) -> str:
     if found := _SCHEME.match(config.store):
         raise StoreError(
             f"store {config.store}: {found[1]}: is no kind of store known here; name a file by its path, or a store "

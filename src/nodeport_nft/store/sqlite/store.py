@@ -136,14 +136,21 @@ class Store(Objects):
         with contextlib.suppress(OSError):  # somebody else's file that we may write, but not touch
             os.utime(self._path)
 
-    def changed_since(self, resource_version: int) -> tuple[Ref, ...]:
-        """What was created, changed or deleted after that resource version, in order; each object once."""
+    def changed_since(self, resource_version: int) -> dict[Ref, str]:
+        """What was created, changed or deleted after that resource version, in order, with its version.
+
+        That is "" if it is gone; one that is there goes before a stray tombstone of its name.
+        """
         with translated(self._path):
             rows = self._db.execute(
-                "SELECT resource_version, kind, namespace, name FROM objects WHERE resource_version > :since"
+                "SELECT resource_version, 0, kind, namespace, name FROM objects WHERE resource_version > :since"
                 " UNION ALL"
-                " SELECT resource_version, kind, namespace, name FROM tombstones WHERE resource_version > :since"
+                " SELECT resource_version, 1, kind, namespace, name FROM tombstones WHERE resource_version > :since"
                 " ORDER BY 1",
                 {"since": resource_version},
             )
-            return tuple(dict.fromkeys(Ref(*key) for _, *key in rows))
+            versions: dict[Ref, str] = {}
+            for version, is_gone, *key in rows:
+                ref = Ref(*key)
+                versions[ref] = versions.get(ref, "") if is_gone else str(version)
+            return versions
