@@ -17,11 +17,10 @@ import pytest
 
 from nodeport_nft.config import Config
 from nodeport_nft.model import Ref, Value
-from nodeport_nft.sources import manifests as following
 from nodeport_nft.sources.handover import Finished, Handover
 from nodeport_nft.sources.manifests import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
-from nodeport_nft.sources.writing import Written
+from nodeport_nft.sources.writing import Written, write
 from nodeport_nft.store import Store
 from tests.unit.test_manifest_follower import DEADLINE, Desk, replace_file, service
 from tests.unit.test_store_source import elsewhere
@@ -129,11 +128,14 @@ def test_what_is_refused_or_taken_late_is_as_it_is_stored(desk: Desk, monkeypatc
     async def walk(heard: Heard) -> None:
         path = desk.manifests / "web.yaml"
         await heard.stored(path, service("a", 30001), service("b", 30002))
-        replace_file(path, service("a", 30002), service("b", 30001), service("c", 30001), service("d"))
+        replace_file(desk.manifests / "other.yaml", service("c", 30001), service("d"))
         await heard.until(lambda: "d" in heard.names())
+        await heard.stored(path, service("a", 30002), service("b", 30001), service("e"))
         assert "c" not in heard.names()
-        await heard.stored(path, service("a", 30002), service("b", 30003), service("c", 30001))
-        await heard.until(lambda: "d" not in heard.names())
+        assert heard.rows == []
+        await heard.stored(path, service("a", 30002), service("b", 30003), service("f"))
+        await heard.until(lambda: "c" in heard.names() and "e" not in heard.names())
+        assert {ref.name for ref in heard.rows} <= {"e"}, "which is gone"
 
     hear(desk, monkeypatch, walk)
 
@@ -141,7 +143,6 @@ def test_what_is_refused_or_taken_late_is_as_it_is_stored(desk: Desk, monkeypatc
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_what_others_write_around_it_is_not_lost(desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """Before our commit, right after it and before it is handed over, and after that; the same object and another."""
-    write = following.write
 
     def others() -> None:
         asyncio.run(elsewhere(desk.store, "web", "foreign"))
@@ -157,7 +158,7 @@ def test_what_others_write_around_it_is_not_lost(desk: Desk, monkeypatch: pytest
     async def walk(heard: Heard) -> None:
         path = desk.manifests / "web.yaml"
         await heard.stored(path, service("web"), service("quiet"))
-        monkeypatch.setattr(following, "write", slow)
+        monkeypatch.setattr("nodeport_nft.sources.manifests.write", slow)
         await heard.stored(path, service("web", target=81), service("quiet", target=81), service("last"))
         if moment == "after":
             await elsewhere(desk.store, "web", "foreign")
