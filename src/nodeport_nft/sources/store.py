@@ -144,10 +144,19 @@ class StoreSource:
                 return
 
     async def _event(self) -> Event:
+        # Not Inotify.get: it reads events into a future, and they are lost when the wait for that is cancelled.
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
         if self._inotify is None:  # until it is time to look by ourselves
-            await asyncio.Event().wait()
+            await ready.wait()
         assert self._inotify is not None
-        return await self._inotify.get()
+        while (event := self._inotify.sync_get()) is None:
+            ready.clear()
+            loop.add_reader(self._inotify.fd, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(self._inotify.fd)
+        return event
 
     def _begin_watch(self) -> None:
         """Watch the store's directory; where the system has no watches left, that is a problem, and we look often."""
