@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from nodeport_nft.manifest.steps import Patience, Step
 from nodeport_nft.sources import aside
 from nodeport_nft.sources.aside import Aside, Hung, Work
 
@@ -49,7 +50,9 @@ def run(scenario: Callable[[Aside, list[set[str]], asyncio.Event], Awaitable[Non
     asyncio.run(bounded())
 
 
-def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     look_every(0.05, monkeypatch)
     here, there, near = Pipe("/m/here"), Pipe("/m/there"), Pipe("/m/near")
 
@@ -101,8 +104,8 @@ def test_what_takes_long_at_many_steps_does_not_hang(monkeypatch: pytest.MonkeyP
     look_every(0.01, monkeypatch)
     looked = threading.Event()
 
-    class Looked(aside.Patience):
-        def ends(self, step: aside.Step | None) -> bool:
+    class Looked(Patience):
+        def ends(self, step: Step | None) -> bool:
             looked.set()
             return super().ends(step)
 
