@@ -87,24 +87,26 @@ class Kernel:
                 case Add(map=name, elements=elements):
                     for element in elements:
                         assert element.key not in after.elements[name], "EEXIST"
+                        assert not isinstance(element.value, Goto) or element.value.chain in after.rules, "ENOENT"
                         after.elements[name][element.key] = element
                 case AddMap(map=declared):
                     assert declared.name not in after.maps, "EEXIST"
                     after.maps[declared.name], after.elements[declared.name] = declared, {}
                 case DeleteMap(name=name):
-                    assert name not in set(after.sets_used()), "EBUSY"
+                    assert name not in after.sets_used(), "EBUSY"
                     del after.maps[name], after.elements[name]
                 case AddChain(chain=chain):
                     assert chain.name not in after.rules, "EEXIST"
                     after.rules[chain.name] = []
                 case AddRules(chain=chain):
                     after.rules[chain.name] += chain.rules
-                    after.check()
+                    assert set(_chains_of(chain.rules)) <= after.rules.keys(), "ENOENT"
+                    assert set(_sets_of(chain.rules)) <= after.maps.keys(), "ENOENT"
                 case FlushChain(name=name):
                     after.rules[name].clear()
                 case DeleteChain(name=name):
                     assert not after.rules[name], "EBUSY"
-                    assert name not in set(after.chains_used()), "EBUSY"
+                    assert name not in after.chains_used(), "EBUSY"
                     del after.rules[name]
                 case _:
                     raise AssertionError(f"not for one table's elements: {operation}")
@@ -119,16 +121,26 @@ class Kernel:
     def chains_used(self) -> Iterator[str]:
         for held in self.elements.values():
             yield from (e.value.chain for e in held.values() if isinstance(e.value, Goto))
-        for statement in (statement for rules in self.rules.values() for rule in rules for statement in rule):
-            match statement:
-                case Goto(chain) | Jump(chain) | GotoChance(chain):
-                    yield chain
+        for rules in self.rules.values():
+            yield from _chains_of(rules)
 
     def sets_used(self) -> Iterator[str]:
-        for statement in (statement for rules in self.rules.values() for rule in rules for statement in rule):
-            match statement:
-                case InSet(set=name) | Learn(set=name) | Dispatch(map=name) | DnatSlot(map=name):
-                    yield name
+        for rules in self.rules.values():
+            yield from _sets_of(rules)
+
+
+def _chains_of(rules: Iterable[Rule]) -> Iterator[str]:
+    for rule in rules:
+        yield from (each.chain for each in rule if isinstance(each, (Goto, Jump, GotoChance)))
+
+
+def _sets_of(rules: Iterable[Rule]) -> Iterator[str]:
+    for rule in rules:
+        for statement in rule:
+            if isinstance(statement, (InSet, Learn)):
+                yield statement.set
+            elif isinstance(statement, (Dispatch, DnatSlot)):
+                yield statement.map
 
 
 FOREIGN = "made by somebody else"

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
 
+from nodeport_nft.manifest.steps import Patience, Step
 from nodeport_nft.sources import aside
 from nodeport_nft.sources.aside import Aside, Hung, Work
 
 SECONDS = 60.0
+
+
+def look_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is counted in looks, so that where they are short nobody waits for what never answers."""
+    monkeypatch.setattr(aside, "_LOOK_SECONDS", seconds)
 
 
 @dataclass
@@ -43,7 +50,10 @@ def run(scenario: Callable[[Aside, list[set[str]], asyncio.Event], Awaitable[Non
     asyncio.run(bounded())
 
 
-def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers() -> None:
+def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look_every(0.05, monkeypatch)
     here, there, near = Pipe("/m/here"), Pipe("/m/there"), Pipe("/m/near")
 
     async def scenario(work: Aside, ended: list[set[str]], _: asyncio.Event) -> None:
@@ -60,6 +70,7 @@ def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers() 
         assert work.skips("/m/there")
         assert not work.skips("/m/here")
         assert not work.skips("/n")
+        look_every(SECONDS, monkeypatch)  # what answers does not hang, however slow the machine is
         near.answer()
         assert await work.run(near.read) == "read"
         there.answer()
@@ -72,6 +83,7 @@ def test_work_that_hangs_is_given_up_and_its_path_left_alone_until_it_answers() 
 
 
 def test_what_hangs_beyond_all_bounds_is_told_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_every(0.05, monkeypatch)
     monkeypatch.setattr(aside, "_MOST_HUNG", 0)
     pipe = Pipe("/m/here")
 
@@ -87,16 +99,25 @@ def test_what_hangs_beyond_all_bounds_is_told_and_waited_for(monkeypatch: pytest
     run(scenario)
 
 
-def test_what_takes_long_at_many_steps_does_not_hang() -> None:
-    """Nor does what computes for long, at no step."""
-    over = threading.Event()
+def test_what_takes_long_at_many_steps_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what computes for long, at no step. Each step ends when it has been looked at."""
+    look_every(0.01, monkeypatch)
+    looked = threading.Event()
+
+    class Looked(Patience):
+        def ends(self, step: Step | None) -> bool:
+            looked.set()
+            return super().ends(step)
+
+    monkeypatch.setattr(aside, "Patience", Looked)
 
     def steps(work: Work) -> int:
         for number in range(70):
+            looked.clear()
             work.at(f"/m/{number // 10}")
-            over.wait(0.1)
+            assert looked.wait(SECONDS)
         work.done()
-        over.wait(7)
+        time.sleep(0.5)  # 50 looks
         return number
 
     async def scenario(work: Aside, _: list[set[str]], __: asyncio.Event) -> None:
@@ -106,11 +127,12 @@ def test_what_takes_long_at_many_steps_does_not_hang() -> None:
 
 
 def test_many_steps_that_are_slow_together_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_every(0.2, monkeypatch)
     monkeypatch.setattr(aside, "_LONG", 2)
     over = threading.Event()
 
     def steps(work: Work) -> str:
-        while not over.wait(0.1):
+        while not over.wait(0.01):
             work.at("/m/x")
         return "read"
 

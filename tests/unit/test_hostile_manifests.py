@@ -24,6 +24,7 @@ import pytest
 
 from nodeport_nft.manifest import Problems, read_manifests
 from nodeport_nft.model import Ranges
+from nodeport_nft.sources import aside
 from tests.hanging import Op, hanging
 from tests.unit.test_manifest_follower import Desk, replace_file, run, service, text, write
 
@@ -267,7 +268,13 @@ def test_without_a_thread_it_is_told_and_tried_again() -> None:
 # --- what never answers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("private_namespaces")
+@pytest.fixture
+def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is counted in looks, so that where they are short nobody waits for what never answers."""
+    monkeypatch.setattr(aside, "_LOOK_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("private_namespaces", "_short_looks")
 def test_files_that_hang_hold_up_nothing_else(desk: Desk) -> None:
     far, near = desk.manifests / "far", desk.manifests / "near.yaml"
     far.mkdir()
@@ -306,7 +313,7 @@ def test_files_that_hang_hold_up_nothing_else(desk: Desk) -> None:
     run(scenario())
 
 
-@pytest.mark.usefixtures("private_namespaces")
+@pytest.mark.usefixtures("private_namespaces", "_short_looks")
 @pytest.mark.parametrize("what", ["directory", "content"])
 def test_what_hangs_at_the_start_is_read_when_it_answers(desk: Desk, what: str) -> None:
     far = desk.root / "far"

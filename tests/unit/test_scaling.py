@@ -56,13 +56,21 @@ def lines_of(work: Callable[[], object]) -> int:
     """How many lines it runs."""
     count = 0
 
-    def line(_: FrameType, event: str, __: object) -> Any:
+    def line(_: FrameType, event: str, __: object) -> None:  # returns nothing: the frame keeps what traces it
         nonlocal count
-        count += event == "line"
-        return line
+        if event == "line":
+            count += 1
+
+    class Tracers(dict[str, Any]):
+        """What traces the code of a file; looked up for every call there is."""
+
+        def __missing__(self, name: str) -> Any:
+            return self.setdefault(name, line if name.startswith(_COUNTED) else None)
+
+    tracers = Tracers()
 
     def call(frame: FrameType, _: str, __: object) -> Any:
-        return line if frame.f_code.co_filename.startswith(_COUNTED) else None
+        return tracers[frame.f_code.co_filename]
 
     before = sys.gettrace()
     sys.settrace(call)

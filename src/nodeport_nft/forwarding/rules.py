@@ -150,14 +150,14 @@ class _Reader:
 
     def _pass_block(self) -> list[str]:
         """Pass by what stands in braces; the tokens in there."""
-        begin, depth = self._at + 1, 0
-        while self._at < len(self._tokens):
-            piece = self._tokens[self._at]
+        begin, depth, tokens = self._at + 1, 0, self._tokens
+        for at in range(self._at, len(tokens)):
+            piece = tokens[at]
             depth += (piece == "{") - (piece == "}")
-            self._at += 1
+            self._at = at + 1
             if not depth:
                 break
-        return list(self._tokens[begin : self._at - 1])
+        return list(tokens[begin : self._at - 1])
 
     def _expression(self, piece: str) -> Comparison | None:
         """Read a comparison, or a statement that sets something; a map of verdicts is returned."""
@@ -362,14 +362,16 @@ class _Reader:
 
     def _unreadable(self, begin: int) -> None:
         """Take all up to the verdict for one condition that is not understood."""
-        depth = 0
+        depth, tokens = 0, self._tokens
         self._at = max(self._at, begin + 1)
-        while self._at < len(self._tokens):
-            piece = self._tokens[self._at]
+        for at in range(self._at, len(tokens)):
+            piece = tokens[at]
             depth += (piece == "{") - (piece == "}")
             if depth <= 0 and (piece in _VERDICTS or piece == "comment"):
+                self._at = at
                 break
-            self._at += 1
+        else:
+            self._at = max(self._at, len(tokens))
         self._doubt(begin, Doubt.UNREADABLE)
 
 
