@@ -60,7 +60,7 @@ async def lose_the_quorum(members: Members, storm: Storm) -> None:
     assert causes(storm.refusals) <= PASSING
 
 
-async def restart_one_after_the_other(members: Members, storm: Storm) -> None:
+async def restart_one_after_the_other(members: Members, _storm: Storm) -> None:
     for member in members.all:
         member.signal(signal.SIGTERM)
         member.start()
