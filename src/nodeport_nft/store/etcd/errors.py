@@ -106,7 +106,7 @@ _CODES = {
 _NOT_SENT = ("failed to connect to all addresses", "dns resolution failed", "address lookup failed")
 # The last: a member has refused the client's certificate (with TLS 1.3 it does so after the handshake).
 _TLS = ("ssl", "tls", "certificate", "handshake", "verification check failed", "peer name", "unwrap failed")
-_CLOSED = "socket closed"
+_CLOSED = ("socket closed", "connection reset", "broken pipe", "endpoint closing")
 # What grpc puts before the one thing that matters; the endpoint is told anyway.
 _AROUND = re.compile(r"^failed to connect to all addresses; last error: (?:[A-Z_]+: (?:ipv4|ipv6|dns):\S+: )?", re.I)
 
@@ -147,7 +147,7 @@ def cause_of(code: str, details: str) -> Cause:
         return Cause.SILENT if code == "UNAVAILABLE" else Cause.OTHER  # such as "request timed out"
     if code == "UNAVAILABLE" and was_not_sent(details):
         # A member that is ending closes the connection as well as one that speaks no TLS.
-        is_tls = _CLOSED not in words and any(word in words for word in _TLS)
+        is_tls = not _was_closed(words) and any(word in words for word in _TLS)
         return Cause.CERTIFICATE if is_tls else Cause.UNREACHABLE
     return _CODES.get(code, Cause.OTHER)
 
@@ -155,10 +155,14 @@ def cause_of(code: str, details: str) -> Cause:
 def in_words(details: str, *, is_secure: bool) -> str:
     """grpc's details without what surrounds them, and with what may be behind a connection that is closed at once."""
     said = _AROUND.sub("", details)
-    if was_not_sent(details) and _CLOSED in details.lower():
+    if was_not_sent(details) and _was_closed(details):
         hint = "ca is set, so TLS is spoken" if is_secure else "if etcd speaks TLS there, set ca"
         return f"{said} ({hint})"
     return said
+
+
+def _was_closed(details: str) -> bool:
+    return any(word in details.lower() for word in _CLOSED)
 
 
 def was_not_sent(details: str) -> bool:
