@@ -16,7 +16,7 @@ from nodeport_nft.store.etcd.errors import Cause, EtcdError
 from tests.etcd.members import PREFIX, WAIT, Members, certificates, in_etcd, timings
 from tests.etcd.storm import Storm
 
-pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
+pytestmark = pytest.mark.usefixtures("private_namespaces")
 
 ROOT = ("--user", "root:secret")
 

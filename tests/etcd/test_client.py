@@ -87,6 +87,16 @@ def test_transactions(tmp_path: Path) -> None:
     with_client(tmp_path, scenario)
 
 
+def test_one_of_many_gets_a_claim(tmp_path: Path) -> None:
+    async def scenario(client: Any) -> None:
+        claims = [client.commit((is_absent("claim"),), (Put("claim", b"%d" % each),)) for each in range(50)]
+        won = [each for each, done in enumerate(await asyncio.gather(*claims)) if done.succeeded]
+        assert len(won) == 1
+        assert (await client.get("claim")).value == b"%d" % won[0]
+
+    with_client(tmp_path, scenario)
+
+
 def test_keys_belong_to_the_prefix(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members(1, tmp_path)

@@ -1,4 +1,4 @@
-"""A reader that was away is told to begin again exactly when it would miss something (C4)."""
+"""A reader that was away is told to begin again exactly when it would miss something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nodeport_nft.store.etcd.errors import Cause, EtcdError
 from nodeport_nft.store.etcd.values import BeginAgain, Compacted, Event, Position, Restored
 from tests.etcd.members import WAIT, Members, in_etcd, timings
 
-pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
+pytestmark = pytest.mark.usefixtures("private_namespaces")
 
 
 async def follow(client: Any, position: Position, count: int) -> list[Event]:
