@@ -18,6 +18,9 @@ need mount mount
 need sysctl procps
 need curl curl
 need wget wget
+need openssl openssl
+need etcd etcd-server
+need etcdctl etcd-client
 /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"
 for package; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed' ||
@@ -61,5 +64,11 @@ case " $missing " in
 *" nginx "*) # nor shall it come up with the next boot, or have been started where the policy let it
     service nginx stop >/dev/null 2>&1 || true
     update-rc.d nginx disable >/dev/null 2>&1 || true
+    ;;
+esac
+case " $missing " in
+*" etcd-server "*) # nor shall it
+    service etcd stop >/dev/null 2>&1 || true
+    update-rc.d etcd disable >/dev/null 2>&1 || true
     ;;
 esac

@@ -141,13 +141,14 @@ class Members:
         """Put a snapshot in the place of what all have, and start them again: the same names, addresses and token."""
         for member in self.all:
             member.signal(signal.SIGTERM)
+        for member in self.all:
             shutil.rmtree(member.directory)
             self.control(
                 *("snapshot", "restore", str(snapshot), "--data-dir", str(member.directory), "--name", member.name),
                 *("--initial-cluster", ",".join(f"{one.name}={one.peer}" for one in self.all)),
                 *("--initial-cluster-token", "test", "--initial-advertise-peer-urls", member.peer),
             )
-            member.start()
+        self.start()
 
 
 def timings(**other: float) -> Any:

@@ -16,6 +16,7 @@ from nodeport_nft.store.etcd.values import (
     MOST_OPERATIONS,
     Delete,
     Get,
+    MemberStatus,
     Put,
     is_absent,
     is_none_newer,
@@ -86,6 +87,16 @@ def test_transactions(tmp_path: Path) -> None:
     with_client(tmp_path, scenario)
 
 
+def test_one_of_many_gets_a_claim(tmp_path: Path) -> None:
+    async def scenario(client: Any) -> None:
+        claims = [client.commit((is_absent("claim"),), (Put("claim", b"%d" % each),)) for each in range(50)]
+        won = [each for each, done in enumerate(await asyncio.gather(*claims)) if done.succeeded]
+        assert len(won) == 1
+        assert (await client.get("claim")).value == b"%d" % won[0]
+
+    with_client(tmp_path, scenario)
+
+
 def test_keys_belong_to_the_prefix(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members(1, tmp_path)
@@ -98,7 +109,9 @@ def test_keys_belong_to_the_prefix(tmp_path: Path) -> None:
             await ours.put("key", b"ours")
             await others.put("key", b"others'")
             await ours.delete("", is_prefix=True)
-            assert (await others.get("key")).value == b"others'"
+            kept = await others.get("key")
+            assert kept is not None
+            assert kept.value == b"others'"
             assert (await ours.list_all()).found == ()
 
     in_etcd(scenario)
@@ -181,7 +194,12 @@ def test_commands_need_no_event_loop(tmp_path: Path) -> None:
     def work(members: Members) -> None:
         with open_blocking(members.connection(), timings(patience=WAIT)) as store:
             assert store.run(store.client.put("key", b"v")) > 0
-            assert store.run(store.client.get("key")).value == b"v"
-            assert store.run(store.client.status())[0].endpoint == "127.0.0.1:2379"
+            found = store.run(store.client.get("key"))
+            assert found is not None
+            assert found.value == b"v"
+            (status,) = store.run(store.client.status())
+            assert isinstance(status, MemberStatus)
+            assert status.endpoint == "127.0.0.1:2379"
+            assert status.leader == status.member
 
     in_etcd(start)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nodeport_nft.store.etcd.address import Connection, Endpoint
@@ -29,6 +30,7 @@ from nodeport_nft.store.etcd.errors import (
     Outcome,
     cause_of,
     etcd_error,
+    in_words,
     was_not_sent,
 )
 
@@ -153,7 +155,7 @@ class Calls:
             response_deserializer=message_class(method.response).FromString,
         )(timeout=timeout, metadata=_metadata(token))
         try:
-            yield Stream(endpoint, call, token)
+            yield Stream(call, token, partial(self._failure, endpoint), endpoint)
         finally:
             call.cancel()
 
@@ -213,7 +215,7 @@ class Calls:
         try:
             return await call(request, timeout=self.timings.call, metadata=_metadata(token))
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(_failure(endpoint, error, is_write=is_write)) from None
+            raise CallFailed(self._failure(endpoint, error, is_write=is_write)) from None
 
     async def _connected(self, endpoint: Endpoint) -> Any:
         """A channel to the member that is connected, or is about to say why it cannot be.
@@ -264,12 +266,19 @@ class Calls:
             read.append(content)
         return read[0], read[1], read[2]
 
+    def _failure(self, endpoint: Endpoint, error: Any, *, is_write: bool = False) -> Failure:
+        details = str(error.details() or "")
+        cause = cause_of(str(error.code().name), details)
+        in_doubt = is_write and cause is Cause.SILENT and not was_not_sent(details)
+        said = in_words(details, is_secure=self.connection.is_secure)
+        return Failure(endpoint, said, cause, Outcome.UNKNOWN if in_doubt else Outcome.NOT_DONE)
+
     def _options(self) -> list[tuple[str, int]]:
         timings = self.timings
         return [
             ("grpc.keepalive_time_ms", round(timings.keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", round(timings.keepalive_answer * 1000)),
-            # Any ping under way, such as one that measures the bandwidth, takes the place of a keepalive, with its 60 s.
+            # Any ping under way, such as one that measures bandwidth, takes a keepalive's place, with 60 s.
             ("grpc.http2.ping_timeout_ms", round(timings.keepalive_answer * 1000)),
             ("grpc.http2.max_pings_without_data", 0),  # a quiet watch is pinged for as long as it lasts
             ("grpc.min_reconnect_backoff_ms", round(timings.connect * 1000)),  # also the limit of one attempt
@@ -285,17 +294,18 @@ class Calls:
 class Stream:
     """A stream in both directions; ``token`` is that with which it was opened. Errors are CallFailed."""
 
-    def __init__(self, endpoint: Endpoint, call: Any, token: str) -> None:
+    def __init__(self, call: Any, token: str, failed: Callable[[Any], Failure], endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.token = token
         self._call = call
+        self._failed = failed
 
     async def write(self, request: Any) -> None:
         """Send one message."""
         try:
             await self._call.write(request)
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(_failure(self.endpoint, error, is_write=False)) from None
+            raise CallFailed(self._failed(error)) from None
         except asyncio.InvalidStateError:  # it has ended while this was about to be sent; reading tells why
             return
 
@@ -304,7 +314,7 @@ class Stream:
         try:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(_failure(self.endpoint, error, is_write=False)) from None
+            raise CallFailed(self._failed(error)) from None
         if answer is grpc.aio.EOF:
             raise CallFailed(Failure(self.endpoint, "has ended the stream", Cause.SILENT))
         return answer
@@ -325,11 +335,3 @@ def _metadata(token: str) -> tuple[tuple[str, str], ...]:
     # With hasleader a member without quorum refuses at once, and ends streams, where it would wait for ever.
     metadata = (("hasleader", "true"),)
     return (*metadata, ("token", token)) if token else metadata
-
-
-def _failure(endpoint: Endpoint, error: Any, *, is_write: bool) -> Failure:
-    details = str(error.details() or "")
-    code = str(error.code().name)
-    cause = cause_of(code, details)
-    in_doubt = is_write and cause is Cause.SILENT and not was_not_sent(details)
-    return Failure(endpoint, details, cause, Outcome.UNKNOWN if in_doubt else Outcome.NOT_DONE)

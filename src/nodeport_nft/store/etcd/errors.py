@@ -8,6 +8,7 @@ Sources: etcd api/v3rpc/rpctypes/error.go (its words and codes), grpc's status c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -103,7 +104,11 @@ _CODES = {
     "RESOURCE_EXHAUSTED": Cause.TOO_LARGE,
 }
 _NOT_SENT = ("failed to connect to all addresses", "dns resolution failed", "address lookup failed")
-_TLS = ("ssl", "tls", "certificate", "handshake", "wrong version number", "peer name")
+# The last: a member has refused the client's certificate (with TLS 1.3 it does so after the handshake).
+_TLS = ("ssl", "tls", "certificate", "handshake", "verification check failed", "peer name", "unwrap failed")
+_CLOSED = ("socket closed", "connection reset", "broken pipe", "endpoint closing")
+# What grpc puts before the one thing that matters; the endpoint is told anyway.
+_AROUND = re.compile(r"^failed to connect to all addresses; last error: (?:[A-Z_]+: (?:ipv4|ipv6|dns):\S+: )?", re.I)
 
 _LONGEST_DETAILS = 300
 _TRY_AGAIN = "etcd may be starting or electing a leader; try again, and look at `etcdctl endpoint status`"
@@ -141,8 +146,23 @@ def cause_of(code: str, details: str) -> Cause:
                 return cause
         return Cause.SILENT if code == "UNAVAILABLE" else Cause.OTHER  # such as "request timed out"
     if code == "UNAVAILABLE" and was_not_sent(details):
-        return Cause.CERTIFICATE if any(word in words for word in _TLS) else Cause.UNREACHABLE
+        # A member that is ending closes the connection as well as one that speaks no TLS.
+        is_tls = not _was_closed(words) and any(word in words for word in _TLS)
+        return Cause.CERTIFICATE if is_tls else Cause.UNREACHABLE
     return _CODES.get(code, Cause.OTHER)
+
+
+def in_words(details: str, *, is_secure: bool) -> str:
+    """grpc's details without what surrounds them, and with what may be behind a connection that is closed at once."""
+    said = _AROUND.sub("", details)
+    if was_not_sent(details) and _was_closed(details):
+        hint = "ca is set, so TLS is spoken" if is_secure else "if etcd speaks TLS there, set ca"
+        return f"{said} ({hint})"
+    return said
+
+
+def _was_closed(details: str) -> bool:
+    return any(word in details.lower() for word in _CLOSED)
 
 
 def was_not_sent(details: str) -> bool:

@@ -1,0 +1,90 @@
+"""What a failure means, from etcd's and grpc's words; and what is said of several members."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from nodeport_nft.store.etcd.errors import Cause, EtcdError, Failure, Outcome, cause_of, etcd_error, in_words
+
+CONNECTING = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:2379: "
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "cause"),
+    [
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", Cause.FULL),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", Cause.BUSY),
+        ("RESOURCE_EXHAUSTED", "trying to send message larger than max (2097152 vs. 2)", Cause.TOO_LARGE),
+        ("INVALID_ARGUMENT", "etcdserver: request is too large", Cause.TOO_LARGE),
+        ("INVALID_ARGUMENT", "etcdserver: too many operations in txn request", Cause.TOO_LARGE),
+        ("INVALID_ARGUMENT", "etcdserver: duplicate key given in txn request", Cause.OTHER),
+        ("INVALID_ARGUMENT", "etcdserver: authentication failed, invalid user ID or password", Cause.LOGIN),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", Cause.TOKEN),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", Cause.LOGIN_NEEDED),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", Cause.TOKEN),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", Cause.DENIED),
+        ("FAILED_PRECONDITION", "etcdserver: authentication is not enabled", Cause.NO_LOGIN),
+        ("UNAVAILABLE", "etcdserver: no leader", Cause.NO_LEADER),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to previous leader failure", Cause.SILENT),
+        ("UNAVAILABLE", "etcdserver: leader changed", Cause.SILENT),
+        ("UNAVAILABLE", "Stream removed (ping timeout)", Cause.SILENT),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Cause.SILENT),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted", Cause.COMPACTED),
+        ("OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision", Cause.FUTURE),
+        ("NOT_FOUND", "etcdserver: requested lease not found", Cause.NO_LEASE),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", Cause.CORRUPT),
+        ("", "rpc error: code = PermissionDenied desc = etcdserver: permission denied", Cause.DENIED),
+        ("", "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token", Cause.TOKEN),
+        ("", "etcdserver: no leader", Cause.NO_LEADER),
+        ("UNAVAILABLE", CONNECTING + "Failed to connect to remote host: Connection refused", Cause.UNREACHABLE),
+        ("UNAVAILABLE", "DNS resolution failed for host:2379: C-ares status is not ARES_SUCCESS", Cause.UNREACHABLE),
+        ("UNAVAILABLE", CONNECTING + "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED", Cause.CERTIFICATE),
+        ("UNAVAILABLE", CONNECTING + "Unwrap failed (TSI_DATA_CORRUPTED)", Cause.CERTIFICATE),
+        ("UNAVAILABLE", CONNECTING + "Handshake read failed (Socket closed)", Cause.UNREACHABLE),
+        (
+            "UNAVAILABLE",
+            CONNECTING + "Handshake read failed (recvmsg:Connection reset by peer (104))",
+            Cause.UNREACHABLE,
+        ),
+        ("UNIMPLEMENTED", "unknown service etcdserverpb.KV", Cause.OTHER),
+    ],
+)
+def test_causes(code: str, details: str, cause: Cause) -> None:
+    assert cause_of(code, details) is cause
+
+
+def test_grpcs_words_are_left_out() -> None:
+    assert in_words(CONNECTING + "Connection refused", is_secure=False) == "Connection refused"
+    assert (
+        in_words(CONNECTING + "Socket closed", is_secure=False) == "Socket closed (if etcd speaks TLS there, set ca)"
+    )
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_each_has_a_remedy(cause: Cause) -> None:
+    said = str(etcd_error([Failure("host:2379", "etcdserver: it failed", cause)], "a/b"))
+    assert said.startswith("etcd host:2379: it failed; ")
+    assert "{" not in said
+
+
+def test_the_last_of_each_member_is_told_and_the_worst_gives_the_remedy() -> None:
+    error = etcd_error(
+        [
+            Failure("a:1", "at first", Cause.SILENT),
+            Failure("b:1", "bad certificate", Cause.CERTIFICATE),
+            Failure("a:1", "refused", Cause.UNREACHABLE),
+        ],
+        "p",
+    )
+    assert str(error).startswith("etcd a:1: refused, b:1: bad certificate; compare ca, cert and key")
+    assert error.cause is Cause.CERTIFICATE
+
+
+def test_doubt_is_told() -> None:
+    error = etcd_error([Failure("a:1", "gone", Cause.SILENT, Outcome.UNKNOWN)], "p")
+    assert "it may have been written all the same: look before you repeat it" in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, EtcdError)
+    assert (str(again), again.cause, again.outcome) == (str(error), Cause.SILENT, Outcome.UNKNOWN)
