@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nodeport_nft.manifest.objects import KINDS, api_version, foreign, listed_kind
+from nodeport_nft.kube.objects import KINDS, api_version, foreign, listed_kind
 from nodeport_nft.problems import Path, shown
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
 
-from nodeport_nft.manifest import Problems, parse_object
-from nodeport_nft.manifest.document import MAX_DEPTH, too_deep
-from nodeport_nft.manifest.objects import KINDS
-from nodeport_nft.manifest.yaml_text import finite
+from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
+from nodeport_nft.kube import parse_object
+from nodeport_nft.kube.objects import KINDS
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
-from nodeport_nft.problems import clipped
+from nodeport_nft.problems import Problems, clipped
 from nodeport_nft.terminal import printable
 
 _REFS = {"EndpointSlice": "endpointslice.discovery.k8s.io"}

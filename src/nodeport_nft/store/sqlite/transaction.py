@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from nodeport_nft.allocate import holdings
-from nodeport_nft.manifest import Object
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store.api import Applied
 from nodeport_nft.store.errors import LOST, StoreError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nodeport_nft.manifest.annotations import note_unknown
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.kube.annotations import note_unknown
+from nodeport_nft.kube.fields import Fields
 from nodeport_nft.notation import label_fault, subdomain_fault
 from nodeport_nft.problems import Path, shown
 

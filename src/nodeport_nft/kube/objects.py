@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.foreign_keys import check_foreign_keys
-from nodeport_nft.manifest.formats import check_formats
-from nodeport_nft.manifest.limits import check_limits
-from nodeport_nft.manifest.metadata import Metadata, parse_metadata, parse_name
-from nodeport_nft.manifest.service import parse_service
-from nodeport_nft.manifest.workload import parse_node, parse_pod
+from nodeport_nft.kube.endpoints import parse_endpoints, parse_slice
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.foreign_keys import check_foreign_keys
+from nodeport_nft.kube.formats import check_formats
+from nodeport_nft.kube.limits import check_limits
+from nodeport_nft.kube.metadata import Metadata, parse_metadata, parse_name
+from nodeport_nft.kube.service import parse_service
+from nodeport_nft.kube.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
 from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
 
