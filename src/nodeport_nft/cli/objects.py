@@ -23,8 +23,9 @@ from nodeport_nft.cli.options import (
     warn,
     whole_number,
 )
-from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
+from nodeport_nft.cli.resources import complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.kinds import BY_KIND, Resource
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:

@@ -6,6 +6,6 @@ The room's door is ``parse_object``; what reads documents asks ``objects`` for m
 refuses besides, and ``unknown`` the fields that it does not know. All problems are collected, each with its path.
 """
 
-from nodeport_nft.kube.objects import KINDS, Object, parse_object
+from nodeport_nft.kube.objects import Object, parse_object
 
-__all__ = ["KINDS", "Object", "parse_object"]
+__all__ = ["Object", "parse_object"]

@@ -6,7 +6,8 @@ that ``text`` reads and the objects that ``kube`` makes stand ``lists`` (documen
 with it is no problem). Nothing stops at the first error, and no input ends in an exception other than ``Problems``.
 """
 
-from nodeport_nft.kube import KINDS, Object, parse_object
+from nodeport_nft.kinds import KINDS
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.manifest.collection import Manifests, Reading, read_manifest, read_manifests
 from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.settings import Validate

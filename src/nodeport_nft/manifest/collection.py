@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+from nodeport_nft.kinds import KINDS
 from nodeport_nft.kube.fields import Fields
-from nodeport_nft.kube.objects import KINDS, Object, describe, foreign, name_object, read_object
+from nodeport_nft.kube.objects import Object, describe, foreign, name_object, read_object
 from nodeport_nft.kube.unknown import note_unknown_fields
 from nodeport_nft.manifest.lists import Item, owner, unfold
 from nodeport_nft.manifest.skipped import Skipped
