@@ -1,9 +1,9 @@
-"""Writes ``src/nodeport_nft/manifest/api_fields.json``: the names of the API's fields, for the kinds read here.
+"""Writes ``src/nodeport_nft/kube/api_fields.json``: the names of the API's fields, for the kinds read here.
 
 They come from the models of the official Python client, which are made from the API server's own OpenAPI document:
 
     python3 -m venv /tmp/client && /tmp/client/bin/pip install kubernetes
-    /tmp/client/bin/python tests/api_fields.py > src/nodeport_nft/manifest/api_fields.json
+    /tmp/client/bin/python tests/api_fields.py > src/nodeport_nft/kube/api_fields.json
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nodeport_nft.kube.selector import parse_selector
 from nodeport_nft.manifest import Problems, Validate, parse_object, read_manifests
-from nodeport_nft.manifest.selector import parse_selector
 from nodeport_nft.model import EndpointSlice, LoadBalancing, Pod, Ranges, Requirement, Service, Value
 
 NODE_PORT = {"type": "NodePort", "ports": [{"port": 80}]}

@@ -223,7 +223,7 @@ def test_a_field_is_taken_as_the_api_server_takes_it(row: Row) -> None:
 )
 def test_every_field_that_the_api_has_there_has_a_row(kind: str, path: str) -> None:
     fields = {re.sub(r"\[\d+\]", "", row.field) for row in _rows()} | {"subsets.addresses.ip", "status.loadBalancer"}
-    types = json.loads(files("nodeport_nft.manifest").joinpath("api_fields.json").read_text())["types"]
+    types = json.loads(files("nodeport_nft.kube").joinpath("api_fields.json").read_text())["types"]
     assert {f"{path}.{name}" for name in types[kind]} - fields == set()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from nodeport_nft.manifest.steps import Patience, Step
 from nodeport_nft.sources import aside
 from nodeport_nft.sources.aside import Aside, Hung, Work
+from nodeport_nft.text.steps import Patience, Step
 
 SECONDS = 60.0
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from nodeport_nft.compile import MAGLEV_SLOTS, MAX_ENDPOINTS, within_bounds
 from nodeport_nft.compile.schema import collapsed
+from nodeport_nft.kube import limits as api
 from nodeport_nft.manifest import Problems, parse_object, read_manifests
-from nodeport_nft.manifest import limits as api
 from nodeport_nft.model import (
     EndpointPort,
     EndpointSlice,

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from nodeport_nft.manifest import Object, Problems, parse_object, read_manifests
-from nodeport_nft.manifest.files import short_path
 from nodeport_nft.model import PortRange, Ranges
 from nodeport_nft.sources import manifests as follower
 from nodeport_nft.sources.aside import Work
 from nodeport_nft.sources.files import Survey, Touched, look
 from nodeport_nft.sources.writing import apply
 from nodeport_nft.store import Applied, Store, Transaction
+from nodeport_nft.text.files import short_path
 from tests.unit.test_manifest_follower import NOW, Desk, run, service, write
 
 WIDE = Ranges(node_ports=PortRange(20000, 60000))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from nodeport_nft.manifest import Problems, read_manifests
-from nodeport_nft.manifest.document import Document, Fault
-from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.model import Ranges
+from nodeport_nft.text.document import Document, Fault
+from nodeport_nft.text.json_text import read_documents
 
 
 def values(text: str) -> list[Any]:

@@ -162,8 +162,8 @@ def test_fields_of_a_former_type_may_come_again_once_they_were_dropped(store: Ob
 
 def parse_again(raw: dict[str, Any]) -> Any:
     """As from a manifest: with leftovers for the store to judge."""
-    from nodeport_nft.manifest.fields import Fields
-    from nodeport_nft.manifest.objects import read_object
+    from nodeport_nft.kube.fields import Fields
+    from nodeport_nft.kube.objects import read_object
     from nodeport_nft.problems import Leftover, Problem, field_text
 
     fields = Fields()

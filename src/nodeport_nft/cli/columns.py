@@ -21,7 +21,7 @@ from nodeport_nft.cli.text import (
     strings,
     table,
 )
-from nodeport_nft.manifest import parse_object
+from nodeport_nft.kube import parse_object
 from nodeport_nft.model import EndpointSlice, ObjectName, Pod, Service, ServiceType, Snapshot
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.store import StoredObject

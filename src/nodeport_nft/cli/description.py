@@ -18,7 +18,7 @@ from nodeport_nft.cli.text import (
     string,
     strings,
 )
-from nodeport_nft.manifest.annotations import PREFER_LOCAL
+from nodeport_nft.kube.annotations import PREFER_LOCAL
 from nodeport_nft.model import LoadBalancing, Node, Protocol, Requirement, ServiceType
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.resolve.absence import Around, Cause, why_none

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.manifest import Manifests, Object
+    from nodeport_nft.kube import Object
+    from nodeport_nft.manifest import Manifests
     from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import NodeState

@@ -23,8 +23,9 @@ from nodeport_nft.cli.options import (
     warn,
     whole_number,
 )
-from nodeport_nft.cli.resources import BY_KIND, Resource, complete, not_found, parse_targets
+from nodeport_nft.cli.resources import complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.kinds import BY_KIND, Resource
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None)
     A single port has no name, as in most manifests; several are called by their text ("8000-80"), as kubectl does,
     and by their protocol where two of a text differ in it alone.
     """
-    from nodeport_nft.manifest import Problem, Problems
+    from nodeport_nft.problems import Problem, Problems
 
     problems = []
     ports: list[dict[str, Any]] = []
@@ -224,7 +225,7 @@ def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None)
 
 def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, dry_run: bool) -> None:
     """Store a Service that is not there yet. Raises Problems; leaves with FAILED if it is there."""
-    from nodeport_nft.manifest import parse_object
+    from nodeport_nft.kube import parse_object
     from nodeport_nft.store import Conflict, open_objects, open_trial
 
     labels = {"app": name}

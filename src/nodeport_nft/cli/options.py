@@ -141,7 +141,7 @@ def _told(error: Exception) -> str:
 
 def _names_its_place(error: Exception) -> bool:
     """Whether each line begins with ``file:line:`` already, which editors and people jump to."""
-    from nodeport_nft.manifest import Problems
+    from nodeport_nft.problems import Problems
 
     return isinstance(error, Problems) and all(problem.source for problem in error.problems)
 
@@ -150,7 +150,7 @@ def _exit_code(error: Exception) -> int | None:
     """The exit code of an expected error; None for one that is a defect of ours and deserves its traceback."""
     from nodeport_nft.config import ConfigError
     from nodeport_nft.kernel.nft import KernelError
-    from nodeport_nft.manifest import Problems
+    from nodeport_nft.problems import Problems
     from nodeport_nft.store import OthersObjects, StoreError
 
     # Bytes that are not UTF-8 come from arguments alone: files are checked when read, output is escaped.
@@ -183,8 +183,8 @@ def read_files(
     ``names_only`` as ``read_manifests`` has it.
     """
     from nodeport_nft.manifest import read_manifests
-    from nodeport_nft.manifest.files import STDIN
-    from nodeport_nft.manifest.steps import told_waiting
+    from nodeport_nft.text.files import STDIN
+    from nodeport_nft.text.steps import told_waiting
 
     if sys.stdin is None and STDIN in files:
         fail("stdin is closed; name a file, or write < FILE", BAD_INPUT)

@@ -6,49 +6,16 @@ Arguments are ``KIND NAME...``, ``KIND/NAME...`` or ``KIND,KIND...``, as kubectl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nodeport_nft.cli import options
 from nodeport_nft.cli.flags import Flags
+from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
     from nodeport_nft.store import Objects, StoredObject
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A kind, its names in arguments (the plural first, then the singular, then short ones) and its API group."""
-
-    kind: str
-    names: tuple[str, ...]
-    group: str = ""
-    namespaced: bool = True
-
-    @property
-    def plural(self) -> str:
-        """As error messages name it: "services"."""
-        return self.names[0]
-
-    @property
-    def full(self) -> str:
-        """As kubectl's answers name it: "service", "endpointslice.discovery.k8s.io"."""
-        return f"{self.names[1]}.{self.group}" if self.group else self.names[1]
-
-
-RESOURCES = (
-    Resource("Service", ("services", "service", "svc")),
-    Resource("Endpoints", ("endpoints", "endpoints", "ep")),
-    Resource("EndpointSlice", ("endpointslices", "endpointslice"), group="discovery.k8s.io"),
-    Resource("Pod", ("pods", "pod", "po")),
-    Resource("Node", ("nodes", "node", "no"), namespaced=False),
-)
-BY_KIND = {resource.kind: resource for resource in RESOURCES}
-_BY_NAME = {f"{name}.{resource.group}".strip("."): resource for resource in RESOURCES for name in resource.names} | {
-    name: resource for resource in RESOURCES for name in resource.names
-}
 
 
 Target = tuple[Resource, str | None]
@@ -78,7 +45,7 @@ def parse_targets(words: list[str]) -> tuple[Target, ...]:
 
 
 def _resource(word: str) -> Resource:
-    resource = _BY_NAME.get(word.lower())
+    resource = BY_WORD.get(word.lower())
     if resource is None:
         known = ", ".join(resource.plural for resource in RESOURCES)
         options.fail(f"{word!r} is no kind known here; known are {known}", options.BAD_INPUT)
@@ -122,7 +89,7 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     if not (given or slash):
         return [resource.plural for resource in RESOURCES if resource.plural.startswith(incomplete)]
     try:
-        names = _stored_names(_BY_NAME[(kind if slash else given[0]).lower()], ctx.params)
+        names = _stored_names(BY_WORD[(kind if slash else given[0]).lower()], ctx.params)
     except Exception:  # a half-written command line, no store, a broken configuration: say nothing while typing
         return []
     offers = [f"{kind}/{name}" for name in names] if slash else names

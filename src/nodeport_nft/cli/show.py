@@ -23,14 +23,16 @@ from nodeport_nft.cli.options import (
     read_files,
     say,
 )
-from nodeport_nft.cli.resources import BY_KIND, Resources, not_found, parse_targets, select
+from nodeport_nft.cli.resources import Resources, not_found, parse_targets, select
+from nodeport_nft.kinds import reference
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nodeport_nft.cli.resources import Resource, Target
+    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
+    from nodeport_nft.kinds import Resource
     from nodeport_nft.model import Snapshot
     from nodeport_nft.store import Objects, StoredObject
 
@@ -200,7 +202,7 @@ def _endpoints(
 def _listed(objects: tuple[StoredObject, ...], output: Output, *, single: bool) -> str:
     """The objects in a format for programs; "" where that leaves nothing to print."""
     if output is Output.name:
-        return "\n".join(f"{BY_KIND[stored.kind].full}/{stored.name}" for stored in objects)
+        return "\n".join(reference(stored.kind, stored.name) for stored in objects)
     if single:
         return _document(objects[0].raw, output) if objects else ""
     items = [stored.raw for stored in objects]

@@ -112,8 +112,8 @@ def sync(
         sync_once(chosen, options, nft, host)
         return
     from nodeport_nft.daemon.run import run
-    from nodeport_nft.manifest.files import STDIN
-    from nodeport_nft.manifest.steps import answer
+    from nodeport_nft.text.files import STDIN
+    from nodeport_nft.text.steps import answer
 
     if STDIN in options.manifests:
         fail("-f -: standard input ends and cannot be followed; name files, or add --once", BAD_INPUT)

@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 
 from nodeport_nft.config.config import DEFAULT_PATH
-from nodeport_nft.manifest.document import Document, Fault
-from nodeport_nft.manifest.files import read_text, short_path, unreadable
-from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.problems import Path, Problem, clipped, shown
 from nodeport_nft.terminal import printable
+from nodeport_nft.text.document import Document, Fault
+from nodeport_nft.text.files import read_text, short_path, unreadable
+from nodeport_nft.text.json_text import read_documents
 from nodeport_nft.trust import file_fault
 
 _MAX_BYTES = 1 << 20

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from nodeport_nft.manifest.document import Document
-from nodeport_nft.manifest.json_text import read_documents
 from nodeport_nft.problems import Path, Tally, clipped, nearest, shown
+from nodeport_nft.text.document import Document
+from nodeport_nft.text.json_text import read_documents
 
 T = TypeVar("T")
 

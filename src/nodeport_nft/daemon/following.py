@@ -8,7 +8,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.writing import Writing
-from nodeport_nft.manifest.objects import KINDS
+from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.sources.handover import Handover

@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from nodeport_nft.manifest.document import Document, Fault
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.files import read_regular, read_texts, short_path
-from nodeport_nft.manifest.json_text import read_documents
+from nodeport_nft.kinds import KINDS
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.objects import Object, describe, foreign, name_object, read_object
+from nodeport_nft.kube.unknown import note_unknown_fields
 from nodeport_nft.manifest.lists import Item, owner, unfold
-from nodeport_nft.manifest.objects import KINDS, Object, describe, foreign, name_object, read_object
 from nodeport_nft.manifest.skipped import Skipped
-from nodeport_nft.manifest.steps import Steps
-from nodeport_nft.manifest.unknown import note_unknown_fields
 from nodeport_nft.model import IPAddress, Ranges
 from nodeport_nft.problems import Leftover, Path, Problem, Problems, Tally, field_text, shown
 from nodeport_nft.settings import Validate
 from nodeport_nft.terminal import printable
+from nodeport_nft.text.document import Document, Fault
+from nodeport_nft.text.files import read_regular, read_texts, short_path
+from nodeport_nft.text.json_text import read_documents
+from nodeport_nft.text.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)

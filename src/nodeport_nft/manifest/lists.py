@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nodeport_nft.manifest.objects import KINDS, api_version, foreign, listed_kind
+from nodeport_nft.kinds import BY_KIND, KINDS
+from nodeport_nft.kube.objects import foreign, listed_kind
 from nodeport_nft.problems import Path, shown
 
 
@@ -71,7 +72,7 @@ def _is_list(raw: Any) -> bool:
     if not isinstance(raw, dict) or not isinstance(raw.get("items", ""), list | None):
         return False
     kind = listed_kind(raw.get("kind"))
-    return raw.get("kind") == "List" or bool(kind and raw.get("apiVersion") == api_version(kind))
+    return raw.get("kind") == "List" or bool(kind and raw.get("apiVersion") == BY_KIND[kind].api_version)
 
 
 def _item(within: Item, index: int) -> Item:

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
 from nodeport_nft.flows import led_to
-from nodeport_nft.manifest.objects import KINDS
+from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import Family, IPAddress, ObjectName, Ref, Service
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Index, Place

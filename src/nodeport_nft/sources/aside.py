@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from nodeport_nft.manifest.files import short_path
-from nodeport_nft.manifest.steps import PATIENCE, Patience, Step, Steps
 from nodeport_nft.problems import Problem
+from nodeport_nft.text.files import short_path
+from nodeport_nft.text.steps import PATIENCE, Patience, Step, Steps
 
 _LOOK_SECONDS = 1.0
 _LONG = 30  # looks at one work, after which it is told where it is: no step hangs, but all together take long

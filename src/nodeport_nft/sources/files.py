@@ -25,9 +25,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from nodeport_nft.manifest.files import list_directory, not_regular, short_path, unreadable
 from nodeport_nft.problems import Problem
 from nodeport_nft.sources.aside import Work
+from nodeport_nft.text.files import list_directory, not_regular, short_path, unreadable
 
 GONE = (errno.ENOENT, errno.ENOTDIR)
 """What it is called that a path is not there."""

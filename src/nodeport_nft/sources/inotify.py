@@ -7,8 +7,8 @@ import os
 
 from asyncinotify import Inotify
 
-from nodeport_nft.manifest.files import short_path
 from nodeport_nft.problems import Problem
+from nodeport_nft.text.files import short_path
 
 POLL_SECONDS = 5.0
 """How often to look at what nobody tells of."""

@@ -22,8 +22,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.agenda import Backoff
-from nodeport_nft.manifest import Object, Problem, read_manifest
+from nodeport_nft.kube import Object
+from nodeport_nft.manifest import read_manifest
 from nodeport_nft.model import Ref
+from nodeport_nft.problems import Problem
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.handover import Handover

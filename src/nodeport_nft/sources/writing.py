@@ -18,11 +18,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nodeport_nft.allocate import holdings
-from nodeport_nft.manifest import Object, Problem, Problems
+from nodeport_nft.kinds import reference
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref, Service
+from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.sources.handover import File, Finished
 from nodeport_nft.store import Store, file_identity
-from nodeport_nft.store.objects import reference
 from nodeport_nft.store.sqlite.writers import told
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from nodeport_nft.manifest import Object
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Ref, Snapshot, Value
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, StoredObject, made_of, parsed

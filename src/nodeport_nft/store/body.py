@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from nodeport_nft.manifest.service import is_external
+from nodeport_nft.kube.service import is_external
 from nodeport_nft.model import Family, Service, ServiceType
 from nodeport_nft.store.trimming import trimmed
 

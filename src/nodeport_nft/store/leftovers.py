@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nodeport_nft.manifest import Object, Problem
-from nodeport_nft.problems import Path
+from nodeport_nft.kube import Object
+from nodeport_nft.problems import Path, Problem
 
 
 def touched(obj: Object, old: dict[str, Any] | None, before: Mapping[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodeport_nft.allocate import Claims
-from nodeport_nft.manifest import Object
+from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
 
-from nodeport_nft.manifest import Problems, parse_object
-from nodeport_nft.manifest.document import MAX_DEPTH, too_deep
-from nodeport_nft.manifest.objects import KINDS
-from nodeport_nft.manifest.yaml_text import finite
+from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
+from nodeport_nft.kinds import KINDS, is_namespaced
+from nodeport_nft.kube import parse_object
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
-from nodeport_nft.problems import clipped
+from nodeport_nft.problems import Problems, clipped
 from nodeport_nft.terminal import printable
-
-_REFS = {"EndpointSlice": "endpointslice.discovery.k8s.io"}
 
 
 class _Unreadable(Exception):
@@ -63,11 +60,6 @@ class Damaged:
         known = self.ref.kind in KINDS and printable(str(self.ref)) == str(self.ref)
         remedy = "apply it again or delete it" if known else "restore the store from a copy, or delete that row"
         return f"{printable(str(self.ref))} in {path} cannot be read: {self.why}; {remedy}"
-
-
-def reference(kind: str, name: str) -> str:
-    """An object as kubectl names it in its answers: "service/web"."""
-    return f"{_REFS.get(kind, kind.lower())}/{name}"
 
 
 def with_resource_version(body: dict[str, Any], version: str) -> dict[str, Any]:
@@ -120,7 +112,7 @@ _JSON = json.JSONDecoder(parse_float=finite, parse_constant=_no_constant)
 
 def _check_identity(raw: dict[str, Any], ref: Ref) -> None:
     metadata = raw["metadata"]
-    own = raw.get("kind"), "" if ref.kind == "Node" else metadata.get("namespace"), metadata.get("name")
+    own = raw.get("kind"), metadata.get("namespace") if is_namespaced(ref.kind) else "", metadata.get("name")
     if own == tuple(ref):
         if ref.kind not in KINDS:
             raise _Unreadable("its kind is not used here")
@@ -133,7 +125,7 @@ def _named(raw: dict[str, Any] | None) -> Iterable[Ref]:
     """What a document says that it is, if it does."""
     if raw is None or raw.get("kind") not in KINDS:
         return ()
-    namespace = "" if raw["kind"] == "Node" else raw["metadata"].get("namespace")
+    namespace = raw["metadata"].get("namespace") if is_namespaced(raw["kind"]) else ""
     name = raw["metadata"].get("name")
     return (Ref(raw["kind"], namespace, name),) if isinstance(namespace, str) and isinstance(name, str) else ()
 

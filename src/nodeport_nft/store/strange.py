@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nodeport_nft.manifest.annotations import note_unknown
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.objects import KINDS
-from nodeport_nft.manifest.unknown import note_unknown_fields
+from nodeport_nft.kinds import KINDS
+from nodeport_nft.kube.annotations import note_unknown
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.unknown import note_unknown_fields
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import Tally, field_text, texts
 from nodeport_nft.terminal import printable

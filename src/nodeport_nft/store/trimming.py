@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nodeport_nft.manifest.annotations import PREFIX
+from nodeport_nft.kube.annotations import PREFIX
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 

@@ -14,15 +14,16 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
-from nodeport_nft.manifest import Object, Problem, Problems
+from nodeport_nft.kinds import reference
+from nodeport_nft.kube import Object
 from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
-from nodeport_nft.problems import Tally
+from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
 from nodeport_nft.store.api import Applied, Conflict, Written
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
-from nodeport_nft.store.objects import Damaged, StoredObject, parsed, reference, with_resource_version
+from nodeport_nft.store.objects import Damaged, StoredObject, parsed, with_resource_version
 
 
 class Known(KnownHolders, Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nodeport_nft.manifest.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
+from nodeport_nft.kube.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
 from nodeport_nft.model import ObjectName, Service
 from nodeport_nft.resolve.absence.around import LONGEST, Around, at, word
 from nodeport_nft.resolve.absence.cause import Cause, label, named

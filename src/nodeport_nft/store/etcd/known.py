@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from nodeport_nft.allocate import Claims, holdings
-from nodeport_nft.manifest import Object
+from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ref, Service
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.client import Blocking

@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from nodeport_nft.manifest import Object, Problems
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
+from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Applied, Objects, Written
 from nodeport_nft.store.errors import StoreError

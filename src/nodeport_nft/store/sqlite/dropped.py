@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from nodeport_nft.manifest import Object
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.store.leftovers import spec_of
 from nodeport_nft.store.sqlite.schema import has_table, made_anew

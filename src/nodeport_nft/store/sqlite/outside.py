@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from nodeport_nft.manifest import Problems, parse_object
+from nodeport_nft.kube import parse_object
 from nodeport_nft.model import IPAddress, ObjectName, Ref, Service
+from nodeport_nft.problems import Problems
 from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.sqlite.schema import has_table, made_anew
 

@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Iterable
 
 from nodeport_nft.allocate import holdings
-from nodeport_nft.manifest import Object
+from nodeport_nft.kinds import reference
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store.api import Applied
 from nodeport_nft.store.errors import LOST, StoreError
-from nodeport_nft.store.objects import reference
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.schema import LAST_VERSION

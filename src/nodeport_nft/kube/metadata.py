@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nodeport_nft.manifest.annotations import note_unknown
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.kinds import is_namespaced
+from nodeport_nft.kube.annotations import note_unknown
+from nodeport_nft.kube.fields import Fields
 from nodeport_nft.notation import label_fault, subdomain_fault
 from nodeport_nft.problems import Path, shown
 
@@ -39,7 +40,7 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
         fault = label_fault if kind == "Service" else subdomain_fault
         fields.problem((*_METADATA, "name"), fault(name))
     namespace = _namespace(metadata, kind, namespace, fields)
-    if kind != "Node":
+    if is_namespaced(kind):
         fields.problem((*_METADATA, "namespace"), label_fault(namespace))
     labels = fields.labels(metadata, _METADATA, "labels")
     annotations = fields.labels(metadata, _METADATA, "annotations")
@@ -70,7 +71,7 @@ def _name(raw: dict[str, Any], metadata: dict[str, Any], fields: Fields) -> str:
 
 def _namespace(metadata: dict[str, Any], kind: str, namespace: str, fields: Fields) -> str:
     own = fields.text(metadata, _METADATA, "namespace")
-    return "" if kind == "Node" else own or namespace
+    return own or namespace if is_namespaced(kind) else ""
 
 
 def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nodeport_nft.manifest.fields import Fields, mappings_in
-from nodeport_nft.manifest.metadata import Metadata
+from nodeport_nft.kube.fields import Fields, mappings_in
+from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import Service, Value
 from nodeport_nft.notation import label_key_fault, label_value_fault
 from nodeport_nft.problems import Path

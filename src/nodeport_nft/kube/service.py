@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodeport_nft.manifest.annotations import NODE_PORT_TYPES, parse_annotations
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.service_ips import IPs, parse_ips
+from nodeport_nft.kube.annotations import NODE_PORT_TYPES, parse_annotations
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.metadata import Metadata
+from nodeport_nft.kube.service_ips import IPs, parse_ips
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Ranges, Service, ServicePort, ServiceType
 from nodeport_nft.notation import each_once, label_fault, service_name_fault, subdomain_fault
 from nodeport_nft.problems import Path, shown

@@ -8,8 +8,6 @@ from typing import Any
 
 from nodeport_nft.problems import Path
 
-MAX_DEPTH = 100  # levels of nesting; everything behind this room may recurse over a value without fear
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -75,18 +73,3 @@ class Document:
             except (TypeError, KeyError, IndexError):
                 break
         return int(line)
-
-
-def too_deep(value: Any) -> bool:
-    """Whether ``value`` is nested more than ``MAX_DEPTH`` levels deep; one level at a time, no recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return False
-    return True

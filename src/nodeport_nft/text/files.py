@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from nodeport_nft.manifest.steps import Steps
 from nodeport_nft.problems import Problem
+from nodeport_nft.text.steps import Steps
 
 STDIN = "-"
 _BOM_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nodeport_nft.manifest.endpoints import parse_endpoints, parse_slice
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.foreign_keys import check_foreign_keys
-from nodeport_nft.manifest.formats import check_formats
-from nodeport_nft.manifest.limits import check_limits
-from nodeport_nft.manifest.metadata import Metadata, parse_metadata, parse_name
-from nodeport_nft.manifest.service import parse_service
-from nodeport_nft.manifest.workload import parse_node, parse_pod
+from nodeport_nft.kinds import BY_KIND, KINDS, RESOURCES, Resource, is_namespaced
+from nodeport_nft.kube.endpoints import parse_endpoints, parse_slice
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.foreign_keys import check_foreign_keys
+from nodeport_nft.kube.formats import check_formats
+from nodeport_nft.kube.limits import check_limits
+from nodeport_nft.kube.metadata import Metadata, parse_metadata, parse_name
+from nodeport_nft.kube.service import parse_service
+from nodeport_nft.kube.workload import parse_node, parse_pod
 from nodeport_nft.model import Ranges, Value
 from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
-
-KINDS: tuple[str, ...] = ("Service", "EndpointSlice", "Endpoints", "Pod", "Node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,41 +46,30 @@ class Object:
         return object_ref(self.kind, self.namespace, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of object: the apiVersion it is written in, and its parser."""
-
-    api_version: str
-    parse: Callable[[dict[str, Any], Metadata, Fields, Ranges | None], tuple[Value, ...]]
-
-
 def _slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[Value, ...]:
     value = parse_slice(raw, metadata, fields)
     return () if value is None else (value,)
 
 
-_KINDS: dict[str, Kind] = {
-    "Service": Kind("v1", lambda raw, meta, fields, ranges: (parse_service(raw, meta, fields, ranges),)),
-    "EndpointSlice": Kind("discovery.k8s.io/v1", lambda raw, meta, fields, _: _slice(raw, meta, fields)),
-    "Endpoints": Kind("v1", lambda raw, meta, fields, _: parse_endpoints(raw, meta, fields)),
-    "Pod": Kind("v1", lambda raw, meta, fields, _: (parse_pod(raw, meta, fields),)),
-    "Node": Kind("v1", lambda raw, meta, fields, _: (parse_node(raw, meta, fields),)),
+PARSERS: dict[str, Callable[[dict[str, Any], Metadata, Fields, Ranges | None], tuple[Value, ...]]] = {
+    "Service": lambda raw, meta, fields, ranges: (parse_service(raw, meta, fields, ranges),),
+    "Endpoints": lambda raw, meta, fields, _: parse_endpoints(raw, meta, fields),
+    "EndpointSlice": lambda raw, meta, fields, _: _slice(raw, meta, fields),
+    "Pod": lambda raw, meta, fields, _: (parse_pod(raw, meta, fields),),
+    "Node": lambda raw, meta, fields, _: (parse_node(raw, meta, fields),),
 }
+"""What makes values of an object of each kind; ``ranges`` as in ``parse_object``."""
+
 _SPELLINGS = (*KINDS, "List", *(f"{kind}List" for kind in KINDS))
-_SHORT = {"svc": "Service", "ep": "Endpoints", "po": "Pod", "no": "Node"}  # as kubectl takes them
-_GROUPS = ("", "discovery.k8s.io")  # of the API, which have our kinds; in others a kind like ours may exist
+_SHORT = {resource.short: resource.kind for resource in RESOURCES if resource.short}
+_GROUPS = frozenset(resource.group for resource in RESOURCES)  # in others a kind like ours may exist
 _NO_ITEMS = 'is not a list; write "items:" and the objects below it, each after "- "'
-
-
-def api_version(kind: str) -> str:
-    """The apiVersion of one of ``KINDS``."""
-    return _KINDS[kind].api_version
 
 
 def listed_kind(kind: Any) -> str:
     """The one of ``KINDS`` that a list of this kind holds, "Service" for "ServiceList"; "" for all others."""
     inner = kind.removesuffix("List") if isinstance(kind, str) else ""
-    return inner if inner != kind and inner in _KINDS else ""
+    return inner if inner != kind and inner in BY_KIND else ""
 
 
 def object_ref(kind: str, namespace: str, name: str) -> str:
@@ -99,7 +87,7 @@ def describe(raw: Any, namespace: str) -> str:
     own = names.get("namespace") or namespace
     if not kind or (kind == "List" and not names.get("name")):
         return ""
-    parts = (kind, "" if kind == "Node" or listed_kind(kind) else own, names.get("name"))
+    parts = (kind, own if is_namespaced(kind) and not listed_kind(kind) else "", names.get("name"))
     return object_ref(*(clipped(part) if isinstance(part, str) else "" for part in parts))
 
 
@@ -114,7 +102,7 @@ def foreign(raw: dict[str, Any]) -> str:
         return ""
     group = version.partition("/")[0] if isinstance(version, str) and "/" in version else ""
     inner = listed_kind(kind) or kind
-    if inner in _KINDS:
+    if inner in BY_KIND:
         return f"{kind} of {clipped(group)}" if "." in group and not group.endswith(".k8s.io") else ""
     return "" if _slip(kind, near=group in _GROUPS) else clipped(kind)
 
@@ -135,12 +123,12 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     """An object from a document that is not ``foreign``, as far as it goes: ``fields`` tells what is wrong."""
     fields.incoming = ranges is not None
     kind = fields.text(raw, (), "kind")
-    if (known := _KINDS.get(kind)) is None:
+    if (known := BY_KIND.get(kind)) is None:
         _note_kind(raw, kind, fields)
         return Object(kind, namespace, "", raw, "", ())
     _note_version(raw, kind, known, fields)
     metadata = parse_metadata(raw, kind, namespace, fields)
-    values = known.parse(raw, metadata, fields, ranges)
+    values = PARSERS[kind](raw, metadata, fields, ranges)
     if ranges is not None:
         check_limits(raw, metadata, values, fields)
         check_formats(raw, kind, metadata, fields)
@@ -154,7 +142,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
 def name_object(raw: dict[str, Any], fields: Fields, namespace: str) -> Object:
     """The object that a document which is not ``foreign`` names, without values: nothing else in it matters."""
     kind = fields.text(raw, (), "kind")
-    if kind not in _KINDS:
+    if kind not in BY_KIND:
         _note_kind(raw, kind, fields)
         return Object(kind, namespace, "", raw, "", ())
     where, name = parse_name(raw, kind, namespace, fields)
@@ -165,7 +153,7 @@ def _note_kind(raw: dict[str, Any], kind: str, fields: Fields) -> None:
     """Note why a document is no object of ``KINDS``; lists that are as they should be never come here."""
     if kind == "List":
         fields.problem(("items",), _NO_ITEMS)
-    elif inner := _KINDS.get(listed_kind(kind)):
+    elif inner := BY_KIND.get(listed_kind(kind)):
         _note_version(raw, kind, inner, fields)
         if not isinstance(raw.get("items", ""), list | None):
             fields.problem(("items",), _NO_ITEMS)
@@ -177,7 +165,7 @@ def _note_kind(raw: dict[str, Any], kind: str, fields: Fields) -> None:
         fields.problem(("kind",), "is missing; say what the object is, as kind: Service")
 
 
-def _note_version(raw: dict[str, Any], kind: str, known: Kind, fields: Fields) -> None:
+def _note_version(raw: dict[str, Any], kind: str, known: Resource, fields: Fields) -> None:
     version = fields.text(raw, (), "apiVersion")
     if not version:
         if raw.get("apiVersion") in (None, ""):

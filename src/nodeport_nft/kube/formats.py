@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nodeport_nft.manifest.annotations import PREFIX
-from nodeport_nft.manifest.fields import Fields, mapping_in, mappings_in, strings_in
-from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.workload import named_ports
+from nodeport_nft.kube.annotations import PREFIX
+from nodeport_nft.kube.fields import Fields, mapping_in, mappings_in, strings_in
+from nodeport_nft.kube.metadata import Metadata
+from nodeport_nft.kube.workload import named_ports
 from nodeport_nft.notation import (
     label_fault,
     label_key_fault,

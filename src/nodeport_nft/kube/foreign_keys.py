@@ -12,10 +12,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from nodeport_nft.manifest.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.metadata import Metadata
-from nodeport_nft.manifest.service import PROXY_NAME_LABEL
+from nodeport_nft.kube.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.metadata import Metadata
+from nodeport_nft.kube.service import PROXY_NAME_LABEL
 from nodeport_nft.model import HOSTNAME_LABEL, ZONE_LABEL
 from nodeport_nft.notation import parse_network
 from nodeport_nft.problems import Path, nearest

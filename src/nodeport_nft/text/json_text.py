@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault, too_deep
-from nodeport_nft.manifest.yaml_text import MARKER, finite, read_yaml
+from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.problems import Path, Tally, clipped
+from nodeport_nft.text.document import Document, Fault
+from nodeport_nft.text.yaml_text import MARKER, read_yaml
 
 _LIKE_JSON = re.compile(r'\s*(\{\s*["}]|\[)')
 _PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.kube.fields import Fields
 from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType, likely_service_cidr
 from nodeport_nft.problems import Path, shown
 

@@ -17,7 +17,6 @@ had been read of it may tell that nobody has a use for it, unless it may be two 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,9 +28,10 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from nodeport_nft.manifest.document import MAX_DEPTH, Document, Fault
+from nodeport_nft.json_values import MAX_DEPTH, finite
 from nodeport_nft.problems import Path, Tally, clipped
 from nodeport_nft.terminal import printable
+from nodeport_nft.text.document import Document, Fault
 
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
@@ -320,12 +320,6 @@ def _place(stack: list[tuple[Any, Any, Any]], into: Any, key: Any) -> Path:
     elif key is not _NO_KEY:
         path.append(key)
     return tuple("<<" if part is _MERGE else "?" if part is _DROPPED else part for part in path)
-
-
-def finite(text: str) -> float | str:
-    """A number of YAML or JSON; one beyond a double's range stays text, for JSON cannot write infinity."""
-    number = float(text.replace("_", ""))
-    return number if math.isfinite(number) else text
 
 
 @lru_cache(4096)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nodeport_nft.manifest.annotations import parse_weight
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.metadata import Metadata
+from nodeport_nft.kube.annotations import parse_weight
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
 from nodeport_nft.notation import each_once, service_name_fault
 from nodeport_nft.problems import Path, shown

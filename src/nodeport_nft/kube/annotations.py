@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from nodeport_nft.manifest.fields import Fields
-from nodeport_nft.manifest.selector import BLANKS, parse_selector
+from nodeport_nft.kube.fields import Fields
+from nodeport_nft.kube.selector import BLANKS, parse_selector
 from nodeport_nft.model import IPNetwork, LoadBalancing, Requirement, ServiceType
 from nodeport_nft.notation import each_once, parse_address, special_fault
 from nodeport_nft.problems import MOST_TOLD, Path, nearest, shown

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from nodeport_nft.manifest.fields import Fields
+from nodeport_nft.kube.fields import Fields
 from nodeport_nft.problems import MOST_TOLD, Path, nearest
 
 _LEAVE_OUT = "leave it out, or choose --validate=warn"

@@ -1,0 +1,29 @@
+"""What a value of JSON may be, however it was read: how deep it is nested, and which numbers it holds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MAX_DEPTH = 100  # levels of nesting; everything behind what reads text may recurse over a value without fear
+
+
+def too_deep(value: Any) -> bool:
+    """Whether ``value`` is nested more than ``MAX_DEPTH`` levels deep; one level at a time, no recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def finite(text: str) -> float | str:
+    """A number of YAML or JSON; one beyond a double's range stays text, for JSON cannot write infinity."""
+    number = float(text.replace("_", ""))
+    return number if math.isfinite(number) else text
