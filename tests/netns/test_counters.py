@@ -15,8 +15,9 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect_many
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.counters import ChangingError, read_counters
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.counters import ChangingError, read_counters
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.observe.connections import Connections, Wanted
 from nodeport_nft.plan import Add, Delete, Replace, Transaction, plan_edits, plan_replacement
@@ -277,8 +278,8 @@ def test_what_is_not_there_is_left_out(cluster: Cluster) -> None:
 def test_without_the_capability_it_says_what_is_missing(cluster: Cluster) -> None:
     Node(cluster)
     script = (
-        "from nodeport_nft.kernel.counters import read_counters\n"
-        "from nodeport_nft.kernel.nft import KernelError\n"
+        "from nodeport_nft.kernel.netlink.counters import read_counters\n"
+        "from nodeport_nft.errors import KernelError\n"
         "from nodeport_nft.model import Family\n"
         "try:\n    read_counters(Family.IPV4, {'node-ports': None})\n"
         "except KernelError as error:\n    print(error)\n"

@@ -14,9 +14,10 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.compile import COMMENT_LIMIT, TABLE, compile_schema
-from nodeport_nft.kernel.batch import BatchWriter
-from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.batch import BatchWriter
+from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, Protocol, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Operation, Transaction, diff, plan_replacement
 from nodeport_nft.reconcile import compile_snapshot, read_tables
@@ -326,8 +327,9 @@ def test_a_large_batch(raw: Node) -> None:
 IN_A_USER_NAMESPACE = """
 from pathlib import Path
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import Family
 from nodeport_nft.plan import Add, plan_replacement
 from nodeport_nft.render import write_transaction

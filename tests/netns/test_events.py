@@ -12,7 +12,7 @@ import pytest
 
 from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.events import TableEvents
+from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
 from tests.user_namespaces import UNSHARE, need_user_namespaces
 
@@ -224,8 +224,8 @@ def test_in_a_pid_namespace_of_its_own(namespace: Namespace) -> None:
 
 TOO_LONG = """
 import sys
-from nodeport_nft.daemon.tables import KernelTables
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.daemon.kernel_tables import KernelTables
+from nodeport_nft.errors import KernelError
 from nodeport_nft.reconcile import NodeState, Reconciler
 from tests.builders import FACTS
 

@@ -15,7 +15,8 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect, connect_many
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal

@@ -106,7 +106,8 @@ def test_sync_once_leaves_out_a_service_that_the_kernel_refuses_and_serves_the_o
 
 TOO_MUCH = """
 from pathlib import Path
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.errors import KernelError
 most = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
 comment = "c" * 120
 keys = (f"{number >> 16}.{number >> 8 & 255}.{number & 255}.1" for number in range(most // 120))

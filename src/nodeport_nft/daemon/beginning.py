@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, wait
 
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.model import NodeFacts
 from nodeport_nft.reconcile import Listed, NodeState
 from nodeport_nft.sources.store import StoreSource

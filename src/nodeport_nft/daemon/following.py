@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from nodeport_nft.config import Config
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.manifest.objects import KINDS
 from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.sources import Changes
-from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources.manifest_follower import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
 
 

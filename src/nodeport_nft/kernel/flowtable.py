@@ -22,8 +22,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nodeport_nft.compile import TABLE, nft_family
-from nodeport_nft.kernel.answers import NOTHING, View
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import NOTHING, View
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
 from nodeport_nft.plan import AddDevices, DeleteDevices, Operation, Transaction
 from nodeport_nft.ruleset import Schema

@@ -17,8 +17,8 @@ from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.manifest.files import is_manifest
 from nodeport_nft.sources.aside import Aside, Work
-from nodeport_nft.sources.files import GONE, Entry, Stamp, Survey, Touched
 from nodeport_nft.sources.inotify import open_inotify, unwatched
+from nodeport_nft.sources.survey import GONE, Entry, Stamp, Survey, Touched
 
 QUIET_SECONDS = 0.02
 """A burst of events has ended when none has come for so long."""

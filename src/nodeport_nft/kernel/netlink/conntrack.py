@@ -35,8 +35,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import ATTEMPTS, SCTP, TCP, UDP, Frontends, Place
-from nodeport_nft.kernel.netlink import (
+from nodeport_nft.kernel.netlink.messages import (
     ACK,
     BODY,
     CAP_ACK,
@@ -53,7 +54,6 @@ from nodeport_nft.kernel.netlink import (
     message,
     whole,
 )
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 
 # linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h

@@ -25,8 +25,8 @@ from nodeport_nft.agenda import Backoff
 from nodeport_nft.manifest import Object, Problem, read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
-from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.inotify import POLL_SECONDS
+from nodeport_nft.sources.survey import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
 from nodeport_nft.sources.writing import Written, ref_of, write
 from nodeport_nft.store import OthersObjects, StoreError, file_identity
