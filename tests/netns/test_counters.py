@@ -16,6 +16,7 @@ from lab.outcome import Kind
 from lab.probe import connect_many
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.netlink.counters import ChangingError, read_counters
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
@@ -57,7 +58,7 @@ class Node:
 
     def put(self, service: Service, *slices: EndpointSlice) -> tuple[Transaction, ...]:
         resolver = Resolver(Snapshot((service,), slices), NODE)
-        self.tables.put(service, resolver.resolve(service))
+        self.tables.put(service, resolver.resolved(service).frontends)
         schemas = self.tables.schemas
         return self.apply(
             tuple(t for f in Family for t in plan_edits(schemas[f], self.tables.desired[f].take_edits()))
@@ -319,8 +320,11 @@ def churn(seconds: float) -> Callable[[], int]:
         nft, commits, deadline = Nft(), 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             keys = [f"10.98.{commits % 7}.{n} . tcp . 80" for n in range(50)]
-            nft.run(f"add element ip {TABLE} service-ips {{ {', '.join(f'{key} : goto refuse' for key in keys)} }}")
-            nft.run(f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}")
+            nft.run(
+                f"add element ip {TABLE} service-ips {{ {', '.join(f'{key} : goto refuse' for key in keys)} }}",
+                view=View(),
+            )
+            nft.run(f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}", view=View())
             commits += 2
             time.sleep(0.002)
         return commits

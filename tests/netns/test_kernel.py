@@ -237,7 +237,7 @@ def test_no_connection_goes_astray_while_a_service_shrinks_and_grows(cluster: Cl
         for _ in range(150):
             for count in (3, 2, 1, 2, 4, 5, 4, 8, 7, 3, 5, 1, 8):
                 resolver = Resolver(Snapshot((WEB,), slices(count)), known.name)
-                programme.tables.put(WEB, resolver.resolve(WEB))
+                programme.tables.put(WEB, resolver.resolved(WEB).frontends)
                 nft.apply(programme.tables.transaction(programme.tables.take_edits()))
                 commits += 1
         return commits

@@ -50,16 +50,16 @@ class Terminal:
         self.failed: list[str] = []
         self._node_name = node_name
 
-    def problems(self, where: str, found: Iterable[str], failed: Iterable[str] = ()) -> None:  # noqa: ARG002
+    def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:  # noqa: ARG002
         """Warn of them."""
-        warn(found)
+        warn(problems)
         self.failed += failed
 
-    def advice(self, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def advice(self, advice: Iterable[str], failed: Iterable[str] = ()) -> None:
         """Say it to a person, not to a script."""
         warn(failed)
         if self.is_first and sys.stderr is not None and sys.stderr.isatty():
-            for each in found:
+            for each in advice:
                 say(f"advice: {each}")
 
     def serves(self, node_ports_on: str, *, deleted: bool) -> None:  # noqa: ARG002

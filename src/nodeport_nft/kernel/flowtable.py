@@ -91,16 +91,16 @@ def read_devices(nft: Nft, schemas: Mapping[Family, Schema]) -> dict[Family, fro
 
 
 def plan_devices(
-    schemas: Mapping[Family, Schema], held: Mapping[Family, frozenset[str]], links: Iterable[str]
+    schemas: Mapping[Family, Schema], devices: Mapping[Family, frozenset[str]], links: Iterable[str]
 ) -> tuple[Transaction, ...]:
     """What gives the flowtables the devices of these links; pure.
 
-    ``held`` are those that they have, by family; none of a table that is made anew.
+    ``devices`` are those that they have, by family; none of a table that is made anew.
     """
     named = eligible(links)
     transactions = []
     for family, schema in schemas.items():
-        there = held.get(family, frozenset())
+        there = devices.get(family, frozenset())
         gone = tuple(sorted(there - set(named)))
         missing = tuple(name for name in named if name not in there)[: max(0, MOST_DEVICES - len(there) + len(gone))]
         operations: tuple[Operation, ...] = (

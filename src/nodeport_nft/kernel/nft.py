@@ -17,7 +17,6 @@ from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
-    EVERYTHING,
     NOTHING,
     View,
     generation,
@@ -33,8 +32,6 @@ from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
-
-__all__ = ["KernelError", "Nft", "too_old"]
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
@@ -155,7 +152,7 @@ class Nft:
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
 
-    def run(self, text: str, *, dry: bool = False, view: View = EVERYTHING) -> str:
+    def run(self, text: str, *, view: View, dry: bool = False) -> str:
         """Run commands in nft's language as one batch, over the tables that ``view`` shows; their output.
 
         ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.

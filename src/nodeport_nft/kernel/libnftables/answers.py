@@ -92,7 +92,6 @@ class View:
 
 
 NOTHING = View(frozenset())
-EVERYTHING = View()
 
 
 class Answers:

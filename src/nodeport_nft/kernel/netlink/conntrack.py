@@ -111,13 +111,13 @@ def find_stale_attempts(frontends: Mapping[Family, Frontends]) -> Attempts:
     return found
 
 
-def delete_stale_attempts(frontends: Mapping[Family, Frontends], found: Attempts) -> int:
+def delete_stale_attempts(frontends: Mapping[Family, Frontends], attempts: Attempts) -> int:
     """Delete what ``find_stale_attempts`` has found and still finds; how many there were. Raises KernelError."""
-    left = find_stale_attempts({family: frontends[family] for family in found})
+    left = find_stale_attempts({family: frontends[family] for family in attempts})
     if not left:
         return 0
     with _conversation("stale connection attempts") as netlink:
-        return sum(_delete(netlink, family, sorted(found[family] & again)) for family, again in left.items())
+        return sum(_delete(netlink, family, sorted(attempts[family] & again)) for family, again in left.items())
 
 
 @contextmanager
