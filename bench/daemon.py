@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.namespaces import enter_private_namespaces
-from nodeport_nft.kernel.netlink import NETFILTER, messages
+from nodeport_nft.kernel.netlink.messages import NETFILTER, messages
 from nodeport_nft.manifest import Object, parse_object
 from nodeport_nft.model import PortRange, Ranges
 from nodeport_nft.store import Store
@@ -224,7 +224,7 @@ def processor_seconds(process: subprocess.Popen[bytes]) -> float:
 
 
 def generation() -> int:
-    from nodeport_nft.kernel.events import TableEvents
+    from nodeport_nft.kernel.netlink.events import TableEvents
 
     events = TableEvents()
     try:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from bench.workload import FACTS, make_service, make_slice
 from lab.namespaces import enter_private_namespaces
-from nodeport_nft.kernel.conntrack import delete_stale_flows
+from nodeport_nft.kernel.netlink.conntrack import delete_stale_flows
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Protocol, Snapshot
 from nodeport_nft.reconcile import compile_snapshot, read_tables, stale_frontends

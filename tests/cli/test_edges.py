@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from nodeport_nft.cli import app
+from nodeport_nft.cli.layout import table
 from nodeport_nft.cli.options import reported
-from nodeport_nft.cli.text import table
 from tests.cli.program import SCRIPT, Answer, Program
 
 NOT_UTF8 = os.fsdecode(b"bad\xff")

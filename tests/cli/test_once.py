@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
-from nodeport_nft.kernel.turns import Turn
+from nodeport_nft.kernel.host.node_lock import NodeLock
 from tests.cli.program import SCRIPT
 from tests.cli.test_node import NODE_NAME, Node
 from tests.daemon.running import wait_for
@@ -121,7 +121,7 @@ def test_killed_while_it_waits_for_its_turn_it_has_changed_nothing(node: Node) -
     node.ok("sync", "--once", "-f", "-", *NODE_NAME, stdin=OLD)
     kernel = node.ruleset()
     with node.cluster.host("worker-1").namespace.entered():
-        turn = Turn(RUN)
+        turn = NodeLock(RUN)
     try:
         with turn.wait(), nobody_reads() as (_, stderr):
             process = start(node, NEW, stderr)

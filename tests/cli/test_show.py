@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nodeport_nft.cli.text import age, few, table
+from nodeport_nft.cli.layout import age, few, table
 from nodeport_nft.terminal import visible_in
 from tests.cli.manifests import TWO_NAMED_PORTS
 from tests.cli.program import SCRIPT, Program

@@ -15,7 +15,7 @@ from lab.cluster import Cluster
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.config import Config
 from nodeport_nft.facts import gather
-from nodeport_nft.kernel.host import read_host
+from nodeport_nft.kernel.host.addresses import read_host
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, NodeFacts, Snapshot
 from nodeport_nft.reconcile import compile_snapshot, read_tables

@@ -72,7 +72,7 @@ def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
     daemon.start(seconds=WAIT)
     change(cluster, daemon, desired, "web-2")
     (child,) = daemon.children()
-    assert b"nodeport_nft.kernel.apart" in Path(f"/proc/{child}/cmdline").read_bytes()
+    assert b"nodeport_nft.kernel.libnftables.child" in Path(f"/proc/{child}/cmdline").read_bytes()
     os.kill(child, signal.SIGKILL)
     change(cluster, daemon, desired, "web-3")
     wait_for(lambda: daemon.children() == [], "no child without work", WAIT)

@@ -11,9 +11,9 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
 
-from nodeport_nft.kernel.answers import ask
-from nodeport_nft.kernel.batch import BatchWriter, Message, join
-from nodeport_nft.kernel.netlink import BODY, CREATE, DUMP, NESTED, NETFILTER, attribute, message
+from nodeport_nft.kernel.libnftables.answers import ask
+from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
+from nodeport_nft.kernel.netlink.messages import BODY, CREATE, DUMP, NESTED, NETFILTER, attribute, message
 
 # linux/netfilter/nf_tables.h: NFT_MSG_*, with the subsystem.
 NEWTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWOBJ = (10 << 8 | kind for kind in (0, 3, 6, 9, 12, 18))

@@ -21,16 +21,16 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.probe import parse_answer
-from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.flows import UDP, Frontends
-from nodeport_nft.kernel import conntrack
-from nodeport_nft.kernel.conntrack import (
+from nodeport_nft.kernel.host.addresses import read_host
+from nodeport_nft.kernel.netlink import conntrack
+from nodeport_nft.kernel.netlink.conntrack import (
     PATIENCE_SECONDS,
     delete_stale_attempts,
     delete_stale_flows,
     find_stale_attempts,
 )
-from nodeport_nft.kernel.host import read_host
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import (
     EndpointSlice,
@@ -501,8 +501,8 @@ def test_a_flow_that_ended_by_itself_is_no_error(cluster: Cluster) -> None:
 def test_without_the_privilege_it_says_so(cluster: Cluster, serving: str, says: str) -> None:
     code = f"""
 from nodeport_nft.flows import Frontends
-from nodeport_nft.kernel.conntrack import delete_stale_flows
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.kernel.netlink.conntrack import delete_stale_flows
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import Family
 try:
     print(delete_stale_flows({{Family.IPV4: Frontends({serving})}}), "deleted")

@@ -15,8 +15,10 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect_many
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.counters import ChangingError, read_counters
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.netlink.counters import ChangingError, read_counters
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.observe.connections import Connections, Wanted
 from nodeport_nft.plan import Add, Delete, Replace, Transaction, plan_edits, plan_replacement
@@ -56,7 +58,7 @@ class Node:
 
     def put(self, service: Service, *slices: EndpointSlice) -> tuple[Transaction, ...]:
         resolver = Resolver(Snapshot((service,), slices), NODE)
-        self.tables.put(service, resolver.resolve(service))
+        self.tables.put(service, resolver.resolved(service).frontends)
         schemas = self.tables.schemas
         return self.apply(
             tuple(t for f in Family for t in plan_edits(schemas[f], self.tables.desired[f].take_edits()))
@@ -277,8 +279,8 @@ def test_what_is_not_there_is_left_out(cluster: Cluster) -> None:
 def test_without_the_capability_it_says_what_is_missing(cluster: Cluster) -> None:
     Node(cluster)
     script = (
-        "from nodeport_nft.kernel.counters import read_counters\n"
-        "from nodeport_nft.kernel.nft import KernelError\n"
+        "from nodeport_nft.kernel.netlink.counters import read_counters\n"
+        "from nodeport_nft.errors import KernelError\n"
         "from nodeport_nft.model import Family\n"
         "try:\n    read_counters(Family.IPV4, {'node-ports': None})\n"
         "except KernelError as error:\n    print(error)\n"
@@ -318,8 +320,11 @@ def churn(seconds: float) -> Callable[[], int]:
         nft, commits, deadline = Nft(), 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             keys = [f"10.98.{commits % 7}.{n} . tcp . 80" for n in range(50)]
-            nft.run(f"add element ip {TABLE} service-ips {{ {', '.join(f'{key} : goto refuse' for key in keys)} }}")
-            nft.run(f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}")
+            nft.run(
+                f"add element ip {TABLE} service-ips {{ {', '.join(f'{key} : goto refuse' for key in keys)} }}",
+                view=View(),
+            )
+            nft.run(f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}", view=View())
             commits += 2
             time.sleep(0.002)
         return commits

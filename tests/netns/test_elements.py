@@ -14,9 +14,11 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.compile import COMMENT_LIMIT, TABLE, compile_schema
-from nodeport_nft.kernel.batch import BatchWriter
-from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.netlink.batch import BatchWriter
+from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, Protocol, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Operation, Transaction, diff, plan_replacement
 from nodeport_nft.reconcile import compile_snapshot, read_tables
@@ -55,7 +57,7 @@ class Node:
     def write_text(self, transactions: Iterable[Transaction]) -> None:
         for late in (False, True):
             if text := "".join(write_transaction(t) for t in transactions if t.late is late):
-                self.nft.run(text)
+                self.nft.run(text, view=View())
 
     def state(self) -> tuple[int, str]:
         return generation(self.cluster, self.name), self.listing()
@@ -326,8 +328,10 @@ def test_a_large_batch(raw: Node) -> None:
 IN_A_USER_NAMESPACE = """
 from pathlib import Path
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import Family
 from nodeport_nft.plan import Add, plan_replacement
 from nodeport_nft.render import write_transaction
@@ -336,20 +340,20 @@ from tests.builders import FACTS
 from tests.netns.test_elements import many, transaction
 nft = Nft()
 for family in Family:
-    nft.run(write_transaction(plan_replacement(Table(compile_schema(family, FACTS)))))
+    nft.run(write_transaction(plan_replacement(Table(compile_schema(family, FACTS)))), view=View())
 transactions = many()
 limit = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
 transactions *= limit // len(encode(transactions)) + 1
-before = nft.run("list ruleset")
+before = nft.run("list ruleset", view=View())
 try:
     nft.apply(transactions)
 except KernelError as error:
     print(error)
-assert nft.run("list ruleset") == before
+assert nft.run("list ruleset", view=View()) == before
 first = transactions[0].operations[0]
 few = transaction("ip", Add(first.map, first.elements[:1000]))
 assert nft.apply([few]) == 1
-assert nft.run("list ruleset") != before
+assert nft.run("list ruleset", view=View()) != before
 """
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.events import TableEvents
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
 from tests.user_namespaces import UNSHARE, need_user_namespaces
 
@@ -42,12 +43,12 @@ class Watched:
 
     def __init__(self) -> None:
         self.nft = Nft()
-        self.nft.run(BASE)
+        self.nft.run(BASE, view=View())
         self.events = TableEvents()
 
     def own(self, text: str) -> None:
         before = self.events.generation()
-        self.nft.run(text)
+        self.nft.run(text, view=View())
         self.events.wrote(before, 1)
 
     def foreign(self, text: str) -> None:
@@ -129,7 +130,7 @@ def test_a_foreign_write_while_we_write_is_told(namespace: Namespace) -> None:
     def during(tables: Watched) -> None:
         before = tables.events.generation()
         tables.foreign(ONE)
-        tables.nft.run(TWO)
+        tables.nft.run(TWO, view=View())
         tables.events.wrote(before, 1)
 
     others, _ = told(namespace, during)
@@ -185,9 +186,9 @@ def test_after_events_were_lost_what_follows_is_told_right(namespace: Namespace)
 def test_looking_and_running_dry_change_and_tell_nothing(namespace: Namespace) -> None:
     def run() -> tuple[tuple[str, ...], int, bool]:
         tables = Watched()
-        before, listing = tables.events.generation(), tables.nft.run("list ruleset")
-        tables.nft.run(ONE + f"delete table ip6 {TABLE}\n", dry=True)
-        assert tables.nft.run("list ruleset") == listing
+        before, listing = tables.events.generation(), tables.nft.run("list ruleset", view=View())
+        tables.nft.run(ONE + f"delete table ip6 {TABLE}\n", dry=True, view=View())
+        assert tables.nft.run("list ruleset", view=View()) == listing
         return tables.events.read(), tables.events.generation() - before, bool(listing)
 
     assert in_namespace(namespace, run) == ((), 0, True)
@@ -224,9 +225,10 @@ def test_in_a_pid_namespace_of_its_own(namespace: Namespace) -> None:
 
 TOO_LONG = """
 import sys
-from nodeport_nft.daemon.tables import KernelTables
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.daemon.kernel_tables import KernelTables
+from nodeport_nft.errors import KernelError
 from nodeport_nft.reconcile import NodeState, Reconciler
+from nodeport_nft.kernel.libnftables.answers import View
 from tests.builders import FACTS
 
 tables = KernelTables(sys.argv[1])
@@ -235,7 +237,7 @@ try:
     Reconciler(tables, NodeState(FACTS, known), known).sync()
 except KernelError as error:
     print(error)
-    assert not tables.nft.run("list tables")
+    assert not tables.nft.run("list tables", view=View())
 """
 
 

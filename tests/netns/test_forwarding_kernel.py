@@ -17,7 +17,7 @@ from nodeport_nft.forwarding import Endpoint, Judge, Listing, Packet
 from nodeport_nft.forwarding.rules import read_rule
 from nodeport_nft.forwarding.values import addresses
 from nodeport_nft.forwarding.walk import Budget, Fate
-from nodeport_nft.kernel.forwarding import Table, read_chains
+from nodeport_nft.kernel.host.foreign_chains import Table, read_chains
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
 from tests.netns.test_forwarding import warnings

@@ -9,9 +9,9 @@ import pytest
 
 from lab.cluster import Cluster
 from nodeport_nft.facts import HostAddress, HostRoute
-from nodeport_nft.kernel.host import read_host
+from nodeport_nft.kernel.host.addresses import read_host
+from nodeport_nft.kernel.host.sysctl import find_missing
 from nodeport_nft.kernel.nft import Nft, too_old
-from nodeport_nft.kernel.sysctl import find_missing
 from nodeport_nft.model import Family
 
 POD_CIDRS = (ip_network("10.244.1.0/24"),)

@@ -15,7 +15,8 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect, connect_many
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
 from nodeport_nft.plan import Add, Delete, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
@@ -236,7 +237,7 @@ def test_no_connection_goes_astray_while_a_service_shrinks_and_grows(cluster: Cl
         for _ in range(150):
             for count in (3, 2, 1, 2, 4, 5, 4, 8, 7, 3, 5, 1, 8):
                 resolver = Resolver(Snapshot((WEB,), slices(count)), known.name)
-                programme.tables.put(WEB, resolver.resolve(WEB))
+                programme.tables.put(WEB, resolver.resolved(WEB).frontends)
                 nft.apply(programme.tables.transaction(programme.tables.take_edits()))
                 commits += 1
         return commits

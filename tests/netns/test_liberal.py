@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
+from nodeport_nft.kernel.host.sysctl import find_advised
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.kernel.sysctl import find_advised
 from nodeport_nft.model import Family, Snapshot
 from nodeport_nft.reconcile import compile_snapshot, read_tables
 from tests.builders import make_port, make_service, make_slice

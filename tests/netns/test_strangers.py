@@ -18,11 +18,12 @@ import pytest
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
-from nodeport_nft.kernel import answers, library
-from nodeport_nft.kernel.batch import Message
-from nodeport_nft.kernel.forwarding import Obstacles, Served
-from nodeport_nft.kernel.host import read_host
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.addresses import read_host
+from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
+from nodeport_nft.kernel.libnftables import answers, library
+from nodeport_nft.kernel.netlink.batch import Message
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Snapshot
 from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal

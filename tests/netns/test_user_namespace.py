@@ -106,17 +106,19 @@ def test_sync_once_leaves_out_a_service_that_the_kernel_refuses_and_serves_the_o
 
 TOO_MUCH = """
 from pathlib import Path
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.errors import KernelError
 most = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
 comment = "c" * 120
 keys = (f"{number >> 16}.{number >> 8 & 255}.{number & 255}.1" for number in range(most // 120))
 elements = ", ".join(f'{key} comment "{comment}"' for key in keys)
 nft = Nft()
 try:
-    nft.run("add table ip x; add set ip x s { type ipv4_addr; }; add element ip x s {" + elements + "}")
+    nft.run("add table ip x; add set ip x s { type ipv4_addr; }; add element ip x s {" + elements + "}", view=View())
 except KernelError as error:
     print(error)
-assert nft.run("list ruleset") == ""
+assert nft.run("list ruleset", view=View()) == ""
 print(most)
 """
 
@@ -134,10 +136,11 @@ def test_contexts_come_and_go_without_leaving_descriptors() -> None:
     """From the 1024th on libnftables would abort (select(2))."""
     code = """
 import gc, os
+from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.nft import Nft
 counts = []
 for _ in range(20):
-    Nft().run("list tables")
+    Nft().run("list tables", view=View())
     gc.collect()
     counts.append(len(os.listdir("/proc/self/fd")))
 print(*sorted(set(counts[1:])))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import (
     Add,

@@ -73,7 +73,7 @@ CHANGES = st.one_of(services(), slices(), pods(), nodes())
 
 def resolved(index: Index) -> dict[str, tuple[Frontend, ...]]:
     resolver = Resolver(index, NODES[0], "z")
-    return {key.name: resolver.resolve(service) for key, service in index.services.items()}
+    return {key.name: resolver.resolved(service).frontends for key, service in index.services.items()}
 
 
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=14), st.randoms(use_true_random=False))

@@ -119,7 +119,7 @@ def test_a_sequence_of_changes_ends_where_compiling_from_scratch_does(sequence: 
             tables.remove(change.service.key)
         else:
             resolver = Resolver(snapshot(state), FACTS.name)
-            tables.put(change.service, resolver.resolve(change.service))
+            tables.put(change.service, resolver.resolved(change.service).frontends)
         for transaction in tables.transaction(tables.take_edits()):
             kernels[transaction.family == "ip6"].commit(transaction)
         scratch = compile_snapshot(snapshot(state), FACTS).tables
@@ -178,7 +178,7 @@ def test_one_endpoint_more_or_less_is_a_bounded_number_of_operations(
     def put(numbers: frozenset[int]) -> int:
         pods = [make_endpoint(str(ip_address("10.244.0.0") + i), node="worker-1") for i in numbers]
         resolver = Resolver(Snapshot((service,), (make_slice(*pods),)), FACTS.name)
-        tables.put(service, resolver.resolve(service))
+        tables.put(service, resolver.resolved(service).frontends)
         return sum(transaction.size for transaction in tables.transaction(tables.take_edits()))
 
     put(endpoints - {one})

@@ -60,7 +60,9 @@ def beside(others: int) -> NodeTables:
     tables = NodeTables(FACTS)
     for i in range(others):
         service = make_service(f"other-{i}", make_port(80, node_port=20000 + i), ips=(f"10.97.0.{i}",))
-        tables.put(service, Resolver(Snapshot((service,), slices({1: 1, 2: 1})), FACTS.name).resolve(service))
+        tables.put(
+            service, Resolver(Snapshot((service,), slices({1: 1, 2: 1})), FACTS.name).resolved(service).frontends
+        )
     tables.first_transaction()
     return tables
 
@@ -75,7 +77,9 @@ def writer(others: int = 0) -> Callable[[Service | None, dict[int, int]], int]:
         if service is None:
             tables.remove(WEB.key)
         else:
-            tables.put(service, Resolver(Snapshot((service,), slices(weights)), FACTS.name).resolve(service))
+            tables.put(
+                service, Resolver(Snapshot((service,), slices(weights)), FACTS.name).resolved(service).frontends
+            )
         return sum(transaction.size for transaction in tables.transaction(tables.take_edits()))
 
     return put

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import Family, NodeFacts, Ref
 from nodeport_nft.plan import Add, Transaction
 from nodeport_nft.reconcile import NodeState, compile_snapshot

@@ -1,4 +1,4 @@
-"""What root undoes is what root has noted: nobody else can have it write or remove anything (kernel/traces.py)."""
+"""What root undoes is what root has noted: nobody else can have it write or remove anything."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
+from nodeport_nft.errors import KernelError
 from nodeport_nft.hosts import MARKER
-from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.kernel.sysctl import SETTABLE, read_sysctl, set_sysctl
+from nodeport_nft.kernel.host.sysctl import SETTABLE, read_sysctl, set_sysctl
 from tests.cli.program import SCRIPT
 from tests.security.nobody import give
 from tests.security.others import as_nobody

@@ -1,4 +1,4 @@
-"""No other user can hold, squat or replace what keeps processes from programming a node at once (kernel/turns.py)."""
+"""No other user can hold, squat or replace what keeps processes from programming a node at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
-from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.kernel.turns import Presence, Turn, TurnError, daemon_pid
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.node_lock import DaemonPresence, NodeLock, NodeLockError, daemon_pid
 from tests.cli.program import SCRIPT
 from tests.daemon.objects import Desired, service
 from tests.daemon.running import Daemon, wait_for
@@ -54,10 +54,10 @@ def daemon(cluster: Cluster, tmp_path: Path, desired: Desired) -> Iterator[Daemo
 
 
 @pytest.fixture
-def turn(cluster: Cluster) -> Iterator[Turn]:
+def turn(cluster: Cluster) -> Iterator[NodeLock]:
     """The turn of worker-1, for the test to take."""
     with cluster.host("worker-1").namespace.entered():
-        made = Turn(str(RUN))
+        made = NodeLock(str(RUN))
     yield made
     made.close()
 
@@ -218,7 +218,7 @@ def test_another_user_needs_a_directory_of_his_own(open_dir: Path) -> None:
 
     def take(path: Path) -> str:
         try:
-            return f"taken: {Turn(str(path)).take()}"
+            return f"taken: {NodeLock(str(path)).take()}"
         except KernelError as error:
             return str(error)
 
@@ -229,7 +229,7 @@ def test_another_user_needs_a_directory_of_his_own(open_dir: Path) -> None:
 
 
 def test_syncs_from_different_stores_wait_for_each_other(
-    cluster: Cluster, open_dir: Path, turn: Turn, desired: Desired
+    cluster: Cluster, open_dir: Path, turn: NodeLock, desired: Desired
 ) -> None:
     desired.apply(service("web", 10))
     assert turn.take()
@@ -256,18 +256,18 @@ def test_syncs_from_different_stores_wait_for_each_other(
     assert len({number for number in range(6) if f"default/of-{number}" in last}) == 1, "each writes all of its own"
 
 
-def test_who_waits_too_long_is_told_whom_for(turn: Turn, cluster: Cluster) -> None:
+def test_who_waits_too_long_is_told_whom_for(turn: NodeLock, cluster: Cluster) -> None:
     assert turn.take()
     with cluster.host("worker-1").namespace.entered():
-        other = Turn(str(RUN))
-    with pytest.raises(TurnError) as told, other.wait(0.05):
+        other = NodeLock(str(RUN))
+    with pytest.raises(NodeLockError) as told, other.wait(0.05):
         pass
     assert f"(pid {os.getpid()})" in str(told.value)
     assert str(turn.path) in str(told.value)
     turn.give_back()
     with other.wait():
         assert not turn.take()
-        with pytest.raises(TurnError), turn.at_once():
+        with pytest.raises(NodeLockError), turn.at_once():
             pass
     with turn.at_once():
         assert not other.take()
@@ -278,9 +278,9 @@ def test_who_waits_too_long_is_told_whom_for(turn: Turn, cluster: Cluster) -> No
     other.close()
 
 
-def test_a_cleared_directory_makes_no_two_turns(turn: Turn, cluster: Cluster) -> None:
+def test_a_cleared_directory_makes_no_two_turns(turn: NodeLock, cluster: Cluster) -> None:
     with cluster.host("worker-1").namespace.entered():
-        other = Turn(str(RUN))
+        other = NodeLock(str(RUN))
     assert turn.take()
     turn.give_back()
     turn.path.unlink()
@@ -290,7 +290,7 @@ def test_a_cleared_directory_makes_no_two_turns(turn: Turn, cluster: Cluster) ->
     assert turn.take()
 
 
-def test_the_daemon_waits_beside_its_loop(daemon: Daemon, desired: Desired, turn: Turn) -> None:
+def test_the_daemon_waits_beside_its_loop(daemon: Daemon, desired: Desired, turn: NodeLock) -> None:
     desired.apply(service("web", 10))
     daemon.start(seconds=PATIENCE)
     assert turn.take()
@@ -317,7 +317,7 @@ def test_the_daemon_waits_beside_its_loop(daemon: Daemon, desired: Desired, turn
 
 
 def test_a_daemon_that_waits_for_its_first_turn_hears_and_answers(
-    daemon: Daemon, desired: Desired, turn: Turn
+    daemon: Daemon, desired: Desired, turn: NodeLock
 ) -> None:
     desired.apply(service("web", 10))
     assert turn.take()
@@ -356,6 +356,6 @@ def test_there_is_no_daemon_where_there_is_no_directory(tmp_path: Path) -> None:
     missing = tmp_path / "run"
     assert daemon_pid(str(missing)) is None
     assert not missing.exists(), "who asks makes nothing"
-    presence = Presence(str(missing))
+    presence = DaemonPresence(str(missing))
     assert daemon_pid(str(tmp_path / "other")) is None
     presence.close()

@@ -54,7 +54,7 @@ def service(ports: int = 1, **more: Any) -> Service:
 
 
 def resolved(which: Service, *pieces: EndpointSlice) -> tuple[Frontend, ...]:
-    return Resolver(Snapshot((which,), pieces), FACTS.name).resolve(which)
+    return Resolver(Snapshot((which,), pieces), FACTS.name).resolved(which).frontends
 
 
 def compiled(which: Service, *pieces: EndpointSlice) -> NodeState:

@@ -153,7 +153,7 @@ def test_a_change_of_policy_leaves_no_slot_behind() -> None:
     slices = (make_slice(HERE, THERE),)
     tables = NodeTables(FACTS)
     for which in (service, local, service):
-        tables.put(which, Resolver(Snapshot((which,), slices), FACTS.name).resolve(which))
+        tables.put(which, Resolver(Snapshot((which,), slices), FACTS.name).resolved(which).frontends)
         scratch = compile_snapshot(Snapshot((which,), slices), FACTS).tables
         for family in Family:
             held = {name: e for name, e in tables.desired[family].elements.items() if e}

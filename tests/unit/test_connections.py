@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from nodeport_nft.compile import TABLE, compile_schema
-from nodeport_nft.kernel.counters import ChangingError
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.counters import ChangingError
 from nodeport_nft.model import Family
 from nodeport_nft.observe.connections import COUNTED, Connections, Name, Wanted
 from nodeport_nft.plan import Add, Delete, Desired, Operation, Replace, Transaction, plan_edits

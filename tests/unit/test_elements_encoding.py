@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.elements import encode
+from nodeport_nft.kernel.netlink.elements import encode
 from nodeport_nft.plan import Add, AddChain, Delete, Operation, Transaction
 from nodeport_nft.ruleset import Chain, Element, Goto
 

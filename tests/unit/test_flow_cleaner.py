@@ -9,9 +9,9 @@ import asyncio
 
 import pytest
 
-from nodeport_nft.daemon.flows import FlowCleaner, Queue
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner, Queue
+from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP, Destination, Frontends
-from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.model import Family
 from tests.unit.test_agenda import Clock
 

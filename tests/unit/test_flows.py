@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from nodeport_nft.daemon.flows import merged
+from nodeport_nft.daemon.flow_cleaner import merged
 from nodeport_nft.flows import (
     SCTP,
     TCP,

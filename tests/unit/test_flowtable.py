@@ -8,8 +8,8 @@ import pytest
 
 from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.config import ConfigError, load_config
+from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import MOST_DEVICES, eligible, left_out, plan_devices
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import AddDevices, DeleteDevices
 from nodeport_nft.reconcile import NodeTables
@@ -109,8 +109,8 @@ def test_chains_to_trust_are_named_in_full() -> None:
 
 
 def test_a_kernel_without_flowtables_is_told_with_the_remedy() -> None:
-    from nodeport_nft.kernel.answers import NOTHING
     from nodeport_nft.kernel.flowtable import check_flowtables
+    from nodeport_nft.kernel.libnftables.answers import NOTHING
 
     class Refusing:
         def run(self, text: str, *, dry: bool = False, view: object = None) -> str:

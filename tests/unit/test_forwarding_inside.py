@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from nodeport_nft.facts import Host, HostAddress, HostRoute
-from nodeport_nft.kernel.forwarding import Served, _inside
+from nodeport_nft.kernel.host.foreign_chains import Served, _inside
 from nodeport_nft.model import Family, NodeFacts, NodePortMode
 
 

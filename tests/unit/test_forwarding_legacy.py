@@ -7,7 +7,7 @@ import pytest
 from nodeport_nft.forwarding import BaseChain, read_legacy
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 from nodeport_nft.forwarding.rules import read_rule
-from nodeport_nft.kernel import legacy
+from nodeport_nft.kernel.host import iptables_legacy as legacy
 from nodeport_nft.model import Family
 
 PACKET = Packet.to(Endpoint(Family.IPV4, "tcp", "10.244.1.2", 8080, "172.30.1.2", 30010), iif="eth0", oif="pod2")

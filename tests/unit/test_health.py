@@ -47,7 +47,7 @@ def test_only_endpoints_of_this_node_count() -> None:
 def test_a_drained_node_has_none_although_it_still_serves() -> None:
     leaving = make_endpoint("10.244.1.1", ready=False, serving=True, terminating=True, node=HERE)
     service, piece = checked(), make_slice(leaving)
-    frontends = Resolver(Snapshot((service,), (piece,)), HERE).resolve(service)
+    frontends = Resolver(Snapshot((service,), (piece,)), HERE).resolved(service).frontends
     assert any(frontend.local_backends for frontend in frontends)
     assert counts(service, piece) == {Family.IPV4: 0}
 

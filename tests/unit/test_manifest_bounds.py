@@ -13,9 +13,9 @@ import pytest
 
 from nodeport_nft.manifest import Object, Problems, parse_object, read_manifests
 from nodeport_nft.model import PortRange, Ranges
-from nodeport_nft.sources import manifests as follower
+from nodeport_nft.sources import manifest_follower as follower
 from nodeport_nft.sources.aside import Work
-from nodeport_nft.sources.files import Survey, Touched, look
+from nodeport_nft.sources.survey import Survey, Touched, look
 from nodeport_nft.sources.writing import apply
 from nodeport_nft.store import Applied, Store, Transaction
 from nodeport_nft.text.files import short_path

@@ -23,8 +23,8 @@ import yaml
 from nodeport_nft.config import Config
 from nodeport_nft.manifest import Object, Problems, Reading, parse_object, read_manifest, read_manifests
 from nodeport_nft.model import PortRange, Ranges
-from nodeport_nft.sources import manifests
-from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources import manifest_follower as manifests
+from nodeport_nft.sources.manifest_follower import ManifestFollower
 from nodeport_nft.store import OthersObjects, Store
 
 DEADLINE = 60.0

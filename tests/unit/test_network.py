@@ -9,12 +9,12 @@ from typing import cast
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import Due
-from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.network import Network
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
-from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import NodePortMode
 from tests.unit.test_agenda import Clock
 

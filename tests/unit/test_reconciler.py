@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts
 from nodeport_nft.plan import Add, Delete, Replace
 from nodeport_nft.reconcile import Synced

@@ -44,7 +44,7 @@ def make_pod(name: str, *ips: str, labels: dict[str, str] | None = None, **field
 @pytest.mark.proves("F1")
 def test_f1_a_frontend_for_each_port_and_protocol() -> None:
     service = make_service("dns", make_port(53, name="tcp", target=53), make_port(53, name="udp", protocol="UDP"))
-    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolved(service).frontends
     assert [(f.kind, f.protocol, f.port) for f in frontends] == [
         (FrontendKind.CLUSTER_IP, Protocol.TCP, 53),
         (FrontendKind.CLUSTER_IP, Protocol.UDP, 53),
@@ -54,7 +54,7 @@ def test_f1_a_frontend_for_each_port_and_protocol() -> None:
 @pytest.mark.proves("F2")
 def test_f2_a_node_port_is_a_frontend_of_its_own_in_each_family() -> None:
     service = make_service("web", make_port(node_port=30080), ips=("10.96.0.10", "fd00:10:96::a"))
-    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolved(service).frontends
     assert [(f.kind, f.family, f.port) for f in frontends] == [
         (FrontendKind.CLUSTER_IP, Family.IPV4, 80),
         (FrontendKind.NODE_PORT, Family.IPV4, 30080),
@@ -78,7 +78,7 @@ def test_f8_services_that_are_not_ours(service: Service) -> None:
     holder = make_service("holder", ips=("10.96.0.77",))
     resolver = Resolver(Snapshot((claiming_one, holder), (make_slice("10.244.1.1"),)), "worker-1")
     assert not is_proxied(service)
-    assert resolver.resolve(claiming_one) == ()
+    assert resolver.resolved(claiming_one).frontends == ()
     assert resolver.resolved(claiming_one).offered == 0
     assert list(resolver.resolved(claiming_one).problems) == [], "nor is what they claim"
 
@@ -92,7 +92,7 @@ def test_f8_headless_slices_are_skipped() -> None:
 def test_f9_each_family_has_its_own_endpoints() -> None:
     service = make_service("web", ips=("10.96.0.10", "fd00:10:96::a"))
     slices = (make_slice("10.244.1.1"), make_slice("fd00:244:1::1", "fd00:244:1::2", name="web-2"))
-    four, six = Resolver(Snapshot((service,), slices), "worker-1").resolve(service)
+    four, six = Resolver(Snapshot((service,), slices), "worker-1").resolved(service).frontends
     assert [len(four.backends), len(six.backends)] == [1, 2]
 
 
@@ -248,7 +248,7 @@ HINTED = {
 def test_e6_hints(names: tuple[str, ...], zone: str, chosen: tuple[str, ...]) -> None:
     service = make_service()
     slices = (make_slice(*(HINTED[name] for name in names)),)
-    frontend = Resolver(Snapshot((service,), slices), "worker-1", zone).resolve(service)[0]
+    frontend = Resolver(Snapshot((service,), slices), "worker-1", zone).resolved(service).frontends[0]
     assert {b.address for b in frontend.backends} == {HINTED[name].address for name in chosen}
 
 
@@ -259,10 +259,10 @@ def test_e6_hints_of_endpoints_that_are_not_ready_do_not_count() -> None:
         replace(HINTED["mine"], ready=False, terminating=True),
         replace(HINTED["far"], ready=False, terminating=True),
     )
-    frontend = Resolver(Snapshot((service,), (make_slice(*leaving),)), "worker-1", "a").resolve(service)[0]
+    frontend = Resolver(Snapshot((service,), (make_slice(*leaving),)), "worker-1", "a").resolved(service).frontends[0]
     assert len(frontend.backends) == 2
     mixed = (replace(HINTED["mine"], ready=False, terminating=True), HINTED["zone"], HINTED["far"])
-    frontend = Resolver(Snapshot((service,), (make_slice(*mixed),)), "worker-1", "a").resolve(service)[0]
+    frontend = Resolver(Snapshot((service,), (make_slice(*mixed),)), "worker-1", "a").resolved(service).frontends[0]
     assert [b.address for b in frontend.backends] == [HINTED["zone"].address]
 
 
@@ -275,7 +275,7 @@ def test_e6_traffic_distribution_of_selected_pods(distribution: str, expected: i
     service = replace(make_service(selector={"app": "web"}), traffic_distribution=distribution)
     nodes = tuple(Node(f"worker-{i}", {ZONE_LABEL: zone}) for i, zone in ((1, "a"), (2, "a"), (3, "b")))
     pods = tuple(make_pod(f"p{i}", f"10.244.{i}.1", node_name=f"worker-{i}") for i in (1, 2, 3))
-    frontend = Resolver(Snapshot((service,), (), pods, nodes), "worker-1", "a").resolve(service)[0]
+    frontend = Resolver(Snapshot((service,), (), pods, nodes), "worker-1", "a").resolved(service).frontends[0]
     assert len(frontend.backends) == expected
 
 
@@ -285,7 +285,7 @@ def test_e2_the_local_pool_falls_back_on_its_own() -> None:
     service = replace(make_service("web", make_port(node_port=30080)), external_traffic_policy="Local")
     here = make_endpoint("10.244.1.1", ready=False, terminating=True, node="worker-1")
     slices = (make_slice(here, make_endpoint("10.244.2.1")),)
-    node_port = Resolver(Snapshot((service,), slices), "worker-1").resolve(service)[1]
+    node_port = Resolver(Snapshot((service,), slices), "worker-1").resolved(service).frontends[1]
     assert [str(b.address) for b in node_port.backends] == ["10.244.2.1"]
     assert node_port.local_backends is not None
     assert [str(b.address) for b in node_port.local_backends] == ["10.244.1.1"]
@@ -298,7 +298,7 @@ def test_f3_external_and_load_balancer_addresses() -> None:
         external_ips=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
         load_balancer_ips=(ip_address("198.51.100.1"),),
     )
-    frontends = Resolver(Snapshot((service,)), "worker-1").resolve(service)
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolved(service).frontends
     assert [(f.kind, str(f.address), f.port) for f in frontends] == [
         (FrontendKind.CLUSTER_IP, "10.96.0.10", 80),
         (FrontendKind.EXTERNAL_IP, "192.0.2.1", 80),
@@ -316,7 +316,7 @@ def claiming(name: str, *, external: str = "", load_balancer: str = "", ip: str 
 
 def served(resolver: Resolver, service: Service) -> list[str]:
     """On which addresses it is served, in order."""
-    return [str(frontend.address) for frontend in resolver.resolve(service)]
+    return [str(frontend.address) for frontend in resolver.resolved(service).frontends]
 
 
 @pytest.mark.proves("F10")
@@ -518,7 +518,7 @@ def test_each_policy_is_for_its_own_kind_of_frontends(
         external_ips=(ip_address("192.0.2.1"),),
         load_balancer_ips=(ip_address("198.51.100.1"),),
     )
-    cluster_ip, *outside = Resolver(Snapshot((service,), (BOTH_SIDES,)), "worker-1").resolve(service)
+    cluster_ip, *outside = Resolver(Snapshot((service,), (BOTH_SIDES,)), "worker-1").resolved(service).frontends
     assert [f.kind for f in outside] == [
         FrontendKind.EXTERNAL_IP,
         FrontendKind.LOAD_BALANCER,
@@ -536,7 +536,7 @@ def test_x10_what_terminates_here_is_no_reason_to_prefer_this_node() -> None:
     pieces = (make_slice(leaving, make_endpoint("10.244.2.1")),)
     for policy, here in (("PreferLocal", 0), ("Local", 1)):
         service = replace(make_service(), internal_traffic_policy=policy)
-        [frontend] = Resolver(Snapshot((service,), pieces), "worker-1").resolve(service)
+        [frontend] = Resolver(Snapshot((service,), pieces), "worker-1").resolved(service).frontends
         assert len(frontend.local_backends or ()) == here
 
 
@@ -567,7 +567,7 @@ def test_x6_node_ports_are_served_by_the_nodes_that_are_asked_for(
     assert resolver.serves_node_ports(wanted) is serves
     expected = [("10.96.0.10", 80), ("None", 30080), ("10.96.0.10", 81)]
     kept = [each for each in expected if serves or each[0] != "None"]
-    assert [(str(f.address), f.port) for f in resolver.resolve(wanted)] == kept
+    assert [(str(f.address), f.port) for f in resolver.resolved(wanted).frontends] == kept
     assert resolver.resolved(wanted).offered == len(kept)
     never = replace(service, node_port_nodes=(requirement, Requirement(HOSTNAME_LABEL, "In", ("other",))))
     assert not resolver.serves_node_ports(never)
@@ -587,7 +587,7 @@ def test_x6_node_ports_are_served_by_the_nodes_that_are_asked_for(
 def test_what_is_offered_is_what_is_resolved_where_nothing_is_too_many(service: Service, offered: int) -> None:
     holder = make_service("holder", ips=("10.96.0.77",))
     resolver = Resolver(Snapshot((service, holder)), "worker-1")
-    assert resolver.resolved(service).offered == len(resolver.resolve(service)) == offered
+    assert resolver.resolved(service).offered == len(resolver.resolved(service).frontends) == offered
 
 
 # --- the index ----------------------------------------------------------------

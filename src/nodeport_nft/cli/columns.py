@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from nodeport_nft.cli.text import (
+from nodeport_nft.cli.layout import (
     NONE,
     UNKNOWN,
     UNSET,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nodeport_nft.cli.columns import node_roles, pod_of, pod_status, service_of
-from nodeport_nft.cli.text import (
+from nodeport_nft.cli.layout import (
     NONE,
     UNSET,
     equations,

@@ -220,7 +220,7 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     """
     from nodeport_nft.facts import collisions
     from nodeport_nft.kernel.flowtable import check_flowtables
-    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
 
     nft = Nft()

@@ -116,9 +116,9 @@ def cleanup(
 
     Without --node-name, what was left under any node name.
     """
+    from nodeport_nft.kernel.host.node_lock import alone, refuse_beside_daemon
+    from nodeport_nft.kernel.host.undo_journal import undo
     from nodeport_nft.kernel.nft import Nft
-    from nodeport_nft.kernel.traces import undo
-    from nodeport_nft.kernel.turns import alone, refuse_beside_daemon
     from nodeport_nft.reconcile import removal
     from nodeport_nft.store import delete_store
 

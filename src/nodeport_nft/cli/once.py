@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.desired import Wanted, read_stored, say_replaced, write_wanted
 from nodeport_nft.cli.options import fail, put, say, warn
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.upkeep import Upkeep
-from nodeport_nft.kernel.conntrack import (
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.addresses import read_host
+from nodeport_nft.kernel.netlink.conntrack import (
     PATIENCE_SECONDS,
     delete_stale_attempts,
     delete_stale_flows,
     find_stale_attempts,
 )
-from nodeport_nft.kernel.host import read_host
-from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.plan import Add, AddRules, Delete, Replace
 from nodeport_nft.reconcile import Listed, NodeState, Reconciler, Synced
 
@@ -50,16 +50,16 @@ class Terminal:
         self.failed: list[str] = []
         self._node_name = node_name
 
-    def problems(self, where: str, found: Iterable[str], failed: Iterable[str] = ()) -> None:  # noqa: ARG002
+    def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:  # noqa: ARG002
         """Warn of them."""
-        warn(found)
+        warn(problems)
         self.failed += failed
 
-    def advice(self, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def advice(self, advice: Iterable[str], failed: Iterable[str] = ()) -> None:
         """Say it to a person, not to a script."""
         warn(failed)
         if self.is_first and sys.stderr is not None and sys.stderr.isatty():
-            for each in found:
+            for each in advice:
                 say(f"advice: {each}")
 
     def serves(self, node_ports_on: str, *, deleted: bool) -> None:  # noqa: ARG002
@@ -85,7 +85,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
     """
     report = Terminal(options.node_name)
     tables, node = KernelTables(config.run_dir, nft), ThisNode(options, config, report, host)
-    with closing(tables), tables.turn.wait(tell=say):
+    with closing(tables), tables.lock.wait(tell=say):
         if options.manifests:
             files = list(options.manifests)
             wanted = write_wanted(config, files, prune=options.prune, allow_empty=options.allow_empty)

@@ -210,7 +210,7 @@ def _listed(objects: tuple[StoredObject, ...], output: Output, *, single: bool) 
 
 
 def _document(value: dict[str, Any], output: Output) -> str:
-    from nodeport_nft.cli.document import to_json, to_yaml
+    from nodeport_nft.cli.output_formats import to_json, to_yaml
 
     return to_yaml(value) if output is Output.yaml else to_json(value)
 

@@ -43,7 +43,7 @@ def status(
     """
     import time
 
-    from nodeport_nft.cli.document import to_json
+    from nodeport_nft.cli.output_formats import to_json
     from nodeport_nft.config import ConfigError
     from nodeport_nft.observe.status import from_json
 
@@ -78,7 +78,7 @@ _FOREIGN = "name the daemon's own metricsBindAddress, and stop kube-proxy if it 
 
 
 def _place(address: IPAddress, port: int) -> str:
-    from nodeport_nft.cli.text import socket_address
+    from nodeport_nft.cli.layout import socket_address
 
     return socket_address(address, port)
 
@@ -196,7 +196,7 @@ def _seconds(seconds: float) -> str:
 
 def _when(seconds: float, now: float) -> str:
     """A moment as people write it, in UTC, and how long ago it was."""
-    from nodeport_nft.cli.text import age
+    from nodeport_nft.cli.layout import age
 
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(moment.isoformat(), datetime.fromtimestamp(now, UTC))} ago)"

@@ -66,19 +66,19 @@ def sync(
     configuration, and repairs the tables when somebody else changes them. It ends with SIGTERM or Ctrl-C and leaves
     the rules in force; SIGHUP has it read the configuration again.
     """
-    from nodeport_nft.kernel.turns import daemon_pid
+    from nodeport_nft.kernel.host.node_lock import daemon_pid
 
     check_prune(filename, prune=prune)
     chosen = flags.config()
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
-        from nodeport_nft.kernel.hostsfile import check_hosts_path
+        from nodeport_nft.kernel.host.hostsfile import check_hosts_path
 
         check_hosts_path(Path(hosts_file))
     if (hosts_file is not None or set_sysctls) and not dry_run:
-        from nodeport_nft.kernel.traces import Traces
+        from nodeport_nft.kernel.host.undo_journal import UndoJournal
 
-        Traces.of(chosen.state_dir, name)  # before anything is done that could not be noted
+        UndoJournal.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
         wanted = read_wanted(chosen, filename, prune=prune)

@@ -79,7 +79,7 @@ def trace(
     """
     from nodeport_nft.cli.trace_text import trace_json, trace_text
     from nodeport_nft.facts import Host
-    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.trace import Packet, TraceError, UnknownInterface
     from nodeport_nft.trace import trace as walk
 
@@ -201,7 +201,7 @@ def _live_table(
     """
     from nodeport_nft.compile import compile_schema
     from nodeport_nft.facts import gather
-    from nodeport_nft.kernel.host import read_host
+    from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
 

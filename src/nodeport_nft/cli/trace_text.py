@@ -12,7 +12,7 @@ from fractions import Fraction
 from ipaddress import ip_address
 from typing import Any
 
-from nodeport_nft.cli.text import socket_address
+from nodeport_nft.cli.layout import socket_address
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet
@@ -64,7 +64,7 @@ def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
         "why": [{"reason": cause.reason, "text": cause.text, "remedy": cause.remedy} for cause in why],
         "steps": [_step_value(step, family) for step in walked.steps],
     }
-    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``document``
+    return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``output_formats``
 
 
 # --- text -------------------------------------------------------------------------------------------------

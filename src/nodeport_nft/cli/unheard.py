@@ -27,8 +27,8 @@ def tell_if_unheard(config: Config) -> None:
     if sys.stderr is None or not sys.stderr.isatty() or not _may_program():
         return
     from nodeport_nft.config import Config as Defaults
-    from nodeport_nft.kernel.netlink import KernelError
-    from nodeport_nft.kernel.turns import daemon_pid, daemons_elsewhere
+    from nodeport_nft.errors import KernelError
+    from nodeport_nft.kernel.host.node_lock import daemon_pid, daemons_elsewhere
 
     try:
         pid, elsewhere = daemon_pid(config.run_dir), daemons_elsewhere(config.run_dir)
@@ -60,7 +60,7 @@ def _has_unit() -> bool:
 
 def _may_program() -> bool:
     """Whether this process is root's and may write to nftables."""
-    from nodeport_nft.kernel.netlink import may_administer
+    from nodeport_nft.kernel.netlink.messages import may_administer
 
     with suppress(OSError):
         return os.geteuid() == 0 and may_administer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.model import Node, NodeFacts, Ref

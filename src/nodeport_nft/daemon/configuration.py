@@ -12,7 +12,7 @@ from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.settings import SETTINGS
 from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
 

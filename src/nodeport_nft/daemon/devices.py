@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
+from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import left_out
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 from nodeport_nft.ruleset import Schema
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
-from nodeport_nft.kernel.forwarding import Served
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.foreign_chains import Served
 from nodeport_nft.reconcile import NodeState
 
 

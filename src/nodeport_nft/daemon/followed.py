@@ -12,8 +12,8 @@ from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.facts import Host
 from nodeport_nft.health import health_checks
 from nodeport_nft.health.server import HealthServer
-from nodeport_nft.kernel.host import HostEvents, read_host
-from nodeport_nft.kernel.traces import undo
+from nodeport_nft.kernel.host.addresses import HostEvents, read_host
+from nodeport_nft.kernel.host.undo_journal import undo
 from nodeport_nft.model import NodePortMode, ObjectName
 from nodeport_nft.reconcile import NodeState
 

@@ -6,7 +6,6 @@ from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import take_told
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import ObjectName, Ref

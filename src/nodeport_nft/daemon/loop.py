@@ -14,19 +14,19 @@ from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import begun, own_node, take_told, take_whole, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
-from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.following import Following, manifest_follower
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.lasting import lasting, start_workers
+from nodeport_nft.daemon.lock import DaemonLock
 from nodeport_nft.daemon.network import Network
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
-from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.writing import Writing
-from nodeport_nft.kernel.counters import read_counters
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.counters import read_counters
 from nodeport_nft.model import Family, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.reconcile import Reconciler
@@ -65,12 +65,12 @@ class Daemon:
         self._woken = asyncio.Event()
         self._agenda = Agenda(Due, time.monotonic, self._woken.set)
         self._backoff = Backoff(min(config.sync_period, _RETRY_SECONDS))
-        self._turn = DaemonTurn(tables.turn, reporter)
+        self._lock = DaemonLock(tables.lock, reporter)
         self._flows = FlowCleaner(
             reporter.metrics.flows_deleted, lambda problems: reporter.problems("stale flows", problems)
         )
         self._upkeep = Upkeep(tables, node, reporter)
-        self._writing = Writing(node, reporter, self._agenda, self._turn, self._flows, self._upkeep, self._backoff)
+        self._writing = Writing(node, reporter, self._agenda, self._lock, self._flows, self._upkeep, self._backoff)
         self._network = Network(
             node, reporter, self._agenda, self._writing, self._flows, self._backoff, self._lost, self.ended
         )
@@ -81,7 +81,7 @@ class Daemon:
             Due.LOOK: self._look,
             Due.REFUSED: self._writing.retry_refused,
             Due.ANEW: self._begin_anew,
-            Due.SYNC: self._writing.sync_in_turn,
+            Due.SYNC: self._writing.sync_under_lock,
         }
 
     async def run(self) -> None:
@@ -132,17 +132,17 @@ class Daemon:
 
     def clean_up(self) -> None:
         """Remove what was left on the node (K5), but for the store."""
-        with self._tables.turn.wait():
+        with self._tables.lock.wait():
             self._tables.remove()
         done, failed = self._node.undo()
         self._reporter.log.info("cleaned up", done="; ".join(["tables removed", *done]), failed="; ".join(failed))
 
     # --- the start ----------------------------------------------------------------------------------------
 
-    async def _has_turn(self) -> bool:
-        """Wait for our turn to write; False where we are stopped meanwhile."""
-        while not (self._stopping or self._turn.take()):
-            await asyncio.sleep(self._turn.due - time.monotonic())
+    async def _has_lock(self) -> bool:
+        """Wait for the node's lock; False where we are stopped meanwhile."""
+        while not (self._stopping or self._lock.take()):
+            await asyncio.sleep(self._lock.due - time.monotonic())
         return not self._stopping
 
     async def _has_started(self) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import Due
-from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.lasting import lasting
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import NodePortMode
 from nodeport_nft.reconcile import stale_frontends
 

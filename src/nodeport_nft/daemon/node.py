@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.telling import Report
+from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host, collisions, gather, served_on
 from nodeport_nft.hosts import hosts_file, hosts_lines
-from nodeport_nft.kernel.hostsfile import kept_hosts_lines
-from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.kernel.sysctl import Missing, find_advised, find_missing
-from nodeport_nft.kernel.traces import Traces
+from nodeport_nft.kernel.host.hostsfile import kept_hosts_lines
+from nodeport_nft.kernel.host.sysctl import Missing, find_advised, find_missing
+from nodeport_nft.kernel.host.undo_journal import UndoJournal
 from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts
 from nodeport_nft.reconcile import NodeState
 
@@ -74,7 +74,7 @@ class ThisNode:
         for found in missing:
             if self._options.set_sysctls and found.setting:
                 try:
-                    self._traces().set_sysctl(found.setting, found.value)
+                    self._undo_journal().set_sysctl(found.setting, found.value)
                     self._report.sysctl_set(found.setting, found.value)
                 except (KernelError, OSError) as error:
                     failed.append(str(error))
@@ -89,13 +89,13 @@ class ThisNode:
         lines = hosts_lines(state.index.services.values(), domain=self.config.cluster_domain)
         try:
             text = hosts_file((*lines, *kept_hosts_lines(self._options.hosts_file, state.kept.refs)))
-            changed = self._traces().write_hosts(self._options.hosts_file, text)
+            changed = self._undo_journal().write_hosts(self._options.hosts_file, text)
         except (KernelError, OSError) as error:
             self._report.problems("hosts file", (), [str(error)])
         else:
             self._report.problems("hosts file", ())
             self._report.hosts_written(self._options.hosts_file, changed=changed)
 
-    def _traces(self) -> Traces:
+    def _undo_journal(self) -> UndoJournal:
         """What is noted now: `sync --once` notes things, too."""
-        return Traces.of(self._state_dir, self._options.node_name)
+        return UndoJournal.of(self._state_dir, self._options.node_name)

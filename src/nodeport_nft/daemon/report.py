@@ -50,9 +50,9 @@ class Reporter:
         self.status = replace(self.status, **changes, problems=found)
         self._server.set_status(self.status)
 
-    def problems(self, where: str, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:
         """These are the problems that there are now in one part of the daemon, and no others."""
-        before, now = self._problems.get(where, ()), (*found, *failed)
+        before, now = self._problems.get(where, ()), (*problems, *failed)
         if before == now:
             return
         self._problems[where] = now
@@ -65,9 +65,9 @@ class Reporter:
                 self.log.info("problem gone", where=where, problem=problem)
         self.tell()
 
-    def doubts(self, found: Iterable[str]) -> None:
+    def doubts(self, doubts: Iterable[str]) -> None:
         """What may be meant otherwise than it stands there; it is told when it comes up, and stops nothing."""
-        for text in found:
+        for text in doubts:
             self.log.warning("store", text=text)
 
     def serves(self, node_ports_on: str, *, deleted: bool) -> None:
@@ -85,9 +85,9 @@ class Reporter:
         """The flowtables have got these many links: for the log."""
         self.log.info("flowtable", links=links)
 
-    def advice(self, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def advice(self, advice: Iterable[str], failed: Iterable[str] = ()) -> None:
         """What would be better otherwise and is no trouble: once in the log, and in the status while it is so."""
-        now = (*found, *failed)
+        now = (*advice, *failed)
         for each in now:
             if each not in self._advised:
                 self.log.info("advice", advice=each)

@@ -13,15 +13,15 @@ import time
 from nodeport_nft import __version__
 from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.daemon.followed import FollowedNode
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.lasting import lasting
 from nodeport_nft.daemon.log import Log
 from nodeport_nft.daemon.loop import Daemon
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
-from nodeport_nft.kernel.host import HostEvents, read_host
-from nodeport_nft.kernel.nft import KernelError
-from nodeport_nft.kernel.turns import Presence
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.addresses import HostEvents, read_host
+from nodeport_nft.kernel.host.node_lock import DaemonPresence
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
@@ -42,7 +42,7 @@ def run(options: Options) -> None:
     Raises ConfigError, KernelError, StoreError and OSError where the daemon cannot begin.
     """
     config = options.load()
-    presence = Presence(config.run_dir)
+    presence = DaemonPresence(config.run_dir)
     log = Log(options.log_format)
     try:
         _run_with(options, config, log)

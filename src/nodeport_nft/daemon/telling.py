@@ -10,13 +10,13 @@ from typing import Protocol as Interface
 class Report(Interface):
     """Whoever is told. A turn tells what there is; whether that is news, and what follows, is the listener's."""
 
-    def problems(self, where: str, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:
         """These are the problems that there are now in one part of the work, and no others.
 
         ``failed`` are those of them that kept something from being done which was asked for.
         """
 
-    def advice(self, found: Iterable[str], failed: Iterable[str] = ()) -> None:
+    def advice(self, advice: Iterable[str], failed: Iterable[str] = ()) -> None:
         """What would be better otherwise and is no trouble; ``failed``: why it could not be had, though asked for."""
 
     def serves(self, node_ports_on: str, *, deleted: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nodeport_nft.daemon.devices import Devices
 from nodeport_nft.daemon.firewalls import Firewalls
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.reconcile import NodeState, Synced
 

@@ -8,14 +8,14 @@ from collections.abc import Collection
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import Due
-from nodeport_nft.daemon.flows import FlowCleaner
+from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
+from nodeport_nft.daemon.lock import DaemonLock
 from nodeport_nft.daemon.pace import Pace
 from nodeport_nft.daemon.refusals import Refusals
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.turn import DaemonTurn
 from nodeport_nft.daemon.upkeep import Upkeep
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.model import ObjectName
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
@@ -39,7 +39,7 @@ class Writing:
         node: FollowedNode,
         reporter: Reporter,
         agenda: Agenda[Due],
-        turn: DaemonTurn,
+        lock: DaemonLock,
         flows: FlowCleaner,
         upkeep: Upkeep,
         backoff: Backoff,
@@ -50,7 +50,7 @@ class Writing:
         self._node = node
         self._reporter = reporter
         self._agenda = agenda
-        self._turn = turn
+        self._lock = lock
         self._flows = flows
         self._upkeep = upkeep
         self._backoff = backoff
@@ -117,24 +117,24 @@ class Writing:
         if Due.ANEW in self._agenda:
             return  # half a state is none to write; `begin` comes back here
         due = self._retry_at if self._retry_at < math.inf else self.pace.due()
-        self._agenda.at(Due.SYNC, max(due, self._turn.due))
+        self._agenda.at(Due.SYNC, max(due, self._lock.due))
 
     # --- a sync -------------------------------------------------------------------------------------------
 
-    def sync_in_turn(self) -> None:
+    def sync_under_lock(self) -> None:
         """Write what has changed, or ask again soon where another process is at it."""
         self.tell_waiting()
-        if not self._turn.take():
+        if not self._lock.take():
             self._plan()
             self._node.set_healthy(is_current(self._reporter.status, time.time()))
             return
         try:
             self.sync()
         finally:
-            self._turn.give_back()
+            self._lock.give_back()
 
     def sync(self) -> None:
-        """Write what has changed. The turn has to be ours."""
+        """Write what has changed. The node's lock has to be ours."""
         begin = time.monotonic()
         touched = set(self.state.touched)
         try:

@@ -53,8 +53,8 @@ _CHAIN = re.compile(r"\tchain (\S+) \{")
 _HOOK = re.compile(r"\t\ttype filter hook (prerouting|input|forward|postrouting) priority ([^;]*); policy (\w+);")
 
 
-def base_chains(listing: str, own: str) -> tuple[BaseChain, ...]:
-    """Those of tables not named ``own``."""
+def base_chains(listing: str, our_table: str) -> tuple[BaseChain, ...]:
+    """Those of tables not named ``our_table``."""
     found = []
     family = table = chain = ""
     for line in listing.splitlines():
@@ -62,7 +62,7 @@ def base_chains(listing: str, own: str) -> tuple[BaseChain, ...]:
             family, table = match.groups()
         elif match := _CHAIN.match(line):
             chain = match[1]
-        elif (match := _HOOK.match(line)) and family in FAMILIES and table != own:
+        elif (match := _HOOK.match(line)) and family in FAMILIES and table != our_table:
             hook, priority, policy = match.groups()
             if hook != "prerouting" or _number(priority) > _TRANSLATION:
                 found.append(BaseChain(family, table, chain, policy == "drop", hook))

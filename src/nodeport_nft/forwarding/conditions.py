@@ -73,9 +73,9 @@ class Elements:
         if len(self.fields) == 1:
             holds = _has(self.all, read[0])
             return None if holds is False and self.strange else holds
-        return _any(holds for holds, _ in self.found(read))
+        return _any(holds for holds, _ in self.matching(read))
 
-    def found(self, read: Sequence[Reading]) -> Iterator[tuple[bool | None, Verdict]]:
+    def matching(self, read: Sequence[Reading]) -> Iterator[tuple[bool | None, Verdict]]:
         """The elements that are, or may be, for what was read, up to the first that is for sure."""
         if ABSENT in read:
             return

@@ -143,7 +143,7 @@ class Walk:
         assert rule.vmap is not None
         sure = False
         elements = rule.vmap.elements()
-        for holds, verdict in elements.found([of.read(self._packet) for of in rule.vmap.fields]):
+        for holds, verdict in elements.matching([of.read(self._packet) for of in rule.vmap.fields]):
             led = self._led(chain, rule, verdict, depth)
             sure = bool(holds and known)
             if not sure:

@@ -1,4 +1,6 @@
-"""The kernel's side: transactions through libnftables and netlink, node facts and sysctls through netlink and /proc.
+"""The kernel's side, where all effects on the node are; the rest of the program is told what is there.
 
-Everything with an effect outside the process is here; the rest of the program is told what was found.
+``nft`` writes transactions and lists tables, ``flowtable`` keeps the devices of the fast path. Both stand on two
+folders: ``netlink`` speaks to the kernel, ``libnftables`` compiles what has rules in it. ``host`` is the node around
+our tables.
 """

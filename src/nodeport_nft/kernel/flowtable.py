@@ -22,8 +22,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nodeport_nft.compile import TABLE, nft_family
-from nodeport_nft.kernel.answers import NOTHING, View
-from nodeport_nft.kernel.nft import KernelError, Nft
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import NOTHING, View
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
 from nodeport_nft.plan import AddDevices, DeleteDevices, Operation, Transaction
 from nodeport_nft.ruleset import Schema
@@ -90,16 +91,16 @@ def read_devices(nft: Nft, schemas: Mapping[Family, Schema]) -> dict[Family, fro
 
 
 def plan_devices(
-    schemas: Mapping[Family, Schema], held: Mapping[Family, frozenset[str]], links: Iterable[str]
+    schemas: Mapping[Family, Schema], devices: Mapping[Family, frozenset[str]], links: Iterable[str]
 ) -> tuple[Transaction, ...]:
     """What gives the flowtables the devices of these links; pure.
 
-    ``held`` are those that they have, by family; none of a table that is made anew.
+    ``devices`` are those that they have, by family; none of a table that is made anew.
     """
     named = eligible(links)
     transactions = []
     for family, schema in schemas.items():
-        there = held.get(family, frozenset())
+        there = devices.get(family, frozenset())
         gone = tuple(sorted(there - set(named)))
         missing = tuple(name for name in named if name not in there)[: max(0, MOST_DEVICES - len(there) + len(gone))]
         operations: tuple[Operation, ...] = (

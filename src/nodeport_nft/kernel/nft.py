@@ -1,8 +1,9 @@
 """nftables: transactions written, tables listed.
 
-Elements are written over netlink (``elements``); what has rules in it, and listings, are compiled and read by
-libnftables, which never meets the kernel (``library``). Whatever is written goes as one batch, which the kernel
-commits as a whole or not at all (``batch``). The sockets belong to the network namespace in which they were made.
+Elements are written over netlink (``netlink.elements``); what has rules in it, and listings, are compiled and read by
+libnftables, which never meets the kernel (``libnftables``). Whatever is written goes as one batch, which the kernel
+commits as a whole or not at all (``netlink.batch``). The sockets belong to the network namespace in which they were
+made.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nodeport_nft.kernel.answers import EVERYTHING, NOTHING, View, generation, has_table, holds_few, is_dormant
-from nodeport_nft.kernel.batch import BatchWriter, join, too_long
-from nodeport_nft.kernel.elements import encode
-from nodeport_nft.kernel.library import Library, LibraryError
-from nodeport_nft.kernel.netlink import KernelError, may_administer
-from nodeport_nft.kernel.program import Refused, compile_messages
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import (
+    NOTHING,
+    View,
+    generation,
+    has_table,
+    holds_few,
+    is_dormant,
+)
+from nodeport_nft.kernel.libnftables.library import Library, LibraryError
+from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messages
+from nodeport_nft.kernel.netlink.batch import BatchWriter, join, too_long
+from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
-
-__all__ = ["KernelError", "Nft", "too_old"]
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
@@ -145,7 +152,7 @@ class Nft:
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
 
-    def run(self, text: str, *, dry: bool = False, view: View = EVERYTHING) -> str:
+    def run(self, text: str, *, view: View, dry: bool = False) -> str:
         """Run commands in nft's language as one batch, over the tables that ``view`` shows; their output.
 
         ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.

@@ -37,8 +37,8 @@ from prometheus_client.registry import Collector
 
 from nodeport_nft.compile import nft_family
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
-from nodeport_nft.kernel.counters import ChangingError
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.counters import ChangingError
 from nodeport_nft.model import Family
 from nodeport_nft.plan import Add, Delete, Remove, Replace, Transaction
 from nodeport_nft.ruleset import Key
@@ -51,7 +51,7 @@ Owner = Callable[[Family, str, Key], Name | None]
 
 Wanted = Mapping[str, Collection[Key] | None]
 Reader = Callable[[Family, Wanted], Mapping[str, Mapping[Key, int]]]
-"""``kernel.counters.read_counters``."""
+"""``kernel.netlink.counters.read_counters``."""
 
 LIMIT = 1000
 """Services with a series of their own."""

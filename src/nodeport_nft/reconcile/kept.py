@@ -66,18 +66,18 @@ class Kept:
         kept = cls(set(unreadable))
         if not unreadable:
             return kept
-        held = {f: _Held(table, schemas[f]) for f, table in listed.items() if table is not None}
+        in_kernel = {f: _KernelTable(table, schemas[f]) for f, table in listed.items() if table is not None}
         lost = {ObjectName(ref.namespace, ref.name) for ref in unreadable if ref.kind == "Service"}
         if any(ref.kind not in KINDS for ref in unreadable):
             known = {str(key)[:_CUT] for key in index.services}
-            lost |= {owner for each in held.values() for owner in each.owners() if str(owner) not in known}
+            lost |= {owner for each in in_kernel.values() for owner in each.owners() if str(owner) not in known}
         for owner in lost - index.services.keys():
-            wants = {family: held[family].contender(owner) if family in held else None for family in Family}
+            wants = {family: in_kernel[family].contender(owner) if family in in_kernel else None for family in Family}
             if any(wants.values()):
                 kept.services[owner] = wants
         for key in sorted(index.services):
             if kept.may_have_named(key):
-                found = _orphans(key, index, held)
+                found = _orphans(key, index, in_kernel)
                 if found:
                     kept.endpoints[key] = found
         return kept
@@ -115,9 +115,9 @@ class Kept:
         return tuple(_completed(frontend, own) for frontend in frontends) if own else tuple(frontends)
 
 
-def _completed(frontend: Frontend, own: Mapping[_Frontend, tuple[Backend, ...]]) -> Frontend:
+def _completed(frontend: Frontend, in_kernel: Mapping[_Frontend, tuple[Backend, ...]]) -> Frontend:
     """A frontend with the endpoints that the kernel has for it and nobody else names."""
-    kept = own.get(_identity(frontend), ())
+    kept = in_kernel.get(_identity(frontend), ())
     more = [backend for backend in kept if (backend.address, backend.port) not in _ends(frontend.backends)]
     if not more:
         return frontend
@@ -143,14 +143,16 @@ def _sorted(backends: Iterable[Backend]) -> tuple[Backend, ...]:
     return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
 
 
-def _orphans(key: ObjectName, index: Index, held: Mapping[Family, _Held]) -> dict[_Frontend, tuple[Backend, ...]]:
+def _orphans(
+    key: ObjectName, index: Index, in_kernel: Mapping[Family, _KernelTable]
+) -> dict[_Frontend, tuple[Backend, ...]]:
     """The endpoints that the kernel has for a Service and that no object which can be read says anything of."""
     service = index.services[key]
     named = {endpoint.address for piece in index.slices(service) for endpoint in piece.endpoints}
     if service.selector:
         named |= {ip for pod in index.selected(service) for ip in pod.ips}
     found: dict[_Frontend, tuple[Backend, ...]] = {}
-    for family, each in held.items():
+    for family, each in in_kernel.items():
         for (kind, frontend_key), backends in each.backends(key).items():
             orphans = tuple(backend for backend in backends if backend.address not in named)
             if orphans:
@@ -158,7 +160,7 @@ def _orphans(key: ObjectName, index: Index, held: Mapping[Family, _Held]) -> dic
     return found
 
 
-class _Held:
+class _KernelTable:
     """One table of the kernel, asked whose its elements are."""
 
     def __init__(self, listed: ListedTable, schema: Schema) -> None:

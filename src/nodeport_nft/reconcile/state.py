@@ -12,7 +12,7 @@ from itertools import islice
 
 from nodeport_nft.model import Family, NodeFacts, ObjectName, Parsed, Ref, Service, Snapshot, Value
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
-from nodeport_nft.reconcile.tables import NodeTables, service_problems
+from nodeport_nft.reconcile.node_tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 from nodeport_nft.resolve.index import by_object

@@ -97,10 +97,6 @@ class Resolver:
         self._zone = zone
         self._claims = Claims(self._index, claimable or Claimable())
 
-    def resolve(self, service: Service) -> tuple[Frontend, ...]:
-        """The Service's frontends on this node, see ``resolved``."""
-        return self.resolved(service).frontends
-
     def resolved(self, service: Service) -> Resolved:
         """The Service's frontends on this node, in the order of its ports; none if it is not proxied (F8).
 

@@ -77,12 +77,12 @@ class Aside:
     """The works of one event loop, one at a time.
 
     ``ended`` is told, on the loop, the real paths that can be touched again, each a file or all below a directory.
-    ``told`` is called when there is a new problem while a work goes on.
+    ``on_problem`` is called when there is a new problem while a work goes on.
     """
 
-    def __init__(self, ended: Callable[[set[str]], None], told: Callable[[], None]) -> None:
+    def __init__(self, ended: Callable[[set[str]], None], on_problem: Callable[[], None]) -> None:
         self._ended = ended
-        self._told = told
+        self._on_problem = on_problem
         self._waited_for = ""
         self._hung: dict[str, _Hang] = {}  # by real path
         self._left_alone: tuple[str, ...] = ()  # mount points
@@ -160,7 +160,7 @@ class Aside:
         if not self._waited_for:
             text = f"reading {what}; changes of manifests wait for it"
             self._waited_for = str(Problem(short_path(step.shown), "", "", text))
-            self._told()
+            self._on_problem()
 
     def _leave_alone(self, step: Step, ended: asyncio.Future[Result]) -> None:
         ended.add_done_callback(lambda _: self._answers(step.real))

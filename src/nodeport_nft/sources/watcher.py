@@ -16,7 +16,6 @@ from typing import BinaryIO, NamedTuple
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.sources.aside import Aside, Work
-from nodeport_nft.sources.files import GONE, Entry, Stamp, Survey, Touched
 from nodeport_nft.sources.inotify import open_inotify, unwatched
 from nodeport_nft.text.files import is_manifest
 

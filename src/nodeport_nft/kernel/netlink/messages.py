@@ -32,10 +32,6 @@ HEADER, BODY, ATTRIBUTE = _HEADER.size, _NFGEN.size, _ATTRIBUTE.size
 """Bytes of a message's header; where its attributes begin behind that; bytes of an attribute's header."""
 
 
-class KernelError(Exception):
-    """nftables refused or cannot be reached; ``str()`` says what and, where it is known, the remedy."""
-
-
 def may_administer() -> bool:
     """Whether this process has CAP_NET_ADMIN, which all that is asked and changed here needs (proc_pid_status(5))."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.keys import (
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DELSETELEM,
     ELEM_KEY,
@@ -31,8 +32,7 @@ from nodeport_nft.kernel.keys import (
     NEWSETELEM,
     NFNL_SUBSYS_NFTABLES,
 )
-from nodeport_nft.kernel.netlink import BODY, ERROR, NETFILTER, code, find, message, messages, walk
-from nodeport_nft.kernel.nft import KernelError
+from nodeport_nft.kernel.netlink.messages import BODY, ERROR, NETFILTER, code, find, message, messages, walk
 from nodeport_nft.model import Family
 
 _NEWGEN = NFNL_SUBSYS_NFTABLES << 8 | 15

@@ -13,12 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from nodeport_nft.kernel.answers import View
-from nodeport_nft.kernel.batch import FAMILIES, Message
-from nodeport_nft.kernel.elements import element_messages
-from nodeport_nft.kernel.keys import NFNL_SUBSYS_NFTABLES
-from nodeport_nft.kernel.library import Done, Library
-from nodeport_nft.kernel.netlink import attribute, find
+from nodeport_nft.kernel.libnftables.answers import View
+from nodeport_nft.kernel.libnftables.library import Done, Library
+from nodeport_nft.kernel.netlink.batch import FAMILIES, Message
+from nodeport_nft.kernel.netlink.elements import element_messages
+from nodeport_nft.kernel.netlink.layouts import NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.netlink.messages import attribute, find
 from nodeport_nft.plan import Add, AddChain, AddMap, AddRules, Operation, Remember, Remove, Replace, Transaction
 from nodeport_nft.render import write_transaction
 from nodeport_nft.ruleset import Table

@@ -10,9 +10,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.hosts import MARKER, kept_lines
-from nodeport_nft.kernel.directory import opened, read, replace
-from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.model import ObjectName, Ref
 
 _DIRECTORY = "the hosts file's directory"

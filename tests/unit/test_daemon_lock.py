@@ -11,15 +11,15 @@ from typing import cast
 
 import pytest
 
+from nodeport_nft.daemon.lock import DaemonLock
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.turn import DaemonTurn
-from nodeport_nft.kernel.turns import Turn
+from nodeport_nft.kernel.host.node_lock import NodeLock
 from tests.unit.test_agenda import Clock
 
 HOLDER = """
 import sys
-from nodeport_nft.kernel.turns import Turn
-turn = Turn(sys.argv[1])
+from nodeport_nft.kernel.host.node_lock import NodeLock
+turn = NodeLock(sys.argv[1])
 assert turn.take()
 print("mine", flush=True)
 sys.stdin.read()
@@ -32,8 +32,8 @@ class Asking:
     def __init__(self, run_dir: Path) -> None:
         self.told: list[tuple[str, ...]] = []
         self.clock = Clock()
-        self.turn = Turn(str(run_dir))
-        self.ours = DaemonTurn(self.turn, cast(Reporter, self), self.clock)
+        self.turn = NodeLock(str(run_dir))
+        self.ours = DaemonLock(self.turn, cast(Reporter, self), self.clock)
         self.other = subprocess.Popen(
             [sys.executable, "-c", HOLDER, str(run_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

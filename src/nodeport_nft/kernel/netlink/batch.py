@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.keys import (
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DELSETELEM,
     ELEM_KEY,
@@ -33,7 +34,7 @@ from nodeport_nft.kernel.keys import (
     NFNL_SUBSYS_NFTABLES,
     layouts,
 )
-from nodeport_nft.kernel.netlink import (
+from nodeport_nft.kernel.netlink.messages import (
     ACK,
     ATTRIBUTE,
     BODY,
@@ -43,7 +44,6 @@ from nodeport_nft.kernel.netlink import (
     HEADER,
     NETFILTER,
     SOL_NETLINK,
-    KernelError,
     code,
     failed_attribute,
     failed_message,

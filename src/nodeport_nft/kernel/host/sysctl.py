@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host
-from nodeport_nft.kernel.netlink import KernelError
 from nodeport_nft.model import Family, IPAddress, IPNetwork
 from nodeport_nft.problems import shown
 

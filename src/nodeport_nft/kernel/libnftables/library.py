@@ -1,4 +1,4 @@
-"""libnftables, kept at arm's length: it runs in a child (``apart``) and hears from us alone what the kernel holds.
+"""libnftables, kept at arm's length: it runs in a child (``child``) and hears from us alone what the kernel holds.
 
 A command of nft's language goes in; what comes out is text, and the messages that would carry the command out, which
 are for the caller to send. So libnftables cannot be ended by what others have in the kernel (``answers``), and where
@@ -26,10 +26,11 @@ import weakref
 from collections.abc import Iterable
 from typing import IO, NamedTuple
 
-from nodeport_nft.kernel.answers import Answers, View
-from nodeport_nft.kernel.apart import NO_LIBRARY, NO_MEMORY, REPLY, REQUEST
-from nodeport_nft.kernel.batch import Message, split
-from nodeport_nft.kernel.netlink import NETFILTER, KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.libnftables.answers import Answers, View
+from nodeport_nft.kernel.libnftables.child import NO_LIBRARY, NO_MEMORY, REPLY, REQUEST
+from nodeport_nft.kernel.netlink.batch import Message, split
+from nodeport_nft.kernel.netlink.messages import NETFILTER
 
 _SECONDS = 150.0
 """How long a child may neither ask nor answer; 100,000 services take it half a minute."""
@@ -111,7 +112,7 @@ class Library:
 
 
 class _Child:
-    """A process of ``apart``. Raises OSError where none can be started."""
+    """A process of ``child``. Raises OSError where none can be started."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,7 +124,7 @@ class _Child:
             try:
                 # S603: what is run is this very interpreter and a module of our own.
                 self._process = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", "-m", "nodeport_nft.kernel.apart", str(descriptor)],
+                    [sys.executable, "-P", "-m", "nodeport_nft.kernel.libnftables.child", str(descriptor)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._said,

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nodeport_nft.kernel.directory import opened, read, replace
-from nodeport_nft.kernel.hostsfile import check_hosts_path, remove_hosts, write_hosts
-from nodeport_nft.kernel.netlink import KernelError
-from nodeport_nft.kernel.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
-from nodeport_nft.kernel.turns import network_namespace
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.directory import opened, read, replace
+from nodeport_nft.kernel.host.hostsfile import check_hosts_path, remove_hosts, write_hosts
+from nodeport_nft.kernel.host.node_lock import network_namespace
+from nodeport_nft.kernel.host.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
 from nodeport_nft.problems import clipped, shown
 from nodeport_nft.trust import directory_fault, file_fault
 
@@ -33,7 +33,7 @@ class _Odd(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SysctlChange:
     """A sysctl that we have set, in which boot and network namespace (its inode; 0: earlier versions did not say)."""
 
     name: str
@@ -57,23 +57,23 @@ def _is_text(value: object) -> bool:
 
 
 @dataclass(slots=True)
-class Traces:
+class UndoJournal:
     """What was left on one node, as noted at ``path``."""
 
     path: Path
     hosts_files: list[str] = field(default_factory=list)
-    sysctls: list[Change] = field(default_factory=list)
+    sysctls: list[SysctlChange] = field(default_factory=list)
 
     @classmethod
-    def of(cls, state_dir: str, node_name: str) -> Traces:
-        """The traces of a node, whatever store it is programmed from.
+    def of(cls, state_dir: str, node_name: str) -> UndoJournal:
+        """The journal of a node, whatever store it is programmed from.
 
         Raises KernelError if they cannot be read, or must not be believed.
         """
         return cls._load(Path(state_dir).absolute() / _file_name(node_name))
 
     @classmethod
-    def _load(cls, path: Path) -> Traces:
+    def _load(cls, path: Path) -> UndoJournal:
         try:
             with opened(path.parent, _WHAT) as directory:
                 if fault := file_fault(path):
@@ -118,7 +118,7 @@ class Traces:
         noted = [change for change in self.sysctls if change.name == name and change.namespace in (0, here)]
         before = next((change.before for change in noted if change.boot == boot), None) or read_sysctl(name)
         self.sysctls = [change for change in self.sysctls if change not in noted]
-        self.sysctls.append(Change(name, before, value, boot, here))
+        self.sysctls.append(SysctlChange(name, before, value, boot, here))
         self._save()
         set_sysctl(name, value)
 
@@ -169,7 +169,7 @@ def undo(state_dir: str, store: str, node_name: str | None = None) -> tuple[list
                 if fault := directory_fault(directory):
                     failed.append(f"{directory}: what is noted there is not believed: {fault}")
                     break
-                undone, kept = Traces._load(path).undo()
+                undone, kept = UndoJournal._load(path).undo()
             except (KernelError, OSError) as error:
                 undone, kept = [], [str(error)]
             done += undone
@@ -183,11 +183,11 @@ def _file_name(node_name: str) -> str:
     return f"node-{node_name}.json"
 
 
-def _changes(noted: Any) -> Iterator[Change]:
+def _changes(noted: Any) -> Iterator[SysctlChange]:
     if isinstance(noted, dict):  # as earlier versions wrote them
-        yield from (Change(name, *values) for name, values in noted.items())
+        yield from (SysctlChange(name, *values) for name, values in noted.items())
     else:
-        yield from (Change(**each) for each in noted)
+        yield from (SysctlChange(**each) for each in noted)
 
 
 def _absolute(path: object) -> str:
@@ -200,7 +200,7 @@ def _boot() -> str:
     return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
-def _restore(change: Change, boot: str) -> list[str]:
+def _restore(change: SysctlChange, boot: str) -> list[str]:
     if change.boot != boot or change.before == change.value or read_sysctl(change.name) != change.value:
         return []
     set_sysctl(change.name, change.before)

@@ -10,6 +10,7 @@ from itertools import islice
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
+from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host
 from nodeport_nft.forwarding import (
     BaseChain,
@@ -22,9 +23,9 @@ from nodeport_nft.forwarding import (
     obstacles,
     read_legacy,
 )
-from nodeport_nft.kernel.legacy import Saved, read_saved
-from nodeport_nft.kernel.nft import KernelError, Nft
-from nodeport_nft.kernel.routes import devices_to
+from nodeport_nft.kernel.host.iptables_legacy import Saved, read_saved
+from nodeport_nft.kernel.host.routes import devices_to
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.plan import Desired
 from nodeport_nft.ruleset import Dnat

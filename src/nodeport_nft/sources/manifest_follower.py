@@ -30,6 +30,7 @@ from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
 from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.inotify import POLL_SECONDS
+from nodeport_nft.sources.survey import ManifestFile, Stamp, Survey, Touched, look
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
 from nodeport_nft.sources.writing import Written, ref_of, write
 from nodeport_nft.store import OthersObjects, StoreError, file_identity
@@ -224,7 +225,7 @@ class ManifestFollower:
                 if warning not in known:
                     self._say(f"warning: {warning}")
 
-    async def _read_all(self, due: Sequence[Found]) -> dict[str, _File]:
+    async def _read_all(self, due: Sequence[ManifestFile]) -> dict[str, _File]:
         """The files as they are now, but for those that hang."""
         known, config = self._files, self._config
         read: dict[str, _File] = {}
@@ -239,7 +240,9 @@ class ManifestFollower:
                 continue
             return read | part
 
-    def _is_due(self, found: Found, closed: set[tuple[int, int]], doubts: dict[str, tuple[Stamp, float]]) -> bool:
+    def _is_due(
+        self, found: ManifestFile, closed: set[tuple[int, int]], doubts: dict[str, tuple[Stamp, float]]
+    ) -> bool:
         file = self._files.get(found.path)
         if found.named or (file is not None and file.failed):
             return True
@@ -361,7 +364,7 @@ def _same(stored: dict[str, Any] | None, raw: dict[str, Any]) -> bool:
 
 
 def _read_files(
-    due: Iterable[Found], before: dict[str, _File], config: Config, read: dict[str, _File], work: Work
+    due: Iterable[ManifestFile], before: dict[str, _File], config: Config, read: dict[str, _File], work: Work
 ) -> None:
     """Puts the files as they are now into ``read``, with the last good objects of those that are wrong.
 
@@ -372,7 +375,7 @@ def _read_files(
             read[found.path] = _read_file(found, before.get(found.path), config, work)
 
 
-def _read_file(found: Found, before: _File | None, config: Config, work: Work) -> _File:
+def _read_file(found: ManifestFile, before: _File | None, config: Config, work: Work) -> _File:
     reading = read_manifest(
         found.path,
         ranges=config.ranges,

@@ -25,7 +25,8 @@ import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nodeport_nft.compile import TABLE, nft_family
-from nodeport_nft.kernel.keys import (
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     ELEM_EXPR,
     ELEM_EXPRESSIONS,
@@ -41,7 +42,7 @@ from nodeport_nft.kernel.keys import (
     Layout,
     layouts,
 )
-from nodeport_nft.kernel.netlink import (
+from nodeport_nft.kernel.netlink.messages import (
     ACK,
     BODY,
     CAP_ACK,
@@ -61,7 +62,6 @@ from nodeport_nft.kernel.netlink import (
     revision,
     walk,
 )
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 from nodeport_nft.ruleset import Key
 

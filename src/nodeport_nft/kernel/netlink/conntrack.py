@@ -35,8 +35,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import ATTEMPTS, SCTP, TCP, UDP, Frontends, Place
-from nodeport_nft.kernel.netlink import (
+from nodeport_nft.kernel.netlink.messages import (
     ACK,
     BODY,
     CAP_ACK,
@@ -53,7 +54,6 @@ from nodeport_nft.kernel.netlink import (
     message,
     whole,
 )
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 
 # linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h
@@ -111,13 +111,13 @@ def find_stale_attempts(frontends: Mapping[Family, Frontends]) -> Attempts:
     return found
 
 
-def delete_stale_attempts(frontends: Mapping[Family, Frontends], found: Attempts) -> int:
+def delete_stale_attempts(frontends: Mapping[Family, Frontends], attempts: Attempts) -> int:
     """Delete what ``find_stale_attempts`` has found and still finds; how many there were. Raises KernelError."""
-    left = find_stale_attempts({family: frontends[family] for family in found})
+    left = find_stale_attempts({family: frontends[family] for family in attempts})
     if not left:
         return 0
     with _conversation("stale connection attempts") as netlink:
-        return sum(_delete(netlink, family, sorted(found[family] & again)) for family, again in left.items())
+        return sum(_delete(netlink, family, sorted(attempts[family] & again)) for family, again in left.items())
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ManifestFile:
     """A manifest's file. ``order`` sorts files as they are read; ``real`` is its path without links.
 
     ``named``: an event told of it, its writer is done. ``near``: it may be read if its stamp has changed.
@@ -98,7 +98,7 @@ class Survey:
     themselves. ``completed`` and ``filling`` say which of the created names are complete, and which may not be.
     """
 
-    files: list[Found] = field(default_factory=list)
+    files: list[ManifestFile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -247,7 +247,7 @@ class _Look:
     ) -> None:
         whole = self._touched.everything
         self.survey.files.append(
-            Found(
+            ManifestFile(
                 path,
                 real,
                 _stamp(found),

@@ -1,4 +1,4 @@
-"""``python -m nodeport_nft.kernel.apart FD``: libnftables in a process of its own, which never meets the kernel.
+"""``python -m nodeport_nft.kernel.libnftables.child FD``: libnftables where it never meets the kernel.
 
 It is a compiler here: nft's language in, netlink messages out; or the other way round for listings. Its netlink
 socket is replaced by descriptor FD, at whose other end ``library`` answers in the kernel's place and takes what is to

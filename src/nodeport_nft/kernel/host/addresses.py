@@ -7,8 +7,8 @@ import socket
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host, HostAddress, HostRoute
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import IPAddress
 
 # linux/if_addr.h: temporary (RFC 8981), DAD failed, deprecated, tentative

@@ -15,7 +15,7 @@ from functools import cache, partial
 from ipaddress import IPv6Address
 
 from nodeport_nft.compile import TABLE, compile_schema, nft_family
-from nodeport_nft.kernel.netlink import attribute
+from nodeport_nft.kernel.netlink.messages import attribute
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.ruleset import Field, Key, Map
 

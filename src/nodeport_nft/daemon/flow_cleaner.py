@@ -17,14 +17,14 @@ from dataclasses import replace
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import until_due
+from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import Frontends
-from nodeport_nft.kernel.conntrack import (
+from nodeport_nft.kernel.netlink.conntrack import (
     PATIENCE_SECONDS,
     delete_stale_attempts,
     delete_stale_flows,
     find_stale_attempts,
 )
-from nodeport_nft.kernel.nft import KernelError
 from nodeport_nft.model import Family
 
 Report = Callable[[Family, int, float], None]

@@ -22,9 +22,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.batch import FAMILIES, Message
-from nodeport_nft.kernel.keys import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
-from nodeport_nft.kernel.netlink import (
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.batch import FAMILIES, Message
+from nodeport_nft.kernel.netlink.layouts import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
+from nodeport_nft.kernel.netlink.messages import (
     ACK,
     BODY,
     DONE,
@@ -32,7 +33,6 @@ from nodeport_nft.kernel.netlink import (
     ERROR,
     INTERRUPTED,
     NETFILTER,
-    KernelError,
     attribute,
     code,
     find,
@@ -92,7 +92,6 @@ class View:
 
 
 NOTHING = View(frozenset())
-EVERYTHING = View()
 
 
 class Answers:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nodeport_nft.compile import nft_family
-from nodeport_nft.kernel.events import Touched
-from nodeport_nft.kernel.keys import layouts
+from nodeport_nft.kernel.netlink.events import Touched
+from nodeport_nft.kernel.netlink.layouts import layouts
 from nodeport_nft.model import Family
 from nodeport_nft.ruleset import Key, Schema
 
 
-class Damage(NamedTuple):
+class OutsideEdit(NamedTuple):
     """An element that is there, or is not, by another's hand."""
 
     family: Family
@@ -22,10 +22,12 @@ class Damage(NamedTuple):
     present: bool
 
 
-def read_damage(touched: Iterable[Touched], schemas: Mapping[Family, Schema]) -> tuple[Damage, ...] | None:
+def read_outside_edits(
+    touched: Iterable[Touched], schemas: Mapping[Family, Schema]
+) -> tuple[OutsideEdit, ...] | None:
     """The same with readable keys; None where it is not only elements that can be repaired one by one.
 
-    What somebody does to what packets have put in (a learned set) is no damage.
+    What somebody does to what packets have put in (a learned set) is none of them.
     """
     found = []
     for element in touched:
@@ -39,5 +41,5 @@ def read_damage(touched: Iterable[Touched], schemas: Mapping[Family, Schema]) ->
             key = layout.key.unpack(element.key)
         except struct.error:
             return None
-        found.append(Damage(element.family, element.map, key, element.present))
+        found.append(OutsideEdit(element.family, element.map, key, element.present))
     return tuple(found)

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 
-from nodeport_nft.kernel.netlink import ERROR, KernelError, attribute, messages, walk
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.messages import ERROR, attribute, messages, walk
 
 _GETROUTE = 26
 _REQUEST = 0x001

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nodeport_nft.kernel.damage import Damage, read_damage
-from nodeport_nft.kernel.events import TableEvents
+from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
-from nodeport_nft.kernel.forwarding import Obstacles, Served
-from nodeport_nft.kernel.nft import KernelError, Nft
-from nodeport_nft.kernel.turns import Turn
+from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
+from nodeport_nft.kernel.host.node_lock import NodeLock
+from nodeport_nft.kernel.netlink.events import TableEvents
+from nodeport_nft.kernel.netlink.outside_edits import OutsideEdit, read_outside_edits
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import Transaction
 from nodeport_nft.reconcile import Listed, read_tables, removal
@@ -25,13 +26,13 @@ if TYPE_CHECKING:  # `sync --once` counts nothing, and need not read in what exp
 class KernelTables:
     """Both tables in the caller's network namespace. Raises KernelError where nftables cannot be used.
 
-    ``turn`` keeps other processes that program this node waiting, while it is ours. ``connections``
+    ``lock`` keeps other processes that program this node waiting, while it is ours. ``connections``
     keeps what the counters have counted. ``commits`` of ours there were so far.
     """
 
     def __init__(self, run_dir: str, nft: Nft | None = None) -> None:
         self.nft = nft or Nft()
-        self.turn = Turn(run_dir)
+        self.lock = NodeLock(run_dir)
         self.connections: Connections | None = None
         self.commits = 0
         self._events = TableEvents()
@@ -40,7 +41,7 @@ class KernelTables:
     def close(self) -> None:
         """Watch no longer."""
         self._events.close()
-        self.turn.close()
+        self.lock.close()
 
     def fileno(self) -> int:
         """Readable when ``others`` may have something to tell."""
@@ -54,10 +55,10 @@ class KernelTables:
         """Who else has changed the tables since the last call."""
         return self._events.read()
 
-    def damage(self, schemas: Mapping[Family, Schema]) -> tuple[Damage, ...] | None:
+    def damage(self, schemas: Mapping[Family, Schema]) -> tuple[OutsideEdit, ...] | None:
         """The elements that ``others`` has told of; None if there is more to repair, or that is not known."""
         touched = self._events.elements
-        return None if touched is None else read_damage(touched, schemas)
+        return None if touched is None else read_outside_edits(touched, schemas)
 
     def read(self, facts: NodeFacts) -> Listed:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
@@ -68,10 +69,10 @@ class KernelTables:
     def apply(self, transactions: Iterable[Transaction]) -> None:
         """Commit all of them, or raise KernelError and leave everything as it was (K1).
 
-        Nothing is waited for: where it is another process's turn, that is a TurnError.
+        Nothing is waited for: where another process has the node's lock, that is a NodeLockError.
         """
         transactions = tuple(transactions)
-        with _translated(), self.turn.at_once():
+        with _translated(), self.lock.at_once():
             if self.connections:
                 self.connections.before(transactions)
             committed = False

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nodeport_nft.kernel.directory import open_file, opened
-from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.directory import open_file, opened
 from nodeport_nft.trust import file_fault
 
 _SECONDS, _QUIET_SECONDS, _PAUSE, _TRIES = 60.0, 2.0, 0.005, 10
@@ -27,7 +27,7 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _FLOCK = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, length (0: to the end), pid (fcntl(2))
 
 
-class TurnError(KernelError):
+class NodeLockError(KernelError):
     """Another process programs this node."""
 
 
@@ -36,8 +36,8 @@ def network_namespace() -> int:
     return Path("/proc/thread-self/ns/net").stat().st_ino
 
 
-class Turn:
-    """The turn to program the caller's network namespace, whatever the store: flock(2) on a file in ``run_dir``."""
+class NodeLock:
+    """Who may program the caller's network namespace, whatever the store: flock(2) on a file in ``run_dir``."""
 
     def __init__(self, run_dir: str) -> None:
         self.path = Path(run_dir).absolute() / f"netns-{network_namespace()}.lock"
@@ -76,12 +76,12 @@ class Turn:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Have it in the block, unless it is ours already. Raises TurnError if another process has it."""
+        """Have it in the block, unless it is ours already. Raises NodeLockError if another process has it."""
         if self.is_ours:
             yield
             return
         if not self.take():
-            raise TurnError(f"another process programs this node{_named(self.holder())}; it is waited for")
+            raise NodeLockError(f"another process programs this node{_named(self.holder())}; it is waited for")
         try:
             yield
         finally:
@@ -89,7 +89,7 @@ class Turn:
 
     @contextmanager
     def wait(self, seconds: float = _SECONDS, tell: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Have it in the block. Raises TurnError if another process does not give it up in time.
+        """Have it in the block. Raises NodeLockError if another process does not give it up in time.
 
         ``tell`` hears of who is waited for, once that takes long.
         """
@@ -102,7 +102,7 @@ class Turn:
                 )
                 tell = None
             if waited > seconds:
-                raise TurnError(
+                raise NodeLockError(
                     f"another process{_named(self.holder())} programs this node and has not been done for "
                     f"{seconds:g} s: it holds {self.path}; end it or wait"
                 )
@@ -128,16 +128,16 @@ class Turn:
 
 @contextmanager
 def alone(run_dir: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time program this node, as ``Turn.wait`` does. Raises TurnError."""
-    turn = Turn(run_dir)
+    """Let one process at a time program this node, as ``NodeLock.wait`` does. Raises NodeLockError."""
+    lock = NodeLock(run_dir)
     try:
-        with turn.wait(tell=tell):
+        with lock.wait(tell=tell):
             yield
     finally:
-        turn.close()
+        lock.close()
 
 
-class Presence:
+class DaemonPresence:
     """Says that there is a daemon in this network namespace, for as long as the process lives.
 
     A record lock (fcntl(2)), of which the kernel tells the process. Children do not inherit it.

@@ -3,7 +3,7 @@
 libnftables asks the kernel for all chains and sets before it adds an element, and it writes, parses and keeps text.
 Almost every change of a service is elements of maps that are always there, so these go as the messages that
 libnftables would make of them, with the same flags: adding fails over an element of that key with another value
-(EEXIST), and deleting over one that is not there (ENOENT). Whatever is anything else is left to ``program``.
+(EEXIST), and deleting over one that is not there (ENOENT). Whatever is anything else is left to ``libnftables``.
 
 Source: linux/netfilter/nf_tables.h.
 """
@@ -14,8 +14,8 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.batch import Message, join
-from nodeport_nft.kernel.keys import (
+from nodeport_nft.kernel.netlink.batch import Message, join
+from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DATA_VERDICT,
     DELSETELEM,
@@ -28,7 +28,7 @@ from nodeport_nft.kernel.keys import (
     Layout,
     layouts,
 )
-from nodeport_nft.kernel.netlink import CREATE, NESTED, attribute
+from nodeport_nft.kernel.netlink.messages import CREATE, NESTED, attribute
 from nodeport_nft.plan import Add, Delete, Operation, Transaction
 from nodeport_nft.ruleset import Element, Goto, Value
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nodeport_nft.kernel.netlink import KernelError
+from nodeport_nft.errors import KernelError
 from nodeport_nft.trust import directory_fault, open_directory_fault
 
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would have its opener wait
