@@ -18,7 +18,7 @@ import pytest
 from nodeport_nft.config import Config
 from nodeport_nft.model import Ref, Value
 from nodeport_nft.sources.handover import Finished, Handover
-from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources.manifest_follower import ManifestFollower
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.sources.writing import Written, write
 from nodeport_nft.store import Store
@@ -158,7 +158,7 @@ def test_what_others_write_around_it_is_not_lost(desk: Desk, monkeypatch: pytest
     async def walk(heard: Heard) -> None:
         path = desk.manifests / "web.yaml"
         await heard.stored(path, service("web"), service("quiet"))
-        monkeypatch.setattr("nodeport_nft.sources.manifests.write", slow)
+        monkeypatch.setattr("nodeport_nft.sources.manifest_follower.write", slow)
         await heard.stored(path, service("web", target=81), service("quiet", target=81), service("last"))
         if moment == "after":
             await elsewhere(desk.store, "web", "foreign")

@@ -149,7 +149,7 @@ def _names_its_place(error: Exception) -> bool:
 def _exit_code(error: Exception) -> int | None:
     """The exit code of an expected error; None for one that is a defect of ours and deserves its traceback."""
     from nodeport_nft.config import ConfigError
-    from nodeport_nft.kernel.nft import KernelError
+    from nodeport_nft.errors import KernelError
     from nodeport_nft.problems import Problems
     from nodeport_nft.store import OthersObjects, StoreError
 

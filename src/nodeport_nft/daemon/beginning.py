@@ -6,7 +6,6 @@ import asyncio
 
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.daemon.tables import KernelTables
 from nodeport_nft.model import Node, NodeFacts, Ref
 from nodeport_nft.reconcile import Listed, NodeState
 from nodeport_nft.store import StoreError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import take_told
+from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
@@ -11,7 +12,7 @@ from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.sources.handover import Handover
-from nodeport_nft.sources.manifests import ManifestFollower
+from nodeport_nft.sources.manifest_follower import ManifestFollower
 from nodeport_nft.store.api import Changes, Source
 
 

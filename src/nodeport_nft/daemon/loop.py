@@ -150,7 +150,7 @@ class Daemon:
 
         The store is read in our turn: what others have written in theirs must not be undone for a moment.
         """
-        while await self._has_turn():
+        while await self._has_lock():
             try:
                 gc.disable()
                 if (changes := take_told(self._source, self._reporter)).whole:
@@ -158,7 +158,7 @@ class Daemon:
                     return True
             finally:
                 gc.enable()
-                self._turn.give_back()
+                self._lock.give_back()
             self._reporter.log.info("waiting for the store", store=self._node.config.store)
             await until_listed(self._source, self._woken)
         return False

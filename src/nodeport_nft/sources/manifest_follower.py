@@ -27,7 +27,6 @@ from nodeport_nft.manifest import read_manifest
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import Problem
 from nodeport_nft.sources.aside import Aside, Hung, NoThread, Work
-from nodeport_nft.sources.files import Found, Stamp, Survey, Touched, look
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.survey import ManifestFile, Stamp, Survey, Touched, look

@@ -17,6 +17,7 @@ from asyncinotify import Event, Inotify, Mask, Watch
 
 from nodeport_nft.sources.aside import Aside, Work
 from nodeport_nft.sources.inotify import open_inotify, unwatched
+from nodeport_nft.sources.survey import GONE, Entry, Stamp, Survey, Touched
 from nodeport_nft.text.files import is_manifest
 
 QUIET_SECONDS = 0.02
