@@ -84,7 +84,7 @@ def test_bad_ones(store: str, said: str) -> None:
 
 
 def test_a_password_in_it_is_not_repeated() -> None:
-    with pytest.raises(Problems, match="use the settings user and passwordFile") as caught:
+    with pytest.raises(Problems, match="use the keys etcdUser and etcdPasswordFile") as caught:
         parse_connection("etcd://root:secret@a")
     assert "secret" not in str(caught.value)
 
@@ -92,16 +92,21 @@ def test_a_password_in_it_is_not_repeated() -> None:
 def test_all_that_is_wrong_is_told() -> None:
     with pytest.raises(Problems) as caught:
         parse_connection("etcd://a:0,-b/x y?z", cert=Path("c"), user="\x1b")
-    assert [problem.field for problem in caught.value.problems] == [*["store"] * 4, "key", "passwordFile", "user"]
+    assert [problem.field for problem in caught.value.problems] == [
+        *["store"] * 4,
+        "etcdKeyFile",
+        "etcdPasswordFile",
+        "etcdUser",
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"cert": Path("c")}, "key"),
-        ({"key": Path("k")}, "cert"),
-        ({"user": "u"}, "passwordFile"),
-        ({"password_file": Path("p")}, "user"),
+        ({"cert": Path("c")}, "etcdKeyFile"),
+        ({"key": Path("k")}, "etcdCertFile"),
+        ({"user": "u"}, "etcdPasswordFile"),
+        ({"password_file": Path("p")}, "etcdUser"),
     ],
 )
 def test_what_belongs_together(settings: dict[str, Any], field: str) -> None:
@@ -136,9 +141,9 @@ def test_files(tmp_path: Path) -> None:
         (fault.field, fault.message.split(": ")[1].split(";")[0].split(",")[0])
         for fault in connection_faults(connection)
     ] == [
-        ("cert", "there is no such file"),
-        ("key", "everybody may read it"),
-        ("passwordFile", "everybody may read it"),
+        ("etcdCertFile", "there is no such file"),
+        ("etcdKeyFile", "everybody may read it"),
+        ("etcdPasswordFile", "everybody may read it"),
     ]
     ca.chmod(0o666)
     assert "chmod go-w" in connection_faults(connection)[0].message

@@ -29,6 +29,11 @@ NO_SETTING = {"places", "warnings"}  # what is told of a configuration, and not 
 
 OTHER = {
     "store": "/s",
+    "etcdCAFile": "/etc/etcd/ca.pem",
+    "etcdCertFile": "/etc/etcd/node.pem",
+    "etcdKeyFile": "/etc/etcd/node.key",
+    "etcdUser": "nodeport-nft",
+    "etcdPasswordFile": "/etc/etcd/password",
     "stateDir": "/state",
     "runDir": "/locks",
     "serviceCIDRs": "10.0.0.0/16",

@@ -253,7 +253,9 @@ class Calls:
         if not self.connection.is_secure:
             return None
         read: list[bytes | None] = []
-        for field, path in (("ca", self.connection.ca), ("key", self.connection.key), ("cert", self.connection.cert)):
+        named = ("etcdCAFile", "etcdKeyFile", "etcdCertFile")
+        paths = (self.connection.ca, self.connection.key, self.connection.cert)
+        for field, path in zip(named, paths, strict=True):
             try:
                 content = None if path is None else path.read_bytes()
             except OSError as error:

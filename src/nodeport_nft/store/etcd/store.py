@@ -91,8 +91,8 @@ class EtcdStore(Objects):
             rest = progress.puts
             try:
                 known.read_ahead(rest, progress.deletes)
-                # What we have tried to make ourselves may be there by now: nobody has told us.
-                is_new = only_new and not progress.tried
+                # What we have sent may be there by now: nobody has told us.
+                is_new = only_new and not progress.unsure
                 planned = plan(rest, progress.deletes, known, self._ranges, now=now, only_new=is_new)
                 if dry_run:
                     return planned.outcome()
@@ -115,15 +115,19 @@ class EtcdStore(Objects):
 
     def _commit(self, step: Step, progress: _Progress) -> bool:
         """Carry one transaction out; False where what it depends on has changed."""
-        progress.tried.update(step.refs)
-        committed = self._etcd.run(self._etcd.client.commit(step.compares, step.operations))
+        try:
+            committed = self._etcd.run(self._etcd.client.commit(step.compares, step.operations))
+        except EtcdError as error:
+            if error.outcome is Outcome.UNKNOWN:
+                progress.unsure.update(step.refs)
+            raise
         if committed.succeeded:
             progress.note(step, committed.revision)
         return committed.succeeded
 
 
 class _Progress:
-    """What of a write is done. ``tried``: what was sent once, so that it may be there although nobody has said so."""
+    """What of a write is done. ``unsure``: what was sent and never answered, so that it may be there."""
 
     def __init__(self, puts: Sequence[Object], deletes: Collection[Ref]) -> None:
         self._wanted = tuple(puts)
@@ -133,7 +137,7 @@ class _Progress:
         self._missing: set[Ref] = set()
         self._dropped: dict[str, None] = {}
         self.done: dict[Ref, Applied | None] = {}
-        self.tried: set[Ref] = set()
+        self.unsure: set[Ref] = set()
 
     @property
     def puts(self) -> tuple[Object, ...]:
@@ -153,9 +157,9 @@ class _Progress:
         """This is to be carried out for what is not done yet."""
         self._plan = planned
         self._dropped |= dict.fromkeys(planned.dropped)
-        self._missing.update(ref for ref in planned.missing if ref not in self.tried)
+        self._missing.update(ref for ref in planned.missing if ref not in self.unsure)
         for put in planned.puts:
-            if put.ref not in self.tried:
+            if put.ref not in self.unsure:
                 self._actions[put.ref] = put.action
 
     def note(self, step: Step, revision: int) -> None:

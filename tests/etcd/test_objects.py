@@ -1,0 +1,193 @@
+"""Objects in etcd: what every store promises, and what several writers at once may rely on (A3, C2, C3)."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.namespaces import Namespace, in_namespace
+from nodeport_nft.allocate import holdings
+from nodeport_nft.config import Config
+from nodeport_nft.kube import parse_object
+from nodeport_nft.model import PortRange, Ranges, Ref
+from nodeport_nft.problems import Problems
+from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, open_file, open_objects
+from tests.etcd.members import WAIT, Members
+from tests.unit import test_store_contract as contract
+from tests.unit.test_store import NOW, RANGES, document, service
+
+pytestmark = pytest.mark.usefixtures("private_namespaces")
+
+
+def with_etcd(directory: Path, work: Callable[[str], Any]) -> Any:
+    """What ``work`` returns of an etcd's address, in a child, in a network namespace of its own: grpc has threads."""
+    namespace = Namespace()
+
+    def run() -> Any:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=WAIT)
+        members = Members(1, directory)
+        members.start()
+        try:
+            return work(f"etcd://127.0.0.1:{members.all[0].client_port}")
+        finally:
+            members.all[0].kill()
+
+    try:
+        return in_namespace(namespace, run, timeout=3 * WAIT)
+    finally:
+        namespace.close()
+
+
+@contextmanager
+def opened(address: str, ranges: Ranges = RANGES) -> Iterator[Objects]:
+    with open_objects(Config(store=address, ranges=ranges)) as store:
+        yield store
+
+
+PROMISES = [
+    test
+    for name, test in vars(contract).items()
+    if name.startswith("test_") and "store" in inspect.signature(test).parameters
+]
+
+
+def test_etcd_promises_what_every_store_does(tmp_path: Path) -> None:
+    def work(address: str) -> list[str]:
+        kept = []
+        for test in PROMISES:
+            takes_change = "change" in inspect.signature(test).parameters
+            for change in ("put", "replace", "delete", "all") if takes_change else (None,):
+                with opened(f"{address}/{test.__name__}/{change}") as store:
+                    test(store, *([change] if change else []))
+            kept.append(test.__name__)
+        return kept
+
+    kept = with_etcd(tmp_path, work)
+    assert len(kept) == len(PROMISES) > 8
+
+
+def test_a_large_write_is_cut_between_those_that_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
+    """And the result is that of one write: the numbers are those that memory gives."""
+    ranges = Ranges(PortRange(30000, 32767), (IPv4Network("10.96.0.0/16"),))
+    names = [f"web-{number}" for number in range(300)]
+
+    def work(address: str) -> tuple[Any, Any, Any]:
+        with opened(address, ranges) as store, MemoryStore(ranges) as memory:
+            for each in (store, memory):
+                each.write([service(name) for name in names], now=NOW)
+                # Each gives its number to the next but one: pairs, each in one transaction.
+                services = {one.name: one for one in each.snapshot().services}
+                traded = []
+                for left, right in zip(names[::2], names[1::2], strict=True):
+                    ports = services[left].ports[0].node_port, services[right].ports[0].node_port
+                    traded += [at(left, ports[1], ranges), at(right, ports[0], ranges)]
+                each.write(traded, now=NOW)
+            before = store.snapshot().services, memory.snapshot().services
+            gone = store.write(deletes=[each.ref for each in store.list()], now=NOW).deleted
+            again = store.write([service(name) for name in names], now=NOW).applied
+            return before, len(gone), [one.action for one in again]
+
+    (ours, memorys), gone, again = with_etcd(tmp_path, work)
+    assert ours == memorys
+    assert gone == len(names)
+    assert again == ["created"] * len(names)
+
+
+def at(name: str, port: int, ranges: Ranges = RANGES) -> Any:
+    return parse_object(document(name, ports=[{"port": 80, "nodePort": port}]), ranges=ranges)
+
+
+def test_no_number_is_given_twice_to_writers_at_once(tmp_path: Path) -> None:
+    """Six writers, who want more nodePorts than there are: each is given its own, or refused."""
+    ranges = Ranges(PortRange(30000, 30099), (IPv4Network("10.96.0.0/24"),))
+    writers, each = 6, 20
+
+    def work(address: str) -> tuple[Any, int, list[str]]:
+        refused: list[str] = []
+
+        def write(writer: int) -> None:
+            with opened(address, ranges) as store:
+                for number in range(each):
+                    try:
+                        store.write([service(f"w{writer}-{number}")], now=NOW)
+                    except Problems as problems:
+                        refused.append(str(problems))
+
+        threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        with opened(address, ranges) as store:
+            return store.snapshot().services, writers * each, refused
+
+    services, wanted, refused = with_etcd(tmp_path, work)
+    ports = [port for one in services for port in holdings(one).node_ports]
+    ips = [ip for one in services for ip in holdings(one).cluster_ips]
+    assert len(set(ports)) == len(ports) == 100
+    assert len(set(ips)) == len(ips)
+    assert len(services) + len(refused) == wanted
+    assert all("nodePort" in text for text in refused)
+
+
+def test_one_name_of_many_writers_has_one_uid(tmp_path: Path) -> None:
+    def work(address: str) -> list[tuple[str, str]]:
+        answers: list[tuple[str, str]] = []
+
+        def write() -> None:
+            with opened(address) as store:
+                [one] = store.write([service("web")], now=NOW).applied
+                answers.append((one.action, one.object.raw["metadata"]["uid"]))
+
+        threads = [threading.Thread(target=write) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        return answers
+
+    answers = with_etcd(tmp_path, work)
+    assert len(answers) == 6
+    assert [action for action, _ in answers].count("created") == 1
+    assert len({uid for _, uid in answers}) == 1
+
+
+def test_a_damaged_object_keeps_what_it_holds(tmp_path: Path) -> None:
+    def work(address: str) -> None:
+        from nodeport_nft.store.etcd import open_blocking
+        from nodeport_nft.store.etcd.address import parse_connection
+
+        web = Ref("Service", "default", "web")
+        with opened(address) as store, open_blocking(parse_connection(address)) as etcd:
+            [one] = store.write([at("web", 30001)], now=NOW).applied
+            etcd.run(etcd.client.put("objects/Service/default/web", b"no json"))
+            assert store.snapshot().services == ()
+            assert "cannot be read" in store.complaints()[0]
+            with pytest.raises(Problems, match="30001 is held by default/web"):
+                store.write([at("a", 30001)], now=NOW)
+            [again] = store.write([service("web")], now=NOW).applied
+            assert again.object.values == one.object.values, "it has kept its numbers"
+            etcd.run(etcd.client.put("objects/Service/default/web", b"no json"))
+            assert store.write([at("a", 30001)], [web], now=NOW).deleted == (web,)
+            assert len(etcd.run(etcd.client.list_all("ports/")).found) == 1
+
+    with_etcd(tmp_path, work)
+
+
+@pytest.mark.parametrize("prune", ["sync -f"])
+def test_manifests_are_never_the_whole_state_of_a_cluster(prune: str) -> None:
+    with pytest.raises(StoreError, match=f"{prune}.*apply -f adds them"):
+        open_file(Config(store="etcd://127.0.0.1:1"))
+
+
+def test_a_path_is_still_a_file(tmp_path: Path) -> None:
+    with open_objects(Config(store=str(tmp_path / "etcd"))) as store:
+        assert isinstance(store, Store)
