@@ -120,7 +120,7 @@ SETTINGS = (
     Setting(
         "store",
         ("store",),
-        PathTo("a file, or etcd://HOST:PORT/PREFIX"),
+        PathTo("a file"),
         default="/var/lib/nodeport-nft/store.db",
         meaning="where the objects are: a file of SQLite's, or `etcd://HOST:PORT,HOST:PORT/PREFIX` for a cluster",
         flag="--store",

@@ -120,9 +120,14 @@ def cleanup(
     from nodeport_nft.kernel.host.undo_journal import undo
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.reconcile import removal
-    from nodeport_nft.store import delete_store
+    from nodeport_nft.store import delete_store, is_shared
 
     chosen = flags.config()
+    if store_too and is_shared(chosen.store):
+        fail(
+            f"--delete-store: {chosen.store} is that of a cluster, and not one node's to delete; leave it out",
+            BAD_INPUT,
+        )
     name = None if node_name is None else parse_node_name(node_name)
     nft = Nft()
     refuse_beside_daemon(chosen.run_dir, "the cleanup")

@@ -23,8 +23,13 @@ _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/
 
 
 def tell_if_unheard(config: Config) -> None:
-    """Say in one line on a terminal if no daemon takes to the kernel what this store has just been given."""
-    if sys.stderr is None or not sys.stderr.isatty() or not _may_program():
+    """Say in one line on a terminal if no daemon takes to the kernel what this store has just been given.
+
+    A store that nodes share is given things from where no node is, and which nodes follow it cannot be seen here.
+    """
+    from nodeport_nft.store import is_shared
+
+    if is_shared(config.store) or sys.stderr is None or not sys.stderr.isatty() or not _may_program():
         return
     from nodeport_nft.config import Config as Defaults
     from nodeport_nft.errors import KernelError

@@ -7,6 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
@@ -27,9 +28,9 @@ from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
-from nodeport_nft.model import Family, Ref
+from nodeport_nft.model import Family, NodeFacts, Ref
 from nodeport_nft.observe.connections import Connections
-from nodeport_nft.reconcile import Reconciler
+from nodeport_nft.reconcile import Listed, Reconciler
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
@@ -153,8 +154,15 @@ class Daemon:
         while await self._has_lock():
             try:
                 gc.disable()
-                if (changes := take_told(self._source, self._reporter)).whole:
-                    self._start(changes)
+                # A child lists the tables: meanwhile we can read the store.
+                expected = self._node.facts_expected()
+                listing = self._workers.submit(self._tables.read, expected)
+                try:
+                    changes = take_told(self._source, self._reporter)
+                finally:
+                    wait([listing])  # nobody else may be at nftables before it is done
+                if changes.whole:
+                    self._start(changes, (expected, listing.result()))
                     return True
             finally:
                 gc.enable()
@@ -163,15 +171,15 @@ class Daemon:
             await until_listed(self._source, self._woken)
         return False
 
-    def _start(self, changes: Changes) -> None:
-        """Read the kernel, and write what differs from these changes, which are all there is (K4).
+    def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed]) -> None:
+        """Write what differs between these changes, which are all there is, and what the kernel holds (K4).
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
         facts = self._node.facts(own_node(changes, self._options.node_name))
-        state, known = begun(changes, facts, self._tables)
+        state, known = begun(changes, facts, self._tables, listed)
         self._writing.begin(Reconciler(self._tables, state, known), "start")
-        del known
+        del known, listed
         if self._node.config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
             self._reporter.metrics.registry.register(self._tables.connections)

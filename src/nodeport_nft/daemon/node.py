@@ -34,12 +34,19 @@ class ThisNode:
 
     def facts(self, node: Node | None) -> NodeFacts:
         """The facts to compile with; tells what is wrong with them."""
-        facts, warnings = gather(
-            self.config, name=self._options.node_name, node=node, node_ips=self._options.node_ips, host=self.host
-        )
+        facts, warnings = self._gathered(node)
         self._report.problems("node", (*warnings, *self.collisions(self.config)))
         self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
         return facts
+
+    def facts_expected(self) -> NodeFacts:
+        """What the facts are if this node's own object has nothing to say about them; nothing is told."""
+        return self._gathered(None)[0]
+
+    def _gathered(self, node: Node | None) -> tuple[NodeFacts, tuple[str, ...]]:
+        return gather(
+            self.config, name=self._options.node_name, node=node, node_ips=self._options.node_ips, host=self.host
+        )
 
     def facts_in(self, state: NodeState) -> NodeFacts:
         """The same with the Node object that the state knows, if there is one."""

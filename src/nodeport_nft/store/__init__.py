@@ -22,7 +22,7 @@ from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, 
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged, StoredObject
-from nodeport_nft.store.opening import may_exist, open_existing, open_file, open_objects, open_trial
+from nodeport_nft.store.opening import is_shared, may_exist, open_existing, open_file, open_objects, open_trial
 from nodeport_nft.store.sqlite.opening import delete_store, file_identity
 from nodeport_nft.store.sqlite.store import Store
 from nodeport_nft.store.sqlite.transaction import Transaction
@@ -47,6 +47,7 @@ __all__ = [
     "Written",
     "delete_store",
     "file_identity",
+    "is_shared",
     "may_exist",
     "open_existing",
     "open_file",

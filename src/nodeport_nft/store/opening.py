@@ -65,6 +65,11 @@ def may_exist(store: str) -> bool:
     return True
 
 
+def is_shared(store: str) -> bool:
+    """Whether it is a store of several nodes."""
+    return is_etcd(store)
+
+
 def etcd_connection(config: Config) -> Connection:
     """How to come to the etcd of the configuration."""
     connection = parse_connection(

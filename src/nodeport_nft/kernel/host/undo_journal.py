@@ -163,7 +163,8 @@ def undo(state_dir: str, store: str, node_name: str | None = None) -> tuple[list
     done: list[str] = []
     failed: list[str] = []
     pattern = "node-*.json" if node_name is None else _file_name(node_name)
-    for directory in dict.fromkeys(Path(each).absolute() for each in (state_dir, Path(store).parent)):
+    beside = () if "://" in store else (Path(store).parent,)
+    for directory in dict.fromkeys(Path(each).absolute() for each in (state_dir, *beside)):
         for path in sorted(directory.glob(pattern)):
             try:
                 if fault := directory_fault(directory):
