@@ -47,6 +47,11 @@ def subdomain_fault(text: str) -> str:
     )
 
 
+def is_tolerable(name: str) -> bool:
+    """Whether a port's name that a server has let in does no harm where it is written, whatever its rules are."""
+    return len(name) <= 253 and _QUALIFIED.fullmatch(name) is not None
+
+
 def service_name_fault(text: str) -> str:
     """Why ``text`` is no IANA service name (RFC 6335: container ports and targetPorts given by name)."""
     if len(text) <= 15 and _SERVICE_NAME.fullmatch(text):

@@ -138,6 +138,7 @@ def parse_annotations(
             _path(LOAD_BALANCING),
             "maglev cannot be had together with spec.sessionAffinity: ClientIP; choose one, and leave the other out",
         )
+        balancing = LoadBalancing.RANDOM
     return Annotations(
         _source_ranges(annotations, fields),
         _nodes(annotations, fields),
@@ -176,6 +177,7 @@ def _policy(annotations: Mapping[str, str], key: str, spec: dict[str, Any], name
     policy = _choice(annotations, key, (PREFER_LOCAL,), fields)
     if policy and spec.get(name) == "Local":
         fields.problem(_path(key), f"{policy} contradicts spec.{name}: Local; leave one of them out")
+        return ""
     return policy
 
 

@@ -9,7 +9,7 @@ from nodeport_nft.kube.annotations import parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
-from nodeport_nft.notation import label_fault
+from nodeport_nft.notation import is_tolerable, label_fault
 from nodeport_nft.problems import Path, shown
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -132,11 +132,15 @@ def _ports(parent: dict[str, Any], path: Path, fields: Fields, *, of_slice: bool
         name = fields.text(entry, here, "name")
         protocol = fields.protocol(entry, here)
         number = _slice_port(entry, here, fields) if of_slice else fields.port(entry, here, "port")
-        if name:
-            fields.problem((*here, "name"), label_fault(name))
+        if protocol is None:
+            continue
+        if name and (fault := label_fault(name)):
+            fields.problem((*here, "name"), fault)
+            number = number if is_tolerable(name) else 0
         if of_slice and name in names and isinstance(entry.get("name"), str | None):
             what = f"{shown(name)} is given twice" if name else "is missing on more than one port"
             fields.problem((*here, "name"), f"{what}; give each port its own name")
+            number = 0 if fields.lenient else number
         names.add(name)
         if number:
             ports.append(EndpointPort(name, protocol, number))

@@ -7,12 +7,15 @@ its path. So one pass finds every problem of an object, and no parser needs a br
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol
 from nodeport_nft.notation import group_fault, parse_address, parse_network, special_fault
 from nodeport_nft.problems import Path, Tally, shown
+
+_ZEROS = re.compile(r"(?<![0-9A-Fa-f:])0+(?=[0-9])")  # before another digit of an octet or of a prefix length
 
 
 class Fields:
@@ -26,12 +29,18 @@ class Fields:
 
     ``incoming``: the object is on its way in, and not read back out of a store: what is there was held against the
     rules of its time, and must stay readable under newer ones.
+
+    ``lenient``: a server has validated the object, which may be newer than this program, or have let it in under
+    older rules. What is wrong is a warning then, and passed over by the parsers: a port of an unknown protocol, not
+    the Service. A parser that goes on with a default after a problem makes sure that this opens nothing.
     """
 
-    __slots__ = ("_places", "claims", "found", "incoming", "leftovers", "notes", "unknown")
+    __slots__ = ("_passed", "_places", "claims", "found", "incoming", "leftovers", "lenient", "notes", "unknown")
 
-    def __init__(self) -> None:
+    def __init__(self, *, lenient: bool = False) -> None:
         self.incoming = False
+        self.lenient = lenient
+        self._passed: set[Path] = set()
         self._places: dict[tuple[Path, str], Path] = {}
         self.found: Tally[tuple[Path, str]] = Tally()
         self.leftovers: Tally[tuple[Path, str]] = Tally()
@@ -41,8 +50,20 @@ class Fields:
 
     def problem(self, path: Path, message: str) -> None:
         """Note that the field at ``path`` is wrong; an empty message stands for no problem."""
+        if message and self.lenient:
+            self._passed.add(path)
+            self.note(path, f"{message.partition('; ')[0]}; passed over")
+        else:
+            self.refuse(path, message)
+
+    def refuse(self, path: Path, message: str) -> None:
+        """As ``problem``, of what no lenient reader can pass over: without it nobody knows which object this is."""
         if message:
             self.found.add("", message, (path, message))
+
+    def passed_over(self, path: Path) -> bool:
+        """Whether a ``lenient`` reader has passed over what stands at ``path``, or anything in it."""
+        return any(passed[: len(path)] == path for passed in self._passed)
 
     def leftover(self, path: Path, message: str) -> None:
         """Note that the field at ``path`` is wrong unless it is left of another type."""
@@ -124,9 +145,11 @@ class Fields:
             self.problem((*path, key), f"{shown(number)} is outside 1-65535; choose a port number inside")
         return 0
 
-    def protocol(self, parent: dict[str, Any], path: Path) -> Protocol:
-        """The field ``protocol``; TCP if absent, as the API has it."""
-        return Protocol(self.choice(parent, path, "protocol", tuple(Protocol), "TCP"))
+    def protocol(self, parent: dict[str, Any], path: Path) -> Protocol | None:
+        """The field ``protocol``; TCP if absent, as the API has it. None: a ``lenient`` reader does not know it."""
+        given = parent.get("protocol")
+        protocol = Protocol(self.choice(parent, path, "protocol", tuple(Protocol), "TCP"))
+        return None if self.lenient and given and given != protocol else protocol
 
     def mapping(self, parent: dict[str, Any], path: Path, key: str) -> dict[str, Any]:
         """A mapping, empty if absent."""
@@ -179,7 +202,7 @@ class Fields:
     def address(self, path: Path, text: str, *, endpoint: bool = False) -> IPAddress | None:
         """An IP address, None after a problem; ``endpoint``: one that traffic can be sent to."""
         try:
-            address = parse_address(text)
+            address = parse_address(self._plain(text))
         except ValueError as error:
             self.problem(path, str(error))
             return None
@@ -197,7 +220,7 @@ class Fields:
         no use is passed over, and the object is served without it.
         """
         try:
-            address = parse_address(text)
+            address = parse_address(self._plain(text))
         except ValueError as error:
             self.note(path, f"is not used: {error}")
             return None
@@ -220,8 +243,9 @@ class Fields:
 
         With ``host_bits``, what can be read as the network or as the one address is the network, after a warning.
         """
+        text = self._plain(text)
         try:
-            network = parse_network(text, host_bits=host_bits)
+            network = parse_network(text, host_bits=host_bits or self.lenient)
         except ValueError as error:
             self.problem(path, str(error))
             return None
@@ -229,6 +253,13 @@ class Fields:
         if start != network.network_address:
             self.note(path, f"{shown(text)} lets in all of {network}; write that, or {start}/{start.max_prefixlen}")
         return network
+
+    def _plain(self, text: str) -> str:
+        """An address or a network as everybody reads it.
+
+        Old objects of an API server hold leading zeros, which Go has always read as decimal there (conformance E8).
+        """
+        return _ZEROS.sub("", text) if self.lenient else text
 
 
 # What is there, without a word about what is wrong with it: for checks that come after a parser has told that.

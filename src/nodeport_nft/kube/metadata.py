@@ -37,11 +37,10 @@ def parse_metadata(raw: dict[str, Any], kind: str, namespace: str, fields: Field
     metadata = fields.mapping(raw, (), "metadata")
     name = _name(raw, metadata, fields)
     if name:
-        fault = label_fault if kind == "Service" else subdomain_fault
-        fields.problem((*_METADATA, "name"), fault(name))
+        fields.refuse((*_METADATA, "name"), _name_fault(name, kind, fields))
     namespace = _namespace(metadata, kind, namespace, fields)
     if is_namespaced(kind):
-        fields.problem((*_METADATA, "namespace"), label_fault(namespace))
+        fields.refuse((*_METADATA, "namespace"), label_fault(namespace))
     labels = fields.labels(metadata, _METADATA, "labels")
     annotations = fields.labels(metadata, _METADATA, "annotations")
     note_unknown(labels, annotations, kind, fields)
@@ -65,8 +64,13 @@ def parse_name(raw: dict[str, Any], kind: str, namespace: str, fields: Fields) -
 def _name(raw: dict[str, Any], metadata: dict[str, Any], fields: Fields) -> str:
     name = fields.text(metadata, _METADATA, "name")
     if not name and metadata.get("name") in (None, "") and isinstance(raw.get("metadata"), dict | None):
-        fields.problem((*_METADATA, "name"), "is missing; name the object")
+        fields.refuse((*_METADATA, "name"), "is missing; name the object")
     return name
+
+
+def _name_fault(name: str, kind: str, fields: Fields) -> str:
+    """What is wrong with a name; rules for Services have been other ones, and may be, but not in what is a letter."""
+    return label_fault(name) if kind == "Service" and not fields.lenient else subdomain_fault(name)
 
 
 def _namespace(metadata: dict[str, Any], kind: str, namespace: str, fields: Fields) -> str:

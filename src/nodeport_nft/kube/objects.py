@@ -29,7 +29,7 @@ class Object:
 
     ``raw`` is the document (JSON types only), its ``metadata.namespace`` filled in. ``values`` are the parts of
     the model it gives: several slices for Endpoints, none for a slice that no service can use; ``leftovers`` are no
-    part of them, and are for whoever stores the object to judge.
+    part of them, and are for whoever stores the object to judge. ``notes``: what a lenient reader has to tell.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class Object:
     source: str
     values: tuple[Value, ...]
     leftovers: tuple[Leftover, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -152,40 +153,72 @@ def name_object(raw: dict[str, Any], fields: Fields, namespace: str) -> Object:
 def _note_kind(raw: dict[str, Any], kind: str, fields: Fields) -> None:
     """Note why a document is no object of ``KINDS``; lists that are as they should be never come here."""
     if kind == "List":
-        fields.problem(("items",), _NO_ITEMS)
+        fields.refuse(("items",), _NO_ITEMS)
     elif inner := BY_KIND.get(listed_kind(kind)):
         _note_version(raw, kind, inner, fields)
         if not isinstance(raw.get("items", ""), list | None):
-            fields.problem(("items",), _NO_ITEMS)
+            fields.refuse(("items",), _NO_ITEMS)
     elif kind:
         right = _slip(kind)
         remedy = f"write {right}" if right else f"use one of {', '.join(KINDS)}"
-        fields.problem(("kind",), f"{shown(kind)} is unknown; {remedy}")
+        fields.refuse(("kind",), f"{shown(kind)} is unknown; {remedy}")
     elif raw.get("kind") in (None, ""):
-        fields.problem(("kind",), "is missing; say what the object is, as kind: Service")
+        fields.refuse(("kind",), "is missing; say what the object is, as kind: Service")
 
 
 def _note_version(raw: dict[str, Any], kind: str, known: Resource, fields: Fields) -> None:
     version = fields.text(raw, (), "apiVersion")
+    if fields.lenient and raw.get("apiVersion") is None:
+        return  # as in the lists that a server answers with
     if not version:
         if raw.get("apiVersion") in (None, ""):
             fields.problem(("apiVersion",), f"is missing; write apiVersion: {known.api_version}")
     elif version != known.api_version:
-        fields.problem(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
+        same = known.group == version.rpartition("/")[0]  # a kind of this name in another group is another kind
+        note = fields.problem if same else fields.refuse
+        note(("apiVersion",), f"{shown(version)} has no {kind} for us; write {known.api_version}")
 
 
 def parse_object(
-    raw: dict[str, Any], *, ranges: Ranges | None = None, source: str = "", namespace: str = "default"
+    raw: dict[str, Any],
+    *,
+    ranges: Ranges | None = None,
+    source: str = "",
+    namespace: str = "default",
+    lenient: bool = False,
 ) -> Object:
     """An object of one of ``KINDS``, from a mapping.
 
     ``ranges`` None: it is stored. Its nodePorts and clusterIPs may be anywhere, and leftovers do no harm: earlier
     versions let some in. Else raises Problems for them, as for everything that is wrong with it.
+    ``lenient``: a server has validated it, by older or newer rules, and nothing in it hides the rest: what is not
+    understood is passed over, and told in ``notes``; a restriction that is not understood lets nobody in. Addresses
+    may have leading zeros (E8). Fields of other names have no meaning here and are not told. Raises Problems only
+    where it is not certain which object this is: its kind, namespace or name.
     """
-    fields = Fields()
+    fields = Fields(lenient=lenient)
     made = read_object(raw, fields, ranges, namespace)
+    if lenient and made.kind not in BY_KIND:
+        fields.refuse(
+            ("kind",), "" if fields.found else f"{shown(raw.get('kind'))} is no kind; use one of {', '.join(KINDS)}"
+        )
+    elif lenient and not fields.found:
+        for key in ("name", "namespace"):
+            fields.refuse(("metadata", key), _unnamed(raw, made, key))
     noted = [*fields.found, *(fields.leftovers if ranges is not None else ())]
     if noted:
         ref = describe(raw, namespace)
         raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))
-    return Object(made.kind, made.namespace, made.name, made.raw, source, made.values)
+    ref = made.ref if fields.notes and lenient else ""
+    notes = fields.notes if lenient else ()
+    told = tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in notes)
+    return Object(made.kind, made.namespace, made.name, made.raw, source, made.values, notes=told)
+
+
+def _unnamed(raw: dict[str, Any], made: Object, key: str) -> str:
+    """What keeps a lenient reader from knowing an object's name, or its namespace; "": nothing does."""
+    metadata = raw.get("metadata")
+    given = metadata.get(key) if isinstance(metadata, dict) else None
+    if isinstance(given, str) or (key == "namespace" and (given is None or not made.namespace)):
+        return ""
+    return "is missing; name the object" if given is None else f"{shown(given)} is no name; write one in quotes"

@@ -7,14 +7,20 @@ stay readable when the ranges are changed afterwards.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from nodeport_nft.kube.annotations import NODE_PORT_TYPES, parse_annotations
+from nodeport_nft.kube.annotations import (
+    NODE_PORT_NODES,
+    NODE_PORT_SOURCE_RANGES,
+    NODE_PORT_TYPES,
+    parse_annotations,
+)
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.kube.service_ips import IPs, parse_ips
 from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Ranges, Service, ServicePort, ServiceType
-from nodeport_nft.notation import each_once, label_fault, service_name_fault, subdomain_fault
+from nodeport_nft.notation import each_once, is_tolerable, label_fault, service_name_fault, subdomain_fault
 from nodeport_nft.problems import Path, shown
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
@@ -41,7 +47,7 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
                 fields.leftover((*_SPEC, key), f"is for type LoadBalancer only, not {kind}; leave it out")
     internal = fields.choice(spec, _SPEC, "internalTrafficPolicy", ("Cluster", "Local"), "Cluster")
     _check_rest(spec, kind, fields)
-    return Service(
+    service = Service(
         metadata.namespace,
         metadata.name,
         kind,
@@ -68,6 +74,22 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
         load_balancing=own.load_balancing,
         weights=own.weights,
     )
+    return _closed(service, fields) if fields.lenient else service
+
+
+def _closed(service: Service, fields: Fields) -> Service:
+    """A Service without the frontends whose restrictions are not understood: nobody is let in for that reason."""
+    sources = fields.passed_over(("metadata", "annotations", NODE_PORT_SOURCE_RANGES))
+    if fields.passed_over(("metadata", "annotations", NODE_PORT_NODES)) or (
+        sources and not service.node_port_source_ranges
+    ):
+        fields.note(_SPEC, "nodePorts are not served, for it is not understood who may use them")
+        ports = tuple(replace(port, node_port=0) for port in service.ports)
+        service = replace(service, ports=ports, allocate_node_ports=False)
+    if fields.passed_over((*_SPEC, "loadBalancerSourceRanges")) and not service.load_balancer_source_ranges:
+        fields.note(("status", "loadBalancer"), "is not served, for it is not understood who may use it")
+        service = replace(service, load_balancer_ips=())
+    return service
 
 
 def _ports(
@@ -88,29 +110,40 @@ def _ports(
         port = fields.port(entry, here, "port")
         target = _target_port(entry, here, port, fields)
         node_port = _node_port(entry, here, kind, fields, ranges)
+        if protocol is None:
+            continue
+        usable = port and target
         if name:
-            fields.problem((*here, "name"), label_fault(name))
-            _once(names, name, index, (*here, "name"), shown(name), "give each port its own name", fields)
-        elif len(entries) > 1 and entry.get("name") in (None, ""):
-            fields.problem((*here, "name"), "is missing; name every port of a service that has several")
+            fault = label_fault(name)
+            fields.problem((*here, "name"), fault)
+            remedy = "give each port its own name"
+            usable = (not fault or is_tolerable(name)) and usable
+            usable = _once(names, name, index, (*here, "name"), shown(name), remedy, fields) and usable
+        elif len(entries) > 1:
+            if entry.get("name") in (None, ""):
+                fields.problem((*here, "name"), "is missing; name every port of a service that has several")
+            usable = names.setdefault("", index) == index and usable
         if port:
             what = f"{port}/{protocol}"
-            _once(numbers, (protocol, port), index, (*here, "port"), what, "leave one of them out", fields)
+            remedy = "leave one of them out"
+            usable = _once(numbers, (protocol, port), index, (*here, "port"), what, remedy, fields) and usable
         if node_port:
             what = f"{node_port}/{protocol}"
             remedy = "choose another for one of them"
-            _once(node_ports, (protocol, node_port), index, (*here, "nodePort"), what, remedy, fields)
             fields.claims.append(((*here, "nodePort"), node_port))
-        if port and target:
+            if not _once(node_ports, (protocol, node_port), index, (*here, "nodePort"), what, remedy, fields):
+                node_port = 0
+        if usable:
             ports.append(ServicePort(name, protocol, port, target, node_port))
     return tuple(ports)
 
 
-def _once(seen: dict[Any, int], key: object, index: int, path: Path, what: str, remedy: str, fields: Fields) -> None:
-    """Note a problem if an earlier port of the service has the same ``key``."""
+def _once(seen: dict[Any, int], key: object, index: int, path: Path, what: str, remedy: str, fields: Fields) -> bool:
+    """Whether no earlier port of the service has the same ``key``; a problem is noted if one has."""
     first = seen.setdefault(key, index)
     if first != index:
         fields.problem(path, f"{what} is that of ports[{first}] already; {remedy}")
+    return first == index
 
 
 def _target_port(entry: dict[str, Any], path: Path, port: int, fields: Fields) -> int | str:
@@ -170,6 +203,8 @@ def _health_check_node_port(
         return 0
     if any(number == claimed for _, claimed in fields.claims):
         fields.problem(path, f"{number} is a nodePort of this service already; choose another")
+        if fields.lenient:
+            return 0
     fields.claims.append((path, number))
     return number
 
@@ -247,4 +282,5 @@ def _affinity_seconds(spec: dict[str, Any], fields: Fields) -> int:
             (*path, "clientIP", "timeoutSeconds"),
             f"{shown(seconds)} is outside 1-{_LONGEST_AFFINITY}; give a number of seconds inside",
         )
+        seconds = _AFFINITY
     return seconds

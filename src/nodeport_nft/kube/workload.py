@@ -9,7 +9,7 @@ from nodeport_nft.kube.annotations import parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
-from nodeport_nft.notation import each_once, service_name_fault
+from nodeport_nft.notation import each_once, is_tolerable, service_name_fault
 from nodeport_nft.problems import Path, shown
 
 _SPEC: Path = ("spec",)
@@ -102,11 +102,13 @@ def named_ports(containers: Iterable[tuple[Path, dict[str, Any]]], fields: Field
             number = fields.port(entry, path, "containerPort")
             if not name:
                 continue
-            fields.problem((*path, "name"), service_name_fault(name))
+            if fault := service_name_fault(name):
+                fields.problem((*path, "name"), fault)
+                number = number if is_tolerable(name) else 0
             if name in names:
                 fields.problem((*path, "name"), f"{shown(name)} is given twice in one container; rename one")
             names.add(name)
-            if number:
+            if number and protocol is not None:
                 yield ContainerPort(name, protocol, number)
 
 
