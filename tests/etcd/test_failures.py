@@ -14,7 +14,7 @@ from nodeport_nft.store.etcd.errors import PASSING
 from tests.etcd.members import Member, Members, in_etcd, timings
 from tests.etcd.storm import Storm, causes
 
-pytestmark = pytest.mark.usefixtures("private_namespaces")
+pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
 
 Fault = Callable[[Members, Storm], Awaitable[None]]
 

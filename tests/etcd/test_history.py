@@ -15,7 +15,7 @@ from nodeport_nft.store.etcd.errors import Cause, EtcdError
 from nodeport_nft.store.etcd.values import BeginAgain, Compacted, Event, Position, Restored
 from tests.etcd.members import WAIT, Members, in_etcd, timings
 
-pytestmark = pytest.mark.usefixtures("private_namespaces")
+pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
 
 
 async def follow(client: Any, position: Position, count: int) -> list[Event]:

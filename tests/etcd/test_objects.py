@@ -105,6 +105,7 @@ def at(name: str, port: int, ranges: Ranges = RANGES) -> Any:
     return parse_object(document(name, ports=[{"port": 80, "nodePort": port}]), ranges=ranges)
 
 
+@pytest.mark.proves("C2")
 def test_no_number_is_given_twice_to_writers_at_once(tmp_path: Path) -> None:
     """Six writers, who want more nodePorts than there are: each is given its own, or refused."""
     ranges = Ranges(PortRange(30000, 30099), (IPv4Network("10.96.0.0/24"),))

@@ -229,6 +229,7 @@ def test_what_stands_in_a_servers_list_need_not_say_its_version(raw: dict[str, A
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
+@pytest.mark.proves("E8")
 def test_leading_zeros_are_read_as_decimal_from_a_server_alone(
     raw: dict[str, Any], path: str, value: Any, attribute: str
 ) -> None:
