@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.allocate import holdings
@@ -20,6 +23,8 @@ from nodeport_nft.kube import parse_object
 from nodeport_nft.model import PortRange, Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, open_file, open_objects
+from nodeport_nft.store.etcd import layout
+from nodeport_nft.store.etcd.values import Get
 from tests.etcd.members import WAIT, Members
 from tests.unit import test_store_contract as contract
 from tests.unit.test_store import NOW, RANGES, document, service
@@ -181,6 +186,147 @@ def test_a_damaged_object_keeps_what_it_holds(tmp_path: Path) -> None:
             assert len(etcd.run(etcd.client.list_all("ports/")).found) == 1
 
     with_etcd(tmp_path, work)
+
+
+def held_in(address: str) -> dict[str, str]:
+    """Every claim's key, and who has it."""
+    from nodeport_nft.store.etcd import open_blocking
+    from nodeport_nft.store.etcd.address import parse_connection
+
+    with open_blocking(parse_connection(address)) as etcd:
+        keys = [etcd.run(etcd.client.list_all(prefix)).found for prefix in ("ports/", "ips/")]
+    return {each.key: each.value.decode() for some in keys for each in some}
+
+
+def check_claims(address: str, store: Objects) -> None:
+    """What is claimed is what the Services hold, all of it and nothing else."""
+    wanted = {}
+    for one in store.snapshot().services:
+        for key in layout.claim_keys(holdings(one)):
+            assert wanted.setdefault(key, str(one.key)) == str(one.key), f"{key} was given twice"
+    assert held_in(address) == wanted
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.lists(
+            st.tuples(
+                st.sampled_from("abcd"), st.sampled_from(["NodePort", "ClusterIP"]), st.sampled_from([0, 0, 1, 2])
+            ),
+            max_size=3,
+            unique_by=lambda put: put[0],
+        ),
+        st.sets(st.sampled_from("abcd"), max_size=2),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def test_claims_are_what_services_hold_whatever_is_written(tmp_path: Path) -> None:
+    """Numbers that run short: whoever is put takes what is given up with it, the same name's as well."""
+    ranges = Ranges(PortRange(30000, 30002), (IPv4Network("10.96.0.0/29"),))
+
+    def work(address: str) -> int:
+        runs = 0
+
+        @settings(max_examples=40, deadline=None, database=None)
+        @given(steps=STEPS)
+        def law(steps: Any) -> None:
+            nonlocal runs
+            runs += 1
+            here = f"{address}/{runs}"
+            with opened(here, ranges) as store, MemoryStore(ranges) as memory:
+                for puts, gone in steps:
+                    objects = [
+                        at(name, 30000 + port, ranges)
+                        if port and kind == "NodePort"
+                        else parse_object(document(name, kind), ranges=ranges)
+                        for name, kind, port in puts
+                    ]
+                    deletes = [Ref("Service", "default", name) for name in sorted(gone)]
+                    answers: list[object] = []
+                    for each in (store, memory):
+                        try:
+                            written = each.write(objects, deletes, now=NOW)
+                        except Problems as problems:
+                            answers.append(problems.problems)
+                        else:
+                            told = [(one.ref, one.action, one.object.values) for one in written.applied]
+                            answers.append((told, written.deleted, set(written.missing)))
+                    assert answers[0] == answers[1]
+                    check_claims(here, store)
+
+        law()
+        return runs
+
+    assert with_etcd(tmp_path, work) >= 40
+
+
+def test_a_copy_of_a_service_takes_nothing_from_it(tmp_path: Path) -> None:
+    """Somebody has put a's document under another name: what it says it holds is not its own."""
+
+    def work(address: str) -> None:
+        from nodeport_nft.store.etcd import open_blocking
+        from nodeport_nft.store.etcd.address import parse_connection
+
+        copy = Ref("Service", "default", "b")
+        with opened(address) as store, open_blocking(parse_connection(address)) as etcd:
+            [one] = store.write([at("a", 30001)], now=NOW).applied
+            raw = {**one.object.raw, "metadata": {**one.object.raw["metadata"], "name": "b"}}
+            before = held_in(address)
+            etcd.run(etcd.client.put(layout.object_key(copy), json.dumps(raw).encode()))
+            with pytest.raises(StoreError, match="default/b and Service/default/a have the same ports/30001"):
+                store.write([service("b", sessionAffinity="ClientIP")], now=NOW)
+            assert store.write(deletes=[copy], now=NOW).deleted == (copy,)
+            assert held_in(address) == before
+            check_claims(address, store)
+
+    with_etcd(tmp_path, work)
+
+
+def test_a_write_that_was_never_answered_is_found_done_or_said_to_be_in_doubt(tmp_path: Path) -> None:
+    """The connection is lost after etcd has done it, before it, and for good."""
+
+    def work(address: str) -> list[str]:
+        from nodeport_nft.store.etcd.client import Client
+        from nodeport_nft.store.etcd.errors import Cause, EtcdError, Outcome
+
+        commit, told = Client.commit, []
+
+        def losing(*, does: bool, times: int) -> Any:
+            left = times
+
+            async def lost(self: Client, compares: Any, then: Any, otherwise: Any = ()) -> Any:
+                nonlocal left
+                then = list(then)
+                is_write = any(not isinstance(operation, Get) for operation in then)
+                if is_write and left:
+                    left -= 1
+                    if does:
+                        await commit(self, compares, then, otherwise)
+                    raise EtcdError("etcd: the connection was lost", Cause.SILENT, Outcome.UNKNOWN)
+                return await commit(self, compares, then, otherwise)
+
+            return lost
+
+        for does, times in ((True, 1), (False, 1), (False, 3), (False, 100)):
+            name = f"web-{does}-{times}".lower()
+            with opened(address) as store, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Client, "commit", losing(does=does, times=times))
+                try:
+                    written = store.write([service(name)], now=NOW, only_new=True)
+                except StoreError as error:
+                    told.append(str(error))
+                else:
+                    told.append(written.applied[0].action)
+            with opened(address) as store:
+                check_claims(address, store)
+        return told
+
+    *done, doubt = with_etcd(tmp_path, work)
+    assert done == ["created"] * 3
+    assert "whether Service/default/web-false-100 is not known" in doubt
 
 
 @pytest.mark.parametrize("prune", ["sync -f"])

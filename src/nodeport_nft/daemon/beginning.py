@@ -40,14 +40,6 @@ async def until_listed(source: Source, woken: asyncio.Event) -> None:
         wait.result()
 
 
-def take_whole(source: Source, reporter: Reporter) -> Changes:
-    """All there is. Raises StoreError where the source cannot tell: nothing read is not the same as nothing there."""
-    changes = take_told(source, reporter)
-    if not changes.whole:
-        raise StoreError("; ".join(source.problems()) or "the store has not been listed yet")
-    return changes
-
-
 def own_node(changes: Changes, name: str, before: Node | None = None) -> Node | None:
     """This node's object among all there is; what it was ``before`` where it cannot be read.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import take_told
 from nodeport_nft.daemon.kernel_tables import KernelTables
@@ -33,6 +35,10 @@ def manifest_follower(
     )
 
 
+_ANEW_SECONDS = 0.1
+"""How often to look whether everything has been begun anew."""
+
+
 class Following:
     """``node`` names this node's own object, which its facts are gathered from."""
 
@@ -54,6 +60,8 @@ class Following:
         """Take what changes in the store, until cancelled."""
         while True:
             await self._source.changed()
+            while self._writing.begins_anew:  # that takes all there is
+                await asyncio.sleep(_ANEW_SECONDS)
             self._put(take_told(self._source, self._reporter))
 
     def _put(self, changes: Changes) -> None:

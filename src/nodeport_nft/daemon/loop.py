@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, take_told, take_whole, until_listed
+from nodeport_nft.daemon.beginning import begun, own_node, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
@@ -40,6 +40,9 @@ from nodeport_nft.store.api import Changes
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
+
+_LISTING_SECONDS = 0.5
+"""How often to ask whether the store has told everything once more."""
 
 _LOOK_SECONDS = 10.0
 """How often to look at what nobody tells of: sysctls, and ports that could not be opened."""
@@ -252,23 +255,26 @@ class Daemon:
         if Due.ANEW not in self._agenda:
             delay = self._backoff.failed()
             self._agenda.after(Due.ANEW, delay)
+            if "_source" in vars(self):  # else nothing is known yet
+                self._source.forget()
             self._reporter.failed(wanting, delay)
         self._agenda.drop(Due.SYNC)
 
     def _begin_anew(self) -> None:
         """As at the start, with the old state in force until all of the new one is there."""
         try:
+            changes = take_told(self._source, self._reporter)
+            if not changes.whole:  # a store elsewhere takes its time; nobody else takes what it tells (``Following``)
+                self._agenda.after(Due.ANEW, _LISTING_SECONDS)
+                return
             gc.unfreeze()
             gc.collect()
-            self._source.forget()
-            changes = take_whole(self._source, self._reporter)
             name = self._options.node_name
             facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
             state, known = begun(changes, facts, self._tables)
         except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
             if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
                 raise
-            self._source.forget()
             self._lost(scarcity(error) or str(error))
             return
         self._writing.begin(Reconciler(self._tables, state, known), "start anew")

@@ -64,6 +64,11 @@ class Writing:
         """What is to be written."""
         return self.reconciler.state
 
+    @property
+    def begins_anew(self) -> bool:
+        """Whether the state is half a one, and all of it is to be made again."""
+        return Due.ANEW in self._agenda
+
     def begin(self, reconciler: Reconciler, cause: str) -> None:
         """Write with this one from now on, all of its state, for this reason."""
         self.reconciler = reconciler
@@ -114,7 +119,7 @@ class Writing:
         self._reporter.tell(pending=max(1, len(self._waiting)), pending_since=since)
 
     def _plan(self) -> None:
-        if Due.ANEW in self._agenda:
+        if self.begins_anew:
             return  # half a state is none to write; `begin` comes back here
         due = self._retry_at if self._retry_at < math.inf else self.pace.due()
         self._agenda.at(Due.SYNC, max(due, self._lock.due))

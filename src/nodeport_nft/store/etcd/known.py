@@ -21,7 +21,7 @@ from nodeport_nft.store.etcd.values import MOST_OPERATIONS, Get, KeyValue
 from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.leftovers import spec_of
 from nodeport_nft.store.objects import Damaged, StoredObject, parsed, read_document
-from nodeport_nft.store.writing import ref_of
+from nodeport_nft.store.writing import Plan, ref_of
 
 _MANY = 64
 """Services in one write from which on all claims are read, rather than each number that is looked at."""
@@ -52,15 +52,24 @@ class KnownKeys:
         named = (holdings(value) for obj in services for value in obj.values if isinstance(value, Service))
         self._read([*keys, *(key for claims in named for key in layout.claim_keys(claims))])
 
+    def read_claims(self, plan: Plan) -> None:
+        """Read what a plan gives up and takes: who is believed to hold it need not be who does."""
+        claims = (*plan.freed.values(), *plan.taken.values())
+        self._read(key for each in claims for key in layout.claim_keys(each))
+
     def revision_of(self, key: str) -> int:
-        """The revision at which a key was written that was asked about; 0 if it was not there."""
-        found = self._seen.get(key)
+        """The revision at which a key was written; 0 if it is not there."""
+        found = self._get(key)
         return 0 if found is None else found.mod_revision
 
-    def is_held_by(self, key: str, name: ObjectName) -> bool:
-        """Whether that claim, which was asked about, is of this Service."""
-        found = self._seen.get(key)
-        return found is not None and layout.holder(found.value) == name
+    def holder_of(self, key: str) -> ObjectName | None:
+        """Who has a claim, by its key; None also where that is damaged."""
+        found = self._get(key)
+        return None if found is None else layout.holder(found.value)
+
+    def claim_keys_of(self, name: ObjectName) -> frozenset[str]:
+        """The keys of what a Service says it holds, as far as they are its own."""
+        return frozenset(key for key in layout.claim_keys(self.held_by(name)) if self.holder_of(key) == name)
 
     def outside_keys_of(self, name: ObjectName) -> frozenset[str]:
         """The keys by which a Service that was asked about claims addresses from outside."""
@@ -92,7 +101,7 @@ class KnownKeys:
             return next(map(holdings, services), Claims())
         self._read_all(layout.PORTS)
         self._read_all(layout.IPS)
-        mine = [layout.claimed(each) for each in self._seen if self.is_held_by(each, key)]
+        mine = [layout.claimed(each) for each in list(self._seen) if self.holder_of(each) == key]
         return Claims(
             frozenset(claim for claim in mine if isinstance(claim, int)),
             frozenset(claim for claim in mine if claim is not None and not isinstance(claim, int)),
@@ -141,8 +150,10 @@ class KnownKeys:
         found = self._seen.get(key)
         if found is None:
             return None
-        # One that is damaged is somebody's: whose, only a check of the whole store can tell.
-        return layout.holder(found.value) or ObjectName("", "nobody known: run check")
+        # One that is damaged may be anybody's.
+        return layout.holder(found.value) or ObjectName(
+            self._etcd.client.connection.prefix, f"{key}, which is damaged"
+        )
 
     def _get(self, key: str) -> KeyValue | None:
         if not self._is_known(key):

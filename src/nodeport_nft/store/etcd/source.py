@@ -142,10 +142,10 @@ class EtcdSource:
         before = self._strange.pop(ref, ())
         self._untold.pop(ref, None)
         values = () if found is None else self._read(ref, found, before)
-        self._pending.pop(ref, None)  # the order in which they are told is that of their changes
         if isinstance(values, Damaged):
             self._damaged[ref] = values
         else:
+            self._pending.pop(ref, None)  # the order in which they are told is that of their changes
             self._pending[ref] = values
 
     def _read(self, ref: Ref, found: KeyValue, told: tuple[str, ...]) -> tuple[Value, ...] | Damaged:

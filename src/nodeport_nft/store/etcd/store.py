@@ -10,7 +10,7 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Applied, Objects, Written
+from nodeport_nft.store.api import Applied, Conflict, Objects, Written
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.address import Connection
@@ -24,16 +24,26 @@ from nodeport_nft.store.writing import Plan, plan, ref_of
 _MOST_TRIES = 100
 """How often a write is planned anew because others have changed what it depends on."""
 
+_MOST_UNSURE = 3
+"""How often a write goes on after one that was never answered."""
+
 _LONGEST_PAUSE = 0.5  # seconds
 
 
 class PartlyWritten(StoreError):
     """A write was cut in between: each part that was done is whole, and what was not is named."""
 
-    def __init__(self, why: Exception, done: int, rest: Sequence[Ref]) -> None:
-        names = ", ".join(map(str, rest[:5])) + (f" and {len(rest) - 5:,} more" if len(rest) > 5 else "")
-        count = "1 object is" if done == 1 else f"{done:,} objects are"
-        super().__init__(f"{why}\n{count} written, {len(rest):,} are not ({names}); mend that, and apply them again")
+    def __init__(self, why: Exception, done: int, unsure: Sequence[Ref], rest: Sequence[Ref]) -> None:
+        told = [f"{done:,} objects are written" if done != 1 else "1 object is written"] if done else []
+        told += (
+            [f"whether {_named(unsure)} {'is' if len(unsure) == 1 else 'are'} written is not known"] if unsure else []
+        )
+        told += [f"not written: {_named(rest)}"] if rest else []
+        super().__init__(f"{why}\n{'; '.join(told)}; see what is there with get, and apply the rest again")
+
+
+def _named(refs: Sequence[Ref]) -> str:
+    return ", ".join(map(str, refs[:5])) + (f" and {len(refs) - 5:,} more" if len(refs) > 5 else "")
 
 
 class EtcdStore(Objects):
@@ -91,27 +101,25 @@ class EtcdStore(Objects):
             rest = progress.puts
             try:
                 known.read_ahead(rest, progress.deletes)
-                # What we have sent may be there by now: nobody has told us.
                 is_new = only_new and not progress.unsure
                 planned = plan(rest, progress.deletes, known, self._ranges, now=now, only_new=is_new)
                 if dry_run:
                     return planned.outcome()
+                if only_new:
+                    progress.check_ours(planned)
                 progress.begin(planned)
                 if all(self._commit(step, progress) for step in steps_of(planned, known)):
                     return progress.outcome()
-            except (EtcdError, Problems) as error:
-                if isinstance(error, EtcdError) and error.outcome is Outcome.UNKNOWN and attempt < 3:
+            except (StoreError, Problems, Conflict) as error:
+                if isinstance(error, EtcdError) and error.outcome is Outcome.UNKNOWN and attempt < _MOST_UNSURE:
                     continue  # read what is there, and go on with what is not
-                if progress.done:
-                    raise PartlyWritten(error, len(progress.done), progress.missing()) from error
-                raise
+                if not (progress.done or progress.unsure):
+                    raise
+                raise progress.failure(error) from error
             # Others were faster. They shall not meet again in the same moment.
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
-        raise PartlyWritten(
-            StoreError(f"{self.where}: others have changed the same objects {_MOST_TRIES} times; try again"),
-            len(progress.done),
-            progress.missing(),
-        )
+        lost = StoreError(f"{self.where}: others have changed the same objects {_MOST_TRIES} times; try again")
+        raise progress.failure(lost) if progress.done or progress.unsure else lost
 
     def _commit(self, step: Step, progress: _Progress) -> bool:
         """Carry one transaction out; False where what it depends on has changed."""
@@ -119,7 +127,7 @@ class EtcdStore(Objects):
             committed = self._etcd.run(self._etcd.client.commit(step.compares, step.operations))
         except EtcdError as error:
             if error.outcome is Outcome.UNKNOWN:
-                progress.unsure.update(step.refs)
+                progress.is_unsure_of(step)
             raise
         if committed.succeeded:
             progress.note(step, committed.revision)
@@ -127,7 +135,7 @@ class EtcdStore(Objects):
 
 
 class _Progress:
-    """What of a write is done. ``unsure``: what was sent and never answered, so that it may be there."""
+    """What of a write is done. ``unsure``: what was sent and never answered, with the uid it was to have."""
 
     def __init__(self, puts: Sequence[Object], deletes: Collection[Ref]) -> None:
         self._wanted = tuple(puts)
@@ -137,7 +145,7 @@ class _Progress:
         self._missing: set[Ref] = set()
         self._dropped: dict[str, None] = {}
         self.done: dict[Ref, Applied | None] = {}
-        self.unsure: set[Ref] = set()
+        self.unsure: dict[Ref, str] = {}
 
     @property
     def puts(self) -> tuple[Object, ...]:
@@ -149,14 +157,29 @@ class _Progress:
         """What is still to be deleted; not what has been deleted, and put anew."""
         return tuple(ref for ref in self._gone if ref not in self.done)
 
-    def missing(self) -> list[Ref]:
-        """What is not done."""
-        return [*self.deletes, *map(ref_of, self.puts)]
+    def failure(self, error: Exception) -> PartlyWritten:
+        """What is said where it cannot go on."""
+        unsure = [ref for ref in self.unsure if ref not in self.done]
+        settled = {put.ref for put in self._plan.puts if put.action == "unchanged"}.union(unsure)
+        rest = [ref for ref in (*self.deletes, *map(ref_of, self.puts)) if ref not in settled]
+        return PartlyWritten(error, len(self.done), unsure, rest)
+
+    def is_unsure_of(self, step: Step) -> None:
+        """Nobody has said whether this was done."""
+        uids = {put.ref: str(put.body["metadata"]["uid"]) for put in self._plan.puts}
+        self.unsure |= {ref: uids.get(ref, "") for ref in step.refs}
+
+    def check_ours(self, planned: Plan) -> None:
+        """Raises Conflict where there is an object of a put's name that we have not put there ourselves."""
+        for put in planned.puts:
+            if put.action != "created" and self.unsure.get(put.ref) != put.body["metadata"]["uid"]:
+                raise Conflict(put.ref, "it exists already")
 
     def begin(self, planned: Plan) -> None:
         """This is to be carried out for what is not done yet."""
         self._plan = planned
         self._dropped |= dict.fromkeys(planned.dropped)
+        self._missing.difference_update(planned.deletes)
         self._missing.update(ref for ref in planned.missing if ref not in self.unsure)
         for put in planned.puts:
             if put.ref not in self.unsure:

@@ -7,11 +7,11 @@ dozens of Services is one transaction, a large one is cut between those that hav
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodeport_nft.allocate import Claims
-from nodeport_nft.model import ObjectName, Ref
+from nodeport_nft.model import ObjectName, Ref, Service
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.client import request_bytes
@@ -30,6 +30,9 @@ from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.leftovers import spec_of
 from nodeport_nft.store.writing import Plan
 from nodeport_nft.store.writing import Put as PlannedPut
+
+_AROUND_A_COMPARE = 64 + 128
+"""Bytes of a condition besides its key: its numbers, and the longest prefix."""
 
 
 @dataclass(slots=True)
@@ -68,12 +71,14 @@ class Step:
         """Whether etcd takes it in one transaction."""
         if max(len(self.depends) + len(self.unclaimed), len(self.puts) + len(self.deletes)) > MOST_OPERATIONS:
             return False
-        return request_bytes(self.operations) <= MOST_BYTES
+        compared = sum(len(key.encode()) + _AROUND_A_COMPARE for key in (*self.depends, *self.unclaimed))
+        return request_bytes(self.operations) + compared <= MOST_BYTES
 
 
 def steps_of(plan: Plan, known: KnownKeys) -> list[Step]:
     """The transactions that carry out a plan. Raises StoreError for what cannot be done in one, and must be."""
-    single = [*(_deleted(ref, plan, known) for ref in plan.deletes), *_put_steps(plan, known)]
+    known.read_claims(plan)
+    single = [*(_deleted(ref, known) for ref in plan.deletes), *_put_steps(plan, known)]
     steps: list[Step] = []
     for step in _grouped(single):
         if not step.fits():
@@ -90,46 +95,33 @@ def steps_of(plan: Plan, known: KnownKeys) -> list[Step]:
 
 
 def _put_steps(plan: Plan, known: KnownKeys) -> Iterator[Step]:
+    givers = {key: name for name, claims in plan.freed.items() for key in layout.claim_keys(claims)}
     for put in plan.puts:
-        step = _put(put, plan, known)
+        step = _put(put, plan, known, givers)
         if step.puts or step.deletes:
+            # Whatever is noted of an object is noted of the one that was read.
+            step.depends[layout.object_key(put.ref)] = known.revision_of(layout.object_key(put.ref))
             yield step
 
 
-def _deleted(ref: Ref, plan: Plan, known: KnownKeys) -> Step:
+def _deleted(ref: Ref, known: KnownKeys) -> Step:
     key = layout.object_key(ref)
     step = Step([ref], {key: known.revision_of(key)}, deletes={key})
     if ref.kind == "Service":
         name = ObjectName(ref.namespace, ref.name)
-        step.deletes.update(layout.claim_keys(plan.freed.get(name, Claims())))
-        step.deletes.update(known.outside_keys_of(name))
-        if known.revision_of(layout.dropped_key(ref)):
-            step.deletes.add(layout.dropped_key(ref))
+        step.deletes.update(known.claim_keys_of(name), known.outside_keys_of(name), (layout.dropped_key(ref),))
     return step
 
 
-def _put(put: PlannedPut, plan: Plan, known: KnownKeys) -> Step:
+def _put(put: PlannedPut, plan: Plan, known: KnownKeys, givers: Mapping[str, ObjectName]) -> Step:
+    """``givers``: who gives up which claim with the same plan, or keeps it."""
     step = Step([put.ref])
-    key = layout.object_key(put.ref)
     if put.action != "unchanged":
-        step.depends[key] = known.revision_of(key)
-        step.puts[key] = json.dumps(put.body, separators=(",", ":")).encode()
+        step.puts[layout.object_key(put.ref)] = json.dumps(put.body, separators=(",", ":")).encode()
     if put.service is None:
         return step
-    name = put.service.key
     if put.action != "unchanged":
-        before, now = plan.freed.get(name, Claims()), plan.taken[name]
-        had, has = frozenset(layout.claim_keys(before)), layout.claim_keys(now)
-        step.deletes.update(had.difference(has))
-        for claim in (claim for claim in has if claim not in had):
-            step.depends[claim] = known.revision_of(claim)
-            step.puts[claim] = str(name).encode()
-        for ip in now.cluster_ips - before.cluster_ips:
-            step.unclaimed[layout.outside_prefix(ip)] = known.revision
-        claims = {f"{layout.outside_prefix(text)}{name}" for text in claimed_from_outside(put.service)}
-        claimed_before = known.outside_keys_of(name)
-        step.deletes.update(claimed_before - claims)
-        step.puts |= dict.fromkeys(sorted(claims - claimed_before), b"")
+        _claim(step, put.service, plan.taken[put.service.key], known, givers, is_new=put.action == "created")
     dropped = layout.dropped_key(put.ref)
     if put.wanted.leftovers:
         step.puts[dropped] = json.dumps(spec_of(put.wanted.raw)).encode()
@@ -138,12 +130,46 @@ def _put(put: PlannedPut, plan: Plan, known: KnownKeys) -> Step:
     return step
 
 
+def _claim(
+    step: Step, service: Service, taken: Claims, known: KnownKeys, givers: Mapping[str, ObjectName], *, is_new: bool
+) -> None:
+    """Take what a Service holds and give up what it does not; a new one of its name inherits nothing."""
+    name = service.key
+    had = frozenset() if is_new else known.claim_keys_of(name)
+    has = layout.claim_keys(taken)
+    step.deletes.update(had.difference(has))
+    for key in has:
+        if key in had:
+            continue
+        holder = known.holder_of(key)
+        if holder not in (None, name) and givers.get(key) != holder:
+            raise StoreError(
+                f"Service/{name} and Service/{holder} have the same {key}, which is the latter's: somebody has "
+                "written to etcd by hand, or restored a part of it; delete one of the two and apply it again"
+            )
+        step.depends[key] = known.revision_of(key)
+        step.puts[key] = str(name).encode()
+    for ip in taken.cluster_ips:
+        if layout.ip_key(ip) not in had:
+            step.unclaimed[layout.outside_prefix(ip)] = known.revision
+    before = frozenset() if is_new else known.outside_keys_of(name)
+    claims = frozenset(f"{layout.outside_prefix(text)}{name}" for text in claimed_from_outside(service))
+    step.deletes.update(before - claims)
+    step.puts |= dict.fromkeys(sorted(claims - before), b"")
+
+
 def _grouped(steps: Iterable[Step]) -> Iterator[Step]:
-    """Those that touch the same keys as one, in the order of their first."""
+    """Those that touch the same keys as one, in the order of their first.
+
+    An address that one claims no longer from outside, and another takes for its clusterIP, is such a key, too.
+    """
+    all_steps = list(steps)
+    taken = {prefix for step in all_steps for prefix in step.unclaimed}
     first: dict[str, int] = {}
     groups: dict[int, Step] = {}
-    for number, step in enumerate(steps):
-        keys = step.puts.keys() | step.deletes
+    for number, step in enumerate(all_steps):
+        given_up = {f"{key.rsplit('/', 2)[0]}/" for key in step.deletes if key.startswith(layout.OUTSIDE)}
+        keys = {*step.puts, *step.deletes, *step.unclaimed, *(given_up & taken)}
         joined = sorted({first[key] for key in keys if key in first})
         whole = Step()
         for each in joined:
@@ -151,6 +177,6 @@ def _grouped(steps: Iterable[Step]) -> Iterator[Step]:
         whole = whole.joined(step)
         at = joined[0] if joined else number
         groups[at] = whole
-        first |= dict.fromkeys((*whole.puts, *whole.deletes), at)
+        first |= dict.fromkeys((*keys, *whole.puts, *whole.deletes, *whole.unclaimed), at)
     for at in sorted(groups):
         yield groups[at]
