@@ -1,5 +1,6 @@
 """``python late_source.py PROGRAM WORDS…``: the daemon over a store that is far away: it lists late, at SIGUSR1.
 
+At SIGALRM, memory is short.
 Only what it lists from is fake; all else is the daemon itself.
 """
 
@@ -17,6 +18,8 @@ from nodeport_nft.store import Store
 from nodeport_nft.store.api import Source
 from nodeport_nft.store.fake import FakeSource
 
+loop_of = asyncio.get_running_loop
+
 
 def open_late(config: Config, _: Handover | None = None) -> Source:
     source = FakeSource(listed=False)
@@ -27,9 +30,14 @@ def open_late(config: Config, _: Handover | None = None) -> Source:
                 source.put(ref, values)
         source.list_all()
 
+    def lack() -> None:
+        loop_of().call_later(1.0, source.list_all)  # it will be asked for all of it once more
+        raise MemoryError
+
     source.fail("the store does not answer; it is asked again")
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, come)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, lambda: source.fail(""))
+    loop_of().add_signal_handler(signal.SIGUSR1, come)
+    loop_of().add_signal_handler(signal.SIGUSR2, lambda: source.fail(""))
+    loop_of().add_signal_handler(signal.SIGALRM, lack)
     return source
 
 

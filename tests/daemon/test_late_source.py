@@ -51,3 +51,23 @@ def test_it_programs_all_of_it_once_all_is_listed(cluster: Cluster, daemon: Daem
     daemon.send(signal.SIGUSR1)
     wait_for(lambda: daemon.events("sync"), "the first sync", LONG)
     assert daemon.held() == state
+
+
+def test_where_memory_was_short_it_begins_anew_once_all_is_listed_again(
+    cluster: Cluster,  # noqa: ARG001
+    daemon: Daemon,
+    changes: Changes,  # noqa: ARG001
+) -> None:
+    spawn(daemon)
+    daemon.send(signal.SIGUSR2)
+    wait_for(lambda: AWAY not in daemon.status().problems, "that it tells that it is mended", LONG)
+    daemon.send(signal.SIGUSR1)
+    wait_for(lambda: daemon.events("sync"), "the first sync", LONG)
+    for times in (1, 2):
+        daemon.send(signal.SIGALRM)
+        wait_for(lambda: len(anew(daemon)) == times, "that it begins anew", LONG)  # noqa: B023 (called at once)
+    assert not daemon.status().pending, "nothing waits to be written"
+
+
+def anew(daemon: Daemon) -> list[object]:
+    return [event for event in daemon.events("sync") if "start anew" in str(event)]

@@ -200,7 +200,7 @@ def held_in(address: str) -> dict[str, str]:
 
 def check_claims(address: str, store: Objects) -> None:
     """What is claimed is what the Services hold, all of it and nothing else."""
-    wanted = {}
+    wanted: dict[str, str] = {}
     for one in store.snapshot().services:
         for key in layout.claim_keys(holdings(one)):
             assert wanted.setdefault(key, str(one.key)) == str(one.key), f"{key} was given twice"
@@ -326,7 +326,7 @@ def test_a_write_that_was_never_answered_is_found_done_or_said_to_be_in_doubt(tm
 
     *done, doubt = with_etcd(tmp_path, work)
     assert done == ["created"] * 3
-    assert "whether Service/default/web-false-100 is not known" in doubt
+    assert "whether Service/default/web-false-100 is written is not known" in doubt
 
 
 @pytest.mark.parametrize("prune", ["sync -f"])

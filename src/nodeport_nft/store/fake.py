@@ -14,10 +14,11 @@ from nodeport_nft.store.api import Change, Changes
 
 
 class FakeSource:
-    """A ``Source``. Until ``listed`` it has nothing to tell."""
+    """A ``Source``. Until ``listed`` it has nothing to tell; one that was not at first lists late each time."""
 
     def __init__(self, *, listed: bool = True) -> None:
         self._listed = listed
+        self._lists_late = not listed
         self._objects: dict[Ref, tuple[Value, ...]] = {}
         self._unreadable: set[Ref] = set()
         self._news: dict[Ref, None] = {}
@@ -102,6 +103,7 @@ class FakeSource:
         """As ``Source``."""
         self._check()
         self._whole = True
+        self._listed = not self._lists_late
 
     def problems(self) -> tuple[str, ...]:
         """As ``Source``."""
