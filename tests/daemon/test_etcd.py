@@ -162,9 +162,12 @@ def test_a_node_is_programmed_once_from_etcd(nodes: Nodes) -> None:
     nodes.run("worker-2", "sync", "--once", "--node-name", "worker-2", "--cluster-cidr", CIDRS)
     assert nodes.answers("worker-2", 30010)
     assert not nodes.run("worker-2", "diff", "--node-name", "worker-2", "--cluster-cidr", CIDRS).stdout
-    refused = nodes.run("worker-2", "sync", "--once", "-f", "-", text=MANIFESTS, check=False)
-    assert refused.returncode == 1
-    assert "apply -f adds them" in refused.stderr
+    manifests = nodes.log("worker-2").with_name("manifests.yaml")
+    manifests.write_text(MANIFESTS)
+    for how in ((), ("--once",), ("--dry-run",)):
+        refused = nodes.run("worker-2", "sync", "-f", str(manifests), *how, check=False)
+        assert refused.returncode == 1
+        assert "apply -f adds them" in refused.stderr
     kept = nodes.run("worker-2", "cleanup", "--delete-store", check=False)
     assert (kept.returncode, kept.stdout) == (2, "")
     assert "not one node's to delete" in kept.stderr

@@ -70,6 +70,10 @@ def sync(
 
     check_prune(filename, prune=prune)
     chosen = flags.config()
+    if filename:
+        from nodeport_nft.store import refuse_shared
+
+        refuse_shared(chosen)
     name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
     if hosts_file is not None:
         from nodeport_nft.kernel.host.hostsfile import check_hosts_path

@@ -14,10 +14,10 @@ from nodeport_nft.store.opening import etcd_connection
 def open_source(config: Config, handover: Handover | None = None) -> Source:
     """The source that ``config.store`` names.
 
-    ``handover``: from who keeps the store as manifests say, in this process. Raises StoreError and OSError where the
-    store cannot be opened, StoreError where its kind is not known or it must not be kept as manifests say, Problems
+    ``handover``: from who keeps the store as manifests say, in this process; a shared store is kept by nobody so.
+    Raises StoreError and OSError where the store cannot be opened, StoreError where its kind is not known, Problems
     where what the configuration says of etcd is wrong.
     """
-    if is_etcd(config.store) and handover is None:
+    if is_etcd(config.store):
         return etcd_source(etcd_connection(config), config.validate)
     return StoreSource(config, handover)

@@ -22,7 +22,15 @@ from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, 
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged, StoredObject
-from nodeport_nft.store.opening import is_shared, may_exist, open_existing, open_file, open_objects, open_trial
+from nodeport_nft.store.opening import (
+    is_shared,
+    may_exist,
+    open_existing,
+    open_file,
+    open_objects,
+    open_trial,
+    refuse_shared,
+)
 from nodeport_nft.store.sqlite.opening import delete_store, file_identity
 from nodeport_nft.store.sqlite.store import Store
 from nodeport_nft.store.sqlite.transaction import Transaction
@@ -54,5 +62,6 @@ __all__ = [
     "open_objects",
     "open_trial",
     "ref_of",
+    "refuse_shared",
     "told_strange",
 ]

@@ -44,12 +44,17 @@ def open_trial(config: Config) -> Objects:
 
 def open_file(config: Config) -> Store:
     """The file of the configuration, for manifests that are its whole state: what others share is never pruned."""
-    if is_etcd(config.store):
+    refuse_shared(config)
+    return Store(store_path(config), ranges=config.ranges)
+
+
+def refuse_shared(config: Config) -> None:
+    """Raises StoreError where manifests cannot be the whole state of the store of the configuration."""
+    if is_shared(config.store):
         raise StoreError(
             f"{config.store}: manifests that are the whole state (sync -f) want a store of their own, and this one "
             "is a cluster's; apply -f adds them to it, and delete takes them out"
         )
-    return Store(store_path(config), ranges=config.ranges)
 
 
 def may_exist(store: str) -> bool:
