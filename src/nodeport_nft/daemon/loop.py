@@ -255,6 +255,8 @@ class Daemon:
         if Due.ANEW not in self._agenda:
             delay = self._backoff.failed()
             self._agenda.after(Due.ANEW, delay)
+            gc.unfreeze()
+            gc.collect()  # before everything is read once more
             if "_source" in vars(self):  # else nothing is known yet
                 self._source.forget()
             self._reporter.failed(wanting, delay)
@@ -267,8 +269,6 @@ class Daemon:
             if not changes.whole:  # a store elsewhere takes its time; nobody else takes what it tells (``Following``)
                 self._agenda.after(Due.ANEW, _LISTING_SECONDS)
                 return
-            gc.unfreeze()
-            gc.collect()
             name = self._options.node_name
             facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
             state, known = begun(changes, facts, self._tables)
