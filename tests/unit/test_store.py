@@ -467,12 +467,12 @@ def test_a_dry_run_sees_what_it_would_write_and_writes_nothing(tmp_path: Path) -
     with Store(tmp_path / "store.db", ranges=RANGES) as store:
         apply(store, service("old"))
         before = contents(store)
-        with store.transaction() as transaction:
-            transaction.prune(())
-            transaction.apply([service("new")], now=NOW)
-            seen = store.snapshot()
-            transaction.rollback()
-        assert [each.name for each in seen.services] == ["new"]
+        old = Ref("Service", "default", "old")
+        seen = store.write([service("new")], [old], now=NOW, dry_run=True)
+        assert seen.deleted == (old,)
+        assert [value.name for one in seen.applied for value in one.object.values if isinstance(value, Service)] == [
+            "new"
+        ]
         assert contents(store) == before
 
 

@@ -95,13 +95,19 @@ class Wanted:
 
 
 def read_wanted(
-    config: Config, files: list[str] | None, *, held: bool = True, missing: int = FAILED, prune: bool = True
+    config: Config,
+    files: list[str] | None,
+    *,
+    held: bool = True,
+    missing: int = FAILED,
+    prune: bool = True,
+    namespace: str = "default",
 ) -> Wanted:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
     ``prune``: as of ``write_wanted``.
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
-    there is no store.
+    there is no store. ``namespace``: of objects in manifests that name none.
     """
     from nodeport_nft.store import MemoryStore, Store, open_trial, ref_of
 
@@ -109,7 +115,7 @@ def read_wanted(
         check_store(config, missing)
         return read_stored(config)
     gc.disable()  # see read_stored
-    manifests = read_files(files, config)
+    manifests = read_files(files, config, namespace)
     with open_trial(config) if held else MemoryStore(config.ranges) as store:
         if isinstance(store, Store) and not prune:
             store.refuse_others(manifests.objects)

@@ -17,10 +17,8 @@ from nodeport_nft.cli.options import (
     Files,
     Namespace,
     fail,
-    now,
     open_existing,
     put,
-    read_files,
     say,
 )
 from nodeport_nft.cli.resources import Resources, not_found, parse_targets, select
@@ -31,9 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nodeport_nft.cli.resources import Target
-    from nodeport_nft.config import Config
     from nodeport_nft.kinds import Resource
-    from nodeport_nft.model import Snapshot
     from nodeport_nft.store import Objects, StoredObject
 
 
@@ -135,6 +131,7 @@ def hosts(
 
     From the store, or from manifests with the clusterIPs that an empty store would give them.
     """
+    from nodeport_nft.cli.desired import read_wanted
     from nodeport_nft.hosts import hosts_lines
     from nodeport_nft.notation import label_fault
 
@@ -143,7 +140,7 @@ def hosts(
     chosen = flags.config()
     complaints: tuple[str, ...] = ()
     if filename:
-        snapshot = _manifests_snapshot(chosen, filename, namespace)
+        snapshot = read_wanted(chosen, filename, held=False, namespace=namespace).snapshot()
     else:
         with open_existing(chosen) as opened:
             snapshot = opened.snapshot()
@@ -152,15 +149,6 @@ def hosts(
     if lines:
         put("\n".join(lines))
     _leave(complaints)
-
-
-def _manifests_snapshot(config: Config, files: list[str], namespace: str) -> Snapshot:
-    from nodeport_nft.store import MemoryStore
-
-    manifests = read_files(files, config, namespace)
-    with MemoryStore(config.ranges) as store:
-        store.write(manifests.objects, now=now())
-        return store.snapshot()
 
 
 def _tables(

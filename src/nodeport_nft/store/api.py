@@ -27,6 +27,9 @@ class Conflict(Exception):
         self.ref = ref
 
 
+Action = Literal["created", "configured", "unchanged"]
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored.
@@ -36,7 +39,7 @@ class Applied:
 
     ref: str
     object: Object
-    action: Literal["created", "configured", "unchanged"]
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Objects(ABC):
     def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
         """What there is of a kind and a namespace (None: of all), of one moment, by kind, namespace and name.
 
-        Raises StoreError where some of it may be missing.
+        Raises StoreError where some of all there is may be missing.
         """
 
     @abstractmethod

@@ -28,7 +28,8 @@ class MemoryStore(Objects):
         self._holdings: dict[ObjectName, Claims] = {}
         self._ports: dict[int, ObjectName] = {}
         self._ips: dict[IPAddress, ObjectName] = {}
-        self._claimants: dict[str, dict[ObjectName, None]] = {}
+        self._claimed: dict[ObjectName, frozenset[str]] = {}  # from outside, by who does
+        self._claimants: dict[str, dict[ObjectName, None]] = {}  # the same, by address
         self._dropped: dict[Ref, dict[str, Any]] = {}
 
     def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
@@ -105,7 +106,8 @@ class MemoryStore(Objects):
                 self._bodies[put.ref] = version, json.dumps(put.body).encode()
             self._forget(put.ref)
             if put.service is not None:
-                for text in claimed_from_outside(put.service):
+                self._claimed[put.service.key] = claimed_from_outside(put.service)
+                for text in self._claimed[put.service.key]:
                     self._claimants.setdefault(text, {})[put.service.key] = None
             if put.wanted.leftovers:
                 self._dropped[put.ref] = spec_of(put.wanted.raw)
@@ -115,5 +117,6 @@ class MemoryStore(Objects):
     def _forget(self, ref: Ref) -> None:
         self._dropped.pop(ref, None)
         if ref.kind == "Service":
-            for claimants in self._claimants.values():
-                claimants.pop(ObjectName(ref.namespace, ref.name), None)
+            key = ObjectName(ref.namespace, ref.name)
+            for text in self._claimed.pop(key, ()):
+                del self._claimants[text][key]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.kinds import reference
@@ -19,7 +19,7 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
 from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
-from nodeport_nft.store.api import Applied, Conflict, Written
+from nodeport_nft.store.api import Action, Applied, Conflict, Written
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
@@ -50,7 +50,7 @@ class Put:
     wanted: Object
     body: dict[str, Any]
     values: tuple[Value, ...]
-    action: Literal["created", "configured", "unchanged"]
+    action: Action
     version: str = ""
 
     @property

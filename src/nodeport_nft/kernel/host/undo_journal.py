@@ -21,6 +21,7 @@ from nodeport_nft.kernel.host.hostsfile import check_hosts_path, remove_hosts, w
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.kernel.host.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
 from nodeport_nft.problems import clipped, shown
+from nodeport_nft.store import is_shared
 from nodeport_nft.trust import directory_fault, file_fault
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -163,7 +164,7 @@ def undo(state_dir: str, store: str, node_name: str | None = None) -> tuple[list
     done: list[str] = []
     failed: list[str] = []
     pattern = "node-*.json" if node_name is None else _file_name(node_name)
-    beside = () if "://" in store else (Path(store).parent,)
+    beside = () if is_shared(store) else (Path(store).parent,)
     for directory in dict.fromkeys(Path(each).absolute() for each in (state_dir, *beside)):
         for path in sorted(directory.glob(pattern)):
             try:

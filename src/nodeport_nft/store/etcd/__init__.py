@@ -7,6 +7,8 @@ can be imported without.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nodeport_nft.store.etcd.address import Connection
@@ -20,43 +22,40 @@ if TYPE_CHECKING:
     from nodeport_nft.store.etcd.client import Blocking, Client
 
 
+@contextmanager
+def _library(connection: Connection) -> Iterator[None]:
+    """Turns the want of grpc into LibraryMissing; what is missing of our own is a defect."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("nodeport_nft"):
+            raise
+        raise LibraryMissing(connection) from error
+
+
 def open_client(connection: Connection, timings: Timings | None = None, *, first: int = 0) -> Client:
     """A client for the running event loop. Raises LibraryMissing; connects with its first call."""
-    try:
+    with _library(connection):
         from nodeport_nft.store.etcd.client import Client
-    except ImportError as error:
-        raise _as_missing(connection, error) from error
     return Client(connection, timings, first=first)
 
 
 def open_blocking(connection: Connection, timings: Timings | None = None, *, first: int = 0) -> Blocking:
     """A client for a command. Raises LibraryMissing; connects with its first call."""
-    try:
+    with _library(connection):
         from nodeport_nft.store.etcd.client import Blocking
-    except ImportError as error:
-        raise _as_missing(connection, error) from error
     return Blocking(connection, timings, first=first)
 
 
 def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> Objects:
     """Objects in etcd. Raises LibraryMissing; connects when it is first asked."""
-    try:
+    with _library(connection):
         from nodeport_nft.store.etcd.store import EtcdStore
-    except ImportError as error:
-        raise _as_missing(connection, error) from error
     return EtcdStore(connection, ranges=ranges, validate=validate)
 
 
 def etcd_source(connection: Connection, validate: Validate) -> Source:
     """What changes in etcd. Raises LibraryMissing; connects when it is run."""
-    try:
+    with _library(connection):
         from nodeport_nft.store.etcd.source import EtcdSource
-    except ImportError as error:
-        raise _as_missing(connection, error) from error
     return EtcdSource(connection, validate=validate)
-
-
-def _as_missing(connection: Connection, error: ImportError) -> Exception:
-    """LibraryMissing, or the error itself if it is one of ours."""
-    is_ours = (error.name or "").startswith("nodeport_nft")
-    return error if is_ours else LibraryMissing(connection)

@@ -37,6 +37,8 @@ class KnownKeys:
         self._etcd = etcd
         self._seen: dict[str, KeyValue | None] = {}
         self._complete: set[str] = set()  # prefixes of which all keys are known
+        self._services: dict[ObjectName, Service | Damaged | None] = {}
+        self._claimants: dict[str, list[ObjectName]] = {}  # by the prefix of what they claim from outside
         self._any_outside: bool | None = None
         self.revision = 0
 
@@ -73,15 +75,12 @@ class KnownKeys:
 
     def outside_keys_of(self, name: ObjectName) -> frozenset[str]:
         """The keys by which a Service that was asked about claims addresses from outside."""
-        stored = self.find(Ref("Service", *name))
-        values = parsed(stored) if isinstance(stored, StoredObject) else ()
-        if isinstance(values, Damaged) or isinstance(stored, Damaged):
+        service = self._service(name)
+        if isinstance(service, Damaged):
             self._read_all(layout.OUTSIDE)
             return frozenset(key for key in self._seen if key.startswith(layout.OUTSIDE) and key.endswith(f"/{name}"))
-        services = (value for value in values if isinstance(value, Service))
-        return frozenset(
-            f"{layout.outside_prefix(text)}{name}" for service in services for text in claimed_from_outside(service)
-        )
+        claimed = claimed_from_outside(service) if service is not None else ()
+        return frozenset(f"{layout.outside_prefix(text)}{name}" for text in claimed)
 
     # --- what a plan asks ---------------------------------------------------------------------------------
 
@@ -92,13 +91,9 @@ class KnownKeys:
 
     def held_by(self, key: ObjectName) -> Claims:
         """What a Service holds: as it says itself, or, where it cannot be read, as all the claims say."""
-        stored = self.find(Ref("Service", *key))
-        values = parsed(stored) if isinstance(stored, StoredObject) else stored
-        if values is None:
-            return Claims()
-        if not isinstance(values, Damaged):
-            services = (value for value in values if isinstance(value, Service))
-            return next(map(holdings, services), Claims())
+        service = self._service(key)
+        if not isinstance(service, Damaged):
+            return Claims() if service is None else holdings(service)
         self._read_all(layout.PORTS)
         self._read_all(layout.IPS)
         mine = [layout.claimed(each) for each in list(self._seen) if self.holder_of(each) == key]
@@ -127,10 +122,7 @@ class KnownKeys:
         prefix = layout.outside_prefix(ip)
         if layout.OUTSIDE not in self._complete and prefix not in self._complete:
             self._read_all(prefix)
-        for key, found in self._seen.items():
-            if found is not None and key.startswith(prefix):
-                namespace, _, name = key.removeprefix(prefix).partition("/")
-                yield ObjectName(namespace, name)
+        yield from self._claimants.get(prefix, ())
 
     def dropped_spec(self, ref: Ref) -> Mapping[str, Any]:
         """The spec that came last with what was dropped of it."""
@@ -143,6 +135,17 @@ class KnownKeys:
             return {}
 
     # --- reading ------------------------------------------------------------------------------------------
+
+    def _service(self, name: ObjectName) -> Service | Damaged | None:
+        """The Service of that name, parsed once however often it is asked about."""
+        if name not in self._services:
+            stored = self.find(Ref("Service", *name))
+            values = parsed(stored) if isinstance(stored, StoredObject) else stored or ()
+            if isinstance(values, Damaged):
+                self._services[name] = values
+            else:
+                self._services[name] = next((each for each in values if isinstance(each, Service)), None)
+        return self._services[name]
 
     def _holder(self, key: str, near: Iterable[str]) -> ObjectName | None:
         if not self._is_known(key):
@@ -174,7 +177,10 @@ class KnownKeys:
         self._note_revision(listing.position.revision)
         self._complete.add(prefix)
         for found in listing.found:
-            self._seen.setdefault(found.key, found)
+            if found.key not in self._seen:
+                self._seen[found.key] = found
+                if (claim := layout.outside_claim(found.key)) is not None:
+                    self._claimants.setdefault(claim[0], []).append(claim[1])
 
     def _is_any(self, prefix: str) -> bool:
         if prefix in self._complete:

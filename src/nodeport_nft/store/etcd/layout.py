@@ -71,6 +71,13 @@ def outside_prefix(ip: IPAddress | str) -> str:
     return f"{OUTSIDE}{ip}/"
 
 
+def outside_claim(key: str) -> tuple[str, ObjectName] | None:
+    """What is claimed from outside, as the prefix of the keys of all who do, and who does; None for another key."""
+    stem, _, name = key.rpartition("/")
+    prefix, _, namespace = stem.rpartition("/")
+    return (f"{prefix}/", ObjectName(namespace, name)) if key.startswith(OUTSIDE) else None
+
+
 def holder(value: bytes) -> ObjectName | None:
     """Who holds it, by the value of a claim's key; None where somebody has damaged it."""
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Applied, Conflict, Objects, Written
+from nodeport_nft.store.api import Action, Applied, Conflict, Objects, Written
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.address import Connection
@@ -19,7 +20,7 @@ from nodeport_nft.store.etcd.errors import EtcdError, Outcome
 from nodeport_nft.store.etcd.known import KnownKeys
 from nodeport_nft.store.etcd.transactions import Step, steps_of
 from nodeport_nft.store.objects import Damaged, StoredObject, read_document
-from nodeport_nft.store.writing import Plan, plan, ref_of
+from nodeport_nft.store.writing import Plan, Put, plan, ref_of
 
 _MOST_TRIES = 100
 """How often a write is planned anew because others have changed what it depends on."""
@@ -53,19 +54,11 @@ class EtcdStore(Objects):
     consistent state; raises PartlyWritten where it ends in between. Raises EtcdError.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        ranges: Ranges,
-        validate: Validate = Validate.ignore,
-        first: int | None = None,
-    ) -> None:
-        """Opens nothing yet. ``first``: the endpoint to begin with, any if None."""
+    def __init__(self, connection: Connection, *, ranges: Ranges, validate: Validate = Validate.ignore) -> None:
+        """Opens nothing yet, and begins with any of the endpoints."""
         super().__init__(connection, validate)
         self._ranges = ranges
-        count = len(connection.endpoints)
-        self._etcd = Blocking(connection, first=random.randrange(count) if first is None else first)  # noqa: S311
+        self._etcd = Blocking(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
 
     def close(self) -> None:
         """Hang up."""
@@ -140,8 +133,8 @@ class _Progress:
     def __init__(self, puts: Sequence[Object], deletes: Collection[Ref]) -> None:
         self._wanted = tuple(puts)
         self._gone = tuple(dict.fromkeys(deletes))
-        self._plan = Plan()
-        self._actions: dict[Ref, str] = {}
+        self._planned: dict[Ref, Put] = {}
+        self._actions: dict[Ref, Action] = {}
         self._missing: set[Ref] = set()
         self._dropped: dict[str, None] = {}
         self.done: dict[Ref, Applied | None] = {}
@@ -160,14 +153,15 @@ class _Progress:
     def failure(self, error: Exception) -> PartlyWritten:
         """What is said where it cannot go on."""
         unsure = [ref for ref in self.unsure if ref not in self.done]
-        settled = {put.ref for put in self._plan.puts if put.action == "unchanged"}.union(unsure)
+        settled = {ref for ref, put in self._planned.items() if put.action == "unchanged"}.union(unsure)
         rest = [ref for ref in (*self.deletes, *map(ref_of, self.puts)) if ref not in settled]
         return PartlyWritten(error, len(self.done), unsure, rest)
 
     def is_unsure_of(self, step: Step) -> None:
         """Nobody has said whether this was done."""
-        uids = {put.ref: str(put.body["metadata"]["uid"]) for put in self._plan.puts}
-        self.unsure |= {ref: uids.get(ref, "") for ref in step.refs}
+        for ref in step.refs:
+            put = self._planned.get(ref)
+            self.unsure[ref] = "" if put is None else str(put.body["metadata"]["uid"])
 
     def check_ours(self, planned: Plan) -> None:
         """Raises Conflict where there is an object of a put's name that we have not put there ourselves."""
@@ -177,7 +171,7 @@ class _Progress:
 
     def begin(self, planned: Plan) -> None:
         """This is to be carried out for what is not done yet."""
-        self._plan = planned
+        self._planned = {put.ref: put for put in planned.puts}
         self._dropped |= dict.fromkeys(planned.dropped)
         self._missing.difference_update(planned.deletes)
         self._missing.update(ref for ref in planned.missing if ref not in self.unsure)
@@ -187,20 +181,20 @@ class _Progress:
 
     def note(self, step: Step, revision: int) -> None:
         """One transaction is done, at this revision."""
-        applied = {put.ref: put for put in self._plan.puts}
         for ref in step.refs:
-            put = applied.get(ref)
+            put = self._planned.get(ref)
             self.done[ref] = (
                 None if put is None else put.applied(put.version if put.action == "unchanged" else str(revision))
             )
 
     def outcome(self) -> Written:
         """What is answered when all of it is done."""
-        unchanged = {put.ref: put.applied(put.version) for put in self._plan.puts if put.ref not in self.done}
         applied = []
-        for obj in self._wanted:
-            one = self.done.get(ref_of(obj)) or unchanged[ref_of(obj)]
-            action = self._actions[ref_of(obj)]
-            applied.append(Applied(one.ref, one.object, action))  # type: ignore[arg-type] # one of a put's
+        for ref in map(ref_of, self._wanted):
+            one = self.done.get(ref)
+            if one is None:  # it is as it is wanted, and was not written
+                one = self._planned[ref].applied(self._planned[ref].version)
+            applied.append(replace(one, action=self._actions[ref]))
         deleted = tuple(ref for ref in self._gone if ref not in self._missing)
-        return Written(tuple(applied), deleted, tuple(self._missing), tuple(self._dropped))
+        missing = tuple(ref for ref in self._gone if ref in self._missing)
+        return Written(tuple(applied), deleted, missing, tuple(self._dropped))

@@ -168,7 +168,7 @@ def _grouped(steps: Iterable[Step]) -> Iterator[Step]:
     first: dict[str, int] = {}
     groups: dict[int, Step] = {}
     for number, step in enumerate(all_steps):
-        given_up = {f"{key.rsplit('/', 2)[0]}/" for key in step.deletes if key.startswith(layout.OUTSIDE)}
+        given_up = {claim[0] for key in step.deletes if (claim := layout.outside_claim(key)) is not None}
         keys = {*step.puts, *step.deletes, *step.unclaimed, *(given_up & taken)}
         joined = sorted({first[key] for key in keys if key in first})
         whole = Step()

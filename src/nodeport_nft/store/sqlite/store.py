@@ -87,9 +87,8 @@ class Store(Objects):
             try:
                 transaction = Transaction(self._db, self._ranges, self._path)
                 yield transaction
-                self._db.execute("ROLLBACK" if transaction.rolled_back else "COMMIT")
-                if not transaction.rolled_back:
-                    self._ring()
+                self._db.execute("COMMIT")
+                self._ring()
             except BaseException:
                 if self._db.in_transaction:  # SQLite itself has rolled back where the disk was full
                     self._db.execute("ROLLBACK")
@@ -112,8 +111,9 @@ class Store(Objects):
                     self._db.execute("ROLLBACK")
 
     def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
-        """The rows, as ``Objects`` has it."""
-        check_structure(self._db, self._path)
+        """The rows, as ``Objects`` has it. Whether rows may be missing is looked at where all of them are wanted."""
+        if kind is None and namespace is None:
+            check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
 

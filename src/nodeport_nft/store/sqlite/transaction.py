@@ -29,7 +29,7 @@ def read_version(db: sqlite3.Connection, path: object) -> int:
 
 
 class Transaction:
-    """A write in progress; ``Store.write`` begins it, and commits it when its block ends."""
+    """A write in progress; ``Store.transaction`` begins it, and commits it when its block ends."""
 
     def __init__(self, db: sqlite3.Connection, ranges: Ranges, path: object) -> None:
         """Raises StoreError."""
@@ -39,7 +39,6 @@ class Transaction:
         outside.prepare(db)
         writers.prepare(db)
         dropped.prepare(db)
-        self._rolled_back = False
         self.dropped: list[str] = []
         """What is to be said of fields that were dropped with a change of type."""
         # A number is never given twice, even if the counter was set back.
@@ -48,15 +47,6 @@ class Transaction:
             query = f"SELECT max(resource_version) FROM {table} WHERE resource_version < ?"  # noqa: S608 (no input)
             given.append(db.execute(query, (LAST_VERSION // 2,)).fetchone()[0] or 0)
         self._version = max(given)
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether nothing is to be written when the block ends."""
-        return self._rolled_back
-
-    def rollback(self) -> None:
-        """Writes nothing when the block ends, whatever was applied in it (a dry run)."""
-        self._rolled_back = True
 
     def apply(self, objects: Iterable[Object], *, now: str, by_manifests: bool = False) -> tuple[Applied, ...]:
         """Stores the objects, each in place of what had its name, and allocates what their Services need (``plan``).
