@@ -254,7 +254,8 @@ class Pod:
 class Node:
     """A Node object: its InternalIP addresses, podCIDRs and labels. Its namespace is always "".
 
-    ``deleted``: it is being deleted, or its machine is about to be taken away.
+    ``deleted``: it is being deleted, or its machine is about to be taken away. ``drained``: what runs on it counts as
+    terminating.
     """
 
     name: str
@@ -262,10 +263,39 @@ class Node:
     internal_ips: tuple[IPAddress, ...] = ()
     pod_cidrs: tuple[IPNetwork, ...] = ()
     deleted: bool = False
+    drained: bool = False
 
 
-Value = Service | EndpointSlice | Pod | Node
-"""What an object of the desired state is made into."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that has registered with a shared store; no object, but what the store says of the cluster.
+
+    ``lost_at``: when its registration was noticed to have ended (Unix time, seconds), 0.0 while it stands. Its Ref is
+    that of kind ``MEMBER``, without a namespace.
+    """
+
+    name: str
+    lost_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailure:
+    """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
+
+    ``since``: when it was found to fail (Unix time, seconds). Its Ref is that of kind ``PROBE_FAILURE``, the address
+    for a name.
+    """
+
+    namespace: str
+    address: IPAddress
+    since: float = 0.0
+
+
+MEMBER = "Member"
+PROBE_FAILURE = "ProbeFailure"
+
+Value = Service | EndpointSlice | Pod | Node | Member | ProbeFailure
+"""What an object of the desired state is made into, or what a shared store says of the cluster besides."""
 
 
 class Ref(NamedTuple):

@@ -7,7 +7,19 @@ from ipaddress import ip_address
 
 import pytest
 
-from nodeport_nft.model import EndpointSlice, Family, Node, ObjectName, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import (
+    EndpointSlice,
+    Family,
+    Member,
+    Node,
+    ObjectName,
+    Pod,
+    ProbeFailure,
+    Ref,
+    Service,
+    Snapshot,
+    Value,
+)
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
@@ -25,9 +37,8 @@ NODES = (Node("worker-1"), Node("worker-2"))
 
 
 def ref_of(value: Value) -> Ref:
-    if isinstance(value, Node):
-        return Ref("Node", "", value.name)
-    return Ref(type(value).__name__, value.namespace, value.name)
+    name = str(value.address) if isinstance(value, ProbeFailure) else value.name
+    return Ref(type(value).__name__, "" if isinstance(value, Node | Member) else value.namespace, name)
 
 
 def state_of(*values: Value) -> NodeState:

@@ -12,7 +12,20 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from nodeport_nft.model import EndpointSlice, IPAddress, Node, ObjectName, Parsed, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import (
+    EndpointSlice,
+    IPAddress,
+    Member,
+    Node,
+    ObjectName,
+    Parsed,
+    Pod,
+    ProbeFailure,
+    Ref,
+    Service,
+    Snapshot,
+    Value,
+)
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
@@ -131,6 +144,8 @@ class Index:
             case Node():
                 self.nodes[value.name] = value
                 return self._asking_for_nodes()
+            case Member() | ProbeFailure():
+                return set()
 
     def _take_out(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -158,6 +173,8 @@ class Index:
             case Node():
                 del self.nodes[value.name]
                 return self._asking_for_nodes()
+            case Member() | ProbeFailure():
+                return set()
 
     def _selected_by(self, pod: Pod) -> set[ObjectName]:
         """The Services whose selector fits a Pod."""

@@ -196,13 +196,15 @@ class Changes:
     """What has changed since a source was last asked, each object once.
 
     ``whole``: it is all there is, and any other object is gone. ``unreadable`` are objects that are there and cannot
-    be read: their last good state stays. ``warnings`` are told once, here and never again.
+    be read: their last good state stays. ``warnings`` are told once, here and never again. ``position``: the store as
+    it was when all of this had changed, opaque; "" where a store has no words for it.
     """
 
     changes: tuple[Change, ...] = ()
     whole: bool = False
     unreadable: frozenset[Ref] = frozenset()
     warnings: tuple[str, ...] = ()
+    position: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.whole)
@@ -239,3 +241,43 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Follow no longer; nothing is asked afterwards."""
+
+
+class Membership(Protocol):
+    """This node's registration with a store that several nodes share, on the thread of one event loop.
+
+    While it stands the node is Ready to the others; where it ends (the machine is gone, or cut off) they see that it
+    has. A store of one node has none.
+    """
+
+    async def run(self) -> None:
+        """Keep the registration until cancelled. Never returns by itself, and outlives every failure of the store."""
+
+    def tell(self, report: NodeReport) -> None:
+        """This is how the node is now; it never waits for a network."""
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, each with its remedy; none if all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node says of itself to the others. Times are Unix times in seconds; 0.0: never.
+
+    ``position``: of the last ``Changes`` that its kernel has all of. ``error``: what went wrong in the last sync, ""
+    if nothing did.
+    """
+
+    name: str
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    pod_cidrs: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    position: str = ""
+    programmed: float = 0.0
+    pending: int = 0
+    pending_since: float = 0.0
+    error: str = ""
+    last_error: str = ""
+    last_error_at: float = 0.0
+    started: float = 0.0
