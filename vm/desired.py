@@ -1,4 +1,4 @@
-"""The desired state of the lab: applied on the first worker, and from there on every node."""
+"""The desired state of the lab: applied on the first worker, and through the store in every node's kernel."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Desired:
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Apply objects, and wait until every worker serves the nodePorts among them."""
-        self.apply_on_first(*objects)
-        self.exchange(*(each for each in objects if each["kind"] == "Service"))
+        self.apply_unawaited(*objects)
+        self.served(*(each for each in objects if each["kind"] == "Service"))
 
-    def apply_on_first(self, *objects: dict[str, Any]) -> None:
-        """Apply objects; nobody but the first worker hears of it."""
+    def apply_unawaited(self, *objects: dict[str, Any]) -> None:
+        """Apply objects; when they are served is for ``served`` to tell."""
         self._first.run("nodeport-nft apply -f -", text=_list(objects))
         self._added += [(each["kind"], each["metadata"]["name"]) for each in objects]
 
@@ -69,37 +69,32 @@ class Desired:
         self._first.run(command)
         self._added += makes
 
-    def exchange(self, *services: dict[str, Any]) -> None:
-        """Let all workers have what the first one has, and wait until they serve the nodePorts of ``services``."""
-        self._lab.exchange()
+    def served(self, *services: dict[str, Any]) -> None:
+        """Wait until all workers serve the nodePorts of ``services``."""
         self._lab.everywhere(lambda worker: _wait(worker, services), self._lab.workers)
 
     def delete(self, *objects: dict[str, Any]) -> None:
         """Delete objects that were there from the start; ``put_back`` applies them again."""
         self._deleted += objects
         self._remove([(each["kind"], each["metadata"]["name"]) for each in objects])
-        self._lab.exchange()
 
     def remove(self, *objects: dict[str, Any]) -> None:
         """Delete what has been applied."""
         references = [(each["kind"], each["metadata"]["name"]) for each in objects]
         self._added = [each for each in self._added if each not in references]
         self._remove(references)
-        self._lab.exchange()
 
     def put_back(self) -> None:
         """Apply again what was there and has been deleted."""
         if self._deleted:
             self._first.run("nodeport-nft apply -f -", text=_list(self._deleted))
             self._deleted = []
-            self._lab.exchange()
 
     def clear(self) -> None:
         """Delete what has been applied."""
         if self._added:
             self._remove(self._added)
             self._added = []
-            self._lab.exchange()
 
     def _remove(self, references: Sequence[tuple[str, str]]) -> None:
         words = " ".join(f"{kind.lower()}/{name}" for kind, name in dict.fromkeys(references))

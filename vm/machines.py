@@ -12,7 +12,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,12 +147,6 @@ class Lab:
             self._write()
             vagrant("destroy", "--force", machine.name, timeout=120.0)
 
-    def exchange(self) -> None:
-        """Give the first worker's objects to the others (see vm/exchange)."""
-        others = [machine.name for machine in self.workers[1:]]
-        env = {**os.environ, "LAB_SSH_CONFIG": str(self._directory / "ssh-config")}
-        _run([str(ROOT / "vm" / "exchange"), *others], timeout=120.0, env=env)
-
     def _include(self, names: Sequence[str]) -> None:
         with ThreadPoolExecutor(len(names)) as pool:
             self._blocks.update(zip(names, pool.map(lambda name: vagrant("ssh-config", name), names), strict=True))
@@ -198,9 +192,9 @@ def vagrant(*words: str, timeout: float = 60.0) -> str:
     return _run(["vagrant", *words], timeout=timeout)
 
 
-def _run(words: Sequence[str], *, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> str:
+def _run(words: Sequence[str], *, timeout: float = 60.0) -> str:
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT, env=env)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT)
     except subprocess.TimeoutExpired:
         raise MachineError(f"{' '.join(words)}: not done within {timeout:g} s") from None
     except FileNotFoundError:

@@ -13,6 +13,9 @@ BOTH = {HERE.pods[0].name, Worker(2).pods[0].name}
 UNITS = "/etc/systemd/system"
 DROP_IN = f"{UNITS}/nodeport-nft.service.d/no-ports.conf"
 SOCKET = f"{UNITS}/nodeport-nft.socket"
+DEFAULTS = "/etc/default/nodeport-nft"
+STORE = "/var/lib/nodeport-nft/store.db"
+EVERYTHING = "services,endpointslices,endpoints,pods,nodes"
 
 
 @pytest.mark.services(service("beside-a-person", 30082))
@@ -34,13 +37,15 @@ def test_the_service_and_a_person_see_one_run_directory(lab: Lab) -> None:
 @pytest.mark.services(service("without-ports", 30083))
 @pytest.mark.usefixtures("desired")
 def test_without_ports_of_its_own_it_answers_probes_and_serves(lab: Lab) -> None:
-    """With no-ports.conf systemd hands the daemon its sockets; nothing else of IP is left to it."""
+    """With no-ports.conf systemd hands the daemon its sockets; nothing else of IP is left to it, and so no etcd."""
     machine = lab.workers[0]
     machine.put(ROOT / "contrib/systemd/no-ports.conf", "/tmp/no-ports.conf")
     machine.put(ROOT / "contrib/systemd/nodeport-nft.socket", "/tmp/nodeport-nft.socket")
     machine.run(
         f"install -D -m 0644 /tmp/no-ports.conf {DROP_IN} && install -m 0644 /tmp/nodeport-nft.socket {SOCKET}"
     )
+    machine.run(f"nodeport-nft get {EVERYTHING} -A -o yaml | nodeport-nft apply --store {STORE} -f -")
+    machine.run(f"cp {DEFAULTS} {DEFAULTS}.kept && sed -i 's|^NODEPORT_NFT_FLAGS=.*|& --store {STORE}|' {DEFAULTS}")
     try:
         machine.run("systemctl daemon-reload && systemctl restart nodeport-nft", timeout=240)
         machine.run("systemd-analyze security --threshold=15 nodeport-nft >&2")  # 1.5 at most
@@ -54,7 +59,7 @@ def test_without_ports_of_its_own_it_answers_probes_and_serves(lab: Lab) -> None
         assert "Problems:      none" in said
     finally:
         machine.run(
-            f"rm -f {DROP_IN} {SOCKET}; systemctl daemon-reload; systemctl stop nodeport-nft.socket 2>/dev/null; "
+            f"rm -f {DROP_IN} {SOCKET} {STORE}*; mv {DEFAULTS}.kept {DEFAULTS}; systemctl daemon-reload; systemctl stop nodeport-nft.socket 2>/dev/null; "
             "systemctl restart nodeport-nft",
             timeout=240,
         )

@@ -25,8 +25,8 @@ def test_a_worker_joins_and_leaves(lab: Lab, desired: Desired) -> None:
     with traffic(lab.client, ("connect", doors)) as results:
         machine = lab.join(newcomer)
         try:
-            desired.apply_on_first(*objects_of(newcomer))
-            desired.exchange(JOINED)
+            desired.apply_unawaited(*objects_of(newcomer))
+            desired.served(JOINED)
             for worker in (newcomer, present[0]):
                 lab.client.reaches(old_pods | {new_pod.name}, worker.ipv4, 30040, count=20)
             desired.remove(*objects_of(newcomer))

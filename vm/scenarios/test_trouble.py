@@ -45,11 +45,11 @@ def test_the_network_between_the_nodes_is_cut_and_heals(lab: Lab, desired: Desir
             answers = lab.client.names("tcp", HERE.ipv4, 30053, 8)
             assert HERE.pods[0].name in answers
             assert answers <= {HERE.pods[0].name, *nobody}
-            desired.apply_on_first(late)
+            desired.apply_unawaited(late)
             eventually(
                 lambda: HERE.pods[0].name in lab.client.names("tcp", HERE.ipv4, 30054, 8), "the change, here at once"
             )
-        desired.exchange(late)
+        desired.served(late)
         for worker in (HERE, ELSEWHERE):
             lab.client.reaches(BOTH, worker.ipv4, 30054)
     for each in results:

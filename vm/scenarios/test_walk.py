@@ -14,7 +14,6 @@ WELCOME = "Welcome to nginx!"
 def test_the_walk(lab: Lab, desired: Desired) -> None:
     first, *_, last = lab.workers
     desired.run_on_first("nodeport-nft create service nodeport my-ser --tcp=8000:80", ("Service", "my-ser"))
-    desired.exchange()
     described = first.run("nodeport-nft describe service my-ser")
     assert re.search(r"^Type: +NodePort$", described, re.MULTILINE)
     node_port = int(field(described, r"NodePort: +<unset>  (\d+)/TCP"))
