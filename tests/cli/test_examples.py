@@ -18,7 +18,7 @@ MY_SER = EXAMPLES / "my-ser.yaml"
 def objects(*names: str) -> dict[str, Object]:
     manifests = read_manifests([str(EXAMPLES / name) for name in names], ranges=Ranges())
     assert manifests.warnings == ()
-    return {each.ref: each for each in manifests.objects}
+    return {str(each.ref): each for each in manifests.objects}
 
 
 def test_the_whole_is_its_parts_and_the_service() -> None:

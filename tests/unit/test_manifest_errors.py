@@ -491,7 +491,7 @@ def test_an_object_out_of_a_store_is_not_held_against_the_ranges() -> None:
         "metadata": {"name": "web"},
         "spec": {"type": "NodePort", "clusterIP": "192.0.2.1", "ports": [{"port": 80, "nodePort": 99}]},
     }
-    assert parse_object(raw).ref == "Service/default/web"
+    assert str(parse_object(raw).ref) == "Service/default/web"
     with pytest.raises(Problems) as caught:
         parse_object(raw, ranges=Ranges(), source="store")
     assert [problem.field for problem in caught.value.problems] == ["spec.clusterIP", "spec.ports[0].nodePort"]

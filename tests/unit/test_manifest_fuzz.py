@@ -182,7 +182,7 @@ def check(content: bytes) -> None:
             names.append(None)
             lines += str(error).split("\n")
             continue
-        names.append([item.ref for item in made.objects])
+        names.append([str(item.ref) for item in made.objects])
         lines += made.warnings
         for item in made.objects:
             assert item.kind in KINDS

@@ -259,7 +259,7 @@ def test_a_node_has_its_internal_addresses_and_no_namespace() -> None:
         "{type: Hostname, address: worker-1}, {type: InternalIP, address: 172.30.1.2}, "
         "{type: InternalIP, address: 'fd00::2'}, {type: ExternalIP, address: 192.0.2.1}]}}"
     ).objects
-    assert (made.ref, made.namespace) == ("Node/worker-1.example", "")
+    assert (str(made.ref), made.namespace) == ("Node/worker-1.example", "")
     assert "namespace" not in made.raw["metadata"]
     assert made.values == (
         Node(
@@ -280,7 +280,10 @@ def test_lists_are_unfolded_and_every_item_keeps_its_line() -> None:
         "- kind: List\n  items:\n  - {apiVersion: v1, kind: Node, metadata: {name: b}}\n"
         "---\nkind: List\nitems: null\n"
     )
-    assert [(item.ref, item.source) for item in made.objects] == [("Node/a", "<stdin>:4"), ("Node/b", "<stdin>:7")]
+    assert [(str(item.ref), item.source) for item in made.objects] == [
+        ("Node/a", "<stdin>:4"),
+        ("Node/b", "<stdin>:7"),
+    ]
 
 
 def test_unknown_fields_are_kept_and_the_namespace_filled_in() -> None:
@@ -294,7 +297,7 @@ def test_unknown_fields_are_kept_and_the_namespace_filled_in() -> None:
     made = parse_object(raw, namespace="team", source="here")
     assert made.raw == {**raw, "metadata": {"name": "web", "finalizers": ["a/b"], "namespace": "team"}}
     assert "namespace" not in raw["metadata"]
-    assert (made.namespace, made.ref, made.source) == ("team", "Service/team/web", "here")
+    assert (made.namespace, str(made.ref), made.source) == ("team", "Service/team/web", "here")
     assert parse_object(made.raw).raw == made.raw
 
 
@@ -363,4 +366,4 @@ def test_fields_that_are_acted_on_bring_no_warning() -> None:
 def test_services_of_one_name_in_two_namespaces_are_two() -> None:
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: web%s}\nspec: {ports: [{port: 80}]}\n---\n"
     made = read(text % "" + text % ", namespace: other", namespace="team")
-    assert [item.ref for item in made.objects] == ["Service/team/web", "Service/other/web"]
+    assert [str(item.ref) for item in made.objects] == ["Service/team/web", "Service/other/web"]

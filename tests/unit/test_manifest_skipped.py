@@ -62,7 +62,7 @@ def test_a_fault_in_what_is_skipped_is_a_warning(fault: str, place: str, kind: s
         "item": (f"kind: List\nitems:\n-\n{indented(f'{body}{chr(10)}{part}', 2)}\n-\n{indented(node, 2)}", 7),
     }[place]  # fmt: skip
     made = read(text)
-    assert [one.ref for one in made.objects] == ["Node/worker-1"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1"]
     skipped, *warnings = made.warnings
     assert skipped.endswith("; skipped")
     assert len(warnings) == 1 or fault == "levels of blocks"
@@ -73,7 +73,7 @@ def test_a_fault_in_what_is_skipped_is_a_warning(fault: str, place: str, kind: s
 @pytest.mark.parametrize("part", READABLE.values(), ids=READABLE)
 def test_what_is_no_fault_elsewhere_is_none_in_what_is_skipped(part: str) -> None:
     made = read(f"kind: ConfigMap\napiVersion: v1\n{part}\n{NODE}")
-    assert [one.ref for one in made.objects] == ["Node/worker-1"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1"]
     assert len(made.warnings) == 1
 
 
@@ -127,7 +127,7 @@ def test_json_has_faults_of_its_own(fault: str, place: str) -> None:
     secret = f'{{"x": {part}, "kind": "Secret", "apiVersion": "v1", "metadata": {{"name": "s"}}}}'
     row = f"{secret}\n{node % ''}" if place == "document" else f'{{"kind": "List", "items": [{secret}, {node % ""}]}}'
     made = read(row)
-    assert [one.ref for one in made.objects] == ["Node/a"]
+    assert [str(one.ref) for one in made.objects] == ["Node/a"]
     assert f"Secret/default/s: {told}" in made.warnings[1]
     json.dumps(made.objects[0].raw, ensure_ascii=False).encode()
     row = node % f', "x": {part}' + "\n" + node % ""
@@ -142,7 +142,7 @@ def test_json_has_faults_of_its_own(fault: str, place: str) -> None:
 def test_far_too_many_levels_are_a_warning_where_the_kind_is_known_by_then(flow: bool) -> None:
     deep = "[" * 20_000 if flow else "\n" + "\n".join(" " * n + "-" for n in range(1, 900))
     made = read(f"kind: Secret\nx: {deep}\n{NODE}")
-    assert [one.ref for one in made.objects] == ["Node/worker-1"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1"]
     with pytest.raises(Problems, match="nested more than 100 levels"):
         read(f"x: {deep}\nkind: Secret\n{NODE}")
 
@@ -175,7 +175,7 @@ def test_what_is_no_yaml_in_what_is_skipped_is_a_warning(fault: str, before: str
     made = read(
         f"{NODE}---\n{before}{part}\napiVersion: v1\nmetadata: {{name: rest}}\n{NODE.replace('worker-1', 'b')}"
     )
-    assert [one.ref for one in made.objects] == ["Node/worker-1", "Node/b"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1", "Node/b"]
     skipped, warning = made.warnings
     assert skipped.endswith(" Deployment/default: kind Deployment is not used here; skipped")
     assert f" Deployment/default: {told}" in warning
@@ -218,7 +218,7 @@ def test_a_bomb_in_what_is_skipped_goes_off_nowhere() -> None:
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
     )
     made = read(f"kind: Secret\n{bomb}{NODE}")
-    assert [one.ref for one in made.objects] == ["Node/worker-1"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1"]
     assert "aliases stand for more than 500000 values; no matter, for it is skipped" in made.warnings[1]
     with pytest.raises(Problems, match="aliases stand for more"):
         read(f"kind: Node\n{bomb}{NODE}")
@@ -289,5 +289,5 @@ def test_many_are_counted_by_kind() -> None:
 )
 def test_documents_without_anything_are_nothing(text: str) -> None:
     made = read(text + NODE + text)
-    assert [one.ref for one in made.objects] == ["Node/worker-1"]
+    assert [str(one.ref) for one in made.objects] == ["Node/worker-1"]
     assert made.warnings == ()

@@ -19,7 +19,7 @@ import pytest
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
 from nodeport_nft.model import ObjectName, PortRange, Ranges, Ref, Service
-from nodeport_nft.store import Applied, Store, StoredObject, StoreError
+from nodeport_nft.store import Applied, Store, StoreError
 from nodeport_nft.store.sqlite import opening
 
 NOW = "2026-01-31T12:00:00Z"
@@ -318,7 +318,7 @@ def test_a_watcher_sees_every_change_and_deletion_in_order() -> None:
         assert (store.resource_version(), store.find(p)) == (5, None)
         apply(store, pod("p"))
         assert store.changed_since(4) == {p: "6"}
-        assert isinstance(store.find(p), StoredObject)
+        assert isinstance(store.find(p), Object)
         assert store.changed_since(store.resource_version()) == {}
 
 

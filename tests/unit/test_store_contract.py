@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodeport_nft.allocate import holdings
-from nodeport_nft.manifest import Problems, parse_object
+from nodeport_nft.manifest import Object, Problems, parse_object
 from nodeport_nft.model import Ref
-from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, StoredObject, Written, ref_of
+from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, Written
 from tests.unit.test_store import LATER, NOW, RANGES, document, endpoint_slice, node, pod, service
 
 WEB = Ref("Service", "default", "web")
@@ -35,7 +36,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Objects]:
 def contents(store: Objects) -> dict[Ref, tuple[str, dict[str, Any]]]:
     found = {}
     for each in store.list():
-        assert isinstance(each, StoredObject)
+        assert isinstance(each, Object)
         found[each.ref] = each.version, each.raw
     return found
 
@@ -53,12 +54,13 @@ def test_what_is_written_is_found_and_listed_in_order(store: Objects) -> None:
         ("pod/p", "created"),
         ("endpointslice.discovery.k8s.io/web", "created"),
     ]
-    assert list(contents(store)) == sorted(map(ref_of, objects[:4]))
+    assert list(contents(store)) == sorted(each.object.ref for each in written.applied[:4])
     for one in written.applied:
-        found = store.find(ref_of(one.object))
-        assert isinstance(found, StoredObject)
+        found = store.find(one.object.ref)
+        assert isinstance(found, Object)
         assert found.raw == one.object.raw, "the answer is what is stored, with its version"
-        assert found.version == one.object.raw["metadata"]["resourceVersion"]
+        assert found.version == one.object.version == one.object.raw["metadata"]["resourceVersion"]
+        assert (found.values, bool(one.object.values)) == ((), True), "nothing is parsed that is only read back"
     assert [each.ref for each in store.objects("Pod")] == [Ref("Pod", "default", "p")]
     assert store.objects(namespace="elsewhere") == ()
     assert store.find(Ref("Pod", "elsewhere", "p")) is None
@@ -116,7 +118,7 @@ def test_what_is_claimed_from_outside_is_nobodys_cluster_ip_until_it_is_claimed_
     store.write([taker], now=NOW)
     with pytest.raises(Problems, match="is claimed by default/taker"):
         store.write([wanting], now=NOW)
-    assert store.write([wanting], [ref_of(taker)], now=NOW).applied[0].action == "created"
+    assert store.write([wanting], [taker.ref], now=NOW).applied[0].action == "created"
 
 
 @pytest.mark.parametrize("change", ["put", "replace", "delete", "all"])
@@ -169,9 +171,9 @@ def parse_again(raw: dict[str, Any]) -> Any:
     fields = Fields()
     obj = read_object(raw, fields, RANGES, "default")
     left = tuple(
-        Leftover(path, Problem("", obj.ref, field_text(path), text)) for _, (path, text), _ in fields.leftovers
+        Leftover(path, Problem("", str(obj.ref), field_text(path), text)) for _, (path, text), _ in fields.leftovers
     )
-    return type(obj)(obj.kind, obj.namespace, obj.name, obj.raw, "", obj.values, left)
+    return replace(obj, leftovers=left)
 
 
 NAMES = st.sampled_from("abcd")

@@ -21,17 +21,16 @@ from nodeport_nft.cli.layout import (
     strings,
     table,
 )
-from nodeport_nft.kube import parse_object
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import EndpointSlice, ObjectName, Pod, Service, ServiceType, Snapshot
 from nodeport_nft.resolve import Resolver
-from nodeport_nft.store import StoredObject
 
 Row = tuple[str, ...]
 
 _ROLE = "node-role.kubernetes.io/"
 
 
-def object_table(kind: str, objects: Iterable[StoredObject], *, wide: bool, namespaces: bool, now: datetime) -> str:
+def object_table(kind: str, objects: Iterable[Object], *, wide: bool, namespaces: bool, now: datetime) -> str:
     """The table of objects of one kind; ``namespaces``: with the column NAMESPACE. Raises Problems."""
     header, extra, row = _COLUMNS[kind]
     lines = []
@@ -52,7 +51,7 @@ def endpoints_table(rows: Iterable[tuple[ObjectName, str, str]], *, namespaces: 
 
 
 def endpoints_rows(
-    snapshot: Snapshot, stored: Iterable[StoredObject], namespace: str | None
+    snapshot: Snapshot, stored: Iterable[Object], namespace: str | None
 ) -> list[tuple[ObjectName, str, str]]:
     """Name, usable endpoints and creation time, of each Service and of each Endpoints object without a Service.
 
@@ -76,7 +75,7 @@ def service_endpoints(resolver: Resolver, service: Service) -> list[str]:
     return [socket_address(backend.address, backend.port) for backend in backends]
 
 
-def _own_endpoints(stored: StoredObject) -> list[str]:
+def _own_endpoints(stored: Object) -> list[str]:
     pieces = (value for value in parse_object(stored.raw).values if isinstance(value, EndpointSlice))
     return [
         socket_address(endpoint.address, port.port)
@@ -101,21 +100,21 @@ def node_roles(raw: Mapping[str, Any]) -> str:
     return joined(sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)))
 
 
-def pod_of(stored: StoredObject) -> Pod:
+def pod_of(stored: Object) -> Pod:
     """The Pod of a stored document. Raises Problems."""
     (pod,) = parse_object(stored.raw).values
     assert isinstance(pod, Pod)
     return pod
 
 
-def service_of(stored: StoredObject) -> Service:
+def service_of(stored: Object) -> Service:
     """The Service of a stored document. Raises Problems."""
     (service,) = parse_object(stored.raw).values
     assert isinstance(service, Service)
     return service
 
 
-def _service(stored: StoredObject) -> tuple[Row, Row]:
+def _service(stored: Object) -> tuple[Row, Row]:
     service = service_of(stored)
     ip = str(service.cluster_ips[0]) if service.cluster_ips else "None" if service.headless else NONE
     ports = [
@@ -137,7 +136,7 @@ def _external_ip(raw: dict[str, Any], kind: ServiceType) -> str:
     return joined(given)
 
 
-def _pod(stored: StoredObject) -> tuple[Row, Row]:
+def _pod(stored: Object) -> tuple[Row, Row]:
     pod = pod_of(stored)
     states = records(stored.raw, "status", "containerStatuses")
     total = len(records(stored.raw, "spec", "containers")) or 1
@@ -147,7 +146,7 @@ def _pod(stored: StoredObject) -> tuple[Row, Row]:
     return (f"{ready}/{total}", pod_status(pod, stored.raw), str(restarts)), (ip, pod.node_name or NONE)
 
 
-def _node(stored: StoredObject) -> tuple[Row, Row]:
+def _node(stored: Object) -> tuple[Row, Row]:
     conditions = records(stored.raw, "status", "conditions")
     ready = next((string(c, "status") for c in conditions if c.get("type") == "Ready"), "")
     status = {"True": "Ready", "": "Unknown"}.get(ready, "NotReady")
@@ -161,7 +160,7 @@ def _node(stored: StoredObject) -> tuple[Row, Row]:
     return (status, node_roles(stored.raw)), wide
 
 
-def _slice(stored: StoredObject) -> tuple[Row, Row]:
+def _slice(stored: Object) -> tuple[Row, Row]:
     pieces = [value for value in parse_object(stored.raw).values if isinstance(value, EndpointSlice)]
     ports = [str(port.port) for piece in pieces for port in piece.ports]
     addresses = [str(endpoint.address) for piece in pieces for endpoint in piece.endpoints]
@@ -169,7 +168,7 @@ def _slice(stored: StoredObject) -> tuple[Row, Row]:
     return (kind, few(ports, UNSET), few(addresses, UNSET)), ()
 
 
-_COLUMNS: dict[str, tuple[Row, Row, Callable[[StoredObject], tuple[Row, Row]]]] = {
+_COLUMNS: dict[str, tuple[Row, Row, Callable[[Object], tuple[Row, Row]]]] = {
     "Service": (("TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"), ("SELECTOR",), _service),
     "EndpointSlice": (("ADDRESSTYPE", "PORTS", "ENDPOINTS"), (), _slice),
     "Pod": (("READY", "STATUS", "RESTARTS"), ("IP", "NODE"), _pod),

@@ -18,18 +18,18 @@ from nodeport_nft.cli.layout import (
     string,
     strings,
 )
+from nodeport_nft.kube import Object
 from nodeport_nft.kube.annotations import PREFER_LOCAL
 from nodeport_nft.model import LoadBalancing, Node, Protocol, Requirement, ServiceType
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.resolve.absence import Around, Cause, why_none
-from nodeport_nft.store import StoredObject
 from nodeport_nft.terminal import visible
 
 Field = tuple[str, str | Sequence[str]]
 """A name with its value; several values stand under each other."""
 
 
-def describe_service(stored: StoredObject, resolver: Resolver, around: Around, node: str = "") -> str:
+def describe_service(stored: Object, resolver: Resolver, around: Around, node: str = "") -> str:
     """A Service: what it is reached at, the endpoints that may answer now, and why there is none. Raises Problems.
 
     ``node``: the node of whose traffic policy Local is told, "": none.
@@ -92,7 +92,7 @@ def _events(causes: Sequence[Cause]) -> list[str]:
     return ["Events:", *(f"  {row[0]:<{first}}  {row[1]:<{second}}  {row[2]}" for row in rows)]
 
 
-def describe_pod(stored: StoredObject, nodes: Mapping[str, Node]) -> str:
+def describe_pod(stored: Object, nodes: Mapping[str, Node]) -> str:
     """A Pod: where it runs, its addresses and its containers' ports. Raises Problems."""
     pod = pod_of(stored)
     host = string(stored.raw, "status", "hostIP")
@@ -115,7 +115,7 @@ def describe_pod(stored: StoredObject, nodes: Mapping[str, Node]) -> str:
     return "\n".join([*lines, f"Events:  {NONE}"])
 
 
-def describe_node(stored: StoredObject) -> str:
+def describe_node(stored: Object) -> str:
     """A Node: its labels, addresses and pod networks."""
     lines = _aligned(_metadata(stored.raw, ("Roles", node_roles(stored.raw)), namespaced=False))
     addresses = records(stored.raw, "status", "addresses")

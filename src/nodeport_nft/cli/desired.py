@@ -109,7 +109,7 @@ def read_wanted(
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
     there is no store. ``namespace``: of objects in manifests that name none.
     """
-    from nodeport_nft.store import MemoryStore, Store, open_trial, ref_of
+    from nodeport_nft.store import MemoryStore, Store, open_trial
 
     if not files:
         check_store(config, missing)
@@ -119,7 +119,7 @@ def read_wanted(
     with open_trial(config) if held else MemoryStore(config.ranges) as store:
         if isinstance(store, Store) and not prune:
             store.refuse_others(manifests.objects)
-        kept = {ref_of(obj) for obj in manifests.objects}
+        kept = {obj.ref for obj in manifests.objects}
         # What the manifests do not name would be gone.
         gone = [ref for each in store.list() if (ref := each.ref) not in kept]
         written = store.write(manifests.objects, gone, now=now(), dry_run=True)
@@ -178,9 +178,7 @@ def _wanted(manifests: Manifests, applied: Iterable[Applied]) -> Wanted:
 
     Nothing is read back: what manifests do not name is gone, and the rest is what was applied.
     """
-    from nodeport_nft.store import ref_of
-
-    objects = sorted((ref_of(each.object), each.object.values) for each in applied)
+    objects = sorted((each.object.ref, each.object.values) for each in applied)
     return Wanted(tuple(objects), written=manifests.objects)
 
 

@@ -189,9 +189,7 @@ def _of_names(words: list[str], namespace: str) -> dict[Ref, Resource]:
 
 def _of_files(config: Config, files: list[str], namespace: str) -> dict[Ref, Resource]:
     """What the manifests name, whatever else they say: they may be refused by now, or be half a one."""
-    from nodeport_nft.store import ref_of
-
-    return {ref_of(one): BY_KIND[one.kind] for one in read_files(files, config, namespace, names_only=True).objects}
+    return {one.ref: BY_KIND[one.kind] for one in read_files(files, config, namespace, names_only=True).objects}
 
 
 def _ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | None) -> list[dict[str, Any]]:

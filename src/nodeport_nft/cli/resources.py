@@ -15,7 +15,8 @@ from nodeport_nft.cli.flags import Flags
 from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
-    from nodeport_nft.store import Objects, StoredObject
+    from nodeport_nft.kube import Object
+    from nodeport_nft.store import Objects
 
 
 Target = tuple[Resource, str | None]
@@ -60,7 +61,7 @@ def not_found(resource: Resource, namespace: str, name: str) -> str:
 
 def select(
     store: Objects, targets: Iterable[Target], namespace: str | None
-) -> tuple[tuple[StoredObject, ...], tuple[str, ...]]:
+) -> tuple[tuple[Object, ...], tuple[str, ...]]:
     """The objects the targets name (in their order), and a message for each that is not there.
 
     What is there and cannot be read is in ``store.damaged`` afterwards.
@@ -69,7 +70,7 @@ def select(
     """
     from nodeport_nft.model import Ref
 
-    found: list[StoredObject] = []
+    found: list[Object] = []
     missing: list[str] = []
     for resource, name in targets:
         where = namespace if resource.namespaced else ""

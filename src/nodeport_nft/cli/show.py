@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from nodeport_nft.cli.resources import Target
     from nodeport_nft.kinds import Resource
-    from nodeport_nft.store import Objects, StoredObject
+    from nodeport_nft.kube import Object
+    from nodeport_nft.store import Objects
 
 
 class Output(enum.StrEnum):
@@ -187,7 +188,7 @@ def _endpoints(
     return text, tuple(not_found(resource, namespace or "", name) for name in names if name in missing)
 
 
-def _listed(objects: tuple[StoredObject, ...], output: Output, *, single: bool) -> str:
+def _listed(objects: tuple[Object, ...], output: Output, *, single: bool) -> str:
     """The objects in a format for programs; "" where that leaves nothing to print."""
     if output is Output.name:
         return "\n".join(reference(stored.kind, stored.name) for stored in objects)
@@ -203,7 +204,7 @@ def _document(value: dict[str, Any], output: Output) -> str:
     return to_yaml(value) if output is Output.yaml else to_json(value)
 
 
-def _describer(store: Objects, node_name: str | None) -> Callable[[StoredObject], str]:
+def _describer(store: Objects, node_name: str | None) -> Callable[[Object], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
     from nodeport_nft.cli.desired import parse_node_name
     from nodeport_nft.resolve import Resolver
@@ -215,7 +216,7 @@ def _describer(store: Objects, node_name: str | None) -> Callable[[StoredObject]
     nodes = {node.name: node for node in snapshot.nodes}
     here = parse_node_name(node_name) if node_name or platform.node().lower() in nodes else ""
 
-    def described(stored: StoredObject) -> str:
+    def described(stored: Object) -> str:
         if stored.kind == "Service":
             return describe_service(stored, resolver, around, here)
         return describe_pod(stored, nodes) if stored.kind == "Pod" else describe_node(stored)

@@ -19,32 +19,44 @@ from nodeport_nft.kube.limits import check_limits
 from nodeport_nft.kube.metadata import Metadata, parse_metadata, parse_name
 from nodeport_nft.kube.service import parse_service
 from nodeport_nft.kube.workload import parse_node, parse_pod
-from nodeport_nft.model import Ranges, Value
+from nodeport_nft.model import Ranges, Ref, Value
 from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """An object as it was read. ``namespace`` is "" for a Node; ``source`` is ``file:line`` or "".
+    """One object, as it was written and as it is stored: which it is, and its document ``raw`` (JSON types only).
 
-    ``raw`` is the document (JSON types only), its ``metadata.namespace`` filled in. ``values`` are the parts of
-    the model it gives: several slices for Endpoints, none for a slice that no service can use; ``leftovers`` are no
-    part of them, and are for whoever stores the object to judge. ``notes``: what a lenient reader has to tell.
+    ``metadata.namespace`` is filled in, and once it is stored ``metadata.resourceVersion`` too; ``version`` is that
+    resource version, "" until then. It is the store's own affair: equal or not is all that may be asked of it.
+    ``source`` is ``file:line``, "" where it was read from no file. ``values`` are the parts of the model it gives:
+    several slices for Endpoints, none for a slice that no service can use, and none where nobody has parsed it, as
+    with what is only listed or named; ``leftovers`` are no part of them, and are for whoever stores the object to
+    judge. ``notes``: what a lenient reader has to tell.
     """
 
-    kind: str
-    namespace: str
-    name: str
+    ref: Ref
     raw: dict[str, Any]
-    source: str
-    values: tuple[Value, ...]
+    values: tuple[Value, ...] = ()
+    source: str = ""
+    version: str = ""
     leftovers: tuple[Leftover, ...] = ()
     notes: tuple[Problem, ...] = ()
 
     @property
-    def ref(self) -> str:
-        """``Service/default/web``; ``Node/worker-1``, which has no namespace."""
-        return object_ref(self.kind, self.namespace, self.name)
+    def kind(self) -> str:
+        """One of ``KINDS``, or what a document says instead."""
+        return self.ref.kind
+
+    @property
+    def namespace(self) -> str:
+        """That of ``ref``: "" for a Node."""
+        return self.ref.namespace
+
+    @property
+    def name(self) -> str:
+        """That of ``ref``."""
+        return self.ref.name
 
 
 def _slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> tuple[Value, ...]:
@@ -73,11 +85,6 @@ def listed_kind(kind: Any) -> str:
     return inner if inner != kind and inner in BY_KIND else ""
 
 
-def object_ref(kind: str, namespace: str, name: str) -> str:
-    """``kind/namespace/name``, parts that are empty left out."""
-    return "/".join(part for part in (kind, namespace, name) if part)
-
-
 def describe(raw: Any, namespace: str) -> str:
     """The ref of a document that may be wrong in every way; "" if it says nothing of itself."""
     if not isinstance(raw, dict):
@@ -89,7 +96,7 @@ def describe(raw: Any, namespace: str) -> str:
     if not kind or (kind == "List" and not names.get("name")):
         return ""
     parts = (kind, own if is_namespaced(kind) and not listed_kind(kind) else "", names.get("name"))
-    return object_ref(*(clipped(part) if isinstance(part, str) else "" for part in parts))
+    return str(Ref(*(clipped(part) if isinstance(part, str) else "" for part in parts)))
 
 
 def foreign(raw: dict[str, Any]) -> str:
@@ -126,7 +133,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     kind = fields.text(raw, (), "kind")
     if (known := BY_KIND.get(kind)) is None:
         _note_kind(raw, kind, fields)
-        return Object(kind, namespace, "", raw, "", ())
+        return Object(Ref(kind, namespace, ""), raw)
     _note_version(raw, kind, known, fields)
     metadata = parse_metadata(raw, kind, namespace, fields)
     values = PARSERS[kind](raw, metadata, fields, ranges)
@@ -137,7 +144,7 @@ def read_object(raw: dict[str, Any], fields: Fields, ranges: Ranges | None, name
     given = raw.get("metadata")
     if metadata.namespace and isinstance(given, dict) and not given.get("namespace"):
         raw = {**raw, "metadata": {**given, "namespace": metadata.namespace}}
-    return Object(kind, metadata.namespace, metadata.name, raw, "", values)
+    return Object(Ref(kind, metadata.namespace, metadata.name), raw, values)
 
 
 def name_object(raw: dict[str, Any], fields: Fields, namespace: str) -> Object:
@@ -145,9 +152,9 @@ def name_object(raw: dict[str, Any], fields: Fields, namespace: str) -> Object:
     kind = fields.text(raw, (), "kind")
     if kind not in BY_KIND:
         _note_kind(raw, kind, fields)
-        return Object(kind, namespace, "", raw, "", ())
+        return Object(Ref(kind, namespace, ""), raw)
     where, name = parse_name(raw, kind, namespace, fields)
-    return Object(kind, where, name, raw, "", ())
+    return Object(Ref(kind, where, name), raw)
 
 
 def _note_kind(raw: dict[str, Any], kind: str, fields: Fields) -> None:
@@ -209,10 +216,10 @@ def parse_object(
     if noted:
         ref = describe(raw, namespace)
         raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))
-    ref = made.ref if fields.notes and lenient else ""
+    ref = str(made.ref) if fields.notes and lenient else ""
     notes = fields.notes if lenient else ()
     told = tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in notes)
-    return Object(made.kind, made.namespace, made.name, made.raw, source, made.values, notes=told)
+    return Object(made.ref, made.raw, made.values, source, notes=told)
 
 
 def _unnamed(raw: dict[str, Any], made: Object, key: str) -> str:

@@ -31,7 +31,7 @@ from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.inotify import POLL_SECONDS
 from nodeport_nft.sources.survey import ManifestFile, Stamp, Survey, Touched, look
 from nodeport_nft.sources.watcher import DOUBT_SECONDS, Watcher
-from nodeport_nft.sources.writing import Written, ref_of, write
+from nodeport_nft.sources.writing import Written, write
 from nodeport_nft.store import OthersObjects, StoreError, file_identity
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ class ManifestFollower:
             empty = False
             if twin is not None:
                 text = f"{obj.name} is given twice, first at {twin.source}; remove one"
-                texts.append(str(Problem(obj.source, obj.ref, "metadata.name", text)))
+                texts.append(str(Problem(obj.source, str(obj.ref), "metadata.name", text)))
         if empty and not wrong and not self._aside and not self._allow_empty:
             text = "the manifests hold no object; what is stored stays in force, --allow-empty would delete it"
             texts.append(str(Problem(", ".join(self._paths), "", "", text)))
@@ -353,7 +353,7 @@ def _by_ref(files: Iterable[_File]) -> Iterable[tuple[Ref, Object, Object | None
     first: dict[Ref, Object] = {}
     for file in files:
         for obj in file.objects:
-            ref = ref_of(obj)
+            ref = obj.ref
             other = first.setdefault(ref, obj)
             yield ref, obj, None if other is obj else other
 
@@ -389,9 +389,9 @@ def _read_file(found: ManifestFile, before: _File | None, config: Config, work: 
         warnings = before.warnings if before is not None else ()
         return _File(found.stamp, found.order, known, reading.problems, warnings, reading.failed)
     # Objects that are as they were keep their document, so that it is found the same at a glance.
-    old = {ref_of(obj): obj.raw for obj in known}
+    old = {obj.ref: obj.raw for obj in known}
     objects = tuple(
-        replace(obj, raw=raw) if (raw := old.get(ref_of(obj))) is not None and raw == obj.raw else obj
+        replace(obj, raw=raw) if (raw := old.get(obj.ref)) is not None and raw == obj.raw else obj
         for obj in reading.objects
     )
     return _File(found.stamp, found.order, objects, (), reading.warnings, failed=False)

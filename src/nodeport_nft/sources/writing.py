@@ -86,11 +86,6 @@ def write(
         return Written(tuple(deleted), refused, tuple(warnings), file_identity(path), finished)
 
 
-def ref_of(obj: Object) -> Ref:
-    """The name of an object in the store."""
-    return Ref(obj.kind, obj.namespace, obj.name)
-
-
 def apply(
     transaction: Transaction, objects: Sequence[Object], finished: dict[Ref, Finished] | None = None
 ) -> dict[Ref, tuple[Problem, ...]]:
@@ -123,7 +118,7 @@ class _Attempt:
         except Problems as error:
             return error.problems
         for obj in (each.object for each in applied):
-            self._finished[ref_of(obj)] = Finished(obj.raw["metadata"]["resourceVersion"], obj.values)
+            self._finished[obj.ref] = Finished(obj.version, obj.values)
         return ()
 
 
@@ -132,7 +127,7 @@ class _Trial:
 
     def __init__(self, transaction: Transaction, objects: Sequence[Object], attempt: _Attempt) -> None:
         self._attempt = attempt
-        self._objects = {ref_of(obj): obj for obj in objects}
+        self._objects = {obj.ref: obj for obj in objects}
         self._held = transaction.held()
         self._claimants: defaultdict[int | str, list[Ref]] = defaultdict(list)
         for ref, obj in self._objects.items():
@@ -145,7 +140,7 @@ class _Trial:
         rest = dict(self._objects)
         for _ in range(_MOST_ROUNDS):
             named = {problem.object for problem in reasons}
-            out = [ref for ref, obj in rest.items() if obj.ref in named]
+            out = [ref for ref in rest if str(ref) in named]
             self._refuse(out or list(rest), rest)  # a reason may name none of them
             reasons = self._attempt.refusal(list(rest.values())) if rest else ()
             if not reasons:

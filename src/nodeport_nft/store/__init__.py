@@ -21,7 +21,7 @@ written them.
 from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Written
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
-from nodeport_nft.store.objects import Damaged, StoredObject
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.opening import (
     is_shared,
     may_exist,
@@ -36,7 +36,6 @@ from nodeport_nft.store.sqlite.store import Store
 from nodeport_nft.store.sqlite.transaction import Transaction
 from nodeport_nft.store.sqlite.writers import OthersObjects
 from nodeport_nft.store.strange import told_strange
-from nodeport_nft.store.writing import ref_of
 
 __all__ = [
     "LOST",
@@ -50,7 +49,6 @@ __all__ = [
     "OthersObjects",
     "Store",
     "StoreError",
-    "StoredObject",
     "Transaction",
     "Written",
     "delete_store",
@@ -61,7 +59,6 @@ __all__ = [
     "open_file",
     "open_objects",
     "open_trial",
-    "ref_of",
     "refuse_shared",
     "told_strange",
 ]

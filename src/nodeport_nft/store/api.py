@@ -15,7 +15,7 @@ from typing import Literal, Protocol, Self
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Ref, Snapshot, Value
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.objects import Damaged, StoredObject, made_of, parsed
+from nodeport_nft.store.objects import Damaged, made_of, parsed
 from nodeport_nft.store.strange import strange_fields, told_strange
 
 
@@ -82,14 +82,14 @@ class Objects(ABC):
     # --- what each store does in its own way --------------------------------------------------------------
 
     @abstractmethod
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """What there is of a kind and a namespace (None: of all), of one moment, by kind, namespace and name.
 
         Raises StoreError where some of all there is may be missing.
         """
 
     @abstractmethod
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """One object, None if there is none of that name."""
 
     @abstractmethod
@@ -123,15 +123,15 @@ class Objects(ABC):
     ) -> None:
         self.close()
 
-    def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[StoredObject, ...]:
+    def objects(self, kind: str | None = None, namespace: str | None = None) -> tuple[Object, ...]:
         """``list`` without what is ``damaged``."""
         found = [self._noted(each) for each in self.list(kind, namespace)]
-        return tuple(each for each in found if isinstance(each, StoredObject))
+        return tuple(each for each in found if isinstance(each, Object))
 
-    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """One object, None if there is none of that name, or it is ``damaged``. The namespace of a Node is ""."""
         found = self._noted(self.find(Ref(kind, namespace, name)))
-        return found if isinstance(found, StoredObject) else None
+        return found if isinstance(found, Object) else None
 
     def snapshot(self) -> Snapshot:
         """Every stored object, parsed into the model, but for those that are ``damaged``."""
@@ -168,14 +168,14 @@ class Objects(ABC):
         """What an operator is told of unknown fields; from some number on, those of a kind are counted."""
         return told_strange(self.strange, self.where)
 
-    def _parsed(self, stored: StoredObject | Damaged) -> tuple[Value, ...] | Damaged:
+    def _parsed(self, stored: Object | Damaged) -> tuple[Value, ...] | Damaged:
         if isinstance(stored, Damaged):
             return stored
         if self._validate is not Validate.ignore and (fields := strange_fields(stored.kind, stored.raw)):
             self.strange[stored.ref] = fields
         return parsed(stored)
 
-    def _noted(self, found: StoredObject | Damaged | None) -> StoredObject | Damaged | None:
+    def _noted(self, found: Object | Damaged | None) -> Object | Damaged | None:
         if isinstance(found, Damaged):
             self.damaged[found.ref] = found
         elif found is not None:

@@ -13,7 +13,7 @@ from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
 from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.leftovers import spec_of
-from nodeport_nft.store.objects import Damaged, StoredObject, read_document
+from nodeport_nft.store.objects import Damaged, read_document
 from nodeport_nft.store.writing import Plan, plan
 
 
@@ -32,13 +32,13 @@ class MemoryStore(Objects):
         self._claimants: dict[str, dict[ObjectName, None]] = {}  # the same, by address
         self._dropped: dict[Ref, dict[str, Any]] = {}
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """As ``Objects`` has it."""
         for ref in sorted(self._bodies):
             if kind in (None, ref.kind) and namespace in (None, ref.namespace):
                 yield read_document(ref, *self._bodies[ref])
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """As ``Objects`` has it."""
         return read_document(ref, *self._bodies[ref]) if ref in self._bodies else None
 

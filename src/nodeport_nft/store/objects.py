@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.kinds import KINDS, is_namespaced
-from nodeport_nft.kube import parse_object
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
 from nodeport_nft.problems import Problems, clipped
 from nodeport_nft.terminal import printable
@@ -22,25 +22,6 @@ from nodeport_nft.terminal import printable
 
 class _Unreadable(Exception):
     """What is wrong with what is stored of an object."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """An object as it is stored; ``raw`` has its ``metadata.resourceVersion`` filled in.
-
-    ``version`` is that resource version. It is the store's own affair: equal or not is all that may be asked of it.
-    """
-
-    kind: str
-    namespace: str
-    name: str
-    version: str
-    raw: dict[str, Any]
-
-    @property
-    def ref(self) -> Ref:
-        """Which object it is."""
-        return Ref(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +50,8 @@ def with_resource_version(body: dict[str, Any], version: str) -> dict[str, Any]:
     return {**body, "metadata": {**own, "resourceVersion": version}}
 
 
-def read_document(ref: Ref, version: str, body: bytes, fault: str = "") -> StoredObject | Damaged:
-    """The object that is filed under ``ref``; ``fault`` is what is wrong with it besides, if anything is."""
+def read_document(ref: Ref, version: str, body: bytes, fault: str = "") -> Object | Damaged:
+    """The object filed under ``ref``, not parsed; ``fault`` is what is wrong with it besides, if anything is."""
     raw: dict[str, Any] | None = None
     try:
         raw = _document(body)
@@ -79,7 +60,7 @@ def read_document(ref: Ref, version: str, body: bytes, fault: str = "") -> Store
         fault = str(error)
     if fault or raw is None:
         return Damaged(ref, fault, frozenset((ref, *_named(raw))), raw)
-    return StoredObject(*ref, version, with_resource_version(raw, version))
+    return Object(ref, with_resource_version(raw, version), version=version)
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -130,7 +111,7 @@ def _named(raw: dict[str, Any] | None) -> Iterable[Ref]:
     return (Ref(raw["kind"], namespace, name),) if isinstance(namespace, str) and isinstance(name, str) else ()
 
 
-def parsed(stored: StoredObject) -> tuple[Value, ...] | Damaged:
+def parsed(stored: Object) -> tuple[Value, ...] | Damaged:
     """What a stored object is made into, or what is wrong with it."""
     try:
         return parse_object(stored.raw, ranges=None).values

@@ -23,13 +23,13 @@ from nodeport_nft.store.api import Action, Applied, Conflict, Written
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
-from nodeport_nft.store.objects import Damaged, StoredObject, parsed, with_resource_version
+from nodeport_nft.store.objects import Damaged, parsed, with_resource_version
 
 
 class Known(KnownHolders, Protocol):
     """What a store holds at one moment, as far as a write asks. Every method raises StoreError."""
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
 
     def held_by(self, key: ObjectName) -> Claims:
@@ -56,7 +56,7 @@ class Put:
     @property
     def ref(self) -> Ref:
         """Which object it is."""
-        return ref_of(self.wanted)
+        return self.wanted.ref
 
     @property
     def service(self) -> Service | None:
@@ -66,7 +66,7 @@ class Put:
     def applied(self, version: str) -> Applied:
         """What became of it, with the version that it has then."""
         body = with_resource_version(self.body, version)
-        stored = replace(self.wanted, raw=body, values=self.values, leftovers=())
+        stored = replace(self.wanted, raw=body, values=self.values, version=version, leftovers=())
         return Applied(reference(stored.kind, stored.name), stored, self.action)
 
 
@@ -106,11 +106,6 @@ class _Before:
     held: Claims
 
 
-def ref_of(obj: Object) -> Ref:
-    """The name of an object in a store."""
-    return Ref(obj.kind, obj.namespace, obj.name)
-
-
 def plan(
     objects: Sequence[Object],
     deletes: Collection[Ref],
@@ -137,10 +132,10 @@ def plan(
     if only_new and before:
         raise Conflict(next(iter(before)), "it exists already")
     _refuse_touched(objects, before, known)
-    wanted = {ref_of(obj): obj for obj in objects if obj.kind == "Service"}
+    wanted = {obj.ref: obj for obj in objects if obj.kind == "Service"}
     freed = {ObjectName(*ref[1:]): known.held_by(ObjectName(*ref[1:])) for ref in gone if ref.kind == "Service"}
     services = _allocated(wanted, before, freed, known, ranges)
-    puts = tuple(_put(obj, services.get(ref_of(obj)), before.get(ref_of(obj)), now) for obj in objects)
+    puts = tuple(_put(obj, services.get(obj.ref), before.get(obj.ref), now) for obj in objects)
     freed |= {ObjectName(*ref[1:]): before[ref].held for ref in wanted if ref in before}
     missing = tuple(ref for ref, is_there in doomed.items() if not is_there)
     return Plan(puts, gone, missing, freed, {service.key: holdings(service) for service in services.values()})
@@ -158,7 +153,7 @@ def _put(obj: Object, service: Service | None, before: _Before | None, now: str)
 
 
 def _all_before(objects: Iterable[Object], gone: Collection[Ref], known: Known, ranges: Ranges) -> dict[Ref, _Before]:
-    found = ((ref_of(obj), _before(obj, known, ranges)) for obj in objects if ref_of(obj) not in gone)
+    found = ((obj.ref, _before(obj, known, ranges)) for obj in objects if obj.ref not in gone)
     return {ref: before for ref, before in found if before is not None}
 
 
@@ -167,10 +162,10 @@ def _before(obj: Object, known: Known, ranges: Ranges) -> _Before | None:
 
     Where that cannot be read, what it holds is told by those who know the holders.
     """
-    stored = known.find(ref_of(obj))
+    stored = known.find(obj.ref)
     if stored is None:
         return None
-    if isinstance(stored, StoredObject):
+    if isinstance(stored, Object):
         metadata = {key: value for key, value in stored.raw["metadata"].items() if key != "resourceVersion"}
         values = parsed(stored) if obj.kind == "Service" else ()
         if not isinstance(values, Damaged):
@@ -193,8 +188,8 @@ def _refuse_touched(objects: Iterable[Object], before: Mapping[Ref, _Before], kn
     problems: list[Problem] = []
     for obj in objects:
         if obj.leftovers:
-            old = before.get(ref_of(obj))
-            problems += leftovers.touched(obj, old.body if old else None, known.dropped_spec(ref_of(obj)))
+            old = before.get(obj.ref)
+            problems += leftovers.touched(obj, old.body if old else None, known.dropped_spec(obj.ref))
     if problems:
         raise Problems(tuple(problems))
 
@@ -237,7 +232,7 @@ def _allocated(
         except AllocationError as error:
             obj = objects[ref]
             for no in error.refusals:
-                problems.add(obj.ref, no.message, Problem(obj.source, obj.ref, no.field, no.message))
+                problems.add(str(obj.ref), no.message, Problem(obj.source, str(obj.ref), no.field, no.message))
         else:
             holders.take(holdings(allocated[ref]), service.key)
     if problems:
@@ -275,9 +270,9 @@ def _refuse_twins(objects: Iterable[Object]) -> None:
     first: dict[Ref, Object] = {}
     problems = []
     for obj in objects:
-        twin = first.setdefault(ref_of(obj), obj)
+        twin = first.setdefault(obj.ref, obj)
         if twin is not obj:
             where = f" (first at {twin.source})" if twin.source else ""
-            problems.append(Problem(obj.source, obj.ref, "metadata.name", f"is given twice{where}; keep one"))
+            problems.append(Problem(obj.source, str(obj.ref), "metadata.name", f"is given twice{where}; keep one"))
     if problems:
         raise Problems(tuple(problems))

@@ -20,8 +20,8 @@ from nodeport_nft.store.etcd.client import Blocking
 from nodeport_nft.store.etcd.values import MOST_OPERATIONS, Get, KeyValue
 from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.leftovers import spec_of
-from nodeport_nft.store.objects import Damaged, StoredObject, parsed, read_document
-from nodeport_nft.store.writing import Plan, ref_of
+from nodeport_nft.store.objects import Damaged, parsed, read_document
+from nodeport_nft.store.writing import Plan
 
 _MANY = 64
 """Services in one write from which on all claims are read, rather than each number that is looked at."""
@@ -48,7 +48,7 @@ class KnownKeys:
         if len(services) > _MANY:
             for prefix in (layout.PORTS, layout.IPS, layout.OUTSIDE):
                 self._read_all(prefix)
-        refs = [*map(ref_of, objects), *deletes]
+        refs = [*(obj.ref for obj in objects), *deletes]
         keys = [layout.object_key(ref) for ref in refs]
         keys += [layout.dropped_key(ref) for ref in refs if ref.kind == "Service"]
         named = (holdings(value) for obj in services for value in obj.values if isinstance(value, Service))
@@ -84,7 +84,7 @@ class KnownKeys:
 
     # --- what a plan asks ---------------------------------------------------------------------------------
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
         found = self._get(layout.object_key(ref))
         return None if found is None else read_document(ref, str(found.mod_revision), found.value)
@@ -140,7 +140,7 @@ class KnownKeys:
         """The Service of that name, parsed once however often it is asked about."""
         if name not in self._services:
             stored = self.find(Ref("Service", *name))
-            values = parsed(stored) if isinstance(stored, StoredObject) else stored or ()
+            values = parsed(stored) if isinstance(stored, Object) else stored or ()
             if isinstance(values, Damaged):
                 self._services[name] = values
             else:

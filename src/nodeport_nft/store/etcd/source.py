@@ -11,6 +11,7 @@ import random
 from contextlib import aclosing, suppress
 
 from nodeport_nft.agenda import Backoff
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref, Value
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Change, Changes
@@ -19,7 +20,7 @@ from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.values import BeginAgain, KeyValue, Position
 from nodeport_nft.store.etcd.watch import watch
-from nodeport_nft.store.objects import Damaged, StoredObject, parsed, read_document
+from nodeport_nft.store.objects import Damaged, parsed, read_document
 from nodeport_nft.store.strange import strange_fields, told_strange
 
 _LONGEST_SECONDS = 5.0
@@ -151,7 +152,7 @@ class EtcdSource:
     def _read(self, ref: Ref, found: KeyValue, told: tuple[str, ...]) -> tuple[Value, ...] | Damaged:
         """What it is parsed into; notes which of its unknown fields are new."""
         stored = read_document(ref, str(found.mod_revision), found.value)
-        if not isinstance(stored, StoredObject):
+        if not isinstance(stored, Object):
             return stored
         if self._validate is not Validate.ignore and (fields := strange_fields(ref.kind, stored.raw)):
             self._strange[ref] = fields

@@ -19,8 +19,8 @@ from nodeport_nft.store.etcd.client import Blocking
 from nodeport_nft.store.etcd.errors import EtcdError, Outcome
 from nodeport_nft.store.etcd.known import KnownKeys
 from nodeport_nft.store.etcd.transactions import Step, steps_of
-from nodeport_nft.store.objects import Damaged, StoredObject, read_document
-from nodeport_nft.store.writing import Plan, Put, plan, ref_of
+from nodeport_nft.store.objects import Damaged, read_document
+from nodeport_nft.store.writing import Plan, Put, plan
 
 _MOST_TRIES = 100
 """How often a write is planned anew because others have changed what it depends on."""
@@ -64,7 +64,7 @@ class EtcdStore(Objects):
         """Hang up."""
         self._etcd.close()
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """As ``Objects`` has it, at one revision."""
         prefix = layout.objects_prefix(kind, namespace)
         found = self._etcd.run(self._etcd.client.list_all(prefix)).found
@@ -73,7 +73,7 @@ class EtcdStore(Objects):
             if namespace in (None, ref.namespace):
                 yield read_document(ref, str(each.mod_revision), each.value)
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """As ``Objects`` has it."""
         found = self._etcd.run(self._etcd.client.get(layout.object_key(ref)))
         return None if found is None else read_document(ref, str(found.mod_revision), found.value)
@@ -143,7 +143,7 @@ class _Progress:
     @property
     def puts(self) -> tuple[Object, ...]:
         """What is still to be put."""
-        return tuple(obj for obj in self._wanted if ref_of(obj) not in self.done)
+        return tuple(obj for obj in self._wanted if obj.ref not in self.done)
 
     @property
     def deletes(self) -> tuple[Ref, ...]:
@@ -154,7 +154,7 @@ class _Progress:
         """What is said where it cannot go on."""
         unsure = [ref for ref in self.unsure if ref not in self.done]
         settled = {ref for ref, put in self._planned.items() if put.action == "unchanged"}.union(unsure)
-        rest = [ref for ref in (*self.deletes, *map(ref_of, self.puts)) if ref not in settled]
+        rest = [ref for ref in (*self.deletes, *(obj.ref for obj in self.puts)) if ref not in settled]
         return PartlyWritten(error, len(self.done), unsure, rest)
 
     def is_unsure_of(self, step: Step) -> None:
@@ -190,11 +190,11 @@ class _Progress:
     def outcome(self) -> Written:
         """What is answered when all of it is done."""
         applied = []
-        for ref in map(ref_of, self._wanted):
-            one = self.done.get(ref)
+        for obj in self._wanted:
+            one = self.done.get(obj.ref)
             if one is None:  # it is as it is wanted, and was not written
-                one = self._planned[ref].applied(self._planned[ref].version)
-            applied.append(replace(one, action=self._actions[ref]))
+                one = self._planned[obj.ref].applied(self._planned[obj.ref].version)
+            applied.append(replace(one, action=self._actions[obj.ref]))
         deleted = tuple(ref for ref in self._gone if ref not in self._missing)
         missing = tuple(ref for ref in self._gone if ref in self._missing)
         return Written(tuple(applied), deleted, missing, tuple(self._dropped))

@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from nodeport_nft.allocate import Claims
+from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ref
-from nodeport_nft.store.objects import Damaged, StoredObject
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.dropped import dropped_spec
 from nodeport_nft.store.sqlite.outside import OutsideRows
 from nodeport_nft.store.sqlite.rows import read_row
@@ -23,7 +24,7 @@ class KnownRows:
         self._db = db
         self._outside = OutsideRows(db)
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
         return read_row(self._db, ref)
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
-from nodeport_nft.store.objects import Damaged, StoredObject, read_document
+from nodeport_nft.store.objects import Damaged, read_document
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
 
 # A column may hold anything, whatever was declared; a body of bytes says itself whether it is text.
@@ -18,7 +19,7 @@ _COLUMNS = "SELECT kind, namespace, name, resource_version, typeof(body), CAST(b
 
 def read_rows(
     db: sqlite3.Connection, kind: str | None = None, namespace: str | None = None
-) -> Iterator[StoredObject | Damaged]:
+) -> Iterator[Object | Damaged]:
     """The rows of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
     rows = db.execute(
         f"{_COLUMNS} WHERE (:kind IS NULL OR kind = :kind) AND (:namespace IS NULL OR namespace = :namespace)"
@@ -28,13 +29,13 @@ def read_rows(
     return map(_read_row, rows)
 
 
-def read_row(db: sqlite3.Connection, ref: Ref) -> StoredObject | Damaged | None:
+def read_row(db: sqlite3.Connection, ref: Ref) -> Object | Damaged | None:
     """One row, None if there is none of that name."""
     row = db.execute(f"{_COLUMNS} WHERE kind = ? AND namespace = ? AND name = ?", ref).fetchone()
     return None if row is None else _read_row(row)
 
 
-def _read_row(row: tuple[Any, ...]) -> StoredObject | Damaged:
+def _read_row(row: tuple[Any, ...]) -> Object | Damaged:
     kind, namespace, name, version, kind_of_body, body = row
     # Of a hundred thousand objects each names its kind and namespace: one text for all of them.
     ref = Ref(_shared(kind), _shared(namespace), name if isinstance(name, str) else f"{name!r}")

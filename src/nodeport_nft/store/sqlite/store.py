@@ -12,7 +12,7 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
-from nodeport_nft.store.objects import Damaged, StoredObject
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite import writers
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
@@ -20,7 +20,7 @@ from nodeport_nft.store.sqlite.opening import connect, is_frozen
 from nodeport_nft.store.sqlite.rows import read_row, read_rows
 from nodeport_nft.store.sqlite.schema import check_structure
 from nodeport_nft.store.sqlite.transaction import Transaction, read_version
-from nodeport_nft.store.writing import Plan, plan, ref_of
+from nodeport_nft.store.writing import Plan, plan
 
 
 class Store(Objects):
@@ -97,7 +97,7 @@ class Store(Objects):
     def refuse_others(self, keep: Iterable[Object]) -> None:
         """Raises OthersObjects if manifests that hold ``keep`` alone would delete what they did not write."""
         with translated(self._path):
-            writers.refuse_others(self._db, self._path, map(ref_of, keep))
+            writers.refuse_others(self._db, self._path, (obj.ref for obj in keep))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -110,14 +110,14 @@ class Store(Objects):
                 if self._db.in_transaction:  # SQLite itself has rolled back where it found no memory
                     self._db.execute("ROLLBACK")
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[StoredObject | Damaged]:
+    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """The rows, as ``Objects`` has it. Whether rows may be missing is looked at where all of them are wanted."""
         if kind is None and namespace is None:
             check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
 
-    def find(self, ref: Ref) -> StoredObject | Damaged | None:
+    def find(self, ref: Ref) -> Object | Damaged | None:
         """One row, as ``Objects`` has it."""
         with translated(self._path):
             return read_row(self._db, ref)

@@ -15,7 +15,7 @@ from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
-from nodeport_nft.store.writing import Plan, Put, plan, ref_of
+from nodeport_nft.store.writing import Plan, Put, plan
 
 
 def read_version(db: sqlite3.Connection, path: object) -> int:
@@ -91,7 +91,7 @@ class Transaction:
 
     def of_others(self, keep: Iterable[Object] = ()) -> tuple[Ref, ...]:
         """The objects that are none of ``keep`` and that manifests did not write."""
-        kept = {ref_of(obj) for obj in keep}
+        kept = {obj.ref for obj in keep}
         return tuple(ref for ref in writers.of_others(self._db) if ref not in kept)
 
     def is_of_manifests(self, ref: Ref) -> bool:
@@ -104,7 +104,7 @@ class Transaction:
 
     def refuse_others(self, keep: Iterable[Object]) -> None:
         """Raises OthersObjects if manifests that hold ``keep`` alone would delete what they did not write."""
-        writers.refuse_others(self._db, self._path, map(ref_of, keep))
+        writers.refuse_others(self._db, self._path, (obj.ref for obj in keep))
 
     def prune(self, keep: Iterable[Object], *, of_others: bool = True) -> tuple[str, ...]:
         """Deletes every object that is not one of ``keep`` (by kind, namespace and name); their references.
@@ -112,7 +112,7 @@ class Transaction:
         ``of_others`` False: only those that manifests wrote. Called before ``apply``, it lets the applied Services
         claim what the deleted ones held.
         """
-        kept: set[tuple[str, str, str]] = {ref_of(obj) for obj in keep}
+        kept: set[tuple[str, str, str]] = {obj.ref for obj in keep}
         if not of_others:
             kept.update(writers.of_others(self._db))
         rows = self._db.execute("SELECT kind, namespace, name FROM objects ORDER BY kind, namespace, name")
