@@ -17,9 +17,10 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS
+from nodeport_nft.resolve.candidate import Candidate
 from nodeport_nft.resolve.claims import Claimable, Claims
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.join import Candidate, Join, families
+from nodeport_nft.resolve.join import Join, families
 
 
 class FrontendKind(enum.Enum):
@@ -73,7 +74,8 @@ class Frontend:
 class Resolved:
     """What a Service gets on one node: its ``frontends``, of the ``offered`` many that it may ask for.
 
-    ``problems``: the addresses from outside that it claims and does not get, with the reason and the remedy.
+    ``problems``: the addresses from outside that it claims and does not get, and endpoints that are used though they
+    have failed, with the reason and the remedy.
     """
 
     frontends: tuple[Frontend, ...] = ()
@@ -106,10 +108,13 @@ class Resolver:
         if not is_proxied(service):
             return Resolved()
         granted, problems = self._claims.judge(service)
-        return Resolved(tuple(self._frontends(granted)), self._offered(granted), problems)
+        join = Join(self._index, granted)
+        frontends = tuple(self._frontends(granted, join))
+        if last := join.last_good:
+            problems = (*problems, f"Service/{service.key}: {last.text}; {last.remedy}")
+        return Resolved(frontends, self._offered(granted), problems)
 
-    def _frontends(self, service: Service) -> Iterator[Frontend]:
-        join = Join(self._index, service)
+    def _frontends(self, service: Service, join: Join) -> Iterator[Frontend]:
         offers = self._offers(service)
         policies = _policies(service)
         for port in service.ports:
@@ -204,7 +209,7 @@ class Resolver:
     def _usable(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
-        usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
+        usable = [c for c in candidates if c.ready] or [c for c in candidates if c.is_usable]
         backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in usable)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
 
