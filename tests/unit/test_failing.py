@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -74,7 +73,7 @@ def used(*values: Value, service: Service = WEB, node: str = "worker-1") -> list
 
 # --- one endpoint of several ---------------------------------------------------
 
-OUT = {
+OUT: dict[str, list[Value]] = {
     "its node is lost": [lost("worker-2")],
     "its node was lost long ago": [lost("worker-2", 0.5)],
     "its probe fails": [failing(B)],
@@ -88,7 +87,7 @@ OUT = {
 @pytest.mark.parametrize("source", ["slice", "pods"])
 def test_an_endpoint_gets_no_new_connections_while_there_are_others(source: str, why: str) -> None:
     service = WEB if source == "slice" else replace(WEB, selector={"app": "web"})
-    from_where: Sequence[Value] = (PIECE,) if source == "slice" else PODS
+    from_where: tuple[Value, ...] = (PIECE,) if source == "slice" else PODS
     assert used(*from_where, service=service) == [A, B, C]
     assert used(*from_where, *OUT[why], service=service) == [A, C]
 
@@ -127,7 +126,7 @@ def test_the_last_endpoint_is_used_while_it_is_drained() -> None:
     assert used(unready, drained("worker-1")) == [], "draining makes nothing usable"
 
 
-FAILED = {
+FAILED: dict[str, tuple[list[Value], list[str]]] = {
     "all nodes at once": ([lost("worker-1"), lost("worker-2"), lost("worker-3")], [A, B, C]),
     "all probes at once": ([failing(A), failing(B), failing(C)], [A, B, C]),
     "some of each": ([failing(A), lost("worker-2"), failing(C, NOW - LAST_GOOD_SECONDS)], [A, B, C]),

@@ -77,6 +77,9 @@ _KNOWN = {
     "Node": (DRAIN,),
 }
 
+DRAINABLE = tuple(kind for kind, keys in _KNOWN.items() if DRAIN in keys)
+"""The kinds of object that may say what is drained."""
+
 _EVERY = tuple(dict.fromkeys(key for keys in _KNOWN.values() for key in keys))
 _OURS = re.compile("node|port|nft", re.IGNORECASE)  # in a slip of our prefix, one of them at least is right
 
@@ -199,11 +202,6 @@ def parse_node_drained(annotations: Mapping[str, str], fields: Fields) -> bool:
     if text not in ("", "true"):
         fields.problem(_path(DRAIN), f"{shown(text)} is unknown; use true, or leave the annotation out")
     return text == "true"
-
-
-def drain_is_open(annotations: object) -> bool:
-    """Whether the annotations of a document, whatever they are, leave open what is drained."""
-    return annotations is None or (isinstance(annotations, Mapping) and annotations.get(DRAIN) is None)
 
 
 def _path(key: str) -> Path:
