@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import inf
 
 from nodeport_nft.model import (
     ZONE_LABEL,
@@ -68,6 +69,10 @@ class Join:
         if self._trouble:
             return self._trouble.judged(found)
         return tuple(c for c in once_each(found) if c.weight)
+
+    def has_failed(self, candidate: Candidate) -> bool:
+        """Whether a candidate's node is lost or its readiness probe fails, and that counts."""
+        return self._trouble.failed_at(candidate) < inf
 
     @property
     def last_good(self) -> LastGood:

@@ -71,6 +71,18 @@ class Frontend:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Endpoints of a port that get connections only where it has no others.
+
+    ``draining`` terminate or are drained, and serve those that are there. ``failing``: their node is lost, or their
+    readiness probe fails.
+    """
+
+    draining: tuple[Backend, ...] = ()
+    failing: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """What a Service gets on one node: its ``frontends``, of the ``offered`` many that it may ask for.
 
@@ -175,6 +187,15 @@ class Resolver:
         for port in service.ports:
             yield port, self._usable(join.candidates(port) or ())
 
+    def aside(self, service: Service) -> Iterator[Aside]:
+        """For each port, which endpoints get no new connections for a while, all families, sorted."""
+        join = Join(self._index, service)
+        for port in service.ports:
+            candidates = join.candidates(port) or ()
+            failing = [c for c in candidates if join.has_failed(c)]
+            draining = [c for c in candidates if c.terminating and c.serving and not join.has_failed(c)]
+            yield Aside(self._backends(draining), self._backends(failing))
+
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""
         join = Join(self._index, service)
@@ -210,7 +231,10 @@ class Resolver:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
         usable = [c for c in candidates if c.ready] or [c for c in candidates if c.is_usable]
-        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in usable)
+        return self._backends(usable)
+
+    def _backends(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
+        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in candidates)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
 
     def _place(self, node_name: str) -> Place:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.kinds import reference
-from nodeport_nft.kube import Object, annotations
+from nodeport_nft.kube import Object
+from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
 from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
@@ -258,8 +259,8 @@ def _kept_metadata(rest: dict[str, Any]) -> dict[str, Any]:
         case {"creationTimestamp": str(created)} if _is_time(created):
             kept["creationTimestamp"] = created
     match metadata:
-        case {"annotations": {annotations.DRAIN: str(drained)}}:
-            kept["annotations"] = {annotations.DRAIN: drained}
+        case {"annotations": {**notes}} if isinstance(notes.get(DRAIN), str):
+            kept["annotations"] = {DRAIN: notes[DRAIN]}
     return kept
 
 
