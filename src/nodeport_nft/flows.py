@@ -21,7 +21,7 @@ So is a flow to anything else inside the service CIDRs, unless the address is an
 source that may no longer connect: source ranges are asked by the first datagram alone, as all the rest is.
 
 An endpoint that terminates but still serves gets no new flows and keeps those it has (kube-proxy's notion, too:
-``pkg/proxy/conntrack``), and so does one of weight 0. The tables do not know these endpoints, hence
+``pkg/proxy/conntrack``), and so does one that is drained, or of weight 0. The tables do not know them, hence
 ``only_draining``. An attempt that such an endpoint leaves unanswered is better made elsewhere.
 
 Addresses are in their packed form here (``IPv4Address.packed``): there may be 128,000 flows to compare, and to make
@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-from nodeport_nft.model import IPAddress, IPNetwork, Protocol, Snapshot
+from nodeport_nft.model import EndpointSlice, IPAddress, IPNetwork, Pod, Protocol, Snapshot
 from nodeport_nft.ruleset import Chain, Dnat, Drop, Elements, Field, Goto, GotoChance, InSet, Key, Schema, Table
 
 Place = tuple[bytes, int]
@@ -240,25 +240,43 @@ def _node_port_ips(elements: Elements) -> frozenset[bytes]:
 
 def only_draining(snapshot: Snapshot) -> Snapshot | None:
     """The services with UDP ports, and of the endpoints those that keep the flows they have and get no new ones: they
-    terminate and still serve, or have weight 0. None without any.
+    terminate and still serve, are drained, or have weight 0. None without any.
+
+    Those that have failed keep nothing, unless nothing else is left: then the tables have them.
     """
     services = tuple(s for s in snapshot.services if any(p.protocol is Protocol.UDP for p in s.ports))
     idle = {(s.namespace, text) for s in services for text, weight in s.weights.items() if not weight}
+    drained = {node.name for node in snapshot.nodes if node.drained}
+    lost = {member.name for member in snapshot.members if member.lost_at}
+    failing = {(failure.namespace, failure.address.packed) for failure in snapshot.probe_failures}
 
-    def is_idle(namespace: str, ip: IPAddress) -> bool:
-        return bool(idle) and (namespace, str(ip)) in idle
+    def is_idle(held: Pod | EndpointSlice, ip: IPAddress, node: str) -> bool:
+        return (
+            not held.weight
+            or node in drained
+            or ip in held.drained
+            or (bool(idle) and (held.namespace, str(ip)) in idle)
+        )
+
+    def has_failed(namespace: str, ip: IPAddress, node: str) -> bool:
+        return node in lost or (bool(failing) and (namespace, ip.packed) in failing)
 
     pods = tuple(
-        replace(pod, weight=1, terminating=True)
+        replace(pod, ips=ips, weight=1, terminating=True, drained=())
         for pod in snapshot.pods
-        if pod.ready and (pod.terminating or not pod.weight or any(is_idle(pod.namespace, ip) for ip in pod.ips))
+        if pod.ready
+        and (ips := tuple(ip for ip in pod.ips if not has_failed(pod.namespace, ip, pod.node_name)))
+        and (pod.terminating or any(is_idle(pod, ip, pod.node_name) for ip in ips))
     )
     kept = {
         i: tuple(
             replace(endpoint, ready=False, serving=True, terminating=True)
             for endpoint in piece.endpoints
-            if (endpoint.terminating and endpoint.serving)
-            or (endpoint.ready and (not piece.weight or is_idle(piece.namespace, endpoint.address)))
+            if (
+                (endpoint.terminating and endpoint.serving)
+                or (endpoint.ready and is_idle(piece, endpoint.address, endpoint.node_name))
+            )
+            and not has_failed(piece.namespace, endpoint.address, endpoint.node_name)
         )
         for i, piece in enumerate(snapshot.slices)
     }
@@ -268,6 +286,10 @@ def only_draining(snapshot: Snapshot) -> Snapshot | None:
     return replace(
         snapshot,
         services=tuple(replace(service, weights={}) for service in services),
-        slices=tuple(replace(piece, endpoints=kept[i], weight=1) for i, piece in enumerate(snapshot.slices)),
+        slices=tuple(
+            replace(piece, endpoints=kept[i], weight=1, drained=()) for i, piece in enumerate(snapshot.slices)
+        ),
         pods=pods,
+        members=(),
+        probe_failures=(),
     )

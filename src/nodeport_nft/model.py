@@ -209,7 +209,8 @@ class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
     An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
-    take precedence over it. ``weight`` is that of each of its endpoints (X7).
+    take precedence over it. ``weight`` is that of each of its endpoints (X7). ``drained`` are addresses that count as
+    terminating (``drain endpoint``), be they among the endpoints or not.
     """
 
     namespace: str
@@ -220,6 +221,7 @@ class EndpointSlice:
     headless: bool = False
     mirrored: bool = False
     weight: int = 1
+    drained: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ class ContainerPort:
 class Pod:
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 
-    A ``weight`` of 0 takes no new connection (X7).
+    A ``weight`` of 0 takes no new connection (X7). ``drained`` are addresses that count as terminating.
     """
 
     namespace: str
@@ -248,6 +250,7 @@ class Pod:
     finished: bool = False
     ports: tuple[ContainerPort, ...] = ()
     weight: int = 1
+    drained: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +319,14 @@ Parsed = tuple[Ref, tuple[Value, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The desired state at one moment, every object parsed and checked."""
+    """The desired state at one moment, every object parsed and checked; and what a shared store says besides."""
 
     services: tuple[Service, ...] = ()
     slices: tuple[EndpointSlice, ...] = ()
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Node, ...] = ()
+    members: tuple[Member, ...] = ()
+    probe_failures: tuple[ProbeFailure, ...] = ()
 
 
 class NodePortMode(enum.StrEnum):

@@ -8,8 +8,23 @@ from ipaddress import ip_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.model import Endpoint, EndpointSlice, Node, Pod, Ref, Requirement, Service, Snapshot, Value
-from nodeport_nft.resolve import Frontend, Index, Resolver
+from nodeport_nft.model import (
+    MEMBER,
+    PROBE_FAILURE,
+    Endpoint,
+    EndpointSlice,
+    Member,
+    Node,
+    Pod,
+    ProbeFailure,
+    Ref,
+    Requirement,
+    Service,
+    Snapshot,
+    Value,
+)
+from nodeport_nft.resolve import Index, Resolver
+from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
 from tests.builders import make_port, make_service, make_slice
 
 NAMES = st.sampled_from(["a", "b"])
@@ -30,6 +45,7 @@ def services(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
         traffic_distribution=draw(st.sampled_from(["", "PreferClose"])),
         node_port_nodes=draw(st.sampled_from([(), (nodes,)])),
         internal_traffic_policy=draw(st.sampled_from(["Cluster", "Local"])),
+        publish_not_ready_addresses=draw(st.booleans()),
     )
     return Ref("Service", "default", name), (made,)
 
@@ -41,13 +57,16 @@ def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
         Endpoint,
         st.sampled_from([ip_address("10.244.0.1"), ip_address("10.244.0.2")]),
         ready=st.booleans(),
+        serving=st.booleans(),
+        terminating=st.booleans(),
         node_name=st.sampled_from(NODES),
         zones=st.sampled_from([(), ("z",)]),
     )
 
     def made() -> EndpointSlice:
         piece = make_slice(*draw(st.lists(endpoint, max_size=2)), service=draw(NAMES), name=name, mirrored=mirrored)
-        return replace(piece, weight=draw(WEIGHTS))
+        drained = tuple(map(ip_address, draw(st.lists(st.sampled_from(["10.244.0.1", "10.244.0.2"]), max_size=1))))
+        return replace(piece, weight=draw(WEIGHTS), drained=drained)
 
     count = draw(st.integers(1, 2)) if mirrored else 1
     return Ref("Endpoints" if mirrored else "EndpointSlice", "default", name), tuple(made() for _ in range(count))
@@ -57,7 +76,8 @@ def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
 def pods(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
     name = draw(NAMES)
     ips = (ip_address(draw(st.sampled_from(["10.244.0.3", "10.244.0.4"]))),)
-    pod = Pod("default", name, draw(LABELS), ips, draw(st.sampled_from(NODES)), weight=draw(WEIGHTS))
+    drained = ips if draw(st.booleans()) else ()
+    pod = Pod("default", name, draw(LABELS), ips, draw(st.sampled_from(NODES)), weight=draw(WEIGHTS), drained=drained)
     return Ref("Pod", "default", name), (pod,)
 
 
@@ -65,15 +85,31 @@ def pods(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
 def nodes(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
     name = draw(st.sampled_from(NODES))
     labels = draw(st.sampled_from([{}, {"disk": "ssd"}, {"topology.kubernetes.io/zone": "z"}]))
-    return Ref("Node", "", name), (Node(name, labels),)
+    return Ref("Node", "", name), (Node(name, labels, drained=draw(st.booleans())),)
 
 
-CHANGES = st.one_of(services(), slices(), pods(), nodes())
+@st.composite
+def members(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name = draw(st.sampled_from(NODES))
+    return Ref(MEMBER, "", name), (Member(name, draw(TIMES)),)
 
 
-def resolved(index: Index) -> dict[str, tuple[Frontend, ...]]:
+@st.composite
+def probe_failures(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    space, text = draw(st.sampled_from(["default", "default", "other"])), f"10.244.0.{draw(st.integers(1, 4))}"
+    return Ref(PROBE_FAILURE, space, text), (ProbeFailure(space, ip_address(text), draw(TIMES)),)
+
+
+TIMES = st.sampled_from([0.0, 100.0, 100.0 + LAST_GOOD_SECONDS, 101.0 + LAST_GOOD_SECONDS])
+CHANGES = st.one_of(services(), slices(), pods(), nodes(), members(), probe_failures())
+
+
+def resolved(index: Index) -> dict[str, object]:
     resolver = Resolver(index, NODES[0], "z")
-    return {key.name: resolver.resolved(service).frontends for key, service in index.services.items()}
+    return {
+        key.name: (resolver.resolved(service), resolver.local_ready(service))
+        for key, service in index.services.items()
+    }
 
 
 @given(st.lists(st.tuples(CHANGES, st.booleans()), max_size=14), st.randoms(use_true_random=False))
@@ -105,4 +141,43 @@ def snapshot(held: dict[Ref, tuple[Value, ...]]) -> Snapshot:
     def of(kind: type) -> tuple[Value, ...]:
         return tuple(value for values in held.values() for value in values if isinstance(value, kind))
 
-    return Snapshot(of(Service), of(EndpointSlice), of(Pod), of(Node))  # type: ignore[arg-type]  # by kind
+    kinds = (Service, EndpointSlice, Pod, Node, Member, ProbeFailure)
+    return Snapshot(*map(of, kinds))  # type: ignore[arg-type]  # by kind
+
+
+@given(st.lists(CHANGES, max_size=14))
+@settings(max_examples=200)
+def test_what_fails_or_is_drained_leaves_nobody_without_an_endpoint_and_adds_none(
+    objects: list[tuple[Ref, tuple[Value, ...]]],
+) -> None:
+    held = dict(objects)
+    trouble = Index.of(snapshot(held))
+    sound = {ref: tuple(map(without_drain, values)) for ref, values in held.items()}
+    healthy = Index.of(replace(snapshot(sound), members=(), probe_failures=()))
+    for key, service in trouble.services.items():
+        pairs = zip(*(usable(Resolver(index, ""), index.services[key]) for index in (healthy, trouble)), strict=True)
+        for before, after in pairs:
+            assert bool(before) == bool(after)
+            # Where nothing is ready, what terminates is used; a drained one among it was perhaps ready before.
+            assert after <= before | terminating(sound, service)
+
+
+def without_drain(value: Value) -> Value:
+    if isinstance(value, Node):
+        return replace(value, drained=False)
+    return replace(value, drained=()) if isinstance(value, EndpointSlice | Pod) else value
+
+
+def usable(resolver: Resolver, service: Service) -> list[set[str]]:
+    return [{str(backend.address) for backend in backends} for _, backends in resolver.endpoints_by_port(service)]
+
+
+def terminating(held: dict[Ref, tuple[Value, ...]], service: Service) -> set[str]:
+    pieces = (value for values in held.values() for value in values if isinstance(value, EndpointSlice))
+    return {
+        str(endpoint.address)
+        for piece in pieces
+        if piece.service == service.name
+        for endpoint in piece.endpoints
+        if endpoint.terminating and endpoint.serving
+    }

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nodeport_nft.kube.selector import parse_selector
 from nodeport_nft.manifest import Problems, Validate, parse_object, read_manifests
-from nodeport_nft.model import EndpointSlice, LoadBalancing, Pod, Ranges, Requirement, Service, Value
+from nodeport_nft.model import EndpointSlice, LoadBalancing, Node, Pod, Ranges, Requirement, Service, Value
 
 NODE_PORT = {"type": "NodePort", "ports": [{"port": 80}]}
 CLUSTER_IP = {"ports": [{"port": 80}]}
@@ -406,6 +406,47 @@ def test_a_wrong_weight_is_a_problem_with_its_remedy(kind: str, text: str) -> No
     assert len(problem) < 250
 
 
+@pytest.mark.parametrize("kind", ["Pod", "EndpointSlice", "Endpoints"])
+@pytest.mark.parametrize(
+    ("text", "drained"),
+    [
+        ("10.244.1.2", ["10.244.1.2"]),
+        (" 10.244.1.2 ,fd00::0:1,10.244.1.2", ["10.244.1.2", "fd00::1"]),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_addresses_of_pods_and_slices_are_drained(kind: str, text: str | None, drained: list[str]) -> None:
+    for value in values_of(kind, {} if text is None else {"drain": text}):
+        assert isinstance(value, Pod | EndpointSlice)
+        assert list(map(str, value.drained)) == drained
+
+
+@pytest.mark.parametrize("kind", ["Pod", "EndpointSlice", "Endpoints"])
+@pytest.mark.parametrize(
+    "text", ["true", "10.244.1.2,", "10.244.1.2 fd00::1", "10.244.1.0/24", "10.244.1.2:80", "1" * 5000]
+)
+def test_what_is_drained_is_told_if_it_is_no_address(kind: str, text: str) -> None:
+    problems = problems_of(raw_object(kind, {"drain": text}))
+    assert problems
+    for problem in problems:
+        assert problem.startswith(f'{kind}/default/web: metadata.annotations["nodeport-nft/drain"]: "')
+        assert len(problem) < 300
+
+
+def test_a_node_is_drained_if_it_says_true_and_nothing_else() -> None:
+    for said, drained in (({"drain": "true"}, True), ({"drain": ""}, False), ({}, False)):
+        (node,) = values_of("Node", said)
+        assert isinstance(node, Node)
+        assert node.drained is drained
+    for text in ("false", "True", "yes", " true", "10.244.1.2"):
+        (problem,) = problems_of(raw_object("Node", {"drain": text}))
+        assert problem == (
+            f'Node/web: metadata.annotations["nodeport-nft/drain"]: "{text}" is unknown; use true, or leave the '
+            "annotation out"
+        )
+
+
 def test_a_weight_that_is_a_number_is_told_to_wear_quotes() -> None:
     (problem,) = problems_of(raw_object("Pod", {"weight": 3}))
     assert problem.endswith(
@@ -485,6 +526,7 @@ def warnings_of(kind: str, key: str) -> tuple[str, ...]:
     return read_manifests(["-"], ranges=Ranges(), stdin=stdin, validate=Validate.warn).warnings
 
 
+OF_ENDPOINTS = "nodeport-nft/weight, nodeport-nft/drain"
 OF_A_SERVICE = (
     "nodeport-nft/node-port-source-ranges, nodeport-nft/node-port-nodes, nodeport-nft/external-traffic-policy, "
     "nodeport-nft/internal-traffic-policy, nodeport-nft/load-balancing, nodeport-nft/weights"
@@ -501,9 +543,18 @@ OF_A_SERVICE = (
         ("Service", "nodeport-nft/weight", "did you mean nodeport-nft/weights?"),
         ("Pod", "nodeport-nft/weights", "did you mean nodeport-nft/weight?"),
         ("Pod", "nodeport-nft/Weight", "did you mean nodeport-nft/weight?"),
-        ("EndpointSlice", "nodeport-nft/load-balancing", "known annotations are nodeport-nft/weight"),
-        ("Endpoints", "nodeport-nft/node-port-nodes", "known annotations are nodeport-nft/weight"),
-        ("Node", "nodeport-nft/weight", "there are none for a Node"),
+        (
+            "EndpointSlice",
+            "nodeport-nft/load-balancing",
+            "known annotations are nodeport-nft/weight, nodeport-nft/drain",
+        ),
+        (
+            "Endpoints",
+            "nodeport-nft/node-port-nodes",
+            "known annotations are nodeport-nft/weight, nodeport-nft/drain",
+        ),
+        ("Node", "nodeport-nft/weight", "known annotations are nodeport-nft/drain"),
+        ("Node", "nodeport-nft/drained", "did you mean nodeport-nft/drain?"),
     ],
 )
 def test_an_unknown_or_misplaced_annotation_is_a_warning_that_names_the_known_ones(
@@ -531,7 +582,7 @@ def test_warnings_about_many_keys_are_bounded() -> None:
     warnings = read_manifests(["-"], ranges=Ranges(), stdin=stdin, validate=Validate.warn).warnings
     assert len(warnings) == 11
     assert warnings[-1].endswith(
-        "metadata.annotations: 990 more are unknown; known annotations are nodeport-nft/weight"
+        "metadata.annotations: 990 more are unknown; known annotations are nodeport-nft/weight, nodeport-nft/drain"
     )
 
 

@@ -10,15 +10,19 @@ import pytest
 
 from nodeport_nft.model import (
     HOSTNAME_LABEL,
+    MEMBER,
+    PROBE_FAILURE,
     ZONE_LABEL,
     ContainerPort,
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Family,
+    Member,
     Node,
     ObjectName,
     Pod,
+    ProbeFailure,
     Protocol,
     Ref,
     Requirement,
@@ -620,9 +624,12 @@ def test_an_index_that_is_emptied_keeps_nothing() -> None:
         (Ref("Service", "default", "app"), (make_service("app", ips=("10.96.0.9",), selector={"app": "web"}),)),
         (Ref("EndpointSlice", "default", "web-1"), (BOTH_SIDES,)),
         (Ref("Pod", "default", "a"), (make_pod("a", "10.244.1.1", labels={"app": "web", "tier": "front"}),)),
-        (Ref("Node", "", "worker-1"), (Node("worker-1"),)),
+        (Ref("Node", "", "worker-1"), (Node("worker-1", drained=True),)),
+        (Ref(MEMBER, "", "worker-2"), (Member("worker-2", 1.0),)),
+        (Ref(PROBE_FAILURE, "default", "10.244.1.1"), (ProbeFailure("default", ip_address("10.244.1.1"), 1.0),)),
     )
-    for ref, value in values:
+    for ref, value in (*values, *values[::-1]):
+        index.put(ref, ())
         index.put(ref, value)
     assert index.refs() == {ref for ref, _ in values}
     index.hold(ObjectName("default", "lost"), [ip_address("10.96.0.8")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problems, parse_object
-from nodeport_nft.model import Ref
+from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Value
 from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, Written
 from tests.unit.test_store import LATER, NOW, RANGES, document, endpoint_slice, node, pod, service
 
@@ -176,6 +177,72 @@ def parse_again(raw: dict[str, Any]) -> Any:
     return replace(obj, leftovers=left)
 
 
+DRAIN = "nodeport-nft/drain"
+DRAINED = {
+    "Pod": (Ref("Pod", "default", "p"), "10.244.1.2"),
+    "EndpointSlice": (Ref("EndpointSlice", "default", "web"), "10.1.0.1,fd00::1"),
+    "Endpoints": (Ref("Endpoints", "default", "web"), "10.1.0.1"),
+    "Node": (Ref("Node", "", "worker-1"), "true"),
+}
+
+
+def drainable(kind: str, **annotations: str) -> Any:
+    """An object of a kind that may be drained, as a manifest has it."""
+    ref = DRAINED[kind][0]
+    raw: dict[str, Any] = {"apiVersion": "v1", "kind": kind, "metadata": {"name": ref.name}}
+    if ref.namespace:
+        raw["metadata"]["namespace"] = ref.namespace
+    if annotations:
+        raw["metadata"]["annotations"] = annotations
+    if kind == "Pod":
+        raw["status"] = {"podIP": "10.244.1.2"}
+    elif kind == "Endpoints":
+        raw["subsets"] = [{"addresses": [{"ip": "10.1.0.1"}], "ports": [{"port": 80}]}]
+    elif kind == "EndpointSlice":
+        raw = {**endpoint_slice("web").raw, "metadata": {**endpoint_slice("web").raw["metadata"], **raw["metadata"]}}
+    return parse_object(raw)
+
+
+def drained_in(store: Objects, kind: str) -> tuple[Any, bool]:
+    """What the stored object says that is drained, and whether what it is made into is."""
+    ref = DRAINED[kind][0]
+    found = contents(store)[ref][1]["metadata"].get("annotations", {}).get(DRAIN)
+    values = store.value(ref)
+    assert not isinstance(values, Damaged)
+    return found, all(map(is_drained, values))
+
+
+def is_drained(value: Value) -> bool:
+    return isinstance(value, Pod | EndpointSlice | Node) and bool(value.drained)
+
+
+@pytest.mark.parametrize("kind", DRAINED)
+def test_what_is_drained_stays_so_until_somebody_says_otherwise(store: Objects, kind: str) -> None:
+    ref, text = DRAINED[kind]
+    store.write([drainable(kind)], now=NOW)
+    assert drained_in(store, kind) == (None, False)
+    [one] = store.write([drainable(kind, **{DRAIN: text})], now=NOW).applied
+    assert (one.action, drained_in(store, kind)) == ("configured", (text, True))
+    for tried in (True, False):
+        [one] = store.write([drainable(kind)], now=LATER, dry_run=tried).applied
+        assert one.action == "unchanged", "the manifest says nothing of it, as before"
+        assert all(map(is_drained, one.object.values)), "and whoever programs the answer hears of it"
+    [one] = store.write([drainable(kind, **{"nodeport-nft/other": "x"})], now=LATER).applied
+    assert (one.action, drained_in(store, kind)) == ("configured", (text, True))
+    assert contents(store)[ref][1]["metadata"]["annotations"] == {"nodeport-nft/other": "x", DRAIN: text}
+    other = text.partition(",")[0]
+    store.write([drainable(kind, **{DRAIN: other})], now=LATER)
+    assert drained_in(store, kind) == (other, True)
+    [one] = store.write([drainable(kind, **{DRAIN: ""})], now=LATER).applied
+    assert (one.action, drained_in(store, kind)) == ("configured", (None, False))
+    assert not any(map(is_drained, one.object.values))
+    assert [one.action for one in store.write([drainable(kind)], now=LATER).applied] == ["unchanged"]
+    # What is deleted is forgotten; one of its name is another.
+    store.write([drainable(kind, **{DRAIN: text})], now=LATER)
+    store.write([drainable(kind)], [ref], now=LATER)
+    assert drained_in(store, kind) == (None, False)
+
+
 NAMES = st.sampled_from("abcd")
 PORTS = st.one_of(st.none(), st.integers(30000, 30003))
 TYPES = st.sampled_from(["NodePort", "ClusterIP", "NodePort"])
@@ -237,6 +304,22 @@ def test_a_trial_needs_no_table_that_an_older_store_lacks(tmp_path: Path) -> Non
         assert store.write([service("web")], now=NOW, dry_run=True).applied[0].action == "created"
         with pytest.raises(Exception, match="that the manifests lack"):
             store.refuse_others([service("web")])
+
+
+@pytest.mark.parametrize(("text", "drained"), [("true", "true"), ("perhaps", None)])
+def test_what_is_drained_stays_so_where_the_rest_cannot_be_read_and_does_no_harm_if_it_cannot(
+    tmp_path: Path, text: str, drained: str | None
+) -> None:
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        store.write([node("worker-1")], now=NOW)
+    damaged = {"kind": "Node", "metadata": {"name": "other", "annotations": {DRAIN: text}}}
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE objects SET body = ?", [json.dumps(damaged)])
+        db.commit()
+    with Store(path, ranges=RANGES) as store:
+        assert store.write([node("worker-1")], now=NOW).applied[0].action == "configured"
+        assert drained_in(store, "Node") == (drained, drained is not None)
 
 
 def test_what_cannot_be_read_is_told_and_can_be_replaced_and_deleted(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def test_without_ports_of_its_own_it_answers_probes_and_serves(lab: Lab) -> None
         assert "Problems:      none" in said
     finally:
         machine.run(
-            f"rm -f {DROP_IN} {SOCKET} {STORE}*; mv {DEFAULTS}.kept {DEFAULTS}; systemctl daemon-reload; systemctl stop nodeport-nft.socket 2>/dev/null; "
+            f"rm -f {DROP_IN} {SOCKET} {STORE}*; mv {DEFAULTS}.kept {DEFAULTS}; systemctl daemon-reload; "
+            "systemctl stop nodeport-nft.socket 2>/dev/null; "
             "systemctl restart nodeport-nft",
             timeout=240,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nodeport_nft import __version__
-from nodeport_nft.cli import node, objects, show
+from nodeport_nft.cli import drain, node, objects, show
 from nodeport_nft.cli.options import put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
@@ -61,6 +61,8 @@ create.add_typer(service, name="service")
 app.command("apply", epilog="Example: nodeport-nft apply -f web.yaml")(objects.apply)
 app.add_typer(create, name="create")
 app.command("delete", epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
+app.command("drain", epilog="Example: nodeport-nft drain worker-2")(drain.drain)
+app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)

@@ -22,6 +22,7 @@ from nodeport_nft.cli.layout import (
     table,
 )
 from nodeport_nft.kube import Object, parse_object
+from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.model import EndpointSlice, ObjectName, Pod, Service, ServiceType, Snapshot
 from nodeport_nft.resolve import Resolver
 
@@ -59,7 +60,7 @@ def endpoints_rows(
     """
     resolver = Resolver(snapshot, node_name="")
     rows = {
-        service.key: (few(service_endpoints(resolver, service)), service.created)
+        service.key: (few(service_endpoints(resolver, service)) + _aside(resolver, service), service.created)
         for service in snapshot.services
         if service.type is not ServiceType.EXTERNAL_NAME and namespace in (None, service.namespace)
     }
@@ -73,6 +74,15 @@ def service_endpoints(resolver: Resolver, service: Service) -> list[str]:
     """The usable endpoints of all ports, in the order of the ports."""
     backends = (backend for _, endpoints in resolver.endpoints_by_port(service) for backend in endpoints)
     return [socket_address(backend.address, backend.port) for backend in backends]
+
+
+def _aside(resolver: Resolver, service: Service) -> str:
+    """How many endpoints get no new connections for a while; "" if there is none."""
+    found = list(resolver.aside(service))
+    draining = sum(len(aside.draining) for aside in found)
+    failing = sum(len(aside.failing) for aside in found)
+    told = ", ".join([f"{draining} draining"] * bool(draining) + [f"{failing} failing"] * bool(failing))
+    return f" ({told})" if told else ""
 
 
 def _own_endpoints(stored: Object) -> list[str]:
@@ -152,6 +162,8 @@ def _node(stored: Object) -> tuple[Row, Row]:
     status = {"True": "Ready", "": "Unknown"}.get(ready, "NotReady")
     if mapping(stored.raw, "spec").get("unschedulable") is True:
         status += ",SchedulingDisabled"
+    if mapping(stored.raw, "metadata", "annotations").get(DRAIN) == "true":
+        status += ",Drained"
     addresses = records(stored.raw, "status", "addresses")
     wide = tuple(
         next((string(a, "address") for a in addresses if a.get("type") == kind), "") or NONE

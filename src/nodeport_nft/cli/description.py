@@ -52,7 +52,7 @@ def describe_service(stored: Object, resolver: Resolver, around: Around, node: s
         ingress = records(stored.raw, "status", "loadBalancer", "ingress")
         found = [string(entry, "ip") or string(entry, "hostname") for entry in ingress]
         fields += _present("LoadBalancer Ingress", ", ".join(filter(None, found)))
-    for port, endpoints in resolver.endpoints_by_port(service):
+    for (port, endpoints), aside in zip(resolver.endpoints_by_port(service), resolver.aside(service), strict=True):
         name = port.name or UNSET
         backends = [socket_address(b.address, b.port) for b in endpoints]
         fields.append(("Port", f"{name}  {port.port}/{port.protocol}"))
@@ -60,6 +60,9 @@ def describe_service(stored: Object, resolver: Resolver, around: Around, node: s
         if port.node_port:
             fields.append(("NodePort", f"{name}  {port.node_port}/{port.protocol}"))
         fields.append(("Endpoints", few(backends)))
+        for title, others in (("Draining", aside.draining), ("Failing", aside.failing)):
+            if others:
+                fields.append((title, few([socket_address(b.address, b.port) for b in others])))
     seconds = service.session_affinity_seconds
     fields.append(("Session Affinity", f"ClientIP (timeout {seconds}s)" if seconds else "None"))
     fields += _policy(

@@ -17,9 +17,18 @@ On a Pod, an EndpointSlice or Endpoints:
 
 ``weight``                    the share of the pod, or of each endpoint of the object (X7): 0-100, 1 without it.
                               0 takes no new connection.
+``drain``                     addresses of the object that count as terminating (E2), as ``10.244.1.2, fd00::1``. They
+                              keep their connections and get new ones only where a Service has nothing else.
 
-What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
-that is unknown, or known for another kind, or under a slip of the prefix, is told as an unknown field is.
+On a Node:
+
+``drain``                     ``true``: all that runs on it counts as terminating.
+
+``drain`` is what the commands ``drain`` and ``uncordon`` write. Who applies an object that says nothing of it leaves
+it as it is; an empty one takes it away.
+
+What is wrong is a problem, any other empty value too: whoever restricts a Service must not get an open one by a slip.
+A key that is unknown, or known for another kind, or under a slip of the prefix, is told as an unknown field is.
 """
 
 from __future__ import annotations
@@ -32,7 +41,7 @@ from typing import Any
 
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.selector import BLANKS, parse_selector
-from nodeport_nft.model import IPNetwork, LoadBalancing, Requirement, ServiceType
+from nodeport_nft.model import IPAddress, IPNetwork, LoadBalancing, Requirement, ServiceType
 from nodeport_nft.notation import each_once, parse_address, special_fault
 from nodeport_nft.problems import MOST_TOLD, Path, nearest, shown
 
@@ -44,6 +53,7 @@ INTERNAL_TRAFFIC_POLICY = PREFIX + "internal-traffic-policy"
 LOAD_BALANCING = PREFIX + "load-balancing"
 WEIGHTS = PREFIX + "weights"
 WEIGHT = PREFIX + "weight"
+DRAIN = PREFIX + "drain"
 
 PREFER_LOCAL = "PreferLocal"
 """The traffic policy that no field of the spec can name."""
@@ -58,7 +68,17 @@ _OF_SERVICES = (
     LOAD_BALANCING,
     WEIGHTS,
 )
-_KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
+_OF_ENDPOINTS = (WEIGHT, DRAIN)
+_KNOWN = {
+    "Service": _OF_SERVICES,
+    "Pod": _OF_ENDPOINTS,
+    "EndpointSlice": _OF_ENDPOINTS,
+    "Endpoints": _OF_ENDPOINTS,
+    "Node": (DRAIN,),
+}
+
+DRAINABLE = tuple(kind for kind, keys in _KNOWN.items() if DRAIN in keys)
+"""The kinds of object that may say what is drained."""
 
 _EVERY = tuple(dict.fromkeys(key for keys in _KNOWN.values() for key in keys))
 _OURS = re.compile("node|port|nft", re.IGNORECASE)  # in a slip of our prefix, one of them at least is right
@@ -157,6 +177,31 @@ def parse_weight(annotations: Mapping[str, str], fields: Fields) -> int:
         fields.problem(_path(WEIGHT), f"{shown(text)} is not a weight; write a whole number, 0-{_HEAVIEST}")
         return 1
     return weight
+
+
+def parse_drained(annotations: Mapping[str, str], fields: Fields) -> tuple[IPAddress, ...]:
+    """The addresses that are drained of a Pod, a slice or Endpoints, each once; none if there are none."""
+    text = annotations.get(DRAIN, "")
+    if len(text) > _LONGEST:
+        fields.problem(_path(DRAIN), f"{shown(text)} is longer than {_LONGEST} characters; shorten it")
+        return ()
+    found: dict[bytes, IPAddress] = {}
+    for entry in _entries(text.strip(BLANKS)):
+        try:
+            address = parse_address(entry)
+        except ValueError as error:
+            fields.problem(_path(DRAIN), str(error))
+        else:
+            found[address.packed] = address
+    return tuple(found.values())
+
+
+def parse_node_drained(annotations: Mapping[str, str], fields: Fields) -> bool:
+    """Whether a Node is drained; not if what it says is wrong."""
+    text = annotations.get(DRAIN, "")
+    if text not in ("", "true"):
+        fields.problem(_path(DRAIN), f"{shown(text)} is unknown; use true, or leave the annotation out")
+    return text == "true"
 
 
 def _path(key: str) -> Path:

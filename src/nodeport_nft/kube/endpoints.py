@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nodeport_nft.kube.annotations import parse_weight
+from nodeport_nft.kube.annotations import parse_drained, parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
@@ -36,6 +36,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
     kind = fields.choice(raw, (), "addressType", tuple(_ADDRESS_TYPES), "")
     ports = _ports(raw, (), fields, of_slice=True)
     weight = parse_weight(metadata.annotations, fields)
+    drained = parse_drained(metadata.annotations, fields)
     endpoints = []
     for path, entry in fields.mappings(raw, (), "endpoints"):
         conditions = fields.mapping(entry, path, "conditions")
@@ -70,6 +71,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
         tuple(endpoints),
         headless=HEADLESS_LABEL in metadata.labels,
         weight=weight,
+        drained=drained,
     )
 
 
@@ -84,6 +86,7 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
     slices = []
     headless = HEADLESS_LABEL in metadata.labels
     weight = parse_weight(metadata.annotations, fields)
+    drained = parse_drained(metadata.annotations, fields)
     for number, (path, subset) in enumerate(fields.mappings(raw, (), "subsets")):
         ports = _ports(subset, path, fields, of_slice=False)
         endpoints = [
@@ -105,6 +108,7 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
                         headless=headless,
                         mirrored=True,
                         weight=weight,
+                        drained=drained,
                     )
                 )
     return tuple(slices)

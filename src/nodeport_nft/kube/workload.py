@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nodeport_nft.kube.annotations import parse_weight
+from nodeport_nft.kube.annotations import parse_drained, parse_node_drained, parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
@@ -37,6 +37,7 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
         finished=phase in ("Succeeded", "Failed"),
         ports=_container_ports(spec, fields),
         weight=parse_weight(metadata.annotations, fields),
+        drained=parse_drained(metadata.annotations, fields),
     )
 
 
@@ -113,7 +114,7 @@ def named_ports(containers: Iterable[tuple[Path, dict[str, Any]]], fields: Field
 
 
 def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
-    """A Node: status.addresses of type InternalIP, spec.podCIDRs (or podCIDR), and whether it is about to go."""
+    """A Node: status.addresses of type InternalIP, spec.podCIDRs (or podCIDR), and whether it is to be left."""
     spec = fields.mapping(raw, (), "spec")
     status = fields.mapping(raw, (), "status")
     ips: list[IPAddress] = []
@@ -127,7 +128,12 @@ def parse_node(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Node:
         fields.text(entry, path, "key") == _SCALED_DOWN for path, entry in fields.mappings(spec, _SPEC, "taints")
     )
     return Node(
-        metadata.name, metadata.labels, each_once(ips), _pod_cidrs(spec, fields), deleted=metadata.deleted or doomed
+        metadata.name,
+        metadata.labels,
+        each_once(ips),
+        _pod_cidrs(spec, fields),
+        deleted=metadata.deleted or doomed,
+        drained=parse_node_drained(metadata.annotations, fields),
     )
 
 

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_address
 from itertools import islice
 
-from nodeport_nft.model import Family, NodeFacts, ObjectName, Parsed, Ref, Service, Snapshot, Value
+from nodeport_nft.model import (
+    Family,
+    Member,
+    NodeFacts,
+    ObjectName,
+    Parsed,
+    ProbeFailure,
+    Ref,
+    Service,
+    Snapshot,
+    Value,
+)
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.node_tables import NodeTables, service_problems
 from nodeport_nft.render import ListedTable
@@ -119,7 +131,7 @@ class NodeState:
         return len(self._idling), tuple(islice(self._idling, most))
 
     def snapshot(self, keys: Collection[ObjectName] | None = None) -> Snapshot:
-        """These services (None: all) as values, with all that may be endpoints of theirs."""
+        """These services (None: all) as values, with all that may be endpoints of theirs, and what has failed."""
         wanted = self.index.services.keys() if keys is None else keys
         services = [self.index.services[key] for key in wanted if key in self.index.services]
         slices = [piece for service in services for piece in self.index.slices(service)]
@@ -129,7 +141,15 @@ class NodeState:
             if service.selector
             for pod in self.index.selected(service)
         }
-        return Snapshot(tuple(services), tuple(slices), tuple(pods.values()), tuple(self.index.nodes.values()))
+        index = self.index
+        return Snapshot(
+            tuple(services),
+            tuple(slices),
+            tuple(pods.values()),
+            tuple(index.nodes.values()),
+            tuple(Member(name, at) for name, at in index.lost.items()),
+            tuple(ProbeFailure(space, ip_address(ip), since) for (space, ip), since in index.failing.items()),
+        )
 
     def _note(
         self, key: ObjectName, service: Service | None, frontends: Collection[Frontend], resolved: Resolved

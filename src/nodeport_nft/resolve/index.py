@@ -2,7 +2,8 @@
 
 A change of an object costs what that object has to do with, and tells which Services it touches: a slice its own
 Service, a Pod those whose selector it fits or did fit, a Node those that ask where nodes are or for their labels.
-Everything else may stay as it is.
+A node that is drained or lost touches the Services with an endpoint on it, and a readiness probe that fails those
+with one at its address. Everything else may stay as it is.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import TypeVar
 
 from nodeport_nft.model import (
+    MEMBER,
+    PROBE_FAILURE,
     EndpointSlice,
     IPAddress,
     Member,
@@ -26,6 +30,7 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
+from nodeport_nft.resolve.whereabouts import Whereabouts, addresses_of, nodes_of
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
@@ -44,15 +49,26 @@ def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
         objects[Ref("Pod", pod.namespace, pod.name)].append(pod)
     for node in snapshot.nodes:
         objects[Ref("Node", "", node.name)].append(node)
+    for member in snapshot.members:
+        objects[Ref(MEMBER, "", member.name)].append(member)
+    for failure in snapshot.probe_failures:
+        objects[Ref(PROBE_FAILURE, failure.namespace, str(failure.address))].append(failure)
     return ((ref, tuple(values)) for ref, values in objects.items())
 
 
 class Index:
-    """Every object by what is asked of it."""
+    """Every object by what is asked of it.
+
+    ``drained`` and ``lost`` are nodes, the latter with the time at which each was lost; ``failing`` are addresses,
+    with the time since which the readiness probe of each fails. Times are Unix times in seconds.
+    """
 
     def __init__(self) -> None:
         self.services: dict[ObjectName, Service] = {}
         self.nodes: dict[str, Node] = {}
+        self.drained: set[str] = set()
+        self.lost: dict[str, float] = {}
+        self.failing: dict[tuple[str, bytes], float] = {}  # by namespace and packed address
         self._values: dict[Ref, tuple[Value, ...]] = {}
         self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
@@ -60,6 +76,8 @@ class Index:
         self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
         self._held: dict[ObjectName, frozenset[bytes]] = {}  # clusterIPs of Services that are not known themselves
         self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
+        self._by_address = Whereabouts(addresses_of)
+        self._by_node = Whereabouts(nodes_of)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Index:
@@ -75,6 +93,9 @@ class Index:
         if values == before:
             return set()
         touched: set[ObjectName] = set()
+        for whereabouts in (self._by_address, self._by_node):
+            whereabouts.remove(ref, before)
+            whereabouts.add(ref, values)
         for value in before:
             touched |= self._take_out(ref, value)
         for value in values:
@@ -143,9 +164,18 @@ class Index:
                 return self._selected_by(value)
             case Node():
                 self.nodes[value.name] = value
-                return self._asking_for_nodes()
-            case Member() | ProbeFailure():
-                return set()
+                if not value.drained:
+                    return self._asking_for_nodes()
+                self.drained.add(value.name)
+                return self._asking_for_nodes() | self._on(value.name)
+            case Member():
+                if not value.lost_at:
+                    return set()
+                self.lost[value.name] = value.lost_at
+                return self._on(value.name)
+            case ProbeFailure():
+                self.failing[value.namespace, value.address.packed] = value.since
+                return self._at(value.namespace, value.address)
 
     def _take_out(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -172,9 +202,15 @@ class Index:
                 return self._selected_by(value)
             case Node():
                 del self.nodes[value.name]
-                return self._asking_for_nodes()
-            case Member() | ProbeFailure():
-                return set()
+                if not value.drained:
+                    return self._asking_for_nodes()
+                self.drained.discard(value.name)
+                return self._asking_for_nodes() | self._on(value.name)
+            case Member():
+                return self._on(value.name) if self.lost.pop(value.name, None) is not None else set()
+            case ProbeFailure():
+                self.failing.pop((value.namespace, value.address.packed), None)
+                return self._at(value.namespace, value.address)
 
     def _selected_by(self, pod: Pod) -> set[ObjectName]:
         """The Services whose selector fits a Pod."""
@@ -184,6 +220,25 @@ class Index:
     def _claiming_of(self, service: Service) -> set[ObjectName]:
         """The Services that claim a clusterIP of this one from outside: whose it is decides on what they get."""
         return {key for ip in service.cluster_ips for key in self._claiming.get(ip.packed, ())}
+
+    def _on(self, node: str) -> set[ObjectName]:
+        """The Services that may have an endpoint on a node."""
+        return self._of(self._by_node.at(node, self._values.items()))
+
+    def _at(self, namespace: str, address: IPAddress) -> set[ObjectName]:
+        """The Services of a namespace that may have an endpoint at an address."""
+        found = self._by_address.at(address.packed, self._values.items())
+        return self._of(ref for ref in found if ref.namespace == namespace)
+
+    def _of(self, refs: Iterable[Ref]) -> set[ObjectName]:
+        """The Services that may have endpoints of these objects."""
+        touched: set[ObjectName] = set()
+        for value in chain.from_iterable(self._values[ref] for ref in refs):
+            if isinstance(value, EndpointSlice):
+                touched.add(ObjectName(value.namespace, value.service))
+            elif isinstance(value, Pod):
+                touched |= self._selected_by(value)
+        return touched
 
     def _asking_for_nodes(self) -> set[ObjectName]:
         return {key for key, s in self.services.items() if s.traffic_distribution or s.node_port_nodes}

@@ -7,7 +7,8 @@ numbers behind a Pod's port names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import inf
 
 from nodeport_nft.model import (
     ZONE_LABEL,
@@ -15,29 +16,15 @@ from nodeport_nft.model import (
     EndpointPort,
     EndpointSlice,
     Family,
-    IPAddress,
     Pod,
     Protocol,
     Service,
     ServicePort,
 )
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
+from nodeport_nft.resolve.candidate import Candidate, once_each
 from nodeport_nft.resolve.index import Index
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An endpoint of one Service port, before its conditions are weighed."""
-
-    address: IPAddress
-    port: int
-    ready: bool
-    serving: bool
-    terminating: bool
-    node_name: str
-    zones: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    weight: int = 1
+from nodeport_nft.resolve.trouble import LastGood, Trouble
 
 
 def families(service: Service) -> tuple[Family, ...]:
@@ -52,6 +39,7 @@ class Join:
         self._index = index
         self._service = service
         self._families = families(service)
+        self._trouble = Trouble(index, service)
         self._pods: Sequence[Pod] | None = None  # None: from slices
         self._slices: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = {}  # by the port's name
         self._targets: dict[int, dict[tuple[str, Protocol], int]] = {}
@@ -76,14 +64,29 @@ class Join:
             return None
         self._left = max(0, self._left - count)
         found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
-        return tuple(c for c in _once_each(found) if c.weight)
+        if self._index.drained:
+            found = (_drained(c) if c.node_name in self._index.drained else c for c in found)
+        if self._trouble:
+            return self._trouble.judged(found)
+        return tuple(c for c in once_each(found) if c.weight)
+
+    def has_failed(self, candidate: Candidate) -> bool:
+        """Whether a candidate's node is lost or its readiness probe fails, and that counts."""
+        return self._trouble.failed_at(candidate) < inf
+
+    @property
+    def last_good(self) -> LastGood:
+        """What of the candidates that were asked for has failed and is used nevertheless."""
+        return self._trouble.last_good
 
     def _from_slices(self, slices: Iterable[tuple[EndpointSlice, EndpointPort]]) -> Iterable[Candidate]:
         weights = self._service.weights
         for piece, port in slices:
+            drained = {ip.packed for ip in piece.drained}
             for endpoint in piece.endpoints:
                 weight = weights.get(str(endpoint.address), piece.weight) if weights else piece.weight
-                yield _candidate(endpoint, port.port, weight)
+                candidate = _candidate(endpoint, port.port, weight)
+                yield _drained(candidate) if drained and endpoint.address.packed in drained else candidate
 
     def _from_pods(self, pods: Iterable[Pod], port: ServicePort) -> Iterable[Candidate]:
         """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
@@ -101,7 +104,8 @@ class Join:
                     zones = (zone,) if zone else ()
                     conditions = ready, pod.ready, pod.terminating
                     weight = service.weights.get(str(first), pod.weight) if service.weights else pod.weight
-                    yield Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
+                    candidate = Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
+                    yield _drained(candidate) if first in pod.drained else candidate
 
     def _target(self, pod: Pod, port: ServicePort) -> int | None:
         """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
@@ -118,6 +122,14 @@ class Join:
         return node.labels.get(ZONE_LABEL, "") if node else ""
 
 
+def _drained(candidate: Candidate) -> Candidate:
+    """A candidate as one that terminates: what could be used goes on to serve, and what could not does not begin to.
+
+    Also of a Service that publishes what is not ready: that it is drained is not a matter of readiness.
+    """
+    return replace(candidate, ready=False, serving=candidate.is_usable, terminating=True)
+
+
 def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:
     return Candidate(
         endpoint.address,
@@ -130,20 +142,3 @@ def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:
         endpoint.nodes,
         weight,
     )
-
-
-def _once_each(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
-    """Each address and port once; the copy that is not terminating wins, then the ready one (E3)."""
-    # By the packed address: the hash of an IPv6Address is one that whoever writes the address can choose.
-    best: dict[tuple[bytes, int], Candidate] = {}
-    for candidate in candidates:
-        place = candidate.address.packed, candidate.port
-        held = best.get(place)
-        if held is None or _preference(candidate) > _preference(held):
-            best[place] = candidate
-    return best.values()
-
-
-def _preference(candidate: Candidate) -> tuple[object, ...]:
-    c = candidate  # all of it, so that the order of the slices makes no difference
-    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes

@@ -17,9 +17,10 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS
+from nodeport_nft.resolve.candidate import Candidate
 from nodeport_nft.resolve.claims import Claimable, Claims
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.join import Candidate, Join, families
+from nodeport_nft.resolve.join import Join, families
 
 
 class FrontendKind(enum.Enum):
@@ -70,10 +71,23 @@ class Frontend:
 
 
 @dataclass(frozen=True, slots=True)
+class Aside:
+    """Endpoints of a port that get connections only where it has no others.
+
+    ``draining`` terminate or are drained, and serve those that are there. ``failing``: their node is lost, or their
+    readiness probe fails.
+    """
+
+    draining: tuple[Backend, ...] = ()
+    failing: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """What a Service gets on one node: its ``frontends``, of the ``offered`` many that it may ask for.
 
-    ``problems``: the addresses from outside that it claims and does not get, with the reason and the remedy.
+    ``problems``: the addresses from outside that it claims and does not get, and endpoints that are used though they
+    have failed, with the reason and the remedy.
     """
 
     frontends: tuple[Frontend, ...] = ()
@@ -106,10 +120,13 @@ class Resolver:
         if not is_proxied(service):
             return Resolved()
         granted, problems = self._claims.judge(service)
-        return Resolved(tuple(self._frontends(granted)), self._offered(granted), problems)
+        join = Join(self._index, granted)
+        frontends = tuple(self._frontends(granted, join))
+        if last := join.last_good:
+            problems = (*problems, f"Service/{service.key}: {last.text}; {last.remedy}")
+        return Resolved(frontends, self._offered(granted), problems)
 
-    def _frontends(self, service: Service) -> Iterator[Frontend]:
-        join = Join(self._index, service)
+    def _frontends(self, service: Service, join: Join) -> Iterator[Frontend]:
         offers = self._offers(service)
         policies = _policies(service)
         for port in service.ports:
@@ -170,6 +187,15 @@ class Resolver:
         for port in service.ports:
             yield port, self._usable(join.candidates(port) or ())
 
+    def aside(self, service: Service) -> Iterator[Aside]:
+        """For each port, which endpoints get no new connections for a while, all families, sorted."""
+        join = Join(self._index, service)
+        for port in service.ports:
+            candidates = join.candidates(port) or ()
+            failing = [c for c in candidates if join.has_failed(c)]
+            draining = [c for c in candidates if c.terminating and c.serving and not join.has_failed(c)]
+            yield Aside(self._backends(draining), self._backends(failing))
+
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""
         join = Join(self._index, service)
@@ -204,8 +230,11 @@ class Resolver:
     def _usable(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
         """Ready endpoints; if there is none, those that still serve while they terminate (E2)."""
         candidates = list(candidates)
-        usable = [c for c in candidates if c.ready] or [c for c in candidates if c.serving and c.terminating]
-        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in usable)
+        usable = [c for c in candidates if c.ready] or [c for c in candidates if c.is_usable]
+        return self._backends(usable)
+
+    def _backends(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
+        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in candidates)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
 
     def _place(self, node_name: str) -> Place:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.kinds import KINDS, is_namespaced
 from nodeport_nft.kube import Object, parse_object
-from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Service, Snapshot, Value
+from nodeport_nft.model import EndpointSlice, Member, Node, Pod, ProbeFailure, Ref, Service, Snapshot, Value
 from nodeport_nft.problems import Problems, clipped
 from nodeport_nft.terminal import printable
 
@@ -129,6 +129,8 @@ def made_of(values: Iterable[Value]) -> Snapshot:
     slices: list[EndpointSlice] = []
     pods: list[Pod] = []
     nodes: list[Node] = []
+    members: list[Member] = []
+    probe_failures: list[ProbeFailure] = []
     for value in values:
         match value:
             case Service():
@@ -139,5 +141,16 @@ def made_of(values: Iterable[Value]) -> Snapshot:
                 pods.append(value)
             case Node():
                 nodes.append(value)
+            case Member():
+                members.append(value)
+            case ProbeFailure():
+                probe_failures.append(value)
     by_name = attrgetter("namespace", "name")  # slices come from two kinds, the rest is in this order already
-    return Snapshot(tuple(services), tuple(sorted(slices, key=by_name)), tuple(pods), tuple(nodes))
+    return Snapshot(
+        tuple(services),
+        tuple(sorted(slices, key=by_name)),
+        tuple(pods),
+        tuple(nodes),
+        tuple(members),
+        tuple(probe_failures),
+    )

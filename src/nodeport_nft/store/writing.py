@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.kinds import reference
 from nodeport_nft.kube import Object
+from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
 from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
 from nodeport_nft.store.api import Action, Applied, Conflict, Written
 from nodeport_nft.store.body import completed
+from nodeport_nft.store.drained import still_drained
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
 from nodeport_nft.store.objects import Damaged, parsed, with_resource_version
@@ -142,6 +144,7 @@ def plan(
 
 
 def _put(obj: Object, service: Service | None, before: _Before | None, now: str) -> Put:
+    obj = still_drained(obj, before.metadata if before else {})
     body = completed(obj.raw, service, {"metadata": before.metadata} if before else None, now)
     values = obj.values
     if service is not None:
@@ -240,9 +243,9 @@ def _allocated(
     return allocated
 
 
-def _kept_metadata(rest: dict[str, Any]) -> dict[str, str]:
+def _kept_metadata(rest: dict[str, Any]) -> dict[str, Any]:
     """What stays of the metadata of a document that cannot be read as a whole."""
-    kept: dict[str, str] = {}
+    kept: dict[str, Any] = {}
     metadata = rest.get("metadata")
     match metadata:
         case {"uid": str(uid)}:
@@ -250,6 +253,9 @@ def _kept_metadata(rest: dict[str, Any]) -> dict[str, str]:
     match metadata:
         case {"creationTimestamp": str(created)} if _is_time(created):
             kept["creationTimestamp"] = created
+    match metadata:
+        case {"annotations": {**notes}} if isinstance(notes.get(DRAIN), str):
+            kept["annotations"] = {DRAIN: notes[DRAIN]}
     return kept
 
 

@@ -1,0 +1,250 @@
+"""drain and uncordon: nodes and endpoints that get no new connections for a while, and keep those they have.
+
+They are written down on the objects, so that every node of a cluster hears of it; the commands do not wait for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.objects import DryRun
+from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, put, say, warn
+from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.kinds import BY_WORD, Resource
+
+if TYPE_CHECKING:
+    from nodeport_nft.kube import Object
+    from nodeport_nft.model import IPAddress, Parsed, Ref
+    from nodeport_nft.resolve.leaving import Effect
+    from nodeport_nft.store import Objects
+
+What = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NODE... | endpoint ADDRESS...",
+        help="Names of nodes, or the word endpoint and addresses.",
+        show_default=False,
+    ),
+]
+
+_MOST_TRIES = 10
+"""How often a write is tried anew because others have changed the same objects."""
+
+_MOST_LINES = 10
+
+
+@command
+def drain(*, what: What, dry_run: DryRun = False, flags: Annotated[Flags, "store"]) -> None:
+    """Let nodes, or single endpoints, get no new connections; those that they have live on.
+
+    A Service that has no other endpoint goes on with those that are drained. Undone by uncordon.
+    """
+    _change(flags, what, drains=True, dry_run=dry_run)
+
+
+@command
+def uncordon(*, what: What, dry_run: DryRun = False, flags: Annotated[Flags, "store"]) -> None:
+    """Let nodes, or single endpoints, that were drained get new connections again."""
+    _change(flags, what, drains=False, dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be drained or no longer, each once: names of nodes or addresses, one of the two."""
+
+    nodes: tuple[str, ...] = ()
+    addresses: tuple[IPAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """What a write is to do: objects that are there, and such as are not yet; and ``names``, what changes by it."""
+
+    puts: tuple[Object, ...]
+    new: tuple[Object, ...]
+    names: frozenset[str]
+
+
+def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) -> None:
+    from nodeport_nft.resolve import Index
+    from nodeport_nft.resolve.leaving import effects
+    from nodeport_nft.store import Conflict, open_objects, open_trial
+
+    chosen = flags.config()
+    asked = _parse(words)
+    if not may_exist(chosen.store):
+        fail(f"there is no store {chosen.store}; name the store with --store")
+    with (open_trial if dry_run else open_objects)(chosen) as store:
+        for tries_left in reversed(range(_MOST_TRIES)):
+            stored = store.readable()
+            complaints = store.complaints()
+            changed = _changes(store, asked, stored, drains=drains)
+            try:
+                if changed.new:
+                    store.write(changed.new, now=now(), only_new=True, dry_run=dry_run)
+                if changed.puts:
+                    store.write(changed.puts, now=now(), dry_run=dry_run)
+                break
+            except Conflict:
+                if not tries_left:
+                    raise
+    before, after = Index(), Index()
+    for ref, values in stored:
+        before.put(ref, values)
+        after.put(ref, values)
+    touched = {key for obj in (*changed.puts, *changed.new) for key in after.put(obj.ref, obj.values)}
+    note = " (dry run)" if dry_run else ""
+    for name in (*asked.nodes, *map(str, asked.addresses)):
+        already = "" if name in changed.names else "already "
+        put(f"{'node' if asked.nodes else 'endpoint'}/{name} {already}{'drained' if drains else 'uncordoned'}{note}")
+    for line in _told(effects(before, after, touched)):
+        say(line)
+    warn(complaints)
+    if changed.names and not dry_run:
+        tell_if_unheard(chosen)
+
+
+def _parse(words: Sequence[str]) -> _Asked:
+    """What the words name. Leaves with BAD_INPUT where that is nothing, or neither nodes nor endpoints."""
+    from nodeport_nft.notation import each_once, parse_address
+
+    kind, names = "Node", list(words)
+    first, slash, _ = words[0].partition("/")
+    if slash:
+        kinds = {word.partition("/")[0] for word in words}
+        if len(kinds) > 1 or not all("/" in word for word in words):
+            fail("write NODE..., endpoint ADDRESS..., or KIND/NAME each time, of one kind", BAD_INPUT)
+        kind, names = _kind(first), [word.partition("/")[2] for word in words]
+    elif _resource(first) is not None and (len(words) > 1 or _kind(first) != "Node"):
+        kind, names = _kind(first), list(words[1:])
+    if not names or not all(names):
+        fail(f"name the {'nodes' if kind == 'Node' else 'addresses of the endpoints'}", BAD_INPUT)
+    if kind == "Node":
+        return _Asked(nodes=tuple(dict.fromkeys(names)))
+    addresses = []
+    for text in names:
+        try:
+            addresses.append(parse_address(text))
+        except ValueError as error:
+            fail(f"endpoint: {error}", BAD_INPUT)
+    return _Asked(addresses=each_once(addresses))
+
+
+def _resource(word: str) -> Resource | None:
+    return BY_WORD.get("endpoints" if word.lower() == "endpoint" else word.lower())  # there may be one alone
+
+
+def _kind(word: str) -> str:
+    resource = _resource(word)
+    if resource is None or resource.kind not in ("Node", "Endpoints"):
+        fail(f"{word!r} cannot be drained; write NODE..., or endpoint ADDRESS...", BAD_INPUT)
+    return resource.kind
+
+
+def _changes(store: Objects, asked: _Asked, stored: Sequence[Parsed], *, drains: bool) -> _Changed:
+    """What is to be written. Leaves with everything that is not there."""
+    return _nodes(store, asked, stored, drains) if asked.nodes else _addresses(store, asked, stored, drains)
+
+
+def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
+    from nodeport_nft.model import Member, Node, Ref
+    from nodeport_nft.problems import nearest
+    from nodeport_nft.resolve.absence.cause import listed
+    from nodeport_nft.resolve.whereabouts import nodes_of
+
+    values = [value for _, own in stored for value in own]
+    nodes = {value.name: value for value in values if isinstance(value, Node)}
+    named = {name for value in values for name in nodes_of(value) if name}
+    known = {*nodes, *named, *(value.name for value in values if isinstance(value, Member))}
+    refused = []
+    puts, new = [], []
+    for name in asked.nodes:
+        ref = Ref("Node", "", name)
+        if ref in store.damaged:
+            refused.append(store.damaged[ref].told(store.where))
+        elif name not in known:
+            near = nearest(name, known)
+            there = f"known are {listed(sorted(known))}" if known else "none is known"
+            refused.append(f'node "{name}" not found; {f"did you mean {near}?" if near else there}')
+        elif name in nodes and nodes[name].drained != drains:
+            puts.append(_annotated(store, ref, "true" if drains else ""))
+        elif name not in nodes and drains:
+            new.append(_made({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}, "true"))
+    if refused:
+        fail("\n".join(refused))
+    return _Changed(tuple(puts), tuple(new), frozenset(obj.name for obj in (*puts, *new)))
+
+
+def _addresses(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
+    from nodeport_nft.model import EndpointSlice, Pod
+    from nodeport_nft.notation import each_once
+    from nodeport_nft.resolve.whereabouts import addresses_of
+
+    wanted = {ip.packed: ip for ip in asked.addresses}
+    there: set[bytes] = set()
+    names: set[str] = set()
+    puts = []
+    for ref, values in stored:
+        held = {packed for value in values for packed in addresses_of(value)} & wanted.keys()
+        there |= held
+        until_now = [ip for value in values if isinstance(value, Pod | EndpointSlice) for ip in value.drained]
+        is_drained = {ip.packed for ip in until_now}
+        if drains:
+            differing = [ip for packed, ip in wanted.items() if packed in held - is_drained]
+            left = each_once([*until_now, *differing])
+        else:
+            differing = [ip for packed, ip in wanted.items() if packed in is_drained]
+            there |= {ip.packed for ip in differing}
+            left = tuple(ip for ip in each_once(until_now) if ip.packed not in wanted)
+        if differing:
+            names |= {str(ip) for ip in differing}
+            puts.append(_annotated(store, ref, ",".join(map(str, left))))
+    if missing := [ip for packed, ip in wanted.items() if packed not in there]:
+        fail(
+            "\n".join(
+                f"endpoint {ip} not found: no Pod, Endpoints or EndpointSlice has it; "
+                "get endpoints --all-namespaces shows those that are used"
+                for ip in missing
+            )
+        )
+    return _Changed(tuple(puts), (), frozenset(names))
+
+
+def _annotated(store: Objects, ref: Ref, text: str) -> Object:
+    """A stored object with this to say of what is drained."""
+    stored = store.get(*ref)
+    if stored is None:
+        fail(f"{ref} has just been deleted; look what there is, and try again")
+    return _made(stored.raw, text)
+
+
+def _made(raw: dict[str, Any], text: str) -> Object:
+    from nodeport_nft.kube import parse_object
+    from nodeport_nft.kube.annotations import DRAIN
+
+    annotations = {**(raw["metadata"].get("annotations") or {}), DRAIN: text}
+    return parse_object({**raw, "metadata": {**raw["metadata"], "annotations": annotations}}, ranges=None)
+
+
+def _told(found: Sequence[Effect]) -> Iterable[str]:
+    """What happens to connections, for people."""
+    from nodeport_nft.resolve.absence.cause import listed, named
+
+    for which, what in (
+        ([each for each in found if each.drained], "now terminate: their connections live on, new ones go elsewhere"),
+        ([each for each in found if each.back], "get new connections again"),
+    ):
+        count = len({ip.packed for each in which for ip in each.drained or each.back})
+        if count:
+            whose = named("Service", [str(each.service) for each in which])
+            yield f"{count:,} endpoint{'s' * (count != 1)} of {whose} {what}"
+    last = [each for each in found if each.last]
+    for each in last[:_MOST_LINES]:
+        yield f"Service {each.service} has no other endpoint, and keeps {listed([str(ip) for ip in each.last])}"
+    if len(last) > _MOST_LINES:
+        yield f"… and {len(last) - _MOST_LINES:,} more Services keep theirs"

@@ -1,0 +1,45 @@
+"""An endpoint of one Service port, and which of two copies of one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nodeport_nft.model import IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint of one Service port, before its conditions are weighed."""
+
+    address: IPAddress
+    port: int
+    ready: bool
+    serving: bool
+    terminating: bool
+    node_name: str
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    weight: int = 1
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may get connections: if it is ready, or where nothing is, if it serves till its end (E2)."""
+        return self.ready or (self.serving and self.terminating)
+
+
+def once_each(candidates: Iterable[Candidate]) -> Iterable[Candidate]:
+    """Each address and port once; the copy that is not terminating wins, then the ready one (E3)."""
+    # By the packed address: the hash of an IPv6Address is one that whoever writes the address can choose.
+    best: dict[tuple[bytes, int], Candidate] = {}
+    for candidate in candidates:
+        place = candidate.address.packed, candidate.port
+        held = best.get(place)
+        if held is None or _preference(candidate) > _preference(held):
+            best[place] = candidate
+    return best.values()
+
+
+def _preference(candidate: Candidate) -> tuple[object, ...]:
+    c = candidate  # all of it, so that the order of the slices makes no difference
+    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes

@@ -1,0 +1,128 @@
+"""Endpoints on lost nodes, or whose readiness probe fails: neither ready nor serving, unless nothing else is left.
+
+What several nodes say of an endpoint may be wrong: a prober has lost its network, or a switch has cut half of the
+nodes from the store while all of them serve. So a Service never loses its last endpoints to that. Where all that it
+could use have failed, in one family of one port, the *last good* ones stay: those that failed last. They are more
+likely to be there than those that have been missed for an hour, and if they are not either, no harm is done.
+
+Every node decides alike, by the times that the store has, whatever it was told first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from nodeport_nft.model import Service
+from nodeport_nft.problems import clipped
+from nodeport_nft.resolve.candidate import Candidate, once_each
+from nodeport_nft.resolve.index import Index
+
+LAST_GOOD_SECONDS = 15.0
+"""What fails within this time of the last of them has failed with it, and stays with it.
+
+One cause is noticed at several times: by probes within their period (10 s unless it is set) and timeout (1 s), by
+leases within the 5 s in which they are renewed, and written after a random wait; and clocks differ a little.
+"""
+
+_NAMED = 3
+
+
+@dataclass(slots=True)
+class LastGood:
+    """What of one Service is used for want of anything better; empty if there is no need for it.
+
+    ``failed``: the addresses that it could use, had they not failed, in the families and ports that have no others.
+    ``kept``: those of them that stay. ``nodes``: the lost ones. ``probes``: those of the failed whose probe fails.
+    """
+
+    failed: set[bytes] = field(default_factory=set)
+    kept: set[bytes] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+    probes: set[bytes] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.kept)
+
+    @property
+    def text(self) -> str:
+        """How many have failed and why, and how many stay."""
+        count, kept = len(self.failed), len(self.kept)
+        names = sorted(self.nodes)
+        shown = ", ".join(map(clipped, names[:_NAMED])) + (
+            f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        )
+        why = [f"lost node{'s' * (len(names) > 1)} {shown}"] if names else []
+        why += [f"readiness probes of {len(self.probes)} fail"] if self.probes else []
+        what = "its only endpoint has failed" if count == 1 else f"all {count} endpoints have failed"
+        stay = "it stays" if kept == count == 1 else "they stay" if kept == count else f"the last {kept} of them stay"
+        return f"{what} ({'; '.join(why)}), and {stay} in use, as there is no other"
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        what = ["bring the node back, or delete its endpoints"] if self.nodes else []
+        what += ["mend the endpoints, or what cuts the probing node off from them"] if self.probes else []
+        return "; ".join(what)
+
+
+class Trouble:
+    """Which candidates of a Service have failed; ``last_good`` tells what ``judged`` has kept nevertheless."""
+
+    def __init__(self, index: Index, service: Service) -> None:
+        # As with a Pod's own readiness in Kubernetes: who publishes what is not ready has it used all the same.
+        counts = not service.publish_not_ready_addresses
+        self._lost = index.lost if counts else {}
+        self._failing = index.failing if counts else {}
+        self._namespace = service.namespace
+        self.last_good = LastGood()
+
+    def __bool__(self) -> bool:
+        return bool(self._lost or self._failing)
+
+    def failed_at(self, candidate: Candidate) -> float:
+        """When a candidate failed, by whichever came first (Unix time, seconds); infinite if it has not."""
+        return min(
+            self._lost.get(candidate.node_name, inf) if candidate.node_name else inf,
+            self._failing.get((self._namespace, candidate.address.packed), inf),
+        )
+
+    def judged(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        """These candidates, each once and none of weight 0, with what has failed not ready and not serving."""
+        judged: list[Candidate] = []
+        by_family: dict[int, list[Candidate]] = {}
+        for candidate in candidates:
+            by_family.setdefault(candidate.address.version, []).append(candidate)
+        for own in by_family.values():
+            judged += self._of_family(own)
+        return tuple(judged)
+
+    def _of_family(self, candidates: Sequence[Candidate]) -> Iterable[Candidate]:
+        times = [self.failed_at(candidate) for candidate in candidates]
+        without = _weighty(
+            c if time == inf else replace(c, ready=False, serving=False)
+            for c, time in zip(candidates, times, strict=True)
+        )
+        if any(c.is_usable for c in without):
+            return without
+        healthy = _weighty(candidates)
+        failed = [(self.failed_at(c), c) for c in healthy if c.is_usable]
+        if not failed:
+            return without
+        since = max(time for time, _ in failed) - LAST_GOOD_SECONDS
+        kept = [c for time, c in failed if time >= since]
+        self._note([c for _, c in failed], kept)
+        places = {(c.address.packed, c.port) for c in kept}
+        return [c for c in without if (c.address.packed, c.port) not in places] + kept
+
+    def _note(self, failed: Collection[Candidate], kept: Iterable[Candidate]) -> None:
+        told = self.last_good
+        told.failed |= {c.address.packed for c in failed}
+        told.kept |= {c.address.packed for c in kept}
+        told.nodes |= {c.node_name for c in failed if c.node_name in self._lost}
+        told.probes |= {c.address.packed for c in failed if (self._namespace, c.address.packed) in self._failing}
+
+
+def _weighty(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return [c for c in once_each(candidates) if c.weight]

@@ -1,0 +1,333 @@
+"""Endpoints that are drained, on lost nodes, or fail readiness probes: who gets connections (C5, C7, E2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from nodeport_nft.model import (
+    MEMBER,
+    PROBE_FAILURE,
+    ZONE_LABEL,
+    Family,
+    Member,
+    Node,
+    ObjectName,
+    Pod,
+    ProbeFailure,
+    Ref,
+    Service,
+    Snapshot,
+    Value,
+)
+from nodeport_nft.reconcile import NodeState, compile_snapshot
+from nodeport_nft.resolve import Index, Resolver
+from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+
+A, B, C, D = "10.244.1.1", "10.244.2.1", "10.244.3.1", "10.244.4.1"
+WEB = make_service()
+ON = {A: "worker-1", B: "worker-2", C: "worker-3", D: "worker-4"}
+PIECE = make_slice(*(make_endpoint(ip, node=node) for ip, node in ON.items() if ip != D))
+PODS = tuple(Pod("default", ip, {"app": "web"}, (ip_address(ip),), node) for ip, node in ON.items() if ip != D)
+OLD, NOW = 1000.0, 2000.0
+
+
+def lost(node: str, at: float = NOW) -> Member:
+    return Member(node, at)
+
+
+def failing(ip: str, since: float = NOW, namespace: str = "default") -> ProbeFailure:
+    return ProbeFailure(namespace, ip_address(ip), since)
+
+
+def drained(node: str) -> Node:
+    return Node(node, drained=True)
+
+
+def ref_of(value: Value) -> Ref:
+    match value:
+        case Node():
+            return Ref("Node", "", value.name)
+        case Member():
+            return Ref(MEMBER, "", value.name)
+        case ProbeFailure():
+            return Ref(PROBE_FAILURE, value.namespace, str(value.address))
+        case _:
+            return Ref(type(value).__name__, value.namespace, value.name)
+
+
+def index_of(*values: Value) -> Index:
+    index = Index()
+    for value in values:
+        index.put(ref_of(value), (value,))
+    return index
+
+
+def used(*values: Value, service: Service = WEB, node: str = "worker-1") -> list[str]:
+    ((_, backends),) = Resolver(index_of(service, *values), node).endpoints_by_port(service)
+    return [str(backend.address) for backend in backends]
+
+
+# --- one endpoint of several ---------------------------------------------------
+
+OUT: dict[str, list[Value]] = {
+    "its node is lost": [lost("worker-2")],
+    "its node was lost long ago": [lost("worker-2", 0.5)],
+    "its probe fails": [failing(B)],
+    "its probe fails since the beginning of time": [failing(B, 0.0)],
+    "its node is drained": [drained("worker-2")],
+    "both of it": [lost("worker-2"), failing(B), drained("worker-2")],
+}
+
+
+@pytest.mark.parametrize("why", OUT)
+@pytest.mark.parametrize("source", ["slice", "pods"])
+def test_an_endpoint_gets_no_new_connections_while_there_are_others(source: str, why: str) -> None:
+    service = WEB if source == "slice" else replace(WEB, selector={"app": "web"})
+    from_where: tuple[Value, ...] = (PIECE,) if source == "slice" else PODS
+    assert used(*from_where, service=service) == [A, B, C]
+    assert used(*from_where, *OUT[why], service=service) == [A, C]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [Member("worker-2"), Node("worker-2"), lost("worker"), failing(B, namespace="other"), failing("10.244.2.2")],
+    ids=["it is registered", "it is not drained", "another node", "of another namespace", "of another address"],
+)
+def test_what_is_said_of_others_changes_nothing(said: Value) -> None:
+    assert used(PIECE, said) == [A, B, C]
+
+
+def test_an_address_is_drained_on_the_object_that_says_so() -> None:
+    assert used(replace(PIECE, drained=(ip_address(B), ip_address(D)))) == [A, C]
+    selecting = replace(WEB, selector={"app": "web"})
+    pods = [replace(pod, drained=pod.ips if pod.name == B else ()) for pod in PODS]
+    assert used(*pods, service=selecting) == [A, C]
+    both = replace(PODS[1], ips=(ip_address(B), ip_address("fd00::1")), drained=(ip_address("fd00::1"),))
+    assert used(PODS[0], both, service=selecting) == [A, B], "the pod's other address is not drained"
+
+
+def test_an_endpoint_without_a_node_is_on_no_lost_one() -> None:
+    piece = make_slice(make_endpoint(A, node=""), make_endpoint(B))
+    assert used(piece, lost(""), lost("worker-2")) == [A]
+
+
+# --- all of them ----------------------------------------------------------------
+
+
+def test_the_last_endpoint_is_used_while_it_is_drained() -> None:
+    assert used(make_slice(make_endpoint(A, node="worker-1")), drained("worker-1")) == [A]
+    everything = [drained(node) for node in ON.values()]
+    assert used(PIECE, *everything) == [A, B, C]
+    unready = make_slice(make_endpoint(A, ready=False, serving=True, node="worker-1"))
+    assert used(unready, drained("worker-1")) == [], "draining makes nothing usable"
+
+
+FAILED: dict[str, tuple[list[Value], list[str]]] = {
+    "all nodes at once": ([lost("worker-1"), lost("worker-2"), lost("worker-3")], [A, B, C]),
+    "all probes at once": ([failing(A), failing(B), failing(C)], [A, B, C]),
+    "some of each": ([failing(A), lost("worker-2"), failing(C, NOW - LAST_GOOD_SECONDS)], [A, B, C]),
+    "one after the others": ([failing(A, OLD), lost("worker-2", OLD), failing(C)], [C]),
+    "a node that was lost after its probe failed": (
+        [failing(A, OLD), lost("worker-1"), failing(B), failing(C)],
+        [B, C],
+    ),
+    "just outside of the window": ([failing(A, NOW - LAST_GOOD_SECONDS - 1), failing(B), failing(C)], [B, C]),
+    "failed, and one of them drained": ([failing(A), failing(B), failing(C), drained("worker-2")], [A, C]),
+    "one that is drained is better": ([failing(A), failing(B), drained("worker-3")], [C]),
+}
+
+
+@pytest.mark.parametrize("case", FAILED)
+def test_where_all_have_failed_those_that_failed_last_stay(case: str) -> None:
+    trouble, kept = FAILED[case]
+    for order in (trouble, trouble[::-1]):
+        assert used(PIECE, *order) == kept
+        assert used(*order, PIECE) == kept
+
+
+def test_only_what_could_be_used_counts_among_those_that_failed_last() -> None:
+    piece = make_slice(
+        make_endpoint(A, node="worker-1"),
+        make_endpoint(B, ready=False, serving=False),
+        make_endpoint(C, ready=False, serving=True, terminating=True, node="worker-3"),
+    )
+    assert used(piece, failing(A, OLD), failing(B)) == [C], "C serves till its end"
+    assert used(piece, failing(A, OLD), failing(B), failing(C, OLD)) == [A], "and A was ready"
+    weightless = replace(make_slice(make_endpoint(D), name="z"), weight=0)
+    one = make_slice(make_endpoint(A, node="worker-1"))
+    assert used(one, weightless, failing(A, OLD), failing(D)) == [A], "D takes no new connection"
+
+
+def test_each_family_and_port_keeps_its_own() -> None:
+    service = make_service(
+        "web", make_port(80, name="a"), make_port(81, name="b"), ips=("10.96.0.10", "fd00:10:96::a")
+    )
+    pieces = (
+        make_slice(A, B, port_name="a", name="a"),
+        make_slice(A, port_name="b", name="b"),
+        make_slice("fd00:244::1", port_name="a", name="a6"),
+    )
+    index = index_of(service, *pieces, failing(A), failing("fd00:244::1"))
+    found = Resolver(index, "worker-1").endpoints_by_port(service)
+    assert {port.name: [str(b.address) for b in backends] for port, backends in found} == {
+        "a": [B, "fd00:244::1"],
+        "b": [A],
+    }
+
+
+def test_who_publishes_what_is_not_ready_loses_nothing_but_what_is_drained() -> None:
+    service = make_service(publish_not_ready=True)
+    assert used(PIECE, lost("worker-1"), failing(B), service=service) == [A, B, C]
+    assert used(PIECE, drained("worker-1"), failing(B), service=service) == [B, C]
+
+
+# --- who else asks ----------------------------------------------------------------
+
+
+def test_policies_hints_and_health_checks_see_the_same() -> None:
+    local = replace(
+        make_service("web", make_port(node_port=30080)), external_traffic_policy="Local", health_check_node_port=30001
+    )
+
+    def here(*trouble: Value) -> tuple[list[str], int]:
+        resolver = Resolver(index_of(local, PIECE, *trouble), "worker-1")
+        (outside,) = (f for f in resolver.resolved(local).frontends if f.address is None)
+        assert outside.local_backends is not None
+        return [str(b.address) for b in outside.local_backends], resolver.local_ready(local)[Family.IPV4]
+
+    assert here() == ([A], 1)
+    assert here(failing(A)) == ([], 0)
+    assert here(lost("worker-1")) == ([], 0)
+    assert here(drained("worker-1")) == ([A], 0), "it serves till its end, and the balancer turns away"
+    assert here(failing(A), failing(B), failing(C)) == ([A], 1), "the last good ones are as good as before"
+    zones = [Node(name, {ZONE_LABEL: "z" if name in ("worker-1", "worker-2") else "y"}) for name in ON.values()]
+    near = replace(WEB, selector={"app": "web"}, traffic_distribution="PreferClose")
+    for trouble, wanted in (((), [A, B]), ((failing(A),), [B]), ((lost("worker-1"), failing(B)), [C])):
+        resolver = Resolver(index_of(near, *PODS, *zones, *trouble), "worker-1", "z")
+        assert [str(b.address) for b in resolver.resolved(near).frontends[0].backends] == wanted
+
+
+def test_a_service_that_lives_on_what_has_failed_is_told_until_that_is_over() -> None:
+    state = NodeState(FACTS)
+    values = (WEB, make_service("other", ips=("10.96.0.11",)), PIECE, make_slice(D, service="other", name="other-1"))
+    for value in (*values, failing(A, OLD), failing(B), lost("worker-3")):
+        state.put(ref_of(value), (value,))
+    state.compile(sorted(state.touched))
+    assert state.problems() == (
+        "Service/default/web: all 3 endpoints have failed (lost node worker-3; readiness probes of 2 fail), and the "
+        "last 2 of them stay in use, as there is no other; bring the node back, or delete its endpoints; mend the "
+        "endpoints, or what cuts the probing node off from them",
+    )
+    state.touched.clear()
+    assert state.put(ref_of(failing(B)), ()) == {WEB.key}
+    state.compile([WEB.key])
+    assert state.problems() == ()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (
+            [lost("worker-1")],
+            "its only endpoint has failed (lost node worker-1), and it stays in use",
+        ),
+        ([failing(A)], "its only endpoint has failed (readiness probes of 1 fail), and it stays in use"),
+    ],
+)
+def test_a_single_endpoint_is_told_as_such(trouble: list[Value], told: str) -> None:
+    index = index_of(WEB, make_slice(make_endpoint(A, node="worker-1")), *trouble)
+    (problem,) = Resolver(index, "").resolved(WEB).problems
+    assert problem.startswith(f"Service/default/web: {told}")
+
+
+# --- whom it touches --------------------------------------------------------------
+
+
+def test_what_fails_touches_the_services_that_have_it_and_no_others() -> None:
+    services = [make_service(name, ips=(f"10.96.1.{i}",)) for i, name in enumerate("abc")]
+    selecting = make_service("d", ips=("10.96.1.9",), selector={"app": "web"})
+    pieces = [
+        make_slice(make_endpoint(f"10.244.{i}.1", node=f"worker-{i}"), service=name, name=f"{name}-1")
+        for i, name in enumerate("abc")
+    ]
+    index = index_of(*services, selecting, *pieces, PODS[0])
+
+    def touched(*values: Value, gone: bool = False) -> set[str]:
+        return {key.name for value in values for key in index.put(ref_of(value), () if gone else (value,))}
+
+    assert touched(Member("worker-1"), Node("worker-1")) == set()
+    assert touched(lost("worker-1")) == {"b", "d"}
+    assert touched(lost("worker-1", OLD)) == {"b", "d"}
+    assert touched(lost("worker-1"), gone=True) == {"b", "d"}
+    assert touched(failing(A)) == {"b", "d"}
+    assert touched(failing(A, OLD)) == {"b", "d"}
+    assert touched(failing(A), gone=True) == {"b", "d"}
+    assert touched(failing(A, namespace="other")) == set()
+    assert touched(drained("worker-2")) == {"c"}
+    assert touched(Node("worker-2")) == {"c"}
+    # What comes later is known, too, and what has gone is not.
+    more = make_slice(make_endpoint("10.244.9.9", node="worker-2"), service="a", name="a-2")
+    index.put(ref_of(more), (more,))
+    assert touched(lost("worker-2")) == {"a", "c"}
+    assert touched(failing("10.244.9.9")) == {"a"}
+    moved = make_slice(make_endpoint("10.244.9.8", node="worker-3"), service="b", name="a-2")
+    index.put(ref_of(moved), (moved,))
+    assert touched(lost("worker-2", OLD)) == {"c"}
+    assert (touched(failing("10.244.9.9", OLD)), touched(failing("10.244.9.8"))) == (set(), {"b"})
+
+
+# --- flows of UDP -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["slice", "pods"])
+@pytest.mark.parametrize(
+    ("trouble", "keeps"),
+    [
+        ([], {A, B, C}),
+        ([drained("worker-2")], {A, B, C}),
+        ([lost("worker-2")], {A, C}),
+        ([failing(B)], {A, C}),
+        ([drained("worker-2"), lost("worker-2")], {A, C}),
+        ([drained("worker-2"), failing(B)], {A, C}),
+        ([failing(A), failing(B), failing(C)], {A, B, C}),
+    ],
+    ids=["none", "drained", "lost", "failing", "drained and lost", "drained and failing", "all"],
+)
+def test_flows_stay_with_an_endpoint_that_is_drained_and_leave_one_that_has_failed(
+    source: str, trouble: list[Value], keeps: set[str]
+) -> None:
+    from nodeport_nft.flows import UDP
+    from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
+
+    service = make_service("dns", make_port(53, protocol="UDP"), selector={"app": "web"} if source == "pods" else {})
+    from_where = PODS if source == "pods" else (make_slice(*PIECE.endpoints, service="dns", protocol="UDP"),)
+    state = NodeState(FACTS)
+    for value in (service, *from_where, *trouble):
+        state.put(ref_of(value), (value,))
+    state.compile(sorted(state.touched))
+    edits = state.tables.take_edits()
+    for found in (
+        stale_frontends(state.snapshot(), state.tables, {}, ()),
+        changed_frontends(state.snapshot([service.key]), state.tables, edits, ()),
+    ):
+        known = found[Family.IPV4]
+        destination = UDP, ip_address("10.96.0.10").packed, 53
+        kept = {ip for ip in (A, B, C) if not known.is_stale(destination, (ip_address(ip).packed, 8080))}
+        assert kept == keeps
+
+
+def test_a_snapshot_of_a_state_gives_the_same_state() -> None:
+    state = NodeState(FACTS)
+    for value in (WEB, PIECE, failing(A), lost("worker-2"), drained("worker-3"), Member("worker-1")):
+        state.put(ref_of(value), (value,))
+    state.compile([WEB.key])
+    again = compile_snapshot(state.snapshot(), FACTS)
+    assert again.problems() == state.problems()
+    assert [t.elements for t in again.tables.tables()] == [t.elements for t in state.tables.tables()]
+    assert state.snapshot([ObjectName("default", "none")]) == replace(
+        Snapshot(), nodes=(drained("worker-3"),), members=(lost("worker-2"),), probe_failures=(failing(A),)
+    )
