@@ -57,6 +57,7 @@ OTHER = {
     "minSyncPeriod": "1s",
     "syncPeriod": "1m",
     "fullCheckPeriod": "2h",
+    "nodeMonitorGracePeriod": "1m",
 }
 """For each key a value that is not the default, as in the file."""
 
