@@ -174,6 +174,7 @@ WORDS = {
     "delete": ["service", "web"],
     "get": ["services"],
     "describe": ["services"],
+    "wait": ["--for", "synced"],
     "trace": ["192.0.2.7", "192.0.2.1", "--port", "80"],
 }
 """What commands need beside flags of the configuration."""

@@ -17,7 +17,7 @@ from nodeport_nft.store.etcd.errors import LibraryMissing
 if TYPE_CHECKING:
     from nodeport_nft.model import Ranges
     from nodeport_nft.settings import Validate
-    from nodeport_nft.store.api import Membership, Objects, Source
+    from nodeport_nft.store.api import Members, Membership, Objects, Source
     from nodeport_nft.store.etcd.calls import Timings
     from nodeport_nft.store.etcd.client import Blocking, Client
     from nodeport_nft.store.etcd.registration import Identity
@@ -74,3 +74,10 @@ def etcd_membership(connection: Connection, name: str, who: Identity, changed: C
     with _library(connection):
         from nodeport_nft.store.etcd.membership import EtcdMembership
     return EtcdMembership(connection, name, who, changed=changed)
+
+
+def etcd_members(connection: Connection) -> Members:
+    """The nodes that have registered. Raises LibraryMissing; connects when it is first asked."""
+    with _library(connection):
+        from nodeport_nft.store.etcd.members import EtcdMembers
+    return EtcdMembers(connection)
