@@ -167,10 +167,10 @@ def _with_registered(
         return (*select(store, targets, namespace), None)
     found: list[StoredObject] = []
     missing: list[str] = []
-    for resource, several in groupby(targets, lambda target: target[0]):
-        some, absent = (
-            select_nodes(store, several, registered) if resource.kind == "Node" else select(store, several, namespace)
-        )
+    for resource, group in groupby(targets, lambda target: target[0]):
+        several = tuple(group)
+        is_node = resource.kind == "Node"
+        some, absent = select_nodes(store, several, registered) if is_node else select(store, several, namespace)
         found += some
         missing += absent
     return tuple(found), tuple(missing), registered

@@ -146,7 +146,7 @@ class EtcdMembership:
             else:
                 self._lease = 0
         if self._lease:
-            self._plan(report)
+            self._plan(report, now)
             if now >= self._look_at or (self._write_at and now >= self._write_at):
                 await self._write(report)
         if not self._lease:
@@ -204,14 +204,14 @@ class EtcdMembership:
 
     # --- what the node says of itself ---------------------------------------------------------------------
 
-    def _plan(self, report: NodeReport) -> None:
+    def _plan(self, report: NodeReport, now: float) -> None:
         """When to write what has changed since it was written last."""
         if progress_value(report) == self._progress.value and live_value(report, self._who) == self._live.value:
             self._write_at = 0.0
         elif read_position(report.position)[1] != self._barrier:
-            self._write_at = time.monotonic()  # somebody waits for it
+            self._write_at = now  # somebody waits for it
         elif not self._write_at:
-            soonest = max(self._written_at + self._pauses.progress, time.monotonic())
+            soonest = max(self._written_at + self._pauses.progress, now)
             self._write_at = soonest + random.uniform(0, self._pauses.jitter)  # noqa: S311
 
     async def _write(self, report: NodeReport) -> None:
