@@ -398,6 +398,19 @@ SETTINGS = (
         help="How often the kernel's tables are compared in full; default {default}.",
         group=Group.DAEMON,
     ),
+    Setting(
+        "nodeMonitorGracePeriod",
+        ("node_monitor_grace_period",),
+        Seconds(1, _YEAR),
+        default="40s",
+        meaning="in a cluster: how long after the end of a node's registration its endpoints count as not ready; the "
+        "same on all nodes",
+        flag="--node-monitor-grace-period",
+        metavar="DURATION",
+        help="How long a node of a cluster may be away before it counts as lost; default {default}.",
+        group=Group.DAEMON,
+        restart=True,
+    ),
 )
 
 KEYS = {setting.key: setting for setting in SETTINGS}

@@ -76,6 +76,10 @@ class Nodes:
         finally:
             self.cluster.stop(process)
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Freeze it, or let it go on."""
+        self._processes[name].send_signal(number)
+
     def close(self) -> None:
         for name in list(self._processes):
             with suppress(ProcessLookupError):

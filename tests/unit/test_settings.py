@@ -57,6 +57,7 @@ OTHER = {
     "minSyncPeriod": "1s",
     "syncPeriod": "1m",
     "fullCheckPeriod": "2h",
+    "nodeMonitorGracePeriod": "1m",
 }
 """For each key a value that is not the default, as in the file."""
 
@@ -173,6 +174,7 @@ WORDS = {
     "delete": ["service", "web"],
     "get": ["services"],
     "describe": ["services"],
+    "wait": ["--for", "synced"],
     "trace": ["192.0.2.7", "192.0.2.1", "--port", "80"],
 }
 """What commands need beside flags of the configuration."""

@@ -12,6 +12,7 @@ from nodeport_nft.cli.options import put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
+from nodeport_nft.cli.waiting import wait
 
 app = typer.Typer(
     help="Kubernetes Services on any Linux node, programmed into nftables.",
@@ -65,6 +66,7 @@ app.command("drain", epilog="Example: nodeport-nft drain worker-2")(drain.drain)
 app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
+app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(sync)
 app.command("render", epilog="Example: nodeport-nft render -f web.yaml --node-ip 172.30.1.2 | nft -f -")(node.render)

@@ -156,7 +156,8 @@ def _pod(stored: Object) -> tuple[Row, Row]:
     return (f"{ready}/{total}", pod_status(pod, stored.raw), str(restarts)), (ip, pod.node_name or NONE)
 
 
-def _node(stored: Object) -> tuple[Row, Row]:
+def node_cells(stored: Object) -> tuple[Row, Row]:
+    """The cells of a Node, without and with more columns."""
     conditions = records(stored.raw, "status", "conditions")
     ready = next((string(c, "status") for c in conditions if c.get("type") == "Ready"), "")
     status = {"True": "Ready", "": "Unknown"}.get(ready, "NotReady")
@@ -184,5 +185,5 @@ _COLUMNS: dict[str, tuple[Row, Row, Callable[[Object], tuple[Row, Row]]]] = {
     "Service": (("TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"), ("SELECTOR",), _service),
     "EndpointSlice": (("ADDRESSTYPE", "PORTS", "ENDPOINTS"), (), _slice),
     "Pod": (("READY", "STATUS", "RESTARTS"), ("IP", "NODE"), _pod),
-    "Node": (("STATUS", "ROLES"), ("INTERNAL-IP", "EXTERNAL-IP"), _node),
+    "Node": (("STATUS", "ROLES"), ("INTERNAL-IP", "EXTERNAL-IP"), node_cells),
 }

@@ -118,13 +118,15 @@ def describe_pod(stored: Object, nodes: Mapping[str, Node]) -> str:
     return "\n".join([*lines, f"Events:  {NONE}"])
 
 
-def describe_node(stored: Object) -> str:
-    """A Node: its labels, addresses and pod networks."""
+def describe_node(stored: Object, registration: Sequence[Field] = ()) -> str:
+    """A Node: its labels, addresses and pod networks, and what is known of its ``registration``."""
     lines = _aligned(_metadata(stored.raw, ("Roles", node_roles(stored.raw)), namespaced=False))
     addresses = records(stored.raw, "status", "addresses")
     lines += ["Addresses:", *_aligned([(string(a, "type"), string(a, "address")) for a in addresses], 2)]
     cidrs = strings(stored.raw, "spec", "podCIDRs") or [string(stored.raw, "spec", "podCIDR")]
     lines += _aligned([("PodCIDR", cidrs[0] or NONE), ("PodCIDRs", ",".join(cidrs) or NONE)])
+    if registration:
+        lines += ["Registration:", *_aligned(registration, 2)]
     return "\n".join([*lines, f"Events:  {NONE}"])
 
 

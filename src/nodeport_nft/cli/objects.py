@@ -25,6 +25,7 @@ from nodeport_nft.cli.options import (
 )
 from nodeport_nft.cli.resources import complete, not_found, parse_targets
 from nodeport_nft.cli.unheard import tell_if_unheard
+from nodeport_nft.cli.waiting import Timeout, check_shared, parse_timeout, wait_until_synced
 from nodeport_nft.kinds import BY_KIND, Resource
 from nodeport_nft.settings import Group
 
@@ -50,6 +51,10 @@ def apply(
     filename: RequiredFiles,
     namespace: Namespace = "default",
     dry_run: DryRun = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until every node of the cluster has programmed it, as wait does.")
+    ] = False,
+    timeout: Timeout = None,
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
@@ -58,7 +63,12 @@ def apply(
     """
     from nodeport_nft.store import open_objects, open_trial
 
+    if timeout is not None and not wait:
+        fail("--timeout is how long to --wait; add --wait, or leave it out", BAD_INPUT)
+    seconds = parse_timeout(timeout)
     chosen = flags.config()
+    if wait:
+        check_shared(chosen, "--wait")
     manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
@@ -70,6 +80,8 @@ def apply(
         put(f"{one.ref} {one.action}{note}")
     if not dry_run and any(one.action != "unchanged" for one in written.applied):
         tell_if_unheard(chosen)
+    if wait and not dry_run:
+        wait_until_synced(chosen, seconds)
 
 
 @command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import platform
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nodeport_nft.cli.resources import Target
+    from nodeport_nft.config import Config
     from nodeport_nft.kinds import Resource
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Objects
+    from nodeport_nft.store.api import Registered
 
 
 class Output(enum.StrEnum):
@@ -65,9 +68,10 @@ def get(
     if names and all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
-    with open_existing(flags.config()) as opened:
+    chosen = flags.config()
+    with open_existing(chosen) as opened:
         if output in (None, Output.wide):
-            shown, missing = _tables(opened, targets, scope, wide=output is Output.wide)
+            shown, missing = _tables(opened, chosen, targets, scope, wide=output is Output.wide)
         else:
             objects, missing = select(opened, targets, scope)
             shown = _listed(objects, output, single=len(names) == len(targets) == 1)
@@ -103,10 +107,11 @@ def describe(
         if name is not None and all_namespaces:
             fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
-    with open_existing(flags.config()) as opened:
-        found, missing = select(opened, targets, scope)
+    chosen = flags.config()
+    with open_existing(chosen) as opened:
+        found, missing, registered = _with_registered(opened, chosen, targets, scope)
         if found:
-            describer = _describer(opened, node_name)
+            describer = _describer(opened, node_name, registered)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()
     if not found and not missing and not complaints:
@@ -152,11 +157,32 @@ def hosts(
     _leave(complaints)
 
 
+def _with_registered(
+    store: Objects, config: Config, targets: tuple[Target, ...], namespace: str | None
+) -> tuple[tuple[Object, ...], tuple[str, ...], dict[str, Registered] | None]:
+    """What ``select`` finds, the nodes that have registered among it; and these, None where no node does."""
+    from nodeport_nft.cli.nodes import registered_nodes, select_nodes
+
+    registered = registered_nodes(config) if any(resource.kind == "Node" for resource, _ in targets) else None
+    if registered is None:
+        return (*select(store, targets, namespace), None)
+    found: list[Object] = []
+    missing: list[str] = []
+    for resource, group in groupby(targets, lambda target: target[0]):
+        several = tuple(group)
+        is_node = resource.kind == "Node"
+        some, absent = select_nodes(store, several, registered) if is_node else select(store, several, namespace)
+        found += some
+        missing += absent
+    return tuple(found), tuple(missing), registered
+
+
 def _tables(
-    store: Objects, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
+    store: Objects, config: Config, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
 ) -> tuple[str, tuple[str, ...]]:
     """A table for each kind that has objects, and a message for each name that has none."""
     from nodeport_nft.cli.columns import object_table
+    from nodeport_nft.cli.nodes import nodes_table
 
     tables: list[str] = []
     missing: tuple[str, ...] = ()
@@ -165,9 +191,13 @@ def _tables(
         if resource.kind == "Endpoints":
             table, absent = _endpoints(store, resource, [name for _, name in asked if name is not None], namespace)
         else:
-            objects, absent = select(store, asked, namespace)
+            objects, absent, registered = _with_registered(store, config, asked, namespace)
             shows_namespace = namespace is None and resource.namespaced
-            shown = object_table(resource.kind, objects, wide=wide, namespaces=shows_namespace, now=_utc_now())
+            shown = (
+                object_table(resource.kind, objects, wide=wide, namespaces=shows_namespace, now=_utc_now())
+                if registered is None
+                else nodes_table(objects, registered, wide=wide, now=_utc_now())
+            )
             table = shown if objects else ""
         tables += [table] if table else []
         missing += absent
@@ -204,9 +234,12 @@ def _document(value: dict[str, Any], output: Output) -> str:
     return to_yaml(value) if output is Output.yaml else to_json(value)
 
 
-def _describer(store: Objects, node_name: str | None) -> Callable[[Object], str]:
+def _describer(
+    store: Objects, node_name: str | None, registered: dict[str, Registered] | None
+) -> Callable[[Object], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
     from nodeport_nft.cli.desired import parse_node_name
+    from nodeport_nft.cli.nodes import registration_fields
     from nodeport_nft.resolve import Resolver
     from nodeport_nft.resolve.absence import Around
 
@@ -219,7 +252,10 @@ def _describer(store: Objects, node_name: str | None) -> Callable[[Object], str]
     def described(stored: Object) -> str:
         if stored.kind == "Service":
             return describe_service(stored, resolver, around, here)
-        return describe_pod(stored, nodes) if stored.kind == "Pod" else describe_node(stored)
+        if stored.kind == "Pod":
+            return describe_pod(stored, nodes)
+        known = () if registered is None else registration_fields(registered.get(stored.name), _utc_now())
+        return describe_node(stored, known)
 
     return described
 

@@ -39,7 +39,8 @@ class Config:
     the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``healthz_address`` and
     ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
     a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
-    compared in full.
+    compared in full. A node of a cluster whose registration has ended counts as lost ``node_monitor_grace_period``
+    later.
 
     ``places`` says by key where what is not the default was given: "FILE:LINE", or a flag. ``warnings`` are what was
     told of the file and is no error. Two configurations that differ in nothing else are the same.
@@ -74,5 +75,6 @@ class Config:
     sync_period: float = 30.0
     min_sync_period: float = 0.05
     full_check_period: float = 3600.0
+    node_monitor_grace_period: float = 40.0
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)

@@ -35,6 +35,8 @@ def manifest_follower(
     )
 
 
+_OF_ENDPOINTS = ("Endpoints", "EndpointSlice", "Pod")
+
 _ANEW_SECONDS = 0.1
 """How often to look whether everything has been begun anew."""
 
@@ -74,10 +76,12 @@ class Following:
         services = kinds.count("Service")
         self._writing.hosts_changed |= bool(services)
         if touched:
-            self._reporter.metrics.queued(services=services, endpoints=len(kinds) - services - kinds.count("Node"))
+            endpoints = sum(map(kinds.count, _OF_ENDPOINTS))
+            self._reporter.metrics.queued(services=services, endpoints=endpoints)
             self._writing.touched(touched, kinds)
         if any(ref == self._node for ref, _ in found):
             self._writing.refit()
+        self._writing.took(changes.position)
 
     def _gone(self, changes: Changes) -> frozenset[Ref]:
         """Who is there no longer, where the changes are all there is."""

@@ -23,6 +23,7 @@ from nodeport_nft.daemon.lasting import lasting, start_workers
 from nodeport_nft.daemon.lock import DaemonLock
 from nodeport_nft.daemon.network import Network
 from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.registering import Registering
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.writing import Writing
@@ -36,7 +37,7 @@ from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.store import StoreError
-from nodeport_nft.store.api import Changes
+from nodeport_nft.store.api import Changes, Membership
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
@@ -99,11 +100,13 @@ class Daemon:
         if self._manifests:
             await self._manifests.begin()
         self._source = open_source(self._node.config, handover if self._manifests else None)
+        registering = Registering(self._node.config, self._options.node_name, self._reporter, self._writing)
+        self._writing.told = registering.tell
         running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))
         running.add_done_callback(self.ended)
         try:
             if await self._has_started():
-                await self._follow()
+                await self._follow(registering.membership)
             if self._failure:
                 raise self._failure
         finally:
@@ -181,7 +184,7 @@ class Daemon:
         """
         facts = self._node.facts(own_node(changes, self._options.node_name))
         state, known = begun(changes, facts, self._tables, listed)
-        self._writing.begin(Reconciler(self._tables, state, known), "start")
+        self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
         del known, listed
         if self._node.config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
@@ -196,7 +199,7 @@ class Daemon:
 
     # --- from then on -------------------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
+    async def _follow(self, membership: Membership | None) -> None:
         """Follow all there is to follow, and do what is due, until stopped."""
         loop = asyncio.get_running_loop()
         own = Ref("Node", "", self._options.node_name)
@@ -212,6 +215,8 @@ class Daemon:
         }
         if self._manifests:
             works["manifests"] = self._manifests.follow
+        if membership:
+            works["registration"] = membership.run
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(lasting(f"following: {what}", work, self._reporter, self._lost))
@@ -277,7 +282,7 @@ class Daemon:
                 raise
             self._lost(scarcity(error) or str(error))
             return
-        self._writing.begin(Reconciler(self._tables, state, known), "start anew")
+        self._writing.begin(Reconciler(self._tables, state, known), "start anew", changes.position)
 
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""

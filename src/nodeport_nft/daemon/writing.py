@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import Due
@@ -30,6 +30,8 @@ class Writing:
 
     ``pace`` says when a change is due. ``backoff``: after how long a failed sync is tried again. ``hosts_changed``:
     the next sync brings the hosts file up to date. ``repair``: what the next sync mends, if it mends anything.
+    ``programmed`` is the store's position that the kernel has all of, "" if it has none of it yet. ``told`` is called
+    whenever how far the node is may have changed.
     """
 
     reconciler: Reconciler
@@ -47,6 +49,9 @@ class Writing:
         self.pace = Pace(node.config.min_sync_period)
         self.hosts_changed = True
         self.repair: RepairCause | None = None
+        self.programmed = ""
+        self.told: Callable[[], None] = lambda: None
+        self._taken = ""
         self._node = node
         self._reporter = reporter
         self._agenda = agenda
@@ -69,9 +74,10 @@ class Writing:
         """Whether the state is half a one, and all of it is to be made again."""
         return Due.ANEW in self._agenda
 
-    def begin(self, reconciler: Reconciler, cause: str) -> None:
-        """Write with this one from now on, all of its state, for this reason."""
+    def begin(self, reconciler: Reconciler, cause: str, position: str) -> None:
+        """Write with this one from now on, all of its state, which is that of ``position``; for this reason."""
         self.reconciler = reconciler
+        self._taken = position
         self.hosts_changed = True
         self.changed(cause)
 
@@ -91,6 +97,13 @@ class Writing:
         now = time.monotonic()
         self._waiting |= dict.fromkeys(services - self._waiting.keys(), now)
         self.changed(*kinds)
+
+    def took(self, position: str) -> None:
+        """The state has all that the store had at this position."""
+        self._taken = position
+        if self.pace.first is None:  # nothing is to be written
+            self.programmed = position
+        self.told()
 
     def refit(self) -> None:
         """Gather the node's facts anew (X2)."""
@@ -132,6 +145,7 @@ class Writing:
         if not self._lock.take():
             self._plan()
             self._node.set_healthy(is_current(self._reporter.status, time.time()))
+            self.told()
             return
         try:
             self.sync()
@@ -152,8 +166,10 @@ class Writing:
         self._backoff.succeeded()
         self.pace.written()
         self._agenda.drop(Due.SYNC)
+        self.programmed = self._taken
         self._follow_up(synced, touched)
         self._tell(synced, begin, end)
+        self.told()
 
     def _failed(self, error: str, begin: float) -> None:
         now, delay = time.monotonic(), self._backoff.failed()
@@ -164,6 +180,7 @@ class Writing:
         self._reporter.failed(error, delay)
         self.tell_waiting()
         self._node.set_healthy(is_current(self._reporter.status, time.time()))
+        self.told()
 
     def _follow_up(self, synced: Synced, touched: set[ObjectName]) -> None:
         """Do what follows from what was written."""

@@ -1,13 +1,19 @@
-"""Which source a configuration means: the one place that knows them all."""
+"""Which source a configuration means, and whether nodes register there: the one place that knows them all."""
 
 from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from nodeport_nft.config import Config
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.store import StoreSource
-from nodeport_nft.store.api import Source
-from nodeport_nft.store.etcd import etcd_source
+from nodeport_nft.store.api import Membership, Source
+from nodeport_nft.store.etcd import etcd_membership, etcd_source
 from nodeport_nft.store.etcd.address import is_etcd
+from nodeport_nft.store.etcd.registration import Identity
 from nodeport_nft.store.opening import etcd_connection
 
 
@@ -19,5 +25,26 @@ def open_source(config: Config, handover: Handover | None = None) -> Source:
     where what the configuration says of etcd is wrong.
     """
     if is_etcd(config.store):
-        return etcd_source(etcd_connection(config), config.validate)
+        return etcd_source(etcd_connection(config), config.validate, config.node_monitor_grace_period)
     return StoreSource(config, handover)
+
+
+def open_membership(config: Config, name: str, changed: Callable[[], None]) -> Membership | None:
+    """The registration of the node ``name`` with the store that ``config.store`` names; None: it is one node's own.
+
+    ``changed`` is called when its problems may be others. Raises as ``open_source`` does.
+    """
+    if not is_etcd(config.store):
+        return None
+    return etcd_membership(etcd_connection(config), name, Identity(platform.node(), _place()), changed)
+
+
+def _place() -> str:
+    """This network namespace of this boot of this kernel: no other place in the world has it; "" if unknown.
+
+    Sources: proc_sys_kernel(5), random/boot_id; namespaces(7), "The /proc/pid/ns/ directory".
+    """
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/net').stat().st_ino}"
+    return ""

@@ -281,3 +281,47 @@ class NodeReport:
     last_error: str = ""
     last_error_at: float = 0.0
     started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A node as the others see it: alive while its registration stands, else lost since ``lost_at``.
+
+    ``lost_at`` 0.0: nobody has noted since when. ``machine`` is the host name of its daemon's machine. Of a node that
+    is not alive the ``report`` has nothing but its name.
+    """
+
+    report: NodeReport
+    is_alive: bool
+    lost_at: float = 0.0
+    machine: str = ""
+
+    @property
+    def name(self) -> str:
+        """Under which it has registered."""
+        return self.report.name
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """What became of a wait: who was in time, who was not and is alive, and who is not."""
+
+    synced: tuple[Registered, ...] = ()
+    late: tuple[Registered, ...] = ()
+    away: tuple[Registered, ...] = ()
+
+
+class Members(Protocol):
+    """The nodes of a shared store, for commands. Every method raises StoreError where the store does not answer."""
+
+    def list(self) -> tuple[Registered, ...]:
+        """All that have registered and were not forgotten, by name."""
+
+    def wait(self, seconds: float) -> Waited:
+        """Return when every node that is alive has programmed what the store has now, or after so many seconds."""
+
+    def forget(self, name: str) -> bool:
+        """Let a node that is not alive be none of the cluster; False if it is alive, or was none."""
+
+    def close(self) -> None:
+        """Hang up."""

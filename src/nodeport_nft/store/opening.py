@@ -15,7 +15,7 @@ from nodeport_nft.store.sqlite.store import Store
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
-    from nodeport_nft.store.api import Objects
+    from nodeport_nft.store.api import Members, Objects
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
 
@@ -40,6 +40,15 @@ def open_existing(config: Config) -> Objects:
 def open_trial(config: Config) -> Objects:
     """What the store of the configuration holds, nothing if there is none, to try a write on."""
     return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
+
+
+def open_members(config: Config) -> Members | None:
+    """The nodes of the store of the configuration, None where it is one node's own."""
+    if not is_etcd(config.store):
+        return None
+    from nodeport_nft.store.etcd import etcd_members
+
+    return etcd_members(etcd_connection(config))
 
 
 def open_file(config: Config) -> Store:

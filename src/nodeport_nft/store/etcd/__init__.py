@@ -7,7 +7,7 @@ can be imported without.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,10 @@ from nodeport_nft.store.etcd.errors import LibraryMissing
 if TYPE_CHECKING:
     from nodeport_nft.model import Ranges
     from nodeport_nft.settings import Validate
-    from nodeport_nft.store.api import Objects, Source
+    from nodeport_nft.store.api import Members, Membership, Objects, Source
     from nodeport_nft.store.etcd.calls import Timings
     from nodeport_nft.store.etcd.client import Blocking, Client
+    from nodeport_nft.store.etcd.registration import Identity
 
 
 @contextmanager
@@ -54,8 +55,29 @@ def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> Ob
     return EtcdStore(connection, ranges=ranges, validate=validate)
 
 
-def etcd_source(connection: Connection, validate: Validate) -> Source:
-    """What changes in etcd. Raises LibraryMissing; connects when it is run."""
+def etcd_source(connection: Connection, validate: Validate, grace: float = 40.0) -> Source:
+    """What changes in etcd. Raises LibraryMissing; connects when it is run.
+
+    ``grace``: seconds until a node whose registration has ended counts as lost.
+    """
     with _library(connection):
+        from nodeport_nft.store.etcd.roll import Waits
         from nodeport_nft.store.etcd.source import EtcdSource
-    return EtcdSource(connection, validate=validate)
+    return EtcdSource(connection, validate=validate, waits=Waits(grace))
+
+
+def etcd_membership(connection: Connection, name: str, who: Identity, changed: Callable[[], None]) -> Membership:
+    """The registration of this node. Raises LibraryMissing; connects when it is run.
+
+    ``changed`` is called when its problems may be others.
+    """
+    with _library(connection):
+        from nodeport_nft.store.etcd.membership import EtcdMembership
+    return EtcdMembership(connection, name, who, changed=changed)
+
+
+def etcd_members(connection: Connection) -> Members:
+    """The nodes that have registered. Raises LibraryMissing; connects when it is first asked."""
+    with _library(connection):
+        from nodeport_nft.store.etcd.members import EtcdMembers
+    return EtcdMembers(connection)

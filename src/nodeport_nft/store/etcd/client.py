@@ -64,17 +64,19 @@ class Client:
         return self.key_value(answer.kvs[0]) if answer.kvs else None
 
     async def range_pages(
-        self, prefix: str = "", *, revision: int = 0, page: int = PAGE
+        self, prefix: str = "", *, end: str = "", revision: int = 0, page: int = PAGE
     ) -> AsyncIterator[tuple[tuple[KeyValue, ...], Position]]:
         """All keys that begin with ``prefix``, by key, some at a time, all at one revision; 0: the newest.
+
+        With ``end`` it is all keys from ``prefix`` on and before that one.
 
         The position is the same with each page, but for its witness. At least one page comes, perhaps empty. Raises
         EtcdError with Cause.COMPACTED if the revision is compacted before the last page: begin again.
         """
-        start, end = self.full(prefix), range_end(self.full(prefix))
+        start, after = self.bounds(prefix, end)
         position: Position | None = None
         while True:
-            request = message("RangeRequest", key=start, range_end=end, limit=page, revision=revision)
+            request = message("RangeRequest", key=start, range_end=after, limit=page, revision=revision)
             answer = await self.calls.call("KV.Range", request)
             found = tuple(map(self.key_value, answer.kvs))
             if position is None:
@@ -89,11 +91,11 @@ class Client:
                 return
             start = answer.kvs[-1].key + b"\0"
 
-    async def list_all(self, prefix: str = "", *, page: int = PAGE) -> Listing:
-        """All keys that begin with ``prefix``, and the position from which to follow what changes."""
+    async def list_all(self, prefix: str = "", *, end: str = "", page: int = PAGE) -> Listing:
+        """All keys as ``range_pages`` has them, and the position from which to follow what changes."""
         for is_last in (False, False, True):  # a compaction may come between two pages; not time and again
             try:
-                pages = [some async for some in self.range_pages(prefix, page=page)]
+                pages = [some async for some in self.range_pages(prefix, end=end, page=page)]
             except EtcdError as error:
                 if error.cause is not Cause.COMPACTED or is_last:
                     raise
@@ -215,6 +217,11 @@ class Client:
     def full(self, key: str) -> bytes:
         """The key as etcd knows it."""
         return self.root + key.encode("utf-8", "surrogateescape")
+
+    def bounds(self, prefix: str, end: str = "") -> tuple[bytes, bytes]:
+        """The first key of a range, and the first one after it: of all that begin with ``prefix`` without an end."""
+        start = self.full(prefix)
+        return start, self.full(end) if end else range_end(start)
 
     def key_value(self, found: Any) -> KeyValue:
         """A key of etcd's, relative to the prefix. Others' bytes that are no text come back as they were."""

@@ -6,6 +6,14 @@
   holders.
 - ``outside/ADDRESS/NAMESPACE/NAME``: who claims an address from outside (externalIPs, load-balancer addresses).
 - ``dropped/KIND/NAMESPACE/NAME``: the spec that came last with fields of a Service's former type.
+- ``members/known/NAME``: a node that has registered once, and since when its registration has ended.
+- ``members/live/NAME``: its registration, which ends with the lease of its daemon.
+- ``members/probes/NAMESPACE/ADDRESS``: an endpoint that fails its readiness probe, under the prober's lease.
+- ``members/barrier``: what ``wait`` writes: a node that has programmed all that came before it says so.
+- ``progress/NAME``: what a node has programmed, under the same lease as its registration.
+
+A daemon follows all from ``members/`` to the end of ``objects/`` as one range, so that a barrier comes after the
+objects that were written before it. ``progress/`` stands outside: of N nodes, N would watch what N write.
 
 A name has no slash in it (RFC 1123). Whatever else stands below the prefix is not ours, and is left alone.
 """
@@ -22,6 +30,14 @@ PORTS = "ports/"
 IPS = "ips/"
 OUTSIDE = "outside/"
 _DROPPED = "dropped/"
+MEMBERS = "members/"
+KNOWN = "members/known/"
+LIVE = "members/live/"
+PROBES = "members/probes/"
+BARRIER = "members/barrier"
+PROGRESS = "progress/"
+END_OF_OBJECTS = "objects0"
+"""The first key after all of ``OBJECTS``: the character that follows a slash."""
 
 
 def object_key(ref: Ref) -> str:

@@ -2,6 +2,9 @@
 
 Where etcd is away, frozen, without a majority or full, what was taken last stays good, and the problem is told. Where
 changes were compacted away or a backup was restored, everything is told once more.
+
+What the store says of the cluster comes in the same order as the objects, from one range of keys (``layout``). A node
+whose registration has ended is told when it counts as lost, which takes its grace period (``roll``).
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from nodeport_nft.store.api import Change, Changes
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
+from nodeport_nft.store.etcd.cluster import Cluster
+from nodeport_nft.store.etcd.registration import position_text
+from nodeport_nft.store.etcd.roll import Waits
 from nodeport_nft.store.etcd.values import BeginAgain, KeyValue, Position
 from nodeport_nft.store.etcd.watch import watch
 from nodeport_nft.store.objects import Damaged, parsed, read_document
@@ -36,12 +42,17 @@ _PORTION = 500
 class EtcdSource:
     """One store, on the thread of its event loop (``store.api.Source``)."""
 
-    def __init__(self, connection: Connection, *, validate: Validate) -> None:
-        """Connects to nothing yet; unknown fields are warned of unless ``validate`` says ignore."""
+    def __init__(self, connection: Connection, *, validate: Validate, waits: Waits | None = None) -> None:
+        """Connects to nothing yet; unknown fields are warned of unless ``validate`` says ignore.
+
+        ``waits``: when a node counts as lost.
+        """
         self._connection = connection
         self._validate = validate
         self._client = open_client(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
         self._backoff = Backoff(_LONGEST_SECONDS, first=0.2)
+        self._cluster = Cluster(self._client, waits or Waits(), self._has_lost)
+        self._revision = 0
         self._news = asyncio.Event()
         self._again = asyncio.Event()
         self._pending: dict[Ref, tuple[Value, ...]] = {}
@@ -53,6 +64,7 @@ class EtcdSource:
 
     async def run(self) -> None:
         """Follow the store until cancelled."""
+        self._cluster.roll.reopen()
         try:
             while True:
                 self._again.clear()
@@ -66,6 +78,7 @@ class EtcdSource:
                 self._backoff.succeeded()
                 await self._follow(position)
         finally:
+            await self._cluster.roll.close()
             await self._client.close()
 
     async def changed(self) -> None:
@@ -77,7 +90,9 @@ class EtcdSource:
         """What has come since the last time."""
         changes = tuple(Change(ref, values) for ref, values in self._pending.items())
         unreadable = frozenset().union(*(damaged.meant for damaged in self._damaged.values()))
-        taken = Changes(changes, self._is_whole, unreadable, told_strange(self._untold, self._connection))
+        warnings = told_strange(self._untold, self._connection)
+        position = position_text(self._revision, self._cluster.barrier) if self._revision else ""
+        taken = Changes(changes, self._is_whole, unreadable, warnings, position)
         self._pending, self._untold, self._is_whole = {}, {}, False
         return taken
 
@@ -91,17 +106,18 @@ class EtcdSource:
         told = (
             f"{damaged.told(self._connection)}; until then it stays as it was" for damaged in self._damaged.values()
         )
-        return (*faults, *sorted(told))
+        return (*faults, *sorted(told), *self._cluster.problems())
 
     def close(self) -> None:
         """Nothing: connections end with ``run``."""
 
     async def _list(self) -> Position:
-        listing = await self._client.list_all(layout.OBJECTS)
+        listing = await self._client.list_all(layout.MEMBERS, end=layout.END_OF_OBJECTS)
         pending: dict[Ref, tuple[Value, ...]] = {}
         damaged: dict[Ref, Damaged] = {}
         before, self._strange = self._strange, {}
-        for number, found in enumerate(listing.found):
+        objects = [found for found in listing.found if found.key.startswith(layout.OBJECTS)]
+        for number, found in enumerate(objects):
             ref = layout.object_ref(found.key)
             values = self._read(ref, found, before.get(ref, ()))
             if isinstance(values, Damaged):
@@ -110,7 +126,9 @@ class EtcdSource:
                 pending[ref] = values
             if number % _PORTION == _PORTION - 1:
                 await asyncio.sleep(0)
+        pending |= self._cluster.listed(found for found in listing.found if not found.key.startswith(layout.OBJECTS))
         self._pending, self._damaged, self._is_whole = pending, damaged, True
+        self._revision = listing.position.revision
         self._told(None)
         self._news.set()
         return listing.position
@@ -131,12 +149,22 @@ class EtcdSource:
         await asyncio.sleep(random.uniform(0, _MOST_APART))  # noqa: S311
 
     async def _take_after(self, position: Position) -> None:
-        async with aclosing(watch(self._client, position, layout.OBJECTS, tell=self._told)) as batches:
+        following = watch(self._client, position, layout.MEMBERS, end=layout.END_OF_OBJECTS, tell=self._told)
+        async with aclosing(following) as batches:
             with suppress(BeginAgain):
                 async for batch in batches:
                     for event in batch.events:
-                        self._take_one(layout.object_ref(event.key), event.now)
+                        if event.key.startswith(layout.OBJECTS):
+                            self._take_one(layout.object_ref(event.key), event.now)
+                        else:
+                            self._pending |= self._cluster.changed(event.key, event.now)
+                    self._revision = batch.position.revision
                     self._news.set()
+
+    def _has_lost(self, ref: Ref) -> None:
+        """A node counts as lost from now on."""
+        self._pending[ref] = self._cluster.member(ref)
+        self._news.set()
 
     def _take_one(self, ref: Ref, found: KeyValue | None) -> None:
         self._damaged.pop(ref, None)
@@ -164,5 +192,7 @@ class EtcdSource:
         """Why etcd cannot be followed now, None if it can."""
         fault = "" if error is None else str(error)
         if fault != self._fault:
+            if not fault:
+                self._cluster.roll.settle()
             self._fault = fault
             self._news.set()

@@ -26,7 +26,7 @@ from typing import Any
 
 from nodeport_nft.store.etcd.address import Endpoint
 from nodeport_nft.store.etcd.calls import CallFailed, Stream
-from nodeport_nft.store.etcd.client import Client, range_end
+from nodeport_nft.store.etcd.client import Client
 from nodeport_nft.store.etcd.errors import Cause, EtcdError, Failure, cause_of
 from nodeport_nft.store.etcd.proto import message
 from nodeport_nft.store.etcd.values import Batch, Compacted, Event, Position, Restored
@@ -40,16 +40,19 @@ async def watch(
     position: Position,
     prefix: str = "",
     *,
+    end: str = "",
     tell: Callable[[EtcdError | None], None] = lambda _: None,
     rng: random.Random | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """Everything that happens to keys that begin with ``prefix`` after ``position``. Outlives every failure of etcd.
 
+    With ``end`` it is all keys from ``prefix`` on and before that one.
+
     ``tell`` is called with what is wrong while no member can be followed, and with None when one is. Raises Compacted
     or Restored, and nothing else; close it (``aclosing``) when it is no longer wanted. What changes while a batch is
     worked on waits in etcd.
     """
-    follower = _Follower(client, position, prefix, tell)
+    follower = _Follower(client, position, client.bounds(prefix, end), tell)
     pause = client.calls.timings.pause
     failures: list[Failure] = []
     while True:
@@ -77,12 +80,16 @@ class _Follower:
     """What is known, over all the streams of one watch."""
 
     def __init__(
-        self, client: Client, position: Position, prefix: str, tell: Callable[[EtcdError | None], None]
+        self,
+        client: Client,
+        position: Position,
+        bounds: tuple[bytes, bytes],
+        tell: Callable[[EtcdError | None], None],
     ) -> None:
         self.position = position
         self.was_well = False
         self._client = client
-        self._key = client.full(prefix)
+        self._key, self._end = bounds
         self._tell = tell
 
     async def follow(self, endpoint: Endpoint) -> AsyncGenerator[Batch, None]:
@@ -100,7 +107,7 @@ class _Follower:
         create = message(
             "WatchCreateRequest",
             key=self._key,
-            range_end=range_end(self._key),
+            range_end=self._end,
             start_revision=self.position.revision + 1,
             fragment=True,  # or one answer holds all that has come since, of any size
         )

@@ -1,0 +1,101 @@
+"""Nodes of a cluster see each other: who is there, who is not, and who has programmed what is stored (C5, C6)."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from tests.cli.program import SCRIPT
+from tests.daemon.running import CIDRS, wait_for
+from tests.daemon.test_etcd import ETCD, MANIFESTS, NODES, SECONDS, Nodes
+
+
+@pytest.fixture
+def nodes(cluster: Cluster, tmp_path: Path, answering: None) -> Iterator[Nodes]:  # noqa: ARG001
+    """etcd, and a daemon on each worker, both registered."""
+    made = Nodes(cluster, tmp_path)
+    made.start_etcd()
+    for node in NODES:
+        made.start(node)
+    until_seen(made, {"worker-1": "Ready", "worker-2": "Ready"})
+    yield made
+    made.close()
+
+
+def seen(nodes: Nodes) -> dict[str, str]:
+    """The status of each node, as another sees it."""
+    lines = nodes.run("worker-1", "get", "nodes", check=False).stdout.splitlines()[1:]
+    return {line.split()[0]: line.split()[1] for line in lines}
+
+
+def until_seen(nodes: Nodes, status: dict[str, str]) -> None:
+    wait_for(lambda: seen(nodes) == status, f"nodes are {status}", SECONDS)
+
+
+def waited(nodes: Nodes, seconds: int) -> subprocess.CompletedProcess[str]:
+    return nodes.run("worker-1", "wait", "--for=synced", "--timeout", f"{seconds}s", check=False)
+
+
+@pytest.mark.proves("C5", "C6")
+def test_nodes_are_seen_waited_for_and_missed(nodes: Nodes) -> None:
+    """Registered; waited for; frozen; killed; back. Of one that is not there nobody waits."""
+    applied = nodes.run("worker-2", "apply", "-f", "-", "--wait", text=MANIFESTS)
+    created = ["service/web created", "endpoints/web created"]
+    assert applied.stdout.splitlines() == [*created, "node/worker-1 synced", "node/worker-2 synced"]
+    assert [nodes.answers(node, 30010) for node in NODES] == [True, True], "it is in each kernel by then"
+    for node, address in NODES.items():
+        told = nodes.run("worker-1", "get", "node", node, "-o", "wide").stdout.splitlines()[1].split()
+        assert told[:2] == [node, "Ready"]
+        assert told[5:] == ["0s", address, "<none>", "<none>"]
+    described = nodes.run("worker-1", "describe", "node", "worker-2").stdout
+    assert "172.30.2.2" in described
+    assert "Ready:" in described
+
+    nodes.signal("worker-2", signal.SIGSTOP)
+    late = waited(nodes, 2)
+    nodes.signal("worker-2", signal.SIGCONT)
+    assert (late.returncode, late.stdout) == (1, "node/worker-1 synced\n")
+    assert "node/worker-2 is not synced after 2 s" in late.stderr
+    assert waited(nodes, 60).returncode == 0
+
+    nodes.end("worker-2", signal.SIGKILL)
+    until_seen(nodes, {"worker-1": "Ready", "worker-2": "NotReady"})
+    without = waited(nodes, 60)
+    assert (without.returncode, without.stdout) == (0, "node/worker-1 synced\n")
+    assert "node/worker-2 is not ready" in without.stderr
+    assert "False (its daemon" in nodes.run("worker-1", "describe", "nodes", "worker-2").stdout
+    nodes.start("worker-2")
+    until_seen(nodes, {"worker-1": "Ready", "worker-2": "Ready"})
+    assert (
+        nodes.run("worker-1", "get", "node", "worker-3", check=False).stderr == 'error: node "worker-3" not found\n'
+    )
+
+
+@pytest.mark.proves("C5")
+def test_a_name_is_one_daemons(nodes: Nodes, cluster: Cluster, tmp_path: Path) -> None:
+    """The second is told who has it; the first is restarted without being missed, and keeps it."""
+    words = [str(SCRIPT), "sync", "--store", ETCD, "--node-name", "worker-1", "--state-dir", str(tmp_path / "other")]
+    log = tmp_path / "other.json"
+    with log.open("w") as file:
+        other = cluster.popen(
+            "client",
+            [*words, "--cluster-cidr", CIDRS, "--log-format", "json"],
+            stdout=subprocess.DEVNULL,
+            stderr=file.fileno(),
+        )
+    try:
+        wait_for(lambda: "has that name" in log.read_text(), "the second is told", SECONDS)
+        assert "172.30.1.2" in next(line for line in log.read_text().splitlines() if "has that name" in line)
+        assert nodes.end("worker-1") == 0
+        nodes.start("worker-1")
+        nodes.until_told("worker-1", "sync")
+        assert waited(nodes, 60).stdout == "node/worker-1 synced\nnode/worker-2 synced\n"
+        assert "172.30.1.2" in nodes.run("worker-2", "get", "nodes", "worker-1", "-o", "wide").stdout
+        assert not nodes.events("worker-1", "problem"), "it has its name, and was never without it"
+    finally:
+        cluster.stop(other)
