@@ -23,6 +23,7 @@ from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged, StoredObject
 from nodeport_nft.store.opening import (
+    check_store,
     is_shared,
     may_exist,
     open_existing,
@@ -53,6 +54,7 @@ __all__ = [
     "StoredObject",
     "Transaction",
     "Written",
+    "check_store",
     "delete_store",
     "file_identity",
     "is_shared",

@@ -16,6 +16,8 @@ from nodeport_nft.store.sqlite.store import Store
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.store.api import Objects
+    from nodeport_nft.store.checking import Checked
+    from nodeport_nft.store.etcd.store import EtcdStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
 
@@ -40,6 +42,18 @@ def open_existing(config: Config) -> Objects:
 def open_trial(config: Config) -> Objects:
     """What the store of the configuration holds, nothing if there is none, to try a write on."""
     return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
+
+
+def check_store(config: Config, *, repair: bool) -> Checked:
+    """What is wrong with the store of the configuration (``store.checking``); StoreError also where there is none."""
+    if is_etcd(config.store):
+        with _open_etcd(config) as shared:
+            return shared.check(repair=repair)
+    if not may_exist(config.store):
+        raise StoreError(f"there is no store {config.store}; name the store with --store")
+    path = store_path(config)
+    with Store(path, ranges=config.ranges, reading=not repair) as file:
+        return file.check(repair=repair)
 
 
 def open_file(config: Config) -> Store:
@@ -90,7 +104,7 @@ def etcd_connection(config: Config) -> Connection:
     return connection
 
 
-def _open_etcd(config: Config) -> Objects:
+def _open_etcd(config: Config) -> EtcdStore:
     from nodeport_nft.store.etcd import etcd_store
 
     return etcd_store(etcd_connection(config), config.ranges, config.validate)

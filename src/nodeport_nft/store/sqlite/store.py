@@ -12,8 +12,9 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
+from nodeport_nft.store.checking import Checked
 from nodeport_nft.store.objects import Damaged, StoredObject
-from nodeport_nft.store.sqlite import writers
+from nodeport_nft.store.sqlite import checking, writers
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
@@ -116,6 +117,12 @@ class Store(Objects):
             check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
+
+    def check(self, *, repair: bool = False) -> Checked:
+        """What is wrong with what the tables hold (``store.checking``). Raises StoreError also for damaged pages."""
+        check_structure(self._db, self._path)
+        with self.transaction() if repair else self.reading():
+            return checking.check(self._db, repair=repair)
 
     def find(self, ref: Ref) -> StoredObject | Damaged | None:
         """One row, as ``Objects`` has it."""
