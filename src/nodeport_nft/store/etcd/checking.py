@@ -190,7 +190,7 @@ class _Sorted:
 
 def _outside(key: str) -> Outside | None:
     claim = layout.outside_claim(key)
-    if claim is None:
+    if claim is None or not all(claim[1]):
         return None
     text = claim[0].removeprefix(layout.OUTSIDE).removesuffix("/")
     try:
