@@ -205,6 +205,7 @@ def check_claims(address: str, store: Objects) -> None:
         for key in layout.claim_keys(holdings(one)):
             assert wanted.setdefault(key, str(one.key)) == str(one.key), f"{key} was given twice"
     assert held_in(address) == wanted
+    assert store.check().found == ()  # type: ignore[attr-defined]
 
 
 STEPS = st.lists(

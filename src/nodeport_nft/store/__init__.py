@@ -18,7 +18,7 @@ The file and SQLite's files beside it belong to one user alone, and are believed
 written them.
 """
 
-from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Written
+from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Superseded, Written
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged, StoredObject
@@ -52,6 +52,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoredObject",
+    "Superseded",
     "Transaction",
     "Written",
     "check_store",
