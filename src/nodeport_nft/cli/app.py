@@ -72,4 +72,5 @@ app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)
 app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
+app.add_typer(stores.store, name="store")
 app.command("cleanup", epilog="Example: nodeport-nft cleanup")(node.cleanup)

@@ -1,15 +1,16 @@
-"""Commands that concern a store as a whole: check."""
+"""Commands that concern a store as a whole: check, store copy."""
 
 from __future__ import annotations
 
 import enum
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, put, reported, say, warn
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
 from nodeport_nft.terminal import printable
 
 if TYPE_CHECKING:
@@ -47,6 +48,39 @@ def check(
         else:
             _tell(checked, chosen.store)
     raise typer.Exit(FAILED if checked.found else 0)
+
+
+store = typer.Typer(
+    help="Copy a store.",
+    epilog="Example: nodeport-nft store copy /var/lib/nodeport-nft/store.db etcd://10.0.0.1:2379/nodeport-nft",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@store.command("copy", epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db")
+@command
+def copy(
+    *,
+    origin: Annotated[str, typer.Argument(metavar="FROM", help="A file, or etcd://HOST:PORT/PREFIX.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same; nothing may be there yet.")],
+    flags: Flags,
+) -> None:
+    """Copy all objects of a store into an empty one, with their uids, creation times and numbers, of one moment.
+
+    A file is written as a whole or not at all, so this is a backup, too. How to come to etcd (etcdCAFile, ...) is
+    said by the configuration. Exit code 1: something could not be copied; it is named.
+    """
+    from nodeport_nft.store import copy_store
+
+    chosen = flags.config()
+    image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
+    put(f"{image.counts} copied from {origin} to {target}")
+    if image.doubled:
+        warn([f"{image.doubled:,} numbers have two holders, there as here; nodeport-nft check names them"])
+    if image.unreadable:
+        told = [f"{each.told(origin)}; it is not in the copy" for each in image.unreadable]
+        fail("\n".join((*told, f"what it holds is free in {target}")))
 
 
 def _tell(checked: Checked, store: str) -> None:

@@ -24,6 +24,7 @@ from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged, StoredObject
 from nodeport_nft.store.opening import (
     check_store,
+    copy_store,
     is_shared,
     may_exist,
     open_existing,
@@ -56,6 +57,7 @@ __all__ = [
     "Transaction",
     "Written",
     "check_store",
+    "copy_store",
     "delete_store",
     "file_identity",
     "is_shared",

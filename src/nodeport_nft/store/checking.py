@@ -125,7 +125,7 @@ class Words(Protocol):
 
 def findings(contents: Contents, words: Words) -> tuple[Finding, ...]:
     """All that is wrong: objects first, then claims, then notes; each of them in order."""
-    view = _View.of(contents)
+    view = View.of(contents)
     return (
         *(_unreadable(each, words) for each in contents.objects if isinstance(each, Damaged)),
         *(_unparsed(ref, each, words) for ref, each in view.unparsed.items()),
@@ -138,7 +138,7 @@ def findings(contents: Contents, words: Words) -> tuple[Finding, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """The objects as claims see them.
 
     ``refs``: all that are there, or may be, in what cannot be read. ``hidden``: Services of which nothing else is
@@ -152,7 +152,7 @@ class _View:
     wanted: Mapping[Claim, list[ObjectName]]
 
     @classmethod
-    def of(cls, contents: Contents) -> _View:
+    def of(cls, contents: Contents) -> View:
         services: dict[ObjectName, Service] = {}
         unparsed: dict[Ref, Damaged] = {}
         meant: set[Ref] = set()
@@ -192,7 +192,7 @@ def _unparsed(ref: Ref, damaged: Damaged, words: Words) -> Finding:
     return Finding(words.object(ref), f"cannot be read: {damaged.why}", damaged.remedy)
 
 
-def _doubles(contents: Contents, view: _View, words: Words) -> Iterator[Finding]:
+def _doubles(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
     """Objects that have what is another one's."""
     told: dict[tuple[ObjectName, ObjectName], list[Claim]] = {}
     for claim in sorted(view.wanted, key=_order):
@@ -217,7 +217,7 @@ def _called(claim: Claim, service: Service) -> str:
     return f"{'healthCheckNodePort' if is_health else 'nodePort'} {claim}"
 
 
-def _claims(contents: Contents, view: _View, words: Words) -> Iterator[Finding]:
+def _claims(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
     """Claims that are another one's than whose they should be."""
     for claim in sorted({*contents.claims, *view.wanted}, key=_order):
         holder, is_kept = contents.claims.get(claim), claim in contents.claims
@@ -236,14 +236,14 @@ def _claims(contents: Contents, view: _View, words: Words) -> Iterator[Finding]:
             yield Finding(where, _held_by(holder, view), repair=Repair(claim, None, about))
 
 
-def _held_by(holder: ObjectName | None, view: _View) -> str:
+def _held_by(holder: ObjectName | None, view: View) -> str:
     if holder is None:
         return "is kept for nobody knows whom, its value is damaged"
     why = "has it not" if holder in view.services else "is not there"
     return f"is kept for Service/{holder}, which {why}"
 
 
-def _outside(contents: Contents, view: _View, words: Words) -> Iterator[Finding]:
+def _outside(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
     if contents.outside is None:
         return
     wanted = {Outside(ip, each.key) for each in view.services.values() for ip in claimed_from_outside(each)}
@@ -258,7 +258,7 @@ def _outside(contents: Contents, view: _View, words: Words) -> Iterator[Finding]
             yield Finding(words.item(each), text, repair=Repair(each, None, about))
 
 
-def _notes(contents: Contents, view: _View, words: Words) -> Iterator[Finding]:
+def _notes(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
     for note in sorted(contents.notes):
         if note.ref not in view.refs:
             text = f"is left over of {note.ref}, which is not there"

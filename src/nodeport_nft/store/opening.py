@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodeport_nft.problems import Problems
+from nodeport_nft.store.copying import counted
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd.address import Connection, connection_faults, is_etcd, parse_connection
 from nodeport_nft.store.memory import MemoryStore
+from nodeport_nft.store.sqlite.copying import write_image
 from nodeport_nft.store.sqlite.store import Store
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.store.api import Objects
     from nodeport_nft.store.checking import Checked
+    from nodeport_nft.store.copying import Image
     from nodeport_nft.store.etcd.store import EtcdStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
@@ -54,6 +57,28 @@ def check_store(config: Config, *, repair: bool) -> Checked:
     path = store_path(config)
     with Store(path, ranges=config.ranges, reading=not repair) as file:
         return file.check(repair=repair)
+
+
+def copy_store(origin: Config, target: Config) -> Image:
+    """Copy all of one store into another that is empty, or is not there yet (``store.copying``); what was copied."""
+    if not is_etcd(target.store) and may_exist(path := store_path(target)):
+        with Store(path, ranges=target.ranges, reading=True) as there:
+            held = counted(each.ref for each in there.list())
+        raise StoreError(f"{path}: there is a store already, with {held}; name another file, or remove it")
+    if is_etcd(origin.store):
+        with _open_etcd(origin) as shared:
+            image = shared.image()
+    elif may_exist(path := store_path(origin)):
+        with Store(path, ranges=origin.ranges, reading=True) as file:
+            image = file.image()
+    else:
+        raise StoreError(f"there is no store {origin.store} to copy")
+    if is_etcd(target.store):
+        with _open_etcd(target) as shared:
+            shared.take(image)
+    else:
+        write_image(Path(store_path(target)), image)
+    return image
 
 
 def open_file(config: Config) -> Store:

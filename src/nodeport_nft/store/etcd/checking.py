@@ -36,9 +36,10 @@ _LONGEST_PAUSE = 0.5  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All there is at one revision; ``revisions`` are those of the keys, ``dropped`` what was noted of objects."""
+    """All there is at one ``revision``; ``revisions`` are those of keys, ``dropped`` what was noted of objects."""
 
     contents: Contents
+    revision: int
     revisions: Mapping[str, int]
     dropped: Mapping[Ref, bytes]
 
@@ -134,7 +135,8 @@ def item_key(item: Item) -> str:
 
 def reading(etcd: Blocking) -> Reading:
     """Everything below the prefix at one revision. Raises EtcdError."""
-    return _Sorted(KeyWords(etcd), etcd.run(etcd.client.list_all()).found).reading()
+    listing = etcd.run(etcd.client.list_all())
+    return _Sorted(KeyWords(etcd), listing.found).reading(listing.position.revision)
 
 
 class _Sorted:
@@ -149,7 +151,7 @@ class _Sorted:
         self._dropped: dict[Ref, bytes] = {}
         self._strange: list[Finding] = []
 
-    def reading(self) -> Reading:
+    def reading(self, revision: int) -> Reading:
         """All of them."""
         for each in self._found:
             if fault := self._place(each):
@@ -158,7 +160,7 @@ class _Sorted:
         self._objects.sort(key=lambda each: each.ref)
         notes = frozenset(Note(layout.DROPPED, ref) for ref in self._dropped)
         contents = Contents(tuple(self._objects), self._claims, frozenset(self._outside), notes, tuple(self._strange))
-        return Reading(contents, {each.key: each.mod_revision for each in self._found}, self._dropped)
+        return Reading(contents, revision, {each.key: each.mod_revision for each in self._found}, self._dropped)
 
     def _place(self, found: KeyValue) -> str:
         """Put a key where it belongs; why it belongs nowhere, else."""
