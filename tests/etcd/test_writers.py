@@ -1,4 +1,4 @@
-"""Many writers at once, some of them killed: every number is given once, and nothing leaks that `check` finds (C2)."""
+"""Many writers at once, some of them killed: no number is given twice, and nothing leaks that `check` finds (C2)."""
 
 from __future__ import annotations
 
@@ -110,13 +110,15 @@ def test_no_number_is_given_twice_and_nothing_leaks(tmp_path: Path, killed: int)
     finally:
         namespace.close()
     assert done["errors"] == []
-    assert {writer for writer, code in done["codes"].items() if code == -signal.SIGKILL} == set(victims)
+    ended = {writer for writer, code in done["codes"].items() if code == -signal.SIGKILL}
+    assert ended <= set(victims)
+    assert bool(ended) is bool(victims), "some may have been done when their turn came, not all"
     names = {each.name for each in done["services"]}
     told = acknowledged(tmp_path)
     assert {name for some in told.values() for name in some} <= names, "nothing that was acknowledged is lost"
     # Of a killed one there may be one more, of which it was not told.
-    assert len(names) <= sum(len(some) for some in told.values()) + killed
-    assert all(len(told[writer]) == EACH for writer in told if writer not in victims)
+    assert len(names) <= sum(len(some) for some in told.values()) + len(ended)
+    assert all(len(told[writer]) == EACH for writer in told if writer not in ended)
     ports = [port for each in done["services"] for port in holdings(each).node_ports]
     ips = [ip for each in done["services"] for ip in holdings(each).cluster_ips]
     assert len(set(ports)) == len(ports) == len(names)
