@@ -384,3 +384,26 @@ def test_what_is_wrong_with_others_is_said_and_ours_is_applied(program: Program)
         'warning: <stdin>:4: Secret/default: key "a" is given twice in one mapping (also on line 3); '
         "the last one counts",
     ]
+
+
+def test_a_write_over_a_newer_one_is_refused_and_manifests_that_are_the_whole_state_are_not(program: Program) -> None:
+    program.ok("create", "service", "nodeport", "web", "--tcp=80")
+    read = program.ok("get", "service", "web", "-o", "yaml")
+    assert program.ok("apply", "-f", "-", stdin=read) == "service/web unchanged\n"
+    program.ok("apply", "-f", "-", stdin=read.replace("app: web", "app: other"))
+    newer = program.ok("get", "service", "web", "-o", "yaml")
+    mine = read.replace("sessionAffinity: None", "sessionAffinity: ClientIP")
+    for words in ([], ["--dry-run"]):
+        done = program("apply", "-f", "-", *words, stdin=mine)
+        assert (done.code, done.out) == (1, "")
+        assert 'Service/default/web: metadata.resourceVersion: "1" was read, and "2" is stored' in done.err
+        assert "metadata.labels.app" in done.err
+        assert "spec.sessionAffinity" in done.err
+    assert program.ok("get", "service", "web", "-o", "yaml") == newer
+    # A file that is the whole state is that, whatever version it was made from.
+    (program.directory / "web.yaml").write_text(mine)
+    assert "ClientIP" not in newer
+    done = program("diff", "-f", "web.yaml", "--prune")
+    assert "was read, and" not in done.err
+    without = "\n".join(line for line in mine.splitlines() if "resourceVersion" not in line)
+    assert program.ok("apply", "-f", "-", stdin=without) == "service/web configured\n"

@@ -32,13 +32,13 @@ from tests.unit.test_store import NOW, RANGES, document, service
 pytestmark = pytest.mark.usefixtures("private_namespaces")
 
 
-def with_etcd(directory: Path, work: Callable[[str], Any]) -> Any:
+def with_etcd(directory: Path, work: Callable[[str], Any], *arguments: str) -> Any:
     """What ``work`` returns of an etcd's address, in a child, in a network namespace of its own: grpc has threads."""
     namespace = Namespace()
 
     def run() -> Any:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=WAIT)
-        members = Members(1, directory)
+        members = Members(1, directory, arguments=arguments)
         members.start()
         try:
             return work(f"etcd://127.0.0.1:{members.all[0].client_port}")
@@ -207,6 +207,7 @@ def check_claims(address: str, store: Objects) -> None:
         for key in layout.claim_keys(holdings(one)):
             assert wanted.setdefault(key, str(one.key)) == str(one.key), f"{key} was given twice"
     assert held_in(address) == wanted
+    assert store.check().found == ()  # type: ignore[attr-defined]
 
 
 STEPS = st.lists(

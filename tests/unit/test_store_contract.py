@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problems, parse_object
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Value
-from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, Written
+from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, Superseded, Written
 from tests.unit.test_store import LATER, NOW, RANGES, document, endpoint_slice, node, pod, service
 
 WEB = Ref("Service", "default", "web")
@@ -243,6 +243,96 @@ def test_what_is_drained_stays_so_until_somebody_says_otherwise(store: Objects, 
     assert drained_in(store, kind) == (None, False)
 
 
+def edited(raw: dict[str, Any], **metadata: Any) -> Any:
+    """What somebody has made of a document: another affinity, and whatever metadata is given; None: left out."""
+    given = {**raw["metadata"], **metadata}
+    kept = {key: value for key, value in given.items() if value is not None}
+    spec = {**raw["spec"], "sessionAffinity": "ClientIP"}
+    return parse_object({**raw, "metadata": kept, "spec": spec}, ranges=RANGES, source="web.yaml:1")
+
+
+def test_a_write_over_a_newer_one_is_refused_and_shows_it(store: Objects) -> None:
+    """Two read the same; the second to write is told what there is by now, and where it differs from what it has."""
+    store.write([service("web"), service("api"), pod("p")], now=NOW)
+    read = {ref.name: raw for ref, (_, raw) in contents(store).items()}
+    store.write([service("web", ports=[{"port": 81}]), service("api", ports=[{"port": 81}])], now=LATER)
+    newer = contents(store)
+    late = [edited(read["web"]), service("new"), edited(read["api"], uid=None)]
+    for dry_run in (True, False):
+        with pytest.raises(Superseded) as caught:
+            store.write(late, now=LATER, dry_run=dry_run)
+        assert contents(store) == newer, "nothing is written, not even what is new"
+    assert [(each.object, each.field) for each in caught.value.problems] == [
+        ("Service/default/web", "metadata.resourceVersion"),
+        ("Service/default/api", "metadata.resourceVersion"),
+    ]
+    text = str(caught.value.problems[0])
+    for part in (
+        f'"{read["web"]["metadata"]["resourceVersion"]}" was read, and "{newer[WEB][0]}" is stored',
+        "spec.ports[0].port, ",
+        "spec.sessionAffinity;",
+        "nodeport-nft get service web -n default -o yaml",
+        "leave resourceVersion out",
+    ):
+        assert part in text
+    # Who reads it again may write, and so may who wants to overwrite it.
+    [one] = store.write([edited(newer[WEB][1])], now=LATER).applied
+    assert one.action == "configured"
+    [one] = store.write([edited(read["api"], resourceVersion=None)], now=LATER).applied
+    assert one.action == "configured"
+
+
+def test_who_names_no_version_overwrites_what_is_there(store: Objects) -> None:
+    for version in (None, "", "0"):
+        store.write([service("web")], now=NOW)
+        raw = contents(store)[WEB][1]
+        store.write([service("web", ports=[{"port": 81}])], now=LATER)
+        assert store.write([edited(raw, resourceVersion=version)], now=LATER).applied[0].action == "configured"
+
+
+def test_a_version_of_what_was_deleted_since_creates_nothing(store: Objects) -> None:
+    """But where the document says that it is another object: one of another cluster, as kubectl shows it."""
+    with pytest.raises(Superseded, match="there is none of this name"):
+        store.write([edited(service("web").raw, resourceVersion="7")], now=NOW)
+    assert contents(store) == {}
+    foreign = edited(service("web").raw, resourceVersion="7", uid="ce01467f-4fba-4ecf-b1dc-7d723c80bbb0")
+    assert store.write([foreign], now=NOW).applied[0].action == "created"
+    assert store.write([foreign], now=NOW).applied[0].action == "unchanged"
+    store.write([service("web")], now=NOW)
+    assert store.write([foreign], now=NOW).applied[0].action == "configured", "another cluster's is applied as it is"
+
+
+def test_what_was_read_is_unchanged_however_often_it_comes(store: Objects) -> None:
+    objects = [service("web"), pod("p"), node("worker-1"), endpoint_slice("web")]
+    store.write(objects, now=NOW)
+    read = [parse_object(raw, ranges=RANGES) for _, raw in contents(store).values()]
+    assert {one.action for one in store.write(read, now=LATER).applied} == {"unchanged"}
+    late = edited(contents(store)[WEB][1])
+    assert store.write([late], now=LATER).applied[0].action == "configured"
+    assert store.write([late], now=LATER).applied[0].action == "unchanged", "by now it is what it wants"
+
+
+def test_versions_count_for_every_kind(store: Objects) -> None:
+    for made in (pod("p"), node("worker-1"), endpoint_slice("web")):
+        store.write([made], now=NOW)
+        raw = contents(store)[made.ref][1]
+
+        def labelled(value: str, raw: dict[str, Any] = raw) -> Any:
+            labels = {**raw["metadata"].get("labels", {}), "x": value}
+            return parse_object({**raw, "metadata": {**raw["metadata"], "labels": labels}})
+
+        store.write([labelled("y")], now=LATER)
+        with pytest.raises(Superseded, match=r"metadata\.labels\.x"):
+            store.write([labelled("z")], now=LATER)
+
+
+def test_what_is_deleted_with_the_same_write_has_no_version(store: Objects) -> None:
+    store.write([service("web")], now=NOW)
+    raw = contents(store)[WEB][1]
+    store.write([service("web", ports=[{"port": 81}])], now=LATER)
+    assert store.write([edited(raw)], [WEB], now=LATER).applied[0].action == "created"
+
+
 NAMES = st.sampled_from("abcd")
 PORTS = st.one_of(st.none(), st.integers(30000, 30003))
 TYPES = st.sampled_from(["NodePort", "ClusterIP", "NodePort"])
@@ -282,6 +372,8 @@ def test_every_store_answers_alike(writes: Any, tmp_path_factory: pytest.TempPat
                 told = [(one.ref, one.action, one.object.values) for one in written.applied]
                 answers.append((told, written.deleted, written.missing))
         assert answers[1:] == answers[:-1]
+    for store in stores:
+        assert not isinstance(store, Store) or store.check().found == ()
     snapshots = [store.snapshot() for store in stores]
     assert snapshots[1:] == snapshots[:-1]
     held = [port for each in snapshots[0].services for port in holdings(each).node_ports]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nodeport_nft import __version__
-from nodeport_nft.cli import drain, node, objects, show
+from nodeport_nft.cli import drain, node, objects, show, stores
 from nodeport_nft.cli.options import put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
@@ -75,4 +75,6 @@ app.command("status", epilog="Example: nodeport-nft status -o json")(status)
 app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)
+app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
+app.add_typer(stores.store, name="store")
 app.command("cleanup", epilog="Example: nodeport-nft cleanup")(node.cleanup)

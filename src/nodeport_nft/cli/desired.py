@@ -110,6 +110,7 @@ def read_wanted(
     there is no store. ``namespace``: of objects in manifests that name none.
     """
     from nodeport_nft.store import MemoryStore, Store, open_trial
+    from nodeport_nft.store.versions import without_version
 
     if not files:
         check_store(config, missing)
@@ -122,7 +123,7 @@ def read_wanted(
         kept = {obj.ref for obj in manifests.objects}
         # What the manifests do not name would be gone.
         gone = [ref for each in store.list() if (ref := each.ref) not in kept]
-        written = store.write(manifests.objects, gone, now=now(), dry_run=True)
+        written = store.write(list(map(without_version, manifests.objects)), gone, now=now(), dry_run=True)
     warn(written.dropped)
     return _wanted(manifests, written.applied)
 

@@ -61,9 +61,7 @@ def _made(one: Registered) -> Object:
     return Object(Ref("Node", "", one.name), raw)
 
 
-def nodes_table(
-    nodes: Iterable[Object], registered: Mapping[str, Registered], *, wide: bool, now: datetime
-) -> str:
+def nodes_table(nodes: Iterable[Object], registered: Mapping[str, Registered], *, wide: bool, now: datetime) -> str:
     """The table of nodes of a cluster. kubectl's columns come first."""
     lines = []
     for node in nodes:

@@ -151,8 +151,10 @@ def _exit_code(error: Exception) -> int | None:
     from nodeport_nft.config import ConfigError
     from nodeport_nft.errors import KernelError
     from nodeport_nft.problems import Problems
-    from nodeport_nft.store import OthersObjects, StoreError
+    from nodeport_nft.store import OthersObjects, StoreError, Superseded
 
+    if isinstance(error, Superseded):  # the input is right, and comes too late
+        return FAILED
     # Bytes that are not UTF-8 come from arguments alone: files are checked when read, output is escaped.
     if isinstance(error, ConfigError | Problems | OthersObjects | UnicodeEncodeError):
         return BAD_INPUT

@@ -18,11 +18,13 @@ The file and SQLite's files beside it belong to one user alone, and are believed
 written them.
 """
 
-from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Written
+from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Superseded, Written
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.opening import (
+    check_store,
+    copy_store,
     is_shared,
     may_exist,
     open_existing,
@@ -50,8 +52,11 @@ __all__ = [
     "OthersObjects",
     "Store",
     "StoreError",
+    "Superseded",
     "Transaction",
     "Written",
+    "check_store",
+    "copy_store",
     "delete_store",
     "file_identity",
     "is_shared",

@@ -14,13 +14,18 @@ from typing import Literal, Protocol, Self
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Ref, Snapshot, Value
+from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
 from nodeport_nft.store.strange import strange_fields, told_strange
 
 
+class Superseded(Problems):
+    """A write over what somebody else has written since it was read (``store.versions``). Nothing is written."""
+
+
 class Conflict(Exception):
-    """A write over what somebody else has written: ``ref`` is there, or is of another version. Nothing is written."""
+    """A write of what must be new, where ``ref`` is there already. Nothing is written."""
 
     def __init__(self, ref: Ref, why: str) -> None:
         super().__init__(f"{ref}: {why}")
@@ -105,8 +110,8 @@ class Objects(ABC):
         """Put and delete as ``writing.plan`` has it; what is deleted gives to what is put.
 
         ``now``: the time of this write, as ``plan`` wants it. ``dry_run``: say what it would do, and write nothing.
-        Raises Problems with everything that is refused, and Conflict: with ``only_new``, where there is an object of
-        a put's name.
+        Raises Problems with everything that is refused; Superseded, which is one of them, where a put names a version
+        that is not the stored one; and Conflict: with ``only_new``, where there is an object of a put's name.
         """
 
     @abstractmethod

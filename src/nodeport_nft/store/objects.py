@@ -36,10 +36,15 @@ class Damaged:
     meant: frozenset[Ref]
     raw: dict[str, Any] | None = None
 
+    @property
+    def remedy(self) -> str:
+        """What can be done with commands of ours; "" where none of them can name it."""
+        known = self.ref.kind in KINDS and printable(str(self.ref)) == str(self.ref)
+        return "apply it again or delete it" if known else ""
+
     def told(self, path: object) -> str:
         """What an operator is told, with the store's path and the remedy."""
-        known = self.ref.kind in KINDS and printable(str(self.ref)) == str(self.ref)
-        remedy = "apply it again or delete it" if known else "restore the store from a copy, or delete that row"
+        remedy = self.remedy or "restore the store from a copy, or delete that row"
         return f"{printable(str(self.ref))} in {path} cannot be read: {self.why}; {remedy}"
 
 

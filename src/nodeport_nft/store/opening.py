@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodeport_nft.problems import Problems
+from nodeport_nft.store.copying import counted
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd.address import Connection, connection_faults, is_etcd, parse_connection
 from nodeport_nft.store.memory import MemoryStore
+from nodeport_nft.store.sqlite.copying import write_image
 from nodeport_nft.store.sqlite.store import Store
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.store.api import Members, Objects
+    from nodeport_nft.store.checking import Checked
+    from nodeport_nft.store.copying import Image
+    from nodeport_nft.store.etcd.store import EtcdStore
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
 
@@ -49,6 +54,40 @@ def open_members(config: Config) -> Members | None:
     from nodeport_nft.store.etcd import etcd_members
 
     return etcd_members(etcd_connection(config))
+
+
+def check_store(config: Config, *, repair: bool) -> Checked:
+    """What is wrong with the store of the configuration (``store.checking``); StoreError also where there is none."""
+    if is_etcd(config.store):
+        with _open_etcd(config) as shared:
+            return shared.check(repair=repair)
+    if not may_exist(config.store):
+        raise StoreError(f"there is no store {config.store}; name the store with --store")
+    path = store_path(config)
+    with Store(path, ranges=config.ranges, reading=not repair) as file:
+        return file.check(repair=repair)
+
+
+def copy_store(origin: Config, target: Config) -> Image:
+    """Copy all of one store into another that is empty, or is not there yet (``store.copying``); what was copied."""
+    if not is_etcd(target.store) and may_exist(path := store_path(target)):
+        with Store(path, ranges=target.ranges, reading=True) as there:
+            held = counted(each.ref for each in there.list())
+        raise StoreError(f"{path}: there is a store already, with {held}; name another file, or remove it")
+    if is_etcd(origin.store):
+        with _open_etcd(origin) as shared:
+            image = shared.image()
+    elif may_exist(path := store_path(origin)):
+        with Store(path, ranges=origin.ranges, reading=True) as file:
+            image = file.image()
+    else:
+        raise StoreError(f"there is no store {origin.store} to copy")
+    if is_etcd(target.store):
+        with _open_etcd(target) as shared:
+            shared.take(image)
+    else:
+        write_image(Path(store_path(target)), image)
+    return image
 
 
 def open_file(config: Config) -> Store:
@@ -99,7 +138,7 @@ def etcd_connection(config: Config) -> Connection:
     return connection
 
 
-def _open_etcd(config: Config) -> Objects:
+def _open_etcd(config: Config) -> EtcdStore:
     from nodeport_nft.store.etcd import etcd_store
 
     return etcd_store(etcd_connection(config), config.ranges, config.validate)

@@ -20,12 +20,13 @@ from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.model import ObjectName, Ranges, Ref, Service, Value
 from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
-from nodeport_nft.store.api import Action, Applied, Conflict, Written
+from nodeport_nft.store.api import Action, Applied, Conflict, Superseded, Written
 from nodeport_nft.store.body import completed
 from nodeport_nft.store.drained import still_drained
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
 from nodeport_nft.store.objects import Damaged, parsed, with_resource_version
+from nodeport_nft.store.versions import superseded
 
 
 class Known(KnownHolders, Protocol):
@@ -124,8 +125,9 @@ def plan(
     taken, then the rest is found for one Service after the other, sorted by namespace and name.
 
     Raises Problems with every object that is given twice, or with every field that a Service's type may not have and
-    that is not left of its former one, or with every refused allocation of every Service; with ``only_new``, Conflict
-    where there is one of an object's name.
+    that is not left of its former one, or with every refused allocation of every Service; Superseded with every
+    object that names a version which is not the stored one; with ``only_new``, Conflict where there is one of an
+    object's name.
     """
     _refuse_twins(objects)
     doomed = {ref: known.find(ref) is not None for ref in deletes}
@@ -138,6 +140,7 @@ def plan(
     freed = {ObjectName(*ref[1:]): known.held_by(ObjectName(*ref[1:])) for ref in gone if ref.kind == "Service"}
     services = _allocated(wanted, before, freed, known, ranges)
     puts = tuple(_put(obj, services.get(obj.ref), before.get(obj.ref), now) for obj in objects)
+    _refuse_superseded(puts, before, frozenset(gone))
     freed |= {ObjectName(*ref[1:]): before[ref].held for ref in wanted if ref in before}
     missing = tuple(ref for ref, is_there in doomed.items() if not is_there)
     return Plan(puts, gone, missing, freed, {service.key: holdings(service) for service in services.values()})
@@ -195,6 +198,19 @@ def _refuse_touched(objects: Iterable[Object], before: Mapping[Ref, _Before], kn
             problems += leftovers.touched(obj, old.body if old else None, known.dropped_spec(obj.ref))
     if problems:
         raise Problems(tuple(problems))
+
+
+def _refuse_superseded(puts: Iterable[Put], before: Mapping[Ref, _Before], gone: Collection[Ref]) -> None:
+    problems: list[Problem] = []
+    for put in puts:
+        old = before.get(put.ref)
+        # What would not change anything overwrites nothing, and what cannot be read is there to be replaced.
+        if put.action == "unchanged" or put.ref in gone or (old is not None and old.body is None):
+            continue
+        if why := superseded(put.wanted.raw, put.ref, old.body if old else None, put.version, put.body):
+            problems.append(Problem(put.wanted.source, str(put.ref), "metadata.resourceVersion", why))
+    if problems:
+        raise Superseded(tuple(problems))
 
 
 def _allocated(

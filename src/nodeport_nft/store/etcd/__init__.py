@@ -17,10 +17,11 @@ from nodeport_nft.store.etcd.errors import LibraryMissing
 if TYPE_CHECKING:
     from nodeport_nft.model import Ranges
     from nodeport_nft.settings import Validate
-    from nodeport_nft.store.api import Members, Membership, Objects, Source
+    from nodeport_nft.store.api import Members, Membership, Source
     from nodeport_nft.store.etcd.calls import Timings
     from nodeport_nft.store.etcd.client import Blocking, Client
     from nodeport_nft.store.etcd.registration import Identity
+    from nodeport_nft.store.etcd.store import EtcdStore
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def open_blocking(connection: Connection, timings: Timings | None = None, *, fir
     return Blocking(connection, timings, first=first)
 
 
-def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> Objects:
+def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> EtcdStore:
     """Objects in etcd. Raises LibraryMissing; connects when it is first asked."""
     with _library(connection):
         from nodeport_nft.store.etcd.store import EtcdStore

@@ -29,7 +29,7 @@ OBJECTS = "objects/"
 PORTS = "ports/"
 IPS = "ips/"
 OUTSIDE = "outside/"
-_DROPPED = "dropped/"
+DROPPED = "dropped/"
 MEMBERS = "members/"
 KNOWN = "members/known/"
 LIVE = "members/live/"
@@ -61,7 +61,12 @@ def objects_prefix(kind: str | None, namespace: str | None) -> str:
 
 def dropped_key(ref: Ref) -> str:
     """Where it is noted what of an object was dropped."""
-    return f"{_DROPPED}{ref.kind}/{ref.namespace}/{ref.name}"
+    return f"{DROPPED}{ref.kind}/{ref.namespace}/{ref.name}"
+
+
+def dropped_ref(key: str) -> Ref:
+    """The object of a key of ``DROPPED``; a name may be anything there."""
+    return object_ref(key.removeprefix(DROPPED))
 
 
 def claim_keys(claims: Claims) -> list[str]:

@@ -12,8 +12,10 @@ from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Action, Applied, Conflict, Objects, Written
+from nodeport_nft.store.checking import Checked
+from nodeport_nft.store.copying import Image
 from nodeport_nft.store.errors import StoreError
-from nodeport_nft.store.etcd import layout
+from nodeport_nft.store.etcd import checking, copying, layout
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.client import Blocking
 from nodeport_nft.store.etcd.errors import EtcdError, Outcome
@@ -113,6 +115,18 @@ class EtcdStore(Objects):
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
         lost = StoreError(f"{self.where}: others have changed the same objects {_MOST_TRIES} times; try again")
         raise progress.failure(lost) if progress.done or progress.unsure else lost
+
+    def check(self, *, repair: bool = False) -> Checked:
+        """What is wrong with what is kept below the prefix, and with the members; see ``store.checking``."""
+        return checking.check(self._etcd, repair=repair)
+
+    def image(self) -> Image:
+        """All of it, at one revision, to be copied."""
+        return copying.read_image(self._etcd)
+
+    def take(self, image: Image) -> None:
+        """Be a copy, where nothing is yet. Raises StoreError."""
+        copying.write_image(self._etcd, image)
 
     def _commit(self, step: Step, progress: _Progress) -> bool:
         """Carry one transaction out; False where what it depends on has changed."""

@@ -228,6 +228,31 @@ def _create(path: Path) -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         create_schema(db)
         image = db.serialize()
+    _put(path, image)
+
+
+def place(path: Path, image: bytes) -> None:
+    """Puts a store, an image of its file, where none is; all of it or nothing. Raises StoreError."""
+    path = path.absolute()
+    with _OPENING_LOCK, _accessible(path):
+        file, log, _, journal = store_files(path)
+        if _check_file(path):
+            raise StoreError(f"{path}: there is a store already; name another file, or remove it")
+        for each in (log, journal):
+            if each.exists():  # SQLite would take it for a part of the new one
+                raise StoreError(f"{path}: {each.name} beside it is left of another database; remove it")
+        make_directory(path)
+        if not _put(file, image):
+            raise StoreError(f"{path}: somebody else has made a store there just now; name another file")
+        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _put(path: Path, image: bytes) -> bool:
+    """The same; False if somebody else was faster. Raises OSError."""
     made = path.with_name(f".nodeport-nft-{os.getpid()}-{threading.get_native_id()}")
     made.unlink(missing_ok=True)
     try:
@@ -237,22 +262,24 @@ def _create(path: Path) -> None:
             file.write(image)
             file.flush()
             os.fsync(descriptor)
-        _move_new(made, path)
+        return _move_new(made, path)
     finally:
         made.unlink(missing_ok=True)
 
 
-def _move_new(made: Path, path: Path) -> None:
-    """Moves a file to a place that is free; nothing if it is not any more."""
+def _move_new(made: Path, path: Path) -> bool:
+    """Moves a file to a place that is free; False if it is not any more."""
     try:
         path.hardlink_to(made)
     except FileExistsError:
-        return
+        return False
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        if not path.exists():  # a file system without links
-            made.rename(path)
+        if path.exists():  # a file system without links
+            return False
+        made.rename(path)
+    return True
 
 
 def _use_wal(db: sqlite3.Connection, path: str | Path) -> None:

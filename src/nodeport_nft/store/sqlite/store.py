@@ -12,8 +12,10 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
+from nodeport_nft.store.checking import Checked
+from nodeport_nft.store.copying import Image
 from nodeport_nft.store.objects import Damaged
-from nodeport_nft.store.sqlite import writers
+from nodeport_nft.store.sqlite import checking, copying, writers
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
@@ -116,6 +118,18 @@ class Store(Objects):
             check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
+
+    def check(self, *, repair: bool = False) -> Checked:
+        """What is wrong with what the tables hold (``store.checking``). Raises StoreError also for damaged pages."""
+        check_structure(self._db, self._path)
+        with self.transaction() if repair else self.reading():
+            return checking.check(self._db, repair=repair)
+
+    def image(self) -> Image:
+        """All of it, at one moment, to be copied. Raises StoreError."""
+        check_structure(self._db, self._path)
+        with self.reading():
+            return copying.read_image(self._db, self._path)
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """One row, as ``Objects`` has it."""

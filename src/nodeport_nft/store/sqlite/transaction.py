@@ -15,6 +15,7 @@ from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
+from nodeport_nft.store.versions import without_version
 from nodeport_nft.store.writing import Plan, Put, plan
 
 
@@ -52,10 +53,13 @@ class Transaction:
         """Stores the objects, each in place of what had its name, and allocates what their Services need (``plan``).
 
         ``by_manifests``: they come from manifests that are the whole state, and are theirs from now on; else they are
-        not, even where nothing about them changes. Resource versions are given in the order of the objects.
+        not, even where nothing about them changes. Resource versions are given in the order of the objects. Those
+        that such manifests name count for nothing: they are what is wanted, today and with every start.
 
         Raises Problems as ``plan`` does; nothing is written then.
         """
+        if by_manifests:
+            objects = map(without_version, objects)
         planned = plan(tuple(objects), (), KnownRows(self._db), self._ranges, now=now)
         return self.carry_out(planned, by_manifests=by_manifests)
 
