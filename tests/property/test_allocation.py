@@ -33,25 +33,35 @@ PORTS = st.lists(
 )
 
 
+# Made once: making a strategy takes Hypothesis longer than drawing from it.
+TYPES = st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "ExternalName"])
+FAMILIES = st.sampled_from([None, "SingleStack", "PreferDualStack"])
+CLUSTER_IPS = st.sampled_from([None, None, None, "10.96.0.3", "10.96.0.4"])
+CLUSTER_IPS_OR_NONE = st.sampled_from([None, None, None, "10.96.0.3", "10.96.0.4", "None"])
+POLICIES = st.sampled_from(["Cluster", "Local"])
+BOOLEANS = st.booleans()
+KEYS = st.sampled_from([(namespace, name) for namespace in "xy" for name in "abcdefgh"])
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    type = draw(st.sampled_from(["ClusterIP", "NodePort", "NodePort", "LoadBalancer", "ExternalName"]))
+    type = draw(TYPES)
     ports = [{"name": f"p{i}", **port} for i, port in enumerate(draw(PORTS))]
     spec: dict[str, Any] = {"type": type, "selector": {"app": "web"}, "ports": ports}
     if type == "ExternalName":
         spec = {"type": type, "externalName": "example.org"}
     else:
-        spec["ipFamilyPolicy"] = draw(st.sampled_from([None, "SingleStack", "PreferDualStack"]))
-        clusters = ["10.96.0.3", "10.96.0.4"] + (["None"] if type == "ClusterIP" else [])
-        spec["clusterIP"] = draw(st.sampled_from([None, None, None, *clusters]))
+        spec["ipFamilyPolicy"] = draw(FAMILIES)
+        spec["clusterIP"] = draw(CLUSTER_IPS_OR_NONE if type == "ClusterIP" else CLUSTER_IPS)
     if type == "ClusterIP":
         for port in ports:
             port.pop("nodePort", None)
     if type == "LoadBalancer":
-        spec["externalTrafficPolicy"] = draw(st.sampled_from(["Cluster", "Local"]))
-        spec["allocateLoadBalancerNodePorts"] = draw(st.booleans())
+        spec["externalTrafficPolicy"] = draw(POLICIES)
+        spec["allocateLoadBalancerNodePorts"] = draw(BOOLEANS)
     spec = {field: value for field, value in spec.items() if value is not None}
-    metadata = {"name": draw(st.sampled_from("abcdefgh")), "namespace": draw(st.sampled_from(["x", "y"]))}
+    namespace, name = draw(KEYS)
+    metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 

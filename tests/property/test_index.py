@@ -32,28 +32,18 @@ LABELS = st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from(["x",
 NODES = ("worker-1", "worker-2")
 WEIGHTS = st.integers(0, 2)
 ADDRESSES = st.sampled_from(["10.96.0.1", "10.96.0.2"])  # so that one claims from outside what is another's
-
-
-@st.composite
-def services(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
-    name = draw(NAMES)
-    nodes = Requirement("disk", "In", ("ssd",))
-    made = replace(
-        make_service(name, make_port(80, node_port=30080), selector=draw(LABELS), ips=(draw(ADDRESSES),)),
-        external_ips=tuple(map(ip_address, draw(st.lists(ADDRESSES, max_size=2)))),
-        load_balancer_ips=tuple(map(ip_address, draw(st.lists(ADDRESSES, max_size=2)))),
-        traffic_distribution=draw(st.sampled_from(["", "PreferClose"])),
-        node_port_nodes=draw(st.sampled_from([(), (nodes,)])),
-        internal_traffic_policy=draw(st.sampled_from(["Cluster", "Local"])),
-        publish_not_ready_addresses=draw(st.booleans()),
-    )
-    return Ref("Service", "default", name), (made,)
-
-
-@st.composite
-def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
-    name, mirrored = draw(NAMES), draw(st.booleans())
-    endpoint = st.builds(
+# Made once, as all strategies here: making one takes Hypothesis longer than drawing from it.
+CLAIMS = st.lists(ADDRESSES, max_size=2)
+DISTRIBUTIONS = st.sampled_from(["", "PreferClose"])
+ON_NODES = st.sampled_from([(), (Requirement("disk", "In", ("ssd",)),)])
+POLICIES = st.sampled_from(["Cluster", "Local"])
+BOOLEANS = st.booleans()
+PIECES = st.integers(1, 2)
+DRAINED = st.lists(st.sampled_from(["10.244.0.1", "10.244.0.2"]), max_size=1)
+SPACES = st.sampled_from(["default", "default", "other"])
+FAILING_IPS = st.sampled_from([f"10.244.0.{number}" for number in range(1, 5)])
+ENDPOINTS = st.lists(
+    st.builds(
         Endpoint,
         st.sampled_from([ip_address("10.244.0.1"), ip_address("10.244.0.2")]),
         ready=st.booleans(),
@@ -61,42 +51,65 @@ def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
         terminating=st.booleans(),
         node_name=st.sampled_from(NODES),
         zones=st.sampled_from([(), ("z",)]),
+    ),
+    max_size=2,
+)
+POD_IPS = st.sampled_from(["10.244.0.3", "10.244.0.4"])
+NODE_NAMES = st.sampled_from(NODES)
+NODE_LABELS = st.sampled_from([{}, {"disk": "ssd"}, {"topology.kubernetes.io/zone": "z"}])
+
+
+@st.composite
+def services(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name = draw(NAMES)
+    made = replace(
+        make_service(name, make_port(80, node_port=30080), selector=draw(LABELS), ips=(draw(ADDRESSES),)),
+        external_ips=tuple(map(ip_address, draw(CLAIMS))),
+        load_balancer_ips=tuple(map(ip_address, draw(CLAIMS))),
+        traffic_distribution=draw(DISTRIBUTIONS),
+        node_port_nodes=draw(ON_NODES),
+        internal_traffic_policy=draw(POLICIES),
+        publish_not_ready_addresses=draw(BOOLEANS),
     )
+    return Ref("Service", "default", name), (made,)
+
+
+@st.composite
+def slices(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
+    name, mirrored = draw(NAMES), draw(BOOLEANS)
 
     def made() -> EndpointSlice:
-        piece = make_slice(*draw(st.lists(endpoint, max_size=2)), service=draw(NAMES), name=name, mirrored=mirrored)
-        drained = tuple(map(ip_address, draw(st.lists(st.sampled_from(["10.244.0.1", "10.244.0.2"]), max_size=1))))
-        return replace(piece, weight=draw(WEIGHTS), drained=drained)
+        piece = make_slice(*draw(ENDPOINTS), service=draw(NAMES), name=name, mirrored=mirrored)
+        return replace(piece, weight=draw(WEIGHTS), drained=tuple(map(ip_address, draw(DRAINED))))
 
-    count = draw(st.integers(1, 2)) if mirrored else 1
+    count = draw(PIECES) if mirrored else 1
     return Ref("Endpoints" if mirrored else "EndpointSlice", "default", name), tuple(made() for _ in range(count))
 
 
 @st.composite
 def pods(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
     name = draw(NAMES)
-    ips = (ip_address(draw(st.sampled_from(["10.244.0.3", "10.244.0.4"]))),)
-    drained = ips if draw(st.booleans()) else ()
-    pod = Pod("default", name, draw(LABELS), ips, draw(st.sampled_from(NODES)), weight=draw(WEIGHTS), drained=drained)
+    ips = (ip_address(draw(POD_IPS)),)
+    drained = ips if draw(BOOLEANS) else ()
+    pod = Pod("default", name, draw(LABELS), ips, draw(NODE_NAMES), weight=draw(WEIGHTS), drained=drained)
     return Ref("Pod", "default", name), (pod,)
 
 
 @st.composite
 def nodes(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
-    name = draw(st.sampled_from(NODES))
-    labels = draw(st.sampled_from([{}, {"disk": "ssd"}, {"topology.kubernetes.io/zone": "z"}]))
-    return Ref("Node", "", name), (Node(name, labels, drained=draw(st.booleans())),)
+    name = draw(NODE_NAMES)
+    return Ref("Node", "", name), (Node(name, draw(NODE_LABELS), drained=draw(BOOLEANS)),)
 
 
 @st.composite
 def members(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
-    name = draw(st.sampled_from(NODES))
+    name = draw(NODE_NAMES)
     return Ref(MEMBER, "", name), (Member(name, draw(TIMES)),)
 
 
 @st.composite
 def probe_failures(draw: st.DrawFn) -> tuple[Ref, tuple[Value, ...]]:
-    space, text = draw(st.sampled_from(["default", "default", "other"])), f"10.244.0.{draw(st.integers(1, 4))}"
+    space, text = draw(SPACES), draw(FAILING_IPS)
     return Ref(PROBE_FAILURE, space, text), (ProbeFailure(space, ip_address(text), draw(TIMES)),)
 
 

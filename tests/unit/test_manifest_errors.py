@@ -567,11 +567,11 @@ def test_nothing_is_counted_that_can_be_told() -> None:
 def test_what_is_found_of_an_author_with_many_words_is_bounded_too() -> None:
     """Where each message has another word of the author's in it, they look like as many kinds."""
     tally: Tally[int] = Tally()
-    for n in range(100_000):
-        tally.add("Service/default/web", f"the word {'x' * (n % 50_000)} is wrong", n)
+    for n in range(10_000):
+        tally.add("Service/default/web", f"the word {'x' * (n % 5_000)} is wrong", n)
     told = list(tally)
     assert len(told) < 1200
-    assert sum(more or 1 for _, _, more in told) == 100_000
+    assert sum(more or 1 for _, _, more in told) == 10_000
     assert [number for _, number, _ in told] == sorted(number for _, number, _ in told)
 
 

@@ -22,33 +22,41 @@ RANGES = ip_network("198.51.100.0/24"), ip_network("203.0.113.0/25"), ip_network
 LOCAL = tuple(map(ip_address, ("192.0.2.7", "127.0.0.1", "fd00::7")))
 
 
-@st.composite
+# Made once: making a strategy takes Hypothesis longer than drawing from it.
+CHANCE = st.integers(0, 5)
+ADDRESSES = st.integers(1, 2)
+NODE_PORTS = st.integers(30000, 30002)
+PROTOCOLS = st.sampled_from(["UDP", "UDP", "TCP"])
+POLICIES = st.sampled_from(["Cluster", "Local", "PreferLocal"])
+SOURCE_RANGES = st.sampled_from([(), RANGES[:1], RANGES[1:], RANGES])
+AFFINITIES = st.sampled_from([0, 60])
+STATES = st.dictionaries(st.integers(1, 4), st.sampled_from(["ready", "draining", "silent"]), max_size=4)
+NUMBERS = st.integers(0, 2)
+BOOLEANS = st.booleans()
+
+
 def services(draw: st.DrawFn, number: int) -> Service | None:
     """UDP and TCP ports; few addresses and ports, so that some frontends are contested."""
-    if draw(st.integers(0, 5)) == 0:
+    if draw(CHANCE) == 0:
         return None
-    address = draw(st.integers(1, 2))
-    protocol = draw(st.sampled_from(["UDP", "UDP", "TCP"]))
-    port = make_port(53, node_port=30000 + draw(st.integers(0, 2)), protocol=protocol)
+    address = draw(ADDRESSES)
+    port = make_port(53, node_port=draw(NODE_PORTS), protocol=draw(PROTOCOLS))
     made = make_service(
         f"s{number}", port, ips=(f"10.96.0.{address}", f"fd00:10:96::{address}"), created=f"2026-01-0{number + 1}"
     )
-    policy = draw(st.sampled_from(["Cluster", "Local", "PreferLocal"]))
-    ranges = st.sampled_from([(), RANGES[:1], RANGES[1:], RANGES])
+    policy = draw(POLICIES)
     return replace(
         made,
         load_balancer_ips=(ip_address(f"192.0.2.{address}"),),
-        load_balancer_source_ranges=draw(ranges),
-        node_port_source_ranges=draw(ranges),
-        session_affinity_seconds=draw(st.sampled_from([0, 60])),
+        load_balancer_source_ranges=draw(SOURCE_RANGES),
+        node_port_source_ranges=draw(SOURCE_RANGES),
+        session_affinity_seconds=draw(AFFINITIES),
         external_traffic_policy=policy,
         internal_traffic_policy=policy,
     )
 
 
-@st.composite
 def slices(draw: st.DrawFn, number: int) -> EndpointSlice:
-    states = draw(st.dictionaries(st.integers(1, 4), st.sampled_from(["ready", "draining", "silent"]), max_size=4))
     held = [
         make_endpoint(
             f"10.244.{number}.{last}",
@@ -57,19 +65,18 @@ def slices(draw: st.DrawFn, number: int) -> EndpointSlice:
             terminating=state != "ready",
             node=f"worker-{last % 2 + 1}",
         )
-        for last, state in states.items()
+        for last, state in draw(STATES).items()
     ]
-    protocol = draw(st.sampled_from(["UDP", "UDP", "TCP"]))
-    return make_slice(*held, service=f"s{number}", name=f"s{number}-1", protocol=protocol)
+    return make_slice(*held, service=f"s{number}", name=f"s{number}-1", protocol=draw(PROTOCOLS))
 
 
 @st.composite
 def edits(draw: st.DrawFn) -> tuple[Ref, tuple[Service | EndpointSlice, ...]]:
-    number = draw(st.integers(0, 2))
-    if draw(st.booleans()):
-        made = draw(services(number))
+    number = draw(NUMBERS)
+    if draw(BOOLEANS):
+        made = services(draw, number)
         return Ref("Service", "default", f"s{number}"), (made,) if made else ()
-    return Ref("EndpointSlice", "default", f"s{number}-1"), (draw(slices(number)),)
+    return Ref("EndpointSlice", "default", f"s{number}-1"), (slices(draw, number),)
 
 
 @given(st.lists(st.lists(edits(), min_size=1, max_size=3), max_size=8), st.sampled_from([FACTS, EVERYWHERE]))

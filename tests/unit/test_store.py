@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -616,18 +619,9 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Store(path, ranges=RANGES) as store:
         apply(store, service("web"))
-    script = WORKER_IMPORTS + (
-        "import resource\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
-        "try:\n"
-        "    with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:\n"
-        "        transaction.apply([service(f's{i}') for i in range(90)], now='2026-01-31T12:00:00Z')\n"
-        "except StoreError as error:\n"
-        "    print(error)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True, timeout=60)
-    assert ran.stdout.startswith(f"{path}: ")
-    assert "nothing was written" in ran.stdout
+    [told] = together([Worker(fill, path)])
+    assert told.startswith(f"{path}: ")
+    assert "nothing was written" in told
     assert check(path) == {"web"}
 
 
@@ -643,112 +637,132 @@ def test_stored_objects_that_do_not_parse_are_all_named(tmp_path: Path) -> None:
 
 # --- other processes ----------------------------------------------------------
 
-WORKER_IMPORTS = """
-import json, random, sys
-from ipaddress import ip_network
-from nodeport_nft.manifest import Problems, parse_object
-from nodeport_nft.model import PortRange, Ranges
-from nodeport_nft.store import Store, StoreError
-
-RANGES = Ranges(PortRange(30000, 30099), (ip_network("10.96.0.0/24"), ip_network("fd00:10:96::/112")))
-NOW = "2026-01-31T12:00:00Z"
-
-def service(name, node_port=None):
-    port = {"port": 80} if node_port is None else {"port": 80, "nodePort": node_port}
-    return parse_object({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
-        "spec": {"type": "NodePort", "selector": {"app": name}, "ports": [port]},
-    })
-
-def say(*words):
-    print(json.dumps(words), flush=True)
-"""
-
-# Applies argv[3] Services one by one, and says what each was given.
-ADDER = """
-say("ready")
-sys.stdin.readline()
-with Store(sys.argv[1], ranges=RANGES) as store:
-    for i in range(int(sys.argv[3])):
-        with store.transaction() as transaction:
-            [applied] = transaction.apply([service(f"{sys.argv[2]}-{i}")], now=NOW)
-        say(applied.object.name, applied.object.values[0].ports[0].node_port)
-"""
-
-# Claims one explicit port, and says whether it got it.
-CLAIMER = """
-say("ready")
-sys.stdin.readline()
-try:
-    with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:
-        transaction.apply([service(sys.argv[2], 30000)], now=NOW)
-except Problems as problems:
-    say("refused", str(problems))
-else:
-    say("given", sys.argv[2])
-"""
-
-OPENER = """
-say("ready")
-with Store(sys.argv[1], ranges=RANGES) as store:
-    sys.stdin.readline()
-"""
-
-# Applies, deletes and prunes until it is killed; says before each write what will be there, and after it that it is.
-CHURNER = """
-rng = random.Random(int(sys.argv[2]))
-with Store(sys.argv[1], ranges=RANGES) as store:
-    there = {stored.name for stored in store.objects("Service")}
-    say("has", sorted(there))
-    while True:
-        add = {f"s{rng.randrange(60)}" for _ in range(rng.randrange(1, 12))}
-        drop = set(rng.sample(sorted(there), min(len(there), rng.randrange(12)))) - add
-        prune = rng.random() < 0.1
-        goal = add if prune else (there | add) - drop
-        say("will", sorted(goal))
-        with store.transaction() as transaction:
-            objects = [service(name) for name in sorted(add)]
-            if prune:
-                transaction.prune(objects)
-            else:
-                for name in sorted(drop):
-                    transaction.delete("Service", "default", name)
-            transaction.apply(objects, now=NOW)
-        there = goal
-        say("has", sorted(there))
-"""
+_FORK = multiprocessing.get_context("fork")
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER_IMPORTS + script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+class Worker:
+    """A process of its own at a store. It is forked, so as not to import for long what this one has imported."""
+
+    def __init__(self, work: Callable[..., None], *arguments: object) -> None:
+        self._words, theirs = _FORK.Pipe()
+        self._process = _FORK.Process(target=work, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def hear(self) -> Any:
+        """Its next word. Raises EOFError if it has ended, also in the midst of a word."""
+        assert self._words.poll(60), "a worker says something"
+        return self._words.recv()
+
+    def go_on(self) -> None:
+        self._words.send("go on")
+
+    def end(self) -> list[Any]:
+        """What it says until it ends."""
+        said = list(self._rest())
+        self._process.join(60)
+        assert self._process.exitcode == 0
+        return said
+
+    def kill(self, after: float) -> list[Any]:
+        """Kill it ``after`` so many seconds; what it has said by then."""
+        self._process.join(after)
+        assert self._process.exitcode is None, "it works until it is killed"
+        self._process.kill()
+        self._process.join(60)
+        assert self._process.exitcode == -signal.SIGKILL
+        return list(self._rest())
+
+    def _rest(self) -> Iterator[Any]:
+        with self._words, suppress(EOFError, ConnectionResetError):
+            while True:
+                yield self.hear()
 
 
-def together(workers: list[subprocess.Popen[str]]) -> list[list[Any]]:
-    """Lets the workers go once all are ready; every line that they say then."""
-    lines: list[list[Any]] = []
+def add(words: Connection, path: Path, name: str, count: int) -> None:
+    """Applies so many Services one by one, and says what each was given."""
+    words.send("ready")
+    words.recv()
+    with Store(path, ranges=RANGES) as store:
+        for i in range(count):
+            with store.transaction() as transaction:
+                [applied] = transaction.apply([service(f"{name}-{i}")], now=NOW)
+            [given] = applied.object.values
+            assert isinstance(given, Service)
+            words.send((given.name, given.ports[0].node_port))
+
+
+def claim(words: Connection, path: Path, name: str) -> None:
+    """Claims one explicit port, and says whether it got it."""
+    words.send("ready")
+    words.recv()
+    wanted = service(name, ports=[{"port": 80, "nodePort": 30000}])
+    try:
+        with Store(path, ranges=RANGES) as store, store.transaction() as transaction:
+            transaction.apply([wanted], now=NOW)
+    except Problems as problems:
+        words.send(("refused", str(problems)))
+    else:
+        words.send(("given", name))
+
+
+def fill(words: Connection, path: Path) -> None:
+    """Applies more than files may have bytes, and says why that is refused."""
+    words.send("ready")
+    words.recv()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    try:
+        with Store(path, ranges=RANGES) as store:
+            apply(store, *(service(f"s{i}") for i in range(90)))
+    except StoreError as error:
+        words.send(str(error))
+
+
+def make(words: Connection, path: Path) -> None:
+    """Makes a store, and holds it until it is killed."""
+    words.send("ready")
+    with Store(path, ranges=RANGES):
+        words.recv()
+
+
+def churn(words: Connection, path: Path, seed: int) -> None:
+    """Applies, deletes and prunes until it is killed; says before each write what will be there, and after it that it
+    is.
+    """
+    rng = random.Random(seed)
+    with Store(path, ranges=RANGES) as store:
+        there = {stored.name for stored in store.objects("Service")}
+        words.send(("has", there))
+        while True:
+            added = {f"s{rng.randrange(60)}" for _ in range(rng.randrange(1, 12))}
+            dropped = set(rng.sample(sorted(there), min(len(there), rng.randrange(12)))) - added
+            prune = rng.random() < 0.1
+            goal = added if prune else (there | added) - dropped
+            words.send(("will", goal))
+            with store.transaction() as transaction:
+                objects = [service(name) for name in sorted(added)]
+                if prune:
+                    transaction.prune(objects)
+                else:
+                    for name in sorted(dropped):
+                        transaction.delete("Service", "default", name)
+                transaction.apply(objects, now=NOW)
+            there = goal
+            words.send(("has", there))
+
+
+def together(workers: list[Worker]) -> list[Any]:
+    """Lets the workers go once all are ready; all that they say then."""
+    assert [worker.hear() for worker in workers] == ["ready"] * len(workers)
     for worker in workers:
-        assert worker.stdout is not None
-        assert json.loads(worker.stdout.readline()) == ["ready"]
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    for worker in workers:
-        output, _ = worker.communicate(timeout=120)
-        assert worker.returncode == 0
-        lines += map(json.loads, output.splitlines())
-    return lines
+        worker.go_on()
+    return [word for worker in workers for word in worker.end()]
 
 
 @pytest.mark.proves("A5")
 def test_writers_at_once_get_different_ports_and_lose_none(tmp_path: Path) -> None:
     path = tmp_path / "store.db"  # not there yet: creating it is part of the race
-    given = together([start(ADDER, path, f"w{i}", 20) for i in range(5)])
+    given = together([Worker(add, path, f"w{i}", 20) for i in range(5)])
     names = {f"w{i}-{j}" for i in range(5) for j in range(20)}
     assert {name for name, _ in given} == names
     assert {port for _, port in given} == set(range(30000, 30100))  # the whole range, each number once
@@ -761,7 +775,7 @@ def test_writers_at_once_get_different_ports_and_lose_none(tmp_path: Path) -> No
 @pytest.mark.proves("A5")
 def test_of_writers_that_claim_one_port_at_once_one_gets_it(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    answers = together([start(CLAIMER, path, f"c{i}") for i in range(4)])
+    answers = together([Worker(claim, path, f"c{i}") for i in range(4)])
     [winner] = [name for answer, name in answers if answer == "given"]
     refusals = [text for answer, text in answers if answer == "refused"]
     assert len(refusals) == 3
@@ -774,13 +788,9 @@ def test_a_kill_while_the_store_is_made_leaves_one_that_opens(tmp_path: Path) ->
     rng = random.Random(20260131)
     for round in range(8):
         path = tmp_path / str(round) / "store.db"
-        worker = start(OPENER, path)
-        assert worker.stdout is not None
-        assert json.loads(worker.stdout.readline()) == ["ready"]
-        with pytest.raises(subprocess.TimeoutExpired):
-            worker.wait(rng.uniform(0, 0.01))
-        worker.kill()
-        worker.communicate(timeout=60)
+        worker = Worker(make, path)
+        assert worker.hear() == "ready"
+        worker.kill(rng.uniform(0, 0.01))
         with Store(path, ranges=RANGES) as store:
             apply(store, service("web"))
         assert check(path) == {"web"}
@@ -792,22 +802,14 @@ def test_a_kill_at_any_moment_loses_nothing_and_holds_nothing(tmp_path: Path) ->
     rng = random.Random(20260131)
     writes = 0
     for round in range(15):
-        worker = start(CHURNER, path, round)
-        assert worker.stdout is not None
-        said: list[list[Any]] = []
-        said.append(json.loads(worker.stdout.readline()))
-        with pytest.raises(subprocess.TimeoutExpired):
-            worker.wait(rng.uniform(0, 0.15))
-        worker.kill()
-        output = worker.stdout.read()  # not communicate(), which would lose what readline() has read ahead
-        with worker:  # closes its pipes
-            assert worker.wait(60) == -signal.SIGKILL
-        said += map(json.loads, output.splitlines())
+        worker = Worker(churn, path, round)
+        said = [worker.hear()]
+        said += worker.kill(rng.uniform(0, 0.15))
         writes += sum(word == "has" for word, _ in said[1:])
         there = check(path)
         # What it said was done is there, and perhaps the one write that it had begun after that.
         done = max(i for i, (word, _) in enumerate(said) if word == "has")
-        assert there in [set(names) for _, names in said[done:]]
+        assert there in [names for _, names in said[done:]]
     assert writes > 0
     with Store(path, ranges=RANGES) as store:
         with store.transaction() as transaction:

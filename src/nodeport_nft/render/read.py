@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nodeport_nft.render.rules import read_rules, read_time
 from nodeport_nft.render.write import FLOWTABLE_LINES, chain_lines, map_lines, schema_comment
@@ -62,12 +63,11 @@ class ListedTable:
 
 def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
     """What of a listed table is not as in ``schema``, named for people: ``chain services``, …; () if equal."""
-    maps = {declared.name: _normalized(map_lines(schema.family, declared)) for declared in schema.maps}
-    chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
+    wanted_maps, wanted_chains = _expected(schema)
     flowtables = {schema.flowtable: FLOWTABLE_LINES} if schema.flowtable else {}
     compared = (
-        ("map or set", listed.maps, maps),
-        ("chain", listed.chains, chains),
+        ("map or set", listed.maps, wanted_maps),
+        ("chain", listed.chains, wanted_chains),
         ("flowtable", listed.flowtables, flowtables),
     )
     found = [
@@ -80,6 +80,14 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
     if listed.comment != schema_comment(schema):
         found.append("the table's comment")
     return tuple(found)
+
+
+@lru_cache(maxsize=4)  # as that of schema_comment
+def _expected(schema: Schema) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+    """The normalized lines of the maps and of the chains of a table that has nothing but its schema; not to change."""
+    maps = {declared.name: _normalized(map_lines(schema.family, declared)) for declared in schema.maps}
+    chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
+    return maps, chains
 
 
 _BLOCK = re.compile(r"\t(map|set|chain|flowtable) (\S+) \{$")

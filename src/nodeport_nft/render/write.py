@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from nodeport_nft.plan import (
     Add,
@@ -135,6 +136,7 @@ def _block(kind: str, name: str, lines: Iterable[str]) -> str:
     return f"\t{kind} {name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
 
 
+@lru_cache(maxsize=4)  # a node has one of each family, which only another configuration exchanges
 def schema_comment(schema: Schema) -> str:
     """The table's comment: whose it is, and a hash of maps, chains and rules, to tell versions apart.
 
