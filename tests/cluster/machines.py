@@ -32,7 +32,7 @@ SECONDS = 90.0
 TOKEN_SECONDS = 4
 """After which a login that nobody has used has ended."""
 
-QUOTA = 128 << 20
+QUOTA = 32 << 20
 """Bytes that each member's database may have."""
 
 PREFIX = "lab"
@@ -86,7 +86,7 @@ class Machines:
             *("--cert-file", str(own.cert), "--key-file", str(own.key)),
             *("--peer-client-cert-auth", "--peer-trusted-ca-file", str(peer.ca)),
             *("--peer-cert-file", str(peer.cert), "--peer-key-file", str(peer.key)),
-            *("--auth-token-ttl", str(TOKEN_SECONDS), "--quota-backend-bytes", str(QUOTA)),
+            *("--auth-token-ttl", str(TOKEN_SECONDS), "--bcrypt-cost", "4", "--quota-backend-bytes", str(QUOTA)),
         ]
         with (self.directory / f"etcd-{node}.log").open("a") as log:
             self._etcd[node] = self.cluster.popen(node, command, stdout=log.fileno(), stderr=log.fileno())
@@ -211,6 +211,10 @@ class Machines:
                 node, [*command, "--log-format", "json"], stdout=subprocess.DEVNULL, stderr=log.fileno()
             )
 
+    def signal_daemon(self, node: str, number: signal.Signals) -> None:
+        """Freeze the daemon of a machine, or let it go on."""
+        self._daemons[node].send_signal(number)
+
     def use(self, node: str, files: Files) -> None:
         """Have the machine come to etcd with these; what is connected stays so."""
         for old, new in ((self._used(node).cert, files.cert), (self._used(node).key, files.key)):
@@ -307,6 +311,3 @@ def _files(directory: Path, issue: Any, name: str, alternative: str) -> Files:
 
 def _peers() -> str:
     return ",".join(f"{node}=https://{ip}:2380" for node, ip in NODES.items())
-
-
-
