@@ -169,9 +169,14 @@ def a_snapshot_is_restored(machines: Machines, storm: Storm) -> None:
 
 def etcd_is_full(machines: Machines, storm: Storm) -> None:
     def fill() -> None:
-        with open_blocking(etcd_connection(machines.config("worker-1"))) as etcd, pytest.raises(EtcdError) as full:
-            for number in range(1_000):
-                etcd.run(etcd.client.put(f"filler/{number}", b"x" * 1_400_000))
+        with open_blocking(etcd_connection(machines.config("worker-1"))) as etcd:
+
+            def put_all() -> None:
+                for number in range(1_000):
+                    etcd.run(etcd.client.put(f"filler/{number}", b"x" * 1_400_000))
+
+            with pytest.raises(EtcdError) as full:
+                put_all()
         assert full.value.cause is Cause.FULL
 
     machines.cluster.call("worker-1", fill, timeout=2 * SECONDS)
