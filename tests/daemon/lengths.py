@@ -19,6 +19,8 @@ class Lengths:
     churn_changes: int = 300
     churn_growth: tuple[float, float] = (0.30, 30.0)
     """The most that memory may grow by: a share, and MB."""
+    outage_seconds: float = 3.0
+    """How long a part of etcd is away."""
 
 
 FULL = Lengths(
@@ -30,6 +32,7 @@ FULL = Lengths(
     churn_seconds=1800.0,
     churn_changes=10_000,
     churn_growth=(0.10, 10.0),
+    outage_seconds=60.0,
 )
 
 LENGTHS = FULL if os.environ.get("SOAK") == "1" else Lengths()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import subprocess
@@ -31,12 +32,17 @@ class Done:
 
 
 class Client:
-    """One client program; it is at work once this is made."""
+    """One client program; it is at work once this is made. ``pause``: seconds that it rests after each round."""
 
-    def __init__(self, cluster: Cluster, host: str, mode: str, *destinations: tuple[str, int]) -> None:
+    def __init__(
+        self, cluster: Cluster, host: str, mode: str, *destinations: tuple[str, int], pause: float = 0.0
+    ) -> None:
         words = [word for address, port in destinations for word in (address, str(port))]
         self._process: subprocess.Popen[str] = cluster.popen(
-            host, [sys.executable, "-IS", str(CLIENT), mode, *words], stdout=subprocess.PIPE
+            host,
+            [sys.executable, "-IS", str(CLIENT), mode, *words],
+            stdout=subprocess.PIPE,
+            env={**os.environ, **({"PAUSE": str(pause)} if pause else {})},
         )
         self._cluster = cluster
         assert self._line() == "begun\n"

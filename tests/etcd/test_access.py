@@ -70,6 +70,30 @@ def test_a_login_that_ends(tmp_path: Path) -> None:
     in_etcd(scenario)
 
 
+def test_a_login_of_a_history_that_is_gone(tmp_path: Path) -> None:
+    """Its token is of a raft index that the members of a restored backup have not reached, and wait for."""
+
+    async def scenario() -> None:
+        async with guarded(tmp_path, 1) as (members, login):
+            members.control("auth", "enable")
+            snapshot = tmp_path / "snapshot"
+            members.control(*ROOT, "snapshot", "save", str(snapshot))
+            short = timings(call=1.0)
+            async with (
+                open_client(members.connection(**login), short) as client,
+                open_client(members.connection(**login), short) as keeper,
+            ):
+                for number in range(50):
+                    await client.put(f"key-{number}", b"v")
+                lease = await keeper.lease_grant(60)
+                members.restore(snapshot)
+                await members.ready(**login)
+                assert await client.get("key-0") is None
+                assert await keeper.lease_refresh(lease) == 0
+
+    in_etcd(scenario)
+
+
 def test_a_lease_outlives_its_login(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with guarded(tmp_path, 1) as (members, login):

@@ -215,7 +215,12 @@ class Calls:
         try:
             return await call(request, timeout=self.timings.call, metadata=_metadata(token))
         except grpc.aio.AioRpcError as error:
-            raise CallFailed(self._failure(endpoint, error, is_write=is_write)) from None
+            failure = self._failure(endpoint, error, is_write=is_write)
+            if failure.cause is Cause.SILENT:
+                # A token names the raft index of its login, and a member that is not as far waits until it is: after
+                # a restored backup that may be for ever.
+                self.forget_token(token)
+            raise CallFailed(failure) from None
 
     async def _connected(self, endpoint: Endpoint) -> Any:
         """A channel to the member that is connected, or is about to say why it cannot be.

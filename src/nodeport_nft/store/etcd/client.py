@@ -158,8 +158,9 @@ class Client:
                     return int((await stream.read()).TTL)
             except CallFailed as failed:
                 failures.append(failed.failure)
-            if failures[-1].cause is Cause.TOKEN and attempt == 0:
+            if failures[-1].cause in (Cause.TOKEN, Cause.SILENT):
                 calls.forget_token(token)
+            if failures[-1].cause is Cause.TOKEN and attempt == 0:
                 continue
             if failures[-1].cause in (Cause.DENIED, Cause.LOGIN, Cause.LOGIN_NEEDED):
                 break

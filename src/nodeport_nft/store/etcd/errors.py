@@ -188,7 +188,7 @@ class Failure:
 def etcd_error(failures: Iterable[Failure], prefix: str) -> EtcdError:
     """The error that is shown of the last failure at each endpoint; the worst of them gives the remedy."""
     last = {failure.endpoint: failure for failure in failures}
-    told = list(last.values())
+    told = sorted(last.values(), key=lambda failure: str(failure.endpoint))  # whichever was asked first: one error
     # A member that answers says more than one that is not there.
     worst = max(told, key=lambda failure: (failure.outcome is Outcome.UNKNOWN, failure.cause not in PASSING))
     remedy = _REMEDIES[worst.cause].format(prefix=prefix)
