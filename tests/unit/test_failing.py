@@ -220,8 +220,8 @@ def test_a_service_that_lives_on_what_has_failed_is_told_until_that_is_over() ->
     state.compile(sorted(state.touched))
     assert state.problems() == (
         "Service/default/web: all 3 endpoints have failed (lost node worker-3; readiness probes of 2 fail), and the "
-        "last 2 of them stay in use, as there is no other; bring the node back, or delete its endpoints; mend the "
-        "endpoints, or what cuts the probing node off from them",
+        "2 that failed last stay in use, as there is no other; bring the node back, or delete its endpoints; mend "
+        "the endpoints, or what cuts the probing node off from them",
     )
     state.touched.clear()
     assert state.put(ref_of(failing(B)), ()) == {WEB.key}
