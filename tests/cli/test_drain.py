@@ -82,8 +82,8 @@ def test_a_node_is_drained_and_brought_back(program: Program) -> None:
     assert said(program, "drain", "worker-1") == (
         ["node/worker-1 drained"],
         [
-            "2 endpoints of Services default/api and default/web now terminate: their connections live on, new ones "
-            "go elsewhere"
+            "2 endpoints of Services default/api and default/web now terminate: their connections live on, and new "
+            "ones go to others"
         ],
     )
     assert annotation(program, "node", "worker-1") == "true"
@@ -106,9 +106,9 @@ def test_a_service_that_has_nothing_else_is_named_and_goes_on(program: Program) 
     assert out == ["node/worker-2 drained", "node/worker-1 drained"]
     assert err == [
         "4 endpoints of Services default/api, default/db and default/web now terminate: their connections live on, "
-        "new ones go elsewhere",
-        "Service default/db has no other endpoint, and keeps 10.244.2.3",
-        "Service default/web has no other endpoint, and keeps 10.244.1.1 and 10.244.2.1",
+        "and new ones go to others",
+        "Service default/db has no others, and goes on with 10.244.2.3",
+        "Service default/web has no others, and goes on with 10.244.1.1 and 10.244.2.1",
     ]
     assert endpoints(program)["db"].startswith("10.244.2.3:5432")
     assert said(program, "uncordon", "worker-1", "worker-2")[1] == [
@@ -130,7 +130,7 @@ def test_an_endpoint_is_drained_on_each_object_that_has_it(program: Program) -> 
     program.ok("apply", "-f", "-", stdin=also)
     out, err = said(program, "drain", "endpoint", "10.244.1.2", "10.244.2.3")
     assert out == ["endpoint/10.244.1.2 drained", "endpoint/10.244.2.3 drained"]
-    assert err[1:] == ["Service default/db has no other endpoint, and keeps 10.244.2.3"]
+    assert err[1:] == ["Service default/db has no others, and goes on with 10.244.2.3"]
     assert [annotation(program, "endpointslice", name) for name in ("api-1", "also")] == ["10.244.1.2"] * 2
     assert annotation(program, "endpoints", "db") == "10.244.2.3"
     said(program, "drain", "endpoint/10.244.3.2")

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network
@@ -24,7 +25,7 @@ from nodeport_nft.model import PortRange, Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, open_file, open_objects
 from nodeport_nft.store.etcd import layout
-from nodeport_nft.store.etcd.values import Get
+from nodeport_nft.store.etcd.values import Get, Put
 from tests.etcd.members import WAIT, Members
 from tests.unit import test_store_contract as contract
 from tests.unit.test_store import NOW, RANGES, document, service
@@ -62,6 +63,44 @@ PROMISES = [
     for name, test in vars(contract).items()
     if name.startswith("test_") and "store" in inspect.signature(test).parameters
 ]
+
+
+def test_a_snapshot_says_who_is_lost_and_which_probes_fail(tmp_path: Path) -> None:
+    """For commands: what is shown must not be better than what the nodes do."""
+    now = time.time()
+    keys = {
+        "members/known/alive": '{"lostAt": 0.0}',
+        "members/live/alive": "{}",
+        "members/known/back": f'{{"lostAt": {now - 100}}}',
+        "members/live/back": "{}",
+        "members/known/lost": f'{{"lostAt": {now - 100}}}',
+        "members/known/away": f'{{"lostAt": {now - 1}}}',
+        "members/known/damaged": "{",
+        "members/probes/default/10.244.1.1": f'{{"since": {now - 5}}}',
+        "members/probes/default/fd00::1": "[]",
+        "members/probes/default/web-1": "{}",
+        "members/barrier": "x",
+        "progress/lost": "{}",
+    }
+
+    def work(address: str) -> Any:
+        with opened(address) as store:
+            store.write([service("web")], now=NOW)
+            etcd = vars(store)["_etcd"]
+            etcd.run(etcd.client.commit([], [Put(key, value.encode()) for key, value in keys.items()]))
+            found = store.snapshot()
+            return [s.name for s in found.services], found.members, found.probe_failures, len(store.damaged)
+
+    services, members, failures, damaged = with_etcd(tmp_path, work)
+    assert (services, damaged) == (["web"], 0)
+    assert {member.name: member.lost_at for member in members} == {
+        **dict.fromkeys(("alive", "back", "away", "damaged"), 0.0),
+        "lost": now - 100,
+    }
+    assert {(str(f.address), f.namespace, f.since) for f in failures} == {
+        ("10.244.1.1", "default", now - 5),
+        ("fd00::1", "default", 0.0),
+    }
 
 
 def test_etcd_promises_what_every_store_does(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from nodeport_nft.model import (
 )
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from nodeport_nft.resolve import Index, Resolver
+from nodeport_nft.resolve.absence import Around, why_none
 from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
@@ -219,8 +220,8 @@ def test_a_service_that_lives_on_what_has_failed_is_told_until_that_is_over() ->
     state.compile(sorted(state.touched))
     assert state.problems() == (
         "Service/default/web: all 3 endpoints have failed (lost node worker-3; readiness probes of 2 fail), and the "
-        "last 2 of them stay in use, as there is no other; bring the node back, or delete its endpoints; mend the "
-        "endpoints, or what cuts the probing node off from them",
+        "2 that failed last stay in use, as there is no other; bring the node back, or delete its endpoints; mend "
+        "the endpoints, or what cuts the probing node off from them",
     )
     state.touched.clear()
     assert state.put(ref_of(failing(B)), ()) == {WEB.key}
@@ -242,6 +243,42 @@ def test_a_single_endpoint_is_told_as_such(trouble: list[Value], told: str) -> N
     index = index_of(WEB, make_slice(make_endpoint(A, node="worker-1")), *trouble)
     (problem,) = Resolver(index, "").resolved(WEB).problems
     assert problem.startswith(f"Service/default/web: {told}")
+
+
+def why(*values: Value, service: Service = WEB, node: str = "") -> list[tuple[str, str]]:
+    snapshot = Snapshot((service,), slices=(PIECE,))
+    around = Around(snapshot, lambda _, __: (), index_of(service, PIECE, *values))
+    return [(cause.reason, str(cause)) for cause in why_none(service, around, node)]
+
+
+def test_describe_tells_what_is_used_though_it_has_failed_and_what_a_policy_leaves_out_for_it() -> None:
+    assert why() == why(failing(A)) == why(drained("worker-1"), drained("worker-2"), drained("worker-3")) == []
+    ((reason, text),) = why(failing(A), failing(B), lost("worker-3"))
+    assert (reason, text.partition(";")[0]) == ("EndpointsFailed", "all 3 endpoints have failed (lost node worker-3")
+    local = replace(WEB, internal_traffic_policy="Local")
+    assert why(service=local, node="worker-1") == []
+    for trouble in (failing(A), lost("worker-1")):
+        ((reason, text),) = why(trouble, service=local, node="worker-1")
+        assert reason == "LocalEndpointsFailed"
+        assert f"none is on worker-1: endpoint {A} has failed, as the node is lost or the readiness" in text
+    ((reason, _),) = why(failing(B), service=local, node="worker-4")
+    assert reason == "NoLocalEndpoint"
+
+
+def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
+    def listed(*trouble: Value) -> tuple[list[str], list[str], list[str]]:
+        (found,) = Resolver(index_of(WEB, PIECE, *trouble), "").endpoints(WEB)
+        used, draining, failed = (
+            [str(backend.address) for backend in each] for each in (found.used, found.draining, found.failing)
+        )
+        return used, draining, failed
+
+    assert listed() == ([A, B, C], [], [])
+    assert listed(drained("worker-1"), failing(B)) == ([C], [A], [B])
+    assert listed(drained("worker-1"), failing(A)) == ([B, C], [], [A])
+    everything = [drained(node) for node in ON.values()]
+    assert listed(*everything) == ([A, B, C], [A, B, C], []), "used for want of others, and draining all the same"
+    assert listed(failing(A), failing(B), lost("worker-3", OLD)) == ([A, B], [], [A, B, C])
 
 
 # --- whom it touches --------------------------------------------------------------

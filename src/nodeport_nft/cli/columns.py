@@ -60,7 +60,7 @@ def endpoints_rows(
     """
     resolver = Resolver(snapshot, node_name="")
     rows = {
-        service.key: (few(service_endpoints(resolver, service)) + _aside(resolver, service), service.created)
+        service.key: (_service_endpoints(resolver, service), service.created)
         for service in snapshot.services
         if service.type is not ServiceType.EXTERNAL_NAME and namespace in (None, service.namespace)
     }
@@ -70,19 +70,13 @@ def endpoints_rows(
     return [(name, *rest) for name, rest in sorted(rows.items())]
 
 
-def service_endpoints(resolver: Resolver, service: Service) -> list[str]:
-    """The usable endpoints of all ports, in the order of the ports."""
-    backends = (backend for _, endpoints in resolver.endpoints_by_port(service) for backend in endpoints)
-    return [socket_address(backend.address, backend.port) for backend in backends]
-
-
-def _aside(resolver: Resolver, service: Service) -> str:
-    """How many endpoints get no new connections for a while; "" if there is none."""
-    found = list(resolver.aside(service))
-    draining = sum(len(aside.draining) for aside in found)
-    failing = sum(len(aside.failing) for aside in found)
-    told = ", ".join([f"{draining} draining"] * bool(draining) + [f"{failing} failing"] * bool(failing))
-    return f" ({told})" if told else ""
+def _service_endpoints(resolver: Resolver, service: Service) -> str:
+    """The usable endpoints of all ports, in their order, and how many get no new connections for a while."""
+    found = list(resolver.endpoints(service))
+    used = few([socket_address(backend.address, backend.port) for each in found for backend in each.used])
+    counts = ((sum(len(e.draining) for e in found), "draining"), (sum(len(e.failing) for e in found), "failing"))
+    told = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{used} ({told})" if told else used
 
 
 def _own_endpoints(stored: Object) -> list[str]:

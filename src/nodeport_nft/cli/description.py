@@ -52,15 +52,16 @@ def describe_service(stored: Object, resolver: Resolver, around: Around, node: s
         ingress = records(stored.raw, "status", "loadBalancer", "ingress")
         found = [string(entry, "ip") or string(entry, "hostname") for entry in ingress]
         fields += _present("LoadBalancer Ingress", ", ".join(filter(None, found)))
-    for (port, endpoints), aside in zip(resolver.endpoints_by_port(service), resolver.aside(service), strict=True):
+    for endpoints in resolver.endpoints(service):
+        port = endpoints.port
         name = port.name or UNSET
-        backends = [socket_address(b.address, b.port) for b in endpoints]
+        backends = [socket_address(b.address, b.port) for b in endpoints.used]
         fields.append(("Port", f"{name}  {port.port}/{port.protocol}"))
         fields.append(("TargetPort", f"{port.target_port}/{port.protocol}"))
         if port.node_port:
             fields.append(("NodePort", f"{name}  {port.node_port}/{port.protocol}"))
         fields.append(("Endpoints", few(backends)))
-        for title, others in (("Draining", aside.draining), ("Failing", aside.failing)):
+        for title, others in (("Draining", endpoints.draining), ("Failing", endpoints.failing)):
             if others:
                 fields.append((title, few([socket_address(b.address, b.port) for b in others])))
     seconds = service.session_affinity_seconds

@@ -235,16 +235,24 @@ def _told(found: Sequence[Effect]) -> Iterable[str]:
     """What happens to connections, for people."""
     from nodeport_nft.resolve.absence.cause import listed, named
 
-    for which, what in (
-        ([each for each in found if each.drained], "now terminate: their connections live on, new ones go elsewhere"),
-        ([each for each in found if each.back], "get new connections again"),
+    for which, one, several in (
+        (
+            [(each.service, each.drained) for each in found if each.drained],
+            "now terminates: its connections live on, and new ones go to others",
+            "now terminate: their connections live on, and new ones go to others",
+        ),
+        (
+            [(each.service, each.back) for each in found if each.back],
+            "gets new connections again",
+            "get new connections again",
+        ),
     ):
-        count = len({ip.packed for each in which for ip in each.drained or each.back})
+        count = len({ip.packed for _, ips in which for ip in ips})
         if count:
-            whose = named("Service", [str(each.service) for each in which])
-            yield f"{count:,} endpoint{'s' * (count != 1)} of {whose} {what}"
+            whose = named("Service", [str(service) for service, _ in which])
+            yield f"{count:,} endpoint{'s' * (count != 1)} of {whose} {one if count == 1 else several}"
     last = [each for each in found if each.last]
     for each in last[:_MOST_LINES]:
-        yield f"Service {each.service} has no other endpoint, and keeps {listed([str(ip) for ip in each.last])}"
+        yield f"Service {each.service} has no others, and goes on with {listed([str(ip) for ip in each.last])}"
     if len(last) > _MOST_LINES:
-        yield f"… and {len(last) - _MOST_LINES:,} more Services keep theirs"
+        yield f"… and {len(last) - _MOST_LINES:,} more Services have no others"

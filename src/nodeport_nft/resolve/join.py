@@ -75,8 +75,8 @@ class Join:
         return self._trouble.failed_at(candidate) < inf
 
     @property
-    def last_good(self) -> LastGood:
-        """What of the candidates that were asked for has failed and is used nevertheless."""
+    def last_good(self) -> LastGood | None:
+        """What of the candidates that were asked for has failed and is used nevertheless, if any is."""
         return self._trouble.last_good
 
     def _from_slices(self, slices: Iterable[tuple[EndpointSlice, EndpointPort]]) -> Iterable[Candidate]:

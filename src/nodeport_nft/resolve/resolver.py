@@ -71,13 +71,15 @@ class Frontend:
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """Endpoints of a port that get connections only where it has no others.
+class Endpoints:
+    """A port's endpoints of all families, sorted: those that are ``used``, and such as are only where others lack.
 
-    ``draining`` terminate or are drained, and serve those that are there. ``failing``: their node is lost, or their
-    readiness probe fails.
+    ``draining`` terminate or are drained, and serve the connections that they have. ``failing``: their node is lost,
+    or their readiness probe fails.
     """
 
+    port: ServicePort
+    used: tuple[Backend, ...] = ()
     draining: tuple[Backend, ...] = ()
     failing: tuple[Backend, ...] = ()
 
@@ -182,19 +184,17 @@ class Resolver:
         return all(requirement.holds(labels) for requirement in service.node_port_nodes)
 
     def endpoints_by_port(self, service: Service) -> Iterator[tuple[ServicePort, tuple[Backend, ...]]]:
-        """Each port with its usable endpoints, all families, sorted: what a person asks for in ``describe``."""
-        join = Join(self._index, service)
-        for port in service.ports:
-            yield port, self._usable(join.candidates(port) or ())
+        """Each port with its usable endpoints, all families, sorted."""
+        return ((found.port, found.used) for found in self.endpoints(service))
 
-    def aside(self, service: Service) -> Iterator[Aside]:
-        """For each port, which endpoints get no new connections for a while, all families, sorted."""
+    def endpoints(self, service: Service) -> Iterator[Endpoints]:
+        """The endpoints of each port: what a person asks for in ``describe``."""
         join = Join(self._index, service)
         for port in service.ports:
             candidates = join.candidates(port) or ()
             failing = [c for c in candidates if join.has_failed(c)]
             draining = [c for c in candidates if c.terminating and c.serving and not join.has_failed(c)]
-            yield Aside(self._backends(draining), self._backends(failing))
+            yield Endpoints(port, self._usable(candidates), self._backends(draining), self._backends(failing))
 
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""

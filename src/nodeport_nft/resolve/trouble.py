@@ -31,7 +31,7 @@ _NAMED = 3
 
 @dataclass(slots=True)
 class LastGood:
-    """What of one Service is used for want of anything better; empty if there is no need for it.
+    """What of one Service is used for want of anything better.
 
     ``failed``: the addresses that it could use, had they not failed, in the families and ports that have no others.
     ``kept``: those of them that stay. ``nodes``: the lost ones. ``probes``: those of the failed whose probe fails.
@@ -41,9 +41,6 @@ class LastGood:
     kept: set[bytes] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     probes: set[bytes] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.kept)
 
     @property
     def text(self) -> str:
@@ -56,7 +53,11 @@ class LastGood:
         why = [f"lost node{'s' * (len(names) > 1)} {shown}"] if names else []
         why += [f"readiness probes of {len(self.probes)} fail"] if self.probes else []
         what = "its only endpoint has failed" if count == 1 else f"all {count} endpoints have failed"
-        stay = "it stays" if kept == count == 1 else "they stay" if kept == count else f"the last {kept} of them stay"
+        stay = (
+            ("it stays" if count == 1 else "they stay")
+            if kept == count
+            else ("the one that failed last stays" if kept == 1 else f"the {kept} that failed last stay")
+        )
         return f"{what} ({'; '.join(why)}), and {stay} in use, as there is no other"
 
     @property
@@ -68,7 +69,7 @@ class LastGood:
 
 
 class Trouble:
-    """Which candidates of a Service have failed; ``last_good`` tells what ``judged`` has kept nevertheless."""
+    """Which candidates of a Service have failed; ``last_good`` tells what ``judged`` has kept all the same."""
 
     def __init__(self, index: Index, service: Service) -> None:
         # As with a Pod's own readiness in Kubernetes: who publishes what is not ready has it used all the same.
@@ -76,7 +77,7 @@ class Trouble:
         self._lost = index.lost if counts else {}
         self._failing = index.failing if counts else {}
         self._namespace = service.namespace
-        self.last_good = LastGood()
+        self.last_good: LastGood | None = None
 
     def __bool__(self) -> bool:
         return bool(self._lost or self._failing)
@@ -117,7 +118,7 @@ class Trouble:
         return [c for c in without if (c.address.packed, c.port) not in places] + kept
 
     def _note(self, failed: Collection[Candidate], kept: Iterable[Candidate]) -> None:
-        told = self.last_good
+        told = self.last_good = self.last_good or LastGood()
         told.failed |= {c.address.packed for c in failed}
         told.kept |= {c.address.packed for c in kept}
         told.nodes |= {c.node_name for c in failed if c.node_name in self._lost}

@@ -7,7 +7,7 @@ people needs ``Objects``: it reads and writes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -97,6 +97,10 @@ class Objects(ABC):
     def find(self, ref: Ref) -> Object | Damaged | None:
         """One object, None if there is none of that name."""
 
+    def heard(self) -> Iterable[Parsed]:
+        """What the store says of the cluster besides objects: which nodes are lost, which probes fail (``model``)."""
+        return ()
+
     @abstractmethod
     def write(
         self,
@@ -139,11 +143,11 @@ class Objects(ABC):
         return found if isinstance(found, Object) else None
 
     def snapshot(self) -> Snapshot:
-        """Every stored object, parsed into the model, but for those that are ``damaged``."""
+        """Every stored object, parsed into the model, but for those that are ``damaged``; and what is ``heard``."""
         return made_of(value for _, values in self.readable() for value in values)
 
     def readable(self) -> tuple[Parsed, ...]:
-        """Every stored object with what it is parsed into, but for those that are ``damaged``."""
+        """Every stored object with what it is parsed into, but for the ``damaged``; and what is ``heard``."""
         readable: list[Parsed] = []
         self.damaged.clear()
         for ref, values in self.values():
@@ -151,7 +155,7 @@ class Objects(ABC):
                 self.damaged[ref] = values
             else:
                 readable.append((ref, values))
-        return tuple(readable)
+        return (*readable, *self.heard())
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """Every stored object parsed into the model, or what is wrong with it; no ranges are checked."""

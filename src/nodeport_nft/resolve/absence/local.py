@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from nodeport_nft.model import Service, ServicePort
 from nodeport_nft.resolve.absence.around import Around
-from nodeport_nft.resolve.absence.cause import Cause, is_or_are
+from nodeport_nft.resolve.absence.cause import Cause, has_or_have, is_or_are, named
 from nodeport_nft.resolve.join import Join
 from nodeport_nft.resolve.resolver import Backend
 
@@ -30,16 +30,24 @@ def not_here(
         return
     join = Join(around.index, service)
     nodes: dict[tuple[str, int], str] = {}
+    failed: dict[str, None] = {}
     for port, backends in by_port:
         usable = {(str(backend.address), backend.port) for backend in backends}
         for candidate in join.candidates(port) or ():
             place = str(candidate.address), candidate.port
             if place in usable:
                 nodes[place] = candidate.node_name
+            elif candidate.node_name == node and join.has_failed(candidate):
+                failed[str(candidate.address)] = None
     counts = Counter(nodes.values())
     if not counts or node in counts:
         return
     what = f"{' and '.join(policies)} {is_or_are(policies)} Local, and of {_endpoints(len(nodes))} none is on {node}"
+    if failed:
+        has_failed = f"{named('endpoint', list(failed))} {has_or_have(list(failed))} failed"
+        text = f"{what}: {has_failed}, as the node is lost or the readiness probe fails"
+        yield Cause("LocalEndpointsFailed", text, "mend them, or what cuts the probing node off from them")
+        return
     unknown, others = counts.pop("", 0), sorted(counts)
     if unknown:
         verb = "names" if unknown == 1 else "name"

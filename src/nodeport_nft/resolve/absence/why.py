@@ -14,7 +14,7 @@ from nodeport_nft.resolve.absence.local import not_here
 from nodeport_nft.resolve.absence.near import unmatched
 from nodeport_nft.resolve.absence.strays import strays
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
-from nodeport_nft.resolve.join import families
+from nodeport_nft.resolve.join import Join, families
 from nodeport_nft.resolve.resolver import Resolver, is_proxied
 
 _Gap = tuple[ServicePort, Family]
@@ -26,7 +26,8 @@ _MOST_KINDS = 10
 def why_none(service: Service, around: Around, node: str = "") -> tuple[Cause, ...]:
     """Why ports of this Service have no usable endpoint, or none on ``node`` where a policy asks for one there.
 
-    Empty where all of them have one, and for Services that need none (F8). ``node`` "": no node is asked about.
+    Or why it uses what has failed. Empty where all is well, and for Services that need none (F8). ``node`` "": no
+    node is asked about.
     """
     if not (is_proxied(service) and service.ports):
         return ()
@@ -40,7 +41,18 @@ def why_none(service: Service, around: Around, node: str = "") -> tuple[Cause, .
     causes = _of_gaps(service, gaps, around) if gaps else []
     if node:
         causes += not_here(service, by_port, node, around)
+    if not causes:
+        causes += _last_good(service, around)
     return tuple(causes)
+
+
+def _last_good(service: Service, around: Around) -> list[Cause]:
+    """What is used though it has failed: what is sent there may be lost."""
+    join = Join(around.index, service)
+    for port in service.ports:
+        join.candidates(port)
+    last = join.last_good
+    return [Cause("EndpointsFailed", last.text, last.remedy)] if last else []
 
 
 def _of_gaps(service: Service, gaps: list[_Gap], around: Around) -> list[Cause]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Ranges, Ref
+from nodeport_nft.model import Parsed, Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Action, Applied, Conflict, Objects, Written
@@ -19,6 +19,7 @@ from nodeport_nft.store.etcd import checking, copying, layout
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.client import Blocking
 from nodeport_nft.store.etcd.errors import EtcdError, Outcome
+from nodeport_nft.store.etcd.heard import MEMBERS, heard
 from nodeport_nft.store.etcd.known import KnownKeys
 from nodeport_nft.store.etcd.transactions import Step, steps_of
 from nodeport_nft.store.objects import Damaged, read_document
@@ -56,9 +57,12 @@ class EtcdStore(Objects):
     consistent state; raises PartlyWritten where it ends in between. Raises EtcdError.
     """
 
-    def __init__(self, connection: Connection, *, ranges: Ranges, validate: Validate = Validate.ignore) -> None:
-        """Opens nothing yet, and begins with any of the endpoints."""
+    def __init__(
+        self, connection: Connection, *, ranges: Ranges, validate: Validate = Validate.ignore, grace: float = 40.0
+    ) -> None:
+        """Opens nothing yet, and begins with any of the endpoints. ``grace`` as ``heard.heard`` has it."""
         super().__init__(connection, validate)
+        self._grace = grace
         self._ranges = ranges
         self._etcd = Blocking(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
 
@@ -79,6 +83,11 @@ class EtcdStore(Objects):
         """As ``Objects`` has it."""
         found = self._etcd.run(self._etcd.client.get(layout.object_key(ref)))
         return None if found is None else read_document(ref, str(found.mod_revision), found.value)
+
+    def heard(self) -> Iterator[Parsed]:
+        """As ``Objects`` has it, by the clock of this machine."""
+        found = self._etcd.run(self._etcd.client.list_all(MEMBERS)).found
+        return heard(found, time.time(), self._grace)
 
     def write(
         self,
