@@ -45,7 +45,7 @@ class Walk:
         """A node that registers, and goes on."""
         from nodeport_nft.store.etcd.membership import EtcdMembership, Pauses
 
-        pauses = Pauses(lease=2, refresh=0.5, progress=1.0, jitter=0.1, look=0.5)
+        pauses = Pauses(lease=3, refresh=0.5, progress=1.0, jitter=0.1, look=0.5)
         made = EtcdMembership(
             self.members.connection(), report.name, who, pauses=pauses, timings=timings(patience=1.0)
         )
@@ -146,7 +146,7 @@ def test_a_registration_outlives_whatever_its_daemon_outlives(tmp_path: Path) ->
         walk.members.all[0].kill()
         await asyncio.sleep(1)
         walk.members.all[0].start()
-        await asyncio.sleep(2.5)  # longer than the lease: it is refreshed
+        await asyncio.sleep(3.5)  # longer than the lease: it is refreshed
         again = await walk.key(LIVE)
         assert (again.lease, again.create_revision) == (first.lease, first.create_revision), "it never ended"
 
