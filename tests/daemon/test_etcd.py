@@ -45,7 +45,7 @@ class Nodes:
         with (self._directory / "etcd.log").open("a") as log:
             self._processes["etcd"] = self.cluster.popen("worker-1", words, stdout=log.fileno(), stderr=log.fileno())
 
-    def start(self, node: str) -> None:
+    def start(self, node: str, *more: str) -> None:
         """Start a daemon, and wait for nothing."""
         words = [
             str(SCRIPT),
@@ -57,7 +57,7 @@ class Nodes:
             "--state-dir",
             str(self._directory / node),
         ]
-        words += ["--cluster-cidr", CIDRS, "--log-format", "json"]
+        words += ["--cluster-cidr", CIDRS, "--log-format", "json", *more]
         with self.log(node).open("a") as log:
             self._processes[node] = self.cluster.popen(node, words, stdout=subprocess.DEVNULL, stderr=log.fileno())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Cluster
+from lab.probe import connect
 from tests.cli.program import SCRIPT
 from tests.daemon.running import CIDRS, wait_for
 from tests.daemon.test_etcd import ETCD, MANIFESTS, NODES, SECONDS, Nodes
@@ -99,3 +100,53 @@ def test_a_name_is_one_daemons(nodes: Nodes, cluster: Cluster, tmp_path: Path) -
         assert not nodes.events("worker-1", "problem"), "it has its name, and was never without it"
     finally:
         cluster.stop(other)
+
+
+ON_BOTH = """
+apiVersion: v1
+kind: Service
+metadata: {name: both}
+spec:
+  type: NodePort
+  ports: [{port: 80, targetPort: 8080, nodePort: 30020}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: both}
+subsets:
+- addresses: [{ip: 10.244.1.2, nodeName: worker-1}, {ip: 10.244.2.2, nodeName: worker-2}]
+  ports: [{port: 8080}]
+"""
+
+
+@pytest.mark.proves("C5")
+@pytest.mark.usefixtures("answering")
+def test_endpoints_of_a_lost_node_leave_the_other_kernels_until_it_is_back(cluster: Cluster, tmp_path: Path) -> None:
+    nodes = Nodes(cluster, tmp_path)
+    try:
+        nodes.start_etcd()
+        for node in NODES:
+            nodes.start(node, "--node-monitor-grace-period", "3s")
+        until_seen(nodes, {"worker-1": "Ready", "worker-2": "Ready"})
+        nodes.run("worker-1", "apply", "-f", "-", "--wait", text=ON_BOTH)
+        until_reached(nodes, {"web-1", "web-3"})
+        nodes.end("worker-2", signal.SIGKILL)
+        until_reached(nodes, {"web-1"})
+        assert nodes.end("worker-1") == 0
+        nodes.start("worker-1", "--node-monitor-grace-period", "3s")
+        wait_for(lambda: len(nodes.events("worker-1", "starting")) == 2, "it is started again", SECONDS)
+        wait_for(lambda: "synced" in waited(nodes, 5).stdout, "it is synced", SECONDS)
+        assert reached(nodes) == {"web-1"}, "it knows since when the other is lost"
+        nodes.start("worker-2", "--node-monitor-grace-period", "3s")
+        until_reached(nodes, {"web-1", "web-3"})
+    finally:
+        nodes.close()
+
+
+def reached(nodes: Nodes) -> set[str]:
+    """Whom many connections to worker-1's nodePort reach."""
+    return {connect(nodes.cluster, "client", (NODES["worker-1"], 30020)).name for _ in range(20)}
+
+
+def until_reached(nodes: Nodes, names: set[str]) -> None:
+    wait_for(lambda: reached(nodes) == names, f"connections reach {names}", SECONDS)

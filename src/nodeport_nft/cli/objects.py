@@ -177,15 +177,29 @@ def delete(
     # Where there is none, none is made.
     with (open_objects if is_there and not dry_run else open_trial)(chosen) as store:
         written = store.write(deletes=list(doomed), now=now(), dry_run=dry_run)
-    for ref in written.deleted:
+    forgotten = _forgotten(chosen, [ref for ref in doomed if ref.kind == "Node"]) if not dry_run else ()
+    for ref in (*written.deleted, *(ref for ref in forgotten if ref in written.missing)):
         put(f'{doomed[ref].full} "{ref.name}" deleted{note}')
-    missing = () if ignore_not_found else written.missing
+    missing = () if ignore_not_found else tuple(ref for ref in written.missing if ref not in forgotten)
     for ref in missing:
         say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
     if written.deleted and not dry_run:
         tell_if_unheard(chosen)
     if missing:
         raise typer.Exit(FAILED)
+
+
+def _forgotten(config: Config, nodes: list[Ref]) -> tuple[Ref, ...]:
+    """Those of the nodes that had registered with a shared store, are not alive, and are none of the cluster now."""
+    from nodeport_nft.store import open_members
+
+    members = open_members(config) if nodes else None
+    if members is None:
+        return ()
+    try:
+        return tuple(ref for ref in nodes if members.forget(ref.name))
+    finally:
+        members.close()
 
 
 def _of_names(words: list[str], namespace: str) -> dict[Ref, Resource]:

@@ -103,7 +103,7 @@ def wait_until_synced(config: Config, seconds: float) -> None:
 
 
 def _since(one: Registered, now: float) -> str:
-    return f" since {_seconds(now - one.lost_at)}" if one.lost_at else ""
+    return f" for {_seconds(now - one.lost_at)}" if one.lost_at else ""
 
 
 def _why(one: Registered, now: float) -> str:

@@ -27,6 +27,7 @@ from nodeport_nft.agenda import Backoff
 from nodeport_nft.store.api import NodeReport
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
+from nodeport_nft.store.etcd.calls import Timings
 from nodeport_nft.store.etcd.errors import PASSING, Cause, EtcdError
 from nodeport_nft.store.etcd.registration import (
     Identity,
@@ -67,13 +68,15 @@ class EtcdMembership:
         *,
         changed: Callable[[], None] = lambda: None,
         pauses: Pauses | None = None,
+        timings: Timings | None = None,
     ) -> None:
         """Connects to nothing yet. ``changed`` is called when the problems may be others."""
         self._name = name
         self._who = replace(who, daemon=who.daemon or uuid.uuid4().hex)
         self._changed = changed
         self._pauses = pauses or Pauses()
-        self._client = open_client(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
+        first = random.randrange(len(connection.endpoints))  # noqa: S311
+        self._client = open_client(connection, timings, first=first)
         self._backoff = Backoff(self._pauses.refresh, first=0.2)
         self._news = asyncio.Event()
         self._report: NodeReport | None = None
@@ -130,7 +133,7 @@ class EtcdMembership:
 
     async def _rest(self) -> None:
         """Wait until something is due, or there is something to tell."""
-        rest = min(self._refresh_at, self._look_at, self._write_at or self._look_at) - time.monotonic()
+        rest = min(self._refresh_at, self._write_at or self._look_at) - time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(rest, 0.0)):
                 await self._news.wait()
@@ -147,7 +150,7 @@ class EtcdMembership:
                 self._lease = 0
         if self._lease:
             self._plan(report, now)
-            if now >= self._look_at or (self._write_at and now >= self._write_at):
+            if now >= (self._write_at or self._look_at):
                 await self._write(report)
         if not self._lease:
             await self._register(report)

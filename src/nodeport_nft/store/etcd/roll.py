@@ -99,6 +99,7 @@ class Roll:
     def see(self, name: str, seen: Seen, *, is_first: bool = False) -> None:
         """A node is like this now. ``is_first``: what has become of it before is not known here, but by its mark."""
         entry = self._entries.setdefault(name, _Entry(seen))
+        is_marked_now = bool(seen.lost_at and not entry.seen.lost_at)
         entry.seen = seen
         if seen.is_live or not seen.revision:
             entry.is_lost, entry.grace_ends = False, None
@@ -116,6 +117,8 @@ class Roll:
                 rest = min(max(seen.lost_at + rest - time.time(), 0.0), rest)
             entry.is_lost = not rest
             entry.grace_ends = time.monotonic() + rest
+        elif is_marked_now:  # from then on for all, also for those that begin later
+            entry.grace_ends = time.monotonic() + self._waits.grace
         if not entry.is_lost and (entry.task is None or entry.task.done()):
             entry.task = asyncio.create_task(self._see_off(name, entry))
 
@@ -141,13 +144,13 @@ class Roll:
     async def _see_off(self, name: str, entry: _Entry) -> None:
         """Mark a node that is not there, and count it as lost when its grace period is over."""
         backoff = Backoff(_LONGEST_SECONDS)
-        grace_ends = entry.grace_ends or 0.0
-        while time.monotonic() < grace_ends and not entry.seen.lost_at:
+        while not entry.seen.lost_at and (rest := self._rest(entry)):
             pause = random.uniform(self._waits.mark_first, self._waits.mark_last)  # noqa: S311
-            await self._sleep_until(min(max(time.monotonic(), self._settled_at) + pause, grace_ends))
+            await asyncio.sleep(min(max(0.0, self._settled_at - time.monotonic()) + pause, rest))
             await self._mark(name, entry.seen)
         while True:
-            await self._sleep_until(max(grace_ends, self._settled_at))
+            while rest := max(self._rest(entry), self._settled_at - time.monotonic(), 0.0):
+                await asyncio.sleep(rest)
             try:
                 if await self._is_away(name):
                     break
@@ -159,9 +162,9 @@ class Roll:
         entry.is_lost, entry.task = True, None
         self._lost(name)
 
-    async def _sleep_until(self, moment: float) -> None:
-        while (rest := moment - time.monotonic()) > 0:
-            await asyncio.sleep(rest)
+    def _rest(self, entry: _Entry) -> float:
+        """How much of the grace period is left."""
+        return max((entry.grace_ends or 0.0) - time.monotonic(), 0.0)
 
     async def _mark(self, name: str, seen: Seen) -> None:
         """Note that it is lost since now, unless it is back or somebody else has done so."""

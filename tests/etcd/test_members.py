@@ -1,0 +1,363 @@
+"""Registrations in etcd: they end with their daemon alone, and nobody is lost who is there (C5, C6)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, ProbeFailure, Ref
+from nodeport_nft.notation import parse_address
+from nodeport_nft.settings import Validate
+from nodeport_nft.store.api import NodeReport, Source
+from nodeport_nft.store.etcd import layout, open_client
+from nodeport_nft.store.etcd.client import Client
+from nodeport_nft.store.etcd.registration import Identity, known_value, position_text, read_known, read_position
+from nodeport_nft.store.etcd.values import KeyValue
+from tests.etcd.members import WAIT, Members, in_etcd, timings
+
+if TYPE_CHECKING:
+    from nodeport_nft.store.etcd.membership import EtcdMembership
+
+pytestmark = [pytest.mark.proves("C5"), pytest.mark.usefixtures("private_namespaces")]
+
+LIVE, KNOWN, PROGRESS = (prefix + "worker-1" for prefix in (layout.LIVE, layout.KNOWN, layout.PROGRESS))
+REPORT = NodeReport("worker-1", version="1", addresses=("10.0.0.1",), position=position_text(1, ""))
+HERE = Identity("here", "boot 1")
+GRACE = 2.0
+
+
+class Walk:
+    """What a test does with one etcd: nodes that register, sources that see them."""
+
+    def __init__(self, members: Members, client: Client) -> None:
+        self.members = members
+        self.client = client
+        self._tasks: dict[Any, asyncio.Task[None]] = {}
+
+    def register(self, who: Identity = HERE, report: NodeReport = REPORT) -> EtcdMembership:
+        """A node that registers, and goes on."""
+        from nodeport_nft.store.etcd.membership import EtcdMembership, Pauses
+
+        pauses = Pauses(lease=3, refresh=0.5, progress=1.0, jitter=0.1, look=0.5)
+        made = EtcdMembership(
+            self.members.connection(), report.name, who, pauses=pauses, timings=timings(patience=1.0)
+        )
+        made.tell(report)
+        self._tasks[made] = asyncio.create_task(made.run())
+        return made
+
+    def follow(self, grace: float = GRACE) -> Source:
+        """A source that runs."""
+        from nodeport_nft.store.etcd.roll import Waits
+        from nodeport_nft.store.etcd.source import EtcdSource
+
+        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=2.0)
+        made = EtcdSource(self.members.connection(), validate=Validate.warn, waits=waits)
+        self._tasks[made] = asyncio.create_task(made.run())
+        return made
+
+    async def end(self, which: Any) -> None:
+        """As if its process was killed."""
+        task = self._tasks.pop(which)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def close(self) -> None:
+        for each in list(self._tasks):
+            await self.end(each)
+
+    async def key(self, key: str, wanted: Callable[[KeyValue], bool] = lambda _: True) -> KeyValue:
+        """A key, once it is there and as it is wanted."""
+        async with asyncio.timeout(WAIT):
+            while (found := await self.client.get(key)) is None or not wanted(found):
+                await asyncio.sleep(0.05)
+            return found
+
+    async def gone(self, key: str) -> None:
+        async with asyncio.timeout(WAIT):
+            while await self.client.get(key) is not None:
+                await asyncio.sleep(0.05)
+
+
+def walk(directory: Path, steps: Callable[[Walk], Awaitable[None]]) -> None:
+    """Take these steps in a namespace with an etcd."""
+
+    async def scenario() -> None:
+        members = Members(1, directory)
+        members.start()
+        await members.ready()
+        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+            walk = Walk(members, client)
+            try:
+                await steps(walk)
+            finally:
+                await walk.close()
+                members.all[0].kill()
+
+    in_etcd(scenario)
+
+
+async def told(source: Source, ref: Ref, wanted: Callable[[tuple[Any, ...]], bool]) -> None:
+    """Return when the source tells this of an object."""
+    async with asyncio.timeout(WAIT):
+        while True:
+            if any(wanted(change.values) for change in source.take().changes if change.ref == ref):
+                return
+            await source.changed()
+
+
+async def untold(source: Source, seconds: float, ref: Ref, unwanted: Callable[[tuple[Any, ...]], bool]) -> None:
+    """Fail if the source tells this of an object within that time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await told(source, ref, unwanted)
+            raise AssertionError(f"{ref} was told as unwanted")
+
+
+def alive(values: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, Member) and not value.lost_at for value in values)
+
+
+def lost(values: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, Member) and value.lost_at > 0 for value in values)
+
+
+NODE = Ref(MEMBER, "", "worker-1")
+
+
+def test_a_registration_outlives_whatever_its_daemon_outlives(tmp_path: Path) -> None:
+    """A restart of etcd; the key removed by hand; a lease that nobody knows any more. Nobody is marked as lost."""
+
+    async def steps(walk: Walk) -> None:
+        node = walk.register()
+        first = await walk.key(LIVE)
+        assert read_known("worker-1", (await walk.key(KNOWN)).value) == 0.0
+        source = walk.follow()
+        await told(source, NODE, alive)
+
+        walk.members.all[0].kill()
+        await asyncio.sleep(1)
+        walk.members.all[0].start()
+        await asyncio.sleep(3.5)  # longer than the lease: it is refreshed
+        again = await walk.key(LIVE)
+        assert (again.lease, again.create_revision) == (first.lease, first.create_revision), "it never ended"
+
+        await walk.client.delete(LIVE)
+        assert (await walk.key(LIVE)).lease != first.lease
+        await walk.client.lease_revoke((await walk.key(LIVE)).lease)
+        await walk.key(LIVE)
+        await walk.key(PROGRESS)
+        await untold(source, GRACE + 1, NODE, lost)
+        assert not node.problems()
+        assert read_known("worker-1", (await walk.key(KNOWN)).value) == 0.0
+
+    walk(tmp_path, steps)
+
+
+def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Path) -> None:
+    """Not before; not where it is back before; at once for who begins later; and not by who cannot know it."""
+
+    async def steps(walk: Walk) -> None:
+        node = walk.register()
+        await walk.key(LIVE)
+        source = walk.follow()
+        await told(source, NODE, alive)
+        await walk.end(node)
+        await walk.gone(LIVE)
+        gone = time.monotonic()
+        await walk.key(KNOWN, lambda key: read_known("worker-1", key.value) > 0)
+        node = walk.register()
+        await untold(source, GRACE + 1, NODE, lost)
+        assert read_known("worker-1", (await walk.key(KNOWN)).value) == 0.0
+
+        await walk.end(node)
+        await walk.gone(LIVE)
+        gone = time.monotonic()
+        await told(source, NODE, lost)
+        assert time.monotonic() - gone > GRACE - 1
+        assert read_known("worker-1", (await walk.key(KNOWN)).value) > 0
+
+        later = walk.follow(grace=GRACE)
+        async with asyncio.timeout(WAIT):
+            while not (changes := later.take()).whole:
+                await later.changed()
+        assert any(lost(change.values) for change in changes.changes if change.ref == NODE), "from the first on"
+        again = walk.register()
+        await told(source, NODE, alive)
+        await told(later, NODE, alive)
+
+        await walk.end(again)
+        await walk.gone(LIVE)
+        walk.members.all[0].kill()
+        await untold(source, GRACE + 1, NODE, lost)
+        walk.members.all[0].start()
+        walk.register()
+        await untold(source, GRACE + 1, NODE, lost)
+
+    walk(tmp_path, steps)
+
+
+def test_an_old_mark_from_a_backup_loses_nobody_who_was_there(tmp_path: Path) -> None:
+    async def steps(walk: Walk) -> None:
+        walk.register()
+        await walk.key(LIVE)
+        source = walk.follow()
+        await told(source, NODE, alive)
+        await walk.client.put(KNOWN, known_value(time.time() - 1000))
+        await walk.client.delete(LIVE)
+        await walk.key(LIVE)
+        await walk.key(KNOWN, lambda key: read_known("worker-1", key.value) == 0)
+        await untold(source, 1.0, NODE, lost)
+
+    walk(tmp_path, steps)
+
+
+def test_a_name_belongs_to_who_has_it(tmp_path: Path) -> None:
+    """Another is told and waits; one from the same place takes over at once; and the first never takes it back."""
+
+    async def steps(walk: Walk) -> None:
+        first = walk.register()
+        mine = await walk.key(LIVE)
+        other = walk.register(Identity("there", "boot 2"), replace(REPORT, addresses=("10.0.0.2",)))
+        async with asyncio.timeout(WAIT):
+            while not other.problems():
+                await asyncio.sleep(0.05)
+        assert "here, 10.0.0.1 has that name" in other.problems()[0]
+        assert "--node-name" in other.problems()[0]
+        assert (await walk.key(LIVE)).mod_revision == mine.mod_revision
+
+        restarted = walk.register(replace(HERE, daemon="second"))
+        now = await walk.key(LIVE, lambda key: key.mod_revision > mine.mod_revision)
+        assert b'"second"' in now.value
+        async with asyncio.timeout(WAIT):
+            while not first.problems():  # as if two daemons ran in one place: they do not take turns
+                await asyncio.sleep(0.05)
+        assert (await walk.key(LIVE)).mod_revision == now.mod_revision
+        assert not restarted.problems()
+        await walk.end(first)
+        await walk.end(restarted)
+        await walk.key(LIVE, lambda key: b'"there"' in key.value)
+        async with asyncio.timeout(WAIT):
+            while other.problems():
+                await asyncio.sleep(0.05)
+
+    walk(tmp_path, steps)
+
+
+def test_a_node_that_cannot_register_says_so_and_goes_on(tmp_path: Path) -> None:
+    async def steps(walk: Walk) -> None:
+        walk.members.all[0].kill()
+        node = walk.register()
+        async with asyncio.timeout(WAIT):
+            while not node.problems():
+                await asyncio.sleep(0.05)
+        assert "is not registered as worker-1: etcd 127.0.0.1:2379" in node.problems()[0]
+        walk.members.all[0].start()
+        await walk.key(LIVE)
+        async with asyncio.timeout(WAIT):
+            while node.problems():
+                await asyncio.sleep(0.05)
+
+    walk(tmp_path, steps)
+
+
+def test_progress_is_written_at_once_for_a_barrier_and_now_and_then_else(tmp_path: Path) -> None:
+    async def steps(walk: Walk) -> None:
+        node = walk.register()
+        first = await walk.key(PROGRESS)
+        begin = time.monotonic()
+        for number in range(100):
+            node.tell(replace(REPORT, position=position_text(number + 2, "")))
+            await asyncio.sleep(0.02)
+        passed = time.monotonic() - begin
+        last = await walk.key(PROGRESS, lambda key: b'"revision":101,' in key.value)
+        assert last.version - first.version <= passed + 2, "one a second"
+        await asyncio.sleep(2)
+        assert (await walk.key(PROGRESS)).version == last.version, "nothing where nothing changes"
+        node.tell(replace(REPORT, position=position_text(102, "b")))
+        await walk.key(PROGRESS, lambda key: b'"barrier":"b"' in key.value)
+        live = await walk.key(LIVE)
+        assert live.version == 1, "which all watch"
+        node.tell(replace(REPORT, addresses=("10.0.0.9",)))
+        await walk.key(LIVE, lambda key: b"10.0.0.9" in key.value)
+
+    walk(tmp_path, steps)
+
+
+@pytest.mark.proves("C6")
+def test_the_position_comes_after_what_was_written_before_it(tmp_path: Path) -> None:
+    """Also where nothing of that is an object; keys elsewhere are nobody's news."""
+
+    async def steps(walk: Walk) -> None:
+        source = walk.follow()
+        assert source.take().position == ""
+        await source.changed()
+        first = source.take()
+        assert read_position(first.position)[1] == ""
+        await walk.client.put("progress/worker-2", b"{}")
+        await walk.client.put("ports/30000", b"a/b")
+        revision = await walk.client.put(layout.BARRIER, b"mark")
+        async with asyncio.timeout(WAIT):
+            while read_position((changes := source.take()).position)[1] != "mark":
+                await source.changed()
+        assert read_position(changes.position) == (revision, "mark")
+        assert not changes.changes
+
+    walk(tmp_path, steps)
+
+
+STRANGE = (
+    ("members/known/worker-9", b"no json"),
+    ("members/known/worker-8", b'{"lostAt": true}'),
+    ("members/known/worker-7", b'{"lostAt": 1e400}'),
+    ("members/known/worker-6", b'{"lostAt": -1}'),
+    ("members/known/worker-5", b"[" * 100_000),
+    ("members/known/a/b", b'{"lostAt": 0.0}'),
+    ("members/probes/default/10.0.0.1", b"\xff"),
+    ("members/probes/default/10.0.0.2", b'{"since": NaN}'),
+    ("members/probes/default/10.0.0.3", b'{"since": "now"}'),
+    ("members/probes/default/FD00::1", b'{"since": 1}'),
+    ("members/probes/default/nowhere", b'{"since": 1}'),
+    ("members/probes/10.0.0.5", b'{"since": 1}'),
+)
+
+
+def test_what_is_strange_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    """Whether it is there from the start or comes later; and it is well when it is removed."""
+    failing, address = "members/probes/default/10.0.0.6", parse_address("10.0.0.6")
+    probe = Ref(PROBE_FAILURE, "default", "10.0.0.6")
+
+    async def steps(walk: Walk) -> None:
+        source = walk.follow()
+        await source.changed()
+        assert source.take().whole
+        for key, value in STRANGE:
+            await walk.client.put(key, value)
+        await walk.client.put("members/elsewhere", b"of others")
+        await walk.client.put("members/live/worker-9", b"no json")
+        await walk.client.put(failing, b'{"since": 12.5}')
+        await told(source, probe, lambda values: values == (ProbeFailure("default", address, 12.5),))
+        for each in (source, walk.follow()):
+            async with asyncio.timeout(WAIT):
+                while not each.problems():
+                    await each.changed()
+            text = "\n".join(each.problems())
+            assert "etcdctl del" in text
+            named = [key for key, _ in STRANGE if f"{key} in etcd: " in text]
+            assert len(named) == 10
+            assert f"{len(STRANGE) - 10} more keys" in text
+        for key, _ in STRANGE:
+            await walk.client.delete(key)
+        await walk.client.delete(failing)
+        await told(source, probe, lambda values: not values)
+        assert not source.problems()
+
+    walk(tmp_path, steps)
