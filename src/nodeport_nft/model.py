@@ -205,11 +205,46 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpGet:
+    """A readiness probe that asks over HTTP/1.1; an answer of 200 to 399 is a success (core/v1 HTTPGetAction).
+
+    ``target`` is the path with its query, as it is sent. ``host`` "" stands for the endpoint's own address. With
+    ``tls`` the certificate is not looked at.
+    """
+
+    port: int
+    target: str = "/"
+    host: str = ""
+    tls: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSocket:
+    """A readiness probe that opens a connection, and no more (core/v1 TCPSocketAction)."""
+
+    port: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A readiness probe that this program runs itself (core/v1 Probe, conformance X9). Times are in seconds."""
+
+    action: HttpGet | TcpSocket
+    initial_delay: int = 0
+    timeout: int = 1
+    period: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
     An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
-    take precedence over it. ``weight`` is that of each of its endpoints (X7).
+    take precedence over it. ``weight`` is that of each of its endpoints (X7), ``probe`` is run for each of them (X9).
     """
 
     namespace: str
@@ -220,6 +255,7 @@ class EndpointSlice:
     headless: bool = False
     mirrored: bool = False
     weight: int = 1
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +271,7 @@ class ContainerPort:
 class Pod:
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 
-    A ``weight`` of 0 takes no new connection (X7).
+    A ``weight`` of 0 takes no new connection (X7). All ``probes`` must pass, which are run at its first address (X9).
     """
 
     namespace: str
@@ -248,6 +284,7 @@ class Pod:
     finished: bool = False
     ports: tuple[ContainerPort, ...] = ()
     weight: int = 1
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +319,8 @@ class Member:
 class ProbeFailure:
     """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
 
-    ``since``: when it was found to fail (Unix time, seconds). Its Ref is that of kind ``PROBE_FAILURE``, the address
+    ``since``: when the first probe of those that failed in a row was begun (Unix time, seconds), so that what fails
+    for one cause has nearly one time; 0.0: it has never passed. Its Ref is that of kind ``PROBE_FAILURE``, the address
     for a name.
     """
 

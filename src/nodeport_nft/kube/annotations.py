@@ -18,6 +18,11 @@ On a Pod, an EndpointSlice or Endpoints:
 ``weight``                    the share of the pod, or of each endpoint of the object (X7): 0-100, 1 without it.
                               0 takes no new connection.
 
+On an EndpointSlice or Endpoints:
+
+``readiness-probe``           what each endpoint has to pass to be ready (X9): the fields of a container's readinessProbe
+                              as JSON, as ``{"httpGet": {"path": "/healthz", "port": 8080}}``; ``probes`` reads it.
+
 What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
 that is unknown, or known for another kind, or under a slip of the prefix, is told as an unknown field is.
 """
@@ -44,6 +49,7 @@ INTERNAL_TRAFFIC_POLICY = PREFIX + "internal-traffic-policy"
 LOAD_BALANCING = PREFIX + "load-balancing"
 WEIGHTS = PREFIX + "weights"
 WEIGHT = PREFIX + "weight"
+READINESS_PROBE = PREFIX + "readiness-probe"
 
 PREFER_LOCAL = "PreferLocal"
 """The traffic policy that no field of the spec can name."""
@@ -58,7 +64,8 @@ _OF_SERVICES = (
     LOAD_BALANCING,
     WEIGHTS,
 )
-_KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": (WEIGHT,), "Endpoints": (WEIGHT,)}
+_OF_ENDPOINTS = (WEIGHT, READINESS_PROBE)
+_KNOWN = {"Service": _OF_SERVICES, "Pod": (WEIGHT,), "EndpointSlice": _OF_ENDPOINTS, "Endpoints": _OF_ENDPOINTS}
 
 _EVERY = tuple(dict.fromkeys(key for keys in _KNOWN.values() for key in keys))
 _OURS = re.compile("node|port|nft", re.IGNORECASE)  # in a slip of our prefix, one of them at least is right
