@@ -320,8 +320,8 @@ class ProbeFailure:
     """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
 
     ``since``: when the first probe of those that failed in a row was begun (Unix time, seconds), so that what fails
-    for one cause has nearly one time; 0.0: it has never passed. Its Ref is that of kind ``PROBE_FAILURE``, the address
-    for a name.
+    for one cause has nearly one time; 0.0: it has never passed. Its Ref is that of kind ``PROBE_FAILURE``, the
+    address for a name.
     """
 
     namespace: str

@@ -20,8 +20,9 @@ On a Pod, an EndpointSlice or Endpoints:
 
 On an EndpointSlice or Endpoints:
 
-``readiness-probe``           what each endpoint has to pass to be ready (X9): the fields of a container's readinessProbe
-                              as JSON, as ``{"httpGet": {"path": "/healthz", "port": 8080}}``; ``probes`` reads it.
+``readiness-probe``           what each endpoint has to pass to be ready (X9): the fields of a container's
+                              readinessProbe in JSON, as ``{"httpGet": {"path": "/healthz", "port": 8080}}``
+                              (``probes`` reads it).
 
 What is wrong is a problem, an empty value too: whoever restricts a Service must not get an open one by a slip. A key
 that is unknown, or known for another kind, or under a slip of the prefix, is told as an unknown field is.

@@ -7,9 +7,9 @@ A probe is ours where nobody else runs it:
   nothing of its probes is looked at. Without an address it is nobody's endpoint, and once it has ended neither.
 - Of the endpoints of an EndpointSlice, or of Endpoints, that carry the annotation ``nodeport-nft/readiness-probe``.
 
-``httpGet`` and ``tcpSocket`` are run. ``exec`` and ``grpc`` are refused where the probe would be ours, and there alone.
-What is refused is so where objects come in. One that is stored already was taken by an older version: what is wrong in
-its probe is passed over, and it is not probed.
+``httpGet`` and ``tcpSocket`` are run. ``exec`` and ``grpc`` are refused where the probe would be ours, and there
+alone. What is refused is so where objects come in. One that is stored already was taken by an older version: what is
+wrong in its probe is passed over, and it is not probed.
 
 Fields, defaults and checks are those of the API (validateProbe and SetDefaults_Probe, k8s.io/kubernetes
 pkg/apis/core). A port's name must be one of the container's: the API lets others in, and such a Pod never gets ready.
@@ -83,7 +83,9 @@ def parse_annotated_probe(
     raw = _json(text)
     if not isinstance(raw, dict):
         if fields.incoming or fields.lenient:
-            fields.problem(path, f"{shown(text)} is no JSON mapping; write the fields of a readinessProbe, as {_EXAMPLE}")
+            fields.problem(
+                path, f"{shown(text)} is no JSON mapping; write the fields of a readinessProbe, as {_EXAMPLE}"
+            )
         return None
     numbers = {port.name: port.port for port in reversed(ports) if port.name and port.protocol is Protocol.TCP}
     return _parsed(raw, path, numbers, what, fields, of_annotation=True)
@@ -122,9 +124,7 @@ def _parsed(
 
 def _probe(raw: dict[str, Any], path: Path, numbers: Numbers, what: str, fields: Fields) -> Probe | None:
     if raw.get("terminationGracePeriodSeconds") is not None:
-        fields.problem(
-            (*path, "terminationGracePeriodSeconds"), "may not be set for a readiness probe; leave it out"
-        )
+        fields.problem((*path, "terminationGracePeriodSeconds"), "may not be set for a readiness probe; leave it out")
     delay, timeout, period, successes, failures = (
         _count(raw, path, key, default, fields)
         for key, default in (
