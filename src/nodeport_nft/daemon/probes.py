@@ -56,6 +56,7 @@ class Probes:
         self.turn()
         if self._verdicts.own:
             self._reported.clear()
+        self._tell()
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> None:
         """An object has changed, or gone; what it was is still in the node's state. ``turn`` comes after some."""
@@ -156,6 +157,8 @@ class Probes:
 
     def _tell(self) -> None:
         """Tell how many are probed and which fail, once for what happens together."""
+        if self._telling is not None:
+            self._telling.cancel()
         self._telling = None
         count, failing = len(self._targets), len(self._why)
         named = sorted(self._why, key=lambda target: (target.namespace, target.addresses))[:_NAMED]

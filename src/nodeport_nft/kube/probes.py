@@ -44,6 +44,16 @@ Numbers = Mapping[str, int]
 """The numbers of ports by their names."""
 
 
+def is_unwatched(status: Any) -> bool:
+    """Whether the status of a Pod, whatever that is, leaves its probes to us."""
+    return (
+        isinstance(status, dict)
+        and bool(status.get("podIP") or status.get("podIPs"))
+        and not status.get("conditions")
+        and status.get("phase") not in ("Succeeded", "Failed")
+    )
+
+
 def parse_pod_probes(spec: dict[str, Any], fields: Fields) -> tuple[Probe, ...]:
     """The readiness probes of the containers and restartable init containers of a Pod that nobody else watches."""
     if fields.lenient:  # of a server, whose nodes have kubelets

@@ -8,7 +8,7 @@ from typing import Any
 from nodeport_nft.kube.annotations import parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
-from nodeport_nft.kube.probes import parse_pod_probes
+from nodeport_nft.kube.probes import is_unwatched, parse_pod_probes
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
 from nodeport_nft.notation import each_once, is_tolerable, service_name_fault
 from nodeport_nft.problems import Path, shown
@@ -26,9 +26,8 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
     """
     spec = fields.mapping(raw, (), "spec")
     status = fields.mapping(raw, (), "status")
-    finished = fields.text(status, _STATUS, "phase") in ("Succeeded", "Failed")
+    phase = fields.text(status, _STATUS, "phase")
     ips = _pod_ips(status, fields)
-    is_unwatched = bool(ips) and not finished and not status.get("conditions")
     return Pod(
         metadata.namespace,
         metadata.name,
@@ -37,10 +36,10 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
         node_name=fields.text(spec, _SPEC, "nodeName"),
         ready=_ready(status, fields),
         terminating=metadata.deleted,
-        finished=finished,
+        finished=phase in ("Succeeded", "Failed"),
         ports=_container_ports(spec, fields),
         weight=parse_weight(metadata.annotations, fields),
-        probes=parse_pod_probes(spec, fields) if is_unwatched else (),
+        probes=parse_pod_probes(spec, fields) if ips and is_unwatched(status) else (),
     )
 
 

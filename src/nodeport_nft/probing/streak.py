@@ -1,4 +1,4 @@
-"""What a row of results means: when an endpoint is ready, and when no longer. Pure; times are Unix times (seconds)."""
+"""What a row of results means: when an endpoint is ready, and when no longer. Pure; times are Unix times in s."""
 
 from __future__ import annotations
 
