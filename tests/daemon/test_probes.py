@@ -1,4 +1,4 @@
-"""Readiness probes, by a real daemon, of real servers: who does not pass gets no connections, until it passes (X9)."""
+"""Readiness probes, by a real daemon, of real servers: who does not pass gets no connections until it does (X9)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def go_on(webs: Webs) -> None:
 def test_who_does_not_pass_gets_no_connections_until_it_passes(
     cluster: Cluster, daemon: Daemon, desired: Desired, webs: Webs
 ) -> None:
-    """However a backend is ill. No connection fails once it is known, and none before that goes to one that is well."""
+    """However a backend is ill. No connection fails once it is known."""
     for name in PODS:
         webs.start(name)
     probe = {"httpGet": {"path": "/healthz", "port": "http"}, **QUICK}
@@ -178,7 +178,7 @@ def test_who_does_not_pass_gets_no_connections_until_it_passes(
 def test_endpoints_without_a_pod_are_probed_by_an_annotation(
     cluster: Cluster, daemon: Daemon, desired: Desired, tmp_path: Path
 ) -> None:
-    """Real nginx behind slices; the probe is that of the slice, by the name of its port, and gone with its annotation."""
+    """Real nginx behind slices. The probe names a port of theirs, and is gone with the annotation."""
     running = {name: start_nginx(cluster, name, tmp_path / name, PORT) for name in ("web-1", "web-3")}
     try:
         endpoints = [{"addresses": [str(cluster.address(name))]} for name in running]

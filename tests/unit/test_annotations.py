@@ -490,6 +490,8 @@ OF_A_SERVICE = (
     "nodeport-nft/internal-traffic-policy, nodeport-nft/load-balancing, nodeport-nft/weights"
 )
 
+OF_ENDPOINTS = "nodeport-nft/weight, nodeport-nft/readiness-probe"
+
 
 @pytest.mark.parametrize(
     ("kind", "key", "remedy"),
@@ -501,8 +503,8 @@ OF_A_SERVICE = (
         ("Service", "nodeport-nft/weight", "did you mean nodeport-nft/weights?"),
         ("Pod", "nodeport-nft/weights", "did you mean nodeport-nft/weight?"),
         ("Pod", "nodeport-nft/Weight", "did you mean nodeport-nft/weight?"),
-        ("EndpointSlice", "nodeport-nft/load-balancing", "known annotations are nodeport-nft/weight"),
-        ("Endpoints", "nodeport-nft/node-port-nodes", "known annotations are nodeport-nft/weight"),
+        ("EndpointSlice", "nodeport-nft/load-balancing", f"known annotations are {OF_ENDPOINTS}"),
+        ("Endpoints", "nodeport-nft/node-port-nodes", f"known annotations are {OF_ENDPOINTS}"),
         ("Node", "nodeport-nft/weight", "there are none for a Node"),
     ],
 )

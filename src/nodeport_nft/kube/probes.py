@@ -210,7 +210,7 @@ def _port(action: dict[str, Any], path: Path, numbers: Numbers, what: str, field
         fields.problem(here, fault)
     else:
         known = f"use {' or '.join(map(shown, sorted(numbers)[:5]))}, or a number" if numbers else "give its number"
-        fields.problem(here, f"{shown(value)} names no TCP port of {what}; {known}")
+        fields.problem(here, f"{shown(value)} names no port of {what}; {known}")
     return 0
 
 

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
-from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError, UnsatisfiableReadError
 
 from nodeport_nft import __version__
 from nodeport_nft.model import HttpGet, Probe
@@ -68,8 +69,8 @@ async def ask(probe: Probe, address: str) -> str:
 def _why(error: BaseException) -> str:
     """An error in a few words."""
     if isinstance(error, StreamClosedError):
-        if error.real_error is None:
-            return "the connection ended before the answer"
+        if not isinstance(error.real_error, OSError):
+            return "no whole answer over HTTP"
         return _why(error.real_error)
     if isinstance(error, ssl.SSLError):
         return f"TLS: {clipped(str(error.reason or error))}"
@@ -158,7 +159,8 @@ async def _answer(url: str, action: HttpGet) -> _Answer:
         await connection.write_headers(RequestStartLine("GET", target, "HTTP/1.1"), headers)
         connection.finish()
         answer = _Answer(stream)
-        await connection.read_response(answer)
+        with suppress(StreamClosedError, UnsatisfiableReadError):  # of our own doing, or what is told below
+            await connection.read_response(answer)
     finally:
         stream.close()
     if not answer.whole:

@@ -3,7 +3,8 @@
 A Pod's manifest holds passwords in its containers' environments, arguments and probes; the annotation in which
 kubectl notes the last applied manifest holds all of it once more. None of that has a use here, so none of it is kept,
 and what an earlier version has kept is erased. The one exception is what a readiness probe that we run has to send
-(``kube.probes``); those of Pods that a kubelet watches are dropped with the rest. Services and endpoints are stored as they were read.
+(``kube.probes``); those of Pods that a kubelet watches are dropped with the rest. Services and endpoints are stored
+as they were read.
 
 Source: the Kubernetes API reference of core/v1 PodSpec, PodStatus, NodeSpec and NodeStatus.
 """
