@@ -26,7 +26,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.upkeep import Upkeep
-from nodeport_nft.daemon.verdicts import LocalVerdicts
+from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
@@ -199,13 +199,13 @@ class Daemon:
         gc.freeze()
 
     def _made_probes(self) -> Probes:
-        name, config = self._options.node_name, self._node.config
-        verdicts = LocalVerdicts(
-            config.run_dir,
-            f"{name} {config.store}",
+        verdicts = open_verdicts(
+            self._node.config,
+            self._options.node_name,
             self._writing.put_verdict,
             lambda problems: self._reporter.problems("readiness probes", problems),
         )
+        name = self._options.node_name
         return Probes(name, verdicts, self._reporter, lambda ref: self._writing.state.index.values(ref))
 
     def _holder(self, family: Family, name: str, key: Key) -> tuple[str, str] | None:

@@ -70,6 +70,8 @@ class Probes:
             for value in values:
                 if isinstance(value, ProbeFailure):
                     self._reported[ref] = value
+            if ref in self._failing and ref not in self._reported:
+                self._verdicts.put(self._failure(ref))  # its lease has ended, or somebody has removed it by hand
 
     def turn(self) -> None:
         """Begin and end what has become ours to probe, or is so no longer."""

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
+from nodeport_nft.config import Config
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.store import is_shared
+from nodeport_nft.store.etcd import open_client
+from nodeport_nft.store.etcd.verdicts import EtcdVerdicts
+from nodeport_nft.store.opening import etcd_connection
 from nodeport_nft.trust import file_fault
 
 _MOST_BYTES = 64 << 20
@@ -52,6 +58,23 @@ class Verdicts(Protocol):
 def failure_ref(failure: ProbeFailure) -> Ref:
     """What a failure is filed under."""
     return Ref(PROBE_FAILURE, failure.namespace, str(failure.address))
+
+
+def open_verdicts(
+    config: Config,
+    node: str,
+    change: Callable[[Ref, tuple[ProbeFailure, ...]], None],
+    report: Callable[[tuple[str, ...]], None],
+) -> Verdicts:
+    """Where the verdicts of a node go that is programmed from the store that ``config.store`` names.
+
+    ``change``, ``report``: as ``LocalVerdicts`` has them.
+    """
+    if is_shared(config.store):
+        connection = etcd_connection(config)
+        first = random.randrange(len(connection.endpoints))  # noqa: S311 -- spread over the members
+        return EtcdVerdicts(open_client(connection, first=first), node, report)
+    return LocalVerdicts(config.run_dir, f"{node} {config.store}", change, report)
 
 
 class LocalVerdicts:
