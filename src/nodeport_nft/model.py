@@ -205,12 +205,47 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpGet:
+    """A readiness probe that asks over HTTP/1.1; an answer of 200 to 399 is a success (core/v1 HTTPGetAction).
+
+    ``target`` is the path with its query, as it is sent. ``host`` "" stands for the endpoint's own address. With
+    ``tls`` the certificate is not looked at.
+    """
+
+    port: int
+    target: str = "/"
+    host: str = ""
+    tls: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSocket:
+    """A readiness probe that opens a connection, and no more (core/v1 TCPSocketAction)."""
+
+    port: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A readiness probe that this program runs itself (core/v1 Probe, conformance X9). Times are in seconds."""
+
+    action: HttpGet | TcpSocket
+    initial_delay: int = 0
+    timeout: int = 1
+    period: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
     An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
-    take precedence over it. ``weight`` is that of each of its endpoints (X7). ``drained`` are addresses that count as
-    terminating (``drain endpoint``), be they among the endpoints or not.
+    take precedence over it. ``weight`` is that of each of its endpoints (X7), ``probe`` is run for each of them (X9).
+    ``drained`` are addresses that count as terminating (``drain endpoint``), be they among the endpoints or not.
     """
 
     namespace: str
@@ -222,6 +257,7 @@ class EndpointSlice:
     mirrored: bool = False
     weight: int = 1
     drained: tuple[IPAddress, ...] = ()
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +273,8 @@ class ContainerPort:
 class Pod:
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 
-    A ``weight`` of 0 takes no new connection (X7). ``drained`` are addresses that count as terminating.
+    A ``weight`` of 0 takes no new connection (X7). ``drained`` are addresses that count as terminating. All
+    ``probes`` must pass, which are run at its first address (X9).
     """
 
     namespace: str
@@ -251,6 +288,7 @@ class Pod:
     ports: tuple[ContainerPort, ...] = ()
     weight: int = 1
     drained: tuple[IPAddress, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +323,9 @@ class Member:
 class ProbeFailure:
     """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
 
-    ``since``: when it was found to fail (Unix time, seconds). Its Ref is that of kind ``PROBE_FAILURE``, the address
-    for a name.
+    ``since``: when the first probe of those that failed in a row was begun (Unix time, seconds), so that what fails
+    for one cause has nearly one time; 0.0: it has never passed. Its Ref is that of kind ``PROBE_FAILURE``, the
+    address for a name.
     """
 
     namespace: str

@@ -526,11 +526,12 @@ def warnings_of(kind: str, key: str) -> tuple[str, ...]:
     return read_manifests(["-"], ranges=Ranges(), stdin=stdin, validate=Validate.warn).warnings
 
 
-OF_ENDPOINTS = "nodeport-nft/weight, nodeport-nft/drain"
 OF_A_SERVICE = (
     "nodeport-nft/node-port-source-ranges, nodeport-nft/node-port-nodes, nodeport-nft/external-traffic-policy, "
     "nodeport-nft/internal-traffic-policy, nodeport-nft/load-balancing, nodeport-nft/weights"
 )
+
+OF_ENDPOINTS = "nodeport-nft/weight, nodeport-nft/drain, nodeport-nft/readiness-probe"
 
 
 @pytest.mark.parametrize(
@@ -543,16 +544,8 @@ OF_A_SERVICE = (
         ("Service", "nodeport-nft/weight", "did you mean nodeport-nft/weights?"),
         ("Pod", "nodeport-nft/weights", "did you mean nodeport-nft/weight?"),
         ("Pod", "nodeport-nft/Weight", "did you mean nodeport-nft/weight?"),
-        (
-            "EndpointSlice",
-            "nodeport-nft/load-balancing",
-            "known annotations are nodeport-nft/weight, nodeport-nft/drain",
-        ),
-        (
-            "Endpoints",
-            "nodeport-nft/node-port-nodes",
-            "known annotations are nodeport-nft/weight, nodeport-nft/drain",
-        ),
+        ("EndpointSlice", "nodeport-nft/load-balancing", f"known annotations are {OF_ENDPOINTS}"),
+        ("Endpoints", "nodeport-nft/node-port-nodes", f"known annotations are {OF_ENDPOINTS}"),
         ("Node", "nodeport-nft/weight", "known annotations are nodeport-nft/drain"),
         ("Node", "nodeport-nft/drained", "did you mean nodeport-nft/drain?"),
     ],

@@ -151,6 +151,7 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
         *([("NodePorts on", [told.node_ports_on])] if told.node_ports_on else []),
         ("Services", [str(told.services)]),
         *([("No endpoints", list(_idle(told)))] if told.without_endpoints else []),
+        *([("Probes", list(_probes(told)))] if told.probes else []),
         ("Last sync", [last]),
         ("Syncs", [str(told.syncs)]),
         ("Lag", [lag]),
@@ -184,6 +185,14 @@ def _idle(told: Status) -> Iterator[str]:
     if told.idle:
         namespace, _, name = told.idle[0].partition("/")
         yield f"`nodeport-nft describe service {name} -n {namespace}` says why"
+
+
+def _probes(told: Status) -> Iterator[str]:
+    """The readiness probes that this node runs: that some fail is no trouble of the node's either."""
+    yield f"{told.probes} run{'s' * (told.probes == 1)} here, {told.probes_failing or 'none'} of them failing"
+    yield from told.failing
+    if (more := told.probes_failing - len(told.failing)) > 0:
+        yield f"and {more} more"
 
 
 def _services(count: int) -> str:

@@ -8,6 +8,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import take_told
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.kinds import KINDS
@@ -51,12 +52,14 @@ class Following:
         tables: KernelTables,
         reporter: Reporter,
         writing: Writing,
+        probes: Probes,
     ) -> None:
         self._node = node
         self._source = source
         self._tables = tables
         self._reporter = reporter
         self._writing = writing
+        self._probes = probes
 
     async def store(self) -> None:
         """Take what changes in the store, until cancelled."""
@@ -71,6 +74,7 @@ class Following:
         found += [(ref, ()) for ref in sorted(self._gone(changes))]
         touched: set[ObjectName] = set()
         for ref, values in found:
+            self._probes.put(ref, values)
             touched |= self._writing.state.put(ref, values)
         kinds = [ref.kind for ref, _ in found]
         services = kinds.count("Service")
@@ -79,6 +83,7 @@ class Following:
             endpoints = sum(map(kinds.count, _OF_ENDPOINTS))
             self._reporter.metrics.queued(services=services, endpoints=endpoints)
             self._writing.touched(touched, kinds)
+        self._probes.turn()
         if any(ref == self._node for ref, _ in found):
             self._writing.refit()
         self._writing.took(changes.position)
@@ -88,9 +93,8 @@ class Following:
         if not changes.whole or any(ref.kind not in KINDS for ref in changes.unreadable):
             return frozenset()  # of the latter it is not known which they are
         state = self._writing.state
-        return (
-            (state.index.refs() | state.kept.refs) - {change.ref for change in changes.changes} - changes.unreadable
-        )
+        told = {change.ref for change in changes.changes} | changes.unreadable | self._probes.held
+        return (state.index.refs() | state.kept.refs) - told
 
     def tables(self) -> None:
         """See what others have done to the tables, and have it mended."""

@@ -23,9 +23,11 @@ from nodeport_nft.daemon.lasting import lasting, start_workers
 from nodeport_nft.daemon.lock import DaemonLock
 from nodeport_nft.daemon.network import Network
 from nodeport_nft.daemon.options import Options
+from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.registering import Registering
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.upkeep import Upkeep
+from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
@@ -79,6 +81,7 @@ class Daemon:
         self._network = Network(
             node, reporter, self._agenda, self._writing, self._flows, self._backoff, self._lost, self.ended
         )
+        self._probes: Probes | None = None
         self._configuration = Configuration(options, node, reporter, tables.check_flowtables)
         self._jobs: dict[Due, Callable[[], None]] = {
             Due.NETWORK: self._network.reread,
@@ -113,6 +116,8 @@ class Daemon:
             loop.remove_reader(self._tables.fileno())
             loop.remove_reader(self._node.events.fileno())
             running.cancel()
+            if self._probes:
+                self._probes.close()
             self._source.close()
             self._node.close()
 
@@ -186,6 +191,8 @@ class Daemon:
         state, known = begun(changes, facts, self._tables, listed)
         self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
         del known, listed
+        self._probes = self._made_probes()
+        self._probes.begin(changes.changes)
         if self._node.config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
             self._reporter.metrics.registry.register(self._tables.connections)
@@ -193,6 +200,16 @@ class Daemon:
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()
         gc.freeze()
+
+    def _made_probes(self) -> Probes:
+        verdicts = open_verdicts(
+            self._node.config,
+            self._options.node_name,
+            self._writing.put_verdict,
+            lambda problems: self._reporter.problems("readiness probes", problems),
+        )
+        name = self._options.node_name
+        return Probes(name, verdicts, self._reporter, lambda ref: self._writing.state.index.values(ref))
 
     def _holder(self, family: Family, name: str, key: Key) -> tuple[str, str] | None:
         return self._writing.state.tables.desired[family].holder(name, key)
@@ -203,7 +220,8 @@ class Daemon:
         """Follow all there is to follow, and do what is due, until stopped."""
         loop = asyncio.get_running_loop()
         own = Ref("Node", "", self._options.node_name)
-        following = Following(own, self._source, self._tables, self._reporter, self._writing)
+        assert self._probes is not None
+        following = Following(own, self._source, self._tables, self._reporter, self._writing, self._probes)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_reader(self._tables.fileno(), following.tables)
         loop.add_reader(self._node.events.fileno(), self._network.changed)
@@ -211,6 +229,7 @@ class Daemon:
             "store": following.store,
             "configuration": lambda: self._configuration.follow(self.reload),
             "stale flows": self._flows.run,
+            "readiness probes": self._probes.run,
             "signs of life": self._reporter.beat,
         }
         if self._manifests:
@@ -283,6 +302,8 @@ class Daemon:
             self._lost(scarcity(error) or str(error))
             return
         self._writing.begin(Reconciler(self._tables, state, known), "start anew", changes.position)
+        if self._probes:
+            self._probes.begin(changes.changes)
 
     def reload(self) -> None:
         """Read the configuration again; what is wrong with it is told, and the last good one stays."""

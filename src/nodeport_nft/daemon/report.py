@@ -149,6 +149,11 @@ class Reporter:
             self.metrics.no_local_endpoints(family, internal=internal, external=external)
             self.metrics.without_endpoints(family, state.idle[family])
 
+    def probes(self, probed: int, failing: int, named: tuple[str, ...]) -> None:
+        """So many readiness probes are run here, so many fail, and the first few of these."""
+        self.metrics.readiness_probes(probed, failing)
+        self.tell(probes=probed, probes_failing=failing, failing=named)
+
     def failed(self, error: str, retry_seconds: float) -> None:
         """A sync has failed."""
         self.metrics.failed()

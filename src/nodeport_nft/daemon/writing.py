@@ -16,7 +16,7 @@ from nodeport_nft.daemon.refusals import Refusals
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.errors import KernelError
-from nodeport_nft.model import ObjectName
+from nodeport_nft.model import ObjectName, Ref, Value
 from nodeport_nft.observe.health import is_current
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.reconcile import NodeState, Reconciler, Synced
@@ -104,6 +104,12 @@ class Writing:
         if self.pace.first is None:  # nothing is to be written
             self.programmed = position
         self.told()
+
+    def put_verdict(self, ref: Ref, values: tuple[Value, ...]) -> None:
+        """What a readiness probe says of an endpoint, which no source tells, is in the state from now on."""
+        if touched := self.state.put(ref, values):
+            self._reporter.metrics.queued(endpoints=1)
+            self.touched(touched, [ref.kind])
 
     def refit(self) -> None:
         """Gather the node's facts anew (X2)."""

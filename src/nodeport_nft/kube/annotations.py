@@ -20,6 +20,12 @@ On a Pod, an EndpointSlice or Endpoints:
 ``drain``                     addresses of the object that count as terminating (E2), as ``10.244.1.2, fd00::1``. They
                               keep their connections and get new ones only where a Service has nothing else.
 
+On an EndpointSlice or Endpoints:
+
+``readiness-probe``           what each endpoint has to pass to be ready (X9): the fields of a container's
+                              readinessProbe in JSON, as ``{"httpGet": {"path": "/healthz", "port": 8080}}``
+                              (``probes`` reads it).
+
 On a Node:
 
 ``drain``                     ``true``: all that runs on it counts as terminating.
@@ -54,6 +60,7 @@ LOAD_BALANCING = PREFIX + "load-balancing"
 WEIGHTS = PREFIX + "weights"
 WEIGHT = PREFIX + "weight"
 DRAIN = PREFIX + "drain"
+READINESS_PROBE = PREFIX + "readiness-probe"
 
 PREFER_LOCAL = "PreferLocal"
 """The traffic policy that no field of the spec can name."""
@@ -68,10 +75,10 @@ _OF_SERVICES = (
     LOAD_BALANCING,
     WEIGHTS,
 )
-_OF_ENDPOINTS = (WEIGHT, DRAIN)
+_OF_ENDPOINTS = (WEIGHT, DRAIN, READINESS_PROBE)
 _KNOWN = {
     "Service": _OF_SERVICES,
-    "Pod": _OF_ENDPOINTS,
+    "Pod": (WEIGHT, DRAIN),
     "EndpointSlice": _OF_ENDPOINTS,
     "Endpoints": _OF_ENDPOINTS,
     "Node": (DRAIN,),

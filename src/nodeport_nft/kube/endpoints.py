@@ -8,9 +8,10 @@ from typing import Any
 from nodeport_nft.kube.annotations import parse_drained, parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
+from nodeport_nft.kube.probes import parse_annotated_probe
 from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, IPAddress
 from nodeport_nft.notation import is_tolerable, label_fault
-from nodeport_nft.problems import Path, shown
+from nodeport_nft.problems import Path, field_text, shown
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -37,6 +38,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
     ports = _ports(raw, (), fields, of_slice=True)
     weight = parse_weight(metadata.annotations, fields)
     drained = parse_drained(metadata.annotations, fields)
+    probe = parse_annotated_probe(metadata.annotations, ports, "the slice", fields)
     endpoints = []
     for path, entry in fields.mappings(raw, (), "endpoints"):
         conditions = fields.mapping(entry, path, "conditions")
@@ -72,6 +74,7 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
         headless=HEADLESS_LABEL in metadata.labels,
         weight=weight,
         drained=drained,
+        probe=probe,
     )
 
 
@@ -89,6 +92,7 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
     drained = parse_drained(metadata.annotations, fields)
     for number, (path, subset) in enumerate(fields.mappings(raw, (), "subsets")):
         ports = _ports(subset, path, fields, of_slice=False)
+        probe = parse_annotated_probe(metadata.annotations, ports, field_text(path), fields)
         endpoints = [
             Endpoint(ip, ready=ready, serving=ready, node_name=fields.text(entry, here, "nodeName"))
             for key, ready in (("addresses", True), ("notReadyAddresses", False))
@@ -109,6 +113,7 @@ def parse_endpoints(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> 
                         mirrored=True,
                         weight=weight,
                         drained=drained,
+                        probe=probe,
                     )
                 )
     return tuple(slices)

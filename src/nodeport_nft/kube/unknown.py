@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from nodeport_nft.kube.fields import Fields
-from nodeport_nft.problems import MOST_TOLD, Path, nearest
+from nodeport_nft.problems import MOST_TOLD, Path, field_text, nearest
 
 _LEAVE_OUT = "leave it out, or choose --validate=warn"
 
@@ -33,6 +33,12 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
             fields.strange(last, f"unknown field; {_remedy(name, known, otherwise)}")
     if count > MOST_TOLD:
         fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first", behind=last)
+
+
+def unknown_in(value: Any, kind: str) -> Iterator[str]:
+    """What is told of each unknown field in a value of the API's type ``kind``, as ``V1Probe``."""
+    for path, name, known in _unknown(value, kind, (), _known()[1]):
+        yield f"{field_text((*path, name))}: unknown field; {_remedy(name, known, 'leave it out')}"
 
 
 def _remedy(name: str, known: Collection[str], otherwise: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from nodeport_nft.kube.annotations import parse_drained, parse_node_drained, parse_weight
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.metadata import Metadata
+from nodeport_nft.kube.probes import is_unwatched, parse_pod_probes
 from nodeport_nft.model import ContainerPort, IPAddress, IPNetwork, Node, Pod
 from nodeport_nft.notation import each_once, is_tolerable, service_name_fault
 from nodeport_nft.problems import Path, shown
@@ -26,11 +27,12 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
     spec = fields.mapping(raw, (), "spec")
     status = fields.mapping(raw, (), "status")
     phase = fields.text(status, _STATUS, "phase")
+    ips = _pod_ips(status, fields)
     return Pod(
         metadata.namespace,
         metadata.name,
         metadata.labels,
-        ips=_pod_ips(status, fields),
+        ips=ips,
         node_name=fields.text(spec, _SPEC, "nodeName"),
         ready=_ready(status, fields),
         terminating=metadata.deleted,
@@ -38,6 +40,7 @@ def parse_pod(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Pod:
         ports=_container_ports(spec, fields),
         weight=parse_weight(metadata.annotations, fields),
         drained=parse_drained(metadata.annotations, fields),
+        probes=parse_pod_probes(spec, fields) if ips and is_unwatched(status) else (),
     )
 
 

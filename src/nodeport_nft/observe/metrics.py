@@ -136,6 +136,10 @@ class Metrics:
         )
         for family in self._families:
             self._idle.labels(family)
+        self._readiness_probes = self._gauge("nodeport_nft_readiness_probes", "Readiness probes that this node runs")
+        self._failing_probes = self._gauge(
+            "nodeport_nft_readiness_probes_failing", "Readiness probes of this node's that fail"
+        )
         self._repairs = self._counter(
             "nodeport_nft_repairs_total", "Repairs of tables that were not as written", "cause"
         )
@@ -215,6 +219,11 @@ class Metrics:
         """So many Services are served, and of so many the kernel refuses the latest state."""
         self._services.set(services)
         self._refused.set(refused)
+
+    def readiness_probes(self, probes: int, failing: int) -> None:
+        """So many readiness probes are run here, and so many of them fail."""
+        self._readiness_probes.set(probes)
+        self._failing_probes.set(failing)
 
     def probed(self, probe: Probe, code: int) -> None:
         """A probe has been answered."""

@@ -19,7 +19,8 @@ class Status:
     and files that cannot be read. ``error`` is what went wrong in the last sync, "" if nothing did.
     ``without_endpoints``: how many Services refuse connections for want of an endpoint, ``idle``: the first few.
     ``last_error`` stays until the next one. ``advice``: what would be better otherwise, and is no trouble.
-    ``log_lost``: lines of the log that could not be written.
+    ``log_lost``: lines of the log that could not be written. ``probes``: readiness probes that this node runs,
+    ``probes_failing``: how many of them fail, ``failing``: the first few, with the reason.
     """
 
     version: str = ""
@@ -47,6 +48,9 @@ class Status:
     last_error_at: float = 0.0
     sync_period: float = 30.0
     log_lost: int = 0
+    probes: int = 0
+    probes_failing: int = 0
+    failing: tuple[str, ...] = ()
 
 
 def to_json(status: Status) -> str:

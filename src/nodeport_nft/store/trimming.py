@@ -2,7 +2,9 @@
 
 A Pod's manifest holds passwords in its containers' environments, arguments and probes; the annotation in which
 kubectl notes the last applied manifest holds all of it once more. None of that has a use here, so none of it is kept,
-and what an earlier version has kept is erased. Services and endpoints are stored as they were read.
+and what an earlier version has kept is erased. The one exception is what a readiness probe that we run has to send
+(``kube.probes``); those of Pods that a kubelet watches are dropped with the rest. Services and endpoints are stored
+as they were read.
 
 Source: the Kubernetes API reference of core/v1 PodSpec, PodStatus, NodeSpec and NodeStatus.
 """
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodeport_nft.kube.annotations import PREFIX
+from nodeport_nft.kube.probes import is_unwatched
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -23,8 +26,25 @@ _METADATA: _Shape = dict.fromkeys(
     ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels", "annotations")
 )
 _CONDITIONS: _Shape = [dict.fromkeys(("type", "status", "reason"))]  # a word; messages may quote anything
-_CONTAINERS: _Shape = [
-    {"name": None, "restartPolicy": None, "ports": [dict.fromkeys(("name", "containerPort", "protocol"))]}
+_CONTAINER: Mapping[str, Any] = {
+    "name": None,
+    "restartPolicy": None,
+    "ports": [dict.fromkeys(("name", "containerPort", "protocol"))],
+}
+_CONTAINERS: _Shape = [_CONTAINER]
+_PROBED: _Shape = [
+    {
+        **_CONTAINER,
+        "readinessProbe": {
+            **dict.fromkeys(("initialDelaySeconds", "timeoutSeconds", "periodSeconds")),
+            **dict.fromkeys(("successThreshold", "failureThreshold")),
+            "tcpSocket": dict.fromkeys(("port", "host")),
+            "httpGet": {
+                **dict.fromkeys(("port", "host", "scheme", "path")),
+                "httpHeaders": [dict.fromkeys(("name", "value"))],
+            },
+        },
+    }
 ]
 _SHAPES: dict[str, Mapping[str, Any]] = {
     "Pod": {
@@ -59,10 +79,16 @@ _SHAPES: dict[str, Mapping[str, Any]] = {
 }
 
 
+_POD = _SHAPES["Pod"]
+_PROBED_POD = {**_POD, "spec": {**_POD["spec"], "containers": _PROBED, "initContainers": _PROBED}}
+
+
 def trimmed(body: dict[str, Any]) -> dict[str, Any]:
     """What is stored of ``body``, which stays as it is. It parses to the same values."""
     kind = body.get("kind")
     shape = _SHAPES.get(kind) if isinstance(kind, str) else None
+    if shape is _POD and is_unwatched(body.get("status")):
+        shape = _PROBED_POD
     kept = body if shape is None else _kept(body, shape)
     metadata = kept.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
