@@ -341,6 +341,12 @@ def v6_prefixes(count: int) -> list[str]:
     return [f"{ip}/128" for ip in v6(count)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a process works out once, such as what a schema reads like, is no part's."""
+    go_all_the_way(PARTS["ports"](FEW), tmp_path_factory.mktemp("warm") / "manifests.yaml")
+
+
 BODIES_OF_LITTLE_ELSE = ("ports of a slice that nobody asks for", "addresses of a Node")
 """Of a body with more than 100 brackets the store asks how deep it is, which shows where so little else is done."""
 
