@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,15 @@ def seen(nodes: Nodes) -> dict[str, str]:
 
 
 def until_seen(nodes: Nodes, status: dict[str, str]) -> None:
-    wait_for(lambda: seen(nodes) == status, f"nodes are {status}", SECONDS)
+    until(lambda: seen(nodes) == status, f"nodes are {status}")
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for what takes some seconds, and as many processes to be asked for."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what}"
+        time.sleep(1)
 
 
 def waited(nodes: Nodes, seconds: int) -> subprocess.CompletedProcess[str]:
@@ -149,4 +158,4 @@ def reached(nodes: Nodes) -> set[str]:
 
 
 def until_reached(nodes: Nodes, names: set[str]) -> None:
-    wait_for(lambda: reached(nodes) == names, f"connections reach {names}", SECONDS)
+    until(lambda: reached(nodes) == names, f"connections reach {names}")

@@ -15,7 +15,7 @@ import pytest
 from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, ProbeFailure, Ref
 from nodeport_nft.notation import parse_address
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import NodeReport, Source
+from nodeport_nft.store.api import NodeReport, Source, Waited
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.client import Client
 from nodeport_nft.store.etcd.registration import Identity, known_value, position_text, read_known, read_position
@@ -310,6 +310,52 @@ def test_the_position_comes_after_what_was_written_before_it(tmp_path: Path) -> 
                 await source.changed()
         assert read_position(changes.position) == (revision, "mark")
         assert not changes.changes
+
+    walk(tmp_path, steps)
+
+
+@pytest.mark.proves("C6")
+def test_a_wait_is_over_when_all_who_are_alive_have_what_was_there(tmp_path: Path) -> None:
+    """Not for a barrier of before; for several at once; not for who is away, or goes away meanwhile."""
+
+    async def steps(walk: Walk) -> None:
+        from nodeport_nft.store.etcd.members import wait_for_all
+
+        async def repeat(node: EtcdMembership, report: NodeReport) -> None:
+            """Program at once whatever comes."""
+            source = walk.follow()
+            while True:
+                await source.changed()
+                node.tell(replace(report, position=source.take().position, programmed=1.0))
+
+        assert await wait_for_all(walk.client, 0.0) == Waited()
+        await walk.client.put("members/known/worker-0", known_value(12.0))
+        reports = [replace(REPORT, name=name) for name in ("worker-1", "worker-2", "worker-3")]
+        nodes = [walk.register(report=report) for report in reports[:2]]
+        tasks = [asyncio.create_task(repeat(node, report)) for node, report in zip(nodes, reports[:2], strict=True)]
+        for report in reports[:2]:
+            await walk.key(layout.LIVE + report.name)
+        assert len((await wait_for_all(walk.client, WAIT)).synced) == 2
+        nodes.append(walk.register(report=reports[2]))
+        await walk.key(layout.LIVE + "worker-3")
+        async with open_client(walk.members.connection(), timings()) as another:
+            some = await asyncio.gather(*(wait_for_all(client, 3.0) for client in (walk.client, another)))
+            for waited in some:
+                assert [one.name for one in waited.synced] == ["worker-1", "worker-2"]
+                assert [one.name for one in waited.late] == ["worker-3"]
+                assert [(one.name, one.lost_at) for one in waited.away] == [("worker-0", 12.0)]
+            nodes[2].tell(replace(reports[2], position=position_text(10**9, "of another time")))
+            await walk.key(layout.PROGRESS + "worker-3", lambda key: b"another time" in key.value)
+            assert [one.name for one in (await wait_for_all(walk.client, 0.5)).late] == ["worker-3"]
+            waiting = asyncio.create_task(wait_for_all(walk.client, WAIT))
+            also_waiting = asyncio.create_task(wait_for_all(another, WAIT))
+            await asyncio.sleep(0.2)
+            await walk.end(nodes[2])
+            for waited in await asyncio.gather(waiting, also_waiting):
+                assert [one.name for one in waited.away] == ["worker-0", "worker-3"]
+                assert not waited.late
+        for task in tasks:
+            task.cancel()
 
     walk(tmp_path, steps)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
+from nodeport_nft.notation import subdomain_fault
 from nodeport_nft.store.api import NodeReport, Registered, Waited
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.address import Connection
@@ -48,12 +49,17 @@ class EtcdMembers:
 
     def wait(self, seconds: float) -> Waited:
         """As ``Members`` has it."""
-        return self._etcd.run(_Wait(self._etcd.client).run(seconds))
+        return self._etcd.run(wait_for_all(self._etcd.client, seconds))
 
     def forget(self, name: str) -> bool:
         """As ``Members`` has it."""
         known, live = layout.KNOWN + name, layout.LIVE + name
         return self._etcd.run(_forget(self._etcd.client, known, live))
+
+
+async def wait_for_all(client: Client, seconds: float) -> Waited:
+    """As ``Members.wait`` has it. Raises EtcdError where no barrier can be written, or nothing can be read."""
+    return await _Wait(client).run(seconds)
 
 
 async def _forget(client: Client, known: str, live: str) -> bool:
@@ -73,7 +79,7 @@ async def _read(client: Client) -> tuple[dict[str, KeyValue], Position]:
 def _registered(found: dict[str, KeyValue]) -> tuple[Registered, ...]:
     """The nodes by name, of the keys that there are of them."""
     names = {key.removeprefix(prefix) for key in found for prefix in _RANGES[:2] if key.startswith(prefix)}
-    return tuple(_one(name, found) for name in sorted(names))
+    return tuple(_one(name, found) for name in sorted(names) if not subdomain_fault(name))
 
 
 def _one(name: str, found: dict[str, KeyValue]) -> Registered:
@@ -160,6 +166,7 @@ class _Wait:
     def _take(self, key: str, now: KeyValue | None) -> None:
         if key == layout.BARRIER:
             self._barriers.add(barrier_text(now.value if now else None) or _NO_BARRIER)
+            self._judge(tuple(self._late))  # one may have been told before this
             return
         if now is None:
             self._found.pop(key, None)

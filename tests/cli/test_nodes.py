@@ -1,0 +1,80 @@
+"""What ``get nodes`` and ``describe node`` say of a cluster's nodes, for each way that they can be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from nodeport_nft.cli.nodes import nodes_table, registration_fields
+from nodeport_nft.store import StoredObject
+from nodeport_nft.store.api import NodeReport, Registered
+
+pytestmark = pytest.mark.proves("C5")
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SOON = NOW.timestamp() - 30
+
+WELL = NodeReport("a", version="1.2", programmed=SOON, started=SOON)
+KINDS = {
+    "well": Registered(WELL, is_alive=True, machine="rack-1"),
+    "slow": Registered(NodeReport("a", version="1.2", programmed=SOON, pending=2, pending_since=SOON), is_alive=True),
+    "refused": Registered(NodeReport("a", programmed=SOON, error="the kernel\nrefuses"), is_alive=True),
+    "mended": Registered(NodeReport("a", programmed=SOON, last_error="busy", last_error_at=SOON), is_alive=True),
+    "begins": Registered(NodeReport("a"), is_alive=True),
+    "lost": Registered(NodeReport("a"), is_alive=False, lost_at=SOON),
+    "just gone": Registered(NodeReport("a"), is_alive=False),
+    "lost by a clock ahead": Registered(NodeReport("a"), is_alive=False, lost_at=SOON + 1000),
+    "never registered": None,
+}
+
+
+def node(**spec: object) -> StoredObject:
+    return StoredObject("Node", "", "a", "1", {"metadata": {"name": "a"}, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells"),
+    [
+        ("well", ["Ready", "1.2", "0s", "<none>"]),
+        ("slow", ["Ready", "1.2", "30s", "<none>"]),
+        ("refused", ["Ready", "<unknown>", "0s", "the kernel refuses"]),
+        ("mended", ["Ready", "<unknown>", "0s", "busy"]),
+        ("begins", ["Ready", "<unknown>", "<unknown>", "<none>"]),
+        ("lost", ["NotReady", "<unknown>", "lost 30s", "<none>"]),
+        ("just gone", ["NotReady", "<unknown>", "lost", "<none>"]),
+        ("lost by a clock ahead", ["NotReady", "<unknown>", "lost 0s", "<none>"]),
+        ("never registered", ["Unknown", "<none>", "<none>", "<none>"]),
+    ],
+)
+def test_a_row_for_each_kind_of_node(kind: str, cells: list[str]) -> None:
+    one = KINDS[kind]
+    registered = {"a": one} if one else {}
+    title, row = nodes_table([node()], registered, wide=True, now=NOW).splitlines()
+    starts = [title.index(name) for name in ("STATUS", "VERSION", "LAG", "LAST-ERROR")]
+    ends = [title.index(name) for name in ("ROLES", "LAG", "INTERNAL-IP")] + [len(row)]
+    assert [row[start:end].strip() for start, end in zip(starts, ends, strict=True)] == cells
+    assert "LAST-ERROR" not in nodes_table([node()], registered, wide=False, now=NOW)
+
+
+def test_a_node_that_takes_no_more_pods_is_ready_all_the_same() -> None:
+    row = nodes_table([node(unschedulable=True)], {"a": KINDS["lost"] or KINDS["well"]}, wide=False, now=NOW)  # type: ignore[dict-item]
+    assert "NotReady,SchedulingDisabled" in row
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("well", "Daemon", "1.2 on rack-1, since 2026-01-01 11:59:30 UTC (30s ago)"),
+        ("well", "Lag", "none"),
+        ("slow", "Lag", "2 Services to be written for 30s"),
+        ("refused", "Last error", "the kernel refuses"),
+        ("mended", "Last error", "2026-01-01 11:59:30 UTC (30s ago), solved since: busy"),
+        ("begins", "Last sync", "<unknown>"),
+        ("lost", "Ready", "False (its daemon is not to be seen since 2026-01-01 11:59:30 UTC (30s ago))"),
+        ("just gone", "Ready", "False (its daemon is not to be seen)"),
+        ("never registered", "Ready", "Unknown (no daemon has registered under this name)"),
+    ],
+)
+def test_what_is_told_of_each_kind_of_node(kind: str, name: str, said: str) -> None:
+    assert dict(registration_fields(KINDS[kind], NOW))[name] == said
