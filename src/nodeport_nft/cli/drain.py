@@ -156,6 +156,7 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
     from nodeport_nft.problems import nearest
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of
+    from nodeport_nft.store import Store
 
     values = [value for _, own in stored for value in own]
     nodes = {value.name: value for value in values if isinstance(value, Node)}
@@ -173,6 +174,11 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
             refused.append(f'node "{name}" not found; {f"did you mean {near}?" if near else there}')
         elif name in nodes and nodes[name].drained != drains:
             puts.append(_annotated(store, ref, "true" if drains else ""))
+        elif name not in nodes and drains and isinstance(store, Store) and store.any_of_manifests():
+            refused.append(
+                f'node "{name}" has no object, and {store.where} follows manifests, which would delete one that they '
+                "lack; add a Node of this name to the manifests"
+            )
         elif name not in nodes and drains:
             new.append(_made({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}, "true"))
     if refused:
