@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from nodeport_nft.kube import parse_object
+from nodeport_nft.model import Ranges
+from nodeport_nft.store import Store
 from tests.cli.program import Answer, Program
 
 STATE = """
@@ -53,6 +56,7 @@ subsets: [{addresses: [{ip: 10.244.2.3, nodeName: worker-2}], ports: [{port: 543
 {apiVersion: v1, kind: Node, metadata: {name: worker-1, labels: {disk: ssd}}, spec: {podCIDR: 10.244.1.0/24}}
 """
 DRAIN = "nodeport-nft/drain"
+NOW = "2026-01-31T12:00:00Z"
 
 
 @pytest.fixture
@@ -188,6 +192,17 @@ def test_what_is_not_there_is_told_and_nothing_is_written(program: Program) -> N
             assert answer.err.startswith("error: "), case
             assert message in answer.err, case
     assert program.json("pods,nodes") == before
+
+
+def test_a_node_without_an_object_is_none_of_a_store_that_follows_manifests(program: Program) -> None:
+    """The manifests lack it, so that it would be deleted, or keep the daemon from starting."""
+    with Store(program.store, ranges=Ranges()) as store, store.transaction() as transaction:
+        transaction.apply([parse_object(program.json("node", "worker-1"))], now=NOW, by_manifests=True)
+    assert said(program, "drain", "worker-1")[0] == ["node/worker-1 drained"]
+    answer = program("drain", "worker-3")
+    assert (answer.code, answer.out) == (1, "")
+    assert "follows manifests" in answer.err
+    assert "add a Node of this name to the manifests" in answer.err
 
 
 def test_without_a_store_there_is_nothing_to_drain(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from nodeport_nft.errors import KernelError
-from nodeport_nft.model import Family, NodeFacts, Ref
+from nodeport_nft.model import MEMBER, PROBE_FAILURE, Family, Member, NodeFacts, ProbeFailure, Ref
+from nodeport_nft.model import Node as NodeObject
 from nodeport_nft.plan import Add, Transaction
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from tests.builders import FACTS
@@ -94,8 +96,14 @@ def test_too_many_endpoints_are_a_problem_until_they_are_fewer() -> None:
     assert state.problems() == ()
 
 
+TIMES = st.sampled_from([0.0, 100.0, 200.0])
+ADDRESSES = st.sampled_from(["10.244.0.1", "10.244.0.2", "10.244.0.3", "fd00:244::1", "fd00:244::2"])
+
+
 class AnythingMayHappen(RuleBasedStateMachine):
-    """Objects change, the kernel refuses, others are at the tables; in the end all is as it should be."""
+    """Objects change, nodes are lost or drained, probes fail, the kernel refuses, others are at the tables; in the
+    end all is as it should be.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,6 +113,19 @@ class AnythingMayHappen(RuleBasedStateMachine):
     @rule(change=changes)
     def change(self, change: Change) -> None:
         self.node.put(*objects_of(change))
+
+    @rule(name=st.sampled_from(["worker-1", "worker-2"]), lost_at=TIMES)
+    def lose(self, name: str, lost_at: float) -> None:
+        self.node.put((Ref(MEMBER, "", name), (Member(name, lost_at),)))
+
+    @rule(address=ADDRESSES, since=st.none() | TIMES)
+    def probe(self, address: str, since: float | None) -> None:
+        values = () if since is None else (ProbeFailure("default", ip_address(address), since),)
+        self.node.put((Ref(PROBE_FAILURE, "default", address), values))
+
+    @rule(name=st.sampled_from(["worker-1", "worker-2"]), drained=st.booleans())
+    def drain(self, name: str, drained: bool) -> None:
+        self.node.put((Ref("Node", "", name), (NodeObject(name, drained=drained),)))
 
     @rule()
     def sync(self) -> None:
@@ -188,6 +209,8 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.tell()
         self.node.repair()
         assert self.node.is_right()
+        state = self.node.state
+        assert state.problems() == compile_snapshot(state.snapshot(), state.facts).problems()
         assert not self.node.reconciler.refused
         assert self.node.sync().transactions == ()
 

@@ -35,6 +35,19 @@ def of_others(store: Store, *keep: Object) -> set[str]:
         return {str(ref) for ref in transaction.of_others(keep)}
 
 
+def test_who_drains_an_object_of_manifests_does_not_take_it_over() -> None:
+    drained = {"metadata": {"name": "n", "annotations": {"nodeport-nft/drain": "true"}}}
+    lifted = {"metadata": {"name": "n", "annotations": {"nodeport-nft/drain": ""}}}
+    labelled = {"metadata": {"name": "n", "labels": {"disk": "ssd"}}}
+    with Store(ranges=Ranges()) as store:
+        assert not store.any_of_manifests()
+        apply(store, node("n"), by_manifests=True)
+        assert store.any_of_manifests()
+        for metadata, whose in ((drained, set()), (lifted, set()), (labelled, {"Node/n"})):
+            apply(store, parse_object({"apiVersion": "v1", "kind": "Node", **metadata}), by_manifests=False)
+            assert of_others(store) == whose
+
+
 def test_who_wrote_an_object_last_has_it() -> None:
     with Store(ranges=Ranges()) as store:
         apply(store, service("a"), node("n"), by_manifests=False)

@@ -86,7 +86,7 @@ def _own_endpoints(stored: Object) -> list[str]:
         for piece in pieces
         for port in piece.ports
         for endpoint in piece.endpoints
-        if endpoint.ready
+        if endpoint.ready and endpoint.address not in piece.drained
     ]
 
 

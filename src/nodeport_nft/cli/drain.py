@@ -73,40 +73,58 @@ class _Changed:
 def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) -> None:
     from nodeport_nft.resolve import Index
     from nodeport_nft.resolve.leaving import effects
-    from nodeport_nft.store import Conflict, open_objects, open_trial
+    from nodeport_nft.store import open_objects, open_trial
 
     chosen = flags.config()
     asked = _parse(words)
     if not may_exist(chosen.store):
         fail(f"there is no store {chosen.store}; name the store with --store")
     with (open_trial if dry_run else open_objects)(chosen) as store:
-        for tries_left in reversed(range(_MOST_TRIES)):
-            stored = store.readable()
-            complaints = store.complaints()
-            changed = _changes(store, asked, stored, drains=drains)
-            try:
-                if changed.new:
-                    store.write(changed.new, now=now(), only_new=True, dry_run=dry_run)
-                if changed.puts:
-                    store.write(changed.puts, now=now(), dry_run=dry_run)
-                break
-            except Conflict:
-                if not tries_left:
-                    raise
-    before, after = Index(), Index()
-    for ref, values in stored:
-        before.put(ref, values)
-        after.put(ref, values)
-    touched = {key for obj in (*changed.puts, *changed.new) for key in after.put(obj.ref, obj.values)}
+        before = store.readable()
+        complaints = store.complaints()
+        written, names = _write(store, asked, before, drains=drains, dry_run=dry_run)
+    old, new = Index(), Index()
+    for ref, values in before:
+        old.put(ref, values)
+        new.put(ref, values)
+    touched = {key for obj in written for key in new.put(obj.ref, obj.values)}
     note = " (dry run)" if dry_run else ""
     for name in (*asked.nodes, *map(str, asked.addresses)):
-        already = "" if name in changed.names else "already "
+        already = "" if name in names else "already "
         put(f"{'node' if asked.nodes else 'endpoint'}/{name} {already}{'drained' if drains else 'uncordoned'}{note}")
-    for line in _told(effects(before, after, touched)):
+    for line in _told(effects(old, new, touched)):
         say(line)
     warn(complaints)
-    if changed.names and not dry_run:
+    if written and not dry_run:
         tell_if_unheard(chosen)
+
+
+def _write(
+    store: Objects, asked: _Asked, stored: Sequence[Parsed], *, drains: bool, dry_run: bool
+) -> tuple[list[Object], set[str]]:
+    """Write what is asked for; what was written, and of what was asked for that which is another now by it.
+
+    ``stored``: what there is. Where others write at the same time it is looked at once more.
+    """
+    from nodeport_nft.store import Conflict
+
+    written: list[Object] = []
+    names: set[str] = set()
+    for tries_left in reversed(range(_MOST_TRIES)):
+        changed = (_nodes if asked.nodes else _addresses)(store, asked, stored, drains)
+        names |= changed.names
+        try:
+            for objects, are_new in ((changed.new, True), (changed.puts, False)):
+                if objects:
+                    store.write(objects, now=now(), only_new=are_new, dry_run=dry_run)
+                    written += objects
+        except Conflict as conflict:
+            if not tries_left:
+                fail(str(conflict))
+            stored = store.readable()
+        else:
+            break
+    return written, names
 
 
 def _parse(words: Sequence[str]) -> _Asked:
@@ -116,8 +134,7 @@ def _parse(words: Sequence[str]) -> _Asked:
     kind, names = "Node", list(words)
     first, slash, _ = words[0].partition("/")
     if slash:
-        kinds = {word.partition("/")[0] for word in words}
-        if len(kinds) > 1 or not all("/" in word for word in words):
+        if not all("/" in word for word in words) or len({_kind(word.partition("/")[0]) for word in words}) > 1:
             fail("write NODE..., endpoint ADDRESS..., or KIND/NAME each time, of one kind", BAD_INPUT)
         kind, names = _kind(first), [word.partition("/")[2] for word in words]
     elif _resource(first) is not None and (len(words) > 1 or _kind(first) != "Node"):
@@ -146,16 +163,13 @@ def _kind(word: str) -> str:
     return resource.kind
 
 
-def _changes(store: Objects, asked: _Asked, stored: Sequence[Parsed], *, drains: bool) -> _Changed:
-    """What is to be written. Leaves with everything that is not there."""
-    return _nodes(store, asked, stored, drains) if asked.nodes else _addresses(store, asked, stored, drains)
-
-
 def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
+    """What is to be written of nodes. Leaves with all that are not there."""
     from nodeport_nft.model import Member, Node, Ref
     from nodeport_nft.problems import nearest
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of
+    from nodeport_nft.store import Store
 
     values = [value for _, own in stored for value in own]
     nodes = {value.name: value for value in values if isinstance(value, Node)}
@@ -173,6 +187,11 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
             refused.append(f'node "{name}" not found; {f"did you mean {near}?" if near else there}')
         elif name in nodes and nodes[name].drained != drains:
             puts.append(_annotated(store, ref, "true" if drains else ""))
+        elif name not in nodes and drains and isinstance(store, Store) and store.any_of_manifests():
+            refused.append(
+                f'node "{name}" has no object, and {store.where} follows manifests, which would delete one that they '
+                "lack; add a Node of this name to the manifests"
+            )
         elif name not in nodes and drains:
             new.append(_made({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}, "true"))
     if refused:
@@ -181,6 +200,7 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
 
 
 def _addresses(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
+    """What is to be written of endpoints. Leaves with all that are not there."""
     from nodeport_nft.model import EndpointSlice, Pod
     from nodeport_nft.notation import each_once
     from nodeport_nft.resolve.whereabouts import addresses_of

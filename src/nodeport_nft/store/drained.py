@@ -33,6 +33,14 @@ def still_drained(obj: Object, metadata: Mapping[str, Any]) -> Object:
         return obj
 
 
+def but_for_drain(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored body with nothing to say of what is drained."""
+    metadata = body["metadata"]
+    rest = {key: text for key, text in _annotations(metadata).items() if key != DRAIN}
+    others = {key: value for key, value in metadata.items() if key != "annotations"}
+    return {**body, "metadata": {**others, "annotations": rest}}
+
+
 def _annotated(obj: Object, annotations: dict[str, Any]) -> Object:
     metadata = {**obj.raw["metadata"], "annotations": annotations}
     if not annotations:

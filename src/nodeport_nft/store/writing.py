@@ -22,7 +22,7 @@ from nodeport_nft.problems import Problem, Problems, Tally
 from nodeport_nft.store import leftovers
 from nodeport_nft.store.api import Action, Applied, Conflict, Superseded, Written
 from nodeport_nft.store.body import completed
-from nodeport_nft.store.drained import still_drained
+from nodeport_nft.store.drained import but_for_drain, still_drained
 from nodeport_nft.store.held import held_before
 from nodeport_nft.store.holders import Holders, KnownHolders, OutsideClaims, claimant
 from nodeport_nft.store.objects import Damaged, parsed, with_resource_version
@@ -47,7 +47,7 @@ class Put:
     """An object as it is to be stored: its ``body`` without a resource version, and its finished ``values``.
 
     ``version`` is that of what is there, "" where nothing is, or nothing that can be read. What is ``unchanged`` need
-    not be written.
+    not be written. ``only_drains``: it changes what is drained, and nothing else.
     """
 
     wanted: Object
@@ -55,6 +55,7 @@ class Put:
     values: tuple[Value, ...]
     action: Action
     version: str = ""
+    only_drains: bool = False
 
     @property
     def ref(self) -> Ref:
@@ -155,7 +156,10 @@ def _put(obj: Object, service: Service | None, before: _Before | None, now: str)
         values = (replace(service, created=created),)
     if before is None:
         return Put(obj, body, values, "created")
-    return Put(obj, body, values, "unchanged" if body == before.body else "configured", before.version)
+    if body == before.body:
+        return Put(obj, body, values, "unchanged", before.version)
+    only_drains = before.body is not None and but_for_drain(body) == but_for_drain(before.body)
+    return Put(obj, body, values, "configured", before.version, only_drains)
 
 
 def _all_before(objects: Iterable[Object], gone: Collection[Ref], known: Known, ranges: Ranges) -> dict[Ref, _Before]:

@@ -20,7 +20,7 @@ from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
 from nodeport_nft.store.sqlite.rows import read_row, read_rows
-from nodeport_nft.store.sqlite.schema import check_structure
+from nodeport_nft.store.sqlite.schema import check_structure, has_table
 from nodeport_nft.store.sqlite.transaction import Transaction, read_version
 from nodeport_nft.store.writing import Plan, plan
 
@@ -100,6 +100,11 @@ class Store(Objects):
         """Raises OthersObjects if manifests that hold ``keep`` alone would delete what they did not write."""
         with translated(self._path):
             writers.refuse_others(self._db, self._path, (obj.ref for obj in keep))
+
+    def any_of_manifests(self) -> bool:
+        """Whether manifests that are followed have written anything of what is stored."""
+        with translated(self._path):
+            return has_table(self._db, "of_manifests") and writers.any_of_manifests(self._db)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

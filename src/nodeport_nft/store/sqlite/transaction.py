@@ -76,7 +76,9 @@ class Transaction:
                 changed.append((put, version))
             applied.append(put.applied(str(version)))
         self._write(changed)
-        writers.note(self._db, (put.ref for put in planned.puts), by_manifests=by_manifests)
+        # Who drains a node does not take it over from the manifests that it is in.
+        theirs = (put.ref for put in planned.puts if by_manifests or not put.only_drains)
+        writers.note(self._db, theirs, by_manifests=by_manifests)
         dropped.remember(self._db, [put.wanted for put in planned.puts])
         self.dropped += planned.dropped
         return tuple(applied)
