@@ -18,8 +18,8 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak fuzz lint format bench bench-daemon vm-test vm-test-local vm-packages clean namespaces \
-	packages
+.PHONY: help setup demo test soak fuzz lint format bench bench-daemon bench-cluster vm-test vm-test-local vm-packages \
+	clean namespaces packages
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,10 @@ bench: $(VENV)/tools ## Seconds and memory for 100 to 10,000 Services (as root)
 
 bench-daemon: $(VENV)/tools ## The daemon beside 1,000 to 100,000 Services: time, memory, idleness (as root)
 	$(BIN)/python -m bench.daemon
+
+bench-cluster: $(VENV)/tools ## Many nodes on one etcd, and one more apply beside 50,000 Services (as root)
+	$(BIN)/python -m bench.watchers
+	$(BIN)/python -m bench.allocation
 
 vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagrant up` has started; ARGS="-k walk"
 	rm -f build/previous.tar.gz

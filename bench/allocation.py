@@ -27,6 +27,7 @@ def main(counts: list[int]) -> None:
     rows: dict[str, list[str]] = {}
 
     def note(what: str, text: str) -> None:
+        print(f"{what}: {text}", file=sys.stderr, flush=True)
         rows.setdefault(what, []).append(text)
 
     with member() as etcd, opened() as store:
@@ -34,6 +35,7 @@ def main(counts: list[int]) -> None:
         for count in counts:
             fill(store, before, count)
             before = count
+            print(f"{count:,} Services", file=sys.stderr)
             measure(store, note)
             note("etcd's database (MB)", f"{etcd.database_megabytes():.0f}")
             note("etcd's memory (MB)", f"{etcd.megabytes():.0f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import tempfile
@@ -15,8 +16,10 @@ from typing import Any
 
 from nodeport_nft.config import Config
 from nodeport_nft.kube import parse_object
-from nodeport_nft.model import Ranges
+from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store import Objects, StoreError, open_objects
+from nodeport_nft.store.etcd import layout
+from nodeport_nft.store.etcd.values import MOST_OPERATIONS, Put
 
 URL = "etcd://127.0.0.1:2379/bench"
 NOW = "2026-01-01T00:00:00Z"
@@ -109,7 +112,29 @@ def piece(number: int, version: int = 0, *, name: str = "") -> Any:
 
 
 def fill(store: Objects, before: int, count: int) -> None:
-    """Bring the Services from some to more, with their endpoints."""
-    for first in range(before, count, 1_000):
-        numbers = range(first, min(first + 1_000, count))
+    """Bring the Services from some to more, with their endpoints: the first 2,001 as somebody applies them."""
+    for first in range(before, min(count, WITH_NODE_PORT + 1), 500):
+        numbers = range(first, min(first + 500, count, WITH_NODE_PORT + 1))
         store.write([each for number in numbers for each in (service(number), piece(number))], now=NOW)
+    if count > WITH_NODE_PORT + 1:
+        _copy(store, max(before, WITH_NODE_PORT + 1), count)
+
+
+def _copy(store: Any, before: int, count: int) -> None:
+    """Copies of the last one that was applied, under other names and with free clusterIPs: that takes no planning."""
+    etcd, model = store._etcd, f"service-{WITH_NODE_PORT}"
+    refs = (Ref("Service", "default", model), Ref("EndpointSlice", "default", f"{model}-x"))
+    bodies = {ref: store.find(ref).raw for ref in refs}
+    taken = {found.key for found in etcd.run(etcd.client.list_all(layout.IPS)).found}
+    ips = map(ip_address, range(int(ip_address("10.97.0.1")), int(ip_address("10.111.255.255"))))
+    free = (ip for ip in ips if layout.ip_key(ip) not in taken)
+    puts: list[Put] = []
+    for number, ip in zip(range(before, count), free, strict=False):
+        name, held = f"service-{number}", bodies[refs[0]]["spec"]["clusterIP"]
+        for ref, body in bodies.items():
+            text = json.dumps(body, separators=(",", ":")).replace(model, name).replace(held, str(ip))
+            puts.append(Put(layout.object_key(ref).replace(model, name), text.encode()))
+        puts.append(Put(layout.ip_key(ip), f"default/{name}".encode()))
+        if len(puts) > MOST_OPERATIONS - 3 or number == count - 1:
+            etcd.run(etcd.client.commit((), puts))
+            puts.clear()

@@ -45,14 +45,15 @@ def test_pages_are_of_one_revision(tmp_path: Path) -> None:
         for number in range(25):
             await client.put(f"a/{number:02}", b"old")
         await client.put("b/0", b"elsewhere")
-        read = []
-        async for page, position in client.range_pages("a/", page=10):
-            assert len(page) <= 10
+        read, sizes = [], []
+        async for page, position in client.range_pages("a/", page=4):
+            sizes.append(len(page))
             read += page
             last = position
             await client.put("a/00", b"new")
             await client.delete("a/24")
             await client.put("a/99", b"new")
+        assert sizes == [4, 16, 5]
         assert [found.key for found in read] == [f"a/{number:02}" for number in range(25)]
         assert {found.value for found in read} == {b"old"}
         assert last.witness is not None
@@ -61,6 +62,21 @@ def test_pages_are_of_one_revision(tmp_path: Path) -> None:
         listing = await client.list_all("a/", page=7)
         assert [found.key for found in listing.found] == [*(f"a/{number:02}" for number in range(24)), "a/99"]
         assert (await client.list_all("nothing/")).found == ()
+
+    with_client(tmp_path, scenario)
+
+
+def test_pages_grow_with_what_there_is_and_shrink_with_its_size(tmp_path: Path) -> None:
+    """So that neither their number nor the bytes of one grow without end."""
+
+    async def scenario(client: Any) -> None:
+        for number in range(40):
+            await client.put(f"a/{number:02}", b"x")
+        for number in range(12):
+            await client.put(f"b/{number:02}", b"x" * 1_000_000)
+        assert [len(page) async for page, _ in client.range_pages("a/", page=2)] == [2, 8, 30]
+        assert [len(page) async for page, _ in client.range_pages("b/", page=2)] == [2, 4, 4, 2]
+        assert [len(page) async for page, _ in client.range_pages("b/", page=6)] == [6, 4, 2]
 
     with_client(tmp_path, scenario)
 

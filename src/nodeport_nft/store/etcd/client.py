@@ -32,7 +32,11 @@ from nodeport_nft.store.etcd.values import (
 )
 
 PAGE = 500
-"""Keys that are read in one answer."""
+"""Keys that are read in the first answer of a list."""
+
+_ANSWER_BYTES = 4 * 1024 * 1024
+"""What the answers of a list grow to. For each of them etcd goes through all keys that are left, so that many small
+ones cost it the square of their number: 3.2 s of its processor for 100,000 keys by 500, 0.5 s by 8,000."""
 
 Answer = TypeVar("Answer")
 
@@ -68,7 +72,7 @@ class Client:
     ) -> AsyncIterator[tuple[tuple[KeyValue, ...], Position]]:
         """All keys that begin with ``prefix``, by key, some at a time, all at one revision; 0: the newest.
 
-        With ``end`` it is all keys from ``prefix`` on and before that one.
+        With ``end`` it is all keys from ``prefix`` on and before that one. ``page``: how many at first.
 
         The position is the same with each page, but for its witness. At least one page comes, perhaps empty. Raises
         EtcdError with Cause.COMPACTED if the revision is compacted before the last page: begin again.
@@ -89,6 +93,7 @@ class Client:
             yield found, position
             if not answer.more:
                 return
+            page = max(1, min(4 * page, page * _ANSWER_BYTES // answer.ByteSize()))
             start = answer.kvs[-1].key + b"\0"
 
     async def list_all(self, prefix: str = "", *, end: str = "", page: int = PAGE) -> Listing:
