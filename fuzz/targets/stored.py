@@ -20,6 +20,7 @@ from nodeport_nft.render import write_transaction
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.resolve.absence import Around
 from nodeport_nft.store import Store, StoreError
+from nodeport_nft.terminal import printable
 
 _SHOWN_AT = datetime(2026, 1, 31, 13, tzinfo=UTC)
 
@@ -35,7 +36,7 @@ def run(data: bytes) -> None:
             " (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 1000, CAST(? AS TEXT))",
             (*(row + [b""] * 3)[:3], body),
         )
-        for use in (_follow, _show, _apply_over):
+        for use in (_follow, _show, _check, _apply_over):
             try:
                 use(store)
             except (Problems, StoreError) as error:
@@ -55,6 +56,14 @@ def _follow(store: Store) -> None:
     for change in state.tables.transaction(state.tables.take_edits()):
         check_commands(write_transaction(change))
     store.changed_since(0)
+
+
+def _check(store: Store) -> None:
+    """As check, which mends what can be mended in one go, and says the rest."""
+    check_lines([printable(str(each)) for each in store.check().found])
+    left = store.check(repair=True).found
+    assert store.check().found == left
+    assert not any(each.repair for each in left)
 
 
 def _show(store: Store) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.store.checking import Claim, Outside
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.errors import EtcdError
+from nodeport_nft.store.etcd.values import Put
 from tests.etcd.members import WAIT, Members
 from tests.etcd.test_objects import check_claims, opened, with_etcd
 from tests.hands import EDITS, GONE, WEB, documents, ref
@@ -225,6 +229,79 @@ def test_a_repair_among_writers_takes_nothing_from_anybody(tmp_path: Path) -> No
     mended, failures = with_etcd(tmp_path, work)
     assert mended >= 12
     assert not failures
+
+
+def test_a_repair_that_is_too_late_is_not_done(tmp_path: Path) -> None:
+    """Between the look and the repair, the Service for which a number was kept comes into being."""
+
+    def work(address: str) -> tuple[Any, bool]:
+        from nodeport_nft.store.etcd.client import Client
+
+        fill(address)
+        commit, is_late = Client.commit, False
+
+        async def late(self: Client, compares: Any, then: Any, otherwise: Any = ()) -> Any:
+            nonlocal is_late
+            if not is_late:
+                is_late = True
+                made = {**documents()[0], "metadata": {"name": "gone", "namespace": "default"}}
+                made["spec"] = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30050}], "clusterIP": "None"}
+                await commit(self, (), (Put(layout.object_key(ref(GONE)), json.dumps(made).encode()),))
+            return await commit(self, compares, then, otherwise)
+
+        with key_hand(address) as hand:
+            hand.claim(30050, GONE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Client, "commit", late)
+            done = checked(address, repair=True)
+        return done, "ports/30050" in keys(address)
+
+    done, is_kept = with_etcd(tmp_path, work)
+    assert is_kept
+    assert done.mended == ()
+    assert not [each for each in done.found if each.repair]
+
+
+def test_the_program_checks_repairs_and_copies_a_store_in_etcd(tmp_path: Path) -> None:
+    def work(address: str) -> list[tuple[int, str, str]]:
+        script = Path(sys.executable).parent / "nodeport-nft"
+        manifest = tmp_path / "services.json"
+        manifest.write_text("\n".join(map(json.dumps, documents())))
+        answers = []
+        for line in (
+            f"apply -f {manifest} --store {address}",
+            "del nodeport-nft/ports/30001",
+            f"check --store {address}",
+            f"check --store {address} --repair -o json",
+            f"check --store {address}",
+            f"store copy {address} {tmp_path}/copy.db",
+            f"store copy {tmp_path}/copy.db {address}",
+            f"check --store {tmp_path}/copy.db",
+        ):
+            argv = [str(script), *line.split()]
+            if line.startswith("del"):
+                argv = ["etcdctl", *line.split()]
+            done = subprocess.run(
+                argv,
+                capture_output=True,
+                text=True,
+                timeout=WAIT,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "ETCDCTL_API": "3"},
+            )
+            answers.append((done.returncode, done.stdout, done.stderr))
+        return answers
+
+    answers = with_etcd(tmp_path, work)
+    assert [code for code, _, _ in answers] == [0, 0, 1, 0, 0, 0, 1, 0], answers
+    _, _, found, repaired, clean, copied, refused, _ = answers
+    assert found[1].startswith("nodeport-nft/ports/30001: is kept for nobody, and may be given twice: Service/")
+    assert "etcd 127.0.0.1:2379: version 3." in found[2]
+    assert json.loads(repaired[1])["repaired"][0]["repair"] == "keeps it for Service/default/web"
+    assert (clean[1], "nothing is wrong\n" in clean[2]) == ("", True)
+    assert copied[1].startswith("2 services copied from etcd://")
+    assert "is not empty: it has 2 services" in refused[2]
 
 
 def fill_up(hand: KeyHand) -> None:

@@ -23,7 +23,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import PortRange, Ranges, Ref
 from nodeport_nft.problems import Problems
-from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, open_file, open_objects
+from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, Superseded, open_file, open_objects
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.values import Get, Put
 from tests.etcd.members import WAIT, Members
@@ -205,6 +205,53 @@ def test_one_name_of_many_writers_has_one_uid(tmp_path: Path) -> None:
     assert len(answers) == 6
     assert [action for action, _ in answers].count("created") == 1
     assert len({uid for _, uid in answers}) == 1
+
+
+def test_of_those_who_have_read_the_same_one_writes(tmp_path: Path) -> None:
+    """In etcd and in a file: each of six reads, waits for the others, and writes what it has made of it."""
+    writers, rounds = 6, 4
+
+    def work(address: str) -> dict[str, tuple[int, int]]:
+        told = {}
+        for where in (address, str(tmp_path / "store.db")):
+            with opened(where) as store:
+                store.write([service("web")], now=NOW)
+            barrier = threading.Barrier(writers)
+            refused: list[str] = []
+            done: list[str] = []
+
+            def write(
+                writer: int,
+                where: str = where,
+                barrier: threading.Barrier = barrier,
+                refused: list[str] = refused,
+                done: list[str] = done,
+            ) -> None:
+                with opened(where) as store:
+                    for turn in range(rounds):
+                        barrier.wait(WAIT)
+                        [read] = store.objects()
+                        labels = {"turn": str(turn), "writer": str(writer)}
+                        mine = parse_object({**read.raw, "metadata": {**read.raw["metadata"], "labels": labels}})
+                        barrier.wait(WAIT)
+                        try:
+                            store.write([mine], now=NOW)
+                            done.append(f"{turn}")
+                        except Superseded as error:
+                            refused.append(str(error))
+
+            threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(WAIT)
+            assert sorted(done) == [f"{turn}" for turn in range(rounds)]
+            assert all("metadata.labels.writer" in each for each in refused)
+            told[where] = len(done), len(refused)
+        return told
+
+    told = with_etcd(tmp_path, work)
+    assert set(told.values()) == {(rounds, rounds * (writers - 1))}
 
 
 def test_a_damaged_object_keeps_what_it_holds(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The command line: arguments, printing and exit codes, and nothing that decides anything.
 
 Stdout is data, stderr is talk. Exit codes: 0 done; 1 failed (not found, refused by the kernel; ``diff``: there are
-changes); 2 wrong input or usage, nothing was changed (``diff``: trouble of any kind).
+changes, ``check``: something is wrong); 2 wrong input or usage, nothing was changed (both: trouble of any kind).
 
 Modules with heavy imports (YAML, SQLite, netlink, libnftables) are imported by the commands that need them, so that
 ``--help`` and completion answer at once.
