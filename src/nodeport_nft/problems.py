@@ -120,10 +120,10 @@ class Tally(Generic[Told]):
             yield owner, problem, more.get(place, 0)
 
 
-def counted(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def counted(problems: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Problems as texts, each given with the object that has it; from some number on, those of a kind are counted."""
     tally: Tally[str] = Tally()
-    for owner, text in found:
+    for owner, text in problems:
         tally.add(owner, text, text)
     return texts(tally)
 

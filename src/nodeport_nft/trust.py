@@ -80,16 +80,16 @@ def _fault(path: str | Path, *, directory: bool, may_be_free: bool = False) -> s
     return ""
 
 
-def _step_fault(step: Path, found: os.stat_result, believed: set[int], *, wanted: int) -> str:
+def _step_fault(step: Path, status: os.stat_result, believed: set[int], *, wanted: int) -> str:
     """What is wrong with one step of a way; ``wanted`` is the type of the last one, 0 for those on the way."""
-    if found.st_uid not in believed:
-        return f"{step} belongs to user {found.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
-    if stat.S_ISLNK(found.st_mode):
+    if status.st_uid not in believed:
+        return f"{step} belongs to user {status.st_uid}, who may put anything there; chown {os.geteuid()} {step}"
+    if stat.S_ISLNK(status.st_mode):
         return ""
-    if wanted and stat.S_IFMT(found.st_mode) != wanted:
+    if wanted and stat.S_IFMT(status.st_mode) != wanted:
         return f"{step} is no {'directory' if wanted == stat.S_IFDIR else 'regular file'}; name another"
-    is_sticky = found.st_mode & stat.S_ISVTX
-    if not found.st_mode & _WRITABLE or (is_sticky and not wanted):
+    is_sticky = status.st_mode & stat.S_ISVTX
+    if not status.st_mode & _WRITABLE or (is_sticky and not wanted):
         return ""
     if is_sticky:
         return f"anybody may put a file into {step}; choose a directory of your own"

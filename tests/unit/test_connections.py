@@ -230,7 +230,7 @@ def test_memory_is_bounded_by_the_keys_that_exist() -> None:
         lab.give(port, to=None)
     connections = lab.connections
     states = connections._maps.values()
-    assert not any(state.held or state.kept or state.moves or state.noted for state in states)
+    assert not any(state.owners or state.kept or state.moves or state.noted for state in states)
     assert not connections._services
 
 

@@ -108,7 +108,7 @@ def test_each_kind_has_what_is_keyed_by_it(resource: Resource) -> None:
     check_formats(raw, kind, Metadata(made.namespace, "x", {}, {}, "", deleted=False), fields)
     note_unknown_fields({**raw, "colour": "blue"}, kind, fields)
     assert ("colour",) in [path for path, _ in fields.unknown]
-    assert not list(fields.found)
+    assert not list(fields.problems)
     now = datetime(2026, 1, 31, tzinfo=UTC)
     if kind == "Endpoints":  # computed for Services too, and so in a table of their own
         shown = endpoints_table((), namespaces=False, now=now)

@@ -210,8 +210,8 @@ class Counted:
         self.objects += len(objects)
         return self._transaction.apply(objects, now=now, by_manifests=by_manifests)
 
-    def held(self) -> Any:
-        return self._transaction.held()
+    def holdings(self) -> Any:
+        return self._transaction.holdings()
 
 
 def tried(path: Path, kind: Callable[[int], tuple[list[Any], list[Any]]], number: int) -> tuple[int, int, int]:

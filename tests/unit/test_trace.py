@@ -220,7 +220,7 @@ def test_a_verdict_map_sends_the_packet_on_by_goto() -> None:
     (outcome,) = trace(made, PACKET, OWN).outcomes
     assert (outcome.fate, outcome.tcp_reset) == (Fate.REFUSED, False)
     assert [(place.chain, place.number) for place in outcome.path] == [("base", 1), ("one", 1)]
-    assert [found.element.value for found in outcome.path[0].found] == [Goto("one")]
+    assert [found.element.value for found in outcome.path[0].hits] == [Goto("one")]
     assert fate(made, replace(PACKET, port=1)) is Fate.DROPPED
 
 

@@ -47,9 +47,9 @@ def holdings(service: Service) -> Claims:
     return Claims(frozenset(numbers - {0}), frozenset(service.cluster_ips))
 
 
-def claims(wanted: Service, held: Service | None, *, ranges: Ranges) -> Claims:
-    """What ``wanted`` keeps of what it ``held`` and what it names explicitly, allowed or not."""
-    drawn = draft(wanted, held, ranges)
+def claims(wanted: Service, stored: Service | None, *, ranges: Ranges) -> Claims:
+    """What ``wanted`` keeps of what the ``stored`` one holds, and what it names explicitly, allowed or not."""
+    drawn = draft(wanted, stored, ranges)
     return Claims(
         frozenset(number for number in (*drawn.node_ports, drawn.health) if number),
         frozenset(ip for ip in drawn.ips if ip is not None),
@@ -71,11 +71,11 @@ class Draft:
     refusals: tuple[Refusal, ...]
 
 
-def draft(wanted: Service, held: Service | None, ranges: Ranges) -> Draft:
+def draft(wanted: Service, stored: Service | None, ranges: Ranges) -> Draft:
     """Steps 1 and 2 of allocation; the refusals are those that need no knowledge of other Services."""
     refusals: list[Refusal] = []
     # An ExternalName holds nothing, so a change from it is like a new Service.
-    before = None if held is None or held.type is ServiceType.EXTERNAL_NAME else held
+    before = None if stored is None or stored.type is ServiceType.EXTERNAL_NAME else stored
     health = _health(wanted, before, refusals)
     policy = ""
     families: tuple[Family, ...] = ()
@@ -102,16 +102,16 @@ def draft(wanted: Service, held: Service | None, ranges: Ranges) -> Draft:
 def refused_claims(
     drawn: Draft,
     key: ObjectName,
-    own: Claims,
+    holding: Claims,
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
     claimant: Callable[[IPAddress], ObjectName | None],
 ) -> list[Refusal]:
-    """What is wrong with the explicit values. What the Service holds (``own``) is right in any range."""
+    """What is wrong with the explicit values. What the Service holds (``holding``) is right in any range."""
     refusals: list[Refusal] = []
     for i, ip in enumerate(drawn.ips):
-        if ip is None or ip in own.cluster_ips:
+        if ip is None or ip in holding.cluster_ips:
             continue
         field, holder = ip_field(i), ip_holder(ip)
         network = next((cidr for cidr in ranges.service_cidrs if ip in cidr), None)
@@ -130,7 +130,7 @@ def refused_claims(
     numbers = [(port_field(i), "nodePort", number) for i, number in enumerate(drawn.node_ports)]
     numbers.append(("spec.healthCheckNodePort", "healthCheckNodePort", drawn.health))
     for field, what, number in numbers:
-        if not number or number in own.node_ports:
+        if not number or number in holding.node_ports:
             continue
         holder = port_holder(number)
         if number not in ranges.node_ports:

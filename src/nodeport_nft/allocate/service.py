@@ -30,7 +30,7 @@ def _nobody(_: IPAddress) -> None:
 
 def allocate(
     wanted: Service,
-    held: Service | None,
+    stored: Service | None,
     *,
     ranges: Ranges,
     port_holder: Callable[[int], ObjectName | None],
@@ -39,7 +39,7 @@ def allocate(
 ) -> Service:
     """``wanted``, completed with clusterIPs, IP families and their policy, nodePorts, healthCheckNodePort.
 
-    ``held`` is the Service of that name as it was stored, None for a new one. The holders tell whose a number
+    ``stored`` is the Service of that name as it is stored, None for a new one. The holders tell whose a number
     or an address is; ``wanted``'s own name counts as free. ``claimant`` tells which other Service claims an address
     from outside (externalIPs, load-balancer addresses): it can be no clusterIP then, or two would have it.
 
@@ -47,8 +47,8 @@ def allocate(
     a change of what is immutable (clusterIP, primary family, healthCheckNodePort), a family without a service
     CIDR, an exhausted range. Sources: see the package.
     """
-    drawn = draft(wanted, held, ranges)
-    own = Claims() if held is None else holdings(held)
+    drawn = draft(wanted, stored, ranges)
+    own = Claims() if stored is None else holdings(stored)
     refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder, claimant)]
     ips = _found_ips(drawn, wanted.key, ranges, ip_holder, claimant, refusals)
     numbers, health = _found_ports(drawn, wanted, ranges, port_holder, refusals)

@@ -113,60 +113,60 @@ def _ask(address: IPAddress, port: int) -> bytes:
     return body
 
 
-def _troubles(told: Status, now: float) -> Iterator[str]:
+def _troubles(answer: Status, now: float) -> Iterator[str]:
     """Why this is not well, if it is not."""
     from nodeport_nft.observe.health import is_live
 
-    if not told.synced:
+    if not answer.synced:
         yield "no sync is complete yet"
-    if not is_live(told, now):
-        waits = "a change waits" if told.synced else "the start takes"
+    if not is_live(answer, now):
+        waits = "a change waits" if answer.synced else "the start takes"
         yield f"{waits} longer than it should; look at the last error and at the daemon's log"
-    if told.node_deleted:
+    if answer.node_deleted:
         yield "the node is being deleted"
-    if told.refused:
-        yield f"the kernel refuses {_services(len(told.refused))}"
-    if told.error:
+    if answer.refused:
+        yield f"the kernel refuses {_services(len(answer.refused))}"
+    if answer.error:
         yield "the last sync failed"
-    if told.problems:
-        yield f"there {'is 1 problem' if len(told.problems) == 1 else f'are {len(told.problems)} problems'}"
+    if answer.problems:
+        yield f"there {'is 1 problem' if len(answer.problems) == 1 else f'are {len(answer.problems)} problems'}"
 
 
-def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
+def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
     lag = "none"
-    if told.pending:
-        since = f", the oldest for {_seconds(now - told.pending_since)}" if told.pending_since else ""
-        lag = f"{_services(told.pending)} to be written{since}"
+    if answer.pending:
+        since = f", the oldest for {_seconds(now - answer.pending_since)}" if answer.pending_since else ""
+        lag = f"{_services(answer.pending)} to be written{since}"
     last = "never"
-    if told.synced:
-        operations = f"{told.sync_operations} operation{'s' * (told.sync_operations != 1)}"
-        cause = f", because of {told.sync_cause}" if told.sync_cause else ""
-        last = f"{_when(told.synced, now)}: {operations} in {_seconds(told.sync_seconds)}{cause}"
+    if answer.synced:
+        operations = f"{answer.sync_operations} operation{'s' * (answer.sync_operations != 1)}"
+        cause = f", because of {answer.sync_cause}" if answer.sync_cause else ""
+        last = f"{_when(answer.synced, now)}: {operations} in {_seconds(answer.sync_seconds)}{cause}"
     fields = [
         ("Health", ["; ".join(troubles) or "all is well"]),
-        ("Node", [told.node or "<unknown>"]),
-        ("Daemon", [f"{told.version}, process {told.pid}"]),
-        ("Running", [f"since {_when(told.started, now)}" if told.started else "<unknown>"]),
-        *([("Source", [told.source])] if told.source else []),
-        *([("NodePorts on", [told.node_ports_on])] if told.node_ports_on else []),
-        ("Services", [str(told.services)]),
-        *([("No endpoints", list(_idle(told)))] if told.without_endpoints else []),
-        *([("Probes", list(_probes(told)))] if told.probes else []),
+        ("Node", [answer.node or "<unknown>"]),
+        ("Daemon", [f"{answer.version}, process {answer.pid}"]),
+        ("Running", [f"since {_when(answer.started, now)}" if answer.started else "<unknown>"]),
+        *([("Source", [answer.source])] if answer.source else []),
+        *([("NodePorts on", [answer.node_ports_on])] if answer.node_ports_on else []),
+        ("Services", [str(answer.services)]),
+        *([("No endpoints", list(_idle(answer)))] if answer.without_endpoints else []),
+        *([("Probes", list(_probes(answer)))] if answer.probes else []),
         ("Last sync", [last]),
-        ("Syncs", [str(told.syncs)]),
+        ("Syncs", [str(answer.syncs)]),
         ("Lag", [lag]),
-        ("Refused", [f"{name}: {words}" for name, words in told.refused] or ["none"]),
-        ("Problems", list(told.problems) or ["none"]),
-        *([("Advice", list(told.advice))] if told.advice else []),
+        ("Refused", [f"{name}: {words}" for name, words in answer.refused] or ["none"]),
+        ("Problems", list(answer.problems) or ["none"]),
+        *([("Advice", list(answer.advice))] if answer.advice else []),
         *(
-            [("Log", [f"{told.log_lost} line{'s' * (told.log_lost != 1)} could not be written since the start"])]
-            if told.log_lost
+            [("Log", [f"{answer.log_lost} line{'s' * (answer.log_lost != 1)} could not be written since the start"])]
+            if answer.log_lost
             else []
         ),
     ]
-    if error := told.error or told.last_error:
-        solved = "" if told.error else ", solved since"
-        when = f"{_when(told.last_error_at, now)}{solved}: " if told.last_error_at else ""
+    if error := answer.error or answer.last_error:
+        solved = "" if answer.error else ", solved since"
+        when = f"{_when(answer.last_error_at, now)}{solved}: " if answer.last_error_at else ""
         fields.append(("Last error", [f"{when}{error}"]))
     width = max(len(name) for name, _ in fields) + 3
     lines = []
@@ -177,13 +177,13 @@ def _text(told: Status, now: float, troubles: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def _idle(told: Status) -> Iterator[str]:
+def _idle(answer: Status) -> Iterator[str]:
     """The Services without an endpoint: no trouble of this node's, but what an operator looks for."""
-    more = told.without_endpoints - len(told.idle)
-    names = " and ".join(filter(None, (", ".join(told.idle), f"{more} more" if more > 0 else "")))
-    yield f"{_services(told.without_endpoints)}: {names}"
-    if told.idle:
-        namespace, _, name = told.idle[0].partition("/")
+    more = answer.without_endpoints - len(answer.idle)
+    names = " and ".join(filter(None, (", ".join(answer.idle), f"{more} more" if more > 0 else "")))
+    yield f"{_services(answer.without_endpoints)}: {names}"
+    if answer.idle:
+        namespace, _, name = answer.idle[0].partition("/")
         yield f"`nodeport-nft describe service {name} -n {namespace}` says why"
 
 

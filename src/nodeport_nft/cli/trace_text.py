@@ -16,7 +16,7 @@ from nodeport_nft.cli.layout import socket_address
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet
-from nodeport_nft.trace import Fate, Found, Outcome, Place, Step, Trace
+from nodeport_nft.trace import Fate, Hit, Outcome, Place, Step, Trace
 
 _LABEL = 12
 
@@ -85,19 +85,19 @@ def _hook(walked: Trace) -> str:
     return "output" if walked.packet.from_node else "prerouting"
 
 
-def _frontends(walked: Trace) -> tuple[Found, ...]:
+def _frontends(walked: Trace) -> tuple[Hit, ...]:
     return _unique(found for outcome in walked.outcomes for found in _verdicts(outcome))
 
 
-def _verdicts(outcome: Outcome) -> Iterator[Found]:
+def _verdicts(outcome: Outcome) -> Iterator[Hit]:
     """The elements of verdict maps that led to this outcome."""
-    return (found for place in outcome.path for found in place.found if isinstance(found.element.value, Goto))
+    return (found for place in outcome.path for found in place.hits if isinstance(found.element.value, Goto))
 
 
-def _frontend(found: Found) -> str:
-    verdict = found.element.value
+def _frontend(hit: Hit) -> str:
+    verdict = hit.element.value
     assert isinstance(verdict, Goto)  # as _verdicts chose it
-    return f"{found.map}: {_element(found.element)} → {verdict.chain}"
+    return f"{hit.map}: {_element(hit.element)} → {verdict.chain}"
 
 
 def _element(element: Element) -> str:
@@ -118,7 +118,7 @@ def _doings(walked: Trace) -> Iterator[str]:
                     whence = f" from {first} on" if first else ""
                     how = "takes by a hash of client and source port" if hashed else "draws"
                     number = f"one of {slots} slots" if slots > 1 else "the one slot"
-                    doing = f"{how} {number}{whence}, {len(step.place.found)} of them filled"
+                    doing = f"{how} {number}{whence}, {len(step.place.hits)} of them filled"
                     doings[step.place.chain] = [*told, doing]
                 case GotoChance() if step.reached and "draws for a new client" not in told:
                     doings[step.place.chain] = [*told, "draws for a new client"]
@@ -178,7 +178,7 @@ def _reason(outcome: Outcome, family: str) -> str:
             stopped.chain.partition("/")[0], f"has none of its slots filled ({_place(stopped, family)})"
         )
         return f"{found.element.comment or _element(found.element)} {lacking}"
-    sets = [found.map for place in outcome.path for found in place.found if found.map in _IN_SET]
+    sets = [found.map for place in outcome.path for found in place.hits if found.map in _IN_SET]
     return _IN_SET[sets[-1]] if sets else _place(stopped, family)
 
 
@@ -211,7 +211,7 @@ def percent(share: Fraction) -> str:
     return f"{min(rounded, 9999) / 100:.2f} %"
 
 
-def _unique(items: Iterable[Found]) -> tuple[Found, ...]:
+def _unique(items: Iterable[Hit]) -> tuple[Hit, ...]:
     return tuple(dict.fromkeys(items))
 
 
@@ -240,7 +240,7 @@ def _outcome_value(walked: Trace, outcome: Outcome, family: str) -> dict[str, An
 
 def _step_value(step: Step, family: str) -> dict[str, Any]:
     """A draw tells how many slots are filled; what is in them, the outcomes tell."""
-    found = step.place.found
+    found = step.place.hits
     draws = any(isinstance(statement, DnatSlot) for statement in step.place.rule)
     return {
         "hook": step.hook,
@@ -253,7 +253,7 @@ def _step_value(step: Step, family: str) -> dict[str, Any]:
     }
 
 
-def _found_value(found: Found) -> dict[str, Any]:
-    value = found.element.value
+def _found_value(hit: Hit) -> dict[str, Any]:
+    value = hit.element.value
     told = {"goto": value.chain} if isinstance(value, Goto) else value
-    return {"map": found.map, "key": found.element.key, "value": told, "comment": found.element.comment}
+    return {"map": hit.map, "key": hit.element.key, "value": told, "comment": hit.element.comment}

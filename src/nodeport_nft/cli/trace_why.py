@@ -26,7 +26,7 @@ def stopped(walked: Trace) -> tuple[str, ...]:
         if outcome.fate not in (Fate.REFUSED, Fate.DROPPED):
             continue
         for place in outcome.path:
-            for each in place.found:
+            for each in place.hits:
                 if isinstance(each.element.value, Goto) and each.element.value.chain in _STOPPING:
                     found[each.element.comment] = None
     return tuple(filter(None, found))

@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class Several(ValueError):
-    """More than one thing is wrong with a value; ``found`` tells each with the path to it."""
+    """More than one thing is wrong with a value; ``faults`` tell each with the path to it."""
 
-    def __init__(self, found: Tally[tuple[Path, str]]) -> None:
+    def __init__(self, faults: Tally[tuple[Path, str]]) -> None:
         super().__init__()
-        self.found = found
+        self.faults = faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Given:
         return [replace(self, value=item, path=(*self.path, index)) for index, item in enumerate(self.value)]
 
 
-def each(found: Collection[Given], parse: Callable[[Given], T]) -> tuple[T, ...]:
+def each(values: Collection[Given], parse: Callable[[Given], T]) -> tuple[T, ...]:
     """All of these parsed. Raises Several with everything that is wrong with any."""
     made: list[T] = []
     wrong: Tally[tuple[Path, str]] = Tally()
-    for given in found:
+    for given in values:
         try:
             made.append(parse(given))
         except ValueError as error:

@@ -88,7 +88,7 @@ class _Loading:
             self.config = with_value(self.config, setting, Given(value, (name,), written))
         except Several as several:
             self.wrong.add(name)
-            for _, (path, message), more in several.found:
+            for _, (path, message), more in several.faults:
                 problem(path, message, more)
         except ValueError as error:
             self.wrong.add(name)

@@ -35,14 +35,14 @@ class Fields:
     the Service. A parser that goes on with a default after a problem makes sure that this opens nothing.
     """
 
-    __slots__ = ("_passed", "_places", "claims", "found", "incoming", "leftovers", "lenient", "notes", "unknown")
+    __slots__ = ("_passed", "_places", "claims", "incoming", "leftovers", "lenient", "notes", "problems", "unknown")
 
     def __init__(self, *, lenient: bool = False) -> None:
         self.incoming = False
         self.lenient = lenient
         self._passed: set[Path] = set()
         self._places: dict[tuple[Path, str], Path] = {}
-        self.found: Tally[tuple[Path, str]] = Tally()
+        self.problems: Tally[tuple[Path, str]] = Tally()
         self.leftovers: Tally[tuple[Path, str]] = Tally()
         self.notes: Tally[tuple[Path, str]] = Tally()
         self.unknown: list[tuple[Path, str]] = []
@@ -59,7 +59,7 @@ class Fields:
     def refuse(self, path: Path, message: str) -> None:
         """As ``problem``, of what no lenient reader can pass over: without it nobody knows which object this is."""
         if message:
-            self.found.add("", message, (path, message))
+            self.problems.add("", message, (path, message))
 
     def passed_over(self, path: Path) -> bool:
         """Whether a ``lenient`` reader has passed over what stands at ``path``, or anything in it."""
@@ -231,7 +231,7 @@ class Fields:
             self.note(path, fault)
         return address
 
-    def told(self, parent: dict[str, Any], path: Path, key: str, choices: Collection[str], default: str) -> str:
+    def state(self, parent: dict[str, Any], path: Path, key: str, choices: Collection[str], default: str) -> str:
         """As ``choice``, of a status: an unknown word is a warning, and returned as it is."""
         text = self.text(parent, path, key)
         if text and text not in choices:

@@ -207,12 +207,13 @@ def parse_object(
     made = read_object(raw, fields, ranges, namespace)
     if lenient and made.kind not in BY_KIND:
         fields.refuse(
-            ("kind",), "" if fields.found else f"{shown(raw.get('kind'))} is no kind; use one of {', '.join(KINDS)}"
+            ("kind",),
+            "" if fields.problems else f"{shown(raw.get('kind'))} is no kind; use one of {', '.join(KINDS)}",
         )
-    elif lenient and not fields.found:
+    elif lenient and not fields.problems:
         for key in ("name", "namespace"):
             fields.refuse(("metadata", key), _unnamed(raw, made, key))
-    noted = [*fields.found, *(fields.leftovers if ranges is not None else ())]
+    noted = [*fields.problems, *(fields.leftovers if ranges is not None else ())]
     if noted:
         ref = describe(raw, namespace)
         raise Problems(tuple(Problem(source, ref, field_text(path), text, more) for _, (path, text), more in noted))

@@ -223,7 +223,7 @@ def _load_balancer_ips(raw: dict[str, Any], kind: ServiceType, fields: Fields) -
         text = fields.text(entry, path, "ip")
         if kind is not ServiceType.LOAD_BALANCER or not text:
             continue
-        mode = fields.told(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
+        mode = fields.state(entry, path, "ipMode", ("VIP", "Proxy"), "VIP")
         ip = fields.reported((*path, "ip"), text, endpoint=True)
         if ip is not None and mode == "VIP":
             addresses.append(ip)

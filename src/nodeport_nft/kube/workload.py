@@ -75,7 +75,7 @@ def _ready(status: dict[str, Any], fields: Fields) -> bool:
     ready = False
     for path, condition in fields.mappings(status, _STATUS, "conditions"):
         given = True
-        state = fields.told(condition, path, "status", ("True", "False", "Unknown"), "Unknown")
+        state = fields.state(condition, path, "status", ("True", "False", "Unknown"), "Unknown")
         if fields.text(condition, path, "type") == "Ready":
             ready = state == "True"
     return ready or not given

@@ -133,7 +133,7 @@ class _Reading:
 
     def told_warnings(self) -> tuple[str, ...]:
         """All warnings, a line each; what was skipped first."""
-        return (*self.skipped.told(), *map(str, _told(self.warnings)))
+        return (*self.skipped.warnings(), *map(str, _told(self.warnings)))
 
     def _add_broken(self, name: str, fault: Fault) -> None:
         """Add what is wrong with a document that was given up: no problem where its kind is not used here."""
@@ -162,9 +162,9 @@ class _Reading:
             for key, text in item.contradictions:
                 if key == "kind" or not self.names_only:
                     fields.problem((key,), text)
-            if not fields.found:
+            if not fields.problems:
                 self._add(name, document, item, ref, fields)
-            for _, (at, text), more in fields.found:
+            for _, (at, text), more in fields.problems:
                 found.add(ref, text, (item.path + fields.place(at, text), ref, at, text), more)
         placed += [(document.line(path), ref, field_text(at), text, more) for _, (path, ref, at, text), more in found]
         placed.sort(key=lambda problem: problem[0])
@@ -225,7 +225,7 @@ class _Reading:
                 where = f"{name}:{document.line(path + at)}"
                 leftovers.append(Leftover(at, Problem(where, ref, field_text(at), text, more)))
             else:
-                fields.found.add("", text, (at, text), more)
+                fields.problems.add("", text, (at, text), more)
         self.objects.append(replace(made, source=source, leftovers=tuple(leftovers)))
 
     def _warn(self, source: str, ref: str, text: str, more: int = 0) -> None:

@@ -25,7 +25,7 @@ class Skipped:
         if len(self._first) < _MOST_TOLD:
             self._first.append((source, ref, kind))
 
-    def told(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """The warnings: one for each document while they are few, else one for all, at the place of the first."""
         count = self._kinds.total()
         if count <= _MOST_TOLD:

@@ -89,7 +89,7 @@ class _Map:
     counted until then.
     """
 
-    held: dict[Key, _Service] = field(default_factory=dict)
+    owners: dict[Key, _Service] = field(default_factory=dict)
     kept: dict[Key, int] = field(default_factory=dict)
     moves: dict[Key, _Move] = field(default_factory=dict)
     noted: dict[Key, tuple[_Service | None, int]] = field(default_factory=dict)
@@ -134,11 +134,11 @@ class Connections(Collector):
             counts = self._counts(family, leaving, whole) if any(leaving.values()) or whole else {}
             for name in COUNTED:
                 state, counted = self._maps[family, name], counts.get(name, {})
-                gone = {*state.held, *counted} if whole else leaving[name]
+                gone = {*state.owners, *counted} if whole else leaving[name]
                 now = {key: self._owner(family, name, key) for key in coming[name]}
                 found = moves.setdefault((family, name), {})
                 for key in (*gone, *(key for key in now if key not in gone)):
-                    was = state.held.get(key)
+                    was = state.owners.get(key)
                     found[key] = _Move(was, state.kept.get(key, 0) + counted.get(key, 0), now.get(key))
                     # An element that somebody else has deleted is added anew.
                     repairs |= was is not None and key not in gone
@@ -202,7 +202,7 @@ class Connections(Collector):
                 for name, counts in self._reading(family, dict.fromkeys(COUNTED)).items():
                     state = self._maps[family, name]
                     for key, count in (*counts.items(), *state.kept.items()):
-                        service = state.held.get(key)
+                        service = state.owners.get(key)
                         if service in sums:  # a scrape may have found another meanwhile
                             sums[service] += count
             for service, count in sums.items():
@@ -218,7 +218,7 @@ class Connections(Collector):
 
     def _move(self, state: _Map, key: Key, move: _Move) -> set[_Service]:
         """Carry out one move; the Services it touches."""
-        old = state.held.pop(key, None)
+        old = state.owners.pop(key, None)
         now = self._hold(state, key, move.now) if move.now is not None else None
         state.kept.pop(key, None)
         # Whose it was may be unknown, where a scrape has not asked yet: then nothing tells that it has changed hands.
@@ -234,7 +234,7 @@ class Connections(Collector):
     def _hold(self, state: _Map, key: Key, name: Name) -> _Service:
         service = self._services.setdefault(name, _Service(name))
         service.keys += 1
-        state.held[key] = service
+        state.owners[key] = service
         return service
 
     # --- a scrape's side --------------------------------------------------------------------------------------
@@ -283,7 +283,8 @@ class Connections(Collector):
             return self._read(family, wanted)
         except ChangingError:
             known = {
-                name: tuple(self._maps[family, name].held) if keys is None else keys for name, keys in wanted.items()
+                name: tuple(self._maps[family, name].owners) if keys is None else keys
+                for name, keys in wanted.items()
             }
             return self._read(family, known)
 
@@ -291,14 +292,14 @@ class Connections(Collector):
         """Whose key it is, and what it has counted in all, if its element says ``count``."""
         state = self._maps[family, name]
         # In this order: whoever changes these two has noted it before.
-        service, total = state.held.get(key), state.kept.get(key, 0) + count
+        service, total = state.owners.get(key), state.kept.get(key, 0) + count
         if key in state.noted:
             return state.noted[key]
         if service is None and (owner := self._owner(family, name, key)) is not None:
             with self._lock:
                 if key in state.noted:
                     return state.noted[key]
-                service = state.held.get(key) or self._hold(state, key, owner)
+                service = state.owners.get(key) or self._hold(state, key, owner)
         return service, total
 
     def _say(self, sums: dict[_Service, int]) -> None:

@@ -151,11 +151,11 @@ class Desired:
         wants = self._claims[claim]
         return wants[0][1] if wants else ()
 
-    def _vacate(self, claim: Claim, held: tuple[Pool, ...]) -> None:
+    def _vacate(self, claim: Claim, pools: tuple[Pool, ...]) -> None:
         """Clear what a frontend has and will not have."""
         wanted = self._wanted(claim)
         maps, places = {pool.map for pool in wanted}, {(pool.slots, pool.first) for pool in wanted}
-        for pool in held:
+        for pool in pools:
             if pool.map not in maps:
                 self._set(pool.map, pool.key, None)
             if (pool.slots, pool.first) not in places:
@@ -224,15 +224,15 @@ def _own(before: Iterable[Owned], after: Iterable[Owned]) -> Iterator[tuple[str,
 
 
 def _note(
-    held: dict[str, Owned],
+    by_name: dict[str, Owned],
     edits: dict[str, tuple[Owned | None, Owned | None]],
     name: str,
     owned: Owned | None,
 ) -> None:
     """Hold a map or chain by its name, None: no longer, and note what that changes."""
-    before = held.pop(name, None)
+    before = by_name.pop(name, None)
     if owned is not None:
-        held[name] = owned
+        by_name[name] = owned
     edits[name] = edits.get(name, (before, None))[0], owned
 
 

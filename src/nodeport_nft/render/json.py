@@ -33,8 +33,8 @@ def _table(table: Table) -> dict[str, Any]:
 Named = TypeVar("Named", Map, Chain)
 
 
-def _named(own: Mapping[str, Named]) -> Iterable[Named]:
-    return (value for _, value in sorted(own.items()))
+def _named(by_name: Mapping[str, Named]) -> Iterable[Named]:
+    return (value for _, value in sorted(by_name.items()))
 
 
 def _map(declared: Map, elements: Iterable[Element]) -> dict[str, Any]:

@@ -144,19 +144,19 @@ def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[s
     table.own_chains[name] = Chain(name, rules or (), comment=comment[1] if comment else "")
 
 
-def _read_own_map(table: ListedTable, schema: Schema, own: Map, body: tuple[str, ...]) -> None:
+def _read_own_map(table: ListedTable, schema: Schema, declared: Map, body: tuple[str, ...]) -> None:
     size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
-    held = tuple(line for line in _normalized(_head(body)) if not (own.learned and line == size))
-    if held != _normalized(map_lines(schema.family, own)):
-        table.faults += (f"set {own.name}",)  # its type cannot be changed: the table has to be made anew
+    held = tuple(line for line in _normalized(_head(body)) if not (declared.learned and line == size))
+    if held != _normalized(map_lines(schema.family, declared)):
+        table.faults += (f"set {declared.name}",)  # its type cannot be changed: the table has to be made anew
         return
-    table.own_maps[own.name] = own
-    if own.learned:
+    table.own_maps[declared.name] = declared
+    if declared.learned:
         # What somebody else may have put in has no timeout, or a comment: it is of no use, and does no harm.
         found = _MEMORY.finditer("\n".join(body))
-        table.memories[own.name] = tuple(Memory((m[1],), read_time(m[2]), read_time(m[3])) for m in found)
+        table.memories[declared.name] = tuple(Memory((m[1],), read_time(m[2]), read_time(m[3])) for m in found)
     else:
-        _read_elements(table, own, body)
+        _read_elements(table, declared, body)
 
 
 def _read_elements(table: ListedTable, declared: Map, body: tuple[str, ...]) -> None:

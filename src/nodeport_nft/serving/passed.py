@@ -42,10 +42,10 @@ def _passed() -> Iterable[int]:
     return range(_FIRST, _FIRST + int(count[0]))
 
 
-def _listens_at(found: socket.socket, address: IPAddress, number: int) -> bool:
-    if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM:
+def _listens_at(listener: socket.socket, address: IPAddress, number: int) -> bool:
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         return False
-    if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return False
-    host, port, *_ = found.getsockname()
+    host, port, *_ = listener.getsockname()
     return (ip_address(host), port) == (address, number)

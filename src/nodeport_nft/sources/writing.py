@@ -24,7 +24,7 @@ from nodeport_nft.model import Ref, Service
 from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.sources.handover import File, Finished
 from nodeport_nft.store import Store, file_identity
-from nodeport_nft.store.sqlite.writers import told
+from nodeport_nft.store.sqlite.writers import summary
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -74,12 +74,12 @@ def write(
             if first and not of_others and not transaction.any_of_manifests():
                 transaction.refuse_others(keep)
             if not of_others and (others := transaction.of_others(keep)):
-                warnings.append(f"{path} holds {told(others)} that others wrote and the manifests lack; {_STAYS}")
+                warnings.append(f"{path} holds {summary(others)} that others wrote and the manifests lack; {_STAYS}")
             deleted += transaction.prune(keep, of_others=of_others)
         ours = [ref for ref in gone if of_others or transaction.is_of_manifests(ref)]
         deleted += [reference(ref.kind, ref.name) for ref in ours if transaction.delete(*ref)]
         if taken := [ref for ref in set(gone).difference(ours) if transaction.exists(ref)]:
-            warnings.append(f"{told(taken)} left the manifests, and others have written to it since; {_STAYS}")
+            warnings.append(f"{summary(taken)} left the manifests, and others have written to it since; {_STAYS}")
         finished: dict[Ref, Finished] = {}
         refused = apply(transaction, changed, finished)
         warnings += transaction.dropped
@@ -128,7 +128,7 @@ class _Trial:
     def __init__(self, transaction: Transaction, objects: Sequence[Object], attempt: _Attempt) -> None:
         self._attempt = attempt
         self._objects = {obj.ref: obj for obj in objects}
-        self._held = transaction.held()
+        self._held = transaction.holdings()
         self._claimants: defaultdict[int | str, list[Ref]] = defaultdict(list)
         for ref, obj in self._objects.items():
             for claim in _claims(obj):

@@ -184,12 +184,12 @@ class Objects(ABC):
             self.strange[stored.ref] = fields
         return parsed(stored)
 
-    def _noted(self, found: Object | Damaged | None) -> Object | Damaged | None:
-        if isinstance(found, Damaged):
-            self.damaged[found.ref] = found
-        elif found is not None:
-            self.damaged.pop(found.ref, None)
-        return found
+    def _noted(self, stored: Object | Damaged | None) -> Object | Damaged | None:
+        if isinstance(stored, Damaged):
+            self.damaged[stored.ref] = stored
+        elif stored is not None:
+            self.damaged.pop(stored.ref, None)
+        return stored
 
 
 @dataclass(frozen=True, slots=True)

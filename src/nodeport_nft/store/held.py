@@ -13,12 +13,12 @@ from nodeport_nft.allocate import PREFER_DUAL_STACK, Claims, FreePorts
 from nodeport_nft.model import Family, IPAddress, PortRange, Service, ServicePort, ServiceType
 
 
-def held_before(held: Claims, wanted: Service, rest: dict[str, Any], range_: PortRange) -> Service | None:
+def held_before(holding: Claims, wanted: Service, rest: dict[str, Any], range_: PortRange) -> Service | None:
     """The Service of ``wanted``'s name as it may have been, so that it keeps what it held; None if it held nothing.
 
-    ``held`` is what it holds, ``rest`` what can be read of its document, ``range_`` where nodePorts are looked for.
+    ``holding`` is what it holds, ``rest`` what is left of its document, ``range_`` where nodePorts are looked for.
     """
-    numbers, ips = held.node_ports, _addresses(held, wanted)
+    numbers, ips = holding.node_ports, _addresses(holding, wanted)
     if not (numbers or ips):
         return None
     left = sorted(numbers - {port.node_port for port in wanted.ports} - {wanted.health_check_node_port})
@@ -45,10 +45,10 @@ def held_before(held: Claims, wanted: Service, rest: dict[str, Any], range_: Por
     )
 
 
-def _addresses(held: Claims, service: Service) -> tuple[IPAddress, ...]:
+def _addresses(holding: Claims, service: Service) -> tuple[IPAddress, ...]:
     """Its clusterIPs, the one first that the Service wants first."""
     families = (*service.ip_families, *(Family(ip.version) for ip in service.cluster_ips), *Family)
-    return tuple(sorted(held.cluster_ips, key=lambda ip: (families.index(Family(ip.version)), int(ip))))
+    return tuple(sorted(holding.cluster_ips, key=lambda ip: (families.index(Family(ip.version)), int(ip))))
 
 
 def _told(rest: dict[str, Any]) -> dict[tuple[str, int], int]:

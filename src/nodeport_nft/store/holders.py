@@ -42,10 +42,10 @@ class Holders:
             self._ips[ip] = self._known.ip_holder(ip)
         return self._ips[ip]
 
-    def release(self, held: Claims) -> None:
+    def release(self, released: Claims) -> None:
         """Lets this be free."""
-        self._ports.update(dict.fromkeys(held.node_ports))
-        self._ips.update(dict.fromkeys(held.cluster_ips))
+        self._ports.update(dict.fromkeys(released.node_ports))
+        self._ips.update(dict.fromkeys(released.cluster_ips))
 
     def take(self, claimed: Claims, key: ObjectName) -> None:
         """Gives to ``key`` what is free of this; what is not stays with its holder."""

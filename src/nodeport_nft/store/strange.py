@@ -30,11 +30,11 @@ def strange_fields(kind: str, raw: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{field_text(path)}: {text}" if path else text for path, text in fields.unknown)
 
 
-def told_strange(found: Mapping[Ref, tuple[str, ...]], path: object) -> tuple[str, ...]:
+def told_strange(strange: Mapping[Ref, tuple[str, ...]], path: object) -> tuple[str, ...]:
     """What an operator is told of them, with the store's path; from some number on, those of a kind are counted."""
     tally: Tally[str] = Tally()
-    for ref in sorted(found):
-        for text in found[ref]:
+    for ref in sorted(strange):
+        for text in strange[ref]:
             # By the text alone: a thousand objects with the same slip are one thing to tell.
             tally.add("", text, f"{printable(str(ref))} in {path}: {text}")
     return texts(tally)

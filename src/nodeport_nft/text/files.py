@@ -212,10 +212,10 @@ def _open_regular(name: str) -> int | Problem | None:
         os.close(found)
 
 
-def not_regular(name: str, found: os.stat_result) -> Problem | None:
+def not_regular(name: str, status: os.stat_result) -> Problem | None:
     """What is wrong with a manifest's name for something else; None for what counts for nothing."""
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFDIR or (kind == stat.S_IFCHR and found.st_rdev == _NULL_DEVICE):
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR or (kind == stat.S_IFCHR and status.st_rdev == _NULL_DEVICE):
         return None
     what = _KINDS.get(kind, "something else")
     return Problem(
@@ -226,11 +226,11 @@ def not_regular(name: str, found: os.stat_result) -> Problem | None:
     )
 
 
-def _kernel_file(found: os.stat_result) -> str:
+def _kernel_file(status: os.stat_result) -> str:
     """The type of the kernel's own file system that a file stands on; "" for all others."""
-    if os.major(found.st_dev):
+    if os.major(status.st_dev):
         return ""
-    device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     try:
         with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="replace") as table:
             for line in table:

@@ -5,7 +5,7 @@ it through the rules written from them. It reads the very values that ``render``
 programmed and not what somebody believes about it. What it does not know is an error, never a guess.
 """
 
-from nodeport_nft.trace.values import Fate, Found, Outcome, Packet, Place, Step, Trace, TraceError, UnknownInterface
+from nodeport_nft.trace.values import Fate, Hit, Outcome, Packet, Place, Step, Trace, TraceError, UnknownInterface
 from nodeport_nft.trace.walk import trace
 
-__all__ = ["Fate", "Found", "Outcome", "Packet", "Place", "Step", "Trace", "TraceError", "UnknownInterface", "trace"]
+__all__ = ["Fate", "Hit", "Outcome", "Packet", "Place", "Step", "Trace", "TraceError", "UnknownInterface", "trace"]

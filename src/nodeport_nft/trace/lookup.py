@@ -33,11 +33,11 @@ class Sets:
             raise TraceError(f"a rule looks into {name}, which the table does not have") from None
 
 
-def _covers(held: Key, key: Key) -> bool:
-    return len(held) == len(key) and all(map(_holds, held, key))
+def _covers(element_key: Key, key: Key) -> bool:
+    return len(element_key) == len(key) and all(map(_holds, element_key, key))
 
 
-def _holds(held: str | int, part: str | int) -> bool:
-    if isinstance(held, str) and "/" in held:
-        return read_address(part) in read_network(held)
-    return held == part
+def _holds(element_part: str | int, part: str | int) -> bool:
+    if isinstance(element_part, str) and "/" in element_part:
+        return read_address(part) in read_network(element_part)
+    return element_part == part

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from nodeport_nft.ruleset import Field, Key, Rule
-from nodeport_nft.trace.values import Fate, Found, Place, TraceError, UnknownInterface
+from nodeport_nft.trace.values import Fate, Hit, Place, TraceError, UnknownInterface
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Visit:
     flow: Flow
     share: Fraction
     taken: Fraction = Fraction(0)
-    found: list[Found] = field(default_factory=list)
+    hits: list[Hit] = field(default_factory=list)
 
     @property
     def place(self) -> Place:
-        return Place(self.chain, self.number, self.rule, tuple(self.found))
+        return Place(self.chain, self.number, self.rule, tuple(self.hits))
 
     def error(self, what: str) -> TraceError:
         return TraceError(f"chain {self.chain}, rule {self.number}: {what}")

@@ -56,7 +56,7 @@ class Packet:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Hit:
     """An element that a look-up of this packet found in a map or set."""
 
     map: str
@@ -70,7 +70,7 @@ class Place:
     chain: str
     number: int
     rule: Rule
-    found: tuple[Found, ...] = ()
+    hits: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Step:
     """A rule the packet came to. ``depth`` is the number of jumps and gotos from the base chain to it.
 
     ``reached`` is the probability that the packet comes here, ``taken`` that all of the rule holds for it: that it
-    goes through to its last statement. For a draw, ``place.found`` holds the filled slots.
+    goes through to its last statement. For a draw, ``place.hits`` holds the filled slots.
     """
 
     hook: str

@@ -58,7 +58,7 @@ from nodeport_nft.trace.lookup import Sets
 from nodeport_nft.trace.state import Flow, Then, Visit
 from nodeport_nft.trace.values import (
     Fate,
-    Found,
+    Hit,
     Outcome,
     Packet,
     Place,
@@ -116,7 +116,7 @@ class _Tally:
     rule: Rule
     reached: Fraction = Fraction(0)
     taken: Fraction = Fraction(0)
-    found: dict[Found, None] = field(default_factory=dict)
+    hits: dict[Hit, None] = field(default_factory=dict)
 
 
 class _Walk:
@@ -162,7 +162,7 @@ class _Walk:
     def steps(self) -> tuple[Step, ...]:
         """Each rule the packet came to, in the order it first came there."""
         return tuple(
-            Step(hook, len(calls), Place(chain, number, tally.rule, tuple(tally.found)), tally.reached, tally.taken)
+            Step(hook, len(calls), Place(chain, number, tally.rule, tuple(tally.hits)), tally.reached, tally.taken)
             for (hook, calls, chain, number), tally in self._tallies.items()
         )
 
@@ -202,7 +202,7 @@ class _Walk:
         tally = self._tallies.setdefault(at, _Tally(visit.rule))
         tally.reached += reached
         tally.taken += visit.taken
-        tally.found.update(dict.fromkeys(visit.found))
+        tally.hits.update(dict.fromkeys(visit.hits))
 
     def _end(self, flow: Flow, share: Fraction) -> None:
         self._ended[flow] = self._ended.get(flow, Fraction(0)) + share
@@ -276,7 +276,7 @@ class _Walk:
     def _find(self, visit: Visit, name: str, fields: tuple[Field, ...]) -> Element | None:
         element = self._sets.find(name, visit.key(fields))
         if element is not None:
-            visit.found.append(Found(name, element))
+            visit.hits.append(Hit(name, element))
         return element
 
     def _dispatch(self, visit: Visit, name: str, fields: tuple[Field, ...]) -> Then | Goto:
@@ -292,7 +292,7 @@ class _Walk:
         if not slots:
             raise visit.error("a draw of no slots")
         filled = [found for slot in slots if (found := self._sets.find(name, (*key, slot))) is not None]
-        visit.found += [Found(name, element) for element in filled]
+        visit.hits += [Hit(name, element) for element in filled]
         for value, count in Counter(element.value for element in filled).items():
             if not isinstance(value, tuple) or len(value) != 2:
                 raise visit.error(f"{name} holds no address and port for {key}: {value!r}")

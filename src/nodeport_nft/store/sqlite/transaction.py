@@ -126,7 +126,7 @@ class Transaction:
         self._delete(doomed)
         return tuple(reference(str(kind), str(name)) for kind, _, name in doomed)
 
-    def held(self) -> dict[Ref, set[int | str]]:
+    def holdings(self) -> dict[Ref, set[int | str]]:
         """What every object holds: nodePorts, and clusterIPs as text."""
         found: dict[Ref, set[int | str]] = {}
         for table, column in (("node_ports", "port"), ("cluster_ips", "ip")):

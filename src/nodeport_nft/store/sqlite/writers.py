@@ -35,12 +35,12 @@ class OthersObjects(StoreError):
 
     def __init__(self, path: object, others: Collection[Ref]) -> None:
         super().__init__(
-            f"{path} holds {told(others)} that the manifests lack and sync -f is not known to have written; "
+            f"{path} holds {summary(others)} that the manifests lack and sync -f is not known to have written; "
             "--prune deletes them, apply -f adds the manifests and deletes nothing"
         )
 
 
-def told(keys: Collection[Ref]) -> str:
+def summary(keys: Collection[Ref]) -> str:
     """How many objects these are, and the names of the first few."""
     names = [clipped("/".join(part for part in map(str, key) if part)) for key in sorted(keys, key=repr)]
     count = "1 object" if len(names) == 1 else f"{len(names):,} objects"
