@@ -82,7 +82,8 @@ def _found_ips(
         family = drawn.families[i]
         if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
-            free = islice((probe for probe in probes if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
+            open_to_all = (probe for probe in probes if probe not in ranges.cluster_dns)
+            free = islice((probe for probe in open_to_all if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
             ip = _unclaimed(free, claimant)
             if ip is None:
                 text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"
