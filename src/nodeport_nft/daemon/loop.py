@@ -292,7 +292,7 @@ class Daemon:
             self._reporter.tell(sync_period=config.sync_period)
             self._reporter.log.info("configuration read")
             self._node.write_hosts(self._writing.state)
-            self._writing.write_names()
+            self._writing.write_names(whole=True)
             if self._manifests:
                 self._manifests.reconfigure(config)
             self._writing.refit()

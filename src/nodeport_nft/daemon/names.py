@@ -47,7 +47,7 @@ class NameFiles:
         """Bring the names up to date with the state, and write what is due. ``whole``: look at every file again."""
         renamed, state.renamed = state.renamed, set()
         now = time.monotonic()
-        if self._path is None or (self._state is None and now < self.due < math.inf):
+        if self._path is None or (self._state is None and now < self.due < math.inf and not whole):
             return
         try:
             if whole or state is not self._state or self._names.domain != self._node.config.cluster_domain:

@@ -176,9 +176,9 @@ class Writing:
         self._agenda.at(Due.NAMES, self._upkeep.names.due)
         self._refusals.after_sync(self.reconciler.refused)
 
-    def write_names(self) -> None:
-        """Bring the names up to date that had to wait."""
-        self._upkeep.names.follow(self.state)
+    def write_names(self, *, whole: bool = False) -> None:
+        """Bring the names up to date that had to wait; ``whole``: look at every file again."""
+        self._upkeep.names.follow(self.state, whole=whole)
         self._agenda.at(Due.NAMES, self._upkeep.names.due)
 
     def give_devices(self) -> None:

@@ -2,8 +2,8 @@
 
 As the Kubernetes DNS specification (1.1) has it: ``NAME.NAMESPACE.svc.DOMAIN`` is a Service's clusterIPs, or, where
 it is headless, the addresses of its ready endpoints. A pod's ``search`` list completes the short names. Missing are
-the names of ports (SRV) and of ExternalName Services (CNAME), for which a hosts file has no lines, and those of single
-endpoints.
+the names of ports (SRV) and of ExternalName Services (CNAME), for which a hosts file has no lines, and those of
+single endpoints.
 """
 
 from __future__ import annotations
