@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -143,7 +144,7 @@ def test_the_name_of_a_headless_service_is_its_ready_endpoints(
 
 
 RESOLVE = """
-import socket, sys
+import json, socket
 for name, kind in (("web", socket.SOCK_STREAM), ("web.default", socket.SOCK_DGRAM)):
     for family in (socket.AF_INET, socket.AF_INET6):
         (*_, address), *_ = socket.getaddrinfo(name, 80, family, kind)
@@ -151,7 +152,7 @@ for name, kind in (("web", socket.SOCK_STREAM), ("web.default", socket.SOCK_DGRA
             sock.settimeout(20)
             sock.connect(address)
             sock.send(b"?")
-            print(name, address[0], sock.recv(100).decode().split()[0])
+            print(name, address[0], json.loads(sock.recv(1000))["name"])
 """
 
 
@@ -205,60 +206,67 @@ def test_a_daemon_that_was_away_finds_out_what_has_changed(
 
 
 def _open_to_all(names: Path) -> Callable[[], object]:
-    names.mkdir()
     names.chmod(0o777)
-    return lambda: names.chmod(0o755)
+    return partial(names.chmod, 0o755)
 
 
 def _of_another(names: Path) -> Callable[[], object]:
-    names.mkdir()
     os.chown(names, 12345, 12345)
-    return lambda: os.chown(names, 0, 0)
+    return partial(os.chown, names, 0, 0)
 
 
 def _no_directory(names: Path) -> Callable[[], object]:
+    shutil.rmtree(names)
     names.write_text("")
     return names.unlink
 
 
-def _without_a_parent(names: Path) -> Callable[[], object]:
-    return names.mkdir
-
-
 def _a_file_of_anothers(names: Path) -> Callable[[], object]:
-    names.mkdir()
+    (names / "default").unlink()
     (names / "default").write_text("192.0.2.1 precious\n")
     return (names / "default").unlink
 
 
 def _a_link(names: Path) -> Callable[[], object]:
-    names.mkdir()
+    (names / "default").unlink()
     (names / "default").symlink_to("/etc/passwd")
     return (names / "default").unlink
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [_open_to_all, _of_another, _no_directory, _a_file_of_anothers, _a_link],
-    ids=lambda each: each.__name__[1:],
-)
+def _a_directory(names: Path) -> Callable[[], object]:
+    (names / "default").unlink()
+    (names / "default").mkdir()
+    return (names / "default").rmdir
+
+
 def test_a_directory_that_is_no_good_is_told_and_packets_go_on(
-    cluster: Cluster, daemon: Daemon, desired: Desired, names: Path, spoil: Callable[[Path], Callable[[], object]]
+    cluster: Cluster, daemon: Daemon, desired: Desired, names: Path
 ) -> None:
-    mend = spoil(names)
+    """From the start on, and later; once it is mended, it is as it should be. A reload looks at once."""
+    names.mkdir()
+    mend = _open_to_all(names)
     desired.apply(service("web", 50), *slices(cluster, "web", [("web-1", 8080)]))
     daemon.start("--dns-hosts-dir", str(names), seconds=SECONDS)
-    wait_for(lambda: any(str(names) in problem for problem in daemon.status().problems), "the problem", SECONDS)
-    daemon.settle()
-    desired.apply(service("other", 51), *slices(cluster, "other", [("web-2", 8080)]))
-    daemon.settle()
-    assert daemon.status().error == ""
-    if (names / "default").exists():
-        assert MARKER not in (names / "default").read_text(), "of somebody else, and left as it was"
-    mend()
-    daemon.send(signal.SIGHUP)  # else it looks again after a while
-    wait_for(lambda: not any(str(names) in problem for problem in daemon.status().problems), "its end", SECONDS)
-    assert (names / "default").read_text().count(f".default.{DOMAIN}\n") == 4
+    spoils = (None, _of_another, _no_directory, _a_file_of_anothers, _a_link, _a_directory)
+    for number, spoil in enumerate(spoils, 60):
+        mend = spoil(names) if spoil else mend
+        desired.apply(service("other", number), *slices(cluster, "other", [("web-2", 8080)]))
+        daemon.settle()
+        wait_for(lambda: _about(names, daemon), f"a problem: {spoil}", SECONDS)
+        assert daemon.status().error == ""
+        theirs = (names / "default").read_text() if (names / "default").is_file() else ""
+        assert f"10.96.0.{number} " not in theirs, f"written in spite of it: {spoil}"
+        mend()
+        daemon.send(signal.SIGHUP)
+        wait_for(lambda: not _about(names, daemon), f"its end: {spoil}", SECONDS)
+        text = (names / "default").read_text()
+        assert text.count(f".default.{DOMAIN}\n") == 4
+        assert f"10.96.0.{number} other.default.{DOMAIN}\n" in text
+        desired.delete("Service", "other")
+
+
+def _about(names: Path, daemon: Daemon) -> list[str]:
+    return [problem for problem in daemon.status().problems if str(names) in problem]
 
 
 def test_a_directory_is_made_where_there_is_none_and_not_its_parents(
