@@ -55,10 +55,9 @@ def write_names(path: Path, files: Mapping[str, str]) -> tuple[int, dict[str, st
 
 def remove_names(path: Path) -> bool:
     """Remove our files; whether there were any. The directory stays: dnsmasq watches it. Raises KernelError."""
-    try:
-        found = read_names(path) if path.is_dir() else {}
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_dir():
         return False
+    found = read_names(path)
     _, failed = write_names(path, dict.fromkeys(found, ""))
     if failed:
         raise KernelError("; ".join(failed.values()))
