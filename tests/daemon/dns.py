@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 import socket
 import struct
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +16,7 @@ from lab.cluster import Cluster
 from tests.daemon.running import wait_for
 
 CONTRIB = Path(__file__).parents[2] / "contrib" / "dns"
+UNIT = CONTRIB / "nodeport-nft-dns.service"
 NODE_DNS = ("169.254.20.10", "fd00:169:254:20::10")
 CLUSTER_DNS = ("10.96.0.10", "fd00:10:96::a")
 
@@ -37,30 +38,38 @@ def names_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def dnsmasq(cluster: Cluster, node: str, names: Path, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """The server as contrib/dns configures it, on the node's own addresses; it reads ``names``."""
-    text = (CONTRIB / "dnsmasq.conf").read_text()
-    changes = {
-        "/var/lib/nodeport-nft/names": str(names),
-        "#listen-address": "listen-address",
-        "#no-resolv": "no-resolv",
-    }
-    for before, after in changes.items():
-        assert f"{before}\n" in text or f"{before}=" in text
-        text = text.replace(before, after)
-    config = directory / "dnsmasq.conf"
-    config.write_text(text)
-    names.mkdir(exist_ok=True)
-    for address, length in zip(NODE_DNS, (32, 128), strict=True):
-        cluster.run(node, ["ip", "address", "replace", f"{address}/{length}", "dev", "lo", "nodad"])
-    server = cluster.popen(node, ["dnsmasq", "--keep-in-foreground", f"--conf-file={config}", "--pid-file"])
+def dnsmasq(cluster: Cluster, node: str, names: Path, directory: Path) -> Iterator[None]:
+    """The server as the unit and the configuration of contrib/dns have it, with IPv6; it reads ``names``.
+
+    What systemd would do is read from the unit, the capabilities that it leaves among it.
+    """
+    paths = {"/var/lib/nodeport-nft/names": str(names), "/etc/nodeport-nft/dnsmasq.conf": str(directory / "conf")}
+    config = (CONTRIB / "dnsmasq.conf").read_text().replace("#listen-address", "listen-address")
+    (directory / "conf").write_text(_with(paths, config.replace("#no-resolv", "no-resolv")))
+    unit = [line.partition("=")[::2] for line in _with(paths, UNIT.read_text()).splitlines()]
+    (capabilities,) = (value.split() for key, value in unit if key == "CapabilityBoundingSet")
+    bounds = ",".join(["-all", *(f"+{each.removeprefix('CAP_').lower()}" for each in capabilities)])
+    restricted = ["setpriv", f"--bounding-set={bounds}", "--no-new-privs"]
+    for key, value in unit:
+        if key == "ExecStartPre":
+            cluster.run(node, [*restricted, *shlex.split(value.removeprefix("-"))])
+    assert names.is_dir()
+    (command,) = (value for key, value in unit if key == "ExecStart")
+    server = cluster.popen(node, [*restricted, *shlex.split(command)])
     try:
         wait_for(lambda: answers(cluster, node, NODE_DNS[0]), "dnsmasq", SECONDS)
-        yield server
+        yield
     finally:
         cluster.stop(server)
         for address, length in zip(NODE_DNS, (32, 128), strict=True):
             cluster.run(node, ["ip", "address", "del", f"{address}/{length}", "dev", "lo"])
+
+
+def _with(paths: Mapping[str, str], text: str) -> str:
+    for path, own in paths.items():
+        assert path in text or path.endswith(".conf")
+        text = text.replace(path, own)
+    return text.replace("/var/lib/nodeport-nft ", " ")  # the directory above, which is there
 
 
 def answers(cluster: Cluster, host: str, server: str) -> bool:

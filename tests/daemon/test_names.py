@@ -156,9 +156,8 @@ for name, kind in (("web", socket.SOCK_STREAM), ("web.default", socket.SOCK_DGRA
 """
 
 
-@pytest.mark.usefixtures("server")
 def test_a_pod_needs_nameserver_and_search_alone(
-    cluster: Cluster, daemon: Daemon, desired: Desired, names: Path
+    cluster: Cluster, daemon: Daemon, desired: Desired, names: Path, tmp_path: Path
 ) -> None:
     """With the resolv.conf of contrib/dns and the C library: the short name, and a connection to its Service."""
     ports = [{"name": p.lower(), "port": 80, "protocol": p, "targetPort": 8080} for p in ("TCP", "UDP")]
@@ -167,7 +166,8 @@ def test_a_pod_needs_nameserver_and_search_alone(
         piece["ports"] = [{"name": each["name"], "port": 8080, "protocol": each["protocol"]} for each in ports]
     desired.apply(service("web", 60, ports=ports), *(piece for piece in pieces if piece["endpoints"]))
     start(daemon, names)
-    done = cluster.run(POD, [sys.executable, "-c", RESOLVE], resolv_conf=CONTRIB / "resolv.conf", timeout=90)
+    with dnsmasq(cluster, "worker-1", names, tmp_path):  # after the daemon, which has made the directory
+        done = cluster.run(POD, [sys.executable, "-c", RESOLVE], resolv_conf=CONTRIB / "resolv.conf", timeout=90)
     found = [line.rsplit(" ", 1) for line in done.stdout.splitlines()]
     reached = ["web 10.96.0.60", "web fd00:10:96::3c", "web.default 10.96.0.60", "web.default fd00:10:96::3c"]
     assert [where for where, _ in found] == reached

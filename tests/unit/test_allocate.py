@@ -734,4 +734,5 @@ def test_the_address_of_the_clusters_dns_is_given_to_nobody_else() -> None:
     assert refusals(wanted, ranges=ranges) == [("spec.clusterIP", text)]
     own = replace(wanted, namespace="kube-system", name="kube-dns")
     assert give(own, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "a user's own"
+    assert give(replace(own, cluster_ips=()), ranges=ranges).cluster_ips == addresses("10.96.0.10"), "and by itself"
     assert give(service(), wanted, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "held before that was so"
