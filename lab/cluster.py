@@ -41,6 +41,18 @@ from lab.topology import (
 
 Result = TypeVar("Result")
 
+# A link of systemd-resolved's leads into /run, which is empty in here.
+_MOUNT = """
+while [ "$1" != -- ]; do
+    target=$(readlink -m "$2")
+    [ -e "$target" ] || { mkdir -p "${target%/*}" && touch "$target"; } || exit
+    mount --bind "$1" "$target" || exit
+    shift 2
+done
+shift
+exec "$@"
+"""
+
 RESPONDER = Path(__file__).with_name("responder.py")
 
 
@@ -147,6 +159,7 @@ class Cluster:
         argv: Sequence[str],
         *,
         hosts_file: str | Path | None = None,
+        resolv_conf: str | Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         stdin: int | None = subprocess.DEVNULL,
@@ -155,13 +168,15 @@ class Cluster:
     ) -> subprocess.Popen[str]:
         """Start a program on ``host``; ``close`` ends it at the latest, and it dies when this process does.
 
-        ``hosts_file`` stands in for /etc/hosts in the program's view alone, as it is at this moment. The
-        program leads a process group of its own: Ctrl-C does not reach it, and ``stop`` reaches its children.
+        ``hosts_file`` and ``resolv_conf`` stand in for /etc/hosts and /etc/resolv.conf in the program's view alone,
+        as they are at this moment. The program leads a process group of its own: Ctrl-C does not reach it, and
+        ``stop`` reaches its children.
         """
         command = ["setpriv", "--pdeathsig", "KILL", *argv]
-        if hosts_file is not None:
-            mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
-            command = ["unshare", "--mount", "sh", "-c", mount, str(Path(hosts_file).absolute()), *command]
+        stand_ins = {"/etc/hosts": hosts_file, "/etc/resolv.conf": resolv_conf}
+        mounts = [word for path, own in stand_ins.items() if own for word in (str(Path(own).absolute()), path)]
+        if mounts:
+            command = ["unshare", "--mount", "sh", "-c", _MOUNT, "sh", *mounts, "--", *command]
         try:
             with self.host(host).namespace.entered():
                 process = subprocess.Popen(
@@ -197,6 +212,7 @@ class Cluster:
         check: bool = True,
         text: str = "",
         hosts_file: str | Path | None = None,
+        resolv_conf: str | Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -208,6 +224,7 @@ class Cluster:
             host,
             argv,
             hosts_file=hosts_file,
+            resolv_conf=resolv_conf,
             env=env,
             cwd=cwd,
             stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,14 +27,18 @@ from lab.nginx import start_nginx
 from lab.topology import CLIENT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DNS = Path(__file__).parent.parent / "contrib" / "dns"
 PROGRAM = Path(sys.executable).with_name("nodeport-nft")
-OTHER_PROGRAMS = ("curl", "ip", "mount", "nft", "nginx", "setpriv", "unshare", "wget")
+OTHER_PROGRAMS = ("curl", "dnsmasq", "ip", "mount", "nft", "nginx", "setpriv", "unshare", "wget")
 """What `make demo` installs where it is missing."""
 
 PODS = {"web-1": "worker-1", "web-2": "worker-1", "web-3": "worker-2"}  # as in examples/pods.yaml
 SHELL = "tst"  # a pod to try things out in
 CONFIGURATION = Path("/etc/nodeport-nft/config.yaml")
 CLUSTER_CIDR = "10.244.0.0/16"
+CLUSTER_DNS, NODE_DNS = "10.96.0.10", "169.254.20.10"  # as in contrib/dns
+DNS_SECONDS = 30.0  # until dnsmasq has to be up
+NAMES = Path("/run/names")  # of this process's own /run, which everybody may read
 WELCOME = "Welcome to nginx!"
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -68,10 +73,10 @@ class Screen:
         self._steps += 1
         print(f"\n{self._steps}. {text}")
 
-    def run(self, host: str, command: str, *, hosts_file: Path | None = None) -> str:
+    def run(self, host: str, command: str) -> str:
         """Show and run a command that must succeed; all it said."""
         self.show(host, command)
-        answer = self.run_quietly(host, command, hosts_file=hosts_file)
+        answer = self.run_quietly(host, command)
         self.answer(answer)
         return answer
 
@@ -85,12 +90,13 @@ class Screen:
         for line in text.strip("\n").splitlines() or ["(no output)"]:
             print(f"   | {line}".rstrip())
 
-    def run_quietly(self, host: str, command: str, *, hosts_file: Path | None = None) -> str:
+    def run_quietly(self, host: str, command: str) -> str:
         """Run a command on ``host``; stderr and stdout of it. Raises Unexpected if it fails."""
         words = shlex.split(command)
         if words[0] == PROGRAM.name:
             words[0] = str(PROGRAM)
-        done = self.cluster.run(host, words, check=False, hosts_file=hosts_file, env=self.env, cwd=self.directory)
+        resolv_conf = self.directory / "resolv.conf" if host == SHELL else None
+        done = self.cluster.run(host, words, check=False, resolv_conf=resolv_conf, env=self.env, cwd=self.directory)
         said = done.stderr + done.stdout
         if done.returncode != 0:
             raise Unexpected(f"{host} $ {command}: exit {done.returncode}: {said.strip()}")
@@ -104,8 +110,8 @@ def demonstrate(directory: Path) -> None:
             cluster.add_pod(pod, node)
             start_nginx(cluster, pod, directory / pod)
         cluster.add_pod(SHELL, cluster.nodes[-1])
-        for manifest in ("nodes.yaml", "pods.yaml"):
-            shutil.copy(EXAMPLES / manifest, directory)
+        for file in (EXAMPLES / "nodes.yaml", EXAMPLES / "pods.yaml", DNS / "dnsmasq.conf", DNS / "resolv.conf"):
+            shutil.copy(file, directory)
         show_cluster(cluster)
         screen = Screen(cluster, directory)
         node_port, cluster_ip = create_service(screen)
@@ -150,24 +156,41 @@ def create_service(screen: Screen) -> tuple[int, str]:
 
 
 def program_nodes(screen: Screen) -> None:
-    """Write the tables of both nodes, and the hosts file of the second one, on which the shell runs."""
+    """Write the tables of both nodes, and let the second one, on which the shell runs, answer to names."""
     screen.step(
-        "Program the nodes: one nftables transaction each. The nodes share the store; the second one keeps a\n"
-        "   hosts file for its pods too, which stands in for the cluster's DNS."
+        "Program the nodes: one nftables transaction each. The nodes share the store. The second one also keeps the\n"
+        "   cluster's names for a dnsmasq of its own, to which it leads the clusterIP of Service kube-dns."
     )
     for node in screen.cluster.nodes:
-        hosts = " --hosts-file hosts --state-dir ." if node == screen.cluster.host(SHELL).node else ""
-        screen.run(node, sync_command(node) + hosts)
+        if node == screen.cluster.host(SHELL).node:
+            start_dns(screen, node)
+        screen.run(node, sync_command(node))
+
+
+def start_dns(screen: Screen, node: str) -> None:
+    """Start dnsmasq with the configuration of contrib/dns. Raises Unexpected if it does not come up."""
+    NAMES.mkdir()
+    config = screen.directory / "dnsmasq.conf"
+    config.write_text(config.read_text().replace("/var/lib/nodeport-nft/names", str(NAMES)))
+    screen.run(node, f"ip address add {NODE_DNS}/32 dev lo")
+    screen.show(node, "dnsmasq --conf-file=dnsmasq.conf &")
+    is_up = screen.directory / "dnsmasq.pid"
+    command = ["dnsmasq", "--keep-in-foreground", f"--conf-file={config}", f"--pid-file={is_up}"]
+    server = screen.cluster.popen(node, command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + DNS_SECONDS
+    while not is_up.exists():
+        expect(server.poll() is None and time.monotonic() < deadline, f"{node} $ dnsmasq: does not come up")
+        time.sleep(0.01)
 
 
 def visit_from_pod(screen: Screen, cluster_ip: str) -> str:
     """Reach the Service by name from the shell; a line for the summary."""
-    hosts = screen.directory / "hosts"
-    screen.step("Inside the cluster: a pod reaches the Service by its name.")
-    answer = screen.run(SHELL, "wget --spider my-ser:8000", hosts_file=hosts)
+    screen.step("Inside the cluster: a pod reaches the Service by its name. All it has to know is whom to ask.")
+    screen.run(SHELL, "cat /etc/resolv.conf")
+    answer = screen.run(SHELL, "wget --spider my-ser:8000")
     expect(f"{cluster_ip}|:8000" in answer, f"wget did not connect to {cluster_ip}:8000")
     expect("Remote file exists" in answer, "wget found nothing at my-ser:8000")
-    read_welcome(screen, SHELL, "wget -qO- my-ser:8000", hosts)
+    read_welcome(screen, SHELL, "wget -qO- my-ser:8000")
     return f"my-ser:8000, asked by pod {SHELL}"
 
 
@@ -182,10 +205,10 @@ def visit_nodes(screen: Screen, node_port: int) -> list[str]:
     return visited
 
 
-def read_welcome(screen: Screen, host: str, command: str, hosts_file: Path | None = None) -> None:
+def read_welcome(screen: Screen, host: str, command: str) -> None:
     """Get the page, and show its headline of it alone."""
     screen.show(host, command)
-    page = screen.run_quietly(host, command, hosts_file=hosts_file)
+    page = screen.run_quietly(host, command)
     headline = re.search(r"<h1>.*</h1>", page)
     expect(headline is not None and WELCOME in headline[0], f"{host} $ {command}: no {WELCOME!r} in: {page.strip()}")
     assert headline is not None
@@ -233,12 +256,15 @@ def clean_up(screen: Screen) -> None:
     for node in screen.cluster.nodes:
         screen.run(node, f"nodeport-nft cleanup --node-name {node} --store store.db --state-dir .")
         expect(screen.run(node, "nft list tables") == "", f"{node} still has tables")
-    expect(not (screen.directory / "hosts").exists(), "the hosts file is still there")
+    expect(not any(NAMES.iterdir()), "the names are still there")
 
 
 def sync_command(node: str) -> str:
-    """The command that programs ``node``."""
-    return f"nodeport-nft sync --once --node-name {node} --cluster-cidr {CLUSTER_CIDR} --store store.db"
+    """The command that programs ``node``; the one with the shell keeps names, too."""
+    command = f"nodeport-nft sync --once --node-name {node} --cluster-cidr {CLUSTER_CIDR} --store store.db"
+    if node == "worker-1":
+        return command
+    return f"{command} --cluster-dns {CLUSTER_DNS} --dns-hosts-dir {NAMES} --state-dir ."
 
 
 def field(text: str, pattern: str) -> str:

@@ -18,6 +18,7 @@ need mount mount
 need sysctl procps
 need curl curl
 need wget wget
+need dnsmasq dnsmasq-base
 need openssl openssl
 need etcd etcd-server
 need etcdctl etcd-client

@@ -69,18 +69,19 @@ def gather(
         external_ips=config.external_ips,
         load_balancer_ips=config.load_balancer_ips,
     )
+    facts, warnings = _with_dns(facts, config, host)
     internal = node.internal_ips if node else ()
     own = node_ips or internal or _primary_sources(host)
     facts = replace(facts, addresses=tuple(sorted(each_once(own), key=_order)))
     match config.node_port_mode:
         case NodePortMode.ALL:
-            return facts, ()
+            return facts, tuple(warnings)
         case NodePortMode.PRIMARY:
             wanted = [*own]
         case NodePortMode.CIDRS:
             held = [*node_ips, *internal, *(a.address for a in host.addresses if not a.unstable)]
             wanted = [ip for ip in held if any(ip in cidr for cidr in config.node_port_cidrs)]
-    warnings = [
+    warnings += [
         f"nodePorts are not served on {ip}: a loopback address cannot be forwarded from; leave it out"
         for ip in each_once(wanted)
         if ip.is_loopback
@@ -95,6 +96,24 @@ def gather(
             "InternalIP, or --nodeport-addresses"
         )
     return replace(facts, node_port_ips=tuple(usable)), tuple(warnings)
+
+
+def _with_dns(facts: NodeFacts, config: Config, host: Host) -> tuple[NodeFacts, list[str]]:
+    """The facts with the clusterIPs of the cluster's DNS and this node's own servers, one a family, and warnings."""
+    servers = {server.version: server for server in config.node_dns}
+    pairs, warnings = [], []
+    held = {each.address for each in host.addresses}
+    for address in config.ranges.cluster_dns:
+        server = servers.get(address.version)
+        if server is None:
+            text = f"nodeDNS names no server with an IPv{address.version} address; name one, or leave {address} out"
+            warnings.append(f"clusterDNS {address} is not served: {text}")
+            continue
+        pairs.append((address, server))
+        if held and server not in held:  # `render` knows no addresses
+            text = f"this node does not have: give it to the loopback interface, as contrib/dns does ({server}/"
+            warnings.append(f"clusterDNS {address} leads to {server}, which {text}{server.max_prefixlen} dev lo)")
+    return replace(facts, cluster_dns=tuple(pairs)), warnings
 
 
 def _pod_cidrs(config: Config, node: Node | None) -> tuple[IPNetwork, ...]:

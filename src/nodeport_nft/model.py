@@ -66,6 +66,10 @@ class ObjectName(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+CLUSTER_DNS = ObjectName("kube-system", "kube-dns")
+"""The Service that pods ask for names; kubeadm and kubelet know it by this name."""
+
+
 class PortRange(NamedTuple):
     """Port numbers ``first`` to ``last``, both included."""
 
@@ -84,11 +88,12 @@ class Ranges:
     """What allocation may draw on; the defaults are the Kubernetes API server's.
 
     ``service_cidrs`` holds at most one network of each family; the first one's family is the cluster's
-    primary family.
+    primary family. ``cluster_dns``: addresses that are set aside for Service ``CLUSTER_DNS``.
     """
 
     node_ports: PortRange = PortRange(30000, 32767)
     service_cidrs: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
+    cluster_dns: tuple[IPAddress, ...] = ()
 
 
 def likely_service_cidr(ip: IPAddress) -> IPNetwork:
@@ -385,6 +390,8 @@ class NodeFacts:
     packets come in on (``pod_interface``, a name or a prefix followed by ``*``); with neither, nothing counts as a
     pod and nothing as outside (P5). ``flowtable``: established connections go the kernel's fast path (X11).
     ``external_ips`` and ``load_balancer_ips`` are the networks of the addresses that Services may claim, None: any.
+    ``cluster_dns`` are clusterIPs of Service ``CLUSTER_DNS``, each with the address at which this node's own DNS
+    server listens.
     """
 
     name: str
@@ -400,3 +407,4 @@ class NodeFacts:
     flowtable: bool = False
     external_ips: tuple[IPNetwork, ...] | None = None
     load_balancer_ips: tuple[IPNetwork, ...] | None = None
+    cluster_dns: tuple[tuple[IPAddress, IPAddress], ...] = ()

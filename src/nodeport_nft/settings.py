@@ -46,6 +46,7 @@ class Plain(enum.Enum):
     INTERFACE = enum.auto()
     CHAINS = enum.auto()
     DOMAIN = enum.auto()
+    SERVERS = enum.auto()  # addresses, at most one a family
     USER = enum.auto()
 
 
@@ -322,6 +323,38 @@ SETTINGS = (
         flag="--cluster-domain",
         metavar="DOMAIN",
         help="Default {default}.",
+    ),
+    Setting(
+        "dnsHostsDir",
+        ("dns_hosts_dir",),
+        PathTo("a directory"),
+        default="",
+        meaning="a directory with a hosts file for each namespace, which the daemon keeps for dnsmasq's `--hostsdir` "
+        "(contrib/dns); nobody else may write there",
+        flag="--dns-hosts-dir",
+        metavar="PATH",
+        help="Keep a hosts file for each namespace there, for dnsmasq's --hostsdir.",
+        group=Group.DAEMON,
+        restart=True,
+    ),
+    Setting(
+        "clusterDNS",
+        ("ranges.cluster_dns",),
+        Plain.SERVERS,
+        default="",
+        meaning="the clusterIPs of Service kube-system/kube-dns, one a family: with it, each node leads them to its "
+        "own DNS server, and no other Service gets them",
+        flag="--cluster-dns",
+        metavar="IP",
+        help="The clusterIPs of kube-dns, which leads to the node's own DNS server; one a family.",
+        group=Group.NUMBERS,
+    ),
+    Setting(
+        "nodeDNS",
+        ("node_dns",),
+        Plain.SERVERS,
+        default="169.254.20.10, fd00:169:254:20::10",
+        meaning="where the DNS server of each node listens, one address a family, port 53",
     ),
     Setting(
         "maxDocumentBytes",

@@ -121,5 +121,5 @@ def test_missing_programs_are_named(environment: dict[str, str], tmp_path: Path)
     (tmp_path / "bin" / "ip").symlink_to(ip)
     done = run(DEMO, {**environment, "PATH": str(tmp_path / "bin")})
     assert (done.returncode, done.stdout) == (1, "")
-    missing = "curl, mount, nft, nginx, setpriv, unshare, wget"
+    missing = "curl, dnsmasq, mount, nft, nginx, setpriv, unshare, wget"
     assert done.stderr == f"demo: missing: {missing}; `make demo` as root installs what it needs\n"

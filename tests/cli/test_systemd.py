@@ -280,6 +280,14 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, about_ours) == (0, [])
 
 
+def test_systemd_finds_no_fault_in_the_unit_of_the_dns_server() -> None:
+    """tests/daemon/dns.py starts what it says, with the rights that it leaves."""
+    unit = CONTRIB.parent / "dns" / "nodeport-nft-dns.service"
+    done = systemd_analyze("verify", "--man=no", str(unit))
+    about_ours = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
+    assert (done.returncode, about_ours) == (0, [])
+
+
 def test_the_readme_tells_the_units_scores(tmp_path: Path) -> None:
     """Of the unit as it is, and with the drop-in."""
     readme = (CONTRIB / "README.md").read_text()

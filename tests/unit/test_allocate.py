@@ -722,3 +722,17 @@ def test_all_that_is_refused_of_an_explicit_error_reads_as_one_line() -> None:
         give(service(port("a", 80, 1), port("b", 81, 2)))
     assert str(caught.value) == "; ".join(f"{refusal.field}: {refusal.message}" for refusal in caught.value.refusals)
     assert len(caught.value.refusals) == 2
+
+
+def test_the_address_of_the_clusters_dns_is_given_to_nobody_else() -> None:
+    ranges = replace(ONLY4, service_cidrs=(IPv4Network("10.96.0.8/30"),), cluster_dns=addresses("10.96.0.10"))
+    assert give(service(), ranges=ranges).cluster_ips == addresses("10.96.0.9"), "the only other one"
+    (exhausted,) = refusals(service(), ranges=ranges, ips={"10.96.0.9": API})
+    assert "is exhausted" in exhausted[1]
+    wanted = replace(service(), cluster_ips=addresses("10.96.0.10"))
+    text = "10.96.0.10 is set aside for kube-system/kube-dns (key clusterDNS); choose another or leave it out"
+    assert refusals(wanted, ranges=ranges) == [("spec.clusterIP", text)]
+    own = replace(wanted, namespace="kube-system", name="kube-dns")
+    assert give(own, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "a user's own"
+    assert give(replace(own, cluster_ips=()), ranges=ranges).cluster_ips == addresses("10.96.0.10"), "and by itself"
+    assert give(service(), wanted, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "held before that was so"

@@ -50,6 +50,9 @@ OTHER = {
     "trustedChains": "[ip filter FORWARD]",
     "ownRoutes": "10.96.0.0/12",
     "clusterDomain": "example.org",
+    "dnsHostsDir": "/names",
+    "clusterDNS": "10.96.0.10",
+    "nodeDNS": "172.16.0.1",
     "maxDocumentBytes": "1000",
     "validate": "warn",
     "healthzBindAddress": "none",
@@ -123,7 +126,7 @@ def test_the_default_that_is_told_is_the_one_in_force(setting: Setting, tmp_path
         assert load_config(str(file), {}) == Config()
     else:
         for field in setting.fields:
-            assert not getattr(Config(), field)
+            assert not _values(Config())[field]
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=KEYS)
@@ -179,7 +182,7 @@ WORDS = {
 }
 """What commands need beside flags of the configuration."""
 
-BAD = {"store": "", "stateDir": "", "masqueradeBit": "99"}
+BAD = {"store": "", "stateDir": "", "dnsHostsDir": "", "masqueradeBit": "99"}
 """What is wrong by itself; for other keys a question mark is. A switch cannot be wrong."""
 
 
@@ -216,8 +219,8 @@ def _toy(*words: str, order: bool = False) -> Any:
 
 
 def test_flags_stand_where_the_command_asks_for_them_but_those_of_files() -> None:
-    shown = ["filename", "validate", "service_cidr", "node_port_range", "flowtable", "masquerade_bit", "last"]
-    assert _toy(order=True) == [*shown, "store", "config"]
+    shown = ["filename", "validate", "service_cidr", "node_port_range", "cluster_dns", "flowtable", "masquerade_bit"]
+    assert _toy(order=True) == [*shown, "last", "store", "config"]
 
 
 @pytest.mark.parametrize(

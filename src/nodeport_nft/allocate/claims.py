@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeport_nft.allocate.probing import usable_offsets
-from nodeport_nft.model import Family, IPAddress, ObjectName, Ranges, Service, ServiceType, likely_service_cidr
+from nodeport_nft.model import (
+    CLUSTER_DNS,
+    Family,
+    IPAddress,
+    ObjectName,
+    Ranges,
+    Service,
+    ServiceType,
+    likely_service_cidr,
+)
 
 SINGLE_STACK = "SingleStack"
 PREFER_DUAL_STACK = "PreferDualStack"
@@ -124,6 +133,8 @@ def refused_claims(
             refusals.append(Refusal(field, text))
         elif holder not in (None, key):
             refusals.append(Refusal(field, f"{ip} is held by {holder}; {_OTHER}"))
+        elif ip in ranges.cluster_dns and key != CLUSTER_DNS:
+            refusals.append(Refusal(field, f"{ip} is set aside for {CLUSTER_DNS} (key clusterDNS); {_OTHER}"))
         elif (other := claimant(ip)) is not None:
             text = f"{ip} is claimed by {other} as an externalIP or a load-balancer address; {_OTHER}"
             refusals.append(Refusal(field, text))

@@ -18,7 +18,7 @@ from nodeport_nft.allocate.claims import (
     refused_claims,
 )
 from nodeport_nft.allocate.probing import FreePorts, probe_ips
-from nodeport_nft.model import IPAddress, IPNetwork, ObjectName, Protocol, Ranges, Service, ServicePort
+from nodeport_nft.model import CLUSTER_DNS, IPAddress, IPNetwork, ObjectName, Protocol, Ranges, Service, ServicePort
 
 _MOST_CLAIMED = 1000
 """Free addresses that are looked at for one that nobody claims from outside."""
@@ -82,7 +82,9 @@ def _found_ips(
         family = drawn.families[i]
         if ip is None and family in networks:  # without a network, the family or the policy is refused already
             probes = probe_ips(f"{key}/clusterIP/{family}", networks[family])
-            free = islice((probe for probe in probes if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
+            own = (each for each in ranges.cluster_dns if key == CLUSTER_DNS and each in networks[family])
+            open_to_all = chain(own, (probe for probe in probes if probe not in ranges.cluster_dns))
+            free = islice((probe for probe in open_to_all if ip_holder(probe) in (None, key)), _MOST_CLAIMED)
             ip = _unclaimed(free, claimant)
             if ip is None:
                 text = f"service CIDR {networks[family]} is exhausted; widen --service-cidr or delete services"

@@ -32,7 +32,7 @@ _ConfigFile = Annotated[
 _BESIDE_FILES = ("validate",)  # stands behind --filename, to which it belongs
 _LAST = ("store", "stateDir")  # and behind them --config
 
-_SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE)
+_SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,10 @@ class Terminal:
         """Say so."""
         say(f"hosts file {path} {'written' if changed else 'is up to date'}")
 
+    def names_written(self, path: Path, files: int) -> None:
+        """Say so."""
+        say(f"hosts files in {path}: {f'{files} changed' if files else 'up to date'}")
+
     def devices_given(self, links: int) -> None:
         """Nothing: it comes with the flowtable."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from nodeport_nft.model import IPAddress, IPNetwork, NodePortMode, Ranges
 from nodeport_nft.settings import DetectLocalMode, Validate
@@ -36,7 +36,9 @@ class Config:
     ``pod_interface`` is what it looks for in the modes BRIDGE_INTERFACE and INTERFACE_NAME_PREFIX. ``flowtable``:
     established connections take the kernel's fast path (X11). ``trusted_chains``: forward chains of others ("FAMILY
     TABLE CHAIN") that are known to let Services through. ``external_ips`` and ``load_balancer_ips``: the networks of
-    the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``healthz_address`` and
+    the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``dns_hosts_dir`` "": the cluster's
+    names are kept nowhere. ``node_dns``: where each node's own DNS server listens, at most one address a family.
+    ``healthz_address`` and
     ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
     a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
     compared in full. A node of a cluster whose registration has ended counts as lost ``node_monitor_grace_period``
@@ -67,6 +69,8 @@ class Config:
     external_ips: tuple[IPNetwork, ...] | None = None
     load_balancer_ips: tuple[IPNetwork, ...] | None = None
     cluster_domain: str = "cluster.local"
+    dns_hosts_dir: str = ""
+    node_dns: tuple[IPAddress, ...] = (IPv4Address("169.254.20.10"), IPv6Address("fd00:169:254:20::10"))
     max_document_bytes: int = 64 << 20
     validate: Validate = Validate.strict
     own_routes: tuple[IPNetwork, ...] = ()

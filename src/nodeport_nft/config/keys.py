@@ -9,7 +9,16 @@ from typing import Any, assert_never
 
 from nodeport_nft.config.config import Config
 from nodeport_nft.config.given import Given, as_choice, as_text, each
-from nodeport_nft.config.values import bind_address, flag, integer, networks, port_range, seconds, word_or_networks
+from nodeport_nft.config.values import (
+    bind_address,
+    flag,
+    integer,
+    networks,
+    port_range,
+    seconds,
+    servers,
+    word_or_networks,
+)
 from nodeport_nft.model import IPNetwork, NodePortMode
 from nodeport_nft.notation import subdomain_fault
 from nodeport_nft.problems import clipped, shown
@@ -139,4 +148,5 @@ PARSERS: dict[Plain, Callable[[Given], Any]] = {
     Plain.CHAINS: _trusted_chains,
     Plain.DOMAIN: _cluster_domain,
     Plain.USER: _user,
+    Plain.SERVERS: servers,
 }

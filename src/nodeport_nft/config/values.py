@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nodeport_nft.config.given import Given, as_text, each, is_right, nothing
 from nodeport_nft.model import IPAddress, IPNetwork, PortRange
-from nodeport_nft.notation import parse_address, parse_network
+from nodeport_nft.notation import group_fault, parse_address, parse_network
 from nodeport_nft.problems import clipped, nearest, shown
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
@@ -41,13 +41,36 @@ def networks(given: Given, words: tuple[str, ...] = ()) -> tuple[IPNetwork, ...]
             raise ValueError(f"{shown(text)} stands beside others; write it alone, or leave it out")
         return _network(text, words, remedy)
 
-    parts = [
+    return each(_parts(given), lambda part: as_text(part, parse, "a network", remedy))
+
+
+def _parts(given: Given) -> list[Given]:
+    """The items of a list, or what stands between the commas of a text."""
+    return [
         replace(item, value=part.strip() if isinstance(part, str) else part)
         for item in given.items()
         for part in (item.value.split(",") if isinstance(item.value, str) else [item.value])
         if not isinstance(part, str) or part.strip()
     ]
-    return each(parts, lambda part: as_text(part, parse, "a network", remedy))
+
+
+def servers(given: Given) -> tuple[IPAddress, ...]:
+    """Addresses that pods can reach a server at, at most one of each family."""
+    remedy = "write addresses, at most one of each family, such as 10.96.0.10"
+
+    def parse(text: str) -> IPAddress:
+        address = parse_address(text)
+        if fault := group_fault(address):
+            raise ValueError(fault)
+        # In IPv4 a link-local one will do: the node has it for itself alone. In IPv6 it means nothing without a link.
+        if address.is_unspecified or address.is_loopback or (address.version == 6 and address.is_link_local):
+            raise ValueError(f"{address} cannot be reached from a pod; {remedy}")
+        return address
+
+    found = each(_parts(given), lambda part: as_text(part, parse, "an address", remedy))
+    if len({address.version for address in found}) != len(found):
+        raise ValueError(f"{clipped(', '.join(map(str, found)))} is given; {remedy}")
+    return found
 
 
 def word_or_networks(given: Given, words: tuple[str, ...]) -> str | tuple[IPNetwork, ...]:

@@ -18,6 +18,7 @@ class Due(enum.Enum):
     LOOK = "look at what nobody tells of"
     REFUSED = "try the services again that the kernel has refused"
     ANEW = "read everything anew: it is not known whether what is known is all"
+    NAMES = "write names that had to wait"
     SYNC = "write what has changed"
 
 

@@ -89,6 +89,7 @@ class Daemon:
             Due.LOOK: self._look,
             Due.REFUSED: self._writing.retry_refused,
             Due.ANEW: self._begin_anew,
+            Due.NAMES: self._writing.write_names,
             Due.SYNC: self._writing.sync_under_lock,
         }
 
@@ -317,6 +318,7 @@ class Daemon:
             self._reporter.tell(sync_period=config.sync_period)
             self._reporter.log.info("configuration read")
             self._node.write_hosts(self._writing.state)
+            self._writing.write_names(whole=True)
             if self._manifests:
                 self._manifests.reconfigure(config)
             self._writing.refit()

@@ -81,7 +81,7 @@ class ThisNode:
         for found in missing:
             if self._options.set_sysctls and found.setting:
                 try:
-                    self._undo_journal().set_sysctl(found.setting, found.value)
+                    self.undo_journal().set_sysctl(found.setting, found.value)
                     self._report.sysctl_set(found.setting, found.value)
                 except (KernelError, OSError) as error:
                     failed.append(str(error))
@@ -96,13 +96,13 @@ class ThisNode:
         lines = hosts_lines(state.index.services.values(), domain=self.config.cluster_domain)
         try:
             text = hosts_file((*lines, *kept_hosts_lines(self._options.hosts_file, state.kept.refs)))
-            changed = self._undo_journal().write_hosts(self._options.hosts_file, text)
+            changed = self.undo_journal().write_hosts(self._options.hosts_file, text)
         except (KernelError, OSError) as error:
             self._report.problems("hosts file", (), [str(error)])
         else:
             self._report.problems("hosts file", ())
             self._report.hosts_written(self._options.hosts_file, changed=changed)
 
-    def _undo_journal(self) -> UndoJournal:
+    def undo_journal(self) -> UndoJournal:
         """What is noted now: `sync --once` notes things, too."""
         return UndoJournal.of(self._state_dir, self._options.node_name)

@@ -81,6 +81,9 @@ class Reporter:
     def hosts_written(self, path: Path, *, changed: bool) -> None:
         """The hosts file is up to date: no news, it is so after every sync."""
 
+    def names_written(self, path: Path, files: int) -> None:
+        """The names are up to date: no news."""
+
     def devices_given(self, links: int) -> None:
         """The flowtables have got these many links: for the log."""
         self.log.info("flowtable", links=links)

@@ -28,5 +28,8 @@ class Report(Interface):
     def hosts_written(self, path: Path, *, changed: bool) -> None:
         """The hosts file is up to date; whether it was ``changed`` for that."""
 
+    def names_written(self, path: Path, files: int) -> None:
+        """The hosts files in a directory are up to date; how many were changed for that."""
+
     def devices_given(self, links: int) -> None:
         """The flowtables have got these many links."""

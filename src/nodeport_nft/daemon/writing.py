@@ -196,7 +196,13 @@ class Writing:
         if not self._upkeep.after(synced, self.state, names_changed=self.hosts_changed):
             self._reread_links()
         self.hosts_changed = False
+        self._agenda.at(Due.NAMES, self._upkeep.names.due)
         self._refusals.after_sync(self.reconciler.refused)
+
+    def write_names(self, *, whole: bool = False) -> None:
+        """Bring the names up to date that had to wait; ``whole``: look at every file again."""
+        self._upkeep.names.follow(self.state, whole=whole)
+        self._agenda.at(Due.NAMES, self._upkeep.names.due)
 
     def give_devices(self) -> None:
         """Let the flowtables have the node's links; where that fails, these are read again."""

@@ -25,6 +25,8 @@ from nodeport_nft.model import (
 )
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.node_tables import NodeTables, service_problems
+from nodeport_nft.reconcile.own_dns import REF as DNS_REF
+from nodeport_nft.reconcile.own_dns import OwnDNS, own_dns_problems
 from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 from nodeport_nft.resolve.index import by_object
@@ -36,7 +38,8 @@ class NodeState:
     ``touched`` are the services to compile. ``starving`` counts those that policy Local leaves without an endpoint on
     this node while there are some elsewhere, by family and ``"internal"`` or ``"external"``. ``idle`` counts those
     that refuse connections to an address of theirs for want of any usable endpoint, by family (F5). ``served`` are
-    those that have a frontend. ``kept`` is what the kernel had of objects that could not be read at the start.
+    those that have a frontend. ``renamed`` are those whose addresses may have changed; who keeps names empties it.
+    ``kept`` is what the kernel had of objects that could not be read at the start.
     """
 
     def __init__(self, facts: NodeFacts, listed: Mapping[Family, ListedTable | None] | None = None) -> None:
@@ -44,9 +47,11 @@ class NodeState:
         self.index = Index()
         self.kept = Kept()
         self.touched: set[ObjectName] = set()
+        self.renamed: set[ObjectName] = set()
         self.starving: Counter[tuple[Family, str]] = Counter()
         self.idle: Counter[Family] = Counter()
         self.served: set[ObjectName] = set()
+        self._own_dns = OwnDNS(self.index)
         self._idling: dict[ObjectName, frozenset[Family]] = {}  # those of longest standing first
         self._starved: dict[ObjectName, frozenset[tuple[Family, str]]] = {}
         self.refit(facts, listed or {})
@@ -78,6 +83,7 @@ class NodeState:
         self.touched |= self.index.services.keys()
         for key, wants in self.kept.services.items():
             self.tables.restore(key, wants)
+        self._settle_dns(self.kept.refs)
 
     @property
     def resolver(self) -> Resolver:
@@ -90,7 +96,17 @@ class NodeState:
         for key in tuple(touched):
             touched |= self.index.hold(key, ())
         touched |= self.index.put(ref, values)
+        if ref.kind == "Service":
+            touched |= self._settle_dns(self.kept.refs)
         self.touched |= touched
+        self.renamed |= touched
+        return touched
+
+    def _settle_dns(self, unreadable: Collection[Ref]) -> set[ObjectName]:
+        """Offer the cluster's DNS, or give way to whom the store has in its place; the services that this touches."""
+        touched = self._own_dns.settle(self.facts, withheld=DNS_REF in unreadable)
+        self.touched |= touched
+        self.renamed |= touched
         return touched
 
     def keep(self, unreadable: Collection[Ref], listed: Listed) -> None:
@@ -98,6 +114,7 @@ class NodeState:
 
         All others have been put in before.
         """
+        self._settle_dns(unreadable)  # one that cannot be read is not to be mistaken for ours
         self.kept = Kept.of(unreadable, self.index, self.tables.schemas, listed)
         for key, wants in self.kept.services.items():
             self.tables.restore(key, wants)
@@ -124,7 +141,7 @@ class NodeState:
     def problems(self) -> tuple[str, ...]:
         """What of the services an operator should mend."""
         own = (problem for key in sorted(self._problems) for problem in self._problems[key])
-        return (*own, *self.tables.problems())
+        return (*own, *self.tables.problems(), *own_dns_problems(self.facts, self.index))
 
     def idle_services(self, most: int) -> tuple[int, tuple[ObjectName, ...]]:
         """How many Services have an address without any usable endpoint, and the first few; whatever their number."""

@@ -27,3 +27,7 @@ for loops among all chains: it takes 0.7 s for these, and 24 s for 16 times as m
 MAX_WEIGHED = 2 * MAX_SLOTS
 """Endpoints of all ports together that are looked at, ready or not: each port has its own, of the same slices or
 Pods, and must join and sort them. One port alone may have any number of them."""
+
+MAX_NAMED = 1000
+"""The most addresses that the name of a headless Service stands for: as many as Kubernetes' Endpoints have. A DNS
+answer has room for some 4,000 of IPv4 or 2,300 of IPv6 (64 KiB, RFC 1035)."""

@@ -106,6 +106,10 @@ class Index:
             del self._values[ref]
         return touched
 
+    def values(self, ref: Ref) -> tuple[Value, ...]:
+        """What an object is made into; nothing, if there is none."""
+        return self._values.get(ref, ())
+
     def refs(self) -> frozenset[Ref]:
         """Every object there is."""
         return frozenset(self._values)

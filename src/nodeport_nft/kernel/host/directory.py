@@ -61,10 +61,10 @@ def read(directory: int, name: str, most: int) -> bytes | None:
         return file.read(most)
 
 
-def replace(directory: int, name: str, text: str, *, mode: int) -> None:
+def replace(directory: int, name: str, text: str, *, mode: int, durable: bool = True) -> None:
     """Put a file in place at once: written beside it, synced, renamed over it. Raises OSError.
 
-    A reader sees the old one or the new one.
+    A reader sees the old one or the new one. ``durable``: also after a power cut.
     """
     beside = f".{name[:200]}.{secrets.token_hex(4)}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=directory)
@@ -73,7 +73,8 @@ def replace(directory: int, name: str, text: str, *, mode: int) -> None:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.rename(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         os.unlink(beside, dir_fd=directory)

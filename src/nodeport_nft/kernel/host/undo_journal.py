@@ -17,6 +17,7 @@ from typing import Any
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
+from nodeport_nft.kernel.host.hostsdir import remove_names
 from nodeport_nft.kernel.host.hostsfile import check_hosts_path, remove_hosts, write_hosts
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.kernel.host.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
@@ -63,6 +64,7 @@ class UndoJournal:
 
     path: Path
     hosts_files: list[str] = field(default_factory=list)
+    hosts_directories: list[str] = field(default_factory=list)
     sysctls: list[SysctlChange] = field(default_factory=list)
 
     @classmethod
@@ -81,7 +83,11 @@ class UndoJournal:
                     raise KernelError(f"{path}: what is noted there is not believed: {fault}")
                 text = read(directory, path.name, _MAX_BYTES)
             noted = json.loads(text or b"")
-            return cls(path, [_absolute(each) for each in noted["hostsFiles"]], list(_changes(noted["sysctls"])))
+            files = [_absolute(each) for each in noted["hostsFiles"]]
+            directories = [
+                _absolute(each) for each in noted.get("hostsDirectories", ())
+            ]  # unknown to earlier versions
+            return cls(path, files, directories, list(_changes(noted["sysctls"])))
         except FileNotFoundError:
             return cls(path)
         except OSError as error:
@@ -94,7 +100,11 @@ class UndoJournal:
             raise KernelError(f"{path}: not a file of ours any more; look into it and delete it") from error
 
     def _save(self) -> None:
-        noted = {"hostsFiles": self.hosts_files, "sysctls": [asdict(change) for change in self.sysctls]}
+        noted = {
+            "hostsFiles": self.hosts_files,
+            "hostsDirectories": self.hosts_directories,
+            "sysctls": [asdict(change) for change in self.sysctls],
+        }
         try:
             with opened(self.path.parent, _WHAT, make=True) as directory:
                 replace(directory, self.path.name, json.dumps(noted, indent=2) + "\n", mode=0o600)
@@ -112,6 +122,12 @@ class UndoJournal:
             self.hosts_files.append(str(path))
             self._save()
         return write_hosts(path, text)
+
+    def note_names(self, path: Path) -> None:
+        """Note that there will be hosts files of ours in this directory. Raises KernelError."""
+        if str(path.absolute()) not in self.hosts_directories:
+            self.hosts_directories.append(str(path.absolute()))
+            self._save()
 
     def set_sysctl(self, name: str, value: str) -> None:
         """Set a sysctl and note what it was, unless an earlier change of ours in this boot is noted already."""
@@ -140,16 +156,21 @@ class UndoJournal:
                 failed.append(str(error))
             else:
                 self.sysctls.remove(change)
-        for path in map(Path, tuple(self.hosts_files)):
-            try:
-                if remove_hosts(path):
-                    done.append(f"hosts file {path} removed")
-            except (OSError, KernelError) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                failed.append(f"hosts file {path} cannot be removed: {why}")
-            else:
-                self.hosts_files.remove(str(path))
-        if self.sysctls or self.hosts_files:
+        left = (
+            ("hosts file", self.hosts_files, remove_hosts),
+            ("hosts files in", self.hosts_directories, remove_names),
+        )
+        for what, paths, remove in left:
+            for path in map(Path, tuple(paths)):
+                try:
+                    if remove(path):
+                        done.append(f"{what} {path} removed")
+                except (OSError, KernelError) as error:
+                    why = error.strerror if isinstance(error, OSError) else error
+                    failed.append(f"{what} {path} cannot be removed: {why}")
+                else:
+                    paths.remove(str(path))
+        if self.sysctls or self.hosts_files or self.hosts_directories:
             self._save()
         else:
             self.path.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""The cluster's names: which addresses the name of a Service stands for, kept up Service by Service; pure.
+
+As the Kubernetes DNS specification (1.1) has it: ``NAME.NAMESPACE.svc.DOMAIN`` is a Service's clusterIPs, or, where
+it is headless, the addresses of its ready endpoints. A pod's ``search`` list completes the short names. Missing are
+the names of ports (SRV) and of ExternalName Services (CNAME), for which a hosts file has no lines, and those of
+single endpoints.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from nodeport_nft.hosts import MARKER
+from nodeport_nft.model import Family, IPAddress, ObjectName, Service, ServiceType
+from nodeport_nft.resolve.bounds import MAX_NAMED
+from nodeport_nft.resolve.index import Index
+from nodeport_nft.resolve.join import families
+
+
+class Names:
+    """The lines of hosts files, one file a namespace. ``domain`` is the last part of all names.
+
+    ``crowded``: headless Services with more endpoints than ``MAX_NAMED``, and how many they have.
+    """
+
+    def __init__(self, domain: str) -> None:
+        self.domain = domain
+        self.crowded: dict[ObjectName, int] = {}
+        self._lines: dict[str, dict[str, str]] = defaultdict(
+            dict
+        )  # by namespace and Service; each with its line ends
+
+    def update(self, index: Index, keys: Iterable[ObjectName]) -> set[str]:
+        """Let the names of these Services be as the index has them; the namespaces of which lines have changed."""
+        return {key.namespace for key in keys if self._put(key, self._lines_of(key, index))}
+
+    def restore(self, text: str, is_kept: Callable[[ObjectName], bool]) -> None:
+        """Take those lines of a file of ours whose Services are to keep their names, whatever else is known."""
+        for line in text.removeprefix(MARKER).splitlines():
+            _, _, name = line.partition(" ")
+            parts = name.removesuffix(f".svc.{self.domain}").rsplit(".", 1)
+            if name.endswith(f".svc.{self.domain}") and len(parts) == 2 and is_kept(ObjectName(parts[1], parts[0])):
+                self._lines[parts[1]][parts[0]] = self._lines[parts[1]].get(parts[0], "") + line + "\n"
+
+    def namespaces(self) -> set[str]:
+        """Those that have a name."""
+        return {namespace for namespace, lines in self._lines.items() if lines}
+
+    def count(self, namespace: str) -> int:
+        """How many Services of a namespace have a name."""
+        return len(self._lines.get(namespace, ()))
+
+    def text(self, namespace: str) -> str:
+        """The file of a namespace, sorted by name; "" where it has no names."""
+        lines = self._lines.get(namespace)
+        return f"{MARKER}\n" + "".join(lines[name] for name in sorted(lines)) if lines else ""
+
+    def _put(self, key: ObjectName, lines: str) -> bool:
+        """Whether that is another than before."""
+        of_namespace = self._lines[key.namespace]
+        if of_namespace.get(key.name, "") == lines:
+            return False
+        if lines:
+            of_namespace[key.name] = lines
+        else:
+            del of_namespace[key.name]
+            if not of_namespace:
+                del self._lines[key.namespace]
+        return True
+
+    def _lines_of(self, key: ObjectName, index: Index) -> str:
+        self.crowded.pop(key, None)
+        service = index.services.get(key)
+        if service is None or service.type is ServiceType.EXTERNAL_NAME:
+            return ""
+        addresses: Iterable[IPAddress] = service.cluster_ips
+        if service.headless:
+            found = sorted(set(_ready(index, service)), key=lambda ip: (ip.version, int(ip)))
+            if len(found) > MAX_NAMED:
+                self.crowded[key] = len(found)
+            addresses = found[:MAX_NAMED]
+        return "".join(f"{ip} {key.name}.{key.namespace}.svc.{self.domain}\n" for ip in addresses)
+
+
+def _ready(index: Index, service: Service) -> Iterator[IPAddress]:
+    """The addresses of a headless Service's ready endpoints; of all of them, where it publishes those as well (E5).
+
+    They come from where those of other Services do: slices, else Endpoints, else Pods (E7).
+    """
+    slices = list(index.slices(service))
+    own = [piece for piece in slices if not piece.mirrored] or slices
+    wanted = families(service) or tuple(Family)
+    if own or not service.selector:
+        for piece in own:
+            for endpoint in piece.endpoints:
+                if endpoint.ready or service.publish_not_ready_addresses:
+                    yield endpoint.address
+        return
+    for pod in index.selected(service):
+        ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
+        if ready and not pod.finished:
+            for family in wanted:
+                yield from [ip for ip in pod.ips if ip.version == family][:1]
