@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from nodeport_nft.cli.nodes import nodes_table, registration_fields
-from nodeport_nft.store import StoredObject
+from nodeport_nft.kube import Object
+from nodeport_nft.model import Ref
 from nodeport_nft.store.api import NodeReport, Registered
 
 pytestmark = pytest.mark.proves("C5")
@@ -29,8 +30,8 @@ KINDS = {
 }
 
 
-def node(**spec: object) -> StoredObject:
-    return StoredObject("Node", "", "a", "1", {"metadata": {"name": "a"}, "spec": spec})
+def node(**spec: object) -> Object:
+    return Object(Ref("Node", "", "a"), {"metadata": {"name": "a"}, "spec": spec})
 
 
 @pytest.mark.parametrize(

@@ -187,11 +187,11 @@ def _idle(answer: Status) -> Iterator[str]:
         yield f"`nodeport-nft describe service {name} -n {namespace}` says why"
 
 
-def _probes(told: Status) -> Iterator[str]:
+def _probes(answer: Status) -> Iterator[str]:
     """The readiness probes that this node runs: that some fail is no trouble of the node's either."""
-    yield f"{told.probes} run{'s' * (told.probes == 1)} here, {told.probes_failing or 'none'} of them failing"
-    yield from told.failing
-    if (more := told.probes_failing - len(told.failing)) > 0:
+    yield f"{answer.probes} run{'s' * (answer.probes == 1)} here, {answer.probes_failing or 'none'} of them failing"
+    yield from answer.failing
+    if (more := answer.probes_failing - len(answer.failing)) > 0:
         yield f"and {more} more"
 
 

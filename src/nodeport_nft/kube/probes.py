@@ -124,12 +124,12 @@ def _parsed(
         own.problem(here, f"{shown(raw)} stands where a mapping belongs")
         probe = None
     if fields.incoming or fields.lenient:
-        for _, (place, text), _ in own.found:
+        for _, (place, text), _ in own.problems:
             inner = f"{field_text(place)}: {text}" if place else text
             fields.problem(path if of_annotation else place, inner if of_annotation else text)
         for _, (place, text), _ in own.notes:
             fields.note(path if of_annotation else place, text)
-    return None if own.found else probe
+    return None if own.problems else probe
 
 
 def _probe(raw: dict[str, Any], path: Path, numbers: Numbers, what: str, fields: Fields) -> Probe | None:

@@ -114,10 +114,6 @@ class Index:
         """Every object there is."""
         return frozenset(self._values)
 
-    def values(self, ref: Ref) -> tuple[Value, ...]:
-        """What an object is made into, nothing if there is none."""
-        return self._values.get(ref, ())
-
     def slices(self, service: Service) -> Iterable[EndpointSlice]:
         """All slices of a Service, those of its Endpoints object among them."""
         return (piece for pieces in self._slices.get(service.key, {}).values() for piece in pieces)
