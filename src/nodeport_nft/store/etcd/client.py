@@ -72,9 +72,9 @@ class Client:
     ) -> AsyncIterator[tuple[tuple[KeyValue, ...], Position]]:
         """All keys that begin with ``prefix``, by key, some at a time, all at one revision; 0: the newest.
 
-        ``page``: how many at first.
         The position is the same with each page, but for its witness. At least one page comes, perhaps empty. Raises
         EtcdError with Cause.COMPACTED if the revision is compacted before the last page: begin again.
+        The first page has ``page`` keys, later ones as many as make a large answer.
         """
         start, end = self.full(prefix), range_end(self.full(prefix))
         position: Position | None = None
