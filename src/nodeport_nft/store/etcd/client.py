@@ -72,10 +72,11 @@ class Client:
     ) -> AsyncIterator[tuple[tuple[KeyValue, ...], Position]]:
         """All keys that begin with ``prefix``, by key, some at a time, all at one revision; 0: the newest.
 
-        With ``end`` it is all keys from ``prefix`` on and before that one. ``page``: how many at first.
+        With ``end`` it is all keys from ``prefix`` on and before that one.
 
         The position is the same with each page, but for its witness. At least one page comes, perhaps empty. Raises
         EtcdError with Cause.COMPACTED if the revision is compacted before the last page: begin again.
+        The first page has ``page`` keys, later ones as many as make a large answer.
         """
         start, after = self.bounds(prefix, end)
         position: Position | None = None
