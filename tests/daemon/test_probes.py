@@ -24,7 +24,7 @@ PODS = ("web-1", "web-2", "web-3")
 PORT = 8000
 TARGET = {"port": 80, "targetPort": PORT, "nodePort": 30010}
 PATIENCE = 60.0
-QUICK = {"periodSeconds": 1, "failureThreshold": 2}
+QUICK = {"periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 3}  # of a machine that is busy with other tests
 
 
 class Webs:
@@ -153,13 +153,13 @@ def test_who_does_not_pass_gets_no_connections_until_it_passes(
     probe = {"httpGet": {"path": "/healthz", "port": "http"}, **QUICK}
     desired.apply(service("web", 10, ports=[TARGET], selector={"app": "web"}))
     desired.apply(*(pod(cluster, name, probe) for name in PODS))
-    daemon.start()
+    daemon.start(seconds=PATIENCE)
     wait_for(lambda: daemon.status().probes == 3, "probes of all pods", PATIENCE)
     assert reached(cluster) == set(PODS)
     ways: list[tuple[Callable[[Webs], None], Callable[[Webs], None], str]] = [
         (kill, restart, "connection refused"),
         (refuse, relent, "HTTP status 500"),
-        (hang, go_on, "no answer within 1 s"),
+        (hang, go_on, "no answer within 3 s"),
     ]
     for fall_ill, recover, why in ways:
         fall_ill(webs)
@@ -188,13 +188,13 @@ def test_endpoints_without_a_pod_are_probed_by_an_annotation(
         probe = {"tcpSocket": {"port": "http"}, **QUICK}
         piece["metadata"]["annotations"] = {"nodeport-nft/readiness-probe": json.dumps(probe)}
         desired.apply(service("web", 10, ports=[{**TARGET, "name": "http"}]), piece)
-        daemon.start()
+        daemon.start(seconds=PATIENCE)
         wait_for(lambda: daemon.status().probes == 2, "probes of all endpoints", PATIENCE)
         assert reached(cluster) == {"web-1", "web-3"}
         cluster.stop(running.pop("web-3"))
         until_failing(cluster, daemon, "web-3")
         assert reached(cluster) == {"web-1"}
-        daemon.follow(lambda: desired.apply(bare))
+        desired.apply(bare)
         wait_for(lambda: daemon.status().probes == 0, "no probes", PATIENCE)
         wait_for(lambda: asked(cluster, 1.0) == "", "the dead one is used again, now that nobody probes", PATIENCE)
     finally:
@@ -207,16 +207,21 @@ def test_a_restart_keeps_verdicts_and_what_comes_dead_stays_out(
 ) -> None:
     for name in ("web-1", "web-3"):
         webs.start(name)
-    probe = {"httpGet": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 30}  # half a minute, where it counts
+    probe = {
+        "httpGet": {"port": PORT},
+        "periodSeconds": 1,
+        "failureThreshold": 30,
+        "timeoutSeconds": 3,
+    }  # half a minute, where it counts
     desired.apply(service("web", 10, ports=[TARGET], selector={"app": "web"}))
     desired.apply(*(pod(cluster, name, probe) for name in ("web-1", "web-3")))
-    daemon.start()
-    daemon.follow(lambda: desired.apply(pod(cluster, "web-2", probe)))  # a new one, and nobody listens there
+    daemon.start(seconds=PATIENCE)
+    desired.apply(pod(cluster, "web-2", probe))  # a new one, and nobody listens there
     until_failing(cluster, daemon, "web-2")
     assert reached(cluster) == {"web-1", "web-3"}
     wait_for(lambda: len(noted(cluster, daemon)) == 2, "a note of both addresses", PATIENCE)
     daemon.kill()
-    daemon.start()
+    daemon.start(seconds=PATIENCE)
     assert reached(cluster) == {"web-1", "web-3"}
     assert failing(daemon) == [str(cluster.address("web-2"))]
     webs.start("web-2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import subprocess
@@ -521,3 +522,30 @@ def test_a_prober_without_work_has_no_thread() -> None:
     made = Told()
     assert threading.active_count() == before
     made.prober.close()
+
+
+def test_an_end_amid_many_probes_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a task that was begun and never run, nor one that is still under way."""
+    begun = ended = 0
+
+    async def slow(*_: object) -> str:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            ended += 1
+        return ""
+
+    monkeypatch.setattr(prober, "ask", slow)
+    monkeypatch.setattr(prober, "_HASTE", 0.0)
+    made = Told()
+    for n in range(2 * MOST):
+        made.watch(f"10.1.{n >> 8}.{n & 255}", replace(PROBE, period=1), spread=n % 2 == 0)
+    deadline = time.monotonic() + PATIENCE
+    while begun < MOST:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    made.prober.close()
+    gc.collect()  # a coroutine that nobody awaits says so then
+    assert (begun, made.failures) == (ended, [])

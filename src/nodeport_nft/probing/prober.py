@@ -60,6 +60,7 @@ class Prober:
         self._thread: threading.Thread | None = None
         self._asking: set[asyncio.Task[None]] = set()
         self._waiting: deque[Watch] = deque()
+        self._ended = False
 
     def begin(self, watch: Watch, *, spread: bool) -> None:
         """Probe from now on; ``spread``: at first some time within a period, so that not all come at once.
@@ -104,6 +105,8 @@ class Prober:
         logging.getLogger("tornado.general").addFilter(_is_ours)
         loop.set_exception_handler(self._broken)
         loop.run_forever()
+        self._ended = True  # what becomes due while the rest ends is not begun
+        self._waiting.clear()
         for task in self._asking:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*self._asking, return_exceptions=True))
@@ -122,6 +125,8 @@ class Prober:
             watch.timer.cancel()
 
     def _due(self, watch: Watch) -> None:
+        if self._ended:
+            return
         if len(self._asking) >= MOST:
             self._waiting.append(watch)
         else:
