@@ -10,7 +10,7 @@ import pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """It doubles the time of what runs thousands of examples. What the report counts is then by plainer tests alone."""
+    """It doubles the time of what runs thousands of examples. What the report counts is by plainer tests alone."""
     tracer = sys.gettrace()
     sys.settrace(None)
     try:
