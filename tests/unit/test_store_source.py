@@ -20,7 +20,7 @@ from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store import Store
 from nodeport_nft.store.api import Changes
 from tests.damage import damage
-from tests.unit.test_store import RANGES, WORKER_IMPORTS, apply, endpoint_slice, service
+from tests.unit.test_store import RANGES, apply, endpoint_slice, service
 
 SECONDS = 5.0
 """The longest that a change may take to be told; as a rule it is milliseconds."""
@@ -88,13 +88,21 @@ def path(tmp_path: Path) -> Path:
     return directory / "store.db"
 
 
-ELSEWHERE = (
-    WORKER_IMPORTS
-    + """
+# Started from nothing, since a fork would have this process's connections to the file.
+ELSEWHERE = """
+import sys
+from ipaddress import ip_network
+from nodeport_nft.manifest import parse_object
+from nodeport_nft.model import PortRange, Ranges
+from nodeport_nft.store import Store
+
+RANGES = Ranges(PortRange(30000, 30099), (ip_network("10.96.0.0/24"), ip_network("fd00:10:96::/112")))
+SPEC = {"type": "NodePort", "ports": [{"port": 80}]}
+METADATA = [{"name": name, "namespace": "default"} for name in sys.argv[2:]]
+DOCUMENTS = [{"apiVersion": "v1", "kind": "Service", "metadata": each, "spec": SPEC} for each in METADATA]
 with Store(sys.argv[1], ranges=RANGES) as store, store.transaction() as transaction:
-    transaction.apply([service(name) for name in sys.argv[2:]], now=NOW)
+    transaction.apply(list(map(parse_object, DOCUMENTS)), now="2026-01-31T12:00:00Z")
 """
-)
 
 
 async def elsewhere(path: Path, *words: str) -> None:
