@@ -106,7 +106,7 @@ def _write(
 
     ``stored``: what there is. Where others write at the same time it is looked at once more.
     """
-    from nodeport_nft.store import Conflict
+    from nodeport_nft.store import Conflict, Superseded
 
     written: list[Object] = []
     names: set[str] = set()
@@ -118,7 +118,7 @@ def _write(
                 if objects:
                     store.write(objects, now=now(), only_new=are_new, dry_run=dry_run)
                     written += objects
-        except Conflict as conflict:
+        except (Conflict, Superseded) as conflict:
             if not tries_left:
                 fail(str(conflict))
             stored = store.readable()

@@ -84,11 +84,7 @@ def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)  # as that of schema_comment
 def _expected(schema: Schema) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
-<<<<<<< HEAD
-    """The normalized lines of the maps and of the chains of a table that has its schema alone; not to change."""
-=======
     """The normalized lines of a schema's maps, and those of its chains; not to be changed."""
->>>>>>> quick
     maps = {declared.name: _normalized(map_lines(schema.family, declared)) for declared in schema.maps}
     chains = {chain.name: _normalized(chain_lines(schema.family, chain)) for chain in schema.chains}
     return maps, chains

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nodeport_nft.model import IPAddress
 
@@ -26,6 +26,13 @@ class Candidate:
     def is_usable(self) -> bool:
         """Whether it may get connections: if it is ready, or where nothing is, if it serves till its end (E2)."""
         return self.ready or (self.serving and self.terminating)
+
+    def drained(self) -> Candidate:
+        """The same as one that terminates: what could be used goes on to serve, and what could not does not begin to.
+
+        Also of a Service that publishes what is not ready: that it is drained is not a matter of readiness.
+        """
+        return replace(self, ready=False, serving=self.is_usable, terminating=True)
 
 
 def once_each(candidates: Iterable[Candidate]) -> Iterable[Candidate]:

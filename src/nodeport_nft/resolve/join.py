@@ -7,7 +7,6 @@ numbers behind a Pod's port names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import inf
 
 from nodeport_nft.model import (
@@ -65,7 +64,7 @@ class Join:
         self._left = max(0, self._left - count)
         found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
         if self._index.drained:
-            found = (_drained(c) if c.node_name in self._index.drained else c for c in found)
+            found = (c.drained() if c.node_name in self._index.drained else c for c in found)
         if self._trouble:
             return self._trouble.judged(found)
         return tuple(c for c in once_each(found) if c.weight)
@@ -86,7 +85,7 @@ class Join:
             for endpoint in piece.endpoints:
                 weight = weights.get(str(endpoint.address), piece.weight) if weights else piece.weight
                 candidate = _candidate(endpoint, port.port, weight)
-                yield _drained(candidate) if drained and endpoint.address.packed in drained else candidate
+                yield candidate.drained() if drained and endpoint.address.packed in drained else candidate
 
     def _from_pods(self, pods: Iterable[Pod], port: ServicePort) -> Iterable[Candidate]:
         """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
@@ -105,7 +104,7 @@ class Join:
                     conditions = ready, pod.ready, pod.terminating
                     weight = service.weights.get(str(first), pod.weight) if service.weights else pod.weight
                     candidate = Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
-                    yield _drained(candidate) if first in pod.drained else candidate
+                    yield candidate.drained() if first in pod.drained else candidate
 
     def _target(self, pod: Pod, port: ServicePort) -> int | None:
         """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
@@ -120,14 +119,6 @@ class Join:
     def _zone_of(self, node_name: str) -> str:
         node = self._index.nodes.get(node_name)
         return node.labels.get(ZONE_LABEL, "") if node else ""
-
-
-def _drained(candidate: Candidate) -> Candidate:
-    """A candidate as one that terminates: what could be used goes on to serve, and what could not does not begin to.
-
-    Also of a Service that publishes what is not ready: that it is drained is not a matter of readiness.
-    """
-    return replace(candidate, ready=False, serving=candidate.is_usable, terminating=True)
 
 
 def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from nodeport_nft.hosts import MARKER
 from nodeport_nft.model import Family, IPAddress, ObjectName, Service, ServiceType
 from nodeport_nft.resolve.bounds import MAX_NAMED
+from nodeport_nft.resolve.candidate import Candidate, once_each
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.join import families
+from nodeport_nft.resolve.trouble import Trouble
 
 
 class Names:
@@ -76,29 +78,45 @@ class Names:
             return ""
         addresses: Iterable[IPAddress] = service.cluster_ips
         if service.headless:
-            found = sorted(set(_ready(index, service)), key=lambda ip: (ip.version, int(ip)))
+            found = sorted(set(_published(index, service)), key=lambda ip: (ip.version, int(ip)))
             if len(found) > MAX_NAMED:
                 self.crowded[key] = len(found)
             addresses = found[:MAX_NAMED]
         return "".join(f"{ip} {key.name}.{key.namespace}.svc.{self.domain}\n" for ip in addresses)
 
 
-def _ready(index: Index, service: Service) -> Iterator[IPAddress]:
+def _published(index: Index, service: Service) -> list[IPAddress]:
     """The addresses of a headless Service's ready endpoints; of all of them, where it publishes those as well (E5).
 
-    They come from where those of other Services do: slices, else Endpoints, else Pods (E7).
+    What is drained, or has failed, is left out as among the endpoints of other Services, and as there some stay where
+    there would be none.
     """
+    every: Iterable[Candidate] = _endpoints(index, service)
+    if index.drained:
+        every = (c.drained() if c.node_name in index.drained else c for c in every)
+    trouble = Trouble(index, service)
+    judged = trouble.judged(every) if trouble else tuple(once_each(every))
+    return [c.address for c in judged if c.ready] or [c.address for c in judged if c.is_usable]
+
+
+def _endpoints(index: Index, service: Service) -> Iterator[Candidate]:
+    """All of them, whatever their port: slices, else Endpoints, else Pods, as those of other Services (E7)."""
     slices = list(index.slices(service))
     own = [piece for piece in slices if not piece.mirrored] or slices
-    wanted = families(service) or tuple(Family)
+    every = service.publish_not_ready_addresses
     if own or not service.selector:
         for piece in own:
             for endpoint in piece.endpoints:
-                if endpoint.ready or service.publish_not_ready_addresses:
-                    yield endpoint.address
+                ready = endpoint.ready or every
+                conditions = ready, endpoint.serving, endpoint.terminating
+                found = Candidate(endpoint.address, 0, *conditions, endpoint.node_name)
+                yield found.drained() if endpoint.address in piece.drained else found
         return
     for pod in index.selected(service):
-        ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
-        if ready and not pod.finished:
-            for family in wanted:
-                yield from [ip for ip in pod.ips if ip.version == family][:1]
+        if pod.finished:
+            continue
+        ready = every or (pod.ready and not pod.terminating)
+        for family in families(service) or tuple(Family):
+            for ip in [ip for ip in pod.ips if ip.version == family][:1]:
+                found = Candidate(ip, 0, ready, pod.ready, pod.terminating, pod.node_name)
+                yield found.drained() if ip in pod.drained else found

@@ -108,7 +108,8 @@ class Trouble:
         if any(c.is_usable for c in without):
             return without
         healthy = _weighty(candidates)
-        failed = [(self.failed_at(c), c) for c in healthy if c.is_usable]
+        # What has never passed its probe (0.0) has never been good.
+        failed = [(time, c) for c in healthy if c.is_usable and (time := self.failed_at(c)) > 0]
         if not failed:
             return without
         since = max(time for time, _ in failed) - LAST_GOOD_SECONDS

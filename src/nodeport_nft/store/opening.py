@@ -141,7 +141,7 @@ def etcd_connection(config: Config) -> Connection:
 def _open_etcd(config: Config) -> EtcdStore:
     from nodeport_nft.store.etcd import etcd_store
 
-    return etcd_store(etcd_connection(config), config.ranges, config.validate)
+    return etcd_store(etcd_connection(config), config.ranges, config.validate, config.node_monitor_grace_period)
 
 
 def _named(path: str) -> Path | None:

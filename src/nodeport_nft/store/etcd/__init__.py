@@ -49,11 +49,14 @@ def open_blocking(connection: Connection, timings: Timings | None = None, *, fir
     return Blocking(connection, timings, first=first)
 
 
-def etcd_store(connection: Connection, ranges: Ranges, validate: Validate) -> EtcdStore:
-    """Objects in etcd. Raises LibraryMissing; connects when it is first asked."""
+def etcd_store(connection: Connection, ranges: Ranges, validate: Validate, grace: float = 40.0) -> EtcdStore:
+    """Objects in etcd. Raises LibraryMissing; connects when it is first asked.
+
+    ``grace``: seconds until a node whose registration has ended counts as lost.
+    """
     with _library(connection):
         from nodeport_nft.store.etcd.store import EtcdStore
-    return EtcdStore(connection, ranges=ranges, validate=validate)
+    return EtcdStore(connection, ranges=ranges, validate=validate, grace=grace)
 
 
 def etcd_source(connection: Connection, validate: Validate, grace: float = 40.0) -> Source:

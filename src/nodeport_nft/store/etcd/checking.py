@@ -24,7 +24,7 @@ from nodeport_nft.store.etcd.statuses import about_members
 from nodeport_nft.store.etcd.values import Delete, KeyValue, Operation, Put, is_unchanged
 from nodeport_nft.store.objects import Damaged, read_document
 
-_OF_NODES = ("members/", "progress/")
+_OF_NODES = (layout.MEMBERS, layout.PROGRESS)
 """What nodes say of themselves: it ends with their leases, and is not looked at here."""
 
 _TOGETHER = 32

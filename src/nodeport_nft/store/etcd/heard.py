@@ -6,16 +6,13 @@ time at which a node was found to be lost.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from contextlib import suppress
 
-from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, Parsed, ProbeFailure, Ref
+from nodeport_nft.model import Member, Parsed
+from nodeport_nft.store.etcd import layout
+from nodeport_nft.store.etcd.registration import member_ref, probe_ref, read_known, read_probe
 from nodeport_nft.store.etcd.values import KeyValue
-
-MEMBERS = "members/"
-_KNOWN, _LIVE, _PROBES = "members/known/", "members/live/", "members/probes/"
 
 
 def heard(found: Iterable[KeyValue], now: float, grace: float) -> Iterator[Parsed]:
@@ -25,25 +22,12 @@ def heard(found: Iterable[KeyValue], now: float, grace: float) -> Iterator[Parse
     """
     values = {each.key: each.value for each in found}
     for key, value in values.items():
-        if key.startswith(_KNOWN):
-            name = key.removeprefix(_KNOWN)
-            lost_at = _seconds(value, "lostAt")
-            is_lost = f"{_LIVE}{name}" not in values and 0 < lost_at <= now - grace
-            yield Ref(MEMBER, "", name), (Member(name, lost_at if is_lost else 0.0),)
-        elif key.startswith(_PROBES):
-            namespace, _, text = key.removeprefix(_PROBES).partition("/")
-            try:
-                failure = ProbeFailure(namespace, ip_address(text), _seconds(value, "since"))
-            except ValueError:
-                continue
-            yield Ref(PROBE_FAILURE, namespace, text), (failure,)
-
-
-def _seconds(value: bytes, key: str) -> float:
-    """A time in a JSON mapping (Unix time, seconds); 0.0 if there is none."""
-    try:
-        said = json.loads(value)
-    except (ValueError, RecursionError):
-        return 0.0
-    time = said.get(key) if isinstance(said, dict) else None
-    return float(time) if isinstance(time, int | float) and math.isfinite(time) else 0.0
+        with suppress(ValueError):
+            if key.startswith(layout.KNOWN):
+                name = key.removeprefix(layout.KNOWN)
+                lost_at = read_known(name, value)
+                is_lost = f"{layout.LIVE}{name}" not in values and 0 < lost_at <= now - grace
+                yield member_ref(name), (Member(name, lost_at if is_lost else 0.0),)
+            elif key.startswith(layout.PROBES):
+                ref = probe_ref(key)
+                yield ref, (read_probe(ref, value),)

@@ -19,7 +19,7 @@ from nodeport_nft.store.etcd import checking, copying, layout
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.client import Blocking
 from nodeport_nft.store.etcd.errors import EtcdError, Outcome
-from nodeport_nft.store.etcd.heard import MEMBERS, heard
+from nodeport_nft.store.etcd.heard import heard
 from nodeport_nft.store.etcd.known import KnownKeys
 from nodeport_nft.store.etcd.transactions import Step, steps_of
 from nodeport_nft.store.objects import Damaged, read_document
@@ -86,7 +86,7 @@ class EtcdStore(Objects):
 
     def heard(self) -> Iterator[Parsed]:
         """As ``Objects`` has it, by the clock of this machine."""
-        found = self._etcd.run(self._etcd.client.list_all(MEMBERS)).found
+        found = self._etcd.run(self._etcd.client.list_all(layout.MEMBERS)).found
         return heard(found, time.time(), self._grace)
 
     def write(

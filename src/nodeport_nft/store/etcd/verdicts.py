@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.errors import PASSING, EtcdError
 from nodeport_nft.store.etcd.values import Delete, Operation, Put, is_unchanged
 
 if TYPE_CHECKING:
     from nodeport_nft.store.etcd.client import Client
-
-_LIVE = "members/live/"
-_PROBES = "members/probes/"
 
 _MOST = 100
 """Keys that are written in one transaction; etcd takes 128 operations."""
@@ -50,7 +48,7 @@ class EtcdVerdicts:
     ) -> None:
         """Connects to nothing yet."""
         self._client = client
-        self._live = _LIVE + node
+        self._live = layout.LIVE + node
         self._report = report
         self._leave_seconds = leave_seconds
         self._backoff = Backoff(_LONGEST_SECONDS, first=0.2)
@@ -154,4 +152,4 @@ class EtcdVerdicts:
 
 
 def _key(ref: Ref) -> str:
-    return f"{_PROBES}{ref.namespace}/{ref.name}"
+    return f"{layout.PROBES}{ref.namespace}/{ref.name}"
