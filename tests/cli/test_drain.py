@@ -13,6 +13,8 @@ from nodeport_nft.model import Ranges
 from nodeport_nft.store import Store
 from tests.cli.program import Answer, Program
 
+pytestmark = pytest.mark.proves("C7")
+
 STATE = """
 apiVersion: v1
 kind: Service

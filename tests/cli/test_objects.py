@@ -386,6 +386,7 @@ def test_what_is_wrong_with_others_is_said_and_ours_is_applied(program: Program)
     ]
 
 
+@pytest.mark.proves("C3")
 def test_a_write_over_a_newer_one_is_refused_and_manifests_that_are_the_whole_state_are_not(program: Program) -> None:
     program.ok("create", "service", "nodeport", "web", "--tcp=80")
     read = program.ok("get", "service", "web", "-o", "yaml")

@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect_many
 from tests.cli.program import Program
 from tests.daemon.objects import Desired, endpoint_slice, node, service
 from tests.daemon.running import Daemon, wait_for
+
+pytestmark = pytest.mark.proves("C7")
 
 SECONDS = 60.0
 NODE_PORT = "172.30.1.2", 30010

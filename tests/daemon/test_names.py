@@ -20,6 +20,8 @@ from tests.daemon.dns import CLUSTER_DNS, CONTRIB, NODE_DNS, NXDOMAIN, asked, dn
 from tests.daemon.objects import Desired, endpoint_slice, service, slices
 from tests.daemon.running import Daemon, wait_for
 
+pytestmark = pytest.mark.proves("C9")
+
 SECONDS = 30.0
 POD = "web-1"  # on worker-1, where the daemon and dnsmasq are
 DOMAIN = "svc.cluster.local"

@@ -24,7 +24,7 @@ from tests.hands import documents, file_hand
 from tests.unit.test_store import LATER, NOW, RANGES, document, endpoint_slice, node, pod, service
 from tests.unit.test_store_contract import parse_again
 
-pytestmark = pytest.mark.usefixtures("private_namespaces")
+pytestmark = [pytest.mark.usefixtures("private_namespaces"), pytest.mark.proves("C8")]
 
 
 def fill(store: Objects) -> None:

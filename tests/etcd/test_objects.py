@@ -207,6 +207,7 @@ def test_one_name_of_many_writers_has_one_uid(tmp_path: Path) -> None:
     assert len({uid for _, uid in answers}) == 1
 
 
+@pytest.mark.proves("C3")
 def test_of_those_who_have_read_the_same_one_writes(tmp_path: Path) -> None:
     """In etcd and in a file: each of six reads, waits for the others, and writes what it has made of it."""
     writers, rounds = 6, 4

@@ -16,6 +16,8 @@ from nodeport_nft.reconcile import compile_snapshot, read_tables, stale_frontend
 from tests.builders import make_port, make_service
 from tests.netns.kernel import facts, slices_of
 
+pytestmark = pytest.mark.proves("C5", "C7")
+
 NODE = "worker-1"
 MANY = 40  # of two endpoints each has some of them, but for one time in 10^12
 WHERE = {"clusterIP": ("web-2", ("10.96.0.10", 80)), "nodePort": ("client", ("172.30.1.2", 30080))}

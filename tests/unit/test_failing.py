@@ -28,6 +28,8 @@ from nodeport_nft.resolve.absence import Around, why_none
 from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
+pytestmark = pytest.mark.proves("C5", "C7")
+
 A, B, C, D = "10.244.1.1", "10.244.2.1", "10.244.3.1", "10.244.4.1"
 WEB = make_service()
 ON = {A: "worker-1", B: "worker-2", C: "worker-3", D: "worker-4"}
