@@ -144,6 +144,16 @@ def test_a_kept_service_can_be_mended_changed_and_deleted() -> None:
     assert sync(state) == set()
 
 
+@pytest.mark.parametrize("unreadable", [WEB_REF, SLICE_REF, Ref("Sexvice", "default", "who")])
+def test_where_one_family_has_no_table_yet_the_other_keeps_its_own(unreadable: Ref) -> None:
+    before = compile_snapshot(Snapshot((WEB,), (WEB_SLICE,)), FACTS).tables
+    held = {**listed(before), Family.IPV6: None}
+    services = () if unreadable == WEB_REF else (WEB,)
+    slices = () if unreadable == SLICE_REF else (WEB_SLICE,)
+    after = compile_snapshot(Snapshot(services, slices), FACTS, held, {unreadable}).tables
+    assert endpoints(after) == endpoints(before)
+
+
 def test_what_is_kept_stays_over_other_facts_of_the_node() -> None:
     state, _ = restarted({WEB_REF})
     before = endpoints(state.tables)
