@@ -19,7 +19,7 @@ from nodeport_nft.config import Config, load_config
 from nodeport_nft.model import Snapshot
 from nodeport_nft.store import open_objects
 from tests.cli.program import SCRIPT
-from tests.daemon.running import CIDRS, wait_for
+from tests.daemon.running import CIDRS, untraced, wait_for
 from tests.daemon.tables import held, node_facts, wanted
 from tests.etcd.members import certificates
 
@@ -208,7 +208,11 @@ class Machines:
         command = [str(SCRIPT), "sync", "--config", str(self._configuration(node)), "--node-name", node]
         with self._log(node).open("a") as log:
             self._daemons[node] = self.cluster.popen(
-                node, [*command, "--log-format", "json"], stdout=subprocess.DEVNULL, stderr=log.fileno()
+                node,
+                [*command, "--log-format", "json"],
+                env=untraced(),
+                stdout=subprocess.DEVNULL,
+                stderr=log.fileno(),
             )
 
     def signal_daemon(self, node: str, number: signal.Signals) -> None:
@@ -246,7 +250,12 @@ class Machines:
         """Start a ``writer`` on a machine; its journal is named as the machine."""
         words = [sys.executable, "-m", "tests.cluster.writer", str(self._configuration(node)), node]
         return self.cluster.popen(
-            node, [*words, str(self.journal(node))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+            node,
+            [*words, str(self.journal(node))],
+            env=untraced(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
 
     def journal(self, node: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from lab.cluster import Cluster
 from lab.probe import connect
 from tests.cli.program import SCRIPT
-from tests.daemon.running import CIDRS, wait_for
+from tests.daemon.running import CIDRS, untraced, wait_for
 
 pytestmark = pytest.mark.proves("C1")
 
@@ -59,7 +59,9 @@ class Nodes:
         ]
         words += ["--cluster-cidr", CIDRS, "--log-format", "json", *more]
         with self.log(node).open("a") as log:
-            self._processes[node] = self.cluster.popen(node, words, stdout=subprocess.DEVNULL, stderr=log.fileno())
+            self._processes[node] = self.cluster.popen(
+                node, words, env=untraced(), stdout=subprocess.DEVNULL, stderr=log.fileno()
+            )
 
     def log(self, node: str) -> Path:
         return self._directory / f"{node}.json"
