@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) 
 
 
 def untraced() -> dict[str, str]:
-    """The environment of a daemon, without coverage's tracer: it would take most of the time that a daemon needs here.
+    """The environment of a daemon, without coverage's tracer, which would take most of the time that one needs.
 
     What the report counts is by the tests that run the same code otherwise.
     """
