@@ -28,7 +28,7 @@ def test_a_default_drop_of_somebody_else_is_named(lab: Lab) -> None:
     try:
         assert lab.client.names("tcp", HERE.ipv4, 30080) == {"silent"}
         eventually(lambda: "chain inet somebody forward" in problems(machine), "the daemon names the chain")
-        said = machine.run("nodeport-nft sync --once --hosts-file /var/lib/nodeport-nft/hosts 2>&1")
+        said = machine.run("nodeport-nft sync --once 2>&1")
         found = re.search(r"chain inet somebody forward .*let them through: (.*) \(or", said)
         assert found is not None, said
         machine.run(found[1])
@@ -51,7 +51,7 @@ def test_firewalld_beside_it(lab: Lab) -> None:
         eventually(lambda: "reject" in machine.run(rules, check=False), "firewalld is in force")
         lab.client.reaches(BOTH, HERE.ipv4, 30081)
         lab.client.reaches(BOTH, HERE.ipv6, 30081)
-        said = machine.run("nodeport-nft sync --once --hosts-file /var/lib/nodeport-nft/hosts 2>&1")
+        said = machine.run("nodeport-nft sync --once 2>&1")
         assert "forward hook" not in said
     finally:
         machine.run("systemctl stop firewalld && systemctl mask --quiet firewalld", timeout=180)

@@ -15,7 +15,7 @@ DROP_IN = f"{UNITS}/nodeport-nft.service.d/no-ports.conf"
 SOCKET = f"{UNITS}/nodeport-nft.socket"
 DEFAULTS = "/etc/default/nodeport-nft"
 STORE = "/var/lib/nodeport-nft/store.db"
-EVERYTHING = "services,endpointslices,endpoints,pods,nodes"
+SHARED = "etcd://192.168.56.11:2379/lab"
 
 
 @pytest.mark.services(service("beside-a-person", 30082))
@@ -28,7 +28,7 @@ def test_the_service_and_a_person_see_one_run_directory(lab: Lab) -> None:
     daemon = machine.run("systemctl show --property MainPID --value nodeport-nft").strip()
     said = machine.run("nodeport-nft cleanup 2>&1", check=False)
     assert f"a daemon programs this node (pid {daemon})" in said
-    said = machine.run("nodeport-nft sync --once --hosts-file /var/lib/nodeport-nft/hosts 2>&1")
+    said = machine.run("nodeport-nft sync --once 2>&1")
     assert "nothing changed" in said
     locked = "setpriv --reuid 65534 --regid 65534 --clear-groups flock --nonblock /run/nodeport-nft true 2>&1"
     assert "Permission denied" in machine.run(locked, check=False)
@@ -44,8 +44,8 @@ def test_without_ports_of_its_own_it_answers_probes_and_serves(lab: Lab) -> None
     machine.run(
         f"install -D -m 0644 /tmp/no-ports.conf {DROP_IN} && install -m 0644 /tmp/nodeport-nft.socket {SOCKET}"
     )
-    machine.run(f"nodeport-nft get {EVERYTHING} -A -o yaml | nodeport-nft apply --store {STORE} -f -")
-    machine.run(f"cp {DEFAULTS} {DEFAULTS}.kept && sed -i 's|^NODEPORT_NFT_FLAGS=.*|& --store {STORE}|' {DEFAULTS}")
+    machine.run(f"nodeport-nft store copy {SHARED} {STORE}")
+    machine.run(f"echo NODEPORT_NFT_FLAGS=--store {STORE} > {DEFAULTS}")
     try:
         machine.run("systemctl daemon-reload && systemctl restart nodeport-nft", timeout=240)
         machine.run("systemd-analyze security --threshold=15 nodeport-nft >&2")  # 1.5 at most
@@ -59,7 +59,7 @@ def test_without_ports_of_its_own_it_answers_probes_and_serves(lab: Lab) -> None
         assert "Problems:      none" in said
     finally:
         machine.run(
-            f"rm -f {DROP_IN} {SOCKET} {STORE}*; mv {DEFAULTS}.kept {DEFAULTS}; systemctl daemon-reload; "
+            f"rm -f {DROP_IN} {SOCKET} {STORE}* {DEFAULTS}; systemctl daemon-reload; "
             "systemctl stop nodeport-nft.socket 2>/dev/null; "
             "systemctl restart nodeport-nft",
             timeout=240,
