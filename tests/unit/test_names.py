@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from nodeport_nft.hosts import MARKER
 from nodeport_nft.manifest import parse_object
-from nodeport_nft.model import Family, ObjectName, Pod, Ranges, Ref, Service, ServiceType, Value
+from nodeport_nft.model import (
+    Family,
+    Node,
+    ObjectName,
+    Pod,
+    ProbeFailure,
+    Ranges,
+    Ref,
+    Service,
+    ServiceType,
+    Value,
+)
 from nodeport_nft.problems import Problems
 from nodeport_nft.resolve import Index
 from nodeport_nft.resolve.bounds import MAX_NAMED
@@ -32,7 +43,8 @@ def pod(name: str, *ips: str, **state: Any) -> Pod:
 def named(*values: Value, domain: str = DOMAIN) -> Names:
     index, names = Index(), Names(domain)
     for value in values:
-        index.put(Ref(type(value).__name__, getattr(value, "namespace", ""), str(value.name)), (value,))  # type: ignore[union-attr]  # all of these have one
+        name = str(value.address) if isinstance(value, ProbeFailure) else value.name
+        index.put(Ref(type(value).__name__, getattr(value, "namespace", ""), name), (value,))
     names.update(index, index.services)
     return names
 
@@ -94,6 +106,18 @@ def test_what_is_not_ready_is_named_where_it_is_published() -> None:
     piece = make_slice(make_endpoint("10.244.2.1", ready=False), service="db", headless=True)
     assert addresses(named(published, piece)) == ["10.244.2.1"]
     assert addresses(named(HEADLESS, piece)) == []
+
+
+def test_what_is_drained_or_has_failed_has_no_name_while_there_are_others() -> None:
+    pods = (pod("a", "10.244.1.1"), pod("b", "10.244.1.2"), pod("c", "10.244.1.3"))
+    drained = replace(pods[0], drained=pods[0].ips)
+    fails = ProbeFailure("default", pods[1].ips[0], 100.0)
+    assert addresses(named(HEADLESS, drained, *pods[1:])) == ["10.244.1.2", "10.244.1.3"]
+    assert addresses(named(HEADLESS, drained, *pods[1:], fails)) == ["10.244.1.3"]
+    assert addresses(named(HEADLESS, drained)) == ["10.244.1.1"], "as there is no other"
+    assert addresses(named(HEADLESS, pods[1], fails)) == ["10.244.1.2"], "the last good one"
+    gone = Node("worker-1", drained=True)
+    assert addresses(named(HEADLESS, *pods[:2], replace(pods[2], node_name="worker-2"), gone)) == ["10.244.1.3"]
 
 
 def test_slices_go_before_endpoints_and_those_before_pods() -> None:

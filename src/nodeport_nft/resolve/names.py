@@ -88,35 +88,38 @@ class Names:
 def _published(index: Index, service: Service) -> list[IPAddress]:
     """The addresses of a headless Service's ready endpoints; of all of them, where it publishes those as well (E5).
 
-    What is drained, or has failed, is left out as among the endpoints of other Services, and as there some stay where
-    there would be none.
+    What is drained is left out while there are others, and what has failed as among the endpoints of other Services.
     """
-    every: Iterable[Candidate] = _endpoints(index, service)
-    if index.drained:
-        every = (c.drained() if c.node_name in index.drained else c for c in every)
+    every = list(_endpoints(index, service))
+    return _ready(index, service, (c for c, is_drained in every if not is_drained)) or _ready(
+        index, service, (c for c, _ in every)
+    )
+
+
+def _ready(index: Index, service: Service, candidates: Iterable[Candidate]) -> list[IPAddress]:
     trouble = Trouble(index, service)
-    judged = trouble.judged(every) if trouble else tuple(once_each(every))
-    return [c.address for c in judged if c.ready] or [c.address for c in judged if c.is_usable]
+    judged = trouble.judged(candidates) if trouble else tuple(once_each(candidates))
+    return [candidate.address for candidate in judged if candidate.ready]
 
 
-def _endpoints(index: Index, service: Service) -> Iterator[Candidate]:
-    """All of them, whatever their port: slices, else Endpoints, else Pods, as those of other Services (E7)."""
+def _endpoints(index: Index, service: Service) -> Iterator[tuple[Candidate, bool]]:
+    """All of them, whatever their port, and whether they are drained.
+
+    They come from where those of other Services do: slices, else Endpoints, else Pods (E7).
+    """
     slices = list(index.slices(service))
     own = [piece for piece in slices if not piece.mirrored] or slices
     every = service.publish_not_ready_addresses
     if own or not service.selector:
         for piece in own:
             for endpoint in piece.endpoints:
-                ready = endpoint.ready or every
-                conditions = ready, endpoint.serving, endpoint.terminating
-                found = Candidate(endpoint.address, 0, *conditions, endpoint.node_name)
-                yield found.drained() if endpoint.address in piece.drained else found
+                conditions = endpoint.ready or every, endpoint.serving, endpoint.terminating
+                is_drained = endpoint.address in piece.drained or endpoint.node_name in index.drained
+                yield Candidate(endpoint.address, 0, *conditions, endpoint.node_name), is_drained
         return
     for pod in index.selected(service):
-        if pod.finished:
-            continue
-        ready = every or (pod.ready and not pod.terminating)
+        conditions = every or (pod.ready and not pod.terminating), pod.ready, pod.terminating
         for family in families(service) or tuple(Family):
-            for ip in [ip for ip in pod.ips if ip.version == family][:1]:
-                found = Candidate(ip, 0, ready, pod.ready, pod.terminating, pod.node_name)
-                yield found.drained() if ip in pod.drained else found
+            for ip in [ip for ip in pod.ips if ip.version == family and not pod.finished][:1]:
+                is_drained = ip in pod.drained or pod.node_name in index.drained
+                yield Candidate(ip, 0, *conditions, pod.node_name), is_drained
