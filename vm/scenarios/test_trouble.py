@@ -24,7 +24,9 @@ def test_the_daemon_is_killed(lab: Lab, desired: Desired) -> None:
     with traffic(lab.client, ("connect", doors), ("stream", doors)) as results:
         killed = main_pid(machine)
         machine.run(f"kill -KILL {killed}")
-        eventually(lambda: main_pid(machine) not in ("0", killed) and is_healthy(machine), "a new daemon")
+        eventually(
+            lambda: main_pid(machine) not in ("0", killed) and is_healthy(machine), "a new daemon", seconds=240
+        )
         assert " operations=0 " in last_start(machine)
         desired.apply(service("after-the-kill", 30051))
         assert lab.client.names("tcp", HERE.ipv4, 30051) <= BOTH
