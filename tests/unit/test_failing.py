@@ -74,6 +74,24 @@ def used(*values: Value, service: Service = WEB, node: str = "worker-1") -> list
     return [str(backend.address) for backend in backends]
 
 
+# --- the node itself ---
+
+
+def test_a_node_does_not_count_itself_as_lost() -> None:
+    """A daemon that is started after a long pause has yet to register; its own endpoints were there all the time."""
+    here = FACTS.name
+    piece = make_slice(make_endpoint(A, node=here), make_endpoint(B, node="worker-9"))
+    local = replace(WEB, external_traffic_policy="Local")
+
+    def state(*values: Value) -> NodeState:
+        return NodeState.of(FACTS, {}, [(ref_of(value), (value,)) for value in (local, piece, *values)])
+
+    one = state(lost(here))
+    assert not one.index.lost
+    assert one.put(ref_of(lost(here, 1.0)), (lost(here, 1.0),)) == set()
+    assert set(state(lost("worker-9"), lost(here)).index.lost) == {"worker-9"}
+
+
 # --- one endpoint of several ---------------------------------------------------
 
 OUT: dict[str, list[Value]] = {
