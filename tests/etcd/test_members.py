@@ -181,6 +181,7 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
         await walk.end(node)
         await walk.gone(LIVE)
         gone = time.monotonic()
+        await told(source, NODE, lambda values: values == (Member("worker-1", is_live=False),))
         await told(source, NODE, lost)
         assert time.monotonic() - gone > GRACE - 1
         assert read_known("worker-1", (await walk.key(KNOWN)).value) > 0

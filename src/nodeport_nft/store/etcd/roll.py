@@ -82,7 +82,8 @@ class Roll:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        return Member(name, (entry.seen.lost_at or time.time()) if entry.is_lost else 0.0)
+        lost_at = (entry.seen.lost_at or time.time()) if entry.is_lost else 0.0
+        return Member(name, lost_at, entry.seen.is_live)
 
     def listed(self, seen: Mapping[str, Seen]) -> None:
         """These are all there are."""
