@@ -22,6 +22,7 @@ from unittest.mock import Mock
 import pytest
 
 from nodeport_nft.daemon.probes import Probes
+from nodeport_nft.daemon.verdicts import LocalVerdicts
 from nodeport_nft.model import (
     MEMBER,
     PROBE_FAILURE,
@@ -357,6 +358,27 @@ def test_what_could_not_be_begun_for_want_of_a_thread_is_begun_later(monkeypatch
         assert verdicts.told == {FAILURE: FAILS}
 
     with_probes(work)
+
+
+def test_a_note_outlives_a_restart_and_not_its_endpoint(tmp_path: Path) -> None:
+    """Who gets the address later, is well, and sees another restart must not be taken for what was noted once."""
+
+    def begin() -> LocalVerdicts:
+        return LocalVerdicts(str(tmp_path / "run"), "a", lambda ref, values: None, lambda problems: None)
+
+    async def known_after(fails: bool) -> bool:
+        verdicts = begin()
+        known = bool(verdicts.known())
+        if fails:
+            verdicts.put(FAILS)
+        running = asyncio.create_task(verdicts.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,))
+        return known
+
+    known = [asyncio.run(known_after(fails)) for fails in (True, True, False, False)]
+    assert known == [False, True, True, False]
 
 
 # --- what one probe makes of a server ---------------------------------------------------------------------------
