@@ -58,7 +58,7 @@ class Walk:
         from nodeport_nft.store.etcd.roll import Waits
         from nodeport_nft.store.etcd.source import EtcdSource
 
-        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=2.0)
+        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=5.0)
         made = EtcdSource(self.members.connection(), validate=Validate.warn, waits=waits)
         self._tasks[made] = asyncio.create_task(made.run())
         return made
@@ -200,6 +200,8 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
         walk.members.all[0].kill()
         await untold(source, GRACE + 1, NODE, lost)
         walk.members.all[0].start()
+        await walk.gone(LIVE)  # etcd answers
+        await untold(source, 1.0, NODE, lost)
         walk.register()
         await untold(source, GRACE + 1, NODE, lost)
 
