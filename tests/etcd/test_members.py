@@ -208,6 +208,13 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
     walk(tmp_path, steps)
 
 
+def test_a_registration_that_somebody_has_removed_is_back_before_its_node_counts_as_lost() -> None:
+    from nodeport_nft.store.etcd.membership import Pauses
+    from nodeport_nft.store.etcd.roll import Waits
+
+    assert Pauses().look + Pauses().refresh < Waits().grace - Waits().mark_last
+
+
 def test_an_old_mark_from_a_backup_loses_nobody_who_was_there(tmp_path: Path) -> None:
     async def steps(walk: Walk) -> None:
         walk.register()
