@@ -44,7 +44,8 @@ def select_nodes(
 ) -> tuple[tuple[Object, ...], tuple[str, ...]]:
     """As ``select`` has it, of nodes: those without an object are made one of what they have registered."""
     targets = tuple(targets)
-    unlisted = [name for name in registered if store.get("Node", "", name) is None]
+    listed = {node.name for node in store.objects("Node")}  # not one by one: there may be thousands
+    unlisted = [name for name in registered if name not in listed]
     found, missing = select(store, [t for t in targets if t[1] is None or t[1] not in unlisted], "")
     wanted = {name for _, name in targets}
     made = [_made(registered[name]) for name in unlisted if None in wanted or name in wanted]
