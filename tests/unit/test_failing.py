@@ -102,7 +102,12 @@ def test_a_listing_ends_what_the_cluster_said_whatever_else_cannot_be_read() -> 
     for value in (WEB, PIECE, failing(A), lost("worker-9")):
         state.put(ref_of(value), (value,))
     following = Following(
-        Ref("Node", "", "x"), Mock(), Mock(), Mock(), Mock(state=state), Mock(spec=Probes, held=frozenset())
+        Ref("Node", "", "x"),
+        Mock(),
+        Mock(),
+        Mock(),
+        Mock(state=state, hosts_changed=False),
+        Mock(spec=Probes, held=frozenset()),
     )
     following._put(Changes(whole=True, unreadable=frozenset({Ref("Strange", "default", "x")})))
     assert (state.index.failing, state.index.lost) == ({}, {})

@@ -364,7 +364,7 @@ def test_a_note_outlives_a_restart_and_not_its_endpoint(tmp_path: Path) -> None:
     """Who gets the address later, is well, and sees another restart must not be taken for what was noted once."""
 
     def begin() -> LocalVerdicts:
-        return LocalVerdicts(str(tmp_path / "run"), "a", lambda ref, values: None, lambda problems: None)
+        return LocalVerdicts(str(tmp_path / "run"), "a", Mock(), Mock())
 
     async def known_after(fails: bool) -> bool:
         verdicts = begin()

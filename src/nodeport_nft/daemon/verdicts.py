@@ -111,7 +111,7 @@ class LocalVerdicts:
         except (OSError, KernelError, ValueError, KeyError, TypeError, RecursionError):
             return {}  # the first run, or no file of ours: then nothing is known
         if failures:
-            self._changed.set()  # what is probed no longer is not to be believed by the next run, of who comes after it
+            self._changed.set()  # what is probed no longer is not to be believed by the next run
         return {failure_ref(failure): failure for failure in failures}
 
     def put(self, failure: ProbeFailure) -> None:
