@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nodeport_nft.cli.nodes import nodes_table, registration_fields
+from nodeport_nft.cli.nodes import nodes_table, registration_fields, select_nodes
+from nodeport_nft.cli.resources import parse_targets
 from nodeport_nft.cli.waiting import tell_waited
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
+from nodeport_nft.store import Damaged, MemoryStore
 from nodeport_nft.store.api import NodeReport, Registered, Waited
+from tests.unit.test_store import NOW as CREATED
+from tests.unit.test_store import RANGES
+from tests.unit.test_store import node as stored_node
 
 pytestmark = pytest.mark.proves("C5")
 
@@ -114,3 +119,22 @@ def test_a_node_is_synced_when_its_kernel_has_all_of_it(
     assert told.out == out
     assert err in told.err
     assert told.err == err or "after" in err
+
+
+def test_nodes_are_listed_and_not_asked_for_one_by_one() -> None:
+    """Of thousands that have registered, each with a question of its own, it would take seconds."""
+
+    class Counting(MemoryStore):
+        asked = 0
+
+        def find(self, ref: Ref) -> Object | Damaged | None:
+            self.asked += 1
+            return super().find(ref)
+
+    with Counting(RANGES) as store:
+        store.write([stored_node("with")], now=CREATED)
+        store.asked = 0
+        names = ("with", *(f"without-{number}" for number in range(20)))
+        told = {name: Registered(NodeReport(name), is_alive=True) for name in names}
+        found, missing = select_nodes(store, parse_targets(["nodes"]), told)
+        assert ([one.name for one in found], missing, store.asked) == (sorted(names), (), 0)
