@@ -21,6 +21,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.sources.by_scheme import this_place
 from nodeport_nft.store import is_shared
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.verdicts import EtcdVerdicts
@@ -73,7 +74,7 @@ def open_verdicts(
     if is_shared(config.store):
         connection = etcd_connection(config)
         first = random.randrange(len(connection.endpoints))  # noqa: S311 -- spread over the members
-        return EtcdVerdicts(open_client(connection, first=first), node, report)
+        return EtcdVerdicts(open_client(connection, first=first), node, report, place=this_place())
     return LocalVerdicts(config.run_dir, f"{node} {config.store}", change, report)
 
 
