@@ -381,6 +381,26 @@ def test_a_note_outlives_a_restart_and_not_its_endpoint(tmp_path: Path) -> None:
     assert known == [False, True, True, False]
 
 
+def test_an_end_before_a_thread_has_come_to_it_notes_the_last_verdicts(tmp_path: Path) -> None:
+    def begin() -> LocalVerdicts:
+        return LocalVerdicts(str(tmp_path / "run"), "a", Mock(), Mock())
+
+    async def end_while_workers_are_busy() -> None:
+        workers, is_free = ThreadPoolExecutor(1), threading.Event()
+        asyncio.get_running_loop().set_default_executor(workers)
+        workers.submit(is_free.wait, PATIENCE)
+        verdicts = begin()
+        verdicts.put(FAILS)
+        running = asyncio.create_task(verdicts.run())
+        await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.wait((running,))
+        is_free.set()
+
+    asyncio.run(end_while_workers_are_busy())
+    assert dict(begin().known()) == {FAILURE: FAILS}
+
+
 # --- what one probe makes of a server ---------------------------------------------------------------------------
 
 

@@ -134,7 +134,11 @@ class LocalVerdicts:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                await asyncio.to_thread(self._note, self._text())
+                try:
+                    await asyncio.to_thread(self._note, self._text())
+                except asyncio.CancelledError:
+                    self._changed.set()  # no thread may have come to it yet
+                    raise
                 await asyncio.sleep(_NOTE_SECONDS)
         finally:
             if self._changed.is_set():
