@@ -316,12 +316,14 @@ class Node:
 class Member:
     """A node that has registered with a shared store; no object, but what the store says of the cluster.
 
-    ``lost_at``: when its registration was noticed to have ended (Unix time, seconds), 0.0 while it stands. Its Ref is
-    that of kind ``MEMBER``, without a namespace.
+    ``is_live``: whether its registration stands. ``lost_at``: when that was noticed to have ended (Unix time,
+    seconds); 0.0 until the node has been away for so long that it counts as lost. Its Ref is that of kind ``MEMBER``,
+    without a namespace.
     """
 
     name: str
     lost_at: float = 0.0
+    is_live: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nodeport_nft.cli.nodes import nodes_table, registration_fields
+from nodeport_nft.cli.nodes import nodes_table, registration_fields, select_nodes
+from nodeport_nft.cli.resources import parse_targets
+from nodeport_nft.cli.waiting import tell_waited
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
-from nodeport_nft.store.api import NodeReport, Registered
+from nodeport_nft.store import Damaged, MemoryStore
+from nodeport_nft.store.api import NodeReport, Registered, Waited
+from tests.unit.test_store import NOW as CREATED
+from tests.unit.test_store import RANGES
+from tests.unit.test_store import node as stored_node
 
 pytestmark = pytest.mark.proves("C5")
 
@@ -28,6 +34,12 @@ KINDS = {
     "lost by a clock ahead": Registered(NodeReport("a"), is_alive=False, lost_at=SOON + 1000),
     "never registered": None,
 }
+
+
+def registered(kind: str) -> Registered:
+    one = KINDS[kind]
+    assert one
+    return one
 
 
 def node(**spec: object) -> Object:
@@ -79,3 +91,50 @@ def test_a_node_that_takes_no_more_pods_is_ready_all_the_same() -> None:
 )
 def test_what_is_told_of_each_kind_of_node(kind: str, name: str, said: str) -> None:
     assert dict(registration_fields(KINDS[kind], NOW))[name] == said
+
+
+@pytest.mark.proves("C6")
+@pytest.mark.parametrize(
+    ("waited", "is_well", "out", "err"),
+    [
+        (Waited(synced=(registered("well"),)), True, "node/a synced\n", ""),
+        (Waited(synced=(registered("mended"),)), True, "node/a synced\n", ""),
+        (Waited(synced=(registered("refused"),)), False, "", "error: node/a is not synced: the kernel\nrefuses\n"),
+        (
+            Waited(late=(registered("refused"),)),
+            False,
+            "",
+            "is not synced after 5 s: its last sync failed: the kernel",
+        ),
+        (Waited(late=(registered("slow"),)), False, "", "is not synced after 5 s: 2 Services to be written"),
+        (Waited(away=(registered("just gone"),)), True, "", "warning: node/a is not ready, and was not waited for\n"),
+    ],
+    ids=["well", "mended", "refused", "failed", "slow", "away"],
+)
+def test_a_node_is_synced_when_its_kernel_has_all_of_it(
+    capsys: pytest.CaptureFixture[str], waited: Waited, is_well: bool, out: str, err: str
+) -> None:
+    assert tell_waited(waited, 5.0) is is_well
+    told = capsys.readouterr()
+    assert told.out == out
+    assert err in told.err
+    assert told.err == err or "after" in err
+
+
+def test_nodes_are_listed_and_not_asked_for_one_by_one() -> None:
+    """Of thousands that have registered, each with a question of its own, it would take seconds."""
+
+    class Counting(MemoryStore):
+        asked = 0
+
+        def find(self, ref: Ref) -> Object | Damaged | None:
+            self.asked += 1
+            return super().find(ref)
+
+    with Counting(RANGES) as store:
+        store.write([stored_node("with")], now=CREATED)
+        store.asked = 0
+        names = ("with", *(f"without-{number}" for number in range(20)))
+        told = {name: Registered(NodeReport(name), is_alive=True) for name in names}
+        found, missing = select_nodes(store, parse_targets(["nodes"]), told)
+        assert ([one.name for one in found], missing, store.asked) == (sorted(names), (), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def nodes(cluster: Cluster, tmp_path: Path) -> Iterator[Nodes]:
     made = Nodes(cluster, tmp_path)
     made.start_etcd()
     for node in NODES:
-        made.start(node)
+        made.start(node, "--node-monitor-grace-period", "10m")  # nobody counts as lost here
     yield made
     made.close()
 
@@ -41,17 +42,20 @@ def pod(cluster: Cluster, name: str) -> dict[str, object]:
     }
 
 
-def reached(cluster: Cluster) -> dict[str, set[str]]:
-    """Who answers on each node's nodePort, over many connections; "" stands for nobody."""
+def reached(cluster: Cluster, *nodes: str) -> dict[str, set[str]]:
+    """Who answers on these nodes' nodePort (none named: on each), over many connections; "" stands for nobody."""
     return {
-        node: {outcome.name for outcome in connect_many(cluster, "client", (address, 30010), count=20)}
-        for node, address in NODES.items()
+        node: {outcome.name for outcome in connect_many(cluster, "client", (NODES[node], 30010), count=20)}
+        for node in nodes or NODES
     }
 
 
 @pytest.mark.proves("X9")
 def test_what_one_node_finds_dead_no_node_sends_to(cluster: Cluster, nodes: Nodes) -> None:
-    """The backend on worker-2 dies and comes back; worker-2 finds it, worker-1 acts on it, too."""
+    """The backend on worker-2 dies and comes back; worker-2 finds it, worker-1 acts on it, too.
+
+    Once more, and worker-2's daemon with it: worker-1 takes over what was found before it finds anything itself.
+    """
     running = {name: cluster.start_responder(name, [PORT]) for name in PODS}
     try:
         ports = [{"port": 80, "targetPort": PORT, "nodePort": 30010}]
@@ -70,6 +74,17 @@ def test_what_one_node_finds_dead_no_node_sends_to(cluster: Cluster, nodes: Node
         assert [event["why"] for event in nodes.events("worker-2", failed)] == ["connection refused"]
         running["web-3"] = cluster.start_responder("web-3", [PORT])
         wait_for(lambda: reached(cluster) == both, "it is back on both nodes", SECONDS)
+
+        cluster.stop(running.pop("web-3"))
+        wait_for(lambda: reached(cluster) == alone, "the dead one is out again", SECONDS)
+        nodes.end("worker-2", signal.SIGKILL)
+        wait_for(
+            lambda: probes(nodes)["worker-1"] == 2, "worker-1 probes both, long before the other is lost", SECONDS
+        )
+        wait_for(lambda: reached(cluster, "worker-1")["worker-1"] == {"web-1"}, "the dead one is out", SECONDS)
+        running["web-3"] = cluster.start_responder("web-3", [PORT])
+        wait_for(lambda: reached(cluster, "worker-1")["worker-1"] == set(PODS), "worker-1 finds it back", SECONDS)
+        assert not nodes.events("worker-1", failed), "it was out as worker-2 had found"
     finally:
         for process in running.values():
             cluster.stop(process)

@@ -58,7 +58,7 @@ class Walk:
         from nodeport_nft.store.etcd.roll import Waits
         from nodeport_nft.store.etcd.source import EtcdSource
 
-        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=2.0)
+        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=5.0)
         made = EtcdSource(self.members.connection(), validate=Validate.warn, waits=waits)
         self._tasks[made] = asyncio.create_task(made.run())
         return made
@@ -181,6 +181,7 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
         await walk.end(node)
         await walk.gone(LIVE)
         gone = time.monotonic()
+        await told(source, NODE, lambda values: values == (Member("worker-1", is_live=False),))
         await told(source, NODE, lost)
         assert time.monotonic() - gone > GRACE - 1
         assert read_known("worker-1", (await walk.key(KNOWN)).value) > 0
@@ -199,10 +200,19 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
         walk.members.all[0].kill()
         await untold(source, GRACE + 1, NODE, lost)
         walk.members.all[0].start()
+        await walk.gone(LIVE)  # etcd answers
+        await untold(source, 1.0, NODE, lost)
         walk.register()
         await untold(source, GRACE + 1, NODE, lost)
 
     walk(tmp_path, steps)
+
+
+def test_a_registration_that_somebody_has_removed_is_back_before_its_node_counts_as_lost() -> None:
+    from nodeport_nft.store.etcd.membership import Pauses
+    from nodeport_nft.store.etcd.roll import Waits
+
+    assert Pauses().look + Pauses().refresh < Waits().grace - Waits().mark_last
 
 
 def test_an_old_mark_from_a_backup_loses_nobody_who_was_there(tmp_path: Path) -> None:

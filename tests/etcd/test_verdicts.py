@@ -32,18 +32,18 @@ def ref(number: int) -> Ref:
 class Node:
     """A node's verdicts; what the registration of a node would do is done by hand."""
 
-    def __init__(self, members: Members, client: Any, *, leave_seconds: float = 60.0) -> None:
+    def __init__(self, members: Members, client: Any, **options: Any) -> None:
         self.client = client
         self.problems: tuple[str, ...] = ()
         own = open_client(members.connection(), timings(patience=WAIT))
-        self.verdicts = EtcdVerdicts(own, "worker-1", self._report, leave_seconds=leave_seconds)
+        self.verdicts = EtcdVerdicts(own, "worker-1", self._report, **{"leave_seconds": 60.0, **options})
 
     def _report(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
 
-    async def register(self) -> int:
+    async def register(self, place: str = "") -> int:
         lease = int(await self.client.lease_grant(60))
-        await self.client.put("members/live/worker-1", b"{}", lease=lease)
+        await self.client.put("members/live/worker-1", json.dumps({"place": place}).encode(), lease=lease)
         return lease
 
     async def written(self) -> dict[str, tuple[dict[str, float], int]]:
@@ -137,3 +137,17 @@ def test_what_is_left_to_another_node_is_removed_unless_that_one_writes_over_it(
         }
 
     with_node(tmp_path, scenario, leave_seconds=0.5)
+
+
+def test_nothing_is_written_for_another_machine_that_has_the_name(tmp_path: Path) -> None:
+    """It would stay as long as that one is registered, and say of its endpoints what is seen from elsewhere."""
+
+    async def scenario(node: Node) -> None:
+        await node.register("there")
+        node.verdicts.put(failure(1))
+        await asyncio.sleep(0.5)
+        assert await node.written() == {}
+        own = await node.register("here")
+        assert [lease for _, lease in (await node.until(len)).values()] == [own]
+
+    with_node(tmp_path, scenario, place="here")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from unittest.mock import Mock
 
 import pytest
 
+from nodeport_nft.daemon.following import Following
+from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.model import (
     MEMBER,
     PROBE_FAILURE,
@@ -26,6 +29,7 @@ from nodeport_nft.reconcile import NodeState, compile_snapshot
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, why_none
 from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
+from nodeport_nft.store.api import Changes
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 pytestmark = pytest.mark.proves("C5", "C7")
@@ -72,6 +76,43 @@ def index_of(*values: Value) -> Index:
 def used(*values: Value, service: Service = WEB, node: str = "worker-1") -> list[str]:
     ((_, backends),) = Resolver(index_of(service, *values), node).endpoints_by_port(service)
     return [str(backend.address) for backend in backends]
+
+
+# --- the node itself ---
+
+
+def test_a_node_does_not_count_itself_as_lost() -> None:
+    """A daemon that is started after a long pause has yet to register; its own endpoints were there all the time."""
+    here = FACTS.name
+    piece = make_slice(make_endpoint(A, node=here), make_endpoint(B, node="worker-9"))
+    local = replace(WEB, external_traffic_policy="Local")
+
+    def state(*values: Value) -> NodeState:
+        return NodeState.of(FACTS, {}, [(ref_of(value), (value,)) for value in (local, piece, *values)])
+
+    one = state(lost(here))
+    assert not one.index.lost
+    assert one.put(ref_of(lost(here, 1.0)), (lost(here, 1.0),)) == set()
+    assert set(state(lost("worker-9"), lost(here)).index.lost) == {"worker-9"}
+
+
+def test_a_listing_ends_what_the_cluster_said_whatever_else_cannot_be_read() -> None:
+    """An object of a kind that cannot be read may be any object; a failed probe, or a lost node, it is not."""
+    state = NodeState(FACTS)
+    for value in (WEB, PIECE, failing(A), lost("worker-9")):
+        state.put(ref_of(value), (value,))
+    following = Following(
+        Ref("Node", "", "x"),
+        Mock(),
+        Mock(),
+        Mock(),
+        Mock(state=state, hosts_changed=False),
+        Mock(spec=Probes, held=frozenset()),
+    )
+    following._put(Changes(whole=True, unreadable=frozenset({Ref("Strange", "default", "x")})))
+    assert (state.index.failing, state.index.lost) == ({}, {})
+    assert {WEB.key} == state.index.services.keys()
+    assert list(state.index.slices(WEB)) == [PIECE]
 
 
 # --- one endpoint of several ---------------------------------------------------

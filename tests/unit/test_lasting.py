@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
+from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon import lasting as module
+from nodeport_nft.daemon.due import Due
 from nodeport_nft.daemon.lasting import lasting
+from nodeport_nft.daemon.loop import Daemon
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.scarcity import scarcity
 
@@ -81,3 +86,15 @@ def test_threads_that_cannot_be_had_are_told_of() -> None:
         pytest.skip("root alone can become somebody else")
     assert done.stdout.startswith("no thread can be started; "), done.stderr
     assert "pids.max" in done.stdout
+
+
+def test_the_cluster_is_told_why_a_node_programs_nothing() -> None:
+    """Or ``wait`` would have nothing to say of it but that it does not answer."""
+    daemon = Mock(_agenda=Agenda(Due, time.monotonic), _backoff=Backoff(30.0))
+    told: list[str] = []
+    daemon._reporter.failed.side_effect = lambda wanting, _: told.append(wanting)
+    daemon._writing.told.side_effect = lambda: told.append("told")
+    Daemon._lost(daemon, "no memory")
+    assert told == ["no memory", "told"]
+    Daemon._lost(daemon, "no memory")
+    assert len(told) == 2, "it is about to begin anew"

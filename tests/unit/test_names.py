@@ -79,6 +79,7 @@ def test_a_service_is_named_by_its_cluster_ips() -> None:
 def test_what_has_no_address_has_no_name(service: Service) -> None:
     names = named(service)
     assert (names.namespaces(), names.text("default")) == (set(), "")
+    assert not names._lines, "nor is its namespace remembered for it"
 
 
 @pytest.mark.parametrize(

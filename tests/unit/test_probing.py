@@ -17,17 +17,22 @@ from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from nodeport_nft.daemon.probes import Probes
+from nodeport_nft.daemon.verdicts import LocalVerdicts
 from nodeport_nft.model import (
     MEMBER,
+    PROBE_FAILURE,
     Endpoint,
     EndpointSlice,
     HttpGet,
     Member,
     Pod,
     Probe,
+    ProbeFailure,
     Ref,
     TcpSocket,
     Value,
@@ -38,6 +43,7 @@ from nodeport_nft.probing.prober import MOST, Prober, Watch
 from nodeport_nft.probing.ring import Ring
 from nodeport_nft.probing.streak import NEVER_PASSED, Streak
 from nodeport_nft.probing.targets import Target, Targets, Turn
+from nodeport_nft.store.api import Change
 
 PROBE = Probe(TcpSocket(80))
 OTHER = Probe(TcpSocket(81))
@@ -174,7 +180,8 @@ def shares(members: list[str], node: str, count: int = 60) -> dict[str, set[str]
     found = {}
     for name in members:
         targets = Targets(name)
-        targets.live(members)
+        for member in members:
+            targets.put(Ref(MEMBER, "", member), (Member(member),))
         turn = put(targets, SLICE, piece(*(f"10.1.0.{n}" for n in range(1, count + 1)), node=node))
         found[name] = {each.addresses[0] for each in turn.begun}
     return found
@@ -210,10 +217,33 @@ def test_members_come_and_go() -> None:
     b.put(Ref(MEMBER, "", "a"), (Member("a"),))
     assert b.turn().elsewhere.isdisjoint(turn.elsewhere)
     assert len(a) + len(b) == 21
-    lost = put(a, Ref(MEMBER, "", "b"), (Member("b", lost_at=1.0),))
-    assert set(lost.begun) == set(turn.ended)
-    assert lost.new == frozenset()
+    away = put(a, Ref(MEMBER, "", "b"), (Member("b", is_live=False),))
+    assert set(away.begun) == set(turn.ended), "long before it counts as lost"
+    assert away.new == frozenset()
+    assert put(a, Ref(MEMBER, "", "b"), (Member("b", lost_at=1.0, is_live=False),)) == Turn()
     assert put(a, Ref(MEMBER, "", "b"), ()) == Turn()
+    assert set(put(a, *registered).ended) == set(turn.ended)
+
+
+def test_nobody_is_there_whom_a_new_listing_does_not_name() -> None:
+    """Or what a node that was forgotten has probed would be nobody's for ever."""
+    a = Targets("a")
+    everywhere = piece(*(f"10.1.0.{n}" for n in range(1, 21)))
+    a.put(Ref(MEMBER, "", "b"), (Member("b"),))
+    assert 0 < len(put(a, SLICE, everywhere).begun) < 20
+    a.forget()
+    put(a, SLICE, everywhere)
+    assert len(a) == 20
+
+
+def test_what_could_not_be_begun_is_so_the_next_time() -> None:
+    a = Targets("a")
+    turn = put(a, SLICE, piece("10.1.0.1", "10.1.0.2", "10.1.0.3"))
+    a.give_back(turn.begun[1:])
+    assert len(a) == 1
+    assert set(a.turn().begun) == set(turn.begun[1:])
+    a.give_back(turn.begun)
+    assert put(a, SLICE, ()) == Turn(), "of what has gone meanwhile nothing was begun"
 
 
 def test_all_there_is_once_more_ends_nothing_that_is_still_there() -> None:
@@ -239,6 +269,136 @@ def test_one_more_takes_a_share_of_each_and_moves_nothing_else() -> None:
     assert not ring.become(names[::-1])
     assert ring.become(names[:-1])
     assert {key: ring.owner(key) for key in keys} == before
+
+
+# --- what a daemon makes of it ----------------------------------------------------------------------------------
+
+SELDOM = Probe(TcpSocket(80), period=100_000)
+ON_B = Ref(MEMBER, "", "b"), (Member("b"),)
+B_IS_AWAY = Ref(MEMBER, "", "b"), (Member("b", is_live=False),)
+FAILS = ProbeFailure("default", ip_address("10.2.0.1"), 77.0)
+FAILURE = Ref(PROBE_FAILURE, "default", "10.2.0.1")
+
+
+class Shared:
+    """Verdicts for all nodes of a store: those that were told last."""
+
+    own = False
+
+    def __init__(self) -> None:
+        self.told: dict[Ref, ProbeFailure | None] = {}
+
+    def known(self) -> dict[Ref, ProbeFailure]:
+        return {}
+
+    def put(self, failure: ProbeFailure) -> None:
+        self.told[Ref(PROBE_FAILURE, failure.namespace, str(failure.address))] = failure
+
+    def clear(self, ref: Ref) -> None:
+        self.told[ref] = None
+
+    leave = clear
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+def with_probes(work: Callable[[Probes, Shared], None]) -> None:
+    """Let node ``a`` work on a store where ``b`` probes what is on it, one endpoint that fails."""
+
+    async def run() -> None:
+        verdicts = Shared()
+        probes = Probes("a", verdicts, Mock(), lambda _: ())
+        found = [(WEB, pod("10.2.0.1", "b", SELDOM)), ON_B, (FAILURE, (FAILS,))]
+        try:
+            probes.begin(Change(*each) for each in found)
+            work(probes, verdicts)
+        finally:
+            probes.close()
+
+    asyncio.run(run())
+
+
+def test_who_takes_over_from_a_prober_takes_over_what_it_has_found_to_fail() -> None:
+    """Its verdicts end with its lease, in the same moment as its registration."""
+
+    def work(probes: Probes, verdicts: Shared) -> None:
+        assert not verdicts.told
+        for gone in [(FAILURE, ()), B_IS_AWAY]:
+            probes.put(*gone)
+        probes.turn()
+        assert verdicts.told == {FAILURE: FAILS}
+
+    with_probes(work)
+
+
+def test_what_has_passed_before_its_prober_is_gone_is_not_taken_for_failing() -> None:
+    def work(probes: Probes, verdicts: Shared) -> None:
+        probes.put(FAILURE, ())
+        probes.turn()
+        probes.put(*B_IS_AWAY)
+        probes.turn()
+        assert not verdicts.told
+
+    with_probes(work)
+
+
+def test_what_could_not_be_begun_for_want_of_a_thread_is_begun_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(probes: Probes, verdicts: Shared) -> None:
+        def no_more(_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        probes.put(*B_IS_AWAY)
+        with monkeypatch.context() as short:
+            short.setattr(threading.Thread, "start", no_more)
+            with pytest.raises(RuntimeError):
+                probes.turn()
+        assert not verdicts.told
+        probes.begin([Change(WEB, pod("10.2.0.1", "b", SELDOM)), Change(FAILURE, (FAILS,))])
+        assert verdicts.told == {FAILURE: FAILS}
+
+    with_probes(work)
+
+
+def test_a_note_outlives_a_restart_and_not_its_endpoint(tmp_path: Path) -> None:
+    """Who gets the address later, is well, and sees another restart must not be taken for what was noted once."""
+
+    def begin() -> LocalVerdicts:
+        return LocalVerdicts(str(tmp_path / "run"), "a", Mock(), Mock())
+
+    async def known_after(fails: bool) -> bool:
+        verdicts = begin()
+        known = bool(verdicts.known())
+        if fails:
+            verdicts.put(FAILS)
+        running = asyncio.create_task(verdicts.run())
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,))
+        return known
+
+    known = [asyncio.run(known_after(fails)) for fails in (True, True, False, False)]
+    assert known == [False, True, True, False]
+
+
+def test_an_end_before_a_thread_has_come_to_it_notes_the_last_verdicts(tmp_path: Path) -> None:
+    def begin() -> LocalVerdicts:
+        return LocalVerdicts(str(tmp_path / "run"), "a", Mock(), Mock())
+
+    async def end_while_workers_are_busy() -> None:
+        workers, is_free = ThreadPoolExecutor(1), threading.Event()
+        asyncio.get_running_loop().set_default_executor(workers)
+        workers.submit(is_free.wait, PATIENCE)
+        verdicts = begin()
+        verdicts.put(FAILS)
+        running = asyncio.create_task(verdicts.run())
+        await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.wait((running,))
+        is_free.set()
+
+    asyncio.run(end_while_workers_are_busy())
+    assert dict(begin().known()) == {FAILURE: FAILS}
 
 
 # --- what one probe makes of a server ---------------------------------------------------------------------------

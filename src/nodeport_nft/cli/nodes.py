@@ -15,7 +15,7 @@ from nodeport_nft.cli.resources import select
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
-from nodeport_nft.store import open_members
+from nodeport_nft.store import Damaged, open_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,11 +44,17 @@ def select_nodes(
 ) -> tuple[tuple[Object, ...], tuple[str, ...]]:
     """As ``select`` has it, of nodes: those without an object are made one of what they have registered."""
     targets = tuple(targets)
-    unlisted = [name for name in registered if store.get("Node", "", name) is None]
+    there = {each.ref.name: each for each in store.list("Node")}  # not one by one: there may be thousands
+    unlisted = [name for name in registered if name not in there or _is_damaged(store, there[name])]
     found, missing = select(store, [t for t in targets if t[1] is None or t[1] not in unlisted], "")
     wanted = {name for _, name in targets}
     made = [_made(registered[name]) for name in unlisted if None in wanted or name in wanted]
     return tuple(sorted((*found, *made), key=lambda one: one.name)), missing
+
+
+def _is_damaged(store: Objects, node: Object | Damaged) -> bool:
+    """Whether it cannot be read, which the store is to tell of."""
+    return isinstance(node, Damaged) and store.get("Node", "", node.ref.name) is None
 
 
 def _made(one: Registered) -> Object:

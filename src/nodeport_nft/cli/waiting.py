@@ -11,7 +11,7 @@ from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, say, warn
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
-    from nodeport_nft.store.api import Registered
+    from nodeport_nft.store.api import Registered, Waited
 
 _SYNCED = "synced"
 _DEFAULT = 60.0
@@ -80,8 +80,6 @@ def check_shared(config: Config, what: str) -> None:
 
 def wait_until_synced(config: Config, seconds: float) -> None:
     """Tell who has programmed what a shared store has now; leaves with FAILED where somebody has not in time."""
-    import time
-
     from nodeport_nft.store import open_members
 
     members = open_members(config)
@@ -90,16 +88,28 @@ def wait_until_synced(config: Config, seconds: float) -> None:
         waited = members.wait(seconds)
     finally:
         members.close()
+    if not (waited.synced or waited.late):
+        tell_waited(waited, seconds)
+        fail(f"no node of {config.store} is alive, so nothing of it is in any kernel; start nodeport-nft sync on one")
+    if not tell_waited(waited, seconds):
+        raise typer.Exit(FAILED)
+
+
+def tell_waited(waited: Waited, seconds: float) -> bool:
+    """Tell what became of a wait of so many seconds; whether every node that is alive has all of it in its kernel."""
+    import time
+
     now = time.time()
-    for one in waited.synced:
+    well = [one for one in waited.synced if not one.report.error]
+    for one in well:
         put(f"node/{one.name} synced")
     warn(f"node/{one.name} is not ready{_since(one, now)}, and was not waited for" for one in waited.away)
+    for one in waited.synced:  # it has taken all, and its kernel some of it
+        if one.report.error:
+            say(f"error: node/{one.name} is not synced: {one.report.error}")
     for one in waited.late:
         say(f"error: node/{one.name} is not synced after {seconds:g} s: {_why(one, now)}")
-    if not (waited.synced or waited.late):
-        fail(f"no node of {config.store} is alive, so nothing of it is in any kernel; start nodeport-nft sync on one")
-    if waited.late:
-        raise typer.Exit(FAILED)
+    return len(well) == len(waited.synced) and not waited.late
 
 
 def _since(one: Registered, now: float) -> str:

@@ -12,7 +12,7 @@ from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.kinds import KINDS
-from nodeport_nft.model import ObjectName, Ref
+from nodeport_nft.model import MEMBER, PROBE_FAILURE, ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.manifest_follower import ManifestFollower
@@ -90,11 +90,14 @@ class Following:
 
     def _gone(self, changes: Changes) -> frozenset[Ref]:
         """Who is there no longer, where the changes are all there is."""
-        if not changes.whole or any(ref.kind not in KINDS for ref in changes.unreadable):
-            return frozenset()  # of the latter it is not known which they are
+        if not changes.whole:
+            return frozenset()
         state = self._writing.state
         told = {change.ref for change in changes.changes} | changes.unreadable | self._probes.held
-        return (state.index.refs() | state.kept.refs) - told
+        gone = (state.index.refs() | state.kept.refs) - told
+        if any(ref.kind not in KINDS for ref in changes.unreadable):  # which object that is is not known
+            return frozenset(ref for ref in gone if ref.kind in (MEMBER, PROBE_FAILURE))
+        return gone
 
     def tables(self) -> None:
         """See what others have done to the tables, and have it mended."""

@@ -285,6 +285,8 @@ class Daemon:
             if "_source" in vars(self):  # else nothing is known yet
                 self._source.forget()
             self._reporter.failed(wanting, delay)
+            if self._probes:  # else there is no state yet
+                self._writing.told()
         self._agenda.drop(Due.SYNC)
 
     def _begin_anew(self) -> None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.verdicts import Verdicts
-from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref, Value
+from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, ProbeFailure, Ref, Value
 from nodeport_nft.probing.prober import Prober, Watch
 from nodeport_nft.probing.streak import Streak
 from nodeport_nft.probing.targets import Target, Targets
@@ -35,6 +35,8 @@ class Probes:
         self._failing: dict[Ref, dict[Target, float]] = {}
         self._why: dict[Target, str] = {}
         self._reported: dict[Ref, ProbeFailure] = {}  # by whoever, as the store has it
+        self._lapsed: dict[Ref, ProbeFailure] = {}  # reported until now, since the last ``turn``
+        self._has_lost_prober = False  # since then, too
         self._telling: asyncio.TimerHandle | None = None
 
     @property
@@ -65,8 +67,11 @@ class Probes:
             self._targets.put(ref, values, self._values(ref))
 
     def _note(self, ref: Ref, values: tuple[Value, ...]) -> None:
+        if ref.kind == MEMBER:
+            self._has_lost_prober |= not any(isinstance(value, Member) and value.is_live for value in values)
         if ref.kind == PROBE_FAILURE:
-            self._reported.pop(ref, None)
+            if before := self._reported.pop(ref, None):
+                self._lapsed[ref] = before
             for value in values:
                 if isinstance(value, ProbeFailure):
                     self._reported[ref] = value
@@ -74,20 +79,34 @@ class Probes:
                 self._verdicts.put(self._failure(ref))  # its lease has ended, or somebody has removed it by hand
 
     def turn(self) -> None:
-        """Begin and end what has become ours to probe, or is so no longer."""
+        """Begin and end what has become ours to probe, or is so no longer.
+
+        Raises RuntimeError and MemoryError where there can be no thread; the next ``turn`` tries again.
+        """
         turn = self._targets.turn()
-        for target in turn.begun:
-            is_new = target in turn.new
-            streak = Streak.of_new(target.probe) if is_new else Streak(target.probe, self._failing_since(target))
-            self._watches[target] = watch = Watch(target, streak)
-            if streak.failing_since is not None:
-                self._settle(target, streak.failing_since, "it has not passed yet")
-            self._prober.begin(watch, spread=not is_new)
-        for target in turn.ended:
-            self._prober.end(self._watches.pop(target))
-            self._settle(target, None, "", leaves=target in turn.elsewhere)
+        begun = 0
+        try:
+            for target in turn.begun:
+                self._begin(target, is_new=target in turn.new)
+                begun += 1
+        finally:
+            self._targets.give_back(turn.begun[begun:])
+            self._lapsed.clear()
+            self._has_lost_prober = False
+            for target in turn.ended:
+                self._prober.end(self._watches.pop(target))
+                self._settle(target, None, "", leaves=target in turn.elsewhere)
         if turn.begun or turn.ended:
             self._tell_soon()
+
+    def _begin(self, target: Target, *, is_new: bool) -> None:
+        streak = Streak.of_new(target.probe) if is_new else Streak(target.probe, self._failing_since(target))
+        since = streak.failing_since  # the streak is the prober's from then on
+        watch = Watch(target, streak)
+        self._prober.begin(watch, spread=not is_new)
+        self._watches[target] = watch
+        if since is not None:
+            self._settle(target, since, "it has not passed yet")
 
     def close(self) -> None:
         """Probe no longer; verdicts stay."""
@@ -100,8 +119,12 @@ class Probes:
         await self._verdicts.run()
 
     def _failing_since(self, target: Target) -> float | None:
-        """Since when it fails by what is known of its addresses; None: nothing is wrong with them."""
-        known = [self._reported[ref].since for ref in _refs(target) if ref in self._reported]
+        """Since when it fails by what is known of its addresses; None: nothing is wrong with them.
+
+        With the lease of a prober its verdicts end, too; who takes over from it takes over those.
+        """
+        told = (self._reported, self._lapsed) if self._has_lost_prober else (self._reported,)
+        known = [failures[ref].since for failures in told for ref in _refs(target) if ref in failures]
         known += [since for ref in _refs(target) for since in self._failing.get(ref, {}).values()]
         return min(known, default=None)
 

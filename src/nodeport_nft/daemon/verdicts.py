@@ -21,6 +21,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.sources.by_scheme import this_place
 from nodeport_nft.store import is_shared
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.verdicts import EtcdVerdicts
@@ -73,7 +74,7 @@ def open_verdicts(
     if is_shared(config.store):
         connection = etcd_connection(config)
         first = random.randrange(len(connection.endpoints))  # noqa: S311 -- spread over the members
-        return EtcdVerdicts(open_client(connection, first=first), node, report)
+        return EtcdVerdicts(open_client(connection, first=first), node, report, place=this_place())
     return LocalVerdicts(config.run_dir, f"{node} {config.store}", change, report)
 
 
@@ -110,6 +111,8 @@ class LocalVerdicts:
             failures = [ProbeFailure(space, ip_address(ip), float(at)) for space, ip, at in noted["failing"]]
         except (OSError, KernelError, ValueError, KeyError, TypeError, RecursionError):
             return {}  # the first run, or no file of ours: then nothing is known
+        if failures:
+            self._changed.set()  # what is probed no longer is not to be believed by the next run
         return {failure_ref(failure): failure for failure in failures}
 
     def put(self, failure: ProbeFailure) -> None:
@@ -131,7 +134,11 @@ class LocalVerdicts:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                await asyncio.to_thread(self._note, self._text())
+                try:
+                    await asyncio.to_thread(self._note, self._text())
+                except asyncio.CancelledError:
+                    self._changed.set()  # no thread may have come to it yet
+                    raise
                 await asyncio.sleep(_NOTE_SECONDS)
         finally:
             if self._changed.is_set():

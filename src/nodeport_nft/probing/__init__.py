@@ -4,7 +4,9 @@
 ``asking`` asks one endpoint once; ``prober`` does so again and again, beside the daemon's loop.
 
 *Who probes.* The endpoint's own node, if it has a live daemon. All others are dealt out among the live daemons by a
-hash of namespace and address, so that each knows without asking who it is. A store of one node has one daemon.
+hash of namespace and address, so that each knows without asking who it is. A store of one node has one daemon. What a
+daemon has probed is dealt out anew as soon as its registration ends, long before its node counts as lost: with the
+registration its verdicts end, and who takes over writes them once more.
 
 *How an endpoint begins.* What is there when a daemon starts, or comes to it from another, keeps its last verdict, and
 is ready if none is known: a restart takes nothing out. So does an address that its object had before it was given a

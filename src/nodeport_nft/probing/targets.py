@@ -5,10 +5,10 @@ A probe that several objects have of one address is run once: slices of several 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nodeport_nft.model import EndpointSlice, Member, Pod, Probe, Ref, Value
+from nodeport_nft.model import MEMBER, EndpointSlice, Member, Pod, Probe, Ref, Value
 from nodeport_nft.probing.ring import Ring
 
 
@@ -49,6 +49,7 @@ class Targets:
         self._ring = Ring()
         self._ring.become({node})
         self._registered: set[str] = set()
+        self._has_other_members = False  # than the ring; once for all that come and go together
         self._of: dict[Ref, tuple[tuple[Target, str], ...]] = {}
         self._at: dict[_Place, dict[Target, dict[Ref, str]]] = {}  # with the node that each object names
         self._dirty: dict[_Place, None] = {}
@@ -65,8 +66,8 @@ class Targets:
         ``before``: those that it had until now; its endpoints of other addresses are new. None: nothing is.
         """
         values = tuple(values)
-        if any(isinstance(value, Member) for value in values) or ref.kind == "Member":
-            self._put_member(ref, values)
+        if ref.kind == MEMBER:
+            self._put_member(ref.name, values)
             return
         now = tuple(dict(_targets(values)).items())
         was = self._of.pop(ref, ())
@@ -91,21 +92,17 @@ class Targets:
             self._at.setdefault(place, {}).setdefault(target, {})[ref] = node
             self._dirty[place] = None
 
-    def _put_member(self, ref: Ref, values: tuple[Value, ...]) -> None:
-        member = next((value for value in values if isinstance(value, Member)), None)
-        self._registered.discard(ref.name)
-        if member is not None and not member.lost_at:
-            self._registered.add(ref.name)
-        self.live(self._registered)
-
-    def live(self, names: Collection[str]) -> None:
-        """These nodes have a daemon that is there, and this one has."""
-        if self._ring.become({*names, self._node}):
-            self._dirty |= dict.fromkeys(self._at)
+    def _put_member(self, name: str, values: Iterable[Value]) -> None:
+        self._registered.discard(name)
+        if any(isinstance(value, Member) and value.is_live and not value.lost_at for value in values):
+            self._registered.add(name)
+        self._has_other_members = True
 
     def forget(self) -> None:
-        """Nothing is to be probed, until it is ``put`` again; members stay."""
+        """Nothing is to be probed, and nobody else is there, until it is ``put`` again."""
         self._dirty |= dict.fromkeys(self._at)
+        self._registered.clear()
+        self._has_other_members = True
         self._of.clear()
         self._at.clear()
         self._new.clear()
@@ -115,6 +112,9 @@ class Targets:
         begun: list[Target] = []
         ended: list[Target] = []
         elsewhere: set[Target] = set()
+        if self._has_other_members and self._ring.become({*self._registered, self._node}):
+            self._dirty |= dict.fromkeys(self._at)
+        self._has_other_members = False
         for place in self._dirty:
             there = self._at.get(place, {})
             was = self.mine.pop(place, ())
@@ -129,6 +129,13 @@ class Targets:
         self._dirty.clear()
         self._new.clear()
         return Turn(tuple(begun), new, tuple(ended), frozenset(elsewhere))
+
+    def give_back(self, begun: Iterable[Target]) -> None:
+        """These of a ``turn`` could not be begun: they are to be begun by the next."""
+        for target in begun:
+            place = _place(target)
+            self.mine[place] = tuple(each for each in self.mine.get(place, ()) if each != target)
+            self._dirty[place] = None
 
     def _owner(self, place: _Place, there: Mapping[Target, Mapping[Ref, str]]) -> str:
         """Who probes at a place: its own node, if that is live."""

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from itertools import islice
 
 from nodeport_nft.model import (
+    MEMBER,
     Family,
     Member,
     NodeFacts,
@@ -92,6 +93,8 @@ class NodeState:
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
         """Let an object have these values, none if it is gone; the services that this touches."""
+        if ref == Ref(MEMBER, "", self.facts.name):
+            values = ()  # whatever became of its registration: the node is here, and its endpoints with it
         touched = self.kept.release(ref)
         for key in tuple(touched):
             touched |= self.index.hold(key, ())

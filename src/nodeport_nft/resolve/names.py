@@ -60,14 +60,13 @@ class Names:
 
     def _put(self, key: ObjectName, lines: str) -> bool:
         """Whether that is another than before."""
-        of_namespace = self._lines[key.namespace]
-        if of_namespace.get(key.name, "") == lines:
+        if self._lines.get(key.namespace, {}).get(key.name, "") == lines:
             return False
         if lines:
-            of_namespace[key.name] = lines
+            self._lines[key.namespace][key.name] = lines
         else:
-            del of_namespace[key.name]
-            if not of_namespace:
+            del self._lines[key.namespace][key.name]
+            if not self._lines[key.namespace]:
                 del self._lines[key.namespace]
         return True
 

@@ -36,10 +36,10 @@ def open_membership(config: Config, name: str, changed: Callable[[], None]) -> M
     """
     if not is_etcd(config.store):
         return None
-    return etcd_membership(etcd_connection(config), name, Identity(platform.node(), _place()), changed)
+    return etcd_membership(etcd_connection(config), name, Identity(platform.node(), this_place()), changed)
 
 
-def _place() -> str:
+def this_place() -> str:
     """This network namespace of this boot of this kernel: no other place in the world has it; "" if unknown.
 
     Sources: proc_sys_kernel(5), random/boot_id; namespaces(7), "The /proc/pid/ns/ directory".

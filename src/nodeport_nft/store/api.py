@@ -313,7 +313,10 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What became of a wait: who was in time, who was not and is alive, and who is not."""
+    """What became of a wait: who was in time, who was not and is alive, and who is not.
+
+    Who was in time has taken everything; its report's ``error`` says what of it its kernel refuses.
+    """
 
     synced: tuple[Registered, ...] = ()
     late: tuple[Registered, ...] = ()

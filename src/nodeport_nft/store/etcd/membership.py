@@ -47,14 +47,14 @@ class Pauses:
 
     What a node says of itself is written ``progress`` apart at least, up to ``jitter`` later, so that a change of
     the objects is not a moment in which all nodes write. Every ``look`` it is seen whether the registration is
-    there: somebody may have removed it by hand.
+    there: somebody may have removed it by hand, and a node that is there must not count as lost for that.
     """
 
     lease: int = 15
     refresh: float = 5.0
     progress: float = 5.0
     jitter: float = 2.0
-    look: float = 60.0
+    look: float = 20.0
 
 
 class EtcdMembership:

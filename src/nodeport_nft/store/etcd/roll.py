@@ -18,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from nodeport_nft.agenda import Backoff
@@ -31,6 +32,9 @@ from nodeport_nft.store.etcd.values import Get, Put, is_absent, is_unchanged
 
 _LONGEST_SECONDS = 5.0
 """Between two attempts at an etcd that does not answer."""
+
+_PROMPT_SECONDS = 1.0
+"""An answer that took longer has waited for an etcd that was away: it may be the very first after its return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ class Roll:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        return Member(name, (entry.seen.lost_at or time.time()) if entry.is_lost else 0.0)
+        lost_at = (entry.seen.lost_at or time.time()) if entry.is_lost else 0.0
+        return Member(name, lost_at, entry.seen.is_live)
 
     def listed(self, seen: Mapping[str, Seen]) -> None:
         """These are all there are."""
@@ -152,13 +157,15 @@ class Roll:
             while rest := max(self._rest(entry), self._settled_at - time.monotonic(), 0.0):
                 await asyncio.sleep(rest)
             try:
-                if await self._is_away(name):
-                    break
+                with self._asking():
+                    is_away = await self._is_away(name)
             except EtcdError:
-                self.settle()
                 await asyncio.sleep(backoff.failed())
-            else:
+                continue
+            if not is_away:
                 await asyncio.sleep(_LONGEST_SECONDS)  # it is back, and we are about to be told
+            elif time.monotonic() >= self._settled_at:
+                break
         entry.is_lost, entry.task = True, None
         self._lost(name)
 
@@ -171,12 +178,22 @@ class Roll:
         if seen.lost_at:
             return
         known, live = layout.KNOWN + name, layout.LIVE + name
-        try:
+        with suppress(EtcdError), self._asking():  # we try again; that etcd does not answer is told elsewhere
             await self._client.commit(
                 (is_absent(live), is_unchanged(known, seen.revision)), (Put(known, known_value(time.time())),)
             )
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Everybody has a moment to come back where etcd does not answer, or has not done so at once."""
+        asked = time.monotonic()
+        try:
+            yield
         except EtcdError:
-            self.settle()  # we try again; that etcd does not answer is told elsewhere
+            self.settle()
+            raise
+        if time.monotonic() - asked > _PROMPT_SECONDS:
+            self.settle()
 
     async def _is_away(self, name: str) -> bool:
         """Whether there is no registration, as etcd has it at this moment. Raises EtcdError."""

@@ -21,6 +21,7 @@ from nodeport_nft.agenda import Backoff
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.errors import PASSING, EtcdError
+from nodeport_nft.store.etcd.registration import read_live
 from nodeport_nft.store.etcd.values import Delete, Operation, Put, is_unchanged
 
 if TYPE_CHECKING:
@@ -38,16 +39,25 @@ _LONGEST_SECONDS = 5.0
 class EtcdVerdicts:
     """On the thread of one event loop; ``report`` is told what keeps the verdicts from being written.
 
-    What is left to another node stays for ``leave_seconds``: by then that one has its own verdict.
+    ``place``: as the registration of this very node has it (``registration.Identity``). Under that of another
+    machine, which has the same name by mistake, nothing is written. What is left to another node stays for
+    ``leave_seconds``: by then that one has its own verdict.
     """
 
     own = False
 
     def __init__(
-        self, client: Client, node: str, report: Callable[[tuple[str, ...]], None], *, leave_seconds: float = 10.0
+        self,
+        client: Client,
+        node: str,
+        report: Callable[[tuple[str, ...]], None],
+        *,
+        place: str = "",
+        leave_seconds: float = 10.0,
     ) -> None:
         """Connects to nothing yet."""
         self._client = client
+        self._place = place
         self._live = layout.LIVE + node
         self._report = report
         self._leave_seconds = leave_seconds
@@ -116,7 +126,7 @@ class EtcdVerdicts:
         if not (self._failing or self._dirty or self._left):
             return
         live = await self._client.get(self._live)
-        if live is None or not live.lease:
+        if live is None or not live.lease or read_live(live.value)[0].place != self._place:
             return  # not registered: all that we wrote is gone, or goes with the old lease
         if live.lease != self._lease:
             self._lease = live.lease
