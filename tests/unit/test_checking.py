@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import ObjectName, Ref
 from nodeport_nft.store import Store, StoreError
-from nodeport_nft.store.checking import Outside
+from nodeport_nft.store.checking import Contents, Outside, findings
 from nodeport_nft.store.sqlite.checking import RowWords
 from tests.cli.program import Program
 from tests.damage import ROWS, damage
 from tests.hands import API, EDITS, FOREIGN, FREE_IP, GONE, WEB, WEB_IP, Edit, documents, file_hand, ref
-from tests.unit.test_store import NOW, RANGES
+from tests.unit.test_store import NOW, RANGES, document
 
 pytestmark = pytest.mark.proves("C2")
 
@@ -201,3 +201,14 @@ def test_the_command_says_it_in_lines_and_in_json_and_by_its_exit_code(tmp_path:
     assert done.out.splitlines()[1].endswith("which has it not; deleted")
     assert done.err.endswith("nothing is wrong any more\n")
     assert program("check").code == 0
+
+
+def test_a_repair_rests_on_who_has_it_and_who_is_to_have_it_however_many_want_it() -> None:
+    """Some dozens of repairs share a transaction, which takes 128 conditions: what many have must not fill it."""
+    ports = [{"port": 80, "nodePort": 30080}]
+    bodies = [document(f"copy-{number}", clusterIP=str(WEB_IP), type="NodePort", ports=ports) for number in range(9)]
+    objects = tuple(parse_object(body, ranges=RANGES) for body in bodies)
+    claims = {30080: ObjectName("default", "gone"), WEB_IP: None}
+    repairs = [each.repair for each in findings(Contents(objects, claims), RowWords()) if each.repair]
+    assert [repair.holder for repair in repairs] == [ObjectName("default", "copy-0")] * 2
+    assert {each.name for repair in repairs for each in repair.depends} == {"gone", "copy-0"}
