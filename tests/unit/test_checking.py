@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodeport_nft.config import Config
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import ObjectName, Ref
-from nodeport_nft.store import Store, StoreError
+from nodeport_nft.store import Store, StoreError, copy_store, open_objects
 from nodeport_nft.store.checking import Contents, Outside, findings
 from nodeport_nft.store.sqlite.checking import RowWords
 from tests.cli.program import Program
@@ -166,6 +167,27 @@ def test_pages_that_are_damaged_are_trouble_and_no_findings(path: Path) -> None:
     with pytest.raises(StoreError, match="malformed"):
         checked(path)
     assert Program(path.parent)("check").code == 2
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM meta", "UPDATE meta SET value = -5"])
+def test_a_file_that_has_lost_its_version_is_trouble_and_can_be_copied(path: Path, statement: str) -> None:
+    """Nothing can be written to it any more, so nothing but a copy is of use."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+    for repair in (False, True):
+        with pytest.raises(StoreError, match=r"has lost what it held|save what is in it with .* store copy"):
+            checked(path, repair=repair)
+    copied = Config(store=str(path.with_name("copy.db")), ranges=RANGES)
+    copy_store(Config(store=str(path), ranges=RANGES), copied)
+    with open_objects(copied) as copy:
+        assert [one.action for one in copy.write([parse_object(documents()[0], ranges=RANGES)], now=NOW).applied]
+        versions = [each.version for each in copy.objects()]
+    assert len(set(versions)) == len(versions)
+    assert checked(Path(copied.store)).found == ()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM objects")
+    with pytest.raises(StoreError, match=r"resource version|has lost"):
+        copy_store(Config(store=str(path)), Config(store=str(path.with_name("empty.db"))))
 
 
 def test_a_file_of_an_earlier_version_has_nothing_wrong_and_is_left_as_it_is(path: Path) -> None:
