@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from typer.testing import CliRunner
 
-from nodeport_nft.kube import parse_object
+from nodeport_nft.cli.app import app
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import Ranges
 from nodeport_nft.store import Store
 from tests.cli.program import Answer, Program
@@ -226,3 +228,45 @@ def test_it_is_shown_where_one_looks(program: Program) -> None:
     ]
     said(program, "drain", "worker-2")
     assert endpoints(program)["db"] == "10.244.2.3:5432 (1 draining)"
+
+
+class Overtaken(Store):
+    """A store that others write to between what its reader has listed and what it looks at next."""
+
+    others: ClassVar[list[list[str]]] = []
+    program: ClassVar[Program]
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        if self.others:
+            said(self.program, *self.others.pop())
+        return super().get(kind, namespace, name)
+
+
+BESIDE = {
+    "another one drained": (["drain", "endpoint", "10.244.3.2"], ["drain"], "10.244.3.2,10.244.1.2"),
+    "another one brought back": (["uncordon", "endpoint", "10.244.9.9"], ["drain"], "10.244.1.2"),
+    "the same drained": (["drain", "endpoint", "10.244.1.2"], ["drain"], "10.244.1.2"),
+    "brought back beside one that is drained": (["drain", "endpoint", "10.244.3.2"], ["uncordon"], "10.244.3.2"),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_of_two_at_one_object_neither_undoes_what_the_other_has_written(
+    case: str, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one writes in the worst of moments: after all was read, and before what is drained of it is."""
+    other, words, drained = BESIDE[case]
+    if words == ["uncordon"]:
+        said(program, "drain", "endpoint", "10.244.1.2")
+    if "10.244.9.9" in other:
+        slice_ = program.json("endpointslice", "api-1")
+        slice_["endpoints"].append({"addresses": ["10.244.9.9"]})
+        slice_["metadata"]["annotations"] = {DRAIN: "10.244.9.9"}
+        program.ok("apply", "-f", "-", stdin=json.dumps(slice_))
+    monkeypatch.setattr(Overtaken, "others", [other])
+    monkeypatch.setattr(Overtaken, "program", program, raising=False)
+    monkeypatch.setattr("nodeport_nft.store.open_objects", lambda _: Overtaken(program.store, ranges=Ranges()))
+    done = CliRunner().invoke(app, [*words, "endpoint", "10.244.1.2", "--store", str(program.store)])
+    assert done.exit_code == 0, done.output
+    assert Overtaken.others == []
+    assert annotation(program, "endpointslice", "api-1") == drained

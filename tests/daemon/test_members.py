@@ -16,6 +16,23 @@ from tests.cli.program import SCRIPT
 from tests.daemon.running import CIDRS, wait_for
 from tests.daemon.test_etcd import ETCD, MANIFESTS, NODES, SECONDS, Nodes
 
+ON_BOTH = """
+apiVersion: v1
+kind: Service
+metadata: {name: both}
+spec:
+  type: NodePort
+  ports: [{port: 80, targetPort: 8080, nodePort: 30020}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: both}
+subsets:
+- addresses: [{ip: 10.244.1.2, nodeName: worker-1}, {ip: 10.244.2.2, nodeName: worker-2}]
+  ports: [{port: 8080}]
+"""
+GRACE = ("--node-monitor-grace-period", "3s")
+
 
 @pytest.fixture
 def nodes(cluster: Cluster, tmp_path: Path, answering: None) -> Iterator[Nodes]:  # noqa: ARG001
@@ -23,7 +40,7 @@ def nodes(cluster: Cluster, tmp_path: Path, answering: None) -> Iterator[Nodes]:
     made = Nodes(cluster, tmp_path)
     made.start_etcd()
     for node in NODES:
-        made.start(node)
+        made.start(node, *GRACE)
     until_seen(made, {"worker-1": "Ready", "worker-2": "Ready"})
     yield made
     made.close()
@@ -53,11 +70,15 @@ def waited(nodes: Nodes, seconds: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.proves("C5", "C6")
 def test_nodes_are_seen_waited_for_and_missed(nodes: Nodes) -> None:
-    """Registered; waited for; frozen; killed; back. Of one that is not there nobody waits."""
-    applied = nodes.run("worker-2", "apply", "-f", "-", "--wait", text=MANIFESTS)
-    created = ["service/web created", "endpoints/web created"]
+    """Registered; waited for; frozen; killed; back. Of one that is not there nobody waits.
+
+    Its endpoints leave the kernels of others until it is back, and who starts meanwhile knows since when it is lost.
+    """
+    applied = nodes.run("worker-2", "apply", "-f", "-", "--wait", text=f"{MANIFESTS}---{ON_BOTH}")
+    created = [f"{kind}/{name} created" for name in ("web", "both") for kind in ("service", "endpoints")]
     assert applied.stdout.splitlines() == [*created, "node/worker-1 synced", "node/worker-2 synced"]
     assert [nodes.answers(node, 30010) for node in NODES] == [True, True], "it is in each kernel by then"
+    until_reached(nodes, {"web-1", "web-3"})
     for node, address in NODES.items():
         told = nodes.run("worker-1", "get", "node", node, "-o", "wide").stdout.splitlines()[1].split()
         assert told[:2] == [node, "Ready"]
@@ -79,8 +100,15 @@ def test_nodes_are_seen_waited_for_and_missed(nodes: Nodes) -> None:
     assert (without.returncode, without.stdout) == (0, "node/worker-1 synced\n")
     assert "node/worker-2 is not ready" in without.stderr
     assert "False (its daemon" in nodes.run("worker-1", "describe", "nodes", "worker-2").stdout
-    nodes.start("worker-2")
+    until_reached(nodes, {"web-1"})
+    assert nodes.end("worker-1") == 0
+    nodes.start("worker-1", *GRACE)
+    wait_for(lambda: len(nodes.events("worker-1", "starting")) == 2, "it is started again", SECONDS)
+    wait_for(lambda: "synced" in waited(nodes, 5).stdout, "it is synced", SECONDS)
+    assert reached(nodes) == {"web-1"}, "it knows since when the other is lost"
+    nodes.start("worker-2", *GRACE)
     until_seen(nodes, {"worker-1": "Ready", "worker-2": "Ready"})
+    until_reached(nodes, {"web-1", "web-3"})
     assert (
         nodes.run("worker-1", "get", "node", "worker-3", check=False).stderr == 'error: node "worker-3" not found\n'
     )
@@ -102,54 +130,13 @@ def test_a_name_is_one_daemons(nodes: Nodes, cluster: Cluster, tmp_path: Path) -
         wait_for(lambda: "has that name" in log.read_text(), "the second is told", SECONDS)
         assert "172.30.1.2" in next(line for line in log.read_text().splitlines() if "has that name" in line)
         assert nodes.end("worker-1") == 0
-        nodes.start("worker-1")
+        nodes.start("worker-1", *GRACE)
         nodes.until_told("worker-1", "sync")
         assert waited(nodes, 60).stdout == "node/worker-1 synced\nnode/worker-2 synced\n"
         assert "172.30.1.2" in nodes.run("worker-2", "get", "nodes", "worker-1", "-o", "wide").stdout
         assert not nodes.events("worker-1", "problem"), "it has its name, and was never without it"
     finally:
         cluster.stop(other)
-
-
-ON_BOTH = """
-apiVersion: v1
-kind: Service
-metadata: {name: both}
-spec:
-  type: NodePort
-  ports: [{port: 80, targetPort: 8080, nodePort: 30020}]
----
-apiVersion: v1
-kind: Endpoints
-metadata: {name: both}
-subsets:
-- addresses: [{ip: 10.244.1.2, nodeName: worker-1}, {ip: 10.244.2.2, nodeName: worker-2}]
-  ports: [{port: 8080}]
-"""
-
-
-@pytest.mark.proves("C5")
-@pytest.mark.usefixtures("answering")
-def test_endpoints_of_a_lost_node_leave_the_other_kernels_until_it_is_back(cluster: Cluster, tmp_path: Path) -> None:
-    nodes = Nodes(cluster, tmp_path)
-    try:
-        nodes.start_etcd()
-        for node in NODES:
-            nodes.start(node, "--node-monitor-grace-period", "3s")
-        until_seen(nodes, {"worker-1": "Ready", "worker-2": "Ready"})
-        nodes.run("worker-1", "apply", "-f", "-", "--wait", text=ON_BOTH)
-        until_reached(nodes, {"web-1", "web-3"})
-        nodes.end("worker-2", signal.SIGKILL)
-        until_reached(nodes, {"web-1"})
-        assert nodes.end("worker-1") == 0
-        nodes.start("worker-1", "--node-monitor-grace-period", "3s")
-        wait_for(lambda: len(nodes.events("worker-1", "starting")) == 2, "it is started again", SECONDS)
-        wait_for(lambda: "synced" in waited(nodes, 5).stdout, "it is synced", SECONDS)
-        assert reached(nodes) == {"web-1"}, "it knows since when the other is lost"
-        nodes.start("worker-2", "--node-monitor-grace-period", "3s")
-        until_reached(nodes, {"web-1", "web-3"})
-    finally:
-        nodes.close()
 
 
 def reached(nodes: Nodes) -> set[str]:

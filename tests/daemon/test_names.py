@@ -258,6 +258,11 @@ def test_a_directory_that_is_no_good_is_told_and_packets_go_on(
         assert daemon.status().error == ""
         theirs = (names / "default").read_text() if (names / "default").is_file() else ""
         assert f"10.96.0.{number} " not in theirs, f"written in spite of it: {spoil}"
+        if spoil is _a_file_of_anothers:
+            desired.apply(*in_namespace("shop", service("api", 50 + number)))
+            wait_for(lambda: (names / "shop").exists(), "other names are written", SECONDS)
+            daemon.settle()
+            assert _about(names, daemon), "it is told for as long as it is so, whatever else is written"
         mend()
         daemon.send(signal.SIGHUP)
         wait_for(lambda: not _about(names, daemon), f"its end: {spoil}", SECONDS)

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodeport_nft.config import Config
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import ObjectName, Ref
-from nodeport_nft.store import Store, StoreError
-from nodeport_nft.store.checking import Outside
+from nodeport_nft.store import Store, StoreError, copy_store, open_objects
+from nodeport_nft.store.checking import Contents, Outside, findings
 from nodeport_nft.store.sqlite.checking import RowWords
 from tests.cli.program import Program
 from tests.damage import ROWS, damage
 from tests.hands import API, EDITS, FOREIGN, FREE_IP, GONE, WEB, WEB_IP, Edit, documents, file_hand, ref
-from tests.unit.test_store import NOW, RANGES
+from tests.unit.test_store import NOW, RANGES, document
 
 pytestmark = pytest.mark.proves("C2")
 
@@ -168,6 +169,27 @@ def test_pages_that_are_damaged_are_trouble_and_no_findings(path: Path) -> None:
     assert Program(path.parent)("check").code == 2
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM meta", "UPDATE meta SET value = -5"])
+def test_a_file_that_has_lost_its_version_is_trouble_and_can_be_copied(path: Path, statement: str) -> None:
+    """Nothing can be written to it any more, so nothing but a copy is of use."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+    for repair in (False, True):
+        with pytest.raises(StoreError, match=r"has lost what it held|save what is in it with .* store copy"):
+            checked(path, repair=repair)
+    copied = Config(store=str(path.with_name("copy.db")), ranges=RANGES)
+    copy_store(Config(store=str(path), ranges=RANGES), copied)
+    with open_objects(copied) as copy:
+        assert [one.action for one in copy.write([parse_object(documents()[0], ranges=RANGES)], now=NOW).applied]
+        versions = [each.version for each in copy.objects()]
+    assert len(set(versions)) == len(versions)
+    assert checked(Path(copied.store)).found == ()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM objects")
+    with pytest.raises(StoreError, match=r"resource version|has lost"):
+        copy_store(Config(store=str(path)), Config(store=str(path.with_name("empty.db"))))
+
+
 def test_a_file_of_an_earlier_version_has_nothing_wrong_and_is_left_as_it_is(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         for table in ("outside_ips", "leftovers", "of_manifests"):
@@ -201,3 +223,14 @@ def test_the_command_says_it_in_lines_and_in_json_and_by_its_exit_code(tmp_path:
     assert done.out.splitlines()[1].endswith("which has it not; deleted")
     assert done.err.endswith("nothing is wrong any more\n")
     assert program("check").code == 0
+
+
+def test_a_repair_rests_on_who_has_it_and_who_is_to_have_it_however_many_want_it() -> None:
+    """Some dozens of repairs share a transaction, which takes 128 conditions: what many have must not fill it."""
+    ports = [{"port": 80, "nodePort": 30080}]
+    bodies = [document(f"copy-{number}", clusterIP=str(WEB_IP), type="NodePort", ports=ports) for number in range(9)]
+    objects = tuple(parse_object(body, ranges=RANGES) for body in bodies)
+    claims = {30080: ObjectName("default", "gone"), WEB_IP: None}
+    repairs = [each.repair for each in findings(Contents(objects, claims), RowWords()) if each.repair]
+    assert [repair.holder for repair in repairs] == [ObjectName("default", "copy-0")] * 2
+    assert {each.name for repair in repairs for each in repair.depends} == {"gone", "copy-0"}

@@ -14,12 +14,12 @@ import typer
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.objects import DryRun
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, put, say, warn
+from nodeport_nft.cli.resources import complete_drainable, resource_meant
 from nodeport_nft.cli.unheard import tell_if_unheard
-from nodeport_nft.kinds import BY_WORD, Resource
 
 if TYPE_CHECKING:
     from nodeport_nft.kube import Object
-    from nodeport_nft.model import IPAddress, Parsed, Ref
+    from nodeport_nft.model import IPAddress, Parsed, Value
     from nodeport_nft.resolve.leaving import Effect
     from nodeport_nft.store import Objects
 
@@ -28,6 +28,7 @@ What = Annotated[
     typer.Argument(
         metavar="NODE... | endpoint ADDRESS...",
         help="Names of nodes, or the word endpoint and addresses.",
+        autocompletion=complete_drainable,
         show_default=False,
     ),
 ]
@@ -137,7 +138,7 @@ def _parse(words: Sequence[str]) -> _Asked:
         if not all("/" in word for word in words) or len({_kind(word.partition("/")[0]) for word in words}) > 1:
             fail("write NODE..., endpoint ADDRESS..., or KIND/NAME each time, of one kind", BAD_INPUT)
         kind, names = _kind(first), [word.partition("/")[2] for word in words]
-    elif _resource(first) is not None and (len(words) > 1 or _kind(first) != "Node"):
+    elif resource_meant(first) is not None and (len(words) > 1 or _kind(first) != "Node"):
         kind, names = _kind(first), list(words[1:])
     if not names or not all(names):
         fail(f"name the {'nodes' if kind == 'Node' else 'addresses of the endpoints'}", BAD_INPUT)
@@ -152,12 +153,8 @@ def _parse(words: Sequence[str]) -> _Asked:
     return _Asked(addresses=each_once(addresses))
 
 
-def _resource(word: str) -> Resource | None:
-    return BY_WORD.get("endpoints" if word.lower() == "endpoint" else word.lower())  # there may be one alone
-
-
 def _kind(word: str) -> str:
-    resource = _resource(word)
+    resource = resource_meant(word)
     if resource is None or resource.kind not in ("Node", "Endpoints"):
         fail(f"{word!r} cannot be drained; write NODE..., or endpoint ADDRESS...", BAD_INPUT)
     return resource.kind
@@ -186,7 +183,9 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
             there = f"known are {listed(sorted(known))}" if known else "none is known"
             refused.append(f'node "{name}" not found; {f"did you mean {near}?" if near else there}')
         elif name in nodes and nodes[name].drained != drains:
-            puts.append(_annotated(store, ref, "true" if drains else ""))
+            if (current := store.get(*ref)) is None:
+                fail(f"{ref} has just been deleted; look what there is, and try again")
+            puts.append(_made(current.raw, "true" if drains else ""))
         elif name not in nodes and drains and isinstance(store, Store) and store.any_of_manifests():
             refused.append(
                 f'node "{name}" has no object, and {store.where} follows manifests, which would delete one that they '
@@ -200,19 +199,29 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
 
 
 def _addresses(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
-    """What is to be written of endpoints. Leaves with all that are not there."""
-    from nodeport_nft.model import EndpointSlice, Pod
+    """What is to be written of endpoints. Leaves with all that are not there.
+
+    What is drained of an object so far is read with the version that is written over, not taken from ``stored``: of
+    two who drain endpoints of one object at once, neither may undo what the other has written.
+    """
     from nodeport_nft.notation import each_once
-    from nodeport_nft.resolve.whereabouts import addresses_of
+    from nodeport_nft.store.objects import Damaged, parsed
 
     wanted = {ip.packed: ip for ip in asked.addresses}
     there: set[bytes] = set()
     names: set[str] = set()
     puts = []
+
     for ref, values in stored:
-        held = {packed for value in values for packed in addresses_of(value)} & wanted.keys()
-        there |= held
-        until_now = [ip for value in values if isinstance(value, Pod | EndpointSlice) for ip in value.drained]
+        held, until_now = _held_and_drained(values)
+        if wanted.keys().isdisjoint({*held, *(ip.packed for ip in until_now)}):
+            continue
+        current = store.get(*ref)
+        values_now = () if current is None else parsed(current)
+        if current is None or isinstance(values_now, Damaged):  # since a moment ago
+            continue
+        held, until_now = _held_and_drained(values_now)
+        there |= held & wanted.keys()
         is_drained = {ip.packed for ip in until_now}
         if drains:
             differing = [ip for packed, ip in wanted.items() if packed in held - is_drained]
@@ -220,10 +229,10 @@ def _addresses(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: 
         else:
             differing = [ip for packed, ip in wanted.items() if packed in is_drained]
             there |= {ip.packed for ip in differing}
-            left = tuple(ip for ip in each_once(until_now) if ip.packed not in wanted)
+            left = tuple(ip for ip in until_now if ip.packed not in wanted)
         if differing:
             names |= {str(ip) for ip in differing}
-            puts.append(_annotated(store, ref, ",".join(map(str, left))))
+            puts.append(_made(current.raw, ",".join(map(str, left))))
     if missing := [ip for packed, ip in wanted.items() if packed not in there]:
         fail(
             "\n".join(
@@ -235,15 +244,19 @@ def _addresses(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: 
     return _Changed(tuple(puts), (), frozenset(names))
 
 
-def _annotated(store: Objects, ref: Ref, text: str) -> Object:
-    """A stored object with this to say of what is drained."""
-    stored = store.get(*ref)
-    if stored is None:
-        fail(f"{ref} has just been deleted; look what there is, and try again")
-    return _made(stored.raw, text)
+def _held_and_drained(values: Iterable[Value]) -> tuple[set[bytes], tuple[IPAddress, ...]]:
+    """The addresses of an object, packed, and those of them that are drained."""
+    from nodeport_nft.model import EndpointSlice, Pod
+    from nodeport_nft.notation import each_once
+    from nodeport_nft.resolve.whereabouts import addresses_of
+
+    values = tuple(values)
+    held = {packed for value in values for packed in addresses_of(value)}
+    return held, each_once(ip for value in values if isinstance(value, Pod | EndpointSlice) for ip in value.drained)
 
 
 def _made(raw: dict[str, Any], text: str) -> Object:
+    """The object of a document, with this to say of what is drained."""
     from nodeport_nft.kube import parse_object
     from nodeport_nft.kube.annotations import DRAIN
 

@@ -15,6 +15,7 @@ from nodeport_nft.cli.flags import Flags
 from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
+    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Objects
 
@@ -97,10 +98,41 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     return [offer for offer in offers if offer.startswith(incomplete) and offer not in given]
 
 
+def resource_meant(word: str) -> Resource | None:
+    """The kind that is meant by a word of ``drain``."""
+    return BY_WORD.get("endpoints" if word.lower() == "endpoint" else word.lower())  # there may be one alone
+
+
+def complete_drainable(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Nodes or the word endpoint, then more nodes or addresses. Nothing at all if anything is amiss."""
+    given: list[str] = ctx.params.get("what") or []
+    try:
+        if given and (resource := resource_meant(given[0])) is not None and resource.kind == "Endpoints":
+            offers = _stored_addresses(ctx.params)
+        else:
+            offers = [*_stored_names(BY_WORD["nodes"], ctx.params), *([] if given else ["endpoint"])]
+    except Exception:
+        return []
+    return [offer for offer in offers if offer.startswith(incomplete) and offer not in given]
+
+
+def _stored_addresses(params: dict[str, Any]) -> list[str]:
+    from nodeport_nft.model import EndpointSlice, Pod
+
+    with options.open_existing(_config(params)) as store:
+        values = [value for _, own in store.readable() for value in own]
+    pods = [str(ip) for value in values if isinstance(value, Pod) for ip in value.ips]
+    slices = [value for value in values if isinstance(value, EndpointSlice)]
+    return list(dict.fromkeys([*pods, *(str(endpoint.address) for each in slices for endpoint in each.endpoints)]))
+
+
+def _config(params: dict[str, Any]) -> Config:
+    return Flags(params.get("config"), {"store": params.get("store")}).config()
+
+
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
-    config = Flags(params.get("config"), {"store": params.get("store")}).config()
     namespace = (params.get("namespace") or "default") if resource.namespaced else ""
-    with options.open_existing(config) as store:
+    with options.open_existing(_config(params)) as store:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 

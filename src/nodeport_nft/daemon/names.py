@@ -41,6 +41,7 @@ class NameFiles:
         self._names = Names(node.config.cluster_domain)
         self._soonest: dict[str, float] = {}  # when the namespaces may be written that are to be
         self._resting: dict[str, float] = {}  # until when those stay as they are that have been
+        self._failed: dict[str, str] = {}  # why the last version of a namespace's file could not be written
         self._is_noted = False
 
     def follow(self, state: NodeState, *, whole: bool = False) -> None:
@@ -79,26 +80,29 @@ class NameFiles:
             self._names.restore(text, lambda key: _is_kept(state, key))
         self._state = state
         self._soonest = dict.fromkeys(self._names.namespaces() | known.keys(), 0.0)
+        self._failed = {}
 
     def _plan(self, namespaces: Iterable[str], now: float) -> None:
         for namespace in namespaces:
             self._soonest.setdefault(namespace, self._resting.get(namespace, now))
 
     def _write(self, path: Path, now: float) -> str:
-        """Write what may be written now; what is wrong with it, a line each. Raises KernelError."""
+        """Write what may be written now; what is wrong with any file, a line each. Raises KernelError."""
         due = [namespace for namespace, soonest in self._soonest.items() if soonest <= now]
         texts = {namespace: self._names.text(namespace) for namespace in due}
         written, failed = write_names(path, texts) if texts else (0, {})
         for namespace in due:
             rest = _RETRY_SECONDS if namespace in failed else _REST_SECONDS * self._names.count(namespace)
             del self._soonest[namespace]
+            self._failed.pop(namespace, None)
             self._resting[namespace] = now + rest
+        self._failed |= failed
         self._plan(failed, now)
         self._resting = {namespace: until for namespace, until in self._resting.items() if until > now}
         self.due = min(self._soonest.values(), default=math.inf)
         if due and not failed:
             self._report.names_written(path, written)
-        return "\n".join(failed.values())
+        return "\n".join(self._failed.values())  # also of those that are yet to be tried again
 
 
 def _is_kept(state: NodeState, key: ObjectName) -> bool:

@@ -226,7 +226,7 @@ def _claims(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
         if is_kept and holder is not None and holder == keeper:
             continue
         where = words.item(claim)
-        about = tuple(dict.fromkeys(_ref(name) for name in (holder, *view.wanted.get(claim, ())) if name))
+        about = tuple(dict.fromkeys(_ref(name) for name in (holder, keeper) if name))
         if keeper is not None:
             was = _held_by(holder, view) if is_kept else "is kept for nobody, and may be given twice"
             yield Finding(where, f"{was}: Service/{keeper} has it", repair=Repair(claim, keeper, about))

@@ -29,7 +29,13 @@ def read_image(db: sqlite3.Connection, path: object) -> Image:
     if has_table(db, "leftovers"):
         rows = db.execute("SELECT kind, namespace, name, CAST(spec AS BLOB) FROM leftovers")
         specs = {Ref(*key): spec for *key, spec in rows}
-    return image_of(contents, specs, read_version(db, path), of_manifests)
+    try:
+        version = read_version(db, path)
+    except StoreError:
+        if not contents.objects:  # a file that was emptied is no backup
+            raise
+        version = 0  # the objects have their own
+    return image_of(contents, specs, version, of_manifests)
 
 
 def write_image(path: Path, image: Image) -> None:

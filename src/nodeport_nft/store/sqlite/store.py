@@ -125,9 +125,10 @@ class Store(Objects):
             yield from read_rows(self._db, kind, namespace)
 
     def check(self, *, repair: bool = False) -> Checked:
-        """What is wrong with what the tables hold (``store.checking``). Raises StoreError also for damaged pages."""
+        """What is wrong with what the tables hold. Raises StoreError also for damaged pages, and a lost version."""
         check_structure(self._db, self._path)
         with self.transaction() if repair else self.reading():
+            read_version(self._db, self._path)  # without it nothing can be written any more
             return checking.check(self._db, repair=repair)
 
     def image(self) -> Image:

@@ -25,7 +25,8 @@ def read_version(db: sqlite3.Connection, path: object) -> int:
     if row is None:
         raise StoreError(f"{path}: {LOST}")
     if not (isinstance(row[0], int) and 0 <= row[0] <= LAST_VERSION):
-        raise StoreError(f"{path}: its resource version is damaged ({row[0]!r:.40}); restore it from a copy")
+        remedy = "restore it from a copy, or save what is in it with nodeport-nft store copy"
+        raise StoreError(f"{path}: its resource version is damaged ({row[0]!r:.40}); {remedy}")
     return row[0]
 
 
