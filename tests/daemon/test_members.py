@@ -106,6 +106,14 @@ def test_nodes_are_seen_waited_for_and_missed(nodes: Nodes) -> None:
     wait_for(lambda: len(nodes.events("worker-1", "starting")) == 2, "it is started again", SECONDS)
     wait_for(lambda: "synced" in waited(nodes, 5).stdout, "it is synced", SECONDS)
     assert reached(nodes) == {"web-1"}, "it knows since when the other is lost"
+    kept = nodes.run("worker-1", "delete", "node", "worker-2", "worker-1", check=False)
+    assert kept.returncode == 1
+    assert kept.stderr.splitlines() == [
+        "worker-2: stays registered, as a lost node, while Endpoints/default/both would be in use again without it; "
+        "delete what ran there, and the node once more",
+        "worker-1: its daemon runs, and its registration stays",
+    ]
+    assert reached(nodes) == {"web-1"}, "nobody is led to what is lost because it was tidied up"
     nodes.start("worker-2", *GRACE)
     until_seen(nodes, {"worker-1": "Ready", "worker-2": "Ready"})
     until_reached(nodes, {"web-1", "web-3"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
-from nodeport_nft.cli.options import put
+from nodeport_nft.cli.options import BAD_INPUT, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
@@ -28,6 +29,20 @@ def _version(wanted: bool) -> None:
     if wanted:
         put(f"nodeport-nft {__version__}")
         raise typer.Exit
+
+
+_ELSEWHERE = {
+    "cordon": "nothing is scheduled here; drain NODE lets it get no new connections",
+    "undrain": "what undoes drain is uncordon",
+}
+"""Words that people try, and that are like another command which does the opposite."""
+
+
+def _elsewhere(word: str, hint: str) -> Callable[[list[str] | None], None]:
+    def command(_: Annotated[list[str] | None, typer.Argument(metavar="...")] = None) -> None:
+        fail(f"{word} is no command: {hint}", BAD_INPUT)
+
+    return command
 
 
 @app.callback()
@@ -77,4 +92,6 @@ app.command(
 )(trace)
 app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
 app.add_typer(stores.store, name="store")
+for _word, _hint in _ELSEWHERE.items():
+    app.command(_word, hidden=True, context_settings={"ignore_unknown_options": True})(_elsewhere(_word, _hint))
 app.command("cleanup", epilog="Example: nodeport-nft cleanup")(node.cleanup)

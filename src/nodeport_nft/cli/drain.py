@@ -163,7 +163,6 @@ def _kind(word: str) -> str:
 def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
     """What is to be written of nodes. Leaves with all that are not there."""
     from nodeport_nft.model import Member, Node, Ref
-    from nodeport_nft.problems import nearest
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of
     from nodeport_nft.store import Store
@@ -179,9 +178,9 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
         if ref in store.damaged:
             refused.append(store.damaged[ref].told(store.where))
         elif name not in known:
-            near = nearest(name, known)
-            there = f"known are {listed(sorted(known))}" if known else "none is known"
-            refused.append(f'node "{name}" not found; {f"did you mean {near}?" if near else there}')
+            # No guess which was meant: names of machines are alike, and the wrong one would be drained.
+            there = f"known are {listed(sorted(known))}" if known else "no object, endpoint or daemon names one"
+            refused.append(f'node "{name}" not found; {there}')
         elif name in nodes and nodes[name].drained != drains:
             if (current := store.get(*ref)) is None:
                 fail(f"{ref} has just been deleted; look what there is, and try again")
@@ -270,19 +269,19 @@ def _told(found: Sequence[Effect]) -> Iterable[str]:
 
     for which, one, several in (
         (
-            [(each.service, each.drained) for each in found if each.drained],
+            [(each.service, [ip for ip in each.drained if ip not in each.last]) for each in found],
             "now terminates: its connections live on, and new ones go to others",
             "now terminate: their connections live on, and new ones go to others",
         ),
         (
-            [(each.service, each.back) for each in found if each.back],
+            [(each.service, each.back) for each in found],
             "gets new connections again",
             "get new connections again",
         ),
     ):
         count = len({ip.packed for _, ips in which for ip in ips})
         if count:
-            whose = named("Service", [str(service) for service, _ in which])
+            whose = named("Service", [str(service) for service, ips in which if ips])
             yield f"{count:,} endpoint{'s' * (count != 1)} of {whose} {one if count == 1 else several}"
     last = [each for each in found if each.last]
     for each in last[:_MOST_LINES]:

@@ -32,6 +32,7 @@ from nodeport_nft.settings import Group
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.model import Ref
+    from nodeport_nft.store import Objects
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the Service.", show_default=False)]
@@ -175,29 +176,55 @@ def delete(
     if not is_there and not ignore_not_found:
         fail(f"there is no store {chosen.store}; name the store with --store")
     # Where there is none, none is made.
+    nodes = [ref for ref in doomed if ref.kind == "Node"]
+    forgotten: dict[Ref, bool] = {}
     with (open_objects if is_there and not dry_run else open_trial)(chosen) as store:
         written = store.write(deletes=list(doomed), now=now(), dry_run=dry_run)
-    forgotten = _forgotten(chosen, [ref for ref in doomed if ref.kind == "Node"]) if not dry_run else ()
-    for ref in (*written.deleted, *(ref for ref in forgotten if ref in written.missing)):
+        if nodes and not dry_run:
+            forgotten = _forgotten(chosen, store, nodes)
+    for ref in (*written.deleted, *(ref for ref in written.missing if forgotten.get(ref))):
         put(f'{doomed[ref].full} "{ref.name}" deleted{note}')
     missing = () if ignore_not_found else tuple(ref for ref in written.missing if ref not in forgotten)
     for ref in missing:
         say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
     if written.deleted and not dry_run:
         tell_if_unheard(chosen)
-    if missing:
+    if missing or not all(forgotten.values()):
         raise typer.Exit(FAILED)
 
 
-def _forgotten(config: Config, nodes: list[Ref]) -> tuple[Ref, ...]:
-    """Those of the nodes that had registered with a shared store, are not alive, and are none of the cluster now."""
+def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bool]:
+    """Those of the nodes that have registered with a shared store, and whether they are none of the cluster now.
+
+    One that is alive is kept, and one that objects still name as theirs: once it is forgotten it is not lost any more,
+    and its endpoints would be in use again.
+    """
+    from nodeport_nft.resolve.absence.cause import listed
+    from nodeport_nft.resolve.whereabouts import nodes_of
     from nodeport_nft.store import open_members
 
-    members = open_members(config) if nodes else None
+    members = open_members(config)
     if members is None:
-        return ()
+        return {}
     try:
-        return tuple(ref for ref in nodes if members.forget(ref.name))
+        registered = {one.name: one.is_alive for one in members.list()}
+        asked = [ref for ref in nodes if ref.name in registered]
+        theirs: dict[str, list[str]] = {ref.name: [] for ref in asked}
+        for ref, values in store.readable() if asked else ():
+            for name in {name for value in values for name in nodes_of(value)} & theirs.keys():
+                theirs[name].append(str(ref))
+        forgotten = dict.fromkeys(asked, False)
+        for ref in asked:
+            if registered[ref.name]:
+                say(f"{ref.name}: its daemon runs, and its registration stays")
+            elif named := theirs[ref.name]:
+                say(
+                    f"{ref.name}: stays registered, as a lost node, while {listed(named)} would be in use again "
+                    "without it; delete what ran there, and the node once more"
+                )
+            else:
+                forgotten[ref] = members.forget(ref.name)
+        return forgotten
     finally:
         members.close()
 

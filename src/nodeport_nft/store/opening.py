@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nodeport_nft.store.copying import Image
     from nodeport_nft.store.etcd.store import EtcdStore
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)|(etcd|kubernetes):")
+"""What is no path. A slash that is missing after a word that means a kind of store makes no file of it."""
 
 
 def open_objects(config: Config) -> Objects:
@@ -82,6 +83,9 @@ def copy_store(origin: Config, target: Config) -> Image:
             image = file.image()
     else:
         raise StoreError(f"there is no store {origin.store} to copy")
+    if not image.objects and not image.unreadable:
+        # Whoever has mistyped a prefix would believe that there is a backup.
+        raise StoreError(f"{origin.store}: there are no objects to copy; see whether it is named right")
     if is_etcd(target.store):
         with _open_etcd(target) as shared:
             shared.take(image)
@@ -150,8 +154,10 @@ def _named(path: str) -> Path | None:
 
 def store_path(config: Config) -> str:
     if found := _SCHEME.match(config.store):
+        scheme = found[1] or found[3]
+        what = "is written otherwise" if scheme == "etcd" else "is no kind of store known here"
         raise StoreError(
-            f"store {config.store}: {found[1]}: is no kind of store known here; name a file by its path, or a store "
-            "in etcd as etcd://HOST:PORT/PREFIX"
+            f"store {config.store}: {scheme}: {what}; name a file by its path, or a store in etcd as "
+            "etcd://HOST:PORT/PREFIX"
         )
     return config.store

@@ -84,6 +84,8 @@ def check(etcd: Blocking, *, repair: bool) -> Checked:
         mended |= dict.fromkeys(unsure.difference(found))
         if not repair or not any(each.repair for each in found):
             about, wrong, hints = about_members(etcd)
+            if read.is_empty:
+                hints = (*hints, f"{etcd.client.connection}: nothing is kept there; see whether it is named right")
             return Checked((*wrong, *found), tuple(mended), about, hints)
         # Those that others disturb do not keep the rest from being done.
         batches = _batches([each for each in found if each.repair], 1 if attempt else _TOGETHER)
