@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from nodeport_nft.cli.app import app
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import Ranges
-from nodeport_nft.store import Store
+from nodeport_nft.store import Store, Written
 from tests.cli.program import Answer, Program
 
 pytestmark = pytest.mark.proves("C7")
@@ -230,10 +230,16 @@ def test_it_is_shown_where_one_looks(program: Program) -> None:
 
 
 class Overtaken(Store):
-    """A store that others write to between what its reader has listed and what it looks at next."""
+    """A store that others write to between what its reader has listed and what it looks at next, or writes."""
 
     others: ClassVar[list[list[str]]] = []
+    late: ClassVar[list[list[str]]] = []
     program: ClassVar[Program]
+
+    def write(self, *puts: Any, **how: Any) -> Written:
+        if self.late:
+            said(self.program, *self.late.pop())
+        return super().write(*puts, **how)
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         if self.others:
@@ -269,3 +275,16 @@ def test_of_two_at_one_object_neither_undoes_what_the_other_has_written(
     assert done.exit_code == 0, done.output
     assert Overtaken.others == []
     assert annotation(program, "endpointslice", "api-1") == drained
+
+
+def test_who_is_overtaken_again_and_again_comes_to_it_all_the_same(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [[word, "endpoint", "10.244.3.2"] for word in ("uncordon", "drain") * 7]
+    monkeypatch.setattr(Overtaken, "late", others)
+    monkeypatch.setattr(Overtaken, "program", program, raising=False)
+    monkeypatch.setattr("nodeport_nft.store.open_objects", lambda _: Overtaken(program.store, ranges=Ranges()))
+    done = CliRunner().invoke(app, ["drain", "endpoint", "10.244.1.2", "--store", str(program.store)])
+    assert done.exit_code == 0, done.output
+    assert others == []
+    assert annotation(program, "endpointslice", "api-1") == "10.244.1.2"

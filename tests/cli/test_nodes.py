@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from nodeport_nft.cli.nodes import nodes_table, registration_fields, select_nodes
 from nodeport_nft.cli.resources import parse_targets
 from nodeport_nft.cli.waiting import tell_waited
-from nodeport_nft.kube import Object
-from nodeport_nft.model import Ref
+from nodeport_nft.kinds import BY_KIND
+from nodeport_nft.kube import Object, parse_object
+from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store import Damaged, MemoryStore
 from nodeport_nft.store.api import NodeReport, Registered, Waited
 from tests.unit.test_store import NOW as CREATED
@@ -138,3 +140,18 @@ def test_nodes_are_listed_and_not_asked_for_one_by_one() -> None:
         told = {name: Registered(NodeReport(name), is_alive=True) for name in names}
         found, missing = select_nodes(store, parse_targets(["nodes"]), told)
         assert ([one.name for one in found], missing, store.asked) == (sorted(names), (), 0)
+
+
+@pytest.mark.parametrize("document", [None, {}, {"spec": {"unschedulable": True}}, {"status": {"addresses": []}}])
+def test_what_an_object_lacks_is_what_its_node_has_registered(document: dict[str, Any] | None) -> None:
+    """`drain` makes an object of a name alone, where there is none: the node is shown with its addresses still."""
+    one = Registered(NodeReport("a", addresses=("172.30.1.2",), pod_cidrs=("10.244.1.0/24",)), is_alive=True)
+    with MemoryStore(Ranges()) as store:
+        if document is not None:
+            raw = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, **document}
+            store.write([parse_object(raw)], now="2026-01-01T00:00:00Z")
+        [shown], missing = select_nodes(store, [(BY_KIND["Node"], None)], {"a": one})
+    assert missing == ()
+    assert "172.30.1.2" in nodes_table([shown], {"a": one}, wide=True, now=NOW)
+    assert shown.raw["spec"]["podCIDRs"] == ["10.244.1.0/24"]
+    assert document is None or document.get("spec", {}).items() <= shown.raw["spec"].items()

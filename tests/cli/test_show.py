@@ -656,6 +656,7 @@ def test_help_loads_nothing_heavy() -> None:
         ("delete pod/web-1 pod/", ["pod/web-2", "pod/web-3"]),
         ("get things ", []),
         ("get --store /dev/null/none svc ", []),
+        ("wait --for ", ["synced"]),
         ("drain e", ["endpoint"]),
         ("drain ", ["worker-1", "endpoint"]),
         ("uncordon endpoint 10.244.1.3 ", ["10.244.1.2", "10.244.1.4"]),

@@ -166,7 +166,8 @@ def test_what_fails_or_is_drained_leaves_nobody_without_an_endpoint_and_adds_non
     held = dict(objects)
     trouble = Index.of(snapshot(held))
     sound = {ref: tuple(map(without_drain, values)) for ref, values in held.items()}
-    healthy = Index.of(replace(snapshot(sound), members=(), probe_failures=()))
+    never_good = tuple(each for each in snapshot(sound).probe_failures if not each.since)
+    healthy = Index.of(replace(snapshot(sound), members=(), probe_failures=never_good))
     for key, service in trouble.services.items():
         pairs = zip(*(usable(Resolver(index, ""), index.services[key]) for index in (healthy, trouble)), strict=True)
         for before, after in pairs:

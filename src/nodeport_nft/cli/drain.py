@@ -33,8 +33,10 @@ What = Annotated[
     ),
 ]
 
-_MOST_TRIES = 10
-"""How often a write is tried anew because others have changed the same objects."""
+_MOST_TRIES = 100
+"""How often a write is tried anew because others have changed the same objects: as many may drain at once."""
+
+_LONGEST_PAUSE = 0.2  # seconds
 
 _MOST_LINES = 10
 
@@ -107,11 +109,14 @@ def _write(
 
     ``stored``: what there is. Where others write at the same time it is looked at once more.
     """
+    import random
+    import time
+
     from nodeport_nft.store import Conflict, Superseded
 
     written: list[Object] = []
     names: set[str] = set()
-    for tries_left in reversed(range(_MOST_TRIES)):
+    for attempt in range(_MOST_TRIES):
         changed = (_nodes if asked.nodes else _addresses)(store, asked, stored, drains)
         names |= changed.names
         try:
@@ -119,12 +124,14 @@ def _write(
                 if objects:
                     store.write(objects, now=now(), only_new=are_new, dry_run=dry_run)
                     written += objects
-        except (Conflict, Superseded) as conflict:
-            if not tries_left:
-                fail(str(conflict))
+        except (Conflict, Superseded):
+            # Those who meet here shall not meet again in the same moment.
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
             stored = store.readable()
         else:
             break
+    else:
+        fail(f"{store.where}: others have changed the same objects {_MOST_TRIES} times; try again")
     return written, names
 
 

@@ -6,11 +6,12 @@ A node that has registered is shown whether it has a Node object or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.columns import node_cells
-from nodeport_nft.cli.layout import NONE, UNKNOWN, age, string, table
+from nodeport_nft.cli.layout import NONE, UNKNOWN, age, mapping, records, string, table
 from nodeport_nft.cli.resources import select
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
@@ -42,11 +43,12 @@ def registered_nodes(config: Config) -> dict[str, Registered] | None:
 def select_nodes(
     store: Objects, targets: Iterable[Target], registered: Mapping[str, Registered]
 ) -> tuple[tuple[Object, ...], tuple[str, ...]]:
-    """As ``select`` has it, of nodes: those without an object are made one of what they have registered."""
+    """As ``select`` has it, of nodes: what their objects lack, or all of it, is what they have registered."""
     targets = tuple(targets)
     there = {each.ref.name: each for each in store.list("Node")}  # not one by one: there may be thousands
     unlisted = [name for name in registered if name not in there or _is_damaged(store, there[name])]
     found, missing = select(store, [t for t in targets if t[1] is None or t[1] not in unlisted], "")
+    found = tuple(_completed(node, registered.get(node.name)) for node in found)
     wanted = {name for _, name in targets}
     made = [_made(registered[name]) for name in unlisted if None in wanted or name in wanted]
     return tuple(sorted((*found, *made), key=lambda one: one.name)), missing
@@ -55,6 +57,15 @@ def select_nodes(
 def _is_damaged(store: Objects, node: Object | Damaged) -> bool:
     """Whether it cannot be read, which the store is to tell of."""
     return isinstance(node, Damaged) and store.get("Node", "", node.ref.name) is None
+
+
+def _completed(node: Object, one: Registered | None) -> Object:
+    """A node whose object has no addresses, such as one that `drain` has made, with those it has registered."""
+    if one is None or records(node.raw, "status", "addresses"):
+        return node
+    made = _made(one).raw
+    spec = {**made["spec"], **mapping(node.raw, "spec")}
+    return replace(node, raw={**node.raw, "spec": spec, "status": {**mapping(node.raw, "status"), **made["status"]}})
 
 
 def _made(one: Registered) -> Object:
