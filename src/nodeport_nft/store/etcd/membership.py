@@ -38,7 +38,7 @@ from nodeport_nft.store.etcd.registration import (
     read_live,
     read_position,
 )
-from nodeport_nft.store.etcd.values import Get, KeyValue, Operation, Put, is_unchanged
+from nodeport_nft.store.etcd.values import Get, KeyValue, Operation, Put, is_present, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,9 @@ class EtcdMembership:
             puts.append(Put(layout.PROGRESS + self._name, progress, self._lease))
         if written != self._live.value:
             puts.append(Put(live_key, written, self._lease))
-        committed = await self._client.commit([is_unchanged(live_key, self._live.revision)], puts)
+        # Without the other key nobody would miss the node when it is gone.
+        standing = [is_unchanged(live_key, self._live.revision), is_present(layout.KNOWN + self._name)]
+        committed = await self._client.commit(standing, puts)
         if not committed.succeeded:
             self._lease = 0
             return
