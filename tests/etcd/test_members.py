@@ -152,6 +152,8 @@ def test_a_registration_outlives_whatever_its_daemon_outlives(tmp_path: Path) ->
 
         await walk.client.delete(LIVE)
         assert (await walk.key(LIVE)).lease != first.lease
+        await walk.client.put(LIVE, b"no registration")
+        await walk.key(LIVE, lambda key: key.lease > 0)
         await walk.client.delete(KNOWN)
         await walk.key(KNOWN)
         await walk.client.lease_revoke((await walk.key(LIVE)).lease)

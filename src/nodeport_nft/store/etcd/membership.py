@@ -166,7 +166,8 @@ class EtcdMembership:
         begin = time.monotonic()
         live_key, known_key = layout.LIVE + self._name, layout.KNOWN + self._name
         live, known = (await self._client.commit((), (Get(live_key), Get(known_key)))).found
-        if live is not None and not self._is_ours(live):
+        # What ends with no lease is nobody's registration, and would be in the way for ever.
+        if live is not None and live.lease and not self._is_ours(live):
             raise _Taken(live)
         lease = await self._client.lease_grant(self._pauses.lease)
         written, progress = live_value(report, self._who), progress_value(report)
