@@ -134,7 +134,7 @@ NODE = Ref(MEMBER, "", "worker-1")
 
 
 def test_a_registration_outlives_whatever_its_daemon_outlives(tmp_path: Path) -> None:
-    """A restart of etcd; the key removed by hand; a lease that nobody knows any more. Nobody is marked as lost."""
+    """A restart of etcd; a key removed by hand; a lease that nobody knows any more. Nobody is marked as lost."""
 
     async def steps(walk: Walk) -> None:
         node = walk.register()
@@ -152,6 +152,10 @@ def test_a_registration_outlives_whatever_its_daemon_outlives(tmp_path: Path) ->
 
         await walk.client.delete(LIVE)
         assert (await walk.key(LIVE)).lease != first.lease
+        await walk.client.put(LIVE, b"no registration")
+        await walk.key(LIVE, lambda key: key.lease > 0)
+        await walk.client.delete(KNOWN)
+        await walk.key(KNOWN)
         await walk.client.lease_revoke((await walk.key(LIVE)).lease)
         await walk.key(LIVE)
         await walk.key(PROGRESS)

@@ -175,6 +175,12 @@ def test_an_address_that_an_object_had_before_it_had_a_probe_is_not_new() -> Non
     assert put(targets, Ref("Pod", "default", "c"), pod("10.1.0.4"), None).new == frozenset(), "all that there is"
 
 
+def test_each_probe_of_a_new_pod_is_new() -> None:
+    """One for each of its containers; what is ready when the first has passed is not the whole Pod."""
+    both = tuple(replace(one, probes=(PROBE, OTHER)) for one in pod("10.1.0.1") if isinstance(one, Pod))
+    assert put(Targets("a"), WEB, both, ()).new == {target("10.1.0.1"), target("10.1.0.1", OTHER)}
+
+
 def shares(members: list[str], node: str, count: int = 60) -> dict[str, set[str]]:
     """Which addresses each node probes, of endpoints of which nobody knows where they are, or on ``node``."""
     found = {}

@@ -85,9 +85,10 @@ class Targets:
                 del self._at[place]
             self._dirty[place] = None
         known = None if before is None else {str(address) for address in _addresses(before)}
+        fresh = {_place(target) for target, _ in now} - self._at.keys()
         for target, node in now:
             place = _place(target)
-            if known is not None and place not in self._at and not known.intersection(target.addresses):
+            if known is not None and place in fresh and not known.intersection(target.addresses):
                 self._new.add(target)
             self._at.setdefault(place, {}).setdefault(target, {})[ref] = node
             self._dirty[place] = None

@@ -38,7 +38,7 @@ from nodeport_nft.store.etcd.registration import (
     read_live,
     read_position,
 )
-from nodeport_nft.store.etcd.values import Get, KeyValue, Operation, Put, is_unchanged
+from nodeport_nft.store.etcd.values import Get, KeyValue, Operation, Put, is_present, is_unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,8 @@ class EtcdMembership:
         begin = time.monotonic()
         live_key, known_key = layout.LIVE + self._name, layout.KNOWN + self._name
         live, known = (await self._client.commit((), (Get(live_key), Get(known_key)))).found
-        if live is not None and not self._is_ours(live):
+        # What ends with no lease is nobody's registration, and would be in the way for ever.
+        if live is not None and live.lease and not self._is_ours(live):
             raise _Taken(live)
         lease = await self._client.lease_grant(self._pauses.lease)
         written, progress = live_value(report, self._who), progress_value(report)
@@ -226,7 +227,9 @@ class EtcdMembership:
             puts.append(Put(layout.PROGRESS + self._name, progress, self._lease))
         if written != self._live.value:
             puts.append(Put(live_key, written, self._lease))
-        committed = await self._client.commit([is_unchanged(live_key, self._live.revision)], puts)
+        # Without the other key nobody would miss the node when it is gone.
+        standing = [is_unchanged(live_key, self._live.revision), is_present(layout.KNOWN + self._name)]
+        committed = await self._client.commit(standing, puts)
         if not committed.succeeded:
             self._lease = 0
             return
