@@ -196,8 +196,8 @@ def delete(
 def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bool]:
     """Those of the nodes that have registered with a shared store, and whether they are none of the cluster now.
 
-    One that is alive is kept, and one that objects still name as theirs: once it is forgotten it is lost no longer, and
-    its endpoints would be in use again.
+    One that is alive is kept, and one that objects still name as theirs: once it is forgotten it is not lost, and its
+    endpoints would be in use again.
     """
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of

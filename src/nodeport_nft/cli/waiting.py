@@ -65,7 +65,7 @@ def parse_timeout(text: str | None) -> float:
     if text is None:
         return _DEFAULT
     try:
-        return seconds(Given(text, (), lambda _: None), 0.0, _LONGEST)
+        return seconds(Given(text, (), lambda _: None), 1.0, _LONGEST)
     except ValueError as error:
         fail(f"--timeout: {error}", BAD_INPUT)
 
