@@ -22,7 +22,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="DURATION",
-        help=f"How long to wait, as 30s or 2m; default {_DEFAULT:g}s; 0: look once.",
+        help=f"How long to wait, as 30s or 2m; default {_DEFAULT:g}s.",
     ),
 ]
 
