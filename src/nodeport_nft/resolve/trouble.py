@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from nodeport_nft.model import Service
+from nodeport_nft.model import IPAddress, Service
 from nodeport_nft.problems import clipped
 from nodeport_nft.resolve.candidate import Candidate, once_each
 from nodeport_nft.resolve.index import Index
@@ -27,6 +27,30 @@ leases within the 5 s in which they are renewed, and written after a random wait
 """
 
 _NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An endpoint that has failed, and why: one of the two, or both. Times are Unix times in seconds.
+
+    ``lost_node``: its node, if that is lost, since ``lost_at``. ``probe_since``: since when its readiness probe
+    fails; 0.0: it has never passed; None: nothing is said of its probe.
+    """
+
+    address: IPAddress
+    port: int
+    lost_node: str = ""
+    lost_at: float = 0.0
+    probe_since: float | None = None
+
+
+def failing_at(index: Index, namespace: str, node_name: str, address: IPAddress, port: int = 0) -> Failing | None:
+    """What is wrong with an endpoint at this address, on this node; None if nothing is."""
+    lost_at = index.lost.get(node_name) if node_name else None
+    since = index.failing.get((namespace, address.packed))
+    if lost_at is None and since is None:
+        return None
+    return Failing(address, port, "" if lost_at is None else node_name, lost_at or 0.0, since)
 
 
 @dataclass(slots=True)
