@@ -9,6 +9,8 @@ Sources: etcd api/v3rpc/rpctypes/error.go (its words and codes), grpc's status c
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -68,7 +70,7 @@ class LibraryMissing(StoreError):
     def __init__(self, store: object) -> None:
         super().__init__(
             f"{store}: the Python packages grpcio and protobuf, which speak to etcd, are missing; "
-            "pip install 'nodeport-nft[etcd]'"
+            f"in a clone of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[etcd]'"
         )
 
 
