@@ -55,6 +55,19 @@ def test_causes(code: str, details: str, cause: Cause) -> None:
     assert cause_of(code, details) is cause
 
 
+@pytest.mark.parametrize(
+    "said", ["tcp handshaker shutdown", "FAILED_PRECONDITION: tcp handshaker shutdown", "tls: it failed", "handshake"]
+)
+def test_without_tls_nobody_is_sent_to_certificates(said: str) -> None:
+    assert cause_of("UNAVAILABLE", CONNECTING + said, is_secure=False) is Cause.UNREACHABLE
+
+
+def test_a_member_that_does_not_answer_is_no_fault_of_its_certificate() -> None:
+    said = CONNECTING + "tcp handshaker shutdown"
+    assert cause_of("UNAVAILABLE", said) is Cause.UNREACHABLE
+    assert in_words(said, is_secure=True) == "no answer to the attempt to connect"
+
+
 def test_grpcs_words_are_left_out() -> None:
     assert in_words(CONNECTING + "Connection refused", is_secure=False) == "Connection refused"
     assert (

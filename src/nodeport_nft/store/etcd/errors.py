@@ -109,6 +109,7 @@ _NOT_SENT = ("failed to connect to all addresses", "dns resolution failed", "add
 # The last: a member has refused the client's certificate (with TLS 1.3 it does so after the handshake).
 _TLS = ("ssl", "tls", "certificate", "handshake", "verification check failed", "peer name", "unwrap failed")
 _CLOSED = ("socket closed", "connection reset", "broken pipe", "endpoint closing")
+_NO_ANSWER = "tcp handshaker shutdown"  # grpc's word for an attempt to connect that took too long: long before TLS
 # What grpc puts before the one thing that matters; the endpoint is told anyway.
 _AROUND = re.compile(r"^failed to connect to all addresses; last error: (?:[A-Z_]+: (?:ipv4|ipv6|dns):\S+: )?", re.I)
 
@@ -139,8 +140,8 @@ _REMEDIES = {
 }
 
 
-def cause_of(code: str, details: str) -> Cause:
-    """What a status means; ``code`` is grpc's name of it."""
+def cause_of(code: str, details: str, *, is_secure: bool = True) -> Cause:
+    """What a status means; ``code`` is grpc's name of it. Without TLS (``is_secure``) TLS cannot fail."""
     words = details.lower()
     if "etcdserver" in words:
         for word, cause in _WORDS:
@@ -149,13 +150,16 @@ def cause_of(code: str, details: str) -> Cause:
         return Cause.SILENT if code == "UNAVAILABLE" else Cause.OTHER  # such as "request timed out"
     if code == "UNAVAILABLE" and was_not_sent(details):
         # A member that is ending closes the connection as well as one that speaks no TLS.
-        is_tls = not _was_closed(words) and any(word in words for word in _TLS)
+        is_plain = not is_secure or _NO_ANSWER in words or _was_closed(words)
+        is_tls = not is_plain and any(word in words for word in _TLS)
         return Cause.CERTIFICATE if is_tls else Cause.UNREACHABLE
     return _CODES.get(code, Cause.OTHER)
 
 
 def in_words(details: str, *, is_secure: bool) -> str:
     """grpc's details without what surrounds them, and with what may be behind a connection that is closed at once."""
+    if _NO_ANSWER in details.lower():
+        return "no answer to the attempt to connect"
     said = _AROUND.sub("", details)
     if was_not_sent(details) and _was_closed(details):
         hint = "ca is set, so TLS is spoken" if is_secure else "if etcd speaks TLS there, set ca"
