@@ -166,7 +166,7 @@ class Calls:
 
     def error(self, failures: list[Failure]) -> EtcdError:
         """What is shown of them."""
-        return etcd_error(failures, self.connection.prefix)
+        return etcd_error(failures, self.connection.prefix, len(self.connection.endpoints))
 
     async def _token_at(self, endpoint: Endpoint) -> str:
         """A token that is believed to be good; "" if none is needed."""

@@ -191,13 +191,26 @@ class Failure:
         return f"{self.endpoint}: {said.replace('etcdserver: ', '')}"
 
 
-def etcd_error(failures: Iterable[Failure], prefix: str) -> EtcdError:
-    """The error that is shown of the last failure at each endpoint; the worst of them gives the remedy."""
+def etcd_error(failures: Iterable[Failure], prefix: str, known: int = 0) -> EtcdError:
+    """The error that is shown of the last failure at each endpoint; the worst of them gives the remedy.
+
+    ``known``: how many endpoints there are; 0: as many as have failed.
+    """
     last = {failure.endpoint: failure for failure in failures}
     told = sorted(last.values(), key=lambda failure: str(failure.endpoint))  # whichever was asked first: one error
     # A member that answers says more than one that is not there.
-    worst = max(told, key=lambda failure: (failure.outcome is Outcome.UNKNOWN, failure.cause not in PASSING))
+    worst = max(
+        told,
+        key=lambda failure: (
+            failure.outcome is Outcome.UNKNOWN,
+            failure.cause not in PASSING,
+            failure.cause is Cause.NO_LEADER,
+        ),
+    )
     remedy = _REMEDIES[worst.cause].format(prefix=prefix)
+    if worst.cause is Cause.NO_LEADER and (known := max(known, len(told))) > 1:
+        answer = sum(failure.cause is Cause.NO_LEADER for failure in told)
+        remedy = f"{answer} of {known} endpoints answer{'s' * (answer == 1)}, without a majority; {remedy}"
     doubt = "it may have been written all the same: look before you repeat it; "
     if worst.outcome is not Outcome.UNKNOWN:
         doubt = ""
