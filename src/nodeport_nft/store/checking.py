@@ -77,7 +77,7 @@ class Repair:
     @property
     def done(self) -> str:
         """What was done to it."""
-        return "deleted" if self.holder is None else f"is kept for Service/{self.holder} now"
+        return "deleted" if self.holder is None else f"it is kept for Service/{self.holder} now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def _claims(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
             was = (
                 f"{_held_by(holder, view)}: Service/{keeper} has it"
                 if is_kept
-                else f"was not kept for Service/{keeper}, which has it: it could have been given a second time"
+                else f"Service/{keeper} has it, but it was kept for nobody, and may be given twice"
             )
             yield Finding(where, was, repair=Repair(claim, keeper, about))
         elif holder is None and view.hidden:
