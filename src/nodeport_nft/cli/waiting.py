@@ -33,7 +33,10 @@ def wait(
     condition: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="CONDITION", help="synced: every node has programmed what is stored.", show_default=False
+            "--for",
+            metavar="CONDITION",
+            help="Must be given. synced: every node has programmed what is stored.",
+            show_default=False,
         ),
     ] = None,
     timeout: Timeout = None,
