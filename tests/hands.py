@@ -64,8 +64,8 @@ class FileHand:
         if body is None:
             self._db.execute(f"DELETE FROM objects WHERE {is_it}", of)
         elif not self._db.execute(f"UPDATE objects SET body = ? WHERE {is_it}", (body, *of)).rowcount:
-            insert = "INSERT INTO objects VALUES (?, ?, ?, (SELECT max(resource_version) + 1 FROM objects), ?)"
-            self._db.execute(insert, (*of, body))
+            version = "SELECT coalesce(max(resource_version), 0) + 1 FROM objects"
+            self._db.execute(f"INSERT INTO objects VALUES (?, ?, ?, ({version}), ?)", (*of, body))
 
 
 @contextmanager

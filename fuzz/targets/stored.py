@@ -76,9 +76,9 @@ def _show(store: Store) -> None:
                 if kind in ("Service", "Pod", "Node", "EndpointSlice"):
                     object_table(kind, [stored], wide=True, namespaces=True, now=_SHOWN_AT)
                 if kind == "Service":
-                    describe_service(stored, Resolver(around.index, node_name=""), around, "worker-1")
+                    describe_service(stored, Resolver(around.index, node_name=""), around, _SHOWN_AT, "worker-1")
                 elif kind == "Pod":
-                    describe_pod(stored, {})
+                    describe_pod(stored, {}, around.index, _SHOWN_AT)
                 elif kind == "Node":
                     describe_node(stored)
             except Problems as error:

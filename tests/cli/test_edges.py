@@ -242,3 +242,18 @@ def test_a_reader_that_has_seen_enough_is_no_trouble(tmp_path: Path, words: str)
     answer = shell(f'{{ "$PROGRAM" {words} {store}; echo $? >code; }} | true', tmp_path)
     assert "rror" not in answer.err
     assert (tmp_path / "code").read_text() == "0\n"
+
+
+@pytest.mark.parametrize("place", ["hosts", "sub/dir/copy.db", "."])
+def test_store_copy_names_no_option_that_it_has_not(program: Program, tmp_path: Path, place: str) -> None:
+    program.ok("create", "service", "nodeport", "web", "--tcp=80", "--node-port=30001")
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n" * 100)
+    (tmp_path / "sub").write_text("")
+    there = str(tmp_path / place)
+    for origin, target in ((str(program.store), there), (there, str(tmp_path / "copy.db"))):
+        done = subprocess.run(
+            [SCRIPT, "store", "copy", origin, target], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode
+        assert there in done.stderr
+        assert "--store" not in done.stderr

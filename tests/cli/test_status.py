@@ -190,6 +190,23 @@ def test_each_trouble_alone_is_trouble(program: Program, server: ObserveServer, 
     assert (answer.code, lines(answer)["Health"]) == (1, health)
 
 
+@pytest.mark.parametrize(
+    ("count", "failing", "told"),
+    [
+        (1, 0, "1 readiness probe is run on this node, and passes"),
+        (1, 1, "1 readiness probe is run on this node, and fails"),
+        (3, 0, "3 readiness probes are run on this node; none of them fails"),
+        (3, 1, "3 readiness probes are run on this node; 1 of them fails"),
+        (3, 2, "3 readiness probes are run on this node; 2 of them fail"),
+    ],
+)
+def test_probes_are_told_in_words(
+    program: Program, server: ObserveServer, count: int, failing: int, told: str
+) -> None:
+    server.set_status(well(probes=count, probes_failing=failing))
+    assert lines(ask(program, server))["Probes"] == told
+
+
 def test_problems_are_trouble_and_a_short_lag_is_none(program: Program, server: ObserveServer) -> None:
     server.set_status(well(problems=("contested",), pending=1, pending_since=at(0), sync_operations=1))
     answer = ask(program, server)

@@ -296,7 +296,7 @@ def test_the_program_checks_repairs_and_copies_a_store_in_etcd(tmp_path: Path) -
     answers = with_etcd(tmp_path, work)
     assert [code for code, _, _ in answers] == [0, 0, 1, 0, 0, 0, 1, 0], answers
     _, _, found, repaired, clean, copied, refused, _ = answers
-    assert found[1].startswith("nodeport-nft/ports/30001: is kept for nobody, and may be given twice: Service/")
+    assert found[1].startswith("nodeport-nft/ports/30001: Service/")
     assert "etcd 127.0.0.1:2379: version 3." in found[2]
     assert json.loads(repaired[1])["repaired"][0]["repair"] == "keeps it for Service/default/web"
     assert (clean[1], "nothing is wrong\n" in clean[2]) == ("", True)

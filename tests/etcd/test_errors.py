@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
+from nodeport_nft.store.errors import told_by_daemon
 from nodeport_nft.store.etcd.errors import Cause, EtcdError, Failure, Outcome, cause_of, etcd_error, in_words
 
 CONNECTING = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:2379: "
@@ -55,6 +57,19 @@ def test_causes(code: str, details: str, cause: Cause) -> None:
     assert cause_of(code, details) is cause
 
 
+@pytest.mark.parametrize(
+    "said", ["tcp handshaker shutdown", "FAILED_PRECONDITION: tcp handshaker shutdown", "tls: it failed", "handshake"]
+)
+def test_without_tls_nobody_is_sent_to_certificates(said: str) -> None:
+    assert cause_of("UNAVAILABLE", CONNECTING + said, is_secure=False) is Cause.UNREACHABLE
+
+
+def test_a_member_that_does_not_answer_is_no_fault_of_its_certificate() -> None:
+    said = CONNECTING + "tcp handshaker shutdown"
+    assert cause_of("UNAVAILABLE", said) is Cause.UNREACHABLE
+    assert in_words(said, is_secure=True) == "no answer to the attempt to connect"
+
+
 def test_grpcs_words_are_left_out() -> None:
     assert in_words(CONNECTING + "Connection refused", is_secure=False) == "Connection refused"
     assert (
@@ -80,6 +95,28 @@ def test_the_last_of_each_member_is_told_and_the_worst_gives_the_remedy() -> Non
     )
     assert str(error).startswith("etcd a:1: refused, b:1: bad certificate; compare ca, cert and key")
     assert error.cause is Cause.CERTIFICATE
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_without_a_majority_it_is_told_who_answers(order: tuple[int, ...]) -> None:
+    failures = [
+        Failure("a:1", "refused", Cause.UNREACHABLE),
+        Failure("b:1", "etcdserver: no leader", Cause.NO_LEADER),
+        Failure("c:1", "no answer", Cause.SILENT),
+    ]
+    error = etcd_error([failures[place] for place in order], "p", 3)
+    assert "; 1 of 3 endpoints answers, without a majority; more than half of the members must run" in str(error)
+    assert error.cause is Cause.NO_LEADER
+    two = etcd_error([failures[1], replace(failures[1], endpoint="d:1")], "p", 3)
+    assert "; 2 of 3 endpoints answer, without" in str(two)
+    assert "of 1" not in str(etcd_error(failures[1:2], "p", 1))
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_daemon_is_not_told_to_choose_another_store(cause: Cause) -> None:
+    error = etcd_error([Failure("a:1", "it failed", cause)], "p")
+    assert "--store" not in told_by_daemon(str(error))
+    assert told_by_daemon(str(error)).startswith("etcd a:1: it failed; ")
 
 
 def test_doubt_is_told() -> None:

@@ -88,6 +88,6 @@ def test_without_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60, check=True)
     said = (
         "etcd://host:2379/prefix: the Python packages grpcio and protobuf, which speak to etcd, are missing; "
-        "pip install 'nodeport-nft[etcd]'"
+        f"in a clone of nodeport-nft, {sys.executable} -m pip install '.[etcd]'"
     )
     assert done.stdout.splitlines() == [said, said]

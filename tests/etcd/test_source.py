@@ -119,6 +119,24 @@ def test_what_cannot_be_read_stays_and_what_is_unknown_is_told_once(tmp_path: Pa
     follow(tmp_path, walk)
 
 
+def test_where_nothing_was_ever_read_nothing_is_said_to_be_served(tmp_path: Path) -> None:
+    async def walk(_: Source, __: Client, members: Members) -> None:
+        members.all[0].kill()
+        late = etcd_source(members.connection(), Validate.warn)
+        running = asyncio.create_task(late.run())
+        async with asyncio.timeout(WAIT):
+            while not late.problems():
+                await late.changed()
+        (problem,) = late.problems()
+        assert problem.endswith("; nothing was read yet, and the tables stay as they are")
+        assert "--store" not in problem, "which is no advice for a daemon that runs"
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    follow(tmp_path, walk)
+
+
 def test_everything_comes_again_where_changes_cannot_be_told(tmp_path: Path) -> None:
     """Asked for; and after etcd was away, and has forgotten what came meanwhile."""
 

@@ -279,13 +279,39 @@ def test_a_service_that_lives_on_what_has_failed_is_told_until_that_is_over() ->
             [lost("worker-1")],
             "its only endpoint has failed (lost node worker-1), and it stays in use",
         ),
-        ([failing(A)], "its only endpoint has failed (readiness probes of 1 fail), and it stays in use"),
+        ([failing(A)], "its only endpoint has failed (its readiness probe fails), and it stays in use"),
     ],
 )
 def test_a_single_endpoint_is_told_as_such(trouble: list[Value], told: str) -> None:
     index = index_of(WEB, make_slice(make_endpoint(A, node="worker-1")), *trouble)
     (problem,) = Resolver(index, "").resolved(WEB).problems
     assert problem.startswith(f"Service/default/web: {told}")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (
+            [failing(A), failing(B, 0.0)],
+            "both endpoints have failed (readiness probes of 2 fail, 1 of which has never passed), and the one that "
+            "failed last stays",
+        ),
+        (
+            [lost("worker-1"), failing(B, 0.0)],
+            "both endpoints have failed (lost node worker-1; the readiness probe of 1 has never passed), and "
+            "the one that failed last stays",
+        ),
+        ([failing(A), failing(B)], "both endpoints have failed (readiness probes of 2 fail), and they stay"),
+    ],
+)
+def test_what_never_passed_is_counted_with_what_has_failed(trouble: list[Value], told: str) -> None:
+    """As many as are listed as failing."""
+    index = index_of(WEB, make_slice(*(make_endpoint(ip, node=ON[ip]) for ip in (A, B))), *trouble)
+    resolver = Resolver(index, "")
+    (problem,) = resolver.resolved(WEB).problems
+    assert problem.startswith(f"Service/default/web: {told}")
+    (endpoints,) = resolver.endpoints(WEB)
+    assert len(endpoints.failing) == 2
 
 
 def why(*values: Value, service: Service = WEB, node: str = "") -> list[tuple[str, str]]:

@@ -269,7 +269,30 @@ def test_a_port_by_a_name_that_nothing_has_is_refused_with_those_there_are() -> 
 def test_an_annotation_that_is_no_mapping_is_refused(text: str) -> None:
     (told,) = problems(piece(text))
     assert told.endswith('as {"httpGet": {"path": "/healthz", "port": 8080}}')
-    assert "is no JSON mapping; write the fields of a readinessProbe" in told
+    assert "; write the fields of a readinessProbe" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"httpGet": {"port": 80}', "is not JSON: Expecting ',' delimiter (column 25)"),
+        ("{'httpGet': {}}", "is not JSON: Expecting property name enclosed in double quotes (column 2)"),
+        ('{"httpGet":\n {"port": 80,}}', "(line 2, column"),
+        ("", "is not JSON: Expecting value (column 1)"),
+        ("[1]", "is no JSON mapping"),
+        ('{"a":' * 200 + "1" + "}" * 200, "is nested too deeply"),
+    ],
+)
+def test_a_slip_in_an_annotations_json_is_told_with_its_place(text: str, said: str) -> None:
+    (told,) = problems(piece(text))
+    assert said in told
+
+
+def test_a_slip_in_an_action_is_told_as_the_unknown_field_that_it_is() -> None:
+    assert problems(piece({"httpget": {"port": 80}})) == [
+        f'metadata.annotations["{ANNOTATION}"]: httpget: unknown field; did you mean httpGet?'
+    ]
+    assert problems(pod({"httpget": {"port": 80}})) == [f"{PROBE}: says nothing to do; did you mean httpGet?"]
 
 
 def test_an_annotation_has_no_unknown_fields() -> None:

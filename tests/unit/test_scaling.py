@@ -137,7 +137,7 @@ def tell(store: Store, node: Node) -> None:
     for kind in ("Service", "EndpointSlice", "Pod", "Node"):
         object_table(kind, store.objects(kind), wide=True, namespaces=True, now=now)
     for stored in store.objects("Service"):
-        describe_service(stored, known, around, FACTS.name)
+        describe_service(stored, known, around, now, FACTS.name)
     for service in snapshot.services[:1]:
         known.local_ready(service)
         packet = Packet("172.30.1.9", str(service.cluster_ips[0]), "tcp", service.ports[0].port, interface="eth0")

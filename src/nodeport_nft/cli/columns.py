@@ -23,20 +23,37 @@ from nodeport_nft.cli.layout import (
 )
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
-from nodeport_nft.model import EndpointSlice, ObjectName, Pod, Service, ServiceType, Snapshot
-from nodeport_nft.resolve import Resolver
+from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Service, ServiceType, Snapshot
+from nodeport_nft.resolve import Index, Resolver
+from nodeport_nft.resolve.trouble import failing_at
 
 Row = tuple[str, ...]
 
 _ROLE = "node-role.kubernetes.io/"
 
 
-def object_table(kind: str, objects: Iterable[Object], *, wide: bool, namespaces: bool, now: datetime) -> str:
-    """The table of objects of one kind; ``namespaces``: with the column NAMESPACE. Raises Problems."""
+def object_table(
+    kind: str,
+    objects: Iterable[Object],
+    *,
+    wide: bool,
+    namespaces: bool,
+    now: datetime,
+    heard: Iterable[Parsed] = (),
+) -> str:
+    """The table of objects of one kind; ``namespaces``: with the column NAMESPACE. Raises Problems.
+
+    ``heard``: what a cluster's store says besides its objects: a Pod that it says to have failed is not ready.
+    """
     header, extra, row = _COLUMNS[kind]
+    cluster = Index()
+    for ref, values in heard:
+        cluster.put(ref, values)
     lines = []
     for stored in objects:
         cells, more = row(stored)
+        if kind == "Pod" and _has_failed(pod_of(stored), cluster):
+            cells = (f"0/{cells[0].partition('/')[2]}", *cells[1:])
         created = string(stored.raw, "metadata", "creationTimestamp")
         line = (stored.name, *cells, age(created, now), *(more if wide else ()))
         lines.append((stored.namespace, *line) if namespaces else line)
@@ -102,6 +119,10 @@ def node_roles(raw: Mapping[str, Any]) -> str:
     """A Node's roles, which its labels hold."""
     labels = mapping(raw, "metadata", "labels")
     return joined(sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)))
+
+
+def _has_failed(pod: Pod, cluster: Index) -> bool:
+    return any(failing_at(cluster, pod.namespace, pod.node_name, ip) for ip in pod.ips)
 
 
 def pod_of(stored: Object) -> Pod:

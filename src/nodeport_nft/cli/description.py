@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from nodeport_nft.cli.columns import node_roles, pod_of, pod_status, service_of
 from nodeport_nft.cli.layout import (
+    MOST_SHOWN,
     NONE,
     UNSET,
     equations,
@@ -17,19 +19,21 @@ from nodeport_nft.cli.layout import (
     socket_address,
     string,
     strings,
+    when,
 )
 from nodeport_nft.kube import Object
 from nodeport_nft.kube.annotations import PREFER_LOCAL
-from nodeport_nft.model import LoadBalancing, Node, Protocol, Requirement, ServiceType
-from nodeport_nft.resolve import Resolver
+from nodeport_nft.model import LoadBalancing, Node, Pod, Protocol, Requirement, ServiceType
+from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, Cause, why_none
+from nodeport_nft.resolve.trouble import Failing, failing_at
 from nodeport_nft.terminal import visible
 
 Field = tuple[str, str | Sequence[str]]
 """A name with its value; several values stand under each other."""
 
 
-def describe_service(stored: Object, resolver: Resolver, around: Around, node: str = "") -> str:
+def describe_service(stored: Object, resolver: Resolver, around: Around, now: datetime, node: str = "") -> str:
     """A Service: what it is reached at, the endpoints that may answer now, and why there is none. Raises Problems.
 
     ``node``: the node of whose traffic policy Local is told, "": none.
@@ -61,9 +65,10 @@ def describe_service(stored: Object, resolver: Resolver, around: Around, node: s
         if port.node_port:
             fields.append(("NodePort", f"{name}  {port.node_port}/{port.protocol}"))
         fields.append(("Endpoints", few(backends)))
-        for title, others in (("Draining", endpoints.draining), ("Failing", endpoints.failing)):
-            if others:
-                fields.append((title, few([socket_address(b.address, b.port) for b in others])))
+        if endpoints.draining:
+            fields.append(("Draining", few([socket_address(b.address, b.port) for b in endpoints.draining])))
+        if endpoints.failing:
+            fields.append(("Failing", _failing(endpoints.failing, now)))
     seconds = service.session_affinity_seconds
     fields.append(("Session Affinity", f"ClientIP (timeout {seconds}s)" if seconds else "None"))
     fields += _policy(
@@ -96,8 +101,26 @@ def _events(causes: Sequence[Cause]) -> list[str]:
     return ["Events:", *(f"  {row[0]:<{first}}  {row[1]:<{second}}  {row[2]}" for row in rows)]
 
 
-def describe_pod(stored: Object, nodes: Mapping[str, Node]) -> str:
-    """A Pod: where it runs, its addresses and its containers' ports. Raises Problems."""
+def _failing(failing: Sequence[Failing], now: datetime) -> list[str]:
+    """Endpoints that have failed, each with the reason; how many more there are beyond ``MOST_SHOWN``."""
+    shown = [f"{socket_address(f.address, f.port)}  {why_failing(f, now)}" for f in failing[:MOST_SHOWN]]
+    more = len(failing) - MOST_SHOWN
+    return [*shown, f"+ {more} more..."] if more > 0 else shown
+
+
+def why_failing(failing: Failing, now: datetime) -> str:
+    """Why an endpoint has failed, and since when."""
+    why = []
+    if failing.lost_node:
+        why.append(f"node {failing.lost_node} is lost since {when(failing.lost_at, now)}")
+    if failing.probe_since is not None:
+        since = f"fails since {when(failing.probe_since, now)}" if failing.probe_since else "has never passed"
+        why.append(f"readiness probe {since}")
+    return "; ".join(why)
+
+
+def describe_pod(stored: Object, nodes: Mapping[str, Node], index: Index, now: datetime) -> str:
+    """A Pod: where it runs, its addresses, why it has failed, and its containers' ports. Raises Problems."""
     pod = pod_of(stored)
     host = string(stored.raw, "status", "hostIP")
     if not host:
@@ -106,6 +129,7 @@ def describe_pod(stored: Object, nodes: Mapping[str, Node]) -> str:
     fields: list[Field] = [
         *_metadata(stored.raw, ("Node", f"{pod.node_name or NONE}{f'/{host}' if host else ''}")),
         ("Status", pod_status(pod, stored.raw)),
+        *_present("Ready", _unready(pod, index, now)),
         ("IP", str(pod.ips[0]) if pod.ips else ""),
     ]
     lines = _aligned(fields)
@@ -117,6 +141,16 @@ def describe_pod(stored: Object, nodes: Mapping[str, Node]) -> str:
         facts: list[Field] = [(title, ", ".join(ports) or NONE)]
         lines += [f"  {string(container, 'name') or UNSET}:", *_aligned(facts, 4)]
     return "\n".join([*lines, f"Events:  {NONE}"])
+
+
+def _unready(pod: Pod, index: Index, now: datetime) -> str:
+    """That a cluster's store knows a Pod to have failed, and why; "" where it does not."""
+    why = [
+        why_failing(failing, now)
+        for ip in pod.ips
+        if (failing := failing_at(index, pod.namespace, pod.node_name, ip))
+    ]
+    return f"False ({'; '.join(dict.fromkeys(why))})" if why else ""
 
 
 def describe_node(stored: Object, registration: Sequence[Field] = ()) -> str:

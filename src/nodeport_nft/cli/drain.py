@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 What = Annotated[
     list[str],
     typer.Argument(
-        metavar="NODE... | endpoint ADDRESS...",
+        metavar="NODE|endpoint ADDRESS",
         help="Names of nodes, or the word endpoint and addresses.",
         autocompletion=complete_drainable,
         show_default=False,
@@ -147,6 +147,8 @@ def _parse(words: Sequence[str]) -> _Asked:
         kind, names = _kind(first), [word.partition("/")[2] for word in words]
     elif resource_meant(first) is not None and (len(words) > 1 or _kind(first) != "Node"):
         kind, names = _kind(first), list(words[1:])
+    if not slash:
+        _check_one_kind(kind, names)
     if not names or not all(names):
         fail(f"name the {'nodes' if kind == 'Node' else 'addresses of the endpoints'}", BAD_INPUT)
     if kind == "Node":
@@ -156,8 +158,32 @@ def _parse(words: Sequence[str]) -> _Asked:
         try:
             addresses.append(parse_address(text))
         except ValueError as error:
-            fail(f"endpoint: {error}", BAD_INPUT)
+            fail(f"endpoint: {_without_port(text) or error}", BAD_INPUT)
     return _Asked(addresses=each_once(addresses))
+
+
+def _check_one_kind(kind: str, names: Sequence[str]) -> None:
+    """Leaves with BAD_INPUT where another kind is named among the names of one."""
+    for word in names:
+        other = resource_meant(word)
+        if other is not None and other.kind == ("Endpoints" if kind == "Node" else "Node"):
+            fail(f"{word!r} after {names[0]!r}: one kind at a time; write NODE..., or endpoint ADDRESS...", BAD_INPUT)
+
+
+def _without_port(text: str) -> str:
+    """What is said of an address with a port; "" if it is none."""
+    from nodeport_nft.notation import parse_address
+
+    address, colon, port = text.rpartition(":")
+    if not (colon and port.isascii() and port.isdecimal()):
+        return ""
+    try:
+        found = parse_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return ""
+    return (
+        f"{text!r} is an address with a port; leave out the port, as an endpoint is drained on all of them: {found}"
+    )
 
 
 def _kind(word: str) -> str:

@@ -7,7 +7,7 @@ looked up here with care: a field of an unexpected shape counts as absent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -18,7 +18,8 @@ NONE = "<none>"
 UNSET = "<unset>"
 UNKNOWN = "<unknown>"
 
-_SHOWN_ENDPOINTS = 3
+MOST_SHOWN = 3
+"""Endpoints of a port."""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -62,6 +63,18 @@ def age(timestamp: str, now: datetime) -> str:
     return _pair(days // 365, "y", days % 365 if days < 8 * 365 else 0, "d")
 
 
+def ago(moment: float, now: datetime) -> str:
+    """The time since a ``moment`` (Unix time, seconds), as ``age`` has it; one to come, by another clock, is now."""
+    return age(datetime.fromtimestamp(min(moment, now.timestamp()), UTC).isoformat(), now)
+
+
+def when(moment: float, now: datetime) -> str:
+    """A moment (Unix time, seconds) as people write it, and how long ago it was; 0.0 is unknown."""
+    if not moment:
+        return UNKNOWN
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC ({ago(moment, now)} ago)"
+
+
 def _pair(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}" + (f"{small}{small_unit}" if small else "")
 
@@ -73,8 +86,8 @@ def joined(items: Iterable[str]) -> str:
 
 def few(items: Sequence[str], nothing: str = NONE) -> str:
     """The first three items and how many more there are, as kubectl cuts endpoints; ``nothing`` if there is none."""
-    more = len(items) - _SHOWN_ENDPOINTS
-    shown = ",".join(items[:_SHOWN_ENDPOINTS]) or nothing
+    more = len(items) - MOST_SHOWN
+    shown = ",".join(items[:MOST_SHOWN]) or nothing
     return f"{shown} + {more} more..." if more > 0 else shown
 
 

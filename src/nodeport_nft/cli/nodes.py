@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.columns import node_cells
-from nodeport_nft.cli.layout import NONE, UNKNOWN, age, mapping, records, string, table
+from nodeport_nft.cli.layout import NONE, UNKNOWN, age, ago, mapping, records, string, table, when
 from nodeport_nft.cli.resources import select
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
@@ -101,16 +101,16 @@ def registration_fields(one: Registered | None, now: datetime) -> list[tuple[str
         return [("Ready", "Unknown (no daemon has registered under this name)")]
     report = one.report
     if not one.is_alive:
-        since = f" since {_when(one.lost_at, now)}" if one.lost_at else ""
+        since = f" since {when(one.lost_at, now)}" if one.lost_at else ""
         return [("Ready", f"False (its daemon is not to be seen{since})")]
     where = f" on {one.machine}" if one.machine else ""
     lag = f"{report.pending} Service{'s' * (report.pending != 1)} to be written for {_lag(one, now)}"
     error = _last_error(one)
-    solved = f"{_when(report.last_error_at, now)}, solved since: {error}" if report.last_error_at else error
+    solved = f"{when(report.last_error_at, now)}, solved since: {error}" if report.last_error_at else error
     return [
         ("Ready", "True"),
-        ("Daemon", f"{report.version or UNKNOWN}{where}, since {_when(report.started, now)}"),
-        ("Last sync", _when(report.programmed, now)),
+        ("Daemon", f"{report.version or UNKNOWN}{where}, since {when(report.started, now)}"),
+        ("Last sync", when(report.programmed, now)),
         ("Lag", lag if report.pending else "none"),
         ("Last error", error if report.error or error == NONE else solved),
     ]
@@ -121,22 +121,12 @@ def _lag(one: Registered | None, now: datetime) -> str:
     if one is None:
         return NONE
     if not one.is_alive:
-        return f"lost {_ago(one.lost_at, now)}" if one.lost_at else "lost"
+        return f"lost {ago(one.lost_at, now)}" if one.lost_at else "lost"
     if not one.report.programmed:
         return UNKNOWN
-    return _ago(one.report.pending_since, now) if one.report.pending else "0s"
+    return ago(one.report.pending_since, now) if one.report.pending else "0s"
 
 
 def _last_error(one: Registered | None) -> str:
     error = (one.report.error or one.report.last_error) if one else ""
     return clipped(" ".join(error.split()), _LONGEST_ERROR) or NONE
-
-
-def _ago(moment: float, now: datetime) -> str:
-    return age(datetime.fromtimestamp(min(moment, now.timestamp()), UTC).isoformat(), now)
-
-
-def _when(moment: float, now: datetime) -> str:
-    if not moment:
-        return UNKNOWN
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC ({_ago(moment, now)} ago)"

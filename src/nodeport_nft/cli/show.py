@@ -194,7 +194,14 @@ def _tables(
             objects, absent, registered = _with_registered(store, config, asked, namespace)
             shows_namespace = namespace is None and resource.namespaced
             shown = (
-                object_table(resource.kind, objects, wide=wide, namespaces=shows_namespace, now=_utc_now())
+                object_table(
+                    resource.kind,
+                    objects,
+                    wide=wide,
+                    namespaces=shows_namespace,
+                    now=_utc_now(),
+                    heard=store.heard() if resource.kind == "Pod" else (),
+                )
                 if registered is None
                 else nodes_table(objects, registered, wide=wide, now=_utc_now())
             )
@@ -249,12 +256,14 @@ def _describer(
     nodes = {node.name: node for node in snapshot.nodes}
     here = parse_node_name(node_name) if node_name or platform.node().lower() in nodes else ""
 
+    now = _utc_now()
+
     def described(stored: Object) -> str:
         if stored.kind == "Service":
-            return describe_service(stored, resolver, around, here)
+            return describe_service(stored, resolver, around, now, here)
         if stored.kind == "Pod":
-            return describe_pod(stored, nodes)
-        known = () if registered is None else registration_fields(registered.get(stored.name), _utc_now())
+            return describe_pod(stored, nodes, around.index, now)
+        known = () if registered is None else registration_fields(registered.get(stored.name), now)
         return describe_node(stored, known)
 
     return described

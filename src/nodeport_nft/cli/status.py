@@ -189,7 +189,12 @@ def _idle(answer: Status) -> Iterator[str]:
 
 def _probes(answer: Status) -> Iterator[str]:
     """The readiness probes that this node runs: that some fail is no trouble of the node's either."""
-    yield f"{answer.probes} run{'s' * (answer.probes == 1)} here, {answer.probes_failing or 'none'} of them failing"
+    count, failing = answer.probes, answer.probes_failing
+    what = f"{count} readiness probe{'s' * (count != 1)} {'is' if count == 1 else 'are'} run on this node"
+    if count == 1:
+        yield f"{what}, and {'fails' if failing else 'passes'}"
+    else:
+        yield f"{what}; {failing or 'none'} of them fail{'s' * (failing < 2)}"
     yield from answer.failing
     if (more := answer.probes_failing - len(answer.failing)) > 0:
         yield f"and {more} more"

@@ -71,10 +71,14 @@ def copy(
     A file is written as a whole or not at all, so this is a backup, too. How to come to etcd (etcdCAFile, ...) is
     said by the configuration. Exit code 1: something could not be copied; it is named.
     """
-    from nodeport_nft.store import copy_store
+    from nodeport_nft.store import StoreError, copy_store
 
     chosen = flags.config()
-    image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
+    try:
+        image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
+    except StoreError as error:
+        # Both stores are arguments here: there is no such option.
+        raise StoreError(str(error).replace(" with --store", "")) from error
     put(f"{image.counts} copied from {origin} to {target}")
     if image.doubled:
         warn([f"{image.doubled:,} numbers have two holders, there as here; nodeport-nft check names them"])

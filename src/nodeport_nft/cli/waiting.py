@@ -35,7 +35,7 @@ def wait(
         typer.Option(
             "--for",
             metavar="CONDITION",
-            help="synced: every node has programmed what is stored.",
+            help="Must be given. synced: every node has programmed what is stored.",
             autocompletion=lambda: [_SYNCED],
             show_default=False,
         ),

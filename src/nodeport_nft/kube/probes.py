@@ -29,7 +29,7 @@ from nodeport_nft.kube.fields import Fields, mappings_in
 from nodeport_nft.kube.unknown import unknown_in
 from nodeport_nft.model import EndpointPort, HttpGet, Probe, Protocol, TcpSocket
 from nodeport_nft.notation import parse_address, service_name_fault, subdomain_fault
-from nodeport_nft.problems import Path, field_text, shown
+from nodeport_nft.problems import Path, field_text, nearest, shown
 
 _EXEC = "is not run, since the command would run on the node and not in the container; use httpGet or tcpSocket"
 _GRPC = "is not spoken here; use tcpSocket on its port, or httpGet"
@@ -90,24 +90,26 @@ def parse_annotated_probe(
     if text is None:
         return None
     path: Path = ("metadata", "annotations", READINESS_PROBE)
-    raw = _json(text)
+    raw, fault = _json(text)
     if not isinstance(raw, dict):
         if fields.incoming or fields.lenient:
-            fields.problem(
-                path, f"{shown(text)} is no JSON mapping; write the fields of a readinessProbe, as {_EXAMPLE}"
-            )
+            said = fault or "is no JSON mapping"
+            fields.problem(path, f"{shown(text)} {said}; write the fields of a readinessProbe, as {_EXAMPLE}")
         return None
     numbers = {port.name: port.port for port in reversed(ports) if port.name and port.protocol is Protocol.TCP}
     return _parsed(raw, path, numbers, what, fields, of_annotation=True)
 
 
-def _json(text: str) -> Any:
-    """The value; None if it is none."""
+def _json(text: str) -> tuple[Any, str]:
+    """The value, None if it is none; and what is wrong with the text, "" if nothing is."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return None if too_deep(value) else value
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        return None, f"is not JSON: {error.msg} ({where})"
+    except (ValueError, RecursionError):  # a number of thousands of digits; nested too deeply
+        return None, ""
+    return (None, "is nested too deeply") if too_deep(value) else (value, "")
 
 
 def _parsed(
@@ -166,7 +168,11 @@ def _action(
     if len(given) > 1:
         fields.problem(path, f"has {' and '.join(given)}; keep one of them")
     elif not given:
-        fields.problem(path, "says nothing to do; give it httpGet or tcpSocket")
+        slips = (nearest(name, _ACTIONS) for name in raw if isinstance(name, str) and name not in _ACTIONS)
+        meant = next(filter(None, slips), "")
+        if path or not meant:  # in an annotation, the slip is told as the unknown field that it is
+            remedy = f"did you mean {meant}?" if meant else "give it httpGet or tcpSocket"
+            fields.problem(path, f"says nothing to do; {remedy}")
     if "exec" in given:
         fields.problem((*path, "exec"), _EXEC)
     if "grpc" in given:

@@ -23,7 +23,7 @@ from nodeport_nft.model import (
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
 from nodeport_nft.resolve.candidate import Candidate, once_each
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.trouble import LastGood, Trouble
+from nodeport_nft.resolve.trouble import Failing, LastGood, Trouble, failing_at
 
 
 def families(service: Service) -> tuple[Family, ...]:
@@ -72,6 +72,12 @@ class Join:
     def has_failed(self, candidate: Candidate) -> bool:
         """Whether a candidate's node is lost or its readiness probe fails, and that counts."""
         return self._trouble.failed_at(candidate) < inf
+
+    def failing(self, candidate: Candidate) -> Failing | None:
+        """Why a candidate that ``has_failed`` has."""
+        return failing_at(
+            self._index, self._service.namespace, candidate.node_name, candidate.address, candidate.port
+        )
 
     @property
     def last_good(self) -> LastGood | None:

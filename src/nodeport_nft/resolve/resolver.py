@@ -21,6 +21,7 @@ from nodeport_nft.resolve.candidate import Candidate
 from nodeport_nft.resolve.claims import Claimable, Claims
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.join import Join, families
+from nodeport_nft.resolve.trouble import Failing
 
 
 class FrontendKind(enum.Enum):
@@ -81,7 +82,7 @@ class Endpoints:
     port: ServicePort
     used: tuple[Backend, ...] = ()
     draining: tuple[Backend, ...] = ()
-    failing: tuple[Backend, ...] = ()
+    failing: tuple[Failing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +193,10 @@ class Resolver:
         join = Join(self._index, service)
         for port in service.ports:
             candidates = join.candidates(port) or ()
-            failing = [c for c in candidates if join.has_failed(c)]
+            found = [join.failing(c) for c in candidates if join.has_failed(c)]
+            failing = sorted(filter(None, found), key=lambda f: (f.address.version, int(f.address), f.port))
             draining = [c for c in candidates if c.terminating and c.serving and not join.has_failed(c)]
-            yield Endpoints(port, self._usable(candidates), self._backends(draining), self._backends(failing))
+            yield Endpoints(port, self._usable(candidates), self._backends(draining), tuple(failing))
 
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from nodeport_nft.model import Service
+from nodeport_nft.model import IPAddress, Service
 from nodeport_nft.problems import clipped
 from nodeport_nft.resolve.candidate import Candidate, once_each
 from nodeport_nft.resolve.index import Index
@@ -29,18 +29,44 @@ leases within the 5 s in which they are renewed, and written after a random wait
 _NAMED = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An endpoint that has failed, and why: one of the two, or both. Times are Unix times in seconds.
+
+    ``lost_node``: its node, if that is lost, since ``lost_at``. ``probe_since``: since when its readiness probe
+    fails; 0.0: it has never passed; None: nothing is said of its probe.
+    """
+
+    address: IPAddress
+    port: int
+    lost_node: str = ""
+    lost_at: float = 0.0
+    probe_since: float | None = None
+
+
+def failing_at(index: Index, namespace: str, node_name: str, address: IPAddress, port: int = 0) -> Failing | None:
+    """What is wrong with an endpoint at this address, on this node; None if nothing is."""
+    lost_at = index.lost.get(node_name) if node_name else None
+    since = index.failing.get((namespace, address.packed))
+    if lost_at is None and since is None:
+        return None
+    return Failing(address, port, "" if lost_at is None else node_name, lost_at or 0.0, since)
+
+
 @dataclass(slots=True)
 class LastGood:
     """What of one Service is used for want of anything better.
 
     ``failed``: the addresses that it could use, had they not failed, in the families and ports that have no others.
-    ``kept``: those of them that stay. ``nodes``: the lost ones. ``probes``: those of the failed whose probe fails.
+    ``kept``: those of them that stay. ``nodes``: the lost ones. ``probes``: those of the failed whose probe fails;
+    ``never_passed``: those of them whose probe has never passed, and which never stay for it.
     """
 
     failed: set[bytes] = field(default_factory=set)
     kept: set[bytes] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
     probes: set[bytes] = field(default_factory=set)
+    never_passed: set[bytes] = field(default_factory=set)
 
     @property
     def text(self) -> str:
@@ -51,14 +77,24 @@ class LastGood:
             f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         )
         why = [f"lost node{'s' * (len(names) > 1)} {shown}"] if names else []
-        why += [f"readiness probes of {len(self.probes)} fail"] if self.probes else []
-        what = "its only endpoint has failed" if count == 1 else f"all {count} endpoints have failed"
+        why += [self._probes_text(count)] if self.probes else []
+        every = "both" if count == 2 else f"all {count}"
+        what = "its only endpoint has failed" if count == 1 else f"{every} endpoints have failed"
         stay = (
             ("it stays" if count == 1 else "they stay")
             if kept == count
             else ("the one that failed last stays" if kept == 1 else f"the {kept} that failed last stay")
         )
         return f"{what} ({'; '.join(why)}), and {stay} in use, as there is no other"
+
+    def _probes_text(self, count: int) -> str:
+        if count == 1:
+            return "its readiness probe fails"
+        fail, never = len(self.probes), len(self.never_passed)
+        if fail == 1:
+            return f"the readiness probe of 1 {'has never passed' if never else 'fails'}"
+        text = f"readiness probes of {fail} fail"
+        return f"{text}, {never} of which {'has' if never == 1 else 'have'} never passed" if never else text
 
     @property
     def remedy(self) -> str:
@@ -109,12 +145,13 @@ class Trouble:
             return without
         healthy = _weighty(candidates)
         # What has never passed its probe (0.0) has never been good.
-        failed = [(time, c) for c in healthy if c.is_usable and (time := self.failed_at(c)) > 0]
+        all_failed = [c for c in healthy if c.is_usable]
+        failed = [(time, c) for c in all_failed if (time := self.failed_at(c)) > 0]
         if not failed:
             return without
         since = max(time for time, _ in failed) - LAST_GOOD_SECONDS
         kept = [c for time, c in failed if time >= since]
-        self._note([c for _, c in failed], kept)
+        self._note(all_failed, kept)
         places = {(c.address.packed, c.port) for c in kept}
         return [c for c in without if (c.address.packed, c.port) not in places] + kept
 
@@ -123,7 +160,9 @@ class Trouble:
         told.failed |= {c.address.packed for c in failed}
         told.kept |= {c.address.packed for c in kept}
         told.nodes |= {c.node_name for c in failed if c.node_name in self._lost}
-        told.probes |= {c.address.packed for c in failed if (self._namespace, c.address.packed) in self._failing}
+        since = {c.address.packed: self._failing.get((self._namespace, c.address.packed)) for c in failed}
+        told.probes |= {address for address, time in since.items() if time is not None}
+        told.never_passed |= {address for address, time in since.items() if time == 0}
 
 
 def _weighty(candidates: Iterable[Candidate]) -> list[Candidate]:

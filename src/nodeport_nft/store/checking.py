@@ -77,7 +77,7 @@ class Repair:
     @property
     def done(self) -> str:
         """What was done to it."""
-        return "deleted" if self.holder is None else f"is kept for Service/{self.holder} now"
+        return "deleted" if self.holder is None else f"it is kept for Service/{self.holder} now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +228,12 @@ def _claims(contents: Contents, view: View, words: Words) -> Iterator[Finding]:
         where = words.item(claim)
         about = tuple(dict.fromkeys(_ref(name) for name in (holder, keeper) if name))
         if keeper is not None:
-            was = _held_by(holder, view) if is_kept else "is kept for nobody, and may be given twice"
-            yield Finding(where, f"{was}: Service/{keeper} has it", repair=Repair(claim, keeper, about))
+            was = (
+                f"{_held_by(holder, view)}: Service/{keeper} has it"
+                if is_kept
+                else f"Service/{keeper} has it, but it was kept for nobody, and may be given twice"
+            )
+            yield Finding(where, was, repair=Repair(claim, keeper, about))
         elif holder is None and view.hidden:
             rest = ", ".join(f"Service/{name}" for name in sorted(view.hidden)[:3])
             yield Finding(where, _held_by(holder, view), f"it may be that of {rest}, which cannot be read: mend that")

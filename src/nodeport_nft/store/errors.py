@@ -8,5 +8,10 @@ LOST = "has lost what it held; restore it from a copy, or remove it to begin ane
 """What is said of a store that is there, and is one no longer."""
 
 
+def told_by_daemon(problem: str) -> str:
+    """A problem without the advice that is for commands: a daemon's store is that of its configuration."""
+    return problem.replace(f", or {ELSEWHERE}", "").replace(f"; {ELSEWHERE}", "")
+
+
 class StoreError(Exception):
     """The store cannot be used; the message names it and the remedy."""

@@ -166,7 +166,7 @@ class Calls:
 
     def error(self, failures: list[Failure]) -> EtcdError:
         """What is shown of them."""
-        return etcd_error(failures, self.connection.prefix)
+        return etcd_error(failures, self.connection.prefix, len(self.connection.endpoints))
 
     async def _token_at(self, endpoint: Endpoint) -> str:
         """A token that is believed to be good; "" if none is needed."""
@@ -275,7 +275,7 @@ class Calls:
 
     def _failure(self, endpoint: Endpoint, error: Any, *, is_write: bool = False) -> Failure:
         details = str(error.details() or "")
-        cause = cause_of(str(error.code().name), details)
+        cause = cause_of(str(error.code().name), details, is_secure=self.connection.is_secure)
         in_doubt = is_write and cause is Cause.SILENT and not was_not_sent(details)
         said = in_words(details, is_secure=self.connection.is_secure)
         return Failure(endpoint, said, cause, Outcome.UNKNOWN if in_doubt else Outcome.NOT_DONE)

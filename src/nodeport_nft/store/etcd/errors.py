@@ -9,6 +9,8 @@ Sources: etcd api/v3rpc/rpctypes/error.go (its words and codes), grpc's status c
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -68,7 +70,7 @@ class LibraryMissing(StoreError):
     def __init__(self, store: object) -> None:
         super().__init__(
             f"{store}: the Python packages grpcio and protobuf, which speak to etcd, are missing; "
-            "pip install 'nodeport-nft[etcd]'"
+            f"in a clone of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[etcd]'"
         )
 
 
@@ -107,6 +109,7 @@ _NOT_SENT = ("failed to connect to all addresses", "dns resolution failed", "add
 # The last: a member has refused the client's certificate (with TLS 1.3 it does so after the handshake).
 _TLS = ("ssl", "tls", "certificate", "handshake", "verification check failed", "peer name", "unwrap failed")
 _CLOSED = ("socket closed", "connection reset", "broken pipe", "endpoint closing")
+_NO_ANSWER = "tcp handshaker shutdown"  # grpc's word for an attempt to connect that took too long: long before TLS
 # What grpc puts before the one thing that matters; the endpoint is told anyway.
 _AROUND = re.compile(r"^failed to connect to all addresses; last error: (?:[A-Z_]+: (?:ipv4|ipv6|dns):\S+: )?", re.I)
 
@@ -137,8 +140,8 @@ _REMEDIES = {
 }
 
 
-def cause_of(code: str, details: str) -> Cause:
-    """What a status means; ``code`` is grpc's name of it."""
+def cause_of(code: str, details: str, *, is_secure: bool = True) -> Cause:
+    """What a status means; ``code`` is grpc's name of it. Without TLS (``is_secure``) TLS cannot fail."""
     words = details.lower()
     if "etcdserver" in words:
         for word, cause in _WORDS:
@@ -147,13 +150,16 @@ def cause_of(code: str, details: str) -> Cause:
         return Cause.SILENT if code == "UNAVAILABLE" else Cause.OTHER  # such as "request timed out"
     if code == "UNAVAILABLE" and was_not_sent(details):
         # A member that is ending closes the connection as well as one that speaks no TLS.
-        is_tls = not _was_closed(words) and any(word in words for word in _TLS)
+        is_plain = not is_secure or _NO_ANSWER in words or _was_closed(words)
+        is_tls = not is_plain and any(word in words for word in _TLS)
         return Cause.CERTIFICATE if is_tls else Cause.UNREACHABLE
     return _CODES.get(code, Cause.OTHER)
 
 
 def in_words(details: str, *, is_secure: bool) -> str:
     """grpc's details without what surrounds them, and with what may be behind a connection that is closed at once."""
+    if _NO_ANSWER in details.lower():
+        return "no answer to the attempt to connect"
     said = _AROUND.sub("", details)
     if was_not_sent(details) and _was_closed(details):
         hint = "ca is set, so TLS is spoken" if is_secure else "if etcd speaks TLS there, set ca"
@@ -185,13 +191,26 @@ class Failure:
         return f"{self.endpoint}: {said.replace('etcdserver: ', '')}"
 
 
-def etcd_error(failures: Iterable[Failure], prefix: str) -> EtcdError:
-    """The error that is shown of the last failure at each endpoint; the worst of them gives the remedy."""
+def etcd_error(failures: Iterable[Failure], prefix: str, known: int = 0) -> EtcdError:
+    """The error that is shown of the last failure at each endpoint; the worst of them gives the remedy.
+
+    ``known``: how many endpoints there are; 0: as many as have failed.
+    """
     last = {failure.endpoint: failure for failure in failures}
     told = sorted(last.values(), key=lambda failure: str(failure.endpoint))  # whichever was asked first: one error
     # A member that answers says more than one that is not there.
-    worst = max(told, key=lambda failure: (failure.outcome is Outcome.UNKNOWN, failure.cause not in PASSING))
+    worst = max(
+        told,
+        key=lambda failure: (
+            failure.outcome is Outcome.UNKNOWN,
+            failure.cause not in PASSING,
+            failure.cause is Cause.NO_LEADER,
+        ),
+    )
     remedy = _REMEDIES[worst.cause].format(prefix=prefix)
+    if worst.cause is Cause.NO_LEADER and (known := max(known, len(told))) > 1:
+        answer = sum(failure.cause is Cause.NO_LEADER for failure in told)
+        remedy = f"{answer} of {known} endpoints answer{'s' * (answer == 1)}, without a majority; {remedy}"
     doubt = "it may have been written all the same: look before you repeat it; "
     if worst.outcome is not Outcome.UNKNOWN:
         doubt = ""

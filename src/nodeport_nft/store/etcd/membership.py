@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.store.api import NodeReport
+from nodeport_nft.store.errors import told_by_daemon
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.calls import Timings
@@ -102,7 +103,7 @@ class EtcdMembership:
                 except EtcdError as error:
                     if error.cause is Cause.NO_LEASE:
                         self._lease = 0
-                    self._wrong(str(error), is_lasting=error.cause not in PASSING)
+                    self._wrong(told_by_daemon(str(error)), is_lasting=error.cause not in PASSING)
                     await asyncio.sleep(self._backoff.failed() * random.uniform(0.7, 1.0))  # noqa: S311
                 except _Taken as taken:
                     self._lease = 0

@@ -18,7 +18,7 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref, Value
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Change, Changes
-from nodeport_nft.store.errors import StoreError
+from nodeport_nft.store.errors import StoreError, told_by_daemon
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.cluster import Cluster
@@ -102,7 +102,9 @@ class EtcdSource:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong now."""
-        faults = (f"{self._fault}; what was read last is served",) if self._fault else ()
+        nothing = "nothing was read yet, and the tables stay as they are"
+        served = "what was read last is served" if self._revision else nothing
+        faults = (f"{self._fault}; {served}",) if self._fault else ()
         told = (
             f"{damaged.told(self._connection)}; until then it stays as it was" for damaged in self._damaged.values()
         )
@@ -190,7 +192,7 @@ class EtcdSource:
 
     def _told(self, error: StoreError | None) -> None:
         """Why etcd cannot be followed now, None if it can."""
-        fault = "" if error is None else str(error)
+        fault = "" if error is None else told_by_daemon(str(error))
         if fault != self._fault:
             if not fault:
                 self._cluster.roll.settle()

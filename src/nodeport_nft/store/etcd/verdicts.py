@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.store.errors import told_by_daemon
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.errors import PASSING, EtcdError
 from nodeport_nft.store.etcd.registration import read_live
@@ -104,7 +105,8 @@ class EtcdVerdicts:
                     await self._write()
                 except EtcdError as error:
                     if error.cause not in PASSING:
-                        self._report((f"verdicts of readiness probes cannot be written: {error}",))
+                        why = told_by_daemon(str(error))
+                        self._report((f"verdicts of readiness probes cannot be written: {why}",))
                     await asyncio.sleep(self._backoff.failed() * random.uniform(0.7, 1.0))  # noqa: S311
                 else:
                     self._backoff.succeeded()
