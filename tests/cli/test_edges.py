@@ -110,10 +110,11 @@ def test_a_store_without_a_name_is_refused(program: Program) -> None:
 
 
 def tree(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of every command there is, groups as well."""
+    """The words of every command there is, groups as well, but for those that are there to say what is meant."""
     yield path
     for name, child in getattr(command, "commands", {}).items():
-        yield from tree(child, (*path, name))
+        if not child.hidden:
+            yield from tree(child, (*path, name))
 
 
 def test_every_help_has_an_example(program: Program) -> None:
@@ -123,6 +124,17 @@ def test_every_help_has_an_example(program: Program) -> None:
         answer = program.run(*command, "--help")
         assert answer.code == 0
         assert " ".join(("Example: nodeport-nft", *command)) in " ".join(answer.out.split()), command
+
+
+@pytest.mark.parametrize(("word", "meant"), [("cordon", "drain NODE"), ("undrain", "uncordon")])
+def test_a_word_that_is_like_the_opposite_is_answered_with_what_is_meant(
+    program: Program, word: str, meant: str
+) -> None:
+    """Else the nearest command would be named, which undoes what was wanted."""
+    answer = program.run(word, "worker-1", "--force")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"error: {word} is no command: ")
+    assert meant in answer.err
 
 
 def test_a_row_of_a_table_is_one_line_whatever_is_in_it(program: Program) -> None:
