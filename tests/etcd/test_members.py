@@ -53,12 +53,12 @@ class Walk:
         self._tasks[made] = asyncio.create_task(made.run())
         return made
 
-    def follow(self, grace: float = GRACE) -> Source:
+    def follow(self, grace: float = GRACE, *, mark: tuple[float, float] = (0.1, 0.3)) -> Source:
         """A source that runs."""
         from nodeport_nft.store.etcd.roll import Waits
         from nodeport_nft.store.etcd.source import EtcdSource
 
-        waits = Waits(grace, mark_first=0.1, mark_last=0.3, settle=5.0)
+        waits = Waits(grace, mark_first=mark[0], mark_last=mark[1], settle=5.0)
         made = EtcdSource(self.members.connection(), validate=Validate.warn, waits=waits)
         self._tasks[made] = asyncio.create_task(made.run())
         return made
@@ -208,6 +208,21 @@ def test_a_node_that_is_gone_counts_as_lost_when_its_grace_is_over(tmp_path: Pat
         await untold(source, 1.0, NODE, lost)
         walk.register()
         await untold(source, GRACE + 1, NODE, lost)
+
+    walk(tmp_path, steps)
+
+
+def test_who_begins_when_a_node_was_lost_knows_it_also_after_the_shortest_grace(tmp_path: Path) -> None:
+    """Else its endpoints would be in use again with each restart of a daemon, until the grace is over once more."""
+
+    async def steps(walk: Walk) -> None:
+        node = walk.register()
+        source = walk.follow(1.0, mark=(1.5, 1.5))
+        await told(source, NODE, alive)
+        await walk.end(node)
+        await told(source, NODE, lost)
+        later = walk.follow(1.0)
+        await untold(later, 1.5, NODE, alive)
 
     walk(tmp_path, steps)
 

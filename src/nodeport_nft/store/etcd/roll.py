@@ -147,11 +147,14 @@ class Roll:
             self.see(name, self._entries[name].seen)
 
     async def _see_off(self, name: str, entry: _Entry) -> None:
-        """Mark a node that is not there, and count it as lost when its grace period is over."""
+        """Mark a node that is not there, and count it as lost when its grace period is over.
+
+        The period runs from the mark, however short it is: a daemon that starts later has nothing else to go by.
+        """
         backoff = Backoff(_LONGEST_SECONDS)
-        while not entry.seen.lost_at and (rest := self._rest(entry)):
+        while not entry.seen.lost_at:
             pause = random.uniform(self._waits.mark_first, self._waits.mark_last)  # noqa: S311
-            await asyncio.sleep(min(max(0.0, self._settled_at - time.monotonic()) + pause, rest))
+            await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()) + pause)
             await self._mark(name, entry.seen)
         while True:
             while rest := max(self._rest(entry), self._settled_at - time.monotonic(), 0.0):
