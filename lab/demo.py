@@ -172,7 +172,7 @@ def start_dns(screen: Screen, node: str) -> None:
     NAMES.mkdir()
     config = screen.directory / "dnsmasq.conf"
     config.write_text(config.read_text().replace("/var/lib/nodeport-nft/names", str(NAMES)))
-    screen.run(node, f"ip address add {NODE_DNS}/32 dev lo")
+    screen.run(node, f"ip address add {NODE_DNS}/32 dev lo scope host")
     screen.show(node, "dnsmasq --conf-file=dnsmasq.conf &")
     is_up = screen.directory / "dnsmasq.pid"
     command = ["dnsmasq", "--keep-in-foreground", f"--conf-file={config}", f"--pid-file={is_up}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -174,6 +175,15 @@ def test_a_pod_needs_nameserver_and_search_alone(
     reached = ["web 10.96.0.60", "web fd00:10:96::3c", "web.default 10.96.0.60", "web.default fd00:10:96::3c"]
     assert [where for where, _ in found] == reached
     assert {who for _, who in found} <= {"web-1", "web-2"}
+
+
+@pytest.mark.usefixtures("server")
+def test_the_servers_addresses_are_no_source_of_what_is_masqueraded(cluster: Cluster) -> None:
+    """Else the kernel would take the first one that it finds on lo, on links that have no address, such as pods'."""
+    said = json.loads(cluster.run("worker-1", ["ip", "-json", "address", "show", "dev", "lo"]).stdout)
+    found = {one["local"]: one for one in said[0]["addr_info"]}
+    assert found[NODE_DNS[0]]["scope"] == "host"
+    assert found[NODE_DNS[1]]["preferred_life_time"] == 0
 
 
 @pytest.mark.usefixtures("server")
