@@ -9,11 +9,16 @@ from nodeport_nft.model import (
     EndpointPort,
     EndpointSlice,
     Family,
+    Member,
+    Node,
     NodeFacts,
+    ProbeFailure,
     Protocol,
+    Ref,
     Service,
     ServicePort,
     ServiceType,
+    Value,
 )
 
 FACTS = NodeFacts(
@@ -22,6 +27,17 @@ FACTS = NodeFacts(
     pod_cidrs=(ip_network("10.244.0.0/16"), ip_network("fd00:244::/32")),
     service_cidrs=(ip_network("10.96.0.0/12"), ip_network("fd00:10:96::/112")),
 )
+
+
+def ref_of(value: Value) -> Ref:
+    """What an object of this one value is filed under."""
+    match value:
+        case Node():
+            return Ref("Node", "", value.name)
+        case Member() | ProbeFailure():
+            return value.ref
+        case _:
+            return Ref(type(value).__name__, value.namespace, value.name)
 
 
 def make_port(

@@ -317,13 +317,17 @@ class Member:
     """A node that has registered with a shared store; no object, but what the store says of the cluster.
 
     ``is_live``: whether its registration stands. ``lost_at``: when that was noticed to have ended (Unix time,
-    seconds); 0.0 until the node has been away for so long that it counts as lost. Its Ref is that of kind ``MEMBER``,
-    without a namespace.
+    seconds); 0.0 until the node has been away for so long that it counts as lost.
     """
 
     name: str
     lost_at: float = 0.0
     is_live: bool = True
+
+    @property
+    def ref(self) -> Ref:
+        """What it is filed under, beside the objects."""
+        return Ref(MEMBER, "", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,13 +335,17 @@ class ProbeFailure:
     """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
 
     ``since``: when the first probe of those that failed in a row was begun (Unix time, seconds), so that what fails
-    for one cause has nearly one time; 0.0: it has never passed. Its Ref is that of kind ``PROBE_FAILURE``, the
-    address for a name.
+    for one cause has nearly one time; 0.0: it has never passed.
     """
 
     namespace: str
     address: IPAddress
     since: float = 0.0
+
+    @property
+    def ref(self) -> Ref:
+        """What it is filed under, beside the objects."""
+        return Ref(PROBE_FAILURE, self.namespace, str(self.address))
 
 
 MEMBER = "Member"

@@ -11,8 +11,6 @@ import pytest
 from nodeport_nft.daemon.following import Following
 from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.model import (
-    MEMBER,
-    PROBE_FAILURE,
     ZONE_LABEL,
     Family,
     Member,
@@ -30,7 +28,7 @@ from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, why_none
 from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
 from nodeport_nft.store.api import Changes
-from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of
 
 pytestmark = pytest.mark.proves("C5", "C7")
 
@@ -52,18 +50,6 @@ def failing(ip: str, since: float = NOW, namespace: str = "default") -> ProbeFai
 
 def drained(node: str) -> Node:
     return Node(node, drained=True)
-
-
-def ref_of(value: Value) -> Ref:
-    match value:
-        case Node():
-            return Ref("Node", "", value.name)
-        case Member():
-            return Ref(MEMBER, "", value.name)
-        case ProbeFailure():
-            return Ref(PROBE_FAILURE, value.namespace, str(value.address))
-        case _:
-            return Ref(type(value).__name__, value.namespace, value.name)
 
 
 def index_of(*values: Value) -> Index:

@@ -29,7 +29,7 @@ from nodeport_nft.problems import Problems
 from nodeport_nft.resolve import Index
 from nodeport_nft.resolve.bounds import MAX_NAMED
 from nodeport_nft.resolve.names import Names
-from tests.builders import make_endpoint, make_service, make_slice
+from tests.builders import make_endpoint, make_service, make_slice, ref_of
 
 DOMAIN = "cluster.local"
 WEB = make_service("web", ips=("10.96.0.50", "fd00:10:96::32"))
@@ -43,8 +43,7 @@ def pod(name: str, *ips: str, **state: Any) -> Pod:
 def named(*values: Value, domain: str = DOMAIN) -> Names:
     index, names = Index(), Names(domain)
     for value in values:
-        name = str(value.address) if isinstance(value, ProbeFailure) else value.name
-        index.put(Ref(type(value).__name__, getattr(value, "namespace", ""), name), (value,))
+        index.put(ref_of(value), (value,))
     names.update(index, index.services)
     return names
 

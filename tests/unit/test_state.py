@@ -10,18 +10,16 @@ import pytest
 from nodeport_nft.model import (
     EndpointSlice,
     Family,
-    Member,
     Node,
     ObjectName,
     Pod,
-    ProbeFailure,
     Ref,
     Service,
     Snapshot,
     Value,
 )
 from nodeport_nft.reconcile import NodeState, compile_snapshot
-from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of
 
 
 def pod(name: str, app: str, address: str, node: str = "worker-2") -> Pod:
@@ -34,11 +32,6 @@ BARE = make_service("bare", ips=("10.96.0.12",))
 PODS = (pod("web-1", "web", "10.244.1.1"), pod("dns-1", "dns", "10.244.1.2"), pod("idle", "none", "10.244.1.3"))
 PIECES = tuple(make_slice("10.244.2.1", service=name, name=f"{name}-x") for name in ("bare", "dns", "gone"))
 NODES = (Node("worker-1"), Node("worker-2"))
-
-
-def ref_of(value: Value) -> Ref:
-    name = str(value.address) if isinstance(value, ProbeFailure) else value.name
-    return Ref(type(value).__name__, "" if isinstance(value, Node | Member) else value.namespace, name)
 
 
 def state_of(*values: Value) -> NodeState:

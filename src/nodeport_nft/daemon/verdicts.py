@@ -20,7 +20,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.node_lock import network_namespace
-from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.model import ProbeFailure, Ref
 from nodeport_nft.sources.by_scheme import this_place
 from nodeport_nft.store import is_shared
 from nodeport_nft.store.etcd import open_client
@@ -54,11 +54,6 @@ class Verdicts(Protocol):
 
     async def run(self) -> None:
         """Do what takes time, until cancelled."""
-
-
-def failure_ref(failure: ProbeFailure) -> Ref:
-    """What a failure is filed under."""
-    return Ref(PROBE_FAILURE, failure.namespace, str(failure.address))
 
 
 def open_verdicts(
@@ -113,13 +108,12 @@ class LocalVerdicts:
             return {}  # the first run, or no file of ours: then nothing is known
         if failures:
             self._changed.set()  # what is probed no longer is not to be believed by the next run
-        return {failure_ref(failure): failure for failure in failures}
+        return {failure.ref: failure for failure in failures}
 
     def put(self, failure: ProbeFailure) -> None:
-        ref = failure_ref(failure)
-        self._failing[ref] = failure
+        self._failing[failure.ref] = failure
         self._changed.set()
-        self._change(ref, (failure,))
+        self._change(failure.ref, (failure,))
 
     def clear(self, ref: Ref) -> None:
         if self._failing.pop(ref, None):

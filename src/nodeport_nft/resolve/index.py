@@ -15,8 +15,6 @@ from itertools import chain
 from typing import TypeVar
 
 from nodeport_nft.model import (
-    MEMBER,
-    PROBE_FAILURE,
     EndpointSlice,
     IPAddress,
     Member,
@@ -50,9 +48,9 @@ def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
     for node in snapshot.nodes:
         objects[Ref("Node", "", node.name)].append(node)
     for member in snapshot.members:
-        objects[Ref(MEMBER, "", member.name)].append(member)
+        objects[member.ref].append(member)
     for failure in snapshot.probe_failures:
-        objects[Ref(PROBE_FAILURE, failure.namespace, str(failure.address))].append(failure)
+        objects[failure.ref].append(failure)
     return ((ref, tuple(values)) for ref, values in objects.items())
 
 

@@ -80,6 +80,16 @@ def probe_ref(key: str) -> Ref:
     return Ref(PROBE_FAILURE, namespace, address)
 
 
+def probe_key(ref: Ref) -> str:
+    """Where a failed probe is."""
+    return f"{layout.PROBES}{ref.namespace}/{ref.name}"
+
+
+def probe_value(failure: ProbeFailure) -> bytes:
+    """The value of a key of ``PROBES``."""
+    return json.dumps({"since": round(failure.since, 3)}).encode()
+
+
 def read_probe(ref: Ref, value: bytes) -> ProbeFailure:
     """What a key of ``PROBES`` says. Raises ValueError with what is wrong."""
     if fault := label_fault(ref.namespace):

@@ -10,7 +10,6 @@ An endpoint that passes has no key, and one that is healthy costs etcd nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +17,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nodeport_nft.agenda import Backoff
-from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
+from nodeport_nft.model import ProbeFailure, Ref
 from nodeport_nft.store.errors import told_by_daemon
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.errors import PASSING, EtcdError
-from nodeport_nft.store.etcd.registration import read_live
+from nodeport_nft.store.etcd.registration import probe_key, probe_value, read_live
 from nodeport_nft.store.etcd.values import Delete, Operation, Put, is_unchanged
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class EtcdVerdicts:
 
     def put(self, failure: ProbeFailure) -> None:
         """An endpoint fails, or its key has gone."""
-        self._change(Ref(PROBE_FAILURE, failure.namespace, str(failure.address)), failure)
+        self._change(failure.ref, failure)
 
     def clear(self, ref: Ref) -> None:
         """It passes, or there is nothing to probe any more."""
@@ -151,17 +150,13 @@ class EtcdVerdicts:
 
     def _operation(self, ref: Ref, failure: ProbeFailure | None) -> Operation:
         if failure is None:
-            return Delete(_key(ref))
-        return Put(_key(ref), json.dumps({"since": round(failure.since, 3)}).encode(), self._lease)
+            return Delete(probe_key(ref))
+        return Put(probe_key(ref), probe_value(failure), self._lease)
 
     async def _give_up_what_was_left(self) -> None:
         """Remove what nobody has written over: the node that is to probe it has found that it passes."""
         for ref in [ref for ref, at in self._left.items() if at <= time.monotonic()]:
             if revision := self._revisions.get(ref, 0):
-                await self._client.commit([is_unchanged(_key(ref), revision)], [Delete(_key(ref))])
+                await self._client.commit([is_unchanged(probe_key(ref), revision)], [Delete(probe_key(ref))])
                 self._revisions.pop(ref, None)
             self._left.pop(ref, None)
-
-
-def _key(ref: Ref) -> str:
-    return f"{layout.PROBES}{ref.namespace}/{ref.name}"
