@@ -1,4 +1,4 @@
-"""When it is time: an agenda of what is to be done when, and how long to wait before what has failed is tried again.
+"""When it is time: an agenda of what is to be done when, and how long to wait before something is tried again.
 
 Whoever has to do several things, each at its time, keeps one agenda, waits until the first of them is due, and does
 what is due. Times are seconds of the clock that is given, which must not go back (``time.monotonic``).
@@ -7,6 +7,7 @@ what is due. Times are seconds of the clock that is given, which must not go bac
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -98,3 +99,11 @@ class Backoff:
     def succeeded(self) -> None:
         """Begin with the shortest pause again."""
         self.pause = 0.0
+
+
+def apart(attempt: int, longest: float) -> float:
+    """Seconds, at random, after which those who have met at a write try again: not again in the same moment.
+
+    The more attempts (from 0 on) they have made the longer it may be, up to ``longest``.
+    """
+    return random.uniform(0, min(longest, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeport_nft.agenda import Agenda, Backoff
+from nodeport_nft.agenda import Agenda, Backoff, apart
 from nodeport_nft.daemon.due import until_due
 
 NAMES = "abcd"
@@ -195,3 +195,10 @@ def test_what_fails_is_tried_ever_later_and_at_once_again_after_it_went_well() -
 def test_a_longest_delay_below_a_second_holds_from_the_start() -> None:
     backoff = Backoff(0.5)
     assert [backoff.failed() for _ in range(3)] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("attempt", "most"), [(0, 0.01), (3, 0.08), (6, 0.5), (99, 0.5)])
+def test_those_who_have_met_wait_apart_the_longer_the_more_often(attempt: int, most: float) -> None:
+    pauses = {apart(attempt, 0.5) for _ in range(50)}
+    assert len(pauses) > 1
+    assert 0 <= min(pauses) <= max(pauses) <= most

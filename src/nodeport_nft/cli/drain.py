@@ -109,9 +109,9 @@ def _write(
 
     ``stored``: what there is. Where others write at the same time it is looked at once more.
     """
-    import random
     import time
 
+    from nodeport_nft.agenda import apart
     from nodeport_nft.store import Conflict, Superseded
 
     written: list[Object] = []
@@ -126,7 +126,7 @@ def _write(
                     written += objects
         except (Conflict, Superseded):
             # Those who meet here shall not meet again in the same moment.
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
+            time.sleep(apart(attempt, _LONGEST_PAUSE))
             stored = store.readable()
         else:
             break

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
@@ -68,8 +67,8 @@ def open_verdicts(
     """
     if is_shared(config.store):
         connection = etcd_connection(config)
-        first = random.randrange(len(connection.endpoints))  # noqa: S311 -- spread over the members
-        return EtcdVerdicts(open_client(connection, first=first), node, report, place=this_place())
+        client = open_client(connection, first=connection.any_endpoint())
+        return EtcdVerdicts(client, node, report, place=this_place())
     return LocalVerdicts(config.run_dir, f"{node} {config.store}", change, report)
 
 

@@ -5,6 +5,7 @@ All of it is read before the first connection, and all that is wrong is told at 
 
 from __future__ import annotations
 
+import random
 import re
 import stat
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ class Connection:
     def is_secure(self) -> bool:
         """Whether it is TLS that is spoken."""
         return self.ca is not None or self.cert is not None
+
+    def any_endpoint(self) -> int:
+        """The index of one of the endpoints, at random: who begins there spreads clients over the members."""
+        return random.randrange(len(self.endpoints))  # noqa: S311
 
     def __str__(self) -> str:
         return f"{SCHEME}{','.join(map(str, self.endpoints))}/{self.prefix}"

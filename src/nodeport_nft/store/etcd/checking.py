@@ -6,12 +6,12 @@ Others may write meanwhile. A repair that they were faster than is judged anew o
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from nodeport_nft.agenda import apart
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ref
@@ -100,7 +100,7 @@ def check(etcd: Blocking, *, repair: bool) -> Checked:
                 unsure.update(batch)
                 break
         if attempt:
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
+            time.sleep(apart(attempt, _LONGEST_PAUSE))
     raise StoreError(f"{etcd.client.connection}: others have changed what was to be repaired {_MOST_TRIES} times")
 
 

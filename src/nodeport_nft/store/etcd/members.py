@@ -9,7 +9,6 @@ again.
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
@@ -36,7 +35,7 @@ class EtcdMembers:
 
     def __init__(self, connection: Connection) -> None:
         """Opens nothing yet, and begins with any of the endpoints."""
-        self._etcd = Blocking(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
+        self._etcd = Blocking(connection, first=connection.any_endpoint())
 
     def close(self) -> None:
         """Hang up."""

@@ -76,8 +76,7 @@ class EtcdMembership:
         self._who = replace(who, daemon=who.daemon or uuid.uuid4().hex)
         self._changed = changed
         self._pauses = pauses or Pauses()
-        first = random.randrange(len(connection.endpoints))  # noqa: S311
-        self._client = open_client(connection, timings, first=first)
+        self._client = open_client(connection, timings, first=connection.any_endpoint())
         self._backoff = Backoff(self._pauses.refresh, first=0.2)
         self._news = asyncio.Event()
         self._report: NodeReport | None = None

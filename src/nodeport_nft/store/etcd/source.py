@@ -49,7 +49,7 @@ class EtcdSource:
         """
         self._connection = connection
         self._validate = validate
-        self._client = open_client(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
+        self._client = open_client(connection, first=connection.any_endpoint())
         self._backoff = Backoff(_LONGEST_SECONDS, first=0.2)
         self._cluster = Cluster(self._client, waits or Waits(), self._has_lost)
         self._revision = 0

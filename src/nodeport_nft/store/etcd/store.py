@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from nodeport_nft.agenda import apart
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Ranges, Ref
 from nodeport_nft.problems import Problems
@@ -64,7 +64,7 @@ class EtcdStore(Objects):
         super().__init__(connection, validate)
         self._grace = grace
         self._ranges = ranges
-        self._etcd = Blocking(connection, first=random.randrange(len(connection.endpoints)))  # noqa: S311
+        self._etcd = Blocking(connection, first=connection.any_endpoint())
 
     def close(self) -> None:
         """Hang up."""
@@ -121,7 +121,7 @@ class EtcdStore(Objects):
                     raise
                 raise progress.failure(error) from error
             # Others were faster. They shall not meet again in the same moment.
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311
+            time.sleep(apart(attempt, _LONGEST_PAUSE))
         lost = StoreError(f"{self.where}: others have changed the same objects {_MOST_TRIES} times; try again")
         raise progress.failure(lost) if progress.done or progress.unsure else lost
 
