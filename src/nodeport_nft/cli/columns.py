@@ -49,10 +49,12 @@ def object_table(
     cluster = Index()
     for ref, values in heard:
         cluster.put(ref, values)
+    # Where nothing has failed no Pod need be read a second time for it.
+    is_troubled = kind == "Pod" and bool(cluster.lost or cluster.failing)
     lines = []
     for stored in objects:
         cells, more = row(stored)
-        if kind == "Pod" and _has_failed(pod_of(stored), cluster):
+        if is_troubled and _has_failed(pod_of(stored), cluster):
             cells = (f"0/{cells[0].partition('/')[2]}", *cells[1:])
         created = string(stored.raw, "metadata", "creationTimestamp")
         line = (stored.name, *cells, age(created, now), *(more if wide else ()))

@@ -6,6 +6,7 @@ A node that has registered is shown whether it has a Node object or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -34,10 +35,8 @@ def registered_nodes(config: Config) -> dict[str, Registered] | None:
     members = open_members(config)
     if members is None:
         return None
-    try:
+    with closing(members):
         return {one.name: one for one in members.list()}
-    finally:
-        members.close()
 
 
 def select_nodes(

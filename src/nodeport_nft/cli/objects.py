@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -206,7 +207,7 @@ def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bo
     members = open_members(config)
     if members is None:
         return {}
-    try:
+    with closing(members):
         registered = {one.name: one.is_alive for one in members.list()}
         asked = [ref for ref in nodes if ref.name in registered]
         theirs: dict[str, list[str]] = {ref.name: [] for ref in asked}
@@ -225,8 +226,6 @@ def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bo
             else:
                 forgotten[ref] = members.forget(ref.name)
         return forgotten
-    finally:
-        members.close()
 
 
 def _of_names(words: list[str], namespace: str) -> dict[Ref, Resource]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,10 +89,8 @@ def wait_until_synced(config: Config, seconds: float) -> None:
 
     members = open_members(config)
     assert members is not None
-    try:
+    with closing(members):
         waited = members.wait(seconds)
-    finally:
-        members.close()
     if not (waited.synced or waited.late):
         tell_waited(waited, seconds)
         fail(f"no node of {config.store} is alive, so nothing of it is in any kernel; start nodeport-nft sync on one")

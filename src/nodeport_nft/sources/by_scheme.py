@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from nodeport_nft.config import Config
+from nodeport_nft.kernel.host.node_lock import boot_id, network_namespace
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store.api import Membership, Source
@@ -40,11 +40,7 @@ def open_membership(config: Config, name: str, changed: Callable[[], None]) -> M
 
 
 def this_place() -> str:
-    """This network namespace of this boot of this kernel: no other place in the world has it; "" if unknown.
-
-    Sources: proc_sys_kernel(5), random/boot_id; namespaces(7), "The /proc/pid/ns/ directory".
-    """
+    """This network namespace of this boot of this kernel: no other place in the world has it; "" if unknown."""
     with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/net').stat().st_ino}"
+        return f"{boot_id()} {network_namespace()}"
     return ""

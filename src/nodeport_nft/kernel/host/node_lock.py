@@ -36,6 +36,11 @@ def network_namespace() -> int:
     return Path("/proc/thread-self/ns/net").stat().st_ino
 
 
+def boot_id() -> str:
+    """This boot of this kernel (proc_sys_kernel(5), random/boot_id). Raises OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 class NodeLock:
     """Who may program the caller's network namespace, whatever the store: flock(2) on a file in ``run_dir``."""
 

@@ -19,13 +19,12 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.hostsdir import remove_names
 from nodeport_nft.kernel.host.hostsfile import check_hosts_path, remove_hosts, write_hosts
-from nodeport_nft.kernel.host.node_lock import network_namespace
+from nodeport_nft.kernel.host.node_lock import boot_id, network_namespace
 from nodeport_nft.kernel.host.sysctl import SETTABLE, is_value, read_sysctl, set_sysctl
 from nodeport_nft.problems import clipped, shown
 from nodeport_nft.store import is_shared
 from nodeport_nft.trust import directory_fault, file_fault
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_BYTES = 1 << 20
 _WHAT = "stateDir"
 
@@ -131,7 +130,7 @@ class UndoJournal:
 
     def set_sysctl(self, name: str, value: str) -> None:
         """Set a sysctl and note what it was, unless an earlier change of ours in this boot is noted already."""
-        boot, here = _boot(), network_namespace()
+        boot, here = boot_id(), network_namespace()
         noted = [change for change in self.sysctls if change.name == name and change.namespace in (0, here)]
         before = next((change.before for change in noted if change.boot == boot), None) or read_sysctl(name)
         self.sysctls = [change for change in self.sysctls if change not in noted]
@@ -146,7 +145,7 @@ class UndoJournal:
         """
         done: list[str] = []
         failed: list[str] = []
-        boot, here = _boot(), network_namespace()
+        boot, here = boot_id(), network_namespace()
         for change in tuple(self.sysctls):
             if change.boot == boot and change.namespace not in (0, here):
                 continue
@@ -217,10 +216,6 @@ def _absolute(path: object) -> str:
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise _Odd(f"hosts file {clipped(str(path))}, which is no absolute path")
     return path
-
-
-def _boot() -> str:
-    return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
 def _restore(change: SysctlChange, boot: str) -> list[str]:
