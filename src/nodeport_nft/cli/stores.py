@@ -72,13 +72,13 @@ def copy(
     said by the configuration. Exit code 1: something could not be copied; it is named.
     """
     from nodeport_nft.store import StoreError, copy_store
+    from nodeport_nft.store.errors import told_of_argument
 
     chosen = flags.config()
     try:
         image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
     except StoreError as error:
-        # Both stores are arguments here: there is no such option.
-        raise StoreError(str(error).replace(" with --store", "")) from error
+        raise StoreError(told_of_argument(str(error))) from error
     put(f"{image.counts} copied from {origin} to {target}")
     if image.doubled:
         warn([f"{image.doubled:,} numbers have two holders, there as here; nodeport-nft check names them"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-ELSEWHERE = "choose another with --store"
+_OPTION = " with --store"
+ELSEWHERE = f"choose another{_OPTION}"
 DAMAGED = f"restore it from a copy, or {ELSEWHERE}"
 LOST = "has lost what it held; restore it from a copy, or remove it to begin anew"
 """What is said of a store that is there, and is one no longer."""
@@ -11,6 +12,11 @@ LOST = "has lost what it held; restore it from a copy, or remove it to begin ane
 def told_by_daemon(problem: str) -> str:
     """A problem without the advice that is for commands: a daemon's store is that of its configuration."""
     return problem.replace(f", or {ELSEWHERE}", "").replace(f"; {ELSEWHERE}", "")
+
+
+def told_of_argument(problem: str) -> str:
+    """A problem of a store that is an argument of a command, which then has no option for it."""
+    return problem.replace(_OPTION, "")
 
 
 class StoreError(Exception):
