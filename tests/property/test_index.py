@@ -163,8 +163,7 @@ def snapshot(held: dict[Ref, tuple[Value, ...]]) -> Snapshot:
 def test_what_fails_or_is_drained_leaves_nobody_without_an_endpoint_and_adds_none(
     objects: list[tuple[Ref, tuple[Value, ...]]],
 ) -> None:
-    # An address that two objects have may have weight 0 by the one that is not drained: then that one counts (E3).
-    held = {ref: tuple(map(weighty, values)) for ref, values in objects}
+    held = dict(objects)
     trouble = Index.of(snapshot(held))
     sound = {ref: tuple(map(without_drain, values)) for ref, values in held.items()}
     never_good = tuple(each for each in snapshot(sound).probe_failures if not each.since)
@@ -175,10 +174,6 @@ def test_what_fails_or_is_drained_leaves_nobody_without_an_endpoint_and_adds_non
             assert bool(before) == bool(after)
             # Where nothing is ready, what terminates is used; a drained one among it was perhaps ready before.
             assert after <= before | terminating(sound, service)
-
-
-def weighty(value: Value) -> Value:
-    return replace(value, weight=max(1, value.weight)) if isinstance(value, EndpointSlice | Pod) else value
 
 
 def without_drain(value: Value) -> Value:

@@ -140,6 +140,29 @@ def test_an_address_is_drained_on_the_object_that_says_so() -> None:
     assert used(PODS[0], both, service=selecting) == [A, B], "the pod's other address is not drained"
 
 
+@pytest.mark.parametrize(
+    ("copies", "is_used"),
+    [
+        (
+            [
+                make_slice(
+                    make_endpoint(A, ready=False, serving=False), make_endpoint(A, ready=False, terminating=True)
+                )
+            ],
+            False,
+        ),
+        ([make_slice(A), replace(make_slice(A, name="other"), weight=0)], True),
+        ([make_slice(make_endpoint(A, ready=False, terminating=True))], True),
+    ],
+    ids=["the copy that counts is of no use", "the other copy is of weight 0", "it terminates already"],
+)
+def test_draining_does_not_decide_which_copy_of_an_address_counts(copies: list[Value], is_used: bool) -> None:
+    """Else what was of no use would begin to serve, or the only one would be gone (E3)."""
+    expected = [A] if is_used else []
+    assert used(*copies) == expected
+    assert used(*copies, drained("worker-2")) == expected
+
+
 def test_an_endpoint_without_a_node_is_on_no_lost_one() -> None:
     piece = make_slice(make_endpoint(A, node=""), make_endpoint(B))
     assert used(piece, lost(""), lost("worker-2")) == [A]

@@ -7,6 +7,7 @@ numbers behind a Pod's port names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import inf
 
 from nodeport_nft.model import (
@@ -64,7 +65,7 @@ class Join:
         self._left = max(0, self._left - count)
         found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
         if self._index.drained:
-            found = (c.drained() if c.node_name in self._index.drained else c for c in found)
+            found = (replace(c, is_drained=True) if c.node_name in self._index.drained else c for c in found)
         if self._trouble:
             return self._trouble.judged(found)
         return tuple(c for c in once_each(found) if c.weight)
@@ -90,8 +91,7 @@ class Join:
             drained = {ip.packed for ip in piece.drained}
             for endpoint in piece.endpoints:
                 weight = weights.get(str(endpoint.address), piece.weight) if weights else piece.weight
-                candidate = _candidate(endpoint, port.port, weight)
-                yield candidate.drained() if drained and endpoint.address.packed in drained else candidate
+                yield _candidate(endpoint, port.port, weight, is_drained=endpoint.address.packed in drained)
 
     def _from_pods(self, pods: Iterable[Pod], port: ServicePort) -> Iterable[Candidate]:
         """Selected Pods as endpoints, with what the EndpointSlice controller would say of them (E5, E6, E7)."""
@@ -109,8 +109,9 @@ class Join:
                     zones = (zone,) if zone else ()
                     conditions = ready, pod.ready, pod.terminating
                     weight = service.weights.get(str(first), pod.weight) if service.weights else pod.weight
-                    candidate = Candidate(first, number, *conditions, pod.node_name, zones, nodes, weight)
-                    yield candidate.drained() if first in pod.drained else candidate
+                    yield Candidate(
+                        first, number, *conditions, pod.node_name, zones, nodes, weight, first in pod.drained
+                    )
 
     def _target(self, pod: Pod, port: ServicePort) -> int | None:
         """The number behind a targetPort in this Pod; None if the Pod has no port of that name (E4)."""
@@ -127,7 +128,7 @@ class Join:
         return node.labels.get(ZONE_LABEL, "") if node else ""
 
 
-def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:
+def _candidate(endpoint: Endpoint, port: int, weight: int, *, is_drained: bool) -> Candidate:
     return Candidate(
         endpoint.address,
         port,
@@ -138,4 +139,5 @@ def _candidate(endpoint: Endpoint, port: int, weight: int) -> Candidate:
         endpoint.zones,
         endpoint.nodes,
         weight,
+        is_drained,
     )

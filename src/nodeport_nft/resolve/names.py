@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from nodeport_nft.hosts import MARKER
 from nodeport_nft.model import Family, IPAddress, ObjectName, Service, ServiceType
@@ -90,9 +91,8 @@ def _published(index: Index, service: Service) -> list[IPAddress]:
     What is drained is left out while there are others, and what has failed as among the endpoints of other Services.
     """
     every = list(_endpoints(index, service))
-    return _ready(index, service, (c for c, is_drained in every if not is_drained)) or _ready(
-        index, service, (c for c, _ in every)
-    )
+    others = _ready(index, service, (c for c in every if not c.is_drained))
+    return others or _ready(index, service, (replace(c, is_drained=False) for c in every))
 
 
 def _ready(index: Index, service: Service, candidates: Iterable[Candidate]) -> list[IPAddress]:
@@ -101,11 +101,8 @@ def _ready(index: Index, service: Service, candidates: Iterable[Candidate]) -> l
     return [candidate.address for candidate in judged if candidate.ready]
 
 
-def _endpoints(index: Index, service: Service) -> Iterator[tuple[Candidate, bool]]:
-    """All of them, whatever their port, and whether they are drained.
-
-    They come from where those of other Services do: slices, else Endpoints, else Pods (E7).
-    """
+def _endpoints(index: Index, service: Service) -> Iterator[Candidate]:
+    """All of them, whatever their port; from where those of other Services come: slices, Endpoints or Pods (E7)."""
     slices = list(index.slices(service))
     own = [piece for piece in slices if not piece.mirrored] or slices
     every = service.publish_not_ready_addresses
@@ -114,11 +111,11 @@ def _endpoints(index: Index, service: Service) -> Iterator[tuple[Candidate, bool
             for endpoint in piece.endpoints:
                 conditions = endpoint.ready or every, endpoint.serving, endpoint.terminating
                 is_drained = endpoint.address in piece.drained or endpoint.node_name in index.drained
-                yield Candidate(endpoint.address, 0, *conditions, endpoint.node_name), is_drained
+                yield Candidate(endpoint.address, 0, *conditions, endpoint.node_name, is_drained=is_drained)
         return
     for pod in index.selected(service):
         conditions = every or (pod.ready and not pod.terminating), pod.ready, pod.terminating
         for family in families(service) or tuple(Family):
             for ip in [ip for ip in pod.ips if ip.version == family and not pod.finished][:1]:
                 is_drained = ip in pod.drained or pod.node_name in index.drained
-                yield Candidate(ip, 0, *conditions, pod.node_name), is_drained
+                yield Candidate(ip, 0, *conditions, pod.node_name, is_drained=is_drained)
