@@ -209,10 +209,10 @@ def test_numbers_outside_of_the_ranges_and_many_services(tmp_path: Path) -> None
 
 
 def test_a_copy_that_is_cut_says_how_far_it_came(tmp_path: Path) -> None:
-    """etcd fills up in the middle of it."""
+    """etcd fills up in the middle of it: it looks at its size ten times a second, so there has to be much to copy."""
     path = str(tmp_path / "store.db")
     with Store(path, ranges=RANGES) as store:
-        pods = [pod(f"p-{number}", **{f"x{key}": "y" * 60 for key in range(50)}) for number in range(1500)]
+        pods = [pod(f"p-{number}", **{f"x{key}": "y" * 60 for key in range(50)}) for number in range(5000)]
         store.write(pods, now=NOW)
 
     def work(address: str) -> str:
@@ -222,4 +222,4 @@ def test_a_copy_that_is_cut_says_how_far_it_came(tmp_path: Path) -> None:
 
     text = with_etcd(tmp_path, work, "--quota-backend-bytes", "4000000")
     assert "Make room" in text
-    assert "of 1,500 objects are copied; empty etcd://" in text
+    assert "of 5,000 objects are copied; empty etcd://" in text
