@@ -16,6 +16,7 @@ from nodeport_nft.model import (
     Protocol,
     Ref,
     Service,
+    ServiceCIDR,
     ServicePort,
     ServiceType,
     Value,
@@ -34,7 +35,7 @@ def ref_of(value: Value) -> Ref:
     match value:
         case Node():
             return Ref("Node", "", value.name)
-        case Member() | ProbeFailure():
+        case Member() | ProbeFailure() | ServiceCIDR():
             return value.ref
         case _:
             return Ref(type(value).__name__, value.namespace, value.name)

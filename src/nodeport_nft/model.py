@@ -348,10 +348,27 @@ class ProbeFailure:
         return Ref(PROBE_FAILURE, self.namespace, str(self.address))
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceCIDR:
+    """Networks that an API server gives clusterIPs from (networking.k8s.io/v1 ServiceCIDR); one a family at most.
+
+    Where there are any, they count in place of the configuration's ``serviceCIDRs``.
+    """
+
+    name: str
+    networks: tuple[IPNetwork, ...]
+
+    @property
+    def ref(self) -> Ref:
+        """What it is filed under."""
+        return Ref(SERVICE_CIDR, "", self.name)
+
+
 MEMBER = "Member"
 PROBE_FAILURE = "ProbeFailure"
+SERVICE_CIDR = "ServiceCIDR"
 
-Value = Service | EndpointSlice | Pod | Node | Member | ProbeFailure
+Value = Service | EndpointSlice | Pod | Node | Member | ProbeFailure | ServiceCIDR
 """What an object of the desired state is made into, or what a shared store says of the cluster besides."""
 
 
@@ -381,6 +398,7 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()
     members: tuple[Member, ...] = ()
     probe_failures: tuple[ProbeFailure, ...] = ()
+    service_cidrs: tuple[ServiceCIDR, ...] = ()
 
 
 class NodePortMode(enum.StrEnum):

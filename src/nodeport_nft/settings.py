@@ -48,6 +48,7 @@ class Plain(enum.Enum):
     DOMAIN = enum.auto()
     SERVERS = enum.auto()  # addresses, at most one a family
     USER = enum.auto()
+    TEXT = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,11 @@ SETTINGS = (
         ("store",),
         PathTo("a file"),
         default="/var/lib/nodeport-nft/store.db",
-        meaning="where the objects are: a file of SQLite's, or `etcd://HOST:PORT,HOST:PORT/PREFIX` for a cluster",
+        meaning="where the objects are: a file of SQLite's, `etcd://HOST:PORT,HOST:PORT/PREFIX` for a cluster, "
+        "or `kubernetes:` for its API server",
         flag="--store",
         metavar="PATH",
-        help="Store: a file, or etcd://HOST:PORT/PREFIX; default {default}.",
+        help="Store: a file, etcd://HOST:PORT/PREFIX or kubernetes:; default {default}.",
         restart=True,
     ),
     Setting(
@@ -167,6 +169,29 @@ SETTINGS = (
         PathTo("a file"),
         default="",
         meaning="the file with this user's password; a secret",
+        restart=True,
+    ),
+    Setting(
+        "kubeconfig",
+        ("kubeconfig",),
+        PathTo("a file"),
+        default="",
+        meaning="with the store `kubernetes:`, how to come to the API server; without it, `$KUBECONFIG`, "
+        "the token of the pod that this is, or `~/.kube/config`",
+        flag="--kubeconfig",
+        metavar="PATH",
+        help="How to come to the API server, with --store kubernetes:.",
+        restart=True,
+    ),
+    Setting(
+        "context",
+        ("context",),
+        Plain.TEXT,
+        default="",
+        meaning="which context of the kubeconfig to use; without it, its current one",
+        flag="--context",
+        metavar="NAME",
+        help="Which context of the kubeconfig to use.",
         restart=True,
     ),
     Setting(

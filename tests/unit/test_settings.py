@@ -34,6 +34,8 @@ OTHER = {
     "etcdKeyFile": "/etc/etcd/node.key",
     "etcdUser": "nodeport-nft",
     "etcdPasswordFile": "/etc/etcd/password",
+    "kubeconfig": "/etc/nodeport-nft/kubeconfig",
+    "context": "production",
     "stateDir": "/state",
     "runDir": "/locks",
     "serviceCIDRs": "10.0.0.0/16",

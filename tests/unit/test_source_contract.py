@@ -62,7 +62,7 @@ class FileWorld(World):
         Store(self.path, ranges=RANGES).close()
 
     def open(self) -> Source:
-        return open_source(Config(store=str(self.path)))
+        return open_source(Config(store=str(self.path)), "worker-1")
 
     def write(self, *objects: Object) -> None:
         with Store(self.path, ranges=RANGES) as store:
@@ -299,7 +299,7 @@ def test_a_wait_that_is_cancelled_loses_nothing(world: World) -> None:
 @pytest.mark.parametrize("store", ["xyz://host/a", "etcd9://127.0.0.1", "Xyz:", "file:///var/lib/store.db"])
 def test_a_kind_of_store_that_is_not_known_is_refused(store: str) -> None:
     with pytest.raises(StoreError, match="is no kind of store known here; name a file by its path") as refusal:
-        open_source(Config(store=store))
+        open_source(Config(store=store), "worker-1")
     assert store in str(refusal.value)
 
 
@@ -307,7 +307,7 @@ def test_a_kind_of_store_that_is_not_known_is_refused(store: str) -> None:
 def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     Store(name, ranges=RANGES).close()
-    source = open_source(Config(store=name))
+    source = open_source(Config(store=name), "worker-1")
     with closing(source):
         assert source.take().whole
 

@@ -54,6 +54,8 @@ class Config:
     etcd_key_file: str = ""
     etcd_user: str = ""
     etcd_password_file: str = ""
+    kubeconfig: str = ""
+    context: str = ""
     state_dir: str = "/var/lib/nodeport-nft"
     run_dir: str = "/run/nodeport-nft"
     ranges: Ranges = Ranges()

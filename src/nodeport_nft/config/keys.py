@@ -126,6 +126,15 @@ def _user(given: Given) -> str:
     return as_text(given, parse, "a user", "write one that etcd knows, such as nodeport-nft")
 
 
+def _name(given: Given) -> str:
+    def parse(text: str) -> str:
+        if not (text and text.isprintable()):
+            raise ValueError(f"{shown(text)} is no name; write one of printable characters")
+        return text
+
+    return as_text(given, parse, "a name", "write one in quotes")
+
+
 def _cluster_domain(given: Given) -> str:
     def parse(text: str) -> str:
         domain = text.removesuffix(".")
@@ -148,5 +157,6 @@ PARSERS: dict[Plain, Callable[[Given], Any]] = {
     Plain.CHAINS: _trusted_chains,
     Plain.DOMAIN: _cluster_domain,
     Plain.USER: _user,
+    Plain.TEXT: _name,
     Plain.SERVERS: servers,
 }

@@ -103,7 +103,7 @@ class Daemon:
         self._manifests = manifest_follower(self._options, self._node.config, self._reporter, handover)
         if self._manifests:
             await self._manifests.begin()
-        self._source = open_source(self._node.config, handover if self._manifests else None)
+        self._source = open_source(self._node.config, self._options.node_name, handover if self._manifests else None)
         registering = Registering(self._node.config, self._options.node_name, self._reporter, self._writing)
         self._writing.told = registering.tell
         running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))

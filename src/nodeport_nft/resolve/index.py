@@ -17,6 +17,7 @@ from typing import TypeVar
 from nodeport_nft.model import (
     EndpointSlice,
     IPAddress,
+    IPNetwork,
     Member,
     Node,
     ObjectName,
@@ -25,6 +26,7 @@ from nodeport_nft.model import (
     ProbeFailure,
     Ref,
     Service,
+    ServiceCIDR,
     Snapshot,
     Value,
 )
@@ -51,6 +53,8 @@ def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
         objects[member.ref].append(member)
     for failure in snapshot.probe_failures:
         objects[failure.ref].append(failure)
+    for cidr in snapshot.service_cidrs:
+        objects[cidr.ref].append(cidr)
     return ((ref, tuple(values)) for ref, values in objects.items())
 
 
@@ -67,6 +71,7 @@ class Index:
         self.drained: set[str] = set()
         self.lost: dict[str, float] = {}
         self.failing: dict[tuple[str, bytes], float] = {}  # by namespace and packed address
+        self.service_cidrs: dict[str, tuple[IPNetwork, ...]] = {}  # what an API server gives clusterIPs from
         self._values: dict[Ref, tuple[Value, ...]] = {}
         self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
@@ -178,6 +183,9 @@ class Index:
             case ProbeFailure():
                 self.failing[value.namespace, value.address.packed] = value.since
                 return self._at(value.namespace, value.address)
+            case ServiceCIDR():
+                self.service_cidrs[value.name] = value.networks
+                return set()
 
     def _take_out(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -213,6 +221,9 @@ class Index:
             case ProbeFailure():
                 self.failing.pop((value.namespace, value.address.packed), None)
                 return self._at(value.namespace, value.address)
+            case ServiceCIDR():
+                self.service_cidrs.pop(value.name, None)
+                return set()
 
     def _selected_by(self, pod: Pod) -> set[ObjectName]:
         """The Services whose selector fits a Pod."""

@@ -14,11 +14,13 @@ from nodeport_nft.store.api import Membership, Source
 from nodeport_nft.store.etcd import etcd_membership, etcd_source
 from nodeport_nft.store.etcd.address import is_etcd
 from nodeport_nft.store.etcd.registration import Identity
-from nodeport_nft.store.opening import etcd_connection
+from nodeport_nft.store.kubernetes import kubernetes_source
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
+from nodeport_nft.store.opening import etcd_connection, kubernetes_connection
 
 
-def open_source(config: Config, handover: Handover | None = None) -> Source:
-    """The source that ``config.store`` names.
+def open_source(config: Config, node: str, handover: Handover | None = None) -> Source:
+    """The source that ``config.store`` names, for the node of this name.
 
     ``handover``: from who keeps the store as manifests say, in this process; a shared store is kept by nobody so.
     Raises StoreError and OSError where the store cannot be opened, StoreError where its kind is not known, Problems
@@ -26,6 +28,8 @@ def open_source(config: Config, handover: Handover | None = None) -> Source:
     """
     if is_etcd(config.store):
         return etcd_source(etcd_connection(config), config.validate, config.node_monitor_grace_period)
+    if is_kubernetes(config.store):
+        return kubernetes_source(kubernetes_connection(config), node)
     return StoreSource(config, handover)
 
 

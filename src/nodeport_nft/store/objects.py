@@ -15,7 +15,18 @@ from typing import Any, NoReturn
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.kinds import KINDS, is_namespaced
 from nodeport_nft.kube import Object, parse_object
-from nodeport_nft.model import EndpointSlice, Member, Node, Pod, ProbeFailure, Ref, Service, Snapshot, Value
+from nodeport_nft.model import (
+    EndpointSlice,
+    Member,
+    Node,
+    Pod,
+    ProbeFailure,
+    Ref,
+    Service,
+    ServiceCIDR,
+    Snapshot,
+    Value,
+)
 from nodeport_nft.problems import Problems, clipped
 from nodeport_nft.terminal import printable
 
@@ -136,6 +147,7 @@ def made_of(values: Iterable[Value]) -> Snapshot:
     nodes: list[Node] = []
     members: list[Member] = []
     probe_failures: list[ProbeFailure] = []
+    service_cidrs: list[ServiceCIDR] = []
     for value in values:
         match value:
             case Service():
@@ -150,6 +162,8 @@ def made_of(values: Iterable[Value]) -> Snapshot:
                 members.append(value)
             case ProbeFailure():
                 probe_failures.append(value)
+            case ServiceCIDR():
+                service_cidrs.append(value)
     by_name = attrgetter("namespace", "name")  # slices come from two kinds, the rest is in this order already
     return Snapshot(
         tuple(services),
@@ -158,4 +172,5 @@ def made_of(values: Iterable[Value]) -> Snapshot:
         tuple(nodes),
         tuple(members),
         tuple(probe_failures),
+        tuple(service_cidrs),
     )

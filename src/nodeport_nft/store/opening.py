@@ -1,4 +1,7 @@
-"""Which store it is, by how the configuration names it: a path is a file of SQLite's, ``etcd://`` one in etcd."""
+"""Which store it is, by how the configuration names it.
+
+A path is a file of SQLite's, ``etcd://`` is one in etcd, ``kubernetes:`` is the API server of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from nodeport_nft.problems import Problems
 from nodeport_nft.store.copying import counted
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd.address import Connection, connection_faults, is_etcd, parse_connection
+from nodeport_nft.store.kubernetes import kubernetes_store
+from nodeport_nft.store.kubernetes.connection import Connection as KubernetesConnection
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.sqlite.copying import write_image
 from nodeport_nft.store.sqlite.store import Store
@@ -33,6 +39,8 @@ def open_objects(config: Config) -> Objects:
     """
     if is_etcd(config.store):
         return _open_etcd(config)
+    if is_kubernetes(config.store):
+        return kubernetes_store(kubernetes_connection(config), config.validate)
     return open_file(config)
 
 
@@ -40,6 +48,8 @@ def open_existing(config: Config) -> Objects:
     """The store of the configuration, to read it; StoreError also where there is none."""
     if is_etcd(config.store):
         return _open_etcd(config)
+    if is_kubernetes(config.store):
+        return kubernetes_store(kubernetes_connection(config), config.validate)
     return Store(store_path(config), ranges=config.ranges, reading=True, validate=config.validate)
 
 
@@ -124,7 +134,12 @@ def may_exist(store: str) -> bool:
 
 def is_shared(store: str) -> bool:
     """Whether it is a store of several nodes."""
-    return is_etcd(store)
+    return is_etcd(store) or is_kubernetes(store)
+
+
+def kubernetes_connection(config: Config) -> KubernetesConnection:
+    """How to come to the API server of the configuration."""
+    return KubernetesConnection(config.kubeconfig, config.context)
 
 
 def etcd_connection(config: Config) -> Connection:

@@ -1,0 +1,53 @@
+"""The API server of a Kubernetes cluster as the store: what hides its HTTP from those above.
+
+``connection`` and ``kubeconfig/`` say where it is and who we are, ``client`` asks, ``source`` follows what
+changes, ``store`` reads and writes for commands. Only what is opened here needs aiohttp and msgspec, and says so where
+they are missing; this package can be imported without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nodeport_nft.store.kubernetes.connection import Connection
+from nodeport_nft.store.kubernetes.errors import LibraryMissing
+
+if TYPE_CHECKING:
+    from nodeport_nft.settings import Validate
+    from nodeport_nft.store.api import Source
+    from nodeport_nft.store.kubernetes.client import Client
+    from nodeport_nft.store.kubernetes.store import KubernetesStore
+
+
+@contextmanager
+def _library(connection: Connection) -> Iterator[None]:
+    """Turns the want of a library into LibraryMissing; what is missing of our own is a defect."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("nodeport_nft"):
+            raise
+        raise LibraryMissing(connection) from error
+
+
+def open_client(connection: Connection) -> Client:
+    """A client for the running event loop. Raises LibraryMissing and StoreError; connects with its first request."""
+    with _library(connection):
+        from nodeport_nft.store.kubernetes.client import Client
+    return Client(connection)
+
+
+def kubernetes_store(connection: Connection, validate: Validate) -> KubernetesStore:
+    """Objects of an API server. Raises LibraryMissing; connects when it is first asked."""
+    with _library(connection):
+        from nodeport_nft.store.kubernetes.store import KubernetesStore
+    return KubernetesStore(connection, validate)
+
+
+def kubernetes_source(connection: Connection, node: str) -> Source:
+    """What changes at an API server, for the node of this name. Raises LibraryMissing; connects when it is run."""
+    with _library(connection):
+        from nodeport_nft.store.kubernetes.source import KubernetesSource
+    return KubernetesSource(connection, node)

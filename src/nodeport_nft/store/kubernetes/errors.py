@@ -1,0 +1,62 @@
+"""What is said of an API server that cannot be used, and what it says when it refuses. Needs no library."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+from nodeport_nft.store.errors import StoreError
+
+
+class LibraryMissing(StoreError):
+    """The optional parts of the program that speak to an API server are not installed."""
+
+    def __init__(self, store: object) -> None:
+        super().__init__(
+            f"{store}: the Python packages aiohttp and msgspec, which speak to an API server, are missing; "
+            f"in a clone of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[kubernetes]'"
+        )
+
+
+class Unreachable(StoreError):
+    """No answer: no connection, TLS that failed, silence, an answer that broke off. The message has the remedy.
+
+    ``is_sent``: the request may have been carried out.
+    """
+
+    def __init__(self, message: str, *, is_sent: bool = False) -> None:
+        super().__init__(message)
+        self.is_sent = is_sent
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One fault of a refused object (meta/v1 StatusCause); ``field`` is a path as the API writes it."""
+
+    reason: str
+    message: str
+    field: str
+
+
+class Refused(StoreError):
+    """An answer that is a ``Status`` of failure (meta/v1), also where it came as an event of a watch.
+
+    ``reason`` is the API's word ("Conflict", "Invalid", "Expired"). ``retry_after``: seconds, 0.0 if nothing is said.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: int,
+        reason: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after: float = 0.0,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.causes = causes
+        self.retry_after = retry_after
+        self.body = body
