@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
@@ -16,6 +19,8 @@ from nodeport_nft.store.kubernetes.errors import Cause, Refused, Unreachable
 
 _SECONDS = 30.0
 """How long one answer may take."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,42 @@ class Client:
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         return headers | ({"Content-Type": content_type} if content_type else {})
+
+
+class Blocking:
+    """A client for commands: ``with Blocking(connection) as api: api.run(api.client.request("GET", "/version"))``.
+
+    It has an event loop of its own, so it cannot be used where one runs already.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._runner = asyncio.Runner()
+
+        async def make() -> Client:
+            return Client(connection)
+
+        try:
+            self.client = self._runner.run(make())
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Wait for it; Ctrl-C cancels it."""
+        return self._runner.run(work)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def refusal(code: int, body: bytes, headers: Mapping[str, str]) -> Refused:
