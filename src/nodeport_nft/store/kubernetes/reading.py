@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object, parse_object
-from nodeport_nft.model import Ref, ServiceCIDR, Value
-from nodeport_nft.problems import Problems
+from nodeport_nft.model import SERVICE_CIDR, Ref, Value
 from nodeport_nft.store.errors import StoreError
+from nodeport_nft.store.kubernetes.cidrs import parse_service_cidr
 from nodeport_nft.store.kubernetes.client import Answer, Client
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.objects import Damaged
 
 PAGE = 500
 """How many objects of a list come in one answer, as kubectl has it."""
@@ -99,12 +96,9 @@ def parse_item(kind: str, raw: Mapping[str, Any]) -> Item:
     Raises Problems where it is not certain which object it is.
     """
     if kind == SERVICE_CIDR:
-        cidr = parse_service_cidr(raw)
-        return Item(cidr.ref, (cidr,))
+        cidr, problems = parse_service_cidr(dict(raw))
+        return Item(cidr.ref, (cidr,), tuple(f"{each.field}: {each.message}" for each in problems))
     whole = {**raw, "apiVersion": BY_KIND[kind].api_version, "kind": kind}
     made = parse_object(whole, lenient=True)
     notes = (": ".join(filter(None, (each.field, each.message))) for each in made.notes)
     return Item(made.ref, made.values, tuple(notes))
-
-
-

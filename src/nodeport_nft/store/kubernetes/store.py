@@ -5,26 +5,25 @@ It is read and written as ``reading`` and ``writing`` have it. What is desired o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object
 from nodeport_nft.model import SERVICE_CIDR, Parsed, Ref, Value
+from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.kubernetes import reading, refusals
-from nodeport_nft.store.kubernetes.client import Client
+from nodeport_nft.store.kubernetes.client import Blocking
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS, Selected, selected
+from nodeport_nft.store.kubernetes.selection import Selected, selected
 from nodeport_nft.store.kubernetes.writing import Manner, Writer, get
 from nodeport_nft.store.objects import Damaged
-
-Answer = TypeVar("Answer")
 
 _SEEN = ("EndpointSlice", "Node", "Service")
 """Whose objects are parsed where no node is asked about. Endpoints and Pods serve nobody here: slices do."""
@@ -40,18 +39,13 @@ class KubernetesStore(Objects):
     def __init__(self, connection: Connection, validate: Validate, *, force: bool = False) -> None:
         """Connects when it is first asked."""
         super().__init__(connection, validate)
-        self._connection = connection
         self._force = force
-        self._runner = asyncio.Runner()
-        self._opened: Client | None = None
+        self._api = Blocking(connection)
         self._unseen: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Hang up."""
-        if self._opened is not None:
-            self._runner.run(self._opened.close())
-            self._opened = None
-        self._runner.close()
+        self._api.close()
 
     def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """As ``Objects`` has it; each kind is of a moment of its own."""
@@ -63,11 +57,7 @@ class KubernetesStore(Objects):
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """As ``Objects`` has it."""
-
-        async def work() -> Object | None:
-            return await get(await self._client(), ref, self.where)
-
-        return self._run(work())
+        return self._api.run(get(self._api.client, ref, self.where))
 
     def write(
         self,
@@ -79,15 +69,11 @@ class KubernetesStore(Objects):
         dry_run: bool = False,
     ) -> Written:
         """Put and delete, as the class has it. Raises as ``Objects`` has it, and PartlyWritten."""
-        manner = Manner(self._validate, only_new, self._force)
-
-        async def work() -> Written:
-            return await Writer(await self._client(), self.where, manner).write(puts, deletes, dry_run=dry_run)
-
-        return self._run(work())
+        writer = Writer(self._api.client, self.where, Manner(self._validate, only_new, self._force))
+        return self._api.run(writer.write(puts, deletes, dry_run=dry_run))
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
-        """As ``Objects`` has it, of what may serve: a Pod that a selector fits is no endpoint, a slice says who is."""
+        """As ``Objects`` has it, of what may serve: a Pod that a selector fits is no endpoint of its own."""
         self.strange.clear()
         for kind in _SEEN:
             for each in self.list(kind):
@@ -116,7 +102,7 @@ class KubernetesStore(Objects):
                 yield each.ref, self._parsed(each)
             return
         try:
-            items = self._items(SERVICE_CIDRS, one.query)
+            items = self._items(one.path, one.query)
         except Refused as refused:
             if refused.code not in (403, 404):
                 raise refusals.failure(refused, self.where) from refused
@@ -125,20 +111,27 @@ class KubernetesStore(Objects):
                 self._unseen = (f"{told}; until then the configuration's serviceCIDRs count",)
             return
         for item in items:
-            cidr = reading.service_cidr(item)
-            yield cidr.ref, (cidr,)
+            with suppress(Problems):  # it has no name, and no server gives that
+                ref, values, notes = reading.parse_item(one.kind, item)
+                self._note(ref, notes)
+                yield ref, values
 
     def _parsed(self, stored: Object | Damaged) -> tuple[Value, ...] | Damaged:
         if isinstance(stored, Damaged):
             return stored
-        parse = reading.parse(stored)
-        if isinstance(parse, Damaged):
-            return parse
-        if parse.notes:
-            self.strange[stored.ref] = parse.notes
-        return parse.values
+        try:
+            _, values, notes = reading.parse_item(stored.kind, stored.raw)
+        except Problems as error:
+            why = "; ".join(": ".join(filter(None, (each.field, each.message))) for each in error.problems)
+            return Damaged(stored.ref, why, frozenset((stored.ref,)), stored.raw)
+        self._note(stored.ref, notes)
+        return values
 
-    def _listed(self, kind: str, path: str, query: Mapping[str, str]) -> list[Object]:
+    def _note(self, ref: Ref, notes: tuple[str, ...]) -> None:
+        if notes:
+            self.strange[ref] = notes
+
+    def _listed(self, kind: str, path: str, query: Mapping[str, str]) -> tuple[Object, ...]:
         """The objects of a kind, sorted."""
         try:
             items = self._items(path, query)
@@ -149,19 +142,7 @@ class KubernetesStore(Objects):
                     f"{self.where}: this API server has no {resource.plural} of {resource.api_version}"
                 ) from refused
             raise refusals.failure(refused, self.where) from refused
-        return sorted((reading.object_of(kind, item) for item in items), key=attrgetter("ref"))
+        return tuple(sorted((reading.object_of(kind, item) for item in items), key=attrgetter("ref")))
 
-    def _items(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        async def work() -> list[dict[str, Any]]:
-            return await reading.list_items(await self._client(), path, query, self.where)
-
-        return self._run(work())
-
-    def _run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Wait for it; Ctrl-C cancels it."""
-        return self._runner.run(work)
-
-    async def _client(self) -> Client:
-        if self._opened is None:
-            self._opened = Client(self._connection)
-        return self._opened
+    def _items(self, path: str, query: Mapping[str, str]) -> Sequence[dict[str, Any]]:
+        return self._api.run(reading.list_items(self._api.client, path, query, self.where))

@@ -24,10 +24,11 @@ from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Action, Applied, Conflict, Superseded, Written
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.kubernetes import reading, refusals
+from nodeport_nft.store.kubernetes.cidrs import parse_service_cidr
 from nodeport_nft.store.kubernetes.client import Answer, Client
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
 from nodeport_nft.store.kubernetes.refusals import MANAGER, Around
-from nodeport_nft.store.objects import Damaged
+from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS
 from nodeport_nft.store.versions import superseded
 
 _AT_ONCE = 16
@@ -234,9 +235,8 @@ class Writer:
     def _made(self, wanted: Object, answer: Answer) -> Object:
         """The object as the server has it, with what it is parsed into."""
         stored = reading.object_of(wanted.kind, reading.document(answer, self._where))
-        parse = reading.parse(stored)
-        values = () if isinstance(parse, Damaged) else parse.values
-        return replace(stored, ref=wanted.ref, values=values, source=wanted.source)
+        values = reading.parse_item(wanted.kind, stored.raw).values
+        return replace(stored, values=values, source=wanted.source)
 
 
 async def get(client: Client, ref: Ref, where: object) -> Object | None:
@@ -254,8 +254,6 @@ async def get(client: Client, ref: Ref, where: object) -> Object | None:
 
 async def look_around(client: Client, where: object) -> Around:
     """Who holds which number, and what clusterIPs come from, as far as we may see it."""
-    from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS
-
     holders: dict[str, Ref] = {}
     networks: list[str] = []
     try:
@@ -266,8 +264,8 @@ async def look_around(client: Client, where: object) -> Around:
             for number in (*numbers, *(spec.get("clusterIPs") or ())):
                 holders.setdefault(str(number), obj.ref)
         for item in await reading.list_items(client, SERVICE_CIDRS, {}, where):
-            networks += map(str, reading.service_cidr(item).networks)
-    except StoreError:  # what is wrong is told without it as well
+            networks += map(str, parse_service_cidr(item)[0].networks)
+    except (StoreError, Problems):  # what is wrong is told without it as well
         pass
     return Around(holders, tuple(networks))
 
