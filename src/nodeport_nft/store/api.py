@@ -51,13 +51,13 @@ class Applied:
 class Written:
     """What a write did, or would do: ``applied`` in the order of what was put, ``deleted`` but for the ``missing``.
 
-    ``dropped``: what is to be said of fields that were dropped with a change of type.
+    ``told``: what is to be said of it, such as of fields that were dropped with a change of type.
     """
 
     applied: tuple[Applied, ...] = ()
     deleted: tuple[Ref, ...] = ()
     missing: tuple[Ref, ...] = ()
-    dropped: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class Objects(ABC):
@@ -156,6 +156,10 @@ class Objects(ABC):
             else:
                 readable.append((ref, values))
         return (*readable, *self.heard())
+
+    def desired(self, node: str) -> tuple[Parsed, ...]:  # noqa: ARG002
+        """What the node of this name is to program: all that is ``readable``, or of it what its daemon follows."""
+        return self.readable()
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """Every stored object parsed into the model, or what is wrong with it; no ranges are checked."""
