@@ -22,7 +22,7 @@ MANAGER = "nodeport-nft"
 """The name under which we write fields."""
 
 _HELD = "already allocated"
-_OUTSIDE = "does not match the current range"
+_OUTSIDE = re.compile(r"does not match the current range|the provided IP .* is not in the valid range")
 _LONGEST_SAID = 300
 
 _NO_RULE = re.compile(
@@ -32,11 +32,10 @@ _NO_RULE = re.compile(
 _MANAGED = re.compile(r'conflict with "(?P<name>[^"]*)"')
 _STRICT = re.compile(r'(?P<what>unknown|duplicate) field "(?P<field>[^"]*)"')
 _UNDECLARED = re.compile(r"(?P<field>\.\S+): field not declared in schema")
-_NUMBER = re.compile(r"[0-9a-fA-F.:]*[0-9][0-9a-fA-F.:]*")
+_NUMBER = re.compile(r"[0-9a-fA-F.:]*[0-9a-fA-F]")  # ports and addresses, and words that are none
 
 _REMEDIES = (
     ("provided port is not in the valid range", "choose one of these, or leave it out and one is found"),
-    (_OUTSIDE, "choose one inside, or leave it out and one is found"),
     ("may not change once set", "leave it as it is, or delete the object and create it anew"),
     ("field is immutable", "leave it as it is, or delete the object and create it anew"),
     ("range is full", "delete what is no longer needed, or let the cluster's administrator widen the range"),
@@ -55,7 +54,7 @@ class Around:
 
 def asks_around(refused: Refused) -> bool:
     """Whether more can be said of it by one who looks ``Around``."""
-    return any(words in text for text in _texts(refused) for words in (_HELD, _OUTSIDE))
+    return any(_HELD in text or _OUTSIDE.search(text) for text in _texts(refused))
 
 
 def is_held_by_others(refused: Refused) -> bool:
@@ -141,8 +140,9 @@ def _with_remedy(said: str, around: Around) -> str:
         named = (around.holders.get(number) for number in _NUMBER.findall(said))
         holder = next(filter(None, named), None)
         return f"{said}{f', to {holder}' if holder else ''}; choose another or leave it out"
-    if _OUTSIDE in said and around.networks:
-        return f"{said}; choose one in {', '.join(around.networks)}, or leave it out and one is found"
+    if _OUTSIDE.search(said):
+        where = f"one in {', '.join(around.networks)}" if around.networks else "another"
+        return f"{said}; choose {where}, or leave it out and one is found"
     remedy = next((remedy for words, remedy in _REMEDIES if words in said), "")
     return f"{said}; {remedy}" if remedy else said
 
