@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Ref, Snapshot, Value
+from nodeport_nft.model import Parsed, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -156,6 +156,10 @@ class Objects(ABC):
             else:
                 readable.append((ref, values))
         return (*readable, *self.heard())
+
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """Where a server that allocates takes clusterIPs from; the other stores take them from our configuration."""
+        return ()
 
     def desired(self, node: str) -> tuple[Parsed, ...]:  # noqa: ARG002
         """What the node of this name is to program: all that is ``readable``, or of it what its daemon follows."""

@@ -68,6 +68,11 @@ def is_own(refused: Refused) -> bool:
     return is_held_by_others(refused) and owners == {MANAGER}
 
 
+def has_unknown_fields(refused: Refused) -> bool:
+    """Whether fields are refused that this server does not know. Who applies cannot send any."""
+    return _UNDECLARED.search(str(refused)) is not None
+
+
 def is_outdated(refused: Refused) -> bool:
     """Whether a version was given that is not the stored one."""
     return refused.code == 409 and refused.reason == "Conflict" and not is_held_by_others(refused)

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object
-from nodeport_nft.model import SERVICE_CIDR, Parsed, Ref, Value
+from nodeport_nft.model import SERVICE_CIDR, Parsed, Ref, ServiceCIDR, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
@@ -21,7 +21,7 @@ from nodeport_nft.store.kubernetes import reading, refusals
 from nodeport_nft.store.kubernetes.client import Blocking
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.kubernetes.selection import Selected, selected
+from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS, selected
 from nodeport_nft.store.kubernetes.writing import Manner, Writer, get
 from nodeport_nft.store.objects import Damaged
 
@@ -84,37 +84,42 @@ class KubernetesStore(Objects):
         self.damaged.clear()
         self.strange.clear()
         found: dict[Ref, tuple[Value, ...]] = {}
-        for each in selected(node):
-            for ref, values in self._selected(each):
+        for one in selected(node):
+            if one.kind == SERVICE_CIDR:
+                found |= {cidr.ref: (cidr,) for cidr in self.service_cidrs()}
+                continue
+            for each in self._listed(one.kind, one.path, one.query):
+                values = self._parsed(each)
                 if isinstance(values, Damaged):
-                    self.damaged[ref] = values
+                    self.damaged[each.ref] = values
                 else:
-                    found[ref] = values
+                    found[each.ref] = values
         return tuple(sorted(found.items()))
 
-    def doubts(self) -> tuple[str, ...]:
-        """As ``Objects`` has it, and what is not to be seen."""
-        return (*self._unseen, *super().doubts())
-
-    def _selected(self, one: Selected) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
-        if one.kind != SERVICE_CIDR:
-            for each in self._listed(one.kind, one.path, one.query):
-                yield each.ref, self._parsed(each)
-            return
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """As ``Objects`` has it; none where the server has none, or does not let us see them (``doubts``)."""
+        self._unseen = ()
         try:
-            items = self._items(one.path, one.query)
+            items = self._items(SERVICE_CIDRS, {})
         except Refused as refused:
             if refused.code not in (403, 404):
                 raise refusals.failure(refused, self.where) from refused
             if refused.code == 403:
                 told = refusals.failure(refused, self.where)
                 self._unseen = (f"{told}; until then the configuration's serviceCIDRs count",)
-            return
+            return ()
+        cidrs: list[ServiceCIDR] = []
         for item in items:
             with suppress(Problems):  # it has no name, and no server gives that
-                ref, values, notes = reading.parse_item(one.kind, item)
-                self._note(ref, notes)
-                yield ref, values
+                _, values, notes = reading.parse_item(SERVICE_CIDR, item)
+                found = [value for value in values if isinstance(value, ServiceCIDR)]
+                cidrs += found
+                self._note(found[0].ref, notes)
+        return tuple(cidrs)
+
+    def doubts(self) -> tuple[str, ...]:
+        """As ``Objects`` has it, and what is not to be seen."""
+        return (*self._unseen, *super().doubts())
 
     def _parsed(self, stored: Object | Damaged) -> tuple[Value, ...] | Damaged:
         if isinstance(stored, Damaged):

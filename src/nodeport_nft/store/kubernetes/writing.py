@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from nodeport_nft.kinds import reference
 from nodeport_nft.kube import Object
+from nodeport_nft.kube.unknown import without_unknown
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.settings import Validate
@@ -103,17 +104,19 @@ class Writer:
         before = None if self._manner.only_new else await self._get(obj.ref)
         force = self._manner.force
         answer: Answer | None = None
-        try:
+        while answer is None:
             try:
                 answer = await self._put(obj, force=force, dry_run=True)
             except Refused as refused:
-                if not refusals.is_own(refused):
-                    raise
-                force = True  # what we have created is ours to apply
-                answer = await self._put(obj, force=True, dry_run=True)
-        except Refused as refused:
-            if not refusals.knows_no_trial(refused):
-                return await self._refused(refused, obj)
+                known = without_unknown(obj.raw, obj.kind)
+                if refusals.is_own(refused) and not force:
+                    force = True  # what we have created is ours to apply
+                elif refusals.has_unknown_fields(refused) and self._may_drop(obj.raw, known):
+                    obj = replace(obj, raw=known)
+                elif refusals.knows_no_trial(refused):
+                    break
+                else:
+                    return await self._refused(refused, obj)
         after = None if answer is None else self._made(obj, answer)
         action = _action(before, after)
         stored = None if before is None else before.raw
@@ -126,6 +129,13 @@ class Writer:
         given = _given_version(obj, own) if action != "unchanged" else ""
         warnings = () if answer is None else (*answer.warnings, *_status_warning(obj, after))
         return _Trial(obj, before, after, action, force, given, warnings)
+
+    def _may_drop(self, raw: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+        """Whether a document can do without its unknown fields: it has any, and they are to be no errors.
+
+        They have been warned of where the manifest was read.
+        """
+        return self._manner.fields is not Validate.strict and raw != known
 
     async def _refused(self, refused: Refused, obj: Object) -> Problems:
         """What is wrong with an object. Raises StoreError where that is not its fault, and Conflict."""
