@@ -16,6 +16,7 @@ from tests.kubernetes.apiserver.answers import (
     conflict,
     not_found,
     required,
+    undeclared,
     unprocessable,
 )
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, KINDS, NAMESPACE, Kind
@@ -97,6 +98,8 @@ class Writer:
                 raise bad_request(f"invalid object type: {name} must be {given}, and is {sent.get(name)!r}")
         if sent.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
+        if unknown := drop_unknown(kind.kind, copy.deepcopy(sent)):
+            raise undeclared(kind.kind, kind.api_version, key, unknown)
         value, warnings = self._read(kind, key[0], sent, how)
         if value["metadata"].setdefault("name", key[1]) != key[1]:
             raise bad_request(

@@ -163,7 +163,7 @@ class Writer:
         except Refused as refused:
             if refusals.knows_no_trial(refused):
                 return await self._get(ref) is not None
-            if refused.reason == "NotFound":
+            if refusals.is_absent(refused):
                 return False
             raise refusals.failure(refused, self._where, ref) from refused
         return True
@@ -217,7 +217,7 @@ class Writer:
         try:
             await self._delete(ref)
         except Refused as refused:
-            if refused.reason == "NotFound":  # since a moment ago
+            if refusals.is_absent(refused):  # since a moment ago
                 return False
             raise refusals.failure(refused, self._where, ref) from refused
         return True
@@ -256,7 +256,7 @@ async def get(client: Client, ref: Ref, where: object) -> Object | None:
     try:
         answer = await client.request("GET", reading.object_path(ref))
     except Refused as refused:
-        if refused.reason == "NotFound" and refused.causes == ():
+        if refusals.is_absent(refused):
             return None
         raise refusals.failure(refused, where, ref) from refused
     return reading.object_of(ref.kind, reading.document(answer, where))
