@@ -32,7 +32,7 @@ __all__ = ["Answer", "Blocking", "Client", "refusal"]
 _SECONDS = 30.0
 """How long one answer may take, and the beginning of a stream."""
 
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0
 """How long a connection may take, TLS and all: then the next address of the name is tried."""
 
 _DEAD_SECONDS = 30

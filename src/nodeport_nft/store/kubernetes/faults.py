@@ -85,31 +85,28 @@ def _told(error: BaseException, proxy: str) -> str:
     return f"what was answered is no HTTP that can be read ({clipped(str(error), _LONGEST)}); is a proxy between?"
 
 
-def _tls_error(error: BaseException) -> ssl.SSLError | ssl.CertificateError | None:
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
     """The error of OpenSSL behind one of aiohttp's."""
-    seen: BaseException | None = error
-    for _ in range(5):
-        if isinstance(seen, ssl.SSLError | ssl.CertificateError):
-            return seen
-        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
-            inner: BaseException | None = seen.certificate_error
-        elif isinstance(seen, aiohttp.ClientConnectorError):
-            inner = seen.os_error
+    behind: BaseException | None = error
+    for _ in range(5):  # of errors that name each other there is no end
+        if isinstance(behind, aiohttp.ClientConnectorCertificateError):
+            behind = behind.certificate_error
+        elif isinstance(behind, aiohttp.ClientConnectorError):
+            behind = behind.os_error
+        elif isinstance(behind, ssl.SSLError) or behind is None:
+            return behind
         else:
-            inner = None
-        seen = inner or (seen.__cause__ if seen is not None else None)
-        if seen is None:
-            return None
+            behind = behind.__cause__
     return None
 
 
-def _tls(error: ssl.SSLError | ssl.CertificateError) -> str:
+def _tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         said = _VERIFYING.get(
             error.verify_code, "cannot be verified; compare it with the authority of the kubeconfig"
         )
         return f"the server's certificate {said} ({clipped(error.verify_message.rstrip('.'), _LONGEST)})"
-    reason = getattr(error, "reason", None) or ""
+    reason = error.reason or ""
     for alert, said in _ALERTS.items():
         if f"ALERT_{alert}" in reason:
             return said
