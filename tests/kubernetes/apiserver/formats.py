@@ -8,7 +8,6 @@ from typing import Any
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_SERVICE_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9]|-(?!-))*(?<!-)")
 
 
 def label_fault(text: str) -> str:
@@ -37,13 +36,20 @@ def subdomain_fault(text: str) -> str:
     )
 
 
-def service_name_fault(text: str) -> str:
+def service_name_faults(text: str) -> list[str]:
     """Of an IANA service name, as a targetPort by name."""
+    found: list[str] = []
     if len(text) > 15:
-        return "must be no more than 15 characters"
-    if _SERVICE_NAME.fullmatch(text):
-        return ""
-    return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+        found.append("must be no more than 15 characters")
+    if not re.fullmatch(r"[-a-z0-9]+", text):
+        found.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    elif not re.search(r"[a-z]", text):
+        found.append("must contain at least one letter (a-z)")
+    if "--" in text:
+        found.append("must not contain consecutive hyphens")
+    if text.startswith("-") or text.endswith("-"):
+        found.append("must not begin or end with a hyphen")
+    return found
 
 
 def port_fault(number: Any) -> str:
@@ -63,6 +69,8 @@ def address_fault(text: str, *, any_place: bool = False) -> str:
         ip = ip_address(text)
     except ValueError:
         return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return "must not be an IPv4-mapped IPv6 address"
     return "" if any_place else _place_fault(ip)
 
 

@@ -32,6 +32,8 @@ def default(kind: Kind, value: dict[str, Any]) -> None:
             value.setdefault("endpoints", None)
         case "Node":
             value.setdefault("spec", {})
+        case "Namespace":
+            value["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = value["metadata"]["name"]
         case _:
             pass
 
@@ -52,7 +54,6 @@ def complete(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> N
         case "Namespace":
             value.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
             value.setdefault("status", {"phase": "Active"})
-            value["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = value["metadata"]["name"]
         case "Pod":
             value.setdefault("status", {"phase": "Pending", "qosClass": "BestEffort"})
         case "Event":
@@ -61,6 +62,19 @@ def complete(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> N
             value.setdefault("deprecatedLastTimestamp", None)
         case _:
             pass
+
+
+def without_empty(kind: Kind, value: dict[str, Any]) -> None:
+    """Take out what the API does not write where it is empty."""
+    metadata = value["metadata"]
+    for name in ("annotations", "finalizers", "labels", "ownerReferences"):
+        if name in metadata and not metadata[name]:
+            del metadata[name]
+    if kind.kind == "Service":
+        spec = value["spec"]
+        for name in [name for name, held in spec.items() if held in (None, "", [], {}, 0) and held is not True]:
+            if name != "allocateLoadBalancerNodePorts" or spec[name] is None:
+                del spec[name]
 
 
 def faults(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> list[Cause]:

@@ -16,7 +16,7 @@ from tests.kubernetes.apiserver.answers import (
     required,
     unsupported,
 )
-from tests.kubernetes.apiserver.formats import address_fault, label_fault, port_fault, service_name_fault
+from tests.kubernetes.apiserver.formats import address_fault, label_fault, port_fault, service_name_faults
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, SERVICE_CIDR
 from tests.kubernetes.apiserver.storage import Key, Storage
 
@@ -24,6 +24,7 @@ NODE_PORTS = range(30000, 32768)
 
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 _WITH_ADDRESSES = ("ClusterIP", "NodePort", "LoadBalancer")
+_OF_ADDRESSES = ("clusterIP", "clusterIPs", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy")
 _MOST_SECONDS = 86400
 
 
@@ -57,6 +58,10 @@ def carry(new: dict[str, Any], old: dict[str, Any]) -> None:
     """What an update leaves out stays as it was allocated, where the type still has a use for it."""
     spec, before = new["spec"], old["spec"]
     if spec["type"] in _WITH_ADDRESSES and before["type"] in _WITH_ADDRESSES:
+        if spec.get("clusterIP") != before.get("clusterIP") and spec.get("clusterIPs") == before.get("clusterIPs"):
+            spec.pop("clusterIPs", None)  # who knows the one field alone means both
+            if spec.get("clusterIP"):
+                spec["clusterIPs"] = [spec["clusterIP"]]
         if not spec.get("clusterIP") and not spec.get("clusterIPs"):
             for name in ("clusterIP", "clusterIPs"):
                 if name in before:
@@ -88,7 +93,7 @@ def _drop_of_another_type(spec: dict[str, Any], before: dict[str, Any]) -> None:
         "externalTrafficPolicy": not _is_external(spec),
         "allocateLoadBalancerNodePorts": spec["type"] != "LoadBalancer",
         "loadBalancerClass": spec["type"] != "LoadBalancer",
-        **dict.fromkeys(("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"), spec["type"] == "ExternalName"),
+        **dict.fromkeys(_OF_ADDRESSES, spec["type"] == "ExternalName"),
     }
     for name, is_useless in useless.items():
         if is_useless and name in spec and spec[name] == before.get(name):
@@ -113,10 +118,13 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
         ("externalTrafficPolicy", ("Cluster", "Local")),
         ("internalTrafficPolicy", ("Cluster", "Local")),
         ("ipFamilyPolicy", ("PreferDualStack", "RequireDualStack", "SingleStack")),
-        ("trafficDistribution", ("PreferClose", "PreferSameNode", "PreferSameZone")),
+        ("trafficDistribution", ("PreferClose", "PreferSameZone", "PreferSameNode")),
     ):
         if name in spec and spec[name] not in known:
             yield unsupported(f"spec.{name}", spec[name], known)
+    for index, family in enumerate(spec.get("ipFamilies") or ()):
+        if family not in ("IPv4", "IPv6"):
+            yield unsupported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
     if spec.get("sessionAffinity") == "ClientIP":
         seconds = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
         if not 0 < seconds <= _MOST_SECONDS:
@@ -127,16 +135,17 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
     for index, text in enumerate(spec.get("externalIPs") or ()):
         if why := address_fault(text):
             yield invalid(f"spec.externalIPs[{index}]", text, why)
+    if spec.get("loadBalancerSourceRanges") and spec["type"] != "LoadBalancer":
+        yield forbidden_field("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
     for index, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
         try:
             ip_network(text.strip(), strict=False)
         except ValueError:
             why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            yield invalid(f"spec.loadBalancerSourceRanges[{index}]", text, why)
-    if spec.get("loadBalancerSourceRanges") and spec["type"] != "LoadBalancer":
-        yield forbidden_field("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
-    if spec.get("allocateLoadBalancerNodePorts") is not None and spec["type"] != "LoadBalancer":
-        yield forbidden_field("spec.allocateLoadBalancerNodePorts", "may only be used when `type` is 'LoadBalancer'")
+            yield invalid(f"spec.LoadBalancerSourceRanges[{index}]", text, why)
+    for name in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        if spec.get(name) is not None and spec["type"] != "LoadBalancer":
+            yield forbidden_field(f"spec.{name}", "may only be used when `type` is 'LoadBalancer'")
     if spec.get("externalTrafficPolicy") and not _is_external(spec):
         why = "may only be set for externally-accessible services"
         yield invalid("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], why)
@@ -144,6 +153,13 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
         why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         yield invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], why)
     yield from _address_faults(spec, old)
+
+
+def warnings(value: dict[str, Any]) -> Iterator[str]:
+    """What the API takes, and says that it does nothing."""
+    spec = value["spec"]
+    if spec["type"] != "ExternalName" and spec.get("externalName"):
+        yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
 
 
 def _port_faults(spec: dict[str, Any]) -> Iterator[Cause]:
@@ -170,12 +186,19 @@ def _port_faults(spec: dict[str, Any]) -> Iterator[Cause]:
         if port["protocol"] not in ("SCTP", "TCP", "UDP"):
             yield unsupported(f"{here}.protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
         target = port["targetPort"]
-        why = service_name_fault(target) if isinstance(target, str) else port_fault(target)
-        if why:
+        for why in service_name_faults(target) if isinstance(target, str) else filter(None, [port_fault(target)]):
             yield invalid(f"{here}.targetPort", target, why)
         key = (port["protocol"], port.get("port", 0))
         if key in numbers:
-            yield duplicate(here, {"port": key[1], "protocol": key[0]})
+            whole = {
+                "Name": "",
+                "Protocol": key[0],
+                "AppProtocol": None,
+                "Port": key[1],
+                "TargetPort": 0,
+                "NodePort": 0,
+            }
+            yield duplicate(here, whole)
         numbers.add(key)
         if number := port.get("nodePort"):
             if spec["type"] not in _WITH_NODE_PORTS:
@@ -191,6 +214,8 @@ def _address_faults(spec: dict[str, Any], old: dict[str, Any] | None) -> Iterato
         if ips:
             yield forbidden_field("spec.clusterIPs", "may not be used when `type` is 'ExternalName'")
         return
+    if spec.get("clusterIPs") and not spec.get("clusterIP"):
+        yield invalid("spec.clusterIPs", spec["clusterIPs"], "must be empty when `clusterIP` is not specified")
     if spec.get("clusterIP") and spec.get("clusterIPs") and spec["clusterIP"] != spec["clusterIPs"][0]:
         yield invalid("spec.clusterIPs", spec["clusterIPs"], "first value must match `clusterIP`")
     if "None" in ips and spec["type"] != "ClusterIP":
@@ -306,7 +331,8 @@ class Allocator:
             for index, port in enumerate(spec.get("ports") or ()):
                 field = f"spec.ports[{index}].nodePort"
                 if number := port.get("nodePort"):
-                    faults += self._port_faults(field, number, key)
+                    if why := self._port_fault(number, key):
+                        faults.append(invalid(field, number, why))
                 elif spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts"):
                     # One number serves a port of TCP and of UDP where both are the same, as the API has it.
                     same = own.get(port["port"])
@@ -315,20 +341,18 @@ class Allocator:
                     own[port["port"]] = port["nodePort"]
         if _needs_health(spec):
             if number := spec.get("healthCheckNodePort"):
-                faults += self._port_faults("spec.healthCheckNodePort", number, key)
+                if why := self._port_fault(number, key):
+                    raise internal(f"failed to allocate requested HealthCheck NodePort {number}: {why}")
             else:
                 spec["healthCheckNodePort"] = self._free_port()
         return faults
 
-    def _port_faults(self, field: str, number: int, key: Key) -> list[Cause]:
+    def _port_fault(self, number: int, key: Key) -> str:
         if number not in NODE_PORTS:
             span = f"{NODE_PORTS[0]}-{NODE_PORTS[-1]}"
-            why = f"provided port is not in the valid range. The range of valid ports is {span}"
-            return [invalid(field, number, why)]
+            return f"provided port is not in the valid range. The range of valid ports is {span}"
         owners = {owner for (_, held), owner in self.ports.items() if held == number}
-        if owners - {key}:
-            return [invalid(field, number, "provided port is already allocated")]
-        return []
+        return "provided port is already allocated" if owners - {key} else ""
 
     def _free_port(self) -> int:
         taken = {number for _, number in self.ports}

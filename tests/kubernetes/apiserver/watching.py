@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from tests.kubernetes.apiserver.answers import Cause, Refusal, forbidden_field, unsupported
+from tests.kubernetes.apiserver.answers import Cause, Refusal, forbidden_field, options_refused, unsupported
 from tests.kubernetes.apiserver.kinds import Kind
-from tests.kubernetes.apiserver.listing import number, options_refused
+from tests.kubernetes.apiserver.listing import number
 from tests.kubernetes.apiserver.selectors import Matches, selected
 from tests.kubernetes.apiserver.storage import Change, Storage, Stored, order
 
@@ -177,4 +177,4 @@ def _check_options(query: Mapping[str, str], options: Options) -> None:
     if query.get("continue"):
         causes.append(forbidden_field("continue", "continue is forbidden for watch"))
     if causes:
-        raise options_refused(causes)
+        raise options_refused("ListOptions", causes)

@@ -19,6 +19,7 @@ from tests.kubernetes.apiserver.answers import (
     unprocessable,
 )
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, KINDS, NAMESPACE, Kind
+from tests.kubernetes.apiserver.patching import merged
 from tests.kubernetes.apiserver.services import Allocator
 from tests.kubernetes.apiserver.storage import Key, Storage, Stored
 from tests.kubernetes.apiserver.unknown import drop_unknown
@@ -69,6 +70,7 @@ class Writer:
             metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
         if metadata.get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
+        objects.without_empty(kind, value)
         objects.default(kind, value)
         fields = managed.leaves(kind.kind, _without_status(kind, value), parents=True)
         entries = [managed.entry(how.manager, "Update", kind.api_version, "", fields, now())] if fields else []
@@ -83,10 +85,10 @@ class Writer:
             raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({key[1]})")
         return self._update(kind, old, value, how, warnings)
 
-    def merge(self, kind: Kind, key: Key, patch: Object, how: How) -> Written:
-        """A merge patch, of the object or of its status."""
+    def merge(self, kind: Kind, key: Key, patch: Object, how: How, *, strategic: bool = False) -> Written:
+        """A merge patch, of the object or of its status; a strategic one merges lists that have a key, too."""
         old = self._held(kind, key)
-        patched = _merged(_named(kind, old.value), patch)
+        patched = merged(kind.kind if strategic else "", _named(kind, old.value), patch)
         value, warnings = self._read(kind, key[0], patched, how, patch=True)
         return self._update(kind, old, value, how, warnings)
 
@@ -116,15 +118,16 @@ class Writer:
         merged = _applied(kind.kind, held.value, value, given_up)
         return self._update(kind, held, merged, how, warnings, entries)
 
-    def delete(self, kind: Kind, key: Key, preconditions: Object, dry: bool = False) -> tuple[Stored, Object]:
-        """How the object was last, and the answer."""
+    def delete(self, kind: Kind, key: Key, preconditions: Object, dry: bool = False) -> Object:
+        """The answer: how the object was last, or a Status."""
         held = self._held(kind, key)
         for name in ("uid", "resourceVersion"):
             wanted, has = preconditions.get(name), held.value["metadata"][name]
             if wanted is not None and wanted != has:
                 what = "UID" if name == "uid" else "ResourceVersion"
-                why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {has}"
-                raise conflict(kind.resource, kind.group, key[1], why)
+                then = "deleted and then recreated" if name == "uid" else "modified"
+                why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({has})"
+                raise conflict(kind.kind, kind.group, key[1], f"{why}. The object might have been {then}")
         if dry:
             last = held
         else:
@@ -134,11 +137,10 @@ class Writer:
             if kind.kind == "Namespace":
                 self._empty(key[1])
         if kind.gives_back:
-            return last, _named(kind, last.value)
+            return _named(kind, last.value)
         about = {"name": key[1], "group": kind.group, "kind": kind.resource, "uid": held.value["metadata"]["uid"]}
         details = {name: text for name, text in about.items() if text}
-        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        return last, status
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     def _empty(self, namespace: str) -> None:
         for kind in KINDS:
@@ -191,7 +193,7 @@ class Writer:
             metadata["generation"] = 1
         metadata["managedFields"] = entries
         objects.complete(kind, value, None)
-        self._check(kind, value, None, how)
+        self._check(kind, value, None, how, warnings)
         if not how.dry:
             value = self._storage.put(kind, key, value).value
         return Written(_named(kind, value), True, warnings)
@@ -222,17 +224,18 @@ class Writer:
         for name in ("uid", "creationTimestamp", "generation"):
             if name in held:
                 metadata[name] = held[name]
+        objects.without_empty(kind, value)
         objects.default(kind, value)
-        if kind.kind == "Service" and how.subresource != "status":
-            services.carry(value, before)
-        objects.complete(kind, value, before)
         if entries is None:
             entries = managed.updated(
                 held.get("managedFields", []), how.manager, kind.api_version, how.subresource, now(),
                 managed.leaves(kind.kind, before, parents=True), managed.leaves(kind.kind, value, parents=True),
             )  # fmt: skip
         metadata["managedFields"] = entries
-        self._check(kind, value, before, how)
+        if kind.kind == "Service" and how.subresource != "status":
+            services.carry(value, before)
+        objects.complete(kind, value, before)
+        self._check(kind, value, before, how, warnings)
         if _bare(value) == _bare(before) and _owners(entries) == _owners(held.get("managedFields", [])):
             return Written(_named(kind, before), False, warnings)
         if kind.generation and _bare(value, "metadata") != _bare(before, "metadata"):
@@ -243,7 +246,9 @@ class Writer:
                 self.allocator.release(before, value)
         return Written(_named(kind, value), False, warnings)
 
-    def _check(self, kind: Kind, value: Object, before: Object | None, how: How) -> None:
+    def _check(self, kind: Kind, value: Object, before: Object | None, how: How, warnings: list[str]) -> None:
+        if kind.kind == "Service":
+            warnings += services.warnings(value)
         found: list[Cause] = objects.faults(kind, value, before)
         if not found and kind.kind == "Service" and how.subresource != "status":
             found = self.allocator.allocate(value, how.dry)
@@ -273,19 +278,6 @@ def _bare(value: Object, *without: str) -> str:
 
 def _owners(entries: list[Object]) -> list[Object]:
     return [{name: part for name, part in entry.items() if name != "time"} for entry in entries]
-
-
-def _merged(old: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(old) if isinstance(old, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = _merged(result.get(name), value)
-    return result
 
 
 def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) -> Object:
