@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from tests.kubernetes.apiserver.answers import Cause, invalid
+
+_OF_NAMES = (
+    "consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -34,6 +42,46 @@ def subdomain_fault(text: str) -> str:
         "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
         "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
     )
+
+
+def key_faults(text: str) -> list[str]:
+    """Of a label's or an annotation's key."""
+    prefix, slash, name = text.rpartition("/")
+    if text.count("/") > 1:
+        optional = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        return [f"a valid label key must {_OF_NAMES} {optional}"]
+    found: list[str] = []
+    if slash and (why := subdomain_fault(prefix) if prefix else "must be non-empty"):
+        found.append(f"prefix part {why}")
+    if not name:
+        found.append("name part must be non-empty")
+    if not re.fullmatch(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]", name):
+        found.append(f"name part must {_OF_NAMES}")
+    elif len(name) > 63:
+        found.append("name part must be no more than 63 characters")
+    return found
+
+
+def value_fault(text: str) -> str:
+    """Of a label's value."""
+    if len(text) > 63:
+        return "must be no more than 63 characters"
+    if re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", text):
+        return ""
+    return (
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
+        "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for "
+        "validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    )
+
+
+def selector_faults(field: str, labels: dict[str, str]) -> Iterator[Cause]:
+    """Of labels, or of a selector of labels."""
+    for key, value in labels.items():
+        for why in key_faults(key):
+            yield invalid(field, key, why)
+        if why := value_fault(value):
+            yield invalid(field, value, why)
 
 
 def service_name_faults(text: str) -> list[str]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
-from tests.kubernetes.apiserver import services
-from tests.kubernetes.apiserver.answers import Cause, invalid, required, unsupported
-from tests.kubernetes.apiserver.formats import address_fault, label_fault, port_fault, subdomain_fault
+from tests.kubernetes.apiserver import service_faults, services
+from tests.kubernetes.apiserver.answers import Cause, duplicate, invalid, required, unsupported
+from tests.kubernetes.apiserver.formats import (
+    address_fault,
+    key_faults,
+    label_fault,
+    selector_faults,
+    subdomain_fault,
+)
 from tests.kubernetes.apiserver.kinds import Kind
 
 _NOT_READY = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
@@ -18,6 +24,11 @@ _NODE_INFO = (
 )  # fmt: skip
 _MOST_NOTE = 1024
 _MOST_EVENT_TEXT = 128
+_FIXED_OF_EVENTS = {"note": "message"} | {
+    name: name
+    for name in ("eventTime", "reportingController", "reportingInstance", "action", "reason", "regarding", "type")
+}
+"""What of an Event cannot be changed, and how it is told: all but its series."""
 
 
 def default(kind: Kind, value: dict[str, Any]) -> None:
@@ -29,7 +40,6 @@ def default(kind: Kind, value: dict[str, Any]) -> None:
             for port in value.get("ports") or ():
                 port.setdefault("protocol", "TCP")
                 port.setdefault("name", "")
-            value.setdefault("endpoints", None)
         case "Node":
             value.setdefault("spec", {})
         case "Namespace":
@@ -41,6 +51,11 @@ def default(kind: Kind, value: dict[str, Any]) -> None:
 def complete(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> None:
     """What is in every object of a kind, and counts as nobody's."""
     match kind.kind:
+        case "EndpointSlice":
+            value.setdefault("endpoints", None)
+            value.setdefault("ports", None)
+            for endpoint in value["endpoints"] or ():
+                endpoint.setdefault("conditions", {})
         case "Node":
             status = value.setdefault("status", {})
             status.setdefault("daemonEndpoints", {"kubeletEndpoint": {"Port": 0}})
@@ -79,7 +94,7 @@ def without_empty(kind: Kind, value: dict[str, Any]) -> None:
 
 def faults(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> list[Cause]:
     """Everything that is refused of an object in itself."""
-    return [*_name_faults(kind, value), *_own_faults(kind, value, old)]
+    return [*_name_faults(kind, value), *_metadata_faults(value), *_own_faults(kind, value, old)]
 
 
 def _name_faults(kind: Kind, value: dict[str, Any]) -> Iterator[Cause]:
@@ -91,14 +106,22 @@ def _name_faults(kind: Kind, value: dict[str, Any]) -> Iterator[Cause]:
         yield invalid("metadata.name", name, why)
 
 
+def _metadata_faults(value: dict[str, Any]) -> Iterator[Cause]:
+    metadata = value["metadata"]
+    yield from selector_faults("metadata.labels", metadata.get("labels") or {})
+    for key in metadata.get("annotations") or {}:
+        for why in key_faults(key.lower()):
+            yield invalid("metadata.annotations", key, why)
+
+
 def _own_faults(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
     match kind.kind:
         case "Service":
-            yield from services.faults(value, old)
+            yield from service_faults.faults(value, old)
         case "EndpointSlice":
             yield from _slice_faults(value, old)
         case "Event":
-            yield from _event_faults(value)
+            yield from _event_faults(value, old)
         case "ServiceCIDR":
             yield from _cidr_faults(value)
         case _:
@@ -108,45 +131,61 @@ def _own_faults(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -
 def _slice_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
     family = value.get("addressType")
     if not family:
-        yield required("addressType", "must specify an address type")
-    elif family not in ("FQDN", "IPv4", "IPv6"):
+        yield required("addressType")
+        return
+    if family not in ("FQDN", "IPv4", "IPv6"):
         yield unsupported("addressType", family, ("FQDN", "IPv4", "IPv6"))
-    elif old is not None and old["addressType"] != family:
+        return
+    if old is not None and old["addressType"] != family:
         yield invalid("addressType", family, "field is immutable")
-    for index, endpoint in enumerate(value.get("endpoints") or ()):
-        if not endpoint.get("addresses"):
-            yield required(f"endpoints[{index}].addresses", "must contain at least 1 address")
-        for place, text in enumerate(endpoint.get("addresses") or ()):
-            field = f"endpoints[{index}].addresses[{place}]"
-            if why := address_fault(text):
-                yield invalid(field, text, why)
-            elif family in ("IPv4", "IPv6") and (":" in text) != (family == "IPv6"):
-                yield invalid(field, text, f"must be an {family} address")
     names: set[str] = set()
     for index, port in enumerate(value.get("ports") or ()):
         here = f"ports[{index}]"
         name = port.get("name") or ""
-        if name in names:
-            yield Cause("FieldValueDuplicate", f'Duplicate value: "{name}"', here)
-        names.add(name)
         if name and (why := label_fault(name)):
             yield invalid(f"{here}.name", name, why)
+        if name in names:
+            yield duplicate(f"{here}.name", name)
+        names.add(name)
         if port["protocol"] not in ("SCTP", "TCP", "UDP"):
             yield unsupported(f"{here}.protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
-        if port.get("port") is not None and (why := port_fault(port["port"])):
-            yield invalid(f"{here}.port", port["port"], why)
+    for index, endpoint in enumerate(value.get("endpoints") or ()):
+        yield from _endpoint_faults(f"endpoints[{index}]", endpoint, family)
 
 
-def _event_faults(value: dict[str, Any]) -> Iterator[Cause]:
+def _endpoint_faults(here: str, endpoint: dict[str, Any], family: str) -> Iterator[Cause]:
+    if not endpoint.get("addresses"):
+        yield required(f"{here}.addresses", "must contain at least 1 address")
+    for place, text in enumerate(endpoint.get("addresses") or ()):
+        field = f"{here}.addresses[{place}]"
+        if family == "FQDN":
+            if why := subdomain_fault(text):
+                yield invalid(field, text, why)
+        elif why := address_fault(text):
+            yield invalid(field, text, why)
+        elif (":" in text) != (family == "IPv6"):
+            yield invalid(f"{here}.addresses", text, f"must be an {family} address")
+        elif str(ip_address(text)) != text:
+            yield invalid(field, text, f'must be in canonical form ("{ip_address(text)}")')
+    if endpoint.get("nodeName") and (why := subdomain_fault(endpoint["nodeName"])):
+        yield invalid(f"{here}.nodeName", endpoint["nodeName"], why)
+    if endpoint.get("hostname") and (why := label_fault(endpoint["hostname"])):
+        yield invalid(f"{here}.hostname", endpoint["hostname"], why)
+
+
+def _event_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
     namespace = value["metadata"]["namespace"]
     regarded = value.get("regarding", {}).get("namespace", "")
-    if (regarded or "default") != namespace:
+    if old is None and (regarded or "default") != namespace:
         yield invalid("involvedObject.namespace", regarded, "does not match event.namespace")
     if not value.get("eventTime"):
         yield required("eventTime")
-    if value.get("type") not in ("Normal", "Warning"):
-        yield invalid("type", value.get("type", ""), "has invalid value: ")
-    for field in ("reportingController", "reportingInstance", "action", "reason"):
+    controller = value.get("reportingController", "")
+    if not controller:
+        yield required("reportingController")
+    for why in key_faults(controller):
+        yield invalid("reportingController", controller, why)
+    for field in ("reportingInstance", "action", "reason"):
         text = value.get(field, "")
         if not text:
             yield required(field)
@@ -154,6 +193,11 @@ def _event_faults(value: dict[str, Any]) -> Iterator[Cause]:
             yield invalid(field, "", f"can have at most {_MOST_EVENT_TEXT} characters")
     if len(value.get("note", "")) > _MOST_NOTE:
         yield invalid("message", "", f"can have at most {_MOST_NOTE} characters")
+    if value.get("type") not in ("Normal", "Warning"):
+        yield invalid("type", "", f"has invalid value: {value.get('type', '')}")
+    for field, told in _FIXED_OF_EVENTS.items():
+        if old is not None and value.get(field) != old.get(field):
+            yield invalid(told, value.get(field, ""), "field is immutable")
 
 
 def _cidr_faults(value: dict[str, Any]) -> Iterator[Cause]:

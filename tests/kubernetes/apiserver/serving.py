@@ -6,10 +6,11 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from tests.kubernetes.apiserver import discovery, verbs
 from tests.kubernetes.apiserver import faults as fault_table
@@ -112,10 +113,10 @@ class Api:
                 return await self._watch(request, wanted, fault)
             done = await self._do(request, wanted, wanted.kind, user)
         except Refusal as refusal:
-            return await _sent(request, refusal.code, _json(refusal.status), refusal.headers, fault)
+            return await _sent(request, refusal.code, _json(refusal.status), refusal.headers.items(), fault)
         except PlainRefusal as refusal:
             return web.Response(text=refusal.text + "\n", status=refusal.code, headers={**_always(), **_NO_SNIFFING})
-        told = {"Warning": ", ".join(f"299 - {json.dumps(text)}" for text in done.warnings)} if done.warnings else {}
+        told = [("Warning", f"299 - {json.dumps(text)}") for text in done.warnings]
         body = done.value if isinstance(done.value, bytes) else _json(done.value)
         return await _sent(request, done.status, body, told, fault)
 
@@ -206,12 +207,13 @@ class _Sending:
 
 
 async def _sent(
-    request: web.Request, status: int, body: bytes, headers: Mapping[str, str], fault: Mapping[str, Any]
+    request: web.Request, status: int, body: bytes, told: Iterable[tuple[str, str]], fault: Mapping[str, Any]
 ) -> web.StreamResponse:
-    headers = {**_always(), **headers, "Content-Type": _JSON}
+    headers = CIMultiDict([*_always().items(), *told, ("Content-Type", _JSON)])
     if "cut" not in fault and "drip" not in fault:
         return web.Response(body=body, status=status, headers=headers)
-    response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = len(body)
     await response.prepare(request)
     sending = _Sending(request, response, fault)
     await sending.write(body)

@@ -9,20 +9,22 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tests.kubernetes.apiserver import managed, objects, services
+from tests.kubernetes.apiserver.allocating import Allocator
 from tests.kubernetes.apiserver.answers import (
     Cause,
+    Refusal,
     already_exists,
     bad_request,
     conflict,
+    invalid,
     not_found,
     required,
     unprocessable,
 )
+from tests.kubernetes.apiserver.decoding import check_applied, check_types, drop_unknown
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, KINDS, NAMESPACE, Kind
 from tests.kubernetes.apiserver.patching import merged
-from tests.kubernetes.apiserver.services import Allocator
 from tests.kubernetes.apiserver.storage import Key, Storage, Stored
-from tests.kubernetes.apiserver.unknown import drop_unknown
 
 Object = dict[str, Any]
 
@@ -69,7 +71,7 @@ class Writer:
                 )
             metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
         if metadata.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            raise Refusal(500, "", "resourceVersion should not be set on objects to be created")
         objects.without_empty(kind, value)
         objects.default(kind, value)
         fields = managed.leaves(kind.kind, _without_status(kind, value), parents=True)
@@ -77,7 +79,9 @@ class Writer:
         return self._create(kind, value, entries, warnings, how)
 
     def update(self, kind: Kind, key: Key, sent: Object, how: How) -> Written:
-        """200, or why not."""
+        """200, 201 where it makes what is not there, or why not."""
+        if kind.put_creates and self._storage.get(kind, key) is None:
+            return self.create(kind, key[0], sent, how)
         old = self._held(kind, key)
         value, warnings = self._read(kind, key[0], sent, how)
         if value["metadata"].get("name") != key[1]:
@@ -94,9 +98,14 @@ class Writer:
 
     def apply(self, kind: Kind, key: Key, sent: Object, how: How) -> Written:
         """A server-side apply: 201, 200, or a conflict with the managers of the same fields."""
-        for name, given in (("kind", kind.kind), ("apiVersion", kind.api_version)):
-            if sent.get(name) != given:
-                raise bad_request(f"invalid object type: {name} must be {given}, and is {sent.get(name)!r}")
+        if (sent.get("apiVersion"), sent.get("kind")) != (kind.api_version, kind.kind):
+            group, _, version = sent.get("apiVersion", "").rpartition("/")
+            raise bad_request(f"invalid object type: {group}/{version}, Kind={sent.get('kind', '')}")
+        if why := check_applied(kind.kind, sent):
+            metadata = sent.get("metadata") or {}
+            version = f"{kind.group}/{kind.version}, Kind={kind.kind}"
+            what = f"({metadata.get('namespace', '')}/{metadata.get('name', '')}; {version})"
+            raise Refusal(500, "", f"failed to create typed patch object {what}: {why}")
         if sent.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         value, warnings = self._read(kind, key[0], sent, how)
@@ -162,16 +171,19 @@ class Writer:
     ) -> tuple[Object, list[str]]:
         """A copy of what was sent, without what is unknown in it."""
         value = copy.deepcopy(sent)
-        if value.get("kind", kind.kind) != kind.kind or value.get("apiVersion", kind.api_version) != kind.api_version:
-            given = f"{value.get('apiVersion')}, Kind={value.get('kind')}"
-            expected = f"{kind.api_version}, Kind={kind.kind}"
-            raise bad_request(
-                f"the API version in the data ({given}) does not match the expected API version ({expected})"
-            )
+        given, version = value.get("kind", kind.kind), value.get("apiVersion", kind.api_version).rpartition("/")[2]
+        if given != kind.kind or value.get("apiVersion", kind.api_version) != kind.api_version:
+            why = f"converting ({version}.{given}) to (core.{kind.kind}): unknown conversion"
+            raise bad_request(f'{given} in version "{version}" cannot be handled as a {kind.kind}: {why}')
+        if why := check_types(kind.kind, kind.version, value):
+            raise bad_request(why)
         unknown = [f'unknown field "{path}"' for path in drop_unknown(kind.kind, value)]
         if unknown and how.validation == "Strict":
-            what = f'{kind.kind} in version "{kind.api_version}" cannot be handled as a {kind.kind}: '
-            raise bad_request(("" if patch else what) + f"strict decoding error: {', '.join(unknown)}")
+            why = f"strict decoding error: {', '.join(unknown)}"
+            if patch:
+                cause = invalid("patch", json.dumps(sent, separators=(",", ":"), sort_keys=True), why)
+                raise unprocessable("", "", "", [cause])
+            raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
         value.pop("kind", None)
         value.pop("apiVersion", None)
         metadata = value.setdefault("metadata", {})
