@@ -108,8 +108,8 @@ def number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "")
     if text and not text.isdecimal():
         if name == "resourceVersion":
-            why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
-            raise options_refused("ListOptions", [invalid(name, text, why)])
+            cause = invalid(name, text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+            raise bad_request(f"invalid resource version: {name}: {cause.message}")
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return int(text or 0)
 

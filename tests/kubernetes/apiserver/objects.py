@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from tests.kubernetes.apiserver import service_faults, services
-from tests.kubernetes.apiserver.answers import Cause, duplicate, invalid, required, unsupported
+from tests.kubernetes.apiserver.answers import (
+    Cause,
+    duplicate,
+    forbidden_field,
+    invalid,
+    required,
+    too_many,
+    unsupported,
+)
 from tests.kubernetes.apiserver.formats import (
     address_fault,
     key_faults,
@@ -22,6 +30,8 @@ _NODE_INFO = (
     "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
     "kubeProxyVersion", "operatingSystem", "architecture",
 )  # fmt: skip
+_MOST_ENDPOINTS = 1000
+_MOST_ADDRESSES = 100
 _MOST_NOTE = 1024
 _MOST_EVENT_TEXT = 128
 _FIXED_OF_EVENTS = {"note": "message"} | {
@@ -60,6 +70,9 @@ def complete(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -> N
             status = value.setdefault("status", {})
             status.setdefault("daemonEndpoints", {"kubeletEndpoint": {"Port": 0}})
             status.setdefault("nodeInfo", dict.fromkeys(_NODE_INFO, ""))
+            for condition in status.get("conditions") or ():
+                condition.setdefault("lastHeartbeatTime", None)
+                condition.setdefault("lastTransitionTime", None)
             if old is None and not any(
                 taint["key"] == _NOT_READY["key"] for taint in value["spec"].get("taints") or ()
             ):
@@ -124,6 +137,10 @@ def _own_faults(kind: Kind, value: dict[str, Any], old: dict[str, Any] | None) -
             yield from _event_faults(value, old)
         case "ServiceCIDR":
             yield from _cidr_faults(value)
+        case "Node":
+            before = old["spec"].get("podCIDRs") if old is not None else None
+            if before and value["spec"].get("podCIDRs") != before:
+                yield forbidden_field("spec.podCIDRs", 'node updates may not change podCIDR except from "" to valid')
         case _:
             pass
 
@@ -138,6 +155,7 @@ def _slice_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator
         return
     if old is not None and old["addressType"] != family:
         yield invalid("addressType", family, "field is immutable")
+        return
     names: set[str] = set()
     for index, port in enumerate(value.get("ports") or ()):
         here = f"ports[{index}]"
@@ -149,13 +167,20 @@ def _slice_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator
         names.add(name)
         if port["protocol"] not in ("SCTP", "TCP", "UDP"):
             yield unsupported(f"{here}.protocol", port["protocol"], ("SCTP", "TCP", "UDP"))
-    for index, endpoint in enumerate(value.get("endpoints") or ()):
+    endpoints = value.get("endpoints") or []
+    if len(endpoints) > _MOST_ENDPOINTS:
+        yield too_many("endpoints", len(endpoints), _MOST_ENDPOINTS)
+        return
+    for index, endpoint in enumerate(endpoints):
         yield from _endpoint_faults(f"endpoints[{index}]", endpoint, family)
 
 
 def _endpoint_faults(here: str, endpoint: dict[str, Any], family: str) -> Iterator[Cause]:
     if not endpoint.get("addresses"):
         yield required(f"{here}.addresses", "must contain at least 1 address")
+    elif len(endpoint["addresses"]) > _MOST_ADDRESSES:
+        yield too_many(f"{here}.addresses", len(endpoint["addresses"]), _MOST_ADDRESSES)
+        return
     for place, text in enumerate(endpoint.get("addresses") or ()):
         field = f"{here}.addresses[{place}]"
         if family == "FQDN":
@@ -176,7 +201,7 @@ def _endpoint_faults(here: str, endpoint: dict[str, Any], family: str) -> Iterat
 def _event_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
     namespace = value["metadata"]["namespace"]
     regarded = value.get("regarding", {}).get("namespace", "")
-    if old is None and (regarded or "default") != namespace:
+    if not regarded and namespace not in ("default", "kube-system"):
         yield invalid("involvedObject.namespace", regarded, "does not match event.namespace")
     if not value.get("eventTime"):
         yield required("eventTime")
@@ -202,11 +227,23 @@ def _event_faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator
 
 def _cidr_faults(value: dict[str, Any]) -> Iterator[Cause]:
     cidrs = value.get("spec", {}).get("cidrs") or []
-    if not 1 <= len(cidrs) <= 2:
+    if not cidrs:
         yield required("spec.cidrs", "at least one CIDR required")
+        return
+    if len(cidrs) > 2:
+        yield invalid("spec.cidrs", {"CIDRs": cidrs}, "may only hold up to 2 values")
+        return
+    families: list[bool] = []
     for index, text in enumerate(cidrs):
         try:
-            ip_network(text)
+            network = ip_interface(text).network
         except ValueError:
             why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
             yield invalid(f"spec.cidrs[{index}]", text, why)
+            continue
+        families.append(network.version == 6)
+        if str(network) != text:
+            yield invalid(f"spec.cidrs[{index}]", text, "must not have bits set beyond the prefix length")
+    if len(set(families)) < len(families):
+        why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        yield invalid("spec.cidrs", cidrs, why)

@@ -228,8 +228,7 @@ class Writer:
             why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {held['uid']}"
             raise conflict(kind.resource, kind.group, old.key[1], why)
         if how.subresource == "status":
-            value = {**before, "metadata": {**held}, "status": value.get("status", {})}
-            value = copy.deepcopy(value)
+            value = copy.deepcopy({**before, "metadata": metadata, "status": value.get("status", {})})
         elif "status" in before and kind.status:
             value["status"] = copy.deepcopy(before["status"])
         metadata = value["metadata"]
@@ -250,9 +249,11 @@ class Writer:
         self._check(kind, value, before, how, warnings)
         if _bare(value) == _bare(before) and _owners(entries) == _owners(held.get("managedFields", [])):
             return Written(_named(kind, before), False, warnings)
-        if kind.generation and _bare(value, "metadata") != _bare(before, "metadata"):
+        if kind.generation:
             metadata["generation"] = held["generation"] + 1
-        if not how.dry:
+        if how.dry:
+            metadata["resourceVersion"] = held["resourceVersion"]
+        else:
             value = self._storage.put(kind, old.key, value).value
             if kind.kind == "Service":
                 self.allocator.release(before, value)
@@ -265,7 +266,9 @@ class Writer:
         if not found and kind.kind == "Service" and how.subresource != "status":
             found = self.allocator.allocate(value, how.dry)
         if found:
-            raise unprocessable(kind.kind, kind.group, value["metadata"]["name"], found)
+            # An Event is still checked as the one of the core group.
+            group = "" if kind.kind == "Event" else kind.group
+            raise unprocessable(kind.kind, group, value["metadata"]["name"], found)
 
     def _write_address(self, value: Object) -> None:
         self.create(IP_ADDRESS, "", value, How(manager="kube-apiserver"))
@@ -297,5 +300,6 @@ def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) 
     result: Object = copy.deepcopy(managed.overlaid(kind, old, sent))
     for path in sorted(given_up, key=len):  # an item of a list before what it is known by
         managed.take_out(result, path)
-    result["metadata"].pop("resourceVersion", None)
+    if "resourceVersion" not in sent["metadata"]:
+        result["metadata"].pop("resourceVersion", None)
     return result
