@@ -77,8 +77,7 @@ class Configuration:
             if self._is_other():
                 changed()  # between the start, or the last look, and the watch
             async for event in inotify:
-                if self._concerns(event, Path(path.name)) or self._leads_elsewhere(path):
-                    self._looked_at = _stamp(path)
+                if self._concerns(event, Path(path.name)):
                     self._look(path, changed)
 
     async def _poll(self, path: Path, changed: Callable[[], None]) -> None:
@@ -120,10 +119,6 @@ class Configuration:
         if event.mask & Mask.ATTRIB:
             return self._refused and event.name in (None, name)
         return event.name == name
-
-    def _leads_elsewhere(self, path: Path) -> bool:
-        """Whether it is a link that leads elsewhere than before: kubelet changes the files of a ConfigMap so."""
-        return path.is_symlink() and path.exists() and _stamp(path) != self._looked_at
 
     def _is_other(self) -> bool:
         try:
