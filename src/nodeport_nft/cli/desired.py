@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.kube import Object
     from nodeport_nft.manifest import Manifests
-    from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, Snapshot
+    from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, ServiceCIDR, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import NodeState
     from nodeport_nft.store import Applied
@@ -81,6 +81,13 @@ class Wanted:
             self.leave_if_damaged()
         found = (value for ref, values in self.objects if ref == own for value in values)
         return next((value for value in found if isinstance(value, Node)), None)
+
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """What an API server gives clusterIPs from, if it is the store."""
+        from nodeport_nft.model import SERVICE_CIDR, ServiceCIDR
+
+        values = (value for ref, held in self.objects if ref.kind == SERVICE_CIDR for value in held)
+        return tuple(value for value in values if isinstance(value, ServiceCIDR))
 
     def snapshot(self) -> Snapshot:
         """All of it as one value."""
@@ -195,10 +202,17 @@ def compile_state(
 
     Leaves where this node's own Node object cannot be read.
     """
-    from nodeport_nft.facts import gather, served_on
+    from nodeport_nft.facts import gather, networks_of, served_on
     from nodeport_nft.reconcile import NodeState, read_tables
 
-    facts, warnings = gather(config, name=name, node=wanted.node(name), node_ips=node_ips, host=host)
+    facts, warnings = gather(
+        config,
+        name=name,
+        node=wanted.node(name),
+        node_ips=node_ips,
+        host=host,
+        service_cidrs=networks_of(wanted.service_cidrs()),
+    )
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
     listed = read_tables(nft, facts) if nft else {}
@@ -227,11 +241,13 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     from nodeport_nft.kernel.flowtable import check_flowtables
     from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
+    from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     nft = Nft()
     warn(too_old(nft.version(), platform.release()))
     host = read_host()
-    if found := collisions(config, host):
+    # What an API server says of its networks is yet to be read, and goes before what the configuration says.
+    if not is_kubernetes(config.store) and (found := collisions(config, host)):
         fail("\n".join(found), code)
     if config.flowtable:
         check_flowtables(nft)

@@ -96,7 +96,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
         else:
             wanted = read_stored(config)
         with _behind(config, wanted):
-            facts = node.facts(wanted.node(options.node_name))
+            facts = node.facts(wanted.node(options.node_name), wanted.service_cidrs())
             listed = tables.read(facts)
             report.is_first = not any(listed.values())
             state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)

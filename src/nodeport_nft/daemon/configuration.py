@@ -16,6 +16,7 @@ from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.errors import KernelError
 from nodeport_nft.settings import SETTINGS
 from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.
 _EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM | Mask.ATTRIB
@@ -99,8 +100,9 @@ class Configuration:
 
     def _read(self) -> Config:
         config = self._options.load()
-        # What is refused at the start, too: it would cut the node off, or no table could be written.
-        if collisions := self._node.collisions(config):
+        # What is refused at the start, too: it would cut the node off, or no table could be written. An API server's
+        # networks go before the configuration's, and of theirs it is told where the facts are gathered.
+        if not is_kubernetes(config.store) and (collisions := self._node.collisions(config)):
             raise ConfigError("\n".join(collisions), config)
         if config.flowtable and not self._node.config.flowtable:
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
@@ -195,7 +195,7 @@ class Daemon:
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
-        facts = self._node.facts(own_node(changes, self._options.node_name))
+        facts = self._node.facts(own_node(changes, self._options.node_name), service_cidrs(changes))
         state, known = begun(changes, facts, self._tables, listed)
         self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
         del known, listed
@@ -306,7 +306,8 @@ class Daemon:
                 self._agenda.after(Due.ANEW, _LISTING_SECONDS)
                 return
             name = self._options.node_name
-            facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
+            own = own_node(changes, name, self._writing.state.index.nodes.get(name))
+            facts = self._node.facts(own, service_cidrs(changes))
             state, known = begun(changes, facts, self._tables)
         except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
             if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
