@@ -35,7 +35,8 @@ class Client:
         self.connection = connection
         self._session: aiohttp.ClientSession | None = None
         # A stopgap until kubeconfig/ is there: server, CA and token of a kubeconfig of the simplest form, as JSON.
-        document = json.loads(Path(connection.kubeconfig).read_text())
+        import yaml
+        document = yaml.safe_load(Path(connection.kubeconfig).read_text())
         cluster = document["clusters"][0]["cluster"]
         self._server = cluster["server"]
         self._ssl = ssl.create_default_context(cafile=cluster["certificate-authority"])

@@ -61,14 +61,14 @@ _RENEW_SECONDS = (1500.0, 2700.0)
 _BURST, _TOKEN_SECONDS = 25, 30.0
 """So many Events at once, and then one in so many seconds."""
 
-_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 600.0
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 600.0
 
 _FORBIDDEN = 403
 _PASSING = frozenset({401, _FORBIDDEN, 408, 429, 500, 502, 503, 504})
 """Refusals that say nothing against what is written."""
 
 _MERGE = "application/merge-patch+json"
-_REMEDY = "let it get Services, and create and patch Events: deploy/kubernetes/rbac.yaml"
+_REMEDY = "let it get Services, and create and patch Events: deploy/kubernetes/base/rbac.yaml"
 
 Key = tuple[Ref, str]
 """Object and reason: one note at a time."""
