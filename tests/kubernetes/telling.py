@@ -1,4 +1,4 @@
-"""A recorder of Events on its own, as a process: what it is to tell comes on standard input, a line of JSON each time.
+"""A recorder of Events on its own, as a process: what it is to tell comes on standard input, a line of JSON each.
 
 {"tell": [[KIND, NAMESPACE, NAME, REASON, MESSAGE], …]} is what there is now, {"advance": SECONDS} lets its clock go
 on. It prints its problems, a list, whenever they are others; and [] when it begins.

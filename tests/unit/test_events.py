@@ -1,4 +1,4 @@
-"""What is told of objects as Events: once, however long it lasts and how many nodes find it, and never much at once."""
+"""What is told of objects as Events: once, however long it lasts and on how many nodes, and never much at once."""
 
 from __future__ import annotations
 

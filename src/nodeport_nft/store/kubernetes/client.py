@@ -36,6 +36,7 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         # A stopgap until kubeconfig/ is there: server, CA and token of a kubeconfig of the simplest form, as JSON.
         import yaml
+
         document = yaml.safe_load(Path(connection.kubeconfig).read_text())
         cluster = document["clusters"][0]["cluster"]
         self._server = cluster["server"]
