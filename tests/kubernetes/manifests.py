@@ -1,4 +1,4 @@
-"""deploy/kubernetes as kustomize puts it together. That program is in no Debian package, so the little is done here."""
+"""deploy/kubernetes as kustomize puts it together. Debian has no package of that, so the little is done here."""
 
 from __future__ import annotations
 

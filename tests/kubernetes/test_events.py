@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.running import wait_for
-from tests.kubernetes.running import NODE_ACCOUNT, ROOT, ApiServer, apiserver
+from tests.kubernetes.running import NODE_ACCOUNT, ROOT, ApiServer, Popen, apiserver
 
 RBAC = ROOT / "deploy" / "kubernetes" / "base" / "rbac.yaml"
 SERVICE = {
@@ -27,10 +27,12 @@ CONTESTED = ["Service", "shop", "web", "FrontendContested", "192.0.2.1 tcp 80 is
 class Recorder:
     """The recorder of a node."""
 
-    def __init__(self, server: ApiServer, node: str, token: str = "node-token") -> None:
-        self.path = server.write_kubeconfig(f"kubeconfig-{node}", {"token": token})
+    def __init__(self, server: ApiServer, node: str, popen: Popen = subprocess.Popen) -> None:
+        """``popen`` starts its process."""
+        self.path = server.write_kubeconfig(f"kubeconfig-{node}", {"token": "node-token"})
         argv = [sys.executable, "-m", "tests.kubernetes.telling", str(self.path), node]
-        self._process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        words = {} if popen is not subprocess.Popen else {"text": True}
+        self._process = popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **words)
         assert self.problems() == []
 
     def tell(self, *happenings: list[str]) -> None:

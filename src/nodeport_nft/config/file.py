@@ -38,10 +38,11 @@ _BEGINNINGS = ("cannot start any token", "scanning an alias", "scanning an ancho
 class ConfigFile:
     """What a file says: its ``values`` by key, ``problems`` with the lines they stand on, and ``warnings``.
 
-    ``name`` is its path as messages give it.
+    ``name`` is its ``path`` as messages give it.
     """
 
     name: str
+    path: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[tuple[int, Problem]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -86,7 +87,7 @@ class ConfigFile:
 def read_config_file(path: str | None) -> ConfigFile:
     """The file at ``path``; None: the default one, which need not be there."""
     name = path or DEFAULT_PATH
-    file = ConfigFile(printable(short_path(name)))
+    file = ConfigFile(printable(short_path(name)), name)
     try:
         found = FilePath(name).stat()
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
@@ -106,11 +107,12 @@ def read_config_file(path: str | None) -> ConfigFile:
     if isinstance(text, Problem):
         file.problems.append((0, text))
     else:
-        _read_into(file, text)
+        read_into(file, text)
     return file
 
 
-def _read_into(file: ConfigFile, text: str) -> None:
+def read_into(file: ConfigFile, text: str) -> None:
+    """Take the one document of ``text``, a mapping; what is wrong with it is noted."""
     documents: list[Document] = []
     sound = True
     for document in read_documents(text):

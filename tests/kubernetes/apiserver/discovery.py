@@ -11,6 +11,7 @@ from tests.kubernetes.apiserver.kinds import GROUPS, discovered
 
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
+_CHECKS = ("ping", "log", "informer-sync", "shutdown")
 _VERSION = {
     "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
     "minCompatibilityMinor": "35", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "",
@@ -18,14 +19,15 @@ _VERSION = {
 }  # fmt: skip
 
 
-def answer(asked: Asked) -> tuple[str, str]:
+def answer(asked: Asked, *, verbose: bool = False) -> tuple[str, str]:
     """Content type and body for a path that is no resource; 404 where there is none."""
     parts = tuple(part for part in asked.path.split("/") if part)
     if asked.verb == "get":
         if parts == ("version",):
             return _JSON, json.dumps(_VERSION, indent=2)
         if parts in (("healthz",), ("livez",), ("readyz",)):
-            return _TEXT, "ok"
+            lines = [f"[+]{check} ok" for check in _CHECKS] + [f"{parts[0]} check passed", ""]
+            return _TEXT, "\n".join(lines) if verbose else "ok"
         if (found := _discovery(parts)) is not None:
             return _JSON, json.dumps(found, separators=(",", ":"))
     raise PlainRefusal(404, "404 page not found")

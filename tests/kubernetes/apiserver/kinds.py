@@ -78,6 +78,8 @@ def discovered(group: str, version: str) -> list[dict[str, object]]:
         }  # fmt: skip
         if kind.short:
             entry["shortNames"] = [kind.short]
+        if kind in (POD, SERVICE):
+            entry["categories"] = ["all"]
         found.append({**entry, "storageVersionHash": kind.storage_hash})
         if kind.status:
             found.append({

@@ -22,7 +22,12 @@ _KEYED: dict[tuple[str, Path], tuple[str, ...]] = {
 """Lists whose items are known by some of their fields."""
 
 _SETS = {("Node", ("spec", "podCIDRs")), ("", ("metadata", "finalizers"))}
-_MAPS = {("metadata", "labels"), ("metadata", "annotations")}
+_MAPS = {
+    ("metadata", "labels"), ("metadata", "annotations"), ("series",),
+    ("spec", "parentRef"), ("spec", "sessionAffinityConfig"), ("spec", "sessionAffinityConfig", "clientIP"),
+}  # fmt: skip
+"""What may be absent as a whole, and so counts as set itself."""
+
 _ATOMIC = {("Service", ("spec", "selector")), ("Event", ("regarding",)), ("Event", ("related",))}
 _DEFAULTS = {"protocol": "TCP"}
 _SYSTEM = {"name", "namespace", "uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"}

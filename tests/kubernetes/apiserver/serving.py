@@ -36,6 +36,7 @@ from tests.kubernetes.apiserver.writing import How, Writer
 _JSON = "application/json"
 _MERGES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 _APPLIES = ("application/apply-patch+yaml", "application/apply-patch+json")
+_NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 _WRITES = ("create", "update", "patch", "delete")
 
 
@@ -114,9 +115,11 @@ class Api:
                 if isinstance(user, Refusal):
                     raise user
                 self._authorize(user, wanted.asked)
+            _check_accept(request.headers.get("Accept", "*/*"))
             if wanted.kind is None:
-                media, text = discovery.answer(wanted.asked)
-                return web.Response(body=text.encode(), headers={**_always(), "Content-Type": media})
+                media, text = discovery.answer(wanted.asked, verbose="verbose" in request.query)
+                sniffing = {} if media == _JSON else _NO_SNIFFING
+                return web.Response(body=text.encode(), headers={**_always(), **sniffing, "Content-Type": media})
             if wanted.asked.verb == "watch":
                 return await self._watch(request, wanted, fault)
             status, value, warnings = await self._do(request, wanted, wanted.kind, user)
@@ -278,6 +281,15 @@ def _gone(request: web.Request) -> web.StreamResponse:
 
 def _always() -> dict[str, str]:
     return {"Audit-Id": str(uuid.uuid4()), "Cache-Control": "no-cache, private"}
+
+
+def _check_accept(accept: str) -> None:
+    """406 for who takes nothing but tables or bare metadata, or no JSON."""
+    for part in accept.split(","):
+        media, *parameters = (word.strip() for word in part.split(";"))
+        if media in ("*/*", "application/*", _JSON) and not any(word.startswith("as=") for word in parameters):
+            return
+    raise Refusal(406, "NotAcceptable", f"only the following media types are accepted: {_JSON}")
 
 
 def _how(request: web.Request, asked: Asked) -> How:

@@ -104,11 +104,11 @@ class Watch:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._seconds
         last = end - BEFORE_THE_END
-        due = min(loop.time() + self._options.bookmarks, last) if self._bookmarks else end
+        due = self._due(loop.time(), last) if self._bookmarks else end
         while (now := loop.time()) < end:
             if now >= due:
                 yield self._bookmark(max(self._storage.revision, self._start))
-                due = min(due + self._options.bookmarks, last) if due < last else end
+                due = self._due(due, last)
                 continue
             try:
                 change = await asyncio.wait_for(self._changes.get(), min(due, end) - now)
@@ -116,6 +116,11 @@ class Watch:
                 continue
             if line := self._told(change):
                 yield line
+
+    def _due(self, now: float, last: float) -> float:
+        """When the next bookmark comes."""
+        regular = now + self._options.bookmarks
+        return min(regular, last) if now < last else regular
 
     def _fits(self, stored: Stored | None) -> bool:
         if stored is None or (self._namespace and stored.key[0] != self._namespace):
