@@ -20,7 +20,7 @@ from tests.cli.program import SCRIPT
 from tests.kubernetes.manifests import Manifest, container, the
 from tests.kubernetes.running import ApiServer
 
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"  # /var/run leads there
 
 ENTER = """
 root=$1 work=$2; shift 2

@@ -21,27 +21,22 @@ from tests.kubernetes.running import ROOT
 
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 BASE = "docker.io/library/debian:bookworm-slim"
-_LENT = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
-_OURS = (
-    "PIP_CERT",
-    "PIP_INDEX_URL",
-    "PIP_TRUSTED_HOST",
-    "PIP_DEFAULT_TIMEOUT",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-)
+_OURS = ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+_CERTIFICATES = "/run/certificates.crt"
 
 ENTER = """
 root=$1; shift
-mount --make-rprivate / && mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" || exit
-for lent in $LENT; do
-    [ -e "$lent" ] || continue
-    if [ -d "$lent" ]; then mkdir -p "$root$lent"; else mkdir -p "$root${lent%/*}" && touch "$root$lent"; fi
-    mount --bind "$lent" "$root$lent" || exit
+mount --make-rprivate / && mount -t proc proc "$root/proc" && mount -t tmpfs -o mode=755 dev "$root/dev" &&
+mount -t tmpfs -o mode=755 run "$root/run" || exit
+for device in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 666 "$root/dev/${device%:*}" c 1 "${device#*:}" || exit
 done
+cp /etc/resolv.conf /etc/hosts "$root/etc/" || exit
+[ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp /etc/ssl/certs/ca-certificates.crt "$root$PIP_CERT" || exit
+[ -e "$root$PIP_CERT" ] || unset PIP_CERT
 exec chroot "$root" "$@"
 """
+"""What a step finds of this machine are copies: packages write to what they find."""
 
 
 @dataclass(slots=True)
@@ -112,7 +107,7 @@ def enter(image: Image, argv: list[str]) -> None:
     subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
         check=True,
-        env={**environment, **image.environment, "LENT": " ".join(_LENT)},
+        env={**environment, **image.environment, "PIP_CERT": _CERTIFICATES},
         stdin=subprocess.DEVNULL,
         stdout=2,
         timeout=900,
