@@ -34,7 +34,7 @@ def read_cluster(entry: Entry) -> Cluster:
         entry.problem(
             "insecure-skip-tls-verify", "is true, and there is an authority to verify by; leave one of them out"
         )
-    if not entry.has("server"):
+    if not entry.has("server") and entry.is_mapping:
         entry.problem("server", f"is missing; {_WRITE}")
     server = entry.text("server", "a URL", _WRITE, parse=lambda text: _server(text, is_tls=bool(ca) or is_insecure))
     if is_insecure and server.startswith("https:"):

@@ -32,7 +32,8 @@ class Entry:
         self.file = file
         self.path = path
         self.value: dict[str, Any] = value if isinstance(value, dict) else {}
-        if value is not None and not isinstance(value, dict):
+        self.is_mapping = value is None or isinstance(value, dict)
+        if not self.is_mapping:
             self.problem("", f"{Given(value, path, file.written)} stands where 'key: value' lines belong")
 
     def problem(self, name: str, message: str) -> None:
@@ -89,7 +90,7 @@ class Entry:
         return Entry(self.file, (*self.path, *names), value)
 
     def secret(self, name: str) -> str:
-        """A text that is never shown."""
+        """A text that is never shown, and goes to the server in a header's line."""
         found = self.value.get(name)
         if found is None or isinstance(found, str):
             if isinstance(found, str) and re.search(r"[\0\r\n]", found.strip()):
@@ -137,14 +138,17 @@ class Entry:
             return Pem(path=path)
         if self.has(name):
             self.warning(name, f"counts for nothing beside {inline}; leave one of them out")
-        encoded = self.secret(inline)
+        encoded = self.value[inline]
+        if not isinstance(encoded, str):
+            self.problem(inline, "is no text (not shown, since it may be a secret); put it in quotes")
+            return Pem()
         try:
             data = b64decode("".join(encoded.split()), validate=True)
         except (binascii.Error, ValueError):
             hint = "; it is PEM already: name its file instead, or encode it" if "-----BEGIN" in encoded else ""
             self.problem(inline, f"is not base64{hint or '; encode the PEM file with base64 -w0'}")
             return Pem()
-        if encoded and not _PEM.search(data):
+        if not _PEM.search(data):
             self.problem(inline, "is base64, and not of PEM; encode the file that begins with -----BEGIN")
             return Pem()
         return Pem(data=data)

@@ -108,6 +108,8 @@ def _plugin(entry: Entry) -> Plugin:
     entry.unknown(_EXEC_FIELDS)
     remedy = f"write {' or '.join(_VERSIONS)}, whichever the plugin speaks"
     version = entry.text("apiVersion", "a version", remedy, parse=lambda text: _version(text, remedy))
+    if not entry.is_mapping:
+        return Plugin("", "")
     if not entry.has("apiVersion"):
         entry.problem("apiVersion", f"is missing; {remedy}")
     command = entry.text("command", "a command", "name the plugin's program")
