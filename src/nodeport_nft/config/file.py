@@ -97,7 +97,7 @@ class ConfigFile:
         found = ConfigFile(self.name, problems=self.problems, warnings=self.warnings, lines=lines)
         text = self._document and _value_at(self._document.value, path)
         if isinstance(text, str):
-            _read_into(found, text)
+            read_into(found, text)
         return found
 
     def _composed(self) -> yaml.Node | None:
