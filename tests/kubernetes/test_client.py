@@ -37,7 +37,7 @@ TOKEN = {"token": "secret-token"}
 
 
 class Scripted:
-    """A server that gives its answers one after the other, the last one again and again, and keeps what it was asked."""
+    """A server that gives one answer after the other, the last one again and again, and keeps what it was asked."""
 
     def __init__(self, *answers: bytes | str) -> None:
         self.answers = list(answers)
@@ -157,9 +157,9 @@ def test_nobody_is_led_elsewhere(tmp_path: Path) -> None:
             script = Scripted(answer("302 Found", "", f"Location: http://127.0.0.1:{port}/"))
             async with serving(script) as here:
                 path = kubeconfig(tmp_path / "config", f"http://127.0.0.1:{here}", TOKEN)
-                with pytest.raises(Refused, match="status 302, which leads to http://127.0.0.1:"):
+                with pytest.raises(Refused, match=r"status 302, which leads to http://127\.0\.0\.1:"):
                     await with_client(path, get)
-                with pytest.raises(Refused, match="status 302, which leads to http://127.0.0.1:"):
+                with pytest.raises(Refused, match=r"status 302, which leads to http://127\.0\.0\.1:"):
                     await with_client(path, lines)
 
     asyncio.run(begin())
@@ -250,7 +250,7 @@ def test_a_stream_that_breaks_off_in_the_middle_of_an_object(
                 seen.append(line)
 
     class Cut(Scripted):
-        async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        async def __call__(self, _: Request, writer: asyncio.StreamWriter) -> None:
             writer.write(STREAM + chunk(b'{"a": 1}\n{"b":'))
             await writer.drain()
             await asyncio.sleep(0.1)
@@ -267,7 +267,7 @@ def test_a_stream_that_is_silent(tmp_path: Path) -> None:
     """A server that says nothing, before its first word and after; whoever asks says how long it may be."""
 
     class Silent(Scripted):
-        async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        async def __call__(self, _: Request, writer: asyncio.StreamWriter) -> None:
             writer.write(STREAM + chunk(b"{}\n"))
             await writer.drain()
             await asyncio.Event().wait()
@@ -282,14 +282,20 @@ def test_what_goes_wrong_with_the_reader_of_a_stream_is_his_own(tmp_path: Path) 
     """An error of the one who reads is no error of the server's."""
     script = Scripted(STREAM + chunk(b"{}\n"))
 
+    async def impatient(client: Client) -> None:
+        async with client.stream(PATH, {}) as stream, asyncio.timeout(0.1):
+            async for _ in stream:
+                pass
+
+    async def failing(client: Client) -> None:
+        async with client.stream(PATH, {}):
+            raise FileNotFoundError
+
     async def work(client: Client) -> None:
         with pytest.raises(TimeoutError):
-            async with client.stream(PATH, {}) as stream, asyncio.timeout(0.1):
-                async for _ in stream:
-                    pass
+            await impatient(client)
         with pytest.raises(FileNotFoundError):
-            async with client.stream(PATH, {}):
-                raise FileNotFoundError
+            await failing(client)
 
     run(tmp_path, script, work)
 
@@ -412,6 +418,15 @@ def test_certificates_that_cannot_be_believed(tmp_path: Path, authority: Authori
         assert not raised.value.is_sent
 
 
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with socket.socket() as tried:
+            if not tried.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.02)
+
+
 @contextmanager
 def strict_server(authority: Authority, pair: tuple[Path, Path], version: str) -> Iterator[int]:
     """The port of openssl's own server, which says why it refuses a client's certificate; Python's hangs up."""
@@ -426,9 +441,7 @@ def strict_server(authority: Authority, pair: tuple[Path, Path], version: str) -
         stderr=subprocess.DEVNULL,
     )
     try:
-        end = time.monotonic() + SECONDS
-        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_for_port(port)
         yield port
     finally:
         process.kill()
