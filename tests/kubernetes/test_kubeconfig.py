@@ -76,7 +76,9 @@ def test_of_several_files_the_first_that_has_a_name_wins(tmp_path: Path) -> None
     first = document({"server": "https://first"}, current="")
     first["users"] = None
     second = document({"server": "https://second"}, {"token": "of-second"})
-    second["clusters"].append({"name": "far", "cluster": {"server": "https://far", "certificate-authority": "ca.pem"}})
+    second["clusters"].append(
+        {"name": "far", "cluster": {"server": "https://far", "certificate-authority": "ca.pem"}}
+    )
     second["contexts"].append({"name": "far", "context": {"cluster": "far", "user": "prod"}})
     paths = [write(tmp_path / "one" / "config", first), write(tmp_path / "two" / "config", second)]
     environ = {"KUBECONFIG": f"{tmp_path / 'missing'}::{paths[0]}:{paths[1]}"}
@@ -242,7 +244,14 @@ def test_all_that_is_wrong_is_told_at_once_by_line(tmp_path: Path) -> None:
     path = write(tmp_path / "config", document(cluster, {"token": 1, "client-key-data": "%"}))
     lines = wrong(path)
     fields = [line.split(": ")[1].rpartition(".")[2] for line in lines]
-    assert fields == ["proxy-url", "insecure-skip-tls-verify", "server", "client-certificate", "token", "client-key-data"]
+    assert fields == [
+        "proxy-url",
+        "insecure-skip-tls-verify",
+        "server",
+        "client-certificate",
+        "token",
+        "client-key-data",
+    ]
     numbers = [int(line.split(":")[1]) for line in lines]
     assert numbers == sorted(numbers)
     text = path.read_text().split("\n")
