@@ -163,12 +163,14 @@ def test_get_shows_the_kinds_that_nodes_do_not_program_too(desk: Desk) -> None:
 
 def test_a_list_comes_in_pages_and_is_begun_again_where_they_are_too_old(desk: Desk) -> None:
     for number in range(1001):
-        desk.server.create({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": f"pod-{number:04}", "namespace": desk.namespace},
-            "spec": {"containers": [{"name": "web", "image": "web"}]},
-        })
+        desk.server.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"pod-{number:04}", "namespace": desk.namespace},
+                "spec": {"containers": [{"name": "web", "image": "web"}]},
+            }
+        )
     desk.server.requests(clear=True)
     names = desk.ok("get", "pods", "-o", "name").split()
     assert names == [f"pod/pod-{number:04}" for number in range(1001)]

@@ -117,6 +117,9 @@ class Client:
         try:
             yield self._lines(response, silent_seconds)
         finally:
+            # Nobody is to be told that nothing more is wanted: a server that is frozen would be waited for.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def close(self) -> None:
@@ -124,6 +127,7 @@ class Client:
         if self._session:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(0)  # what was aborted ends in the next turn of the loop
 
     async def _ask(
         self,
