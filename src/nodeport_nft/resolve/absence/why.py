@@ -11,7 +11,7 @@ from nodeport_nft.resolve.absence import pods, slices
 from nodeport_nft.resolve.absence.around import Around
 from nodeport_nft.resolve.absence.cause import Cause, is_or_are, listed, named
 from nodeport_nft.resolve.absence.local import not_here
-from nodeport_nft.resolve.absence.near import unmatched
+from nodeport_nft.resolve.absence.near import unmatched, without_slice
 from nodeport_nft.resolve.absence.strays import strays
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
 from nodeport_nft.resolve.join import Join, families
@@ -125,7 +125,7 @@ class _Question:
             yield from pods.unusable(service, port, family, self._selected, around)
             yield from strays(service, around)
         elif service.selector:
-            yield from unmatched(service, around)
+            yield from without_slice(service, around) or unmatched(service, around)
             yield from strays(service, around)
         else:
             yield from strays(service, around)
