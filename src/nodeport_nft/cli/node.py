@@ -66,11 +66,10 @@ def render(
     chosen = flags.config()
     if filename is None and not flags.has("store"):
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    wanted = read_wanted(chosen, filename, held=flags.has("store"))
+    name = parse_node_name(node_name, chosen)
+    wanted = read_wanted(chosen, filename, held=flags.has("store"), node=name)
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
-    state = compile_state(
-        chosen, wanted, parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen), Host(), None
-    )
+    state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), Host(), None)
     if output is Output.json:
         put(to_json(state.tables.tables()), end="")
     else:
@@ -94,10 +93,9 @@ def diff(
         check_prune(filename, prune=prune)
         chosen = flags.config()
         nft, host = open_kernel(chosen, BAD_INPUT)
-        wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune)
-        state = compile_state(
-            chosen, wanted, parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen), host, nft
-        )
+        name = parse_node_name(node_name, chosen)
+        wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune, node=name)
+        state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), host, nft)
         transactions = first_transactions(nft, state, host)
         try:
             print_transactions(transactions)

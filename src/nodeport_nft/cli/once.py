@@ -100,9 +100,9 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
             files = list(options.manifests)
             wanted = write_wanted(config, files, prune=options.prune, allow_empty=options.allow_empty)
         else:
-            wanted = read_stored(config)
+            wanted = read_stored(config, options.node_name)
         with _behind(config, wanted):
-            facts = node.facts(wanted.node(options.node_name))
+            facts = node.facts(wanted.node(options.node_name), wanted.service_cidrs())
             listed = tables.read(facts)
             report.is_first = not any(listed.values())
             state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +57,9 @@ def get(
         Output | None,
         typer.Option("--output", "-o", help="wide: more columns; yaml, json: fit for apply -f; name: KIND/NAME."),
     ] = None,
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="With yaml and json: who manages which field (kubernetes:).")
+    ] = False,
     flags: Annotated[Flags, "store"],
 ) -> None:
     """List objects: services, endpoints, endpointslices, pods or nodes, or several kinds with commas between them.
@@ -74,6 +78,8 @@ def get(
             shown, missing = _tables(opened, chosen, targets, scope, wide=output is Output.wide)
         else:
             objects, missing = select(opened, targets, scope)
+            if not show_managed_fields:
+                objects = tuple(map(_without_managers, objects))
             shown = _listed(objects, output, single=len(names) == len(targets) == 1)
         complaints = opened.complaints()
     if shown:
@@ -233,6 +239,15 @@ def _listed(objects: tuple[Object, ...], output: Output, *, single: bool) -> str
         return _document(objects[0].raw, output) if objects else ""
     items = [stored.raw for stored in objects]
     return _document({"apiVersion": "v1", "items": items, "kind": "List"}, output)
+
+
+def _without_managers(stored: Object) -> Object:
+    """The object as people want to see it: of a Service, who manages which field is longer than all the rest."""
+    metadata = stored.raw.get("metadata")
+    if not isinstance(metadata, dict) or "managedFields" not in metadata:
+        return stored
+    rest = {key: value for key, value in metadata.items() if key != "managedFields"}
+    return replace(stored, raw={**stored.raw, "metadata": rest})
 
 
 def _document(value: dict[str, Any], output: Output) -> str:

@@ -85,7 +85,7 @@ def sync(
         UndoJournal.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
-        wanted = read_wanted(chosen, filename, prune=prune)
+        wanted = read_wanted(chosen, filename, prune=prune, node=name)
         state = compile_state(chosen, wanted, name, addresses, host, nft)
         print_transactions(first_transactions(nft, state, host))
         wanted.leave_if_damaged()

@@ -43,11 +43,12 @@ def _as_it_is(line: int) -> int:
 class ConfigFile:
     """What a file says: its ``values`` by key, ``problems`` with the lines they stand on, and ``warnings``.
 
-    ``name`` is its path as messages give it. ``lines``: which line of the file is the one of this number here, where
+    ``name`` is its ``path`` as messages give it. ``lines``: which line of the file is the one of this number here, where
     it is a text inside of the file.
     """
 
     name: str
+    path: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[tuple[int, Problem]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -96,7 +97,7 @@ class ConfigFile:
         found = ConfigFile(self.name, problems=self.problems, warnings=self.warnings, lines=lines)
         text = self._document and _value_at(self._document.value, path)
         if isinstance(text, str):
-            _read_into(found, text)
+            read_into(found, text)
         return found
 
     def _composed(self) -> yaml.Node | None:
@@ -118,7 +119,7 @@ def _value_at(value: Any, path: Path) -> Any:
 def read_config_file(path: str | None) -> ConfigFile:
     """The file at ``path``; None: the default one, which need not be there."""
     name = path or DEFAULT_PATH
-    file = ConfigFile(printable(short_path(name)))
+    file = ConfigFile(printable(short_path(name)), name)
     try:
         found = FilePath(name).stat()
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == _NULL:
@@ -138,11 +139,12 @@ def read_config_file(path: str | None) -> ConfigFile:
     if isinstance(text, Problem):
         file.problems.append((0, text))
     else:
-        _read_into(file, text)
+        read_into(file, text)
     return file
 
 
-def _read_into(file: ConfigFile, text: str) -> None:
+def read_into(file: ConfigFile, text: str) -> None:
+    """Take the one document of ``text``, a mapping; what is wrong with it is noted."""
     documents: list[Document] = []
     sound = True
     for document in read_documents(text):

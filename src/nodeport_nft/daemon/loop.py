@@ -12,12 +12,13 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.following import Following, manifest_follower
+from nodeport_nft.daemon.happenings import Happenings
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.lasting import lasting, start_workers
 from nodeport_nft.daemon.lock import DaemonLock
@@ -40,7 +41,7 @@ from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.store import StoreError
-from nodeport_nft.store.api import Changes, Membership
+from nodeport_nft.store.api import Changes, Membership, Recorder
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
@@ -107,12 +108,18 @@ class Daemon:
             await self._manifests.begin()
         self._source = open_source(self._node.config, self._options.node_name, handover if self._manifests else None)
         registering = Registering(self._node.config, self._options.node_name, self._reporter, self._writing)
-        self._writing.told = registering.tell
+        happenings = Happenings(self._node.config, self._options.node_name, self._reporter, self._writing)
+
+        def tell() -> None:
+            registering.tell()
+            happenings.tell()
+
+        self._writing.told = tell
         running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))
         running.add_done_callback(self.ended)
         try:
             if await self._has_started():
-                await self._follow(registering.membership)
+                await self._follow(registering.membership, happenings.recorder)
             if self._failure:
                 raise self._failure
         finally:
@@ -190,7 +197,7 @@ class Daemon:
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
-        facts = self._node.facts(own_node(changes, self._options.node_name))
+        facts = self._node.facts(own_node(changes, self._options.node_name), service_cidrs(changes))
         state, known = begun(changes, facts, self._tables, listed)
         self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
         del known, listed
@@ -219,7 +226,7 @@ class Daemon:
 
     # --- from then on -------------------------------------------------------------------------------------
 
-    async def _follow(self, membership: Membership | None) -> None:
+    async def _follow(self, membership: Membership | None, recorder: Recorder | None) -> None:
         """Follow all there is to follow, and do what is due, until stopped."""
         loop = asyncio.get_running_loop()
         own = Ref("Node", "", self._options.node_name)
@@ -239,6 +246,8 @@ class Daemon:
             works["manifests"] = self._manifests.follow
         if membership:
             works["registration"] = membership.run
+        if recorder:
+            works["events"] = recorder.run
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(lasting(f"following: {what}", work, self._reporter, self._lost))
@@ -302,7 +311,8 @@ class Daemon:
                 self._agenda.after(Due.ANEW, _LISTING_SECONDS)
                 return
             name = self._options.node_name
-            facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
+            own = own_node(changes, name, self._writing.state.index.nodes.get(name))
+            facts = self._node.facts(own, service_cidrs(changes))
             state, known = begun(changes, facts, self._tables)
         except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
             if not (scarcity(error) or isinstance(error, KernelError | StoreError)):

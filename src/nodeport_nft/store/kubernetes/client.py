@@ -1,45 +1,68 @@
-"""Requests to an API server over one connection pool: who we are, what was refused, what is tried again."""
+"""Requests to an API server over one connection pool: who we are, what was refused, what is tried again.
+
+HTTP/1.1: each watch has a connection of its own, so that one that hangs holds up no other, and several servers behind
+one address share the load. A peer that is gone without a word is noticed by the kernel (``_socket``).
+"""
 
 from __future__ import annotations
 
-import json
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+import asyncio
+import os
+import platform
+import random
+import socket
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import aiohttp
+from multidict import CIMultiDict
 
+from nodeport_nft import __version__
+from nodeport_nft.store.kubernetes.answers import Answer, is_page, page, refusal, warnings
 from nodeport_nft.store.kubernetes.connection import Connection
-from nodeport_nft.store.kubernetes.errors import Cause, Refused, Unreachable
+from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
+from nodeport_nft.store.kubernetes.faults import unreachable
+from nodeport_nft.store.kubernetes.identity import Credentials, Identity
+from nodeport_nft.store.kubernetes.proxies import proxy_of
+
+__all__ = ["Answer", "Blocking", "Client", "refusal"]
 
 _SECONDS = 30.0
-"""How long one answer may take."""
+"""How long one answer may take, and the beginning of a stream."""
 
+_CONNECT_SECONDS = 5.0
+"""How long a connection may take, TLS and all: then the next address of the name is tried."""
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of success: its ``body``, and the ``warnings`` of the server."""
+_DEAD_SECONDS = 30
+"""After how long without an answer of its kernel a peer counts as gone."""
 
-    status: int
-    body: bytes
-    warnings: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+_PAUSE = 1.0  # seconds, where a server that is busy does not say how long
+_MOST_BYTES = 256 << 20  # of an answer, or of a line of a stream: what is more is nothing of Kubernetes'
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as Go calls them
+
+Result = TypeVar("Result")
 
 
 class Client:
     """One API server, on the thread of one event loop."""
 
     def __init__(self, connection: Connection) -> None:
+        """Connects with the first request. Raises KubeconfigWrong."""
         self.connection = connection
+        self._identity = Identity(connection)
         self._session: aiohttp.ClientSession | None = None
-        # A stopgap until kubeconfig/ is there: server, CA and token of a kubeconfig of the simplest form, as JSON.
-        document = json.loads(Path(connection.kubeconfig).read_text())
-        cluster = document["clusters"][0]["cluster"]
-        self._server = cluster["server"]
-        self._ssl = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        self._token = document["users"][0]["user"]["token"]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be told of the kubeconfig and is no error."""
+        return self._identity.access.warnings
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return self._identity.access.cluster.server
 
     async def request(
         self,
@@ -53,41 +76,44 @@ class Client:
     ) -> Answer:
         """The answer to one request. Raises Refused where it is one of failure, Unreachable where there is none.
 
-        What the server asks to try again (429 with Retry-After) is tried again for as long as ``seconds`` allow.
+        What the server asks to try again (429 or 5xx with Retry-After) is tried again for as long as ``seconds``
+        allow. Credentials that it does not take (401) are renewed once.
         """
-        timeout = aiohttp.ClientTimeout(total=seconds)
-        try:
-            async with self._open().request(
-                method,
-                self._server + path,
-                params=query or {},
-                data=body,
-                headers=self._headers(content_type if body is not None else ""),
-                timeout=timeout,
-            ) as response:
-                text = await response.read()
-                if response.status >= 400:
-                    raise refusal(response.status, text, response.headers)
-                return Answer(response.status, text, (), dict(response.headers))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{self.connection}: {error}", is_sent=True) from error
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        is_renewed = False
+        while True:
+            credentials = await self._identity.credentials()
+            left = max(0.1, deadline - loop.time())
+            timeout = aiohttp.ClientTimeout(total=left, sock_connect=_CONNECT_SECONDS)
+            headers = {"Content-Type": content_type} if body is not None else {}
+            try:
+                return await self._ask(credentials, method, path, query, body, headers, timeout)
+            except Refused as refused:
+                if refused.code == 401:
+                    if is_renewed or not await self._identity.renewed(credentials):
+                        raise self._unknown(refused) from None
+                    is_renewed = True
+                    continue
+                pause = _pause(refused)
+                if not pause or loop.time() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, silent_seconds: float | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of a watch, each an event, until the server ends it. Raises as ``request`` does, also in between.
 
-        An answer that breaks off in the middle of a line is Unreachable.
+        An answer that breaks off in the middle of a line is Unreachable, and so is one of which no byte comes for
+        ``silent_seconds``. Whoever asks tries again (429) himself.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS)
+        response = await self._begun(path, query, silent_seconds)
         try:
-            async with self._open().get(
-                self._server + path, params=query, headers=self._headers(""), timeout=timeout
-            ) as response:
-                if response.status >= 400:
-                    raise refusal(response.status, await response.read(), response.headers)
-                yield self._lines(response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{self.connection}: {error}") from error
+            yield self._lines(response)
+        finally:
+            response.close()
 
     async def close(self) -> None:
         """Hang up."""
@@ -95,36 +121,210 @@ class Client:
             await self._session.close()
             self._session = None
 
+    async def _ask(
+        self,
+        credentials: Credentials,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+    ) -> Answer:
+        try:
+            async with await self._send(credentials, method, path, query, body, headers, timeout) as response:
+                content = await self._read(response)
+                if response.status >= 300:
+                    raise refusal(response.status, content, response.headers)
+                if is_page(response.headers):
+                    raise Refused(page(response.status, content), response.status, body=content)
+                told = warnings(response.headers.getall("Warning", ()))
+                return Answer(response.status, content, told, dict(response.headers))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error, credentials) from error
+
+    async def _begun(
+        self, path: str, query: Mapping[str, str], silent_seconds: float | None
+    ) -> aiohttp.ClientResponse:
+        """A stream that has begun with success."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silent_seconds)
+        is_renewed = False
+        while True:
+            credentials = await self._identity.credentials()
+            try:
+                # Compressed, an event might wait for the next one.
+                headers = {"Accept-Encoding": "identity"}
+                async with asyncio.timeout(_SECONDS):
+                    response = await self._send(credentials, "GET", path, query, None, headers, timeout)
+                    if response.status < 300 and not is_page(response.headers):
+                        return response
+                    async with response:
+                        content = await self._read(response)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise self._unreachable(error, credentials) from error
+            if response.status < 300:
+                raise Refused(page(response.status, content), response.status, body=content)
+            refused = refusal(response.status, content, response.headers)
+            if refused.code != 401:
+                raise refused
+            if is_renewed or not await self._identity.renewed(credentials):
+                raise self._unknown(refused)
+            is_renewed = True
+
+    async def _send(
+        self,
+        credentials: Credentials,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        cluster = credentials.cluster
+        said: CIMultiDict[str] = CIMultiDict({"Accept": "application/json"})
+        if not cluster.is_compressed:
+            said["Accept-Encoding"] = "identity"
+        said.update(headers)
+        said.extend(credentials.headers)
+        return await self._open().request(
+            method,
+            cluster.server + path,
+            params=query or {},
+            data=body,
+            headers=said,
+            timeout=timeout,
+            ssl=credentials.tls if credentials.tls is not None else True,
+            server_hostname=cluster.tls_server_name or None,
+            proxy=proxy_of(cluster, os.environ) or None,
+            # Who is led elsewhere would take his token there.
+            allow_redirects=False,
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of an answer, in memory once and no more of it than can be."""
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise Unreachable(f"{self._where()}: an answer has more than {_MOST_BYTES >> 20} MiB", is_sent=True)
+        return b"".join(parts)
+
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        rest = b""
-        async for chunk in response.content.iter_any():
-            *lines, rest = (rest + chunk).split(b"\n")
+        parts: list[bytes] = []  # of a line whose end is yet to come
+        size = 0
+        chunks = response.content.iter_any()
+        while True:
+            try:
+                chunk = await anext(chunks, None)
+            except aiohttp.SocketTimeoutError as error:
+                raise Unreachable(f"{self._where()}: the stream is silent, so it is begun again") from error
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise unreachable(error, self._where()) from error
+            if chunk is None:
+                break
+            first, *lines = chunk.split(b"\n")
+            parts.append(first)
+            size += len(first)
+            if size > _MOST_BYTES:
+                raise Unreachable(f"{self._where()}: an event has more than {_MOST_BYTES >> 20} MiB")
             for line in lines:
-                yield line
-        if rest:
-            raise Unreachable(f"{self.connection}: the stream broke off in the middle of an object")
+                if whole := b"".join(parts).strip():
+                    yield whole
+                parts, size = [line], len(line)
+        if b"".join(parts).strip():
+            raise Unreachable(f"{self._where()}: the stream broke off in the middle of an object")
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._ssl))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    # What programs of this machine see: /etc/hosts, nsswitch.conf.
+                    resolver=aiohttp.ThreadedResolver(),
+                    socket_factory=_socket,
+                ),
+                headers={"User-Agent": _user_agent()},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=1 << 18,
+            )
         return self._session
 
-    def _headers(self, content_type: str) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
-        return headers | ({"Content-Type": content_type} if content_type else {})
+    def _where(self) -> str:
+        return f"{self.connection}: {self.server}"
+
+    def _unreachable(self, error: BaseException, credentials: Credentials) -> Unreachable:
+        return unreachable(error, self._where(), proxy_of(credentials.cluster, os.environ))
+
+    def _unknown(self, refused: Refused) -> Refused:
+        """A refusal of who we are, with the remedy."""
+        message = (
+            f"{self._where()}: the server does not know who we are ({refused}); "
+            f"renew what {self._identity.access.name} says of its user"
+        )
+        return Refused(message, refused.code, refused.reason, refused.causes, refused.retry_after, refused.body)
 
 
-def refusal(code: int, body: bytes, headers: Mapping[str, str]) -> Refused:
-    """What an answer of failure says; it need not be JSON, since proxies answer, too."""
-    try:
-        status = json.loads(body)
-    except ValueError:
-        status = {}
-    details = status.get("details") or {}
-    causes = tuple(
-        Cause(each.get("reason", ""), each.get("message", ""), each.get("field", ""))
-        for each in details.get("causes") or ()
-    )
-    message = status.get("message") or body.decode(errors="replace")[:300]
-    after = headers.get("Retry-After", "")
-    return Refused(message, code, status.get("reason", ""), causes, float(after) if after.isdigit() else 0.0, body)
+class Blocking:
+    """A client for commands: ``with Blocking(connection) as api: api.run(api.client.request("GET", "/version"))``.
+
+    It has an event loop of its own, so it cannot be used where one runs already.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._runner = asyncio.Runner()
+
+        async def make() -> Client:
+            return Client(connection)
+
+        try:
+            self.client = self._runner.run(make())
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Wait for it; Ctrl-C cancels it."""
+        return self._runner.run(work)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _pause(refused: Refused) -> float:
+    """How long to wait before a refused request is made again, not all of us at once; 0.0: it is not."""
+    if refused.code == 429:
+        pause = refused.retry_after or _PAUSE
+    elif refused.code >= 500:
+        pause = refused.retry_after
+    else:
+        return 0.0
+    return pause * random.uniform(1.0, 1.2)  # noqa: S311
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket whose peer is asked by the kernel whether it is still there (tcp(7))."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    with suppress(OSError):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _DEAD_SECONDS // 2)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _DEAD_SECONDS // 6)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _DEAD_SECONDS)
+    return made
+
+
+def _user_agent() -> str:
+    machine = platform.machine()
+    return f"nodeport-nft/{__version__} (linux/{_MACHINES.get(machine, machine)})"

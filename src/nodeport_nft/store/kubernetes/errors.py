@@ -6,6 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 
+from nodeport_nft.problems import Problems
 from nodeport_nft.store.errors import StoreError
 
 
@@ -19,6 +20,10 @@ class LibraryMissing(StoreError):
         )
 
 
+class KubeconfigWrong(Problems, StoreError):
+    """What is configured of an API server, and of who we are there, cannot be used; all that is wrong."""
+
+
 class Unreachable(StoreError):
     """No answer: no connection, TLS that failed, silence, an answer that broke off. The message has the remedy.
 
@@ -28,6 +33,10 @@ class Unreachable(StoreError):
     def __init__(self, message: str, *, is_sent: bool = False) -> None:
         super().__init__(message)
         self.is_sent = is_sent
+
+
+class NoCredentials(Unreachable):
+    """Nothing was asked, since what we would ask with is missing now: a file, or what a plugin gives."""
 
 
 @dataclass(frozen=True, slots=True)

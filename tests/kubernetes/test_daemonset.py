@@ -1,0 +1,146 @@
+"""The DaemonSet on a node of the lab: what it may do is enough, and what it may ask is what it asks."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.outcome import Kind
+from lab.probe import connect
+from tests.daemon.running import wait_for
+from tests.kubernetes.container import Container
+from tests.kubernetes.manifests import BASE, Manifest, built, the
+from tests.kubernetes.running import NODE_ACCOUNT, ApiServer, apiserver
+from tests.kubernetes.test_events import RBAC, Recorder
+
+NODE_PORT = 30080
+
+
+@pytest.fixture
+def server(cluster: Cluster, tmp_path: Path) -> Iterator[ApiServer]:
+    """An API server on the router, which nodes reach without a Service."""
+
+    def popen(argv: list[str], **words: Any) -> Any:
+        return cluster.popen("router", argv, **words)
+
+    with apiserver(
+        tmp_path / "server",
+        listen="172.30.1.1:6443",
+        rbac=[RBAC],
+        tokens={"node-token": NODE_ACCOUNT},
+        service_cidrs=["10.96.0.0/16"],
+        popen=popen,
+    ) as made:
+        made.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}})
+        addresses = [{"type": "InternalIP", "address": str(cluster.address("worker-1"))}]
+        made.patch_status("Node", "", "worker-1", {"addresses": addresses})
+        yield made
+
+
+def publish(server: ApiServer, cluster: Cluster, name: str, **spec: Any) -> None:
+    """A Service in front of pod web-1."""
+    server.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"ports": [{"port": 80, "targetPort": 8080}], **spec},
+        }
+    )
+    server.create(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{name}-1",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": name},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [str(cluster.address("web-1"))], "conditions": {"ready": True}}],
+        }
+    )
+
+
+@pytest.fixture
+def manifests() -> list[Manifest]:
+    return built(BASE)
+
+
+@pytest.mark.proves("W8")
+def test_what_the_manifests_let_it_do_is_enough_and_no_more_is_asked(
+    cluster: Cluster, server: ApiServer, manifests: list[Manifest], tmp_path: Path
+) -> None:
+    """CAP_NET_ADMIN, files that are read-only, and the ClusterRole: a packet goes through, Events are written."""
+    publish(server, cluster, "web", type="NodePort", externalIPs=["192.0.2.1"])
+    log = tmp_path / "log"
+    process = Container(manifests, tmp_path / "container").start(cluster, "worker-1", server, log)
+    try:
+        address = str(cluster.address("worker-1"))
+        [port] = server.get("Service", "default", "web")["spec"]["ports"]
+
+        def reached() -> bool:
+            assert process.poll() is None, log.read_text()
+            return connect(cluster, "client", (address, port["nodePort"])).kind is Kind.REACHED
+
+        wait_for(reached, "a packet from the client to the pod")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        held = re.findall(r"^(?:CapPrm|CapEff|CapBnd):\t([0-9a-f]+)$", status, re.MULTILINE)
+        assert {int(mask, 16) for mask in held} == {1 << 12}, "CAP_NET_ADMIN and no other"
+        for path in ("livez", "healthz"):
+            cluster.run("worker-1", ["curl", "-sf", "--max-time", "30", f"http://127.0.0.1:10256/{path}"])
+
+        publish(server, cluster, "late", externalIPs=["192.0.2.1"])
+        wait_for(lambda: server.list("Event"), "an Event about the contested address")
+        [event] = server.list("Event")
+        assert (event["regarding"]["name"], event["reason"]) == ("late", "FrontendContested")
+        assert event["note"].startswith("192.0.2.1 tcp 80 is held by Service/default/web, which ")
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        cluster.stop(process)
+    assert "Traceback" not in log.read_text(), log.read_text()
+    assert "default/web" in cluster.ruleset("worker-1"), "an end leaves the rules"
+    assert [line for line in log.read_text().splitlines() if '"problem"' in line and "default/late" not in line] == []
+
+
+@pytest.mark.proves("W8")
+def test_the_role_is_what_is_asked_for(
+    cluster: Cluster, server: ApiServer, manifests: list[Manifest], tmp_path: Path
+) -> None:
+    """Both ways: nothing is missing in it, and nothing is in it that nobody asks for."""
+    publish(server, cluster, "web")
+    recorder = Recorder(
+        server, "worker-1", lambda argv, **words: cluster.popen("worker-1", argv, **words)
+    )  # an Event is renewed after half an hour
+    recorder.tell(["Service", "default", "web", "KernelRefused", "no"])
+    wait_for(lambda: server.list("Event"), "an Event")
+    recorder.advance(3000)
+    wait_for(lambda: server.list("Event")[0].get("series"), "the Event renewed")
+    recorder.close()
+    process = Container(manifests, tmp_path / "container").start(cluster, "worker-1", server, tmp_path / "log")
+    try:
+        wait_for(lambda: "default/web" in cluster.ruleset("worker-1"), "the tables")
+    finally:
+        cluster.stop(process)
+    granted = {
+        (verb, group, resource)
+        for rule in the(manifests, "ClusterRole")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    asked = [entry for entry in server.requests() if entry["user"] == NODE_ACCOUNT]
+    assert {entry["status"] for entry in asked} & {401, 403} == set()
+    assert {(entry["verb"], entry["group"], entry["resource"]) for entry in asked} == granted
+    assert {entry["subresource"] for entry in asked} == {""}
+    nodes = {entry["name"] for entry in asked if entry["resource"] == "nodes"}
+    assert nodes == {"worker-1"}, "no other Node is looked at"
