@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from lab.cluster import Cluster
+from nodeport_nft.config import Config
+from nodeport_nft.daemon.kernel_tables import KernelTables
+from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.kernel.host.kube_proxy.ipvs import find_ipvs, remove_ipvs
 from nodeport_nft.kernel.host.kube_proxy.legacy import find_legacy, remove_legacy
 from nodeport_nft.kernel.host.kube_proxy.nftables import find_nft
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import PortRange
+
+if TYPE_CHECKING:
+    from nodeport_nft.daemon.node import ThisNode
+    from nodeport_nft.daemon.telling import Report
 
 NAT = """*nat
 :KUBE-KUBELET-CANARY - [0:0]
@@ -128,14 +139,7 @@ def test_what_todays_iptables_has_goes_in_one_transaction(node: Cluster) -> None
         return list(found), list(found.others()), bool(find_nft())
 
     told, others, again = node.call("worker-1", remove)
-    assert told == [
-        "table ip kube-proxy",
-        *(
-            f"{count} of iptables in table {family} {table}"
-            for family in ADDRESSES
-            for table, count in (("nat", "9 chains"), ("filter", "6 chains"), ("mangle", "1 chain"))
-        ),
-    ]
+    assert told == ["table ip kube-proxy", "32 chains of iptables"]
     assert (others, again) == ([], False)
     for family, lines in before.items():
         assert saved(node, family, "nft") == left(lines)
@@ -157,8 +161,7 @@ def test_what_the_old_iptables_has_goes_by_its_own_programs(node: Cluster) -> No
         return [word for each in found for word in each], any(find_legacy())
 
     told, again = node.call("worker-1", remove)
-    assert "9 chains in table nat of iptables-legacy" in told
-    assert len(told) == 6
+    assert told == ["16 chains of iptables-legacy", "16 chains of ip6tables-legacy"]
     assert not again
     for family, lines in before.items():
         assert saved(node, family, "legacy") == left(lines)
@@ -198,6 +201,76 @@ def test_a_node_without_any_of_it_is_told_so(node: Cluster) -> None:
         return bool(find_nft() or any(find_legacy()) or find_ipvs(PortRange(30000, 32767)))
 
     assert not node.call("worker-1", found)
+
+
+class Told:
+    """A report that keeps what is told of kube-proxy."""
+
+    def __init__(self) -> None:
+        self.now: list[str] = []
+        self.removed: list[str] = []
+
+    def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:
+        assert where == "kube-proxy"
+        self.now = [*problems, *failed]
+
+    def kube_proxy_removed(self, what: tuple[str, ...]) -> None:
+        self.removed += what
+
+
+def looked(node: Cluster, config: Config, refused: Collection[str] = ()) -> tuple[list[str], list[str], list[str]]:
+    """What one look tells, what it removes, and what a second one tells."""
+
+    def work() -> tuple[list[str], list[str], list[str]]:
+        told, tables = Told(), KernelTables("/run/nodeport-nft")
+        with closing(tables):
+            takeover = Takeover(tables, cast("ThisNode", SimpleNamespace(config=config)), cast("Report", told))
+            takeover.look(refused)
+            first = told.now
+            takeover.look(refused)
+        return first, told.removed, told.now
+
+    return node.call("worker-1", work)
+
+
+@pytest.mark.proves("W5")
+def test_in_kube_proxys_place_what_it_has_left_is_told_without_the_flag(node: Cluster) -> None:
+    load(node, "ip", "nft")
+    config = Config(store="kubernetes:")
+    first, removed, then = looked(node, config)
+    assert first == then
+    assert first == [
+        "kube-proxy has left 16 chains of iptables, which comes first for new connections where it was written after "
+        "ours; add --replace-kube-proxy, or run kube-proxy --cleanup, once none runs here any more"
+    ]
+    assert removed == []
+    assert looked(node, replace(config, store="/var/lib/nodeport-nft/store.db")) == ([], [], [])
+    assert looked(node, replace(config, replace_kube_proxy=True)) == ([], ["16 chains of iptables"], [])
+
+
+@pytest.mark.proves("W5")
+def test_what_may_serve_a_service_that_the_kernel_refuses_from_us_stays(node: Cluster) -> None:
+    load(node, "ip", "nft")
+    first, removed, then = looked(node, Config(store="kubernetes:", replace_kube_proxy=True), ["default/web"])
+    assert first == then
+    assert first == [
+        "kube-proxy has left 16 chains of iptables, which stays as long as the kernel refuses 1 Service of ours: see "
+        "what is told of them"
+    ]
+    assert removed == []
+
+
+@pytest.mark.proves("W5")
+def test_a_chain_that_has_to_stay_is_told_from_then_on(node: Cluster) -> None:
+    load(node, "ip", "nft")
+    node.run("worker-1", ["iptables-nft", "-t", "nat", "-A", "CNI-OTHER", "-j", "KUBE-MARK-MASQ"])
+    first, removed, then = looked(node, Config(replace_kube_proxy=True))
+    assert removed == ["15 chains of iptables"]
+    assert first == then
+    assert first == [
+        "chain KUBE-MARK-MASQ of table ip nat is kube-proxy's and stays: CNI-OTHER leads to it; remove that rule, or "
+        "ask whoever made it"
+    ]
 
 
 @pytest.mark.proves("W5")

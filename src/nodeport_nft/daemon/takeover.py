@@ -66,7 +66,9 @@ class Takeover:
             self.again()  # once it has ended
             numbers = ", ".join(map(str, pids))
             beside = f"kube-proxy runs beside this program (process {numbers}), and whoever started last translates"
-            return [f"{beside}: {_STOP}{f'; then {here} is removed' if replaces and remains else ''}"]
+            return [
+                f"{beside}: {_STOP}{f'; what it has left is removed then ({here})' if replaces and remains else ''}"
+            ]
         self._looks_everywhere = False
         if not remains:
             self._may_remove = False

@@ -33,10 +33,8 @@ class LegacyRemains:
 
     def __iter__(self) -> Iterator[str]:
         """Each in words."""
-        for table, found in self.tables:
-            if found.chains:
-                count = len(found.chains)
-                yield f"{count} chain{'s' * (count > 1)} in table {table} of {_PROGRAMS[self.family]}"
+        if count := sum(len(found.chains) for _, found in self.tables):
+            yield f"{count} chain{'s' * (count > 1)} of {_PROGRAMS[self.family]}"
 
     def others(self) -> Iterator[str]:
         """Whose rules need a chain of kube-proxy's, which therefore stays; and what cannot be looked at."""
