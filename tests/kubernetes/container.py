@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -52,16 +52,17 @@ exec chroot "$root" "$@"
 class Container:
     """The one of a DaemonSet, as ``manifests`` have it, in ``work``, a directory of ours.
 
-    ``root``: the image's files; "/" for those of this machine, with the installed program of the tests.
+    ``root``: the image's files, ``entrypoint`` and ``environment`` what else it brings; without them it is this
+    machine's files, with the installed program of the tests.
     """
 
     manifests: list[Manifest]
     work: Path
     root: Path = Path("/")
+    entrypoint: Sequence[str] = (str(SCRIPT),)
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
 
-    def start(
-        self, cluster: Cluster, node: str, server: ApiServer, log: Path, environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, cluster: Cluster, node: str, server: ApiServer, log: Path) -> subprocess.Popen[str]:
         """Start it on a node, for an API server whose address stands in no manifest; it logs to a file."""
         spec = container(self.manifests)
         security = spec["securityContext"]
@@ -71,13 +72,13 @@ class Container:
         assert "privileged" not in security
         kept = ",".join(["-all", *(f"+{name.lower()}" for name in security["capabilities"]["add"])])
         rights = ["setpriv", "--inh-caps=-all", f"--bounding-set={kept}", "--no-new-privs"]
-        program = [str(SCRIPT)] if self.root == Path("/") else spec.get("command", [])
+        assert "command" not in spec, "the image's entry point starts it"
         words = [each.replace("$(NODE_NAME)", node) for each in spec["args"]]
         (self.work / "mnt").mkdir(parents=True, exist_ok=True)
         argv = ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self.root), str(self.work)]
-        argv += [*self._volumes(server), "--", *rights, *program, *words]
+        argv += [*self._volumes(server), "--", *rights, *self.entrypoint, *words]
         # Nothing of the tests' environment, as in a container; python's coverage could not be written either.
-        env = {"PATH": os.environ["PATH"], "NODE_NAME": node, **(environment or {})}
+        env = {**self.environment, "NODE_NAME": node}
         with log.open("a") as sink:
             return cluster.popen(node, argv, env=env, stdout=subprocess.DEVNULL, stderr=sink.fileno(), cwd="/")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +24,26 @@ from tests.kubernetes.test_events import RBAC, Recorder
 NODE_PORT = 30080
 
 
-@pytest.fixture
-def server(cluster: Cluster, tmp_path: Path) -> Iterator[ApiServer]:
+@contextmanager
+def api_server(cluster: Cluster, directory: Path) -> Iterator[ApiServer]:
     """An API server on the router, which nodes reach without a Service."""
-
-    def popen(argv: list[str], **words: Any) -> Any:
-        return cluster.popen("router", argv, **words)
-
     with apiserver(
-        tmp_path / "server",
+        directory,
         listen="172.30.1.1:6443",
         rbac=[RBAC],
         tokens={"node-token": NODE_ACCOUNT},
         service_cidrs=["10.96.0.0/16"],
-        popen=popen,
+        popen=partial(cluster.popen, "router"),
     ) as made:
         made.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}})
         addresses = [{"type": "InternalIP", "address": str(cluster.address("worker-1"))}]
         made.patch_status("Node", "", "worker-1", {"addresses": addresses})
+        yield made
+
+
+@pytest.fixture
+def server(cluster: Cluster, tmp_path: Path) -> Iterator[ApiServer]:
+    with api_server(cluster, tmp_path / "server") as made:
         yield made
 
 
@@ -80,8 +84,12 @@ def test_what_the_manifests_let_it_do_is_enough_and_no_more_is_asked(
 ) -> None:
     """CAP_NET_ADMIN, files that are read-only, and the ClusterRole: a packet goes through, Events are written."""
     publish(server, cluster, "web", type="NodePort", externalIPs=["192.0.2.1"])
-    log = tmp_path / "log"
-    process = Container(manifests, tmp_path / "container").start(cluster, "worker-1", server, log)
+    serves(Container(manifests, tmp_path / "container"), cluster, server, tmp_path / "log")
+
+
+def serves(container: Container, cluster: Cluster, server: ApiServer, log: Path) -> None:
+    """Start it on worker-1, where it makes Service web answer and tells of its trouble with another; and end it."""
+    process = container.start(cluster, "worker-1", server, log)
     try:
         address = str(cluster.address("worker-1"))
         [port] = server.get("Service", "default", "web")["spec"]["ports"]
@@ -118,19 +126,20 @@ def test_the_role_is_what_is_asked_for(
 ) -> None:
     """Both ways: nothing is missing in it, and nothing is in it that nobody asks for."""
     publish(server, cluster, "web")
-    recorder = Recorder(
-        server, "worker-1", lambda argv, **words: cluster.popen("worker-1", argv, **words)
-    )  # an Event is renewed after half an hour
+    recorder = Recorder(server, "worker-1", partial(cluster.popen, "worker-1"))
     recorder.tell(["Service", "default", "web", "KernelRefused", "no"])
     wait_for(lambda: server.list("Event"), "an Event")
-    recorder.advance(3000)
+    recorder.advance(3000)  # it is renewed after half an hour
     wait_for(lambda: server.list("Event")[0].get("series"), "the Event renewed")
     recorder.close()
-    process = Container(manifests, tmp_path / "container").start(cluster, "worker-1", server, tmp_path / "log")
-    try:
-        wait_for(lambda: "default/web" in cluster.ruleset("worker-1"), "the tables")
-    finally:
-        cluster.stop(process)
+    for streaming in ("on", "off"):  # an older server wants lists
+        server.options(streaming=streaming)
+        cluster.nft("worker-1", "flush ruleset")
+        process = Container(manifests, tmp_path / streaming).start(cluster, "worker-1", server, tmp_path / "log")
+        try:
+            wait_for(lambda: "default/web" in cluster.ruleset("worker-1"), "the tables")
+        finally:
+            cluster.stop(process)
     granted = {
         (verb, group, resource)
         for rule in the(manifests, "ClusterRole")["rules"]
