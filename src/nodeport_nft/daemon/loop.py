@@ -27,6 +27,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.registering import Registering
 from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
@@ -78,6 +79,7 @@ class Daemon:
             reporter.metrics.flows_deleted, lambda problems: reporter.problems("stale flows", problems)
         )
         self._upkeep = Upkeep(tables, node, reporter)
+        self._takeover = Takeover(tables, node, reporter)
         self._writing = Writing(node, reporter, self._agenda, self._lock, self._flows, self._upkeep, self._backoff)
         self._network = Network(
             node, reporter, self._agenda, self._writing, self._flows, self._backoff, self._lost, self.ended
@@ -274,10 +276,13 @@ class Daemon:
     def _check(self) -> None:
         self._agenda.after(Due.CHECK, self._node.config.full_check_period)
         self._writing.check()
+        self._takeover.again()
 
     def _look(self) -> None:
         self._agenda.after(Due.LOOK, _LOOK_SECONDS)
         self._node.look_again(self._writing.state)
+        if self._reporter.status.syncs and not self._reporter.status.error:
+            self._takeover.look(self._writing.reconciler.refused)
         self._upkeep.firewalls.look(self._writing.state)
         self._tables.rest()
 
@@ -334,5 +339,7 @@ class Daemon:
             if self._manifests:
                 self._manifests.reconfigure(config)
             self._writing.refit()
+            self._takeover.again()
+            self._agenda.within(Due.LOOK, 0.0)
         if self._reporter.status.synced:
             self._reporter.ready()

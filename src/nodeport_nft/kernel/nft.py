@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.host.kube_proxy.nftables import NftRemains
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
     View,
@@ -63,6 +64,10 @@ class Nft:
                 self._writer.commit(batch)
                 commits += 1
         return commits
+
+    def remove_others(self, found: NftRemains) -> None:
+        """Delete what kube-proxy has left, all of it or, with a KernelError, nothing."""
+        self._writer.commit(join(found.messages()))
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Ref, Snapshot, Value
+from nodeport_nft.model import Parsed, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -51,13 +51,13 @@ class Applied:
 class Written:
     """What a write did, or would do: ``applied`` in the order of what was put, ``deleted`` but for the ``missing``.
 
-    ``dropped``: what is to be said of fields that were dropped with a change of type.
+    ``told``: what is to be said of it, such as of fields that were dropped with a change of type.
     """
 
     applied: tuple[Applied, ...] = ()
     deleted: tuple[Ref, ...] = ()
     missing: tuple[Ref, ...] = ()
-    dropped: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class Objects(ABC):
@@ -156,6 +156,14 @@ class Objects(ABC):
             else:
                 readable.append((ref, values))
         return (*readable, *self.heard())
+
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """Where a server that allocates takes clusterIPs from; the other stores take them from our configuration."""
+        return ()
+
+    def desired(self, node: str) -> tuple[Parsed, ...]:  # noqa: ARG002
+        """What the node of this name is to program: all that is ``readable``, or of it what its daemon follows."""
+        return self.readable()
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """Every stored object parsed into the model, or what is wrong with it; no ranges are checked."""

@@ -125,6 +125,11 @@ def conflict(resource: str, group: str, name: str, why: str = "") -> Refusal:
     return Refusal(409, "Conflict", message, details=_about(resource, group, name))
 
 
+def internal(why: str) -> Refusal:
+    details = {"causes": [{"message": why}]}
+    return Refusal(500, "InternalError", f"Internal error occurred: {why}", details=details)
+
+
 def unauthorized() -> Refusal:
     return Refusal(401, "Unauthorized", "Unauthorized")
 

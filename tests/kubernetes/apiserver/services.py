@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from tests.kubernetes.apiserver.answers import Cause, duplicate, forbidden_field, invalid, required, unsupported
+from tests.kubernetes.apiserver.answers import (
+    Cause,
+    duplicate,
+    forbidden_field,
+    internal,
+    invalid,
+    required,
+    unsupported,
+)
 from tests.kubernetes.apiserver.formats import address_fault, label_fault, port_fault, service_name_fault
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, SERVICE_CIDR
 from tests.kubernetes.apiserver.storage import Key, Storage
@@ -33,8 +41,7 @@ def default(value: dict[str, Any]) -> None:
         port.setdefault("protocol", "TCP")
         if port.get("targetPort") in (None, 0, ""):
             port["targetPort"] = port.get("port", 0)
-    external = spec["type"] in _WITH_NODE_PORTS or (spec["type"] == "ClusterIP" and spec.get("externalIPs"))
-    if external:
+    if _is_external(spec):
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if spec["type"] in _WITH_ADDRESSES:
         spec.setdefault("internalTrafficPolicy", "Cluster")
@@ -64,17 +71,32 @@ def carry(new: dict[str, Any], old: dict[str, Any]) -> None:
             number = held.get((port["protocol"], port.get("port")))
             if not port.get("nodePort") and number and number not in taken:
                 port["nodePort"] = number
-    elif before["type"] in _WITH_NODE_PORTS:
-        for port in spec.get("ports") or ():
-            if port.get("nodePort") in {held.get("nodePort") for held in before.get("ports") or ()}:
-                port.pop("nodePort", None)
     if _needs_health(spec) and _needs_health(before):
         spec.setdefault("healthCheckNodePort", before.get("healthCheckNodePort", 0))
-    elif _needs_health(before) and spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
-        spec.pop("healthCheckNodePort", None)
-    if spec["type"] == "ExternalName":
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            spec.pop(name, None)
+    _drop_of_another_type(spec, before)
+
+
+def _drop_of_another_type(spec: dict[str, Any], before: dict[str, Any]) -> None:
+    """What the old type had a use for and the new one has not, and what is not changed, goes."""
+    if spec["type"] not in _WITH_NODE_PORTS:
+        numbers = {port.get("nodePort") for port in before.get("ports") or ()}
+        for port in spec.get("ports") or ():
+            if port.get("nodePort") in numbers:
+                port.pop("nodePort", None)
+    useless = {
+        "healthCheckNodePort": not _needs_health(spec),
+        "externalTrafficPolicy": not _is_external(spec),
+        "allocateLoadBalancerNodePorts": spec["type"] != "LoadBalancer",
+        "loadBalancerClass": spec["type"] != "LoadBalancer",
+        **dict.fromkeys(("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"), spec["type"] == "ExternalName"),
+    }
+    for name, is_useless in useless.items():
+        if is_useless and name in spec and spec[name] == before.get(name):
+            del spec[name]
+
+
+def _is_external(spec: dict[str, Any]) -> bool:
+    return spec["type"] in _WITH_NODE_PORTS or (spec["type"] == "ClusterIP" and bool(spec.get("externalIPs")))
 
 
 def _needs_health(spec: dict[str, Any]) -> bool:
@@ -115,8 +137,7 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
         yield forbidden_field("spec.LoadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'")
     if spec.get("allocateLoadBalancerNodePorts") is not None and spec["type"] != "LoadBalancer":
         yield forbidden_field("spec.allocateLoadBalancerNodePorts", "may only be used when `type` is 'LoadBalancer'")
-    external = spec["type"] in _WITH_NODE_PORTS or spec.get("externalIPs")
-    if spec.get("externalTrafficPolicy") and not external:
+    if spec.get("externalTrafficPolicy") and not _is_external(spec):
         why = "may only be set for externally-accessible services"
         yield invalid("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], why)
     if spec.get("healthCheckNodePort") and not _needs_health(spec):
@@ -267,11 +288,16 @@ class Allocator:
         return ""
 
     def _free_address(self, family: str, cidrs: list[IPv4Network | IPv6Network]) -> str:
-        cidr = next(cidr for cidr in cidrs if f"IPv{cidr.version}" == family)
-        while True:
-            ip = str(cidr[self._random.randrange(1, cidr.num_addresses - 1)])
-            if self._storage.get(IP_ADDRESS, ("", ip)) is None:
-                return ip
+        for cidr in cidrs:
+            if f"IPv{cidr.version}" != family:
+                continue
+            count = cidr.num_addresses - 2
+            first = self._random.randrange(count)
+            for step in range(count):
+                ip = str(cidr[1 + (first + step) % count])
+                if self._storage.get(IP_ADDRESS, ("", ip)) is None:
+                    return ip
+        raise internal("failed to allocate a serviceIP: range is full")
 
     def _ports(self, spec: dict[str, Any], key: Key) -> list[Cause]:
         faults: list[Cause] = []
@@ -306,10 +332,10 @@ class Allocator:
 
     def _free_port(self) -> int:
         taken = {number for _, number in self.ports}
-        while True:
-            number = self._random.choice(NODE_PORTS)
-            if number not in taken:
-                return number
+        free = [number for number in NODE_PORTS if number not in taken]
+        if not free:
+            raise internal("failed to allocate a nodePort: range is full")
+        return self._random.choice(free)
 
 
 def _families(spec: dict[str, Any], given: list[str], cidrs: list[IPv4Network | IPv6Network]) -> list[str] | Cause:

@@ -113,7 +113,7 @@ class Writer:
         entries, given_up = managed.applied(
             entries, how.manager, kind.api_version, how.subresource, now(), wanted, live, how.force
         )
-        merged = _applied(kind.kind, _named(kind, held.value), value, given_up)
+        merged = _applied(kind.kind, held.value, value, given_up)
         return self._update(kind, held, merged, how, warnings, entries)
 
     def delete(self, kind: Kind, key: Key, preconditions: Object, dry: bool = False) -> tuple[Stored, Object]:
@@ -291,7 +291,7 @@ def _merged(old: Any, patch: Any) -> Any:
 def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) -> Object:
     """The object with the applied fields over it, and without what the manager has given up."""
     result: Object = copy.deepcopy(managed.overlaid(kind, old, sent))
-    for path in sorted(given_up, reverse=True):
+    for path in sorted(given_up, key=len):  # an item of a list before what it is known by
         managed.take_out(result, path)
     result["metadata"].pop("resourceVersion", None)
     return result

@@ -39,11 +39,11 @@ def open_client(connection: Connection) -> Client:
     return Client(connection)
 
 
-def kubernetes_store(connection: Connection, validate: Validate) -> KubernetesStore:
-    """Objects of an API server. Raises LibraryMissing; connects when it is first asked."""
+def kubernetes_store(connection: Connection, validate: Validate, *, force: bool = False) -> KubernetesStore:
+    """Objects of an API server; ``force`` as in its class. Raises LibraryMissing; connects when it is first asked."""
     with _library(connection):
         from nodeport_nft.store.kubernetes.store import KubernetesStore
-    return KubernetesStore(connection, validate)
+    return KubernetesStore(connection, validate, force=force)
 
 
 def kubernetes_source(connection: Connection, node: str) -> Source:
