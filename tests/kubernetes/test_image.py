@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,10 +29,12 @@ def test_the_command_that_builds_the_image_gives_it_the_name_that_the_manifests_
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Image:
+def image() -> Iterator[Image]:
     if not os.environ.get("SOAK"):
         pytest.skip("SOAK=1 builds the image")
-    return build(tmp_path)
+    with TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)  # apt downloads as a user of its own
+        yield build(Path(directory))
 
 
 def test_the_image_serves_a_node_as_the_daemonset_starts_it(cluster: Cluster, image: Image, tmp_path: Path) -> None:
