@@ -23,6 +23,7 @@ CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 BASE = "docker.io/library/debian:bookworm-slim"
 _OURS = ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _CERTIFICATES = "/run/certificates.crt"
+_ONLINE = ("nsenter", "--net=/proc/1/ns/net")  # tests that send packets are in a network of their own
 
 ENTER = """
 root=$1; shift
@@ -105,7 +106,7 @@ def enter(image: Image, argv: list[str]) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
     environment |= {name: os.environ[name] for name in _OURS if name in os.environ}
     subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
+        [*_ONLINE, "unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
         check=True,
         env={**environment, **image.environment, "PIP_CERT": _CERTIFICATES},
         stdin=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
 from tests.daemon.running import wait_for
 from tests.kubernetes.container import Container
-from tests.kubernetes.manifests import BASE, Manifest, built, the
+from tests.kubernetes.manifests import BASE, KUBEADM, Manifest, built, container, the
 from tests.kubernetes.running import NODE_ACCOUNT, ApiServer, apiserver
 from tests.kubernetes.test_events import RBAC, Recorder
 
@@ -73,9 +75,13 @@ def publish(server: ApiServer, cluster: Cluster, name: str, **spec: Any) -> None
     )
 
 
-@pytest.fixture
-def manifests() -> list[Manifest]:
-    return built(BASE)
+KUBEADMS_OWN = yaml.safe_load((Path(__file__).parent / "kubeadm-kube-proxy.yaml").read_text())
+"""The ConfigMap that kubeadm makes."""
+
+
+@pytest.fixture(params=["base", "kubeadm"])
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return built(BASE) if request.param == "base" else [*built(KUBEADM), KUBEADMS_OWN]
 
 
 @pytest.mark.proves("W8")
@@ -87,9 +93,25 @@ def test_what_the_manifests_let_it_do_is_enough_and_no_more_is_asked(
     serves(Container(manifests, tmp_path / "container"), cluster, server, tmp_path / "log")
 
 
-def serves(container: Container, cluster: Cluster, server: ApiServer, log: Path) -> None:
+def test_on_the_way_back_it_takes_its_tables_with_it(cluster: Cluster, server: ApiServer, tmp_path: Path) -> None:
+    """With --cleanup-on-exit, as docs/kubernetes.md has it: the file system is read-only then, too."""
+    manifests = built(BASE)
+    container(manifests)["args"].append("--cleanup-on-exit")
+    publish(server, cluster, "web")
+    running = Container(manifests, tmp_path / "container")
+    process = running.start(cluster, "worker-1", server, tmp_path / "log")
+    try:
+        wait_for(lambda: "default/web" in cluster.ruleset("worker-1"), "the tables")
+        os.kill(running.program(process), signal.SIGTERM)
+        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    finally:
+        cluster.stop(process)
+    assert "nodeport-nft" not in cluster.ruleset("worker-1"), (tmp_path / "log").read_text()
+
+
+def serves(node: Container, cluster: Cluster, server: ApiServer, log: Path) -> None:
     """Start it on worker-1, where it makes Service web answer and tells of its trouble with another; and end it."""
-    process = container.start(cluster, "worker-1", server, log)
+    process = node.start(cluster, "worker-1", server, log)
     try:
         address = str(cluster.address("worker-1"))
         [port] = server.get("Service", "default", "web")["spec"]["ports"]
@@ -99,7 +121,7 @@ def serves(container: Container, cluster: Cluster, server: ApiServer, log: Path)
             return connect(cluster, "client", (address, port["nodePort"])).kind is Kind.REACHED
 
         wait_for(reached, "a packet from the client to the pod")
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        status = Path(f"/proc/{node.program(process)}/status").read_text()
         held = re.findall(r"^(?:CapPrm|CapEff|CapBnd):\t([0-9a-f]+)$", status, re.MULTILINE)
         assert {int(mask, 16) for mask in held} == {1 << 12}, "CAP_NET_ADMIN and no other"
         for path in ("livez", "healthz"):
@@ -111,7 +133,7 @@ def serves(container: Container, cluster: Cluster, server: ApiServer, log: Path)
         assert (event["regarding"]["name"], event["reason"]) == ("late", "FrontendContested")
         assert event["note"].startswith("192.0.2.1 tcp 80 is held by Service/default/web, which ")
 
-        process.send_signal(signal.SIGTERM)
+        os.kill(node.program(process), signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
     finally:
         cluster.stop(process)
@@ -121,10 +143,9 @@ def serves(container: Container, cluster: Cluster, server: ApiServer, log: Path)
 
 
 @pytest.mark.proves("W8")
-def test_the_role_is_what_is_asked_for(
-    cluster: Cluster, server: ApiServer, manifests: list[Manifest], tmp_path: Path
-) -> None:
+def test_the_role_is_what_is_asked_for(cluster: Cluster, server: ApiServer, tmp_path: Path) -> None:
     """Both ways: nothing is missing in it, and nothing is in it that nobody asks for."""
+    manifests = built(BASE)
     publish(server, cluster, "web")
     recorder = Recorder(server, "worker-1", partial(cluster.popen, "worker-1"))
     recorder.tell(["Service", "default", "web", "KernelRefused", "no"])
