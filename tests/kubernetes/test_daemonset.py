@@ -93,6 +93,31 @@ def test_what_the_manifests_let_it_do_is_enough_and_no_more_is_asked(
     serves(Container(manifests, tmp_path / "container"), cluster, server, tmp_path / "log")
 
 
+def test_an_api_server_that_is_away_at_the_start_is_waited_for(
+    cluster: Cluster, server: ApiServer, tmp_path: Path
+) -> None:
+    """No liveness probe ends it for that, however long it takes; readiness says that it serves nothing yet."""
+    publish(server, cluster, "web")
+    server.stop()
+    node = Container(built(BASE), tmp_path / "container")
+    process = node.start(cluster, "worker-1", server, tmp_path / "log")
+
+    def asked(port: int, path: str) -> str:
+        argv = ["curl", "-s", "--max-time", "30", "-w", "\n%{http_code}", f"http://127.0.0.1:{port}/{path}"]
+        return cluster.run("worker-1", argv, check=False).stdout
+
+    try:
+        wait_for(lambda: '"waits_for_store": true' in asked(10249, "status"), "a daemon that waits")
+        assert asked(10256, "livez").endswith("\n200")
+        assert asked(10256, "healthz").endswith("\n503")
+        server.start()
+        wait_for(lambda: asked(10256, "healthz").endswith("\n200"), "the first sync")
+        assert '"waits_for_store": false' in asked(10249, "status")
+        assert "default/web" in cluster.ruleset("worker-1")
+    finally:
+        cluster.stop(process)
+
+
 def test_on_the_way_back_it_takes_its_tables_with_it(cluster: Cluster, server: ApiServer, tmp_path: Path) -> None:
     """With --cleanup-on-exit, as docs/kubernetes.md has it: the file system is read-only then, too."""
     manifests = built(BASE)
