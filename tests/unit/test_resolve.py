@@ -133,6 +133,22 @@ def test_e2_usable_endpoints(endpoints: list[object], usable: list[str]) -> None
     assert addresses(make_service(), slices=(make_slice(*endpoints),)) == usable  # type: ignore[arg-type]
 
 
+@pytest.mark.proves("E2", "F9")
+@pytest.mark.parametrize("four", [None, TERMINATING, make_endpoint("10.244.1.1")])
+@pytest.mark.parametrize(
+    "six", [None, make_endpoint("fd00:244::1"), make_endpoint("fd00:244::9", ready=False, terminating=True)]
+)
+def test_e2_what_people_are_told_is_used_is_what_each_familys_frontends_have(
+    four: Endpoint | None, six: Endpoint | None
+) -> None:
+    service = make_service(ips=("10.96.0.10", "fd00:10:96::10"))
+    slices = tuple(make_slice(end, name=f"web-{n}") for n, end in enumerate((four, six)) if end)
+    resolver = Resolver(Snapshot((service,), slices), "worker-1")
+    ((_, told),) = resolver.endpoints_by_port(service)
+    assert told == tuple(b for frontend in resolver.resolved(service).frontends for b in frontend.backends)
+    assert len(told) == len(slices)
+
+
 @pytest.mark.proves("E3")
 def test_e3_slices_are_merged_and_an_endpoint_counts_once() -> None:
     slices = (
