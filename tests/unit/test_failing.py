@@ -152,9 +152,15 @@ def test_an_address_is_drained_on_the_object_that_says_so() -> None:
             False,
         ),
         ([make_slice(A), replace(make_slice(A, name="other"), weight=0)], True),
+        ([make_slice(A), replace(make_slice(A, name="other"), drained=(ip_address(A),))], True),
         ([make_slice(make_endpoint(A, ready=False, terminating=True))], True),
     ],
-    ids=["the copy that counts is of no use", "the other copy is of weight 0", "it terminates already"],
+    ids=[
+        "the copy that counts is of no use",
+        "the other copy is of weight 0",
+        "the other copy is drained by itself",
+        "it terminates already",
+    ],
 )
 def test_draining_does_not_decide_which_copy_of_an_address_counts(copies: list[Value], is_used: bool) -> None:
     """Else what was of no use would begin to serve, or the only one would be gone (E3)."""
@@ -323,6 +329,20 @@ def test_what_never_passed_is_counted_with_what_has_failed(trouble: list[Value],
     assert len(endpoints.failing) == 2
 
 
+@pytest.mark.parametrize(("count", "told"), [(3, "n-0, n-1, n-2"), (4, "n-0, n-1, n-2 and 1 more")])
+def test_three_lost_nodes_are_named_and_the_others_counted(count: int, told: str) -> None:
+    piece = make_slice(*(make_endpoint(f"10.244.{n}.1", node=f"n-{n}") for n in range(count)))
+    index = index_of(WEB, piece, *(lost(f"n-{n}") for n in range(count)))
+    (problem,) = Resolver(index, "").resolved(WEB).problems
+    assert f"(lost nodes {told})" in problem
+
+
+def test_of_two_copies_alike_the_one_that_is_not_drained_counts() -> None:
+    copies = (make_slice(A), replace(make_slice(A, name="other"), drained=(ip_address(A),)))
+    beside = make_slice(B, name="beside")
+    assert used(*copies, beside) == used(*copies[::-1], beside) == [A, B]
+
+
 def why(*values: Value, service: Service = WEB, node: str = "") -> list[tuple[str, str]]:
     snapshot = Snapshot((service,), slices=(PIECE,))
     around = Around(snapshot, lambda _, __: (), index_of(service, PIECE, *values))
@@ -341,6 +361,9 @@ def test_describe_tells_what_is_used_though_it_has_failed_and_what_a_policy_leav
         assert f"none is on worker-1: endpoint {A} has failed, as the node is lost or the readiness" in text
     ((reason, _),) = why(failing(B), service=local, node="worker-4")
     assert reason == "NoLocalEndpoint"
+    leaving = make_slice(make_endpoint(D, ready=False, serving=False, terminating=True, node="worker-4"), name="d")
+    ((reason, _),) = why(leaving, service=local, node="worker-4")
+    assert reason == "NoLocalEndpoint", "what ended by itself has not failed"
 
 
 def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
@@ -357,6 +380,15 @@ def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
     everything = [drained(node) for node in ON.values()]
     assert listed(*everything) == ([A, B, C], [A, B, C], []), "used for want of others, and draining all the same"
     assert listed(failing(A), failing(B), lost("worker-3", OLD)) == ([A, B], [], [A, B, C])
+
+
+def test_what_has_ended_does_not_drain_and_where_all_is_published_nothing_fails() -> None:
+    ended = make_slice(make_endpoint(A, ready=False, serving=False, terminating=True), make_endpoint(B))
+    (found,) = Resolver(index_of(WEB, ended), "").endpoints(WEB)
+    assert ([str(backend.address) for backend in found.used], found.draining) == ([B], ())
+    published = replace(WEB, publish_not_ready_addresses=True)
+    (found,) = Resolver(index_of(published, PIECE, failing(A), lost("worker-2")), "").endpoints(published)
+    assert (len(found.used), found.failing) == (3, ())
 
 
 # --- whom it touches --------------------------------------------------------------

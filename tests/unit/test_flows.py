@@ -25,9 +25,11 @@ from nodeport_nft.model import (
     EndpointSlice,
     Family,
     LoadBalancing,
+    Member,
     NodeFacts,
     NodePortMode,
     Pod,
+    ProbeFailure,
     Service,
     Snapshot,
 )
@@ -245,6 +247,32 @@ def test_an_endpoint_keeps_its_flows_while_it_terminates_and_serves() -> None:
         silent = frontends((DNS,), (draining("10.244.1.1", serving=False),))
         assert silent.is_stale(to(destination), at("10.244.1.1 8080"))
         assert not silent.is_stale(to(destination), at("10.244.2.1 8080"))
+
+
+@pytest.mark.parametrize(
+    ("said", "stale"),
+    [
+        (Member("worker-2"), False),
+        (Member("worker-2", 100.0), True),
+        (Member("worker-9", 100.0), False),
+        (ProbeFailure("default", ip_address("10.244.1.1"), 100.0), True),
+        (ProbeFailure("other", ip_address("10.244.1.1"), 100.0), False),
+    ],
+    ids=["registered", "lost", "another is lost", "its probe fails", "that of another namespace fails"],
+)
+@pytest.mark.parametrize("how", ["terminating", "drained"])
+def test_an_endpoint_that_drains_keeps_its_flows_until_it_has_failed(
+    how: str, said: Member | ProbeFailure, stale: bool
+) -> None:
+    piece = draining("10.244.1.1")
+    if how == "drained":
+        piece = make_slice("10.244.1.1", "10.244.2.1", service="dns", protocol="UDP")
+        piece = replace(piece, drained=(ip_address("10.244.1.1"),))
+    beside = make_slice(make_endpoint("10.244.3.1", node="worker-3"), service="dns", name="beside", protocol="UDP")
+    told = {"members": (said,)} if isinstance(said, Member) else {"probe_failures": (said,)}
+    snapshot = Snapshot((DNS,), (piece, beside), **told)  # type: ignore[arg-type]  # one of the two
+    known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
+    assert known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080")) is stale
 
 
 def test_a_terminating_endpoint_counts_for_its_own_frontends_alone() -> None:

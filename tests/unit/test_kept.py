@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nodeport_nft.compile import COMMENT_LIMIT
+from nodeport_nft.compile.service import comment
 from nodeport_nft.config import load_config
 from nodeport_nft.facts import Host, gather
 from nodeport_nft.manifest import read_manifests
-from nodeport_nft.model import Family, NodeFacts, Ref, Service, Snapshot
+from nodeport_nft.model import Family, NodeFacts, ObjectName, Ref, Service, Snapshot
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
+from nodeport_nft.reconcile.kept import _comment_of as comment_of
 from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Goto
 from nodeport_nft.store import Store
-from tests.builders import FACTS, make_port, make_service, make_slice
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/packets.yaml"))
 NOW = "2026-01-31T12:00:00Z"
@@ -310,3 +313,45 @@ def test_chains_that_somebody_has_changed_are_not_kept() -> None:
     after = compile_snapshot(Snapshot((), (WEB_SLICE,)), FACTS, strange, {WEB_REF}).tables.table(Family.IPV4)
     assert set(after.elements["service-ips"]) == set()
     assert set(after.elements["node-ports"]) == set(four.elements["node-ports"])
+
+
+def test_a_service_that_was_kept_for_a_kind_that_is_not_known_is_kept_no_longer_once_it_is_there() -> None:
+    unknown = Ref("Sexvice", "default", "who")
+    state, _ = restarted({unknown}, (SLICE_REF, WEB_SLICE))
+    assert state.kept.services
+    assert state.put(Ref("Pod", *WEB.key), ()) == set(), "an object of another kind has its name"
+    assert state.kept.services
+    assert WEB.key in state.put(WEB_REF, (replace(WEB, cluster_ips=(ip_address("10.96.0.77"),)),))
+    assert not state.kept.services
+
+
+def test_what_was_kept_for_an_unknown_object_goes_though_another_kind_of_its_name_cannot_be_read() -> None:
+    unknown = Ref("Sexvice", "default", "who")
+    state, _ = restarted({unknown, Ref("Pod", *WEB.key)})
+    assert state.kept.services
+    assert state.put(unknown, ()) == {WEB.key}
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_with_policy_local_what_is_kept_serves_here_only_if_it_runs_here(here: bool) -> None:
+    local = replace(WEB, external_traffic_policy="Local", internal_traffic_policy="Local")
+    piece = make_slice(make_endpoint("10.244.1.2", node="worker-1" if here else "worker-2"))
+    beside = make_slice(make_endpoint("10.244.1.9", node="worker-1"), name="web-2")
+    held = listed(compile_snapshot(Snapshot((local,), (piece, beside)), FACTS).tables)
+    after = compile_snapshot(Snapshot((local,), (beside,)), FACTS, held, {SLICE_REF}).tables
+    assert after.first_transaction() == (), "as it was before"
+
+
+def test_an_owner_is_told_by_whole_names_and_by_those_alone_that_were_cut() -> None:
+    name, port = "n" * 62, "p" * 15
+    owner = ObjectName("a" * 60, name)
+    is_own = comment_of(owner)
+    assert is_own(str(owner))
+    assert is_own(comment(owner, port))
+    assert is_own(f"{owner}:{port}")
+    for other in ("a/b", "default/web", str(owner)[:-1], f"{owner}x"):
+        assert not is_own(other), other
+        assert not comment_of(ObjectName("default", "web2"))(other)
+    whole = str(owner)[: COMMENT_LIMIT - 9] + "q" * 9
+    assert len(whole) == COMMENT_LIMIT
+    assert not is_own(whole), "one that fills the room and was not cut"
