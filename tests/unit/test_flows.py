@@ -26,6 +26,7 @@ from nodeport_nft.model import (
     Family,
     LoadBalancing,
     Member,
+    Node,
     NodeFacts,
     NodePortMode,
     Pod,
@@ -270,7 +271,7 @@ def test_an_endpoint_that_drains_keeps_its_flows_until_it_has_failed(
         piece = replace(piece, drained=(ip_address("10.244.1.1"),))
     beside = make_slice(make_endpoint("10.244.3.1", node="worker-3"), service="dns", name="beside", protocol="UDP")
     told = {"members": (said,)} if isinstance(said, Member) else {"probe_failures": (said,)}
-    snapshot = Snapshot((DNS,), (piece, beside), **told)  # type: ignore[arg-type]  # one of the two
+    snapshot = Snapshot((DNS,), (piece, beside), **told)
     known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
     assert known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080")) is stale
 
@@ -490,3 +491,15 @@ def test_of_two_services_that_want_a_frontend_only_the_holders_endpoints_count()
     known = frontends((older, younger), (*DNS_SLICES, late))
     assert not known.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
     assert known.is_stale(to("172.30.1.2 30053"), at("10.244.1.5 8080"))
+
+
+@pytest.mark.parametrize(("drained", "stale"), [(False, True), (True, False)])
+def test_a_node_that_is_known_is_not_one_that_drains(drained: bool, stale: bool) -> None:
+    """With policy PreferLocal a ready endpoint elsewhere has no flows from here; one that drains keeps its own."""
+    service = replace(DNS, internal_traffic_policy="PreferLocal")
+    ends = (make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1", node="worker-2"))
+    piece = make_slice(*ends, service="dns", protocol="UDP")
+    snapshot = Snapshot((service,), (piece,), nodes=(Node("worker-2", drained=drained),))
+    known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
+    assert known.is_stale(to("10.96.0.10 53"), at("10.244.2.1 8080")) is stale
+    assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
