@@ -790,3 +790,39 @@ def test_a_headless_service_may_change_its_families() -> None:
     held = give(headless)
     assert held.ip_families == (V4,)
     assert give(replace(headless, ip_families=(V6,)), held).ip_families == (V6,)
+
+
+def test_what_is_to_be_found_is_claimed_by_nobody_yet() -> None:
+    assert claims(service(), None, ranges=RANGES) == Claims()
+
+
+def test_a_service_of_the_second_family_alone_stays_one() -> None:
+    held = give(replace(service(), ip_families=(V6,)))
+    assert give(service(), held) == held
+
+
+def test_without_any_service_cidr_the_first_family_is_ipv4() -> None:
+    ((field, text),) = refusals(service(), ranges=Ranges(PortRange(30000, 30099), ()))
+    assert field == "spec.ipFamilies[0]"
+    assert text.startswith("no service CIDR of IPv4 is configured")
+
+
+def test_a_headless_service_without_a_selector_may_have_both_families_wherever_there_are_addresses() -> None:
+    free = replace(
+        service(type=ServiceType.CLUSTER_IP), headless=True, selector={}, ip_family_policy="PreferDualStack"
+    )
+    assert give(free, ranges=ONLY4).ip_families == (V4, V6)
+    assert give(replace(free, selector={"app": "web"}), ranges=ONLY4).ip_families == (V4,)
+
+
+def test_the_clusters_dns_gets_its_address_in_each_family() -> None:
+    ranges = replace(RANGES, cluster_dns=addresses("fd00:10:96::a", "10.96.0.10"))
+    own = replace(service(), namespace="kube-system", name="kube-dns", ip_family_policy="RequireDualStack")
+    assert give(own, ranges=ranges).cluster_ips == addresses("10.96.0.10", "fd00:10:96::a")
+
+
+def test_a_number_is_shared_only_where_no_other_port_of_the_protocol_has_it() -> None:
+    both = port("dns", 53, 30053, UDP), port("web", 80, 30053), port("dns-tcp", 53)
+    found = numbers(give(service(*both)))
+    assert found[:2] == [30053, 30053]
+    assert found[2] not in (0, 30053)

@@ -26,7 +26,7 @@ from nodeport_nft.model import (
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, why_none
-from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
+from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS, Failing, failing_at
 from nodeport_nft.store.api import Changes
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of
 
@@ -329,12 +329,36 @@ def test_what_never_passed_is_counted_with_what_has_failed(trouble: list[Value],
     assert len(endpoints.failing) == 2
 
 
-@pytest.mark.parametrize(("count", "told"), [(3, "n-0, n-1, n-2"), (4, "n-0, n-1, n-2 and 1 more")])
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(1, "node n-0"), (2, "nodes n-0, n-1"), (3, "nodes n-0, n-1, n-2"), (4, "nodes n-0, n-1, n-2 and 1 more")],
+)
 def test_three_lost_nodes_are_named_and_the_others_counted(count: int, told: str) -> None:
     piece = make_slice(*(make_endpoint(f"10.244.{n}.1", node=f"n-{n}") for n in range(count)))
     index = index_of(WEB, piece, *(lost(f"n-{n}") for n in range(count)))
     (problem,) = Resolver(index, "").resolved(WEB).problems
-    assert f"(lost nodes {told})" in problem
+    assert f"(lost {told})" in problem
+
+
+def test_what_has_never_passed_its_probe_is_not_used_even_where_there_is_nothing_else() -> None:
+    piece = make_slice(make_endpoint(A), make_endpoint(B))
+    assert used(piece, failing(A, 0.0), failing(B, 0.0)) == []
+    assert used(piece, failing(A, 0.0), failing(B, 1.0)) == [B]
+
+
+def test_what_has_failed_in_either_family_is_told_together() -> None:
+    both = make_service(ips=("10.96.0.10", "fd00:10:96::10"))
+    six = make_slice("fd00:244::1", name="web-6")
+    index = index_of(both, make_slice(A), six, failing(A), failing("fd00:244::1"))
+    (problem,) = Resolver(index, "").resolved(both).problems
+    assert problem.startswith("Service/default/web: both endpoints have failed (readiness probes of 2 fail)")
+
+
+def test_it_is_known_of_an_endpoint_what_has_failed_and_what_has_not() -> None:
+    index = index_of(lost("worker-1"), failing(B))
+    assert failing_at(index, "default", "worker-1", ip_address(A)) == Failing(ip_address(A), 0, "worker-1", NOW)
+    assert failing_at(index, "default", "worker-2", ip_address(B), 80) == Failing(ip_address(B), 80, "", 0.0, NOW)
+    assert failing_at(index, "default", "worker-2", ip_address(A)) is None
 
 
 def test_of_two_copies_alike_the_one_that_is_not_drained_counts() -> None:

@@ -147,6 +147,15 @@ def test_no_name_stands_for_more_than_fit_into_an_answer() -> None:
     assert len(addresses(names)) == MAX_NAMED
 
 
+def test_of_a_file_only_lines_of_names_are_taken() -> None:
+    names = Names(DOMAIN)
+    good = f"10.96.0.50 web.default.svc.{DOMAIN}"
+    odd = (f"10.96.0.51 web.svc.{DOMAIN}", "10.96.0.52 web.default.svc.example.org", "10.96.0.53", "")
+    names.restore("\n".join((MARKER, *odd, good, *odd)), lambda _: True)
+    assert names.text("default").splitlines() == [MARKER, good]
+    assert names.namespaces() == {"default"}
+
+
 def test_a_change_concerns_its_own_namespace() -> None:
     index, names = Index(), Names(DOMAIN)
     shop = replace(WEB, namespace="shop")

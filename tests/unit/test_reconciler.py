@@ -16,7 +16,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts
 from nodeport_nft.plan import Add, Delete, Replace
-from nodeport_nft.reconcile import Synced, reconciler
+from nodeport_nft.reconcile import Reconciler, Synced, reconciler
 from nodeport_nft.ruleset import Element, Goto, Key
 from tests.builders import make_endpoint, make_slice
 from tests.property.fake import FOREIGN, FakeTables
@@ -624,3 +624,56 @@ def test_the_kernel_is_not_asked_for_ever_whom_it_refuses(monkeypatch: pytest.Mo
     with pytest.raises(KernelError):
         node.sync(*(endpoints(n, 2, 3, 4) for n in range(20)))
     assert node.backend.checks <= 10, "and once without any of the changes"
+
+
+def test_a_kernel_that_was_not_read_yet_is_read_first() -> None:
+    backend = FakeTables()
+    Node(backend).sync(service(0), endpoints(0, 1, 2, 3))
+    node = Node(backend)
+    node.reconciler = Reconciler(backend, node.state, None)
+    assert node.sync(service(1), endpoints(1, 1)).whole
+    assert backend.reads == 1
+    assert node.is_right()
+
+
+def test_what_is_refused_stays_as_it_was_over_other_facts() -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2), service(1), endpoints(1, 1))
+    last_good = node.held(0)["service-endpoints"]
+    node.backend.faults.append(refuses(0))
+    node.sync(endpoints(0, 1, 2, 3))
+    node.reconciler.refit(MOVED)
+    node.sync()
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(0)["service-endpoints"] == last_good
+    node.repair()
+    assert node.is_right()
+
+
+def test_what_is_too_much_at_once_for_a_table_of_another_make_is_told_and_not_left_out() -> None:
+    node = Node()
+    node.sync(*(made for n in range(9) for made in (service(n), endpoints(n, 1))))
+    node.backend.put_foreign("ip")
+    node.backend.put_foreign("ip6")
+    node.backend.faults.append(too_long(100))
+    node.reconciler.distrust()
+    for _ in range(2):
+        with pytest.raises(KernelError, match="EMSGSIZE"):
+            node.sync(*(endpoints(n, 1, 2, 3, 4) for n in range(9)))
+    assert not node.reconciler.refused
+    node.repair()
+    assert node.is_right()
+
+
+def test_endpoints_have_the_slots_that_the_kernel_had_at_the_start_and_new_ones_afterwards() -> None:
+    backend = FakeTables()
+    old = Node(backend)
+    old.sync(service(0), endpoints(0, 3))
+    old.sync(endpoints(0, 1, 2, 3))
+    slots = old.held(0)["service-endpoints"]
+    node = Node(backend)
+    node.sync(service(0), endpoints(0, 1, 2, 3))
+    assert node.held(0)["service-endpoints"] == slots
+    node.sync(gone(service(0)))
+    node.sync(service(0))
+    assert node.held(0)["service-endpoints"] != slots, "from the lowest address on"

@@ -713,3 +713,15 @@ def test_where_ports_have_too_many_endpoints_those_here_are_counted_of_the_first
     here = [make_endpoint(f"10.244.1.{n}", node="worker-1") for n in range(1, 4)]
     slices = (make_slice(*here[:2], port_name="a"), make_slice(*here, name="web-2", port_name="b"))
     assert Resolver(Snapshot((service,), slices), "worker-1").local_ready(service) == {Family.IPV4: 2}
+
+
+def test_a_pod_touches_the_services_that_it_fits_and_not_those_that_want_more() -> None:
+    services = (
+        make_service(selector={"app": "web"}),
+        make_service("front", selector={"app": "web", "tier": "front"}),
+    )
+    index = Index.of(Snapshot(services))
+    pod = make_pod("a", "10.244.1.1", labels={"app": "web"})
+    assert index.put(Ref("Pod", "default", "a"), (pod,)) == {services[0].key}
+    both = replace(pod, labels={"app": "web", "tier": "front"})
+    assert index.put(Ref("Pod", "default", "a"), (both,)) == {service.key for service in services}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
@@ -212,6 +212,15 @@ def test_it_is_known_who_is_served_and_whose_names_may_have_changed() -> None:
     state.put(ref_of(DNS), ())
     sync(state)
     assert (state.served, state.renamed) == (set(), {WEB.key, DNS.key})
+
+
+@pytest.mark.parametrize("allowed", [None, (), (ip_network("198.51.100.0/24"),), (ip_network("192.0.2.0/24"),)])
+def test_addresses_from_outside_are_served_as_far_as_the_facts_allow(allowed: tuple[IPv4Network, ...] | None) -> None:
+    is_served = allowed is None or any(ip in cidr for cidr in allowed for ip in OPEN.external_ips)
+    found = compile_snapshot(Snapshot((OPEN,)), replace(FACTS, external_ips=allowed))
+    addresses = {key[0] for key in found.tables.table(Family.IPV4).elements["service-ips"]}
+    assert ("192.0.2.1" in addresses) is is_served
+    assert len(found.problems()) == (not is_served)
 
 
 def test_who_has_endpoints_that_are_kept_is_touched() -> None:
