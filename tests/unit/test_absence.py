@@ -167,6 +167,13 @@ SELECTORS = {
             "put the Service there, or the pods into default",
         ],
     ),
+    "several other namespaces": (
+        [service(), pod("web-2", metadata={"namespace": "b"}), pod(metadata={"namespace": "a"}, ip="10.244.1.3")],
+        [
+            "selector app=web matches no pod of namespace default; pod web-1 is in namespace a; "
+            "put the Service there, or the pods into default",
+        ],
+    ),
     "another namespace has several": (
         [service(), *(pod(f"web-{n}", ip=f"10.244.1.{n}", metadata=OTHER) for n in range(2, 7)), pod("db", "db")],
         [
@@ -289,6 +296,10 @@ PODS = {
     "weight by the service": (
         [service(annotations={"nodeport-nft/weights": "10.244.1.2=0"}), pod()],
         [f"pod web-1 has weight 0; {WEIGHT}"],
+    ),
+    "the right port, and not ready": (
+        [service(NAMED), pod(ports=[{"name": "http", "containerPort": 8080}], ready="False")],
+        [f"pod web-1 is not ready: condition Ready is False; {WAITS}"],
     ),
     "published though not ready": (
         [service(NAMED, publishNotReadyAddresses=True), pod(ready="False")],
@@ -620,6 +631,12 @@ TO_PODS = "write nodeName to the endpoints (spec.nodeName to Pods)"
             EXTERNAL,
             {"web-1": "worker-2", "web-2": "worker-2"},
             f"externalTrafficPolicy is Local, and of 2 endpoints none is on worker-1 (2 on worker-2); {ELSEWHERE}",
+        ),
+        (
+            EXTERNAL,
+            {f"web-{number}": f"worker-{number}" for number in range(2, 5)},
+            "externalTrafficPolicy is Local, and of 3 endpoints none is on worker-1 "
+            f"(1 on worker-2, 1 on worker-3, 1 on worker-4); {ELSEWHERE}",
         ),
         (
             {"internalTrafficPolicy": "Local"},

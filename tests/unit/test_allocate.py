@@ -815,6 +815,11 @@ def test_a_headless_service_without_a_selector_may_have_both_families_wherever_t
     assert give(replace(free, selector={"app": "web"}), ranges=ONLY4).ip_families == (V4,)
 
 
+def test_node_ports_that_are_not_allocated_are_a_matter_of_load_balancers_alone() -> None:
+    held = give(service(port("http", 80, 30050)))
+    assert numbers(give(replace(service(port("http", 80)), allocate_node_ports=False), held)) == [30050]
+
+
 def test_the_clusters_dns_gets_its_address_in_each_family() -> None:
     ranges = replace(RANGES, cluster_dns=addresses("fd00:10:96::a", "10.96.0.10"))
     own = replace(service(), namespace="kube-system", name="kube-dns", ip_family_policy="RequireDualStack")

@@ -503,3 +503,17 @@ def test_a_node_that_is_known_is_not_one_that_drains(drained: bool, stale: bool)
     known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
     assert known.is_stale(to("10.96.0.10 53"), at("10.244.2.1 8080")) is stale
     assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+
+def test_what_a_service_does_not_get_is_no_frontend_for_those_that_drain_either() -> None:
+    """Among the UDP services alone it would get it: the clusterIP is that of one that has no UDP port."""
+    thief = replace(DNS, external_ips=WEB.cluster_ips)
+    known = frontends((thief, WEB), (draining("10.244.1.1"),))
+    assert known.is_stale(to("10.96.0.20 53"), at("10.244.1.1 8080"))
+    assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+
+def test_other_local_addresses_are_not_ours_to_judge_where_chosen_ones_serve_node_ports() -> None:
+    known = frontends((DNS,), local=("192.0.2.7",))
+    assert known.concerns(to("172.30.1.2 30053"))
+    assert not known.concerns(to("192.0.2.7 30053"))

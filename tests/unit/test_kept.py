@@ -237,6 +237,7 @@ def test_of_services_with_names_alike_each_keeps_its_own(names: list[str], port_
         ({Ref("Service", "default", "other")}, set()),
         ({Ref("Service", "other", "web")}, set()),
         ({SLICE_REF}, set()),
+        ({Ref("Pod", "default", "web")}, set()),
         ({Ref("Sexvice", "default", "web")}, {"web"}),
         ({Ref("Sexvice", "other", "who")}, {"web"}),
         (set(), set()),

@@ -180,3 +180,15 @@ def test_of_a_contested_frontend_who_lost_it_has_nothing_to_say() -> None:
     found = changed(state, piece_of("s1", leaving, "10.244.1.2"))
     assert found == {}, "nothing of what is in force concerns it"
     assert changed(state, piece_of("s0", "10.244.0.1", leaving))[Family.IPV4].concerns(FLOW)
+
+
+def test_who_may_no_longer_connect_is_known_of_a_change() -> None:
+    state = NodeState(FACTS)
+    ref, (open_to_all,) = dns()
+    open_to_all = replace(open_to_all, ports=(make_port(53, node_port=30053, protocol="UDP"),))
+    changed(state, (ref, (open_to_all,)), piece_of("s0", "10.244.0.1"))
+    found = changed(state, (ref, (replace(open_to_all, node_port_source_ranges=RANGES),)))[Family.IPV4]
+    place = (17, FACTS.node_port_ips[0].packed, 30053)
+    assert found.admits(place, ip_address("198.51.100.9").packed)
+    assert not found.admits(place, ip_address("192.0.2.9").packed)
+    assert found.admits(FLOW, ip_address("192.0.2.9").packed), "the clusterIP is open to all"
