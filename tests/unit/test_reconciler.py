@@ -14,7 +14,7 @@ import pytest
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP
-from nodeport_nft.model import EndpointSlice, Family, NodeFacts
+from nodeport_nft.model import Endpoint, EndpointSlice, Family, NodeFacts
 from nodeport_nft.plan import Add, Delete, Replace
 from nodeport_nft.reconcile import Reconciler, Synced, reconciler
 from nodeport_nft.ruleset import Element, Goto, Key
@@ -677,3 +677,22 @@ def test_endpoints_have_the_slots_that_the_kernel_had_at_the_start_and_new_ones_
     node.sync(gone(service(0)))
     node.sync(service(0))
     assert node.held(0)["service-endpoints"] != slots, "from the lowest address on"
+
+
+@pytest.mark.proves("K2")
+def test_the_flows_of_what_has_drained_are_looked_for_also_where_all_is_compared_and_nothing_written() -> None:
+    node = Node()
+    ref, _ = endpoints(0, protocol="UDP")
+    stays = make_endpoint("10.244.0.2")
+    leaving = make_endpoint("10.244.0.1", ready=False, serving=True, terminating=True)
+
+    def sync(*held: Endpoint) -> Synced:
+        return node.sync((ref, (make_slice(*held, service="s0", name="s0-1", protocol="UDP"),)))
+
+    node.sync(service(0, protocol="UDP"))
+    sync(leaving, stays)
+    node.reconciler.distrust()
+    synced = sync(stays)
+    assert (synced.whole, synced.transactions) == (True, ())
+    flow = (UDP, ip_address(cluster_ip(0)).packed, 80), (ip_address("10.244.0.1").packed, 8080)
+    assert synced.frontends[Family.IPV4].is_stale(*flow)
