@@ -143,6 +143,10 @@ def _pod_interface(config: Config) -> str:
             return ""
 
 
+KUBE_IPVS = "kube-ipvs0"
+"""The link on which kube-proxy in its mode ipvs holds all clusterIPs."""
+
+
 def overlaps(config: Config, host: Host, service_cidrs: tuple[IPNetwork, ...] = ()) -> tuple[str, ...]:
     """Service CIDRs that the node uses otherwise (conformance F7), both named; empty if there is none.
 
@@ -151,6 +155,8 @@ def overlaps(config: Config, host: Host, service_cidrs: tuple[IPNetwork, ...] = 
     found = []
     for cidr in service_cidrs or config.ranges.service_cidrs:
         for held in host.addresses:
+            if held.interface == KUBE_IPVS:
+                continue  # clusterIPs of kube-proxy's, not another use of the network
             if held.address in cidr and not _own(config, held.address):
                 found.append(f"service CIDR {cidr} holds this node's address {held.address} ({held.interface})")
         for route in host.routes:

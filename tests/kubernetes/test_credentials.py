@@ -69,7 +69,7 @@ def test_client_certificate_of_files_and_inline(server: ApiServer, tmp_path: Pat
 def test_nobody_is_told_where_he_is_not_known(server: ApiServer, tmp_path: Path) -> None:
     path = config(server, tmp_path, {"token": "unheard-of"})
     with pytest.raises(
-        Refused, match="does not know who we are.*renew what context test of .*config says"
+        Refused, match=r"does not know who we are.*renew what context test of .*config says"
     ) as refused:
         asking(path, ask)
     assert refused.value.code == 401
@@ -235,7 +235,8 @@ class Plugin:
             f"here = {str(directory)!r}\n"
             "open(here + '/runs', 'a').write('x')\n"
             "open(here + '/task', 'w').write(os.environ['KUBERNETES_EXEC_INFO'])\n"
-            "open(here + '/given', 'w').write(json.dumps([sys.argv[1:], os.environ.get('GIVEN'), sys.stdin.read()]))\n"
+            "given = [sys.argv[1:], os.environ.get('GIVEN'), sys.stdin.read()]\n"
+            "open(here + '/given', 'w').write(json.dumps(given))\n"
             f"{code}\n"
             "print(open(here + '/says').read())\n",
             0o755,
@@ -316,11 +317,11 @@ def test_plugin_is_told_what_for(server: ApiServer, tmp_path: Path) -> None:
     ("code", "told"),
     [
         ("sys.exit(3)", "failed with code 3; get it from example.org"),
-        ("sys.stderr.write('no\\nlogin has ended\\n\\n'); sys.exit(1)", r'failed with code 1 \("login has ended"\); get it'),
+        ("sys.stderr.write('no\\nhas ended\\n\\n'); sys.exit(1)", r'failed with code 1 \("has ended"\); get it'),
         ("print('{'); sys.exit(0)", "printed no JSON"),
         ("sys.exit(0)", "printed nothing"),
         ("print('[]'); sys.exit(0)", "printed no ExecCredential"),
-        ("print(json.dumps({'kind': 'ExecCredential', 'apiVersion': 'x'})); sys.exit(0)", "printed version x, and the"),
+        ("print(json.dumps({'kind': 'ExecCredential', 'apiVersion': 'x'})); sys.exit(0)", "printed version x, and"),
         ("os.kill(os.getpid(), 9)", "failed with code -9"),
         ("os.fork() or time.sleep(999); time.sleep(999)", "gave nothing within 0.5 s; run it by hand"),
     ],
@@ -363,6 +364,6 @@ def test_a_plugin_that_is_not_there_or_that_others_can_write(server: ApiServer, 
     with pytest.raises(NoCredentials, match=r"there is no such program in \$PATH; get it from example.org"):
         asking(config(server, tmp_path, user), ask)
     plugin.path.chmod(0o777)
-    with pytest.raises(NoCredentials, match="others than its owner may write to .*; chmod go-w"):
+    with pytest.raises(NoCredentials, match=r"others than its owner may write to .*; chmod go-w"):
         asking(config(server, tmp_path, plugin.user()), ask)
     assert plugin.runs == 0

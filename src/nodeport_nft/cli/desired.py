@@ -33,19 +33,22 @@ if TYPE_CHECKING:
     from nodeport_nft.store import Applied
 
 
-def parse_node_name(given: str | None) -> str:
-    """The node's name: the one given, else the host's. Leaves if it cannot be a Node's (RFC 1123)."""
+def parse_node_name(given: str | None, config: Config) -> str:
+    """The node's name: the one given, else the configuration's, else the host's.
+
+    Leaves if it cannot be a Node's (RFC 1123).
+    """
     from nodeport_nft.notation import subdomain_fault
 
-    name = given or platform.node().lower()
+    name = given or config.node_name or platform.node().lower()
     fault = subdomain_fault(name)
     if fault:
         fail(f"node name: {fault}; give one with --node-name", BAD_INPUT)
     return name
 
 
-def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
-    """The addresses of ``--node-ip``. Leaves if one of them is none."""
+def parse_addresses(texts: list[str] | None, config: Config) -> tuple[IPAddress, ...]:
+    """The addresses of ``--node-ip``, else those of the configuration. Leaves if one of them is none."""
     from nodeport_nft.notation import group_fault, parse_address, special_fault
 
     addresses: list[IPAddress] = []
@@ -57,7 +60,7 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
         fault = special_fault(addresses[-1]) or group_fault(addresses[-1])
         if fault and not addresses[-1].is_loopback:  # about which a warning follows: F2
             fail(f"--node-ip: {fault}", BAD_INPUT)
-    return tuple(addresses)
+    return tuple(addresses) or config.node_ips
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def describe(
     with open_existing(chosen) as opened:
         found, missing, registered = _with_registered(opened, chosen, targets, scope)
         if found:
-            describer = _describer(opened, node_name, registered)
+            describer = _describer(opened, node_name, registered, chosen)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()
     if not found and not missing and not complaints:
@@ -262,7 +262,7 @@ def _document(value: dict[str, Any], output: Output) -> str:
 
 
 def _describer(
-    store: Objects, node_name: str | None, registered: dict[str, Registered] | None
+    store: Objects, node_name: str | None, registered: dict[str, Registered] | None, config: Config
 ) -> Callable[[Object], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
     from nodeport_nft.cli.desired import parse_node_name
@@ -274,7 +274,8 @@ def _describer(
     around = Around(snapshot, store.documents, pods=lambda: store.pods(snapshot))
     resolver = Resolver(around.index, node_name="")
     nodes = {node.name: node for node in snapshot.nodes}
-    here = parse_node_name(node_name) if node_name or platform.node().lower() in nodes else ""
+    named = node_name or config.node_name
+    here = parse_node_name(node_name, config) if named or platform.node().lower() in nodes else ""
 
     now = _utc_now()
 

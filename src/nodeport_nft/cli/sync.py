@@ -74,7 +74,7 @@ def sync(
         from nodeport_nft.store import refuse_shared
 
         refuse_shared(chosen)
-    name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
+    name, addresses = parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen)
     if hosts_file is not None:
         from nodeport_nft.kernel.host.hostsfile import check_hosts_path
 

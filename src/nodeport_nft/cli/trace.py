@@ -87,7 +87,7 @@ def trace(
     sent_from, sent_to = _address("FROM", source), _address("TO", destination)
     if sent_from.version != sent_to.version:
         fail(f"FROM {sent_from} and TO {sent_to} are of two families; give both of one", BAD_INPUT)
-    name, node_ips = parse_node_name(node_name), parse_addresses(node_ip)
+    name, node_ips = parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen)
     wanted: Wanted | None = None
     if live:
         if filename is not None:

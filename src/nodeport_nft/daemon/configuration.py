@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from asyncinotify import Event, Mask
@@ -78,7 +79,7 @@ class Configuration:
             if self._is_other():
                 changed()  # between the start, or the last look, and the watch
             async for event in inotify:
-                if self._concerns(event, Path(path.name)):
+                if self._concerns(event, path):
                     self._look(path, changed)
 
     async def _poll(self, path: Path, changed: Callable[[], None]) -> None:
@@ -114,13 +115,13 @@ class Configuration:
         """Where a key has its value from; the file where it is no longer in there."""
         return config.places.get(key, str(self._options.config_file))
 
-    def _concerns(self, event: Event, name: Path) -> bool:
+    def _concerns(self, event: Event, path: Path) -> bool:
         """Whether it is news; other rights of the file, or of its directory, where it was refused."""
         if event.mask & Mask.Q_OVERFLOW:
             return True
         if event.mask & Mask.ATTRIB:
-            return self._refused and event.name in (None, name)
-        return event.name == name
+            return self._refused and event.name in (None, Path(path.name))
+        return event.name is not None and event.name.name in _entries(path)
 
     def _is_other(self) -> bool:
         try:
@@ -130,6 +131,19 @@ class Configuration:
 
     def _problems(self, *found: str) -> None:
         self._reporter.problems("configuration", found)
+
+
+def _entries(path: Path) -> set[str]:
+    """The names in the file's directory that it goes by: its own, and where that is a link, what it leads through.
+
+    kubelet keeps a ConfigMap so: ``config.yaml`` leads to ``..data/config.yaml``, and ``..data`` is exchanged.
+    """
+    found = {path.name}
+    with suppress(OSError):
+        target = path.readlink()
+        if not target.is_absolute():
+            found.add(target.parts[0])
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from nodeport_nft.config import Config
@@ -11,7 +12,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host, collisions, gather, networks_of, served_on
 from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host.hostsfile import kept_hosts_lines
-from nodeport_nft.kernel.host.sysctl import Missing, find_advised, find_missing
+from nodeport_nft.kernel.host.sysctl import Missing, find_advised, find_conntrack, find_missing
 from nodeport_nft.kernel.host.undo_journal import UndoJournal
 from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, ServiceCIDR
 from nodeport_nft.reconcile import NodeState
@@ -79,7 +80,8 @@ class ThisNode:
         missing = find_missing(self.host, families, pod_cidrs, state.facts.service_cidrs)
         left, failed = self._set_or_left(missing)
         self._report.problems("sysctls", left, failed)
-        left, failed = self._set_or_left(find_advised(families))
+        advised = (*find_advised(families), *(find_conntrack(self.config, os.cpu_count() or 1) if families else ()))
+        left, failed = self._set_or_left(advised)
         self._report.advice(left, failed)
 
     def _set_or_left(self, missing: Iterable[Missing]) -> tuple[list[str], list[str]]:

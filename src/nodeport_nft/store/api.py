@@ -309,6 +309,28 @@ class NodeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Happening:
+    """What whoever looks at the object ``ref`` should know of it. ``reason`` is one word (``FrontendContested``)."""
+
+    ref: Ref
+    reason: str
+    message: str
+
+
+class Recorder(Protocol):
+    """Writes beside the objects what happens to them, on the thread of one event loop, where a store keeps such.
+
+    It is no log: what cannot be written while it is so is never written, and little is written at once.
+    """
+
+    async def run(self) -> None:
+        """Write what is told until cancelled. Never returns by itself, and outlives every failure of the store."""
+
+    def tell(self, happenings: Iterable[Happening]) -> None:
+        """These there are now, and no others; it never waits for a network."""
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """A node as the others see it: alive while its registration stands, else lost since ``lost_at``.
 

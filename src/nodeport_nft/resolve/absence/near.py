@@ -131,7 +131,7 @@ def _nearest_label(pair: _Pair, held: Mapping[str, str], around: Around) -> _Fou
     if own is not None:
         found = _cost(value, own, _OTHER_VALUE, around), label(key, own)
     for other, its in islice(held.items(), LONGEST):
-        if its == value and other != key:
+        if its == value:  # under another key, or it would be the same label
             found = min(found, (_cost(key, other, _OTHER_KEY, around), label(other, its)))
     return found
 

@@ -12,6 +12,8 @@ from nodeport_nft.store.kubernetes.proxies import shown_proxy
 
 _LONGEST = 200
 
+BROKEN_OFF = "the connection broke off; the API server may be restarting"
+
 # OpenSSL's x509_vfy.h
 _VERIFYING = {
     9: "is not valid yet; compare the clocks of both machines",
@@ -79,7 +81,7 @@ def _told(error: BaseException, proxy: str) -> str:
     if isinstance(error, aiohttp.SocketTimeoutError | TimeoutError):
         return "no answer in time; is the API server overloaded, or the network between cut?"
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionError):
-        return "the connection broke off; the API server may be restarting"
+        return BROKEN_OFF
     if isinstance(error, OSError):
         return f"{_system(error)}; is the API server up, and the network between?"
     return f"what was answered is no HTTP that can be read ({clipped(str(error), _LONGEST)}); is a proxy between?"
