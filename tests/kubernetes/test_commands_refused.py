@@ -102,6 +102,15 @@ def test_everything_that_is_wrong_with_any_object_is_told_at_once_and_nothing_is
     assert desk.names() == ["holder"]
 
 
+def test_a_port_outside_of_the_range_keeps_the_rest_from_being_written(desk: Desk) -> None:
+    """No trial shows it, so those who ask for ports are written first; the answers come in the order of the file."""
+    answer = desk.apply(service("good"), service("low", **at(99)), service("fine"))
+    assert (answer.code, answer.out, desk.names()) == (2, "", []), answer
+    assert "99: provided port is not in the valid range" in answer.err
+    answer = desk.apply(service("good"), service("high", **at(31102)))
+    assert (answer.code, answer.out) == (0, "service/good created\nservice/high created\n"), answer
+
+
 def test_fields_of_other_managers_are_told_and_taken_over_only_by_force(desk: Desk) -> None:
     theirs = service()
     theirs["metadata"]["namespace"] = desk.namespace
