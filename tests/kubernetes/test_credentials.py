@@ -20,6 +20,8 @@ from tests.kubernetes.kubeconfigs import asking, kubeconfig, with_client, write
 from tests.kubernetes.running import ApiServer, apiserver
 from tests.kubernetes.scripted import Request, answer, server_tls, serving
 
+pytestmark = pytest.mark.proves("W3")
+
 NODES = "/api/v1/nodes"
 V1 = "client.authentication.k8s.io/v1"
 V1BETA1 = "client.authentication.k8s.io/v1beta1"
