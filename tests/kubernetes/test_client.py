@@ -187,6 +187,7 @@ def test_a_page_for_people_is_none_of_an_api_server(tmp_path: Path, code: str) -
         (500, b'{"kind": "Status", "details": 7, "message": null}', "status 500 without a reason"),
         (500, b'{"kind": "Status", "details": {"causes": [7, {"field": 7}]}, "message": "m"}', "m"),
         (500, b"[" * 10_000, "["),
+        (403, b'{"kind": "Status", "message": "denied\\n by \\u001b[2J"}', "denied by \ufffd[2J"),
         (500, b'["Status"]', "Status"),
     ],
 )

@@ -81,7 +81,7 @@ async def run_plugin(plugin: Plugin, cluster: Cluster, seconds: float) -> Creden
     if code:
         raise NoCredentials(f"plugin {path}: failed with code {code}{_words(said)}{_hint(plugin)}")
     try:
-        return _credential(plugin, printed)
+        return credential(plugin, printed)
     except ValueError as error:
         raise NoCredentials(f"plugin {path}: {error}{_words(said)}; run it by hand to see what it prints") from None
 
@@ -127,7 +127,7 @@ def _task(plugin: Plugin, cluster: Cluster) -> str:
     return json.dumps({"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec})
 
 
-def _credential(plugin: Plugin, printed: bytes) -> Credential:
+def credential(plugin: Plugin, printed: bytes) -> Credential:
     """What was printed. Raises ValueError, which never quotes it: it holds a secret."""
     try:
         said = json.loads(printed)
