@@ -64,19 +64,21 @@ async def run_plugin(plugin: Plugin, cluster: Cluster, seconds: float) -> Creden
         raise NoCredentials(f"plugin {path}: cannot be run: {reason}{_hint(plugin)}") from None
     assert process.stdout is not None
     assert process.stderr is not None
+    has_ended = False
     try:
         async with asyncio.timeout(seconds):
             printed, said = await asyncio.gather(_read(process.stdout), _read(process.stderr))
             code = await process.wait()
+        has_ended = True
     except TimeoutError:
         raise NoCredentials(
             f"plugin {path}: gave nothing within {seconds:g} s; run it by hand to see what it waits for"
         ) from None
     finally:
-        # Its children as well, which may hold the pipes; where all have ended there is nobody of that number.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode is None:
+        if not has_ended:
+            # Its children as well, which may hold the pipes. Of one that has ended they may live on: agents do.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code:
         raise NoCredentials(f"plugin {path}: failed with code {code}{_words(said)}{_hint(plugin)}")
