@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nodeport_nft.config import Config, DetectLocalMode
-from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode
+from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode, ServiceCIDR
 from nodeport_nft.notation import each_once, group_fault, special_fault
 
 
@@ -47,14 +47,21 @@ class Host:
 
 
 def gather(
-    config: Config, *, name: str, node: Node | None, node_ips: tuple[IPAddress, ...], host: Host
+    config: Config,
+    *,
+    name: str,
+    node: Node | None,
+    node_ips: tuple[IPAddress, ...],
+    host: Host,
+    service_cidrs: tuple[IPNetwork, ...] = (),
 ) -> tuple[NodeFacts, tuple[str, ...]]:
     """The facts to compile with, and warnings for the operator.
 
     ``node_ips`` are given by flag and go before the Node object's InternalIPs, which go before the sources of the
     default routes (conformance F2). The first of these that says anything says it for both families, so that
     ``render``, which knows no routes, and ``sync`` agree about a node with an InternalIP of one family. Without a
-    detector of pods nothing counts as outside (P5).
+    detector of pods nothing counts as outside (P5). ``service_cidrs``: those that an API server says, which count in
+    place of the configuration's.
     """
     facts = NodeFacts(
         name=name,
@@ -62,7 +69,7 @@ def gather(
         zone=node.labels.get(ZONE_LABEL, "") if node else "",
         pod_cidrs=_pod_cidrs(config, node),
         pod_interface=_pod_interface(config),
-        service_cidrs=config.ranges.service_cidrs,
+        service_cidrs=service_cidrs or config.ranges.service_cidrs,
         masquerade_bit=config.masquerade_bit,
         masquerade_all=config.masquerade_all,
         flowtable=config.flowtable,
@@ -136,11 +143,20 @@ def _pod_interface(config: Config) -> str:
             return ""
 
 
-def overlaps(config: Config, host: Host) -> tuple[str, ...]:
-    """Service CIDRs that the node uses otherwise (conformance F7), both named; empty if there is none."""
+KUBE_IPVS = "kube-ipvs0"
+"""The link on which kube-proxy in its mode ipvs holds all clusterIPs."""
+
+
+def overlaps(config: Config, host: Host, service_cidrs: tuple[IPNetwork, ...] = ()) -> tuple[str, ...]:
+    """Service CIDRs that the node uses otherwise (conformance F7), both named; empty if there is none.
+
+    ``service_cidrs`` as in ``gather``.
+    """
     found = []
-    for cidr in config.ranges.service_cidrs:
+    for cidr in service_cidrs or config.ranges.service_cidrs:
         for held in host.addresses:
+            if held.interface == KUBE_IPVS:
+                continue  # clusterIPs of kube-proxy's, not another use of the network
             if held.address in cidr and not _own(config, held.address):
                 found.append(f"service CIDR {cidr} holds this node's address {held.address} ({held.interface})")
         for route in host.routes:
@@ -150,11 +166,22 @@ def overlaps(config: Config, host: Host) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def collisions(config: Config, host: Host) -> tuple[str, ...]:
+def collisions(config: Config, host: Host, service_cidrs: tuple[IPNetwork, ...] = ()) -> tuple[str, ...]:
     """The same, each with its remedy, and the place where the service CIDRs were given if they were."""
+    if service_cidrs:
+        remedy = "give the node another network, or list the prefix under ownRoutes in the configuration"
+        return tuple(f"{overlap}; {remedy}" for overlap in overlaps(config, host, service_cidrs))
     place = f"{config.places['serviceCIDRs']}: " if "serviceCIDRs" in config.places else ""
     remedy = "choose another --service-cidr, or list the prefix under ownRoutes in the configuration"
     return tuple(f"{place}{overlap}; {remedy}" for overlap in overlaps(config, host))
+
+
+def networks_of(service_cidrs: Iterable[ServiceCIDR]) -> tuple[IPNetwork, ...]:
+    """All networks that an API server gives clusterIPs from, each once and in their order."""
+    networks = {network for each in service_cidrs for network in each.networks}
+    return tuple(
+        sorted(networks, key=lambda network: (network.version, int(network.network_address), network.prefixlen))
+    )
 
 
 def served_on(facts: NodeFacts) -> str:

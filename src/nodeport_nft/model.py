@@ -95,6 +95,11 @@ class Ranges:
     service_cidrs: tuple[IPNetwork, ...] = (IPv4Network("10.96.0.0/12"), IPv6Network("fd00:10:96::/112"))
     cluster_dns: tuple[IPAddress, ...] = ()
 
+    @classmethod
+    def of_anybody(cls) -> Ranges:
+        """What any cluster may draw on: for those who do not allocate, and leave it to one who says no."""
+        return cls(PortRange(1, 65535), (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
+
 
 def likely_service_cidr(ip: IPAddress) -> IPNetwork:
     """The network that a clusterIP probably comes from, for those who have not told which one: a /16 or a /112."""

@@ -49,6 +49,8 @@ class Plain(enum.Enum):
     SERVERS = enum.auto()  # addresses, at most one a family
     USER = enum.auto()
     TEXT = enum.auto()
+    NODE_NAME = enum.auto()
+    NODE_ADDRESSES = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,22 @@ SETTINGS = (
         metavar="FIRST-LAST",
         help="Where nodePorts come from.",
         group=Group.NUMBERS,
+    ),
+    Setting(
+        "nodeName",
+        ("node_name",),
+        Plain.NODE_NAME,
+        default="",
+        meaning="which node this is, where `--node-name` does not say so; without either, the host name",
+        restart=True,
+    ),
+    Setting(
+        "nodeIPs",
+        ("node_ips",),
+        Plain.NODE_ADDRESSES,
+        default="",
+        meaning="the node's primary addresses, at most one a family, where `--node-ip` does not say so",
+        restart=True,
     ),
     Setting(
         "nodePortAddresses",
@@ -468,6 +486,60 @@ SETTINGS = (
         help="How long a node of a cluster may be away before it counts as lost; default {default}.",
         group=Group.DAEMON,
         restart=True,
+    ),
+    Setting(
+        "replaceKubeProxy",
+        ("replace_kube_proxy",),
+        Plain.SWITCH,
+        default="false",
+        meaning="remove what kube-proxy has left on the node, once our own tables are in force",
+        flag="--replace-kube-proxy",
+        help="Remove what kube-proxy has left, once our tables are in force; default no.",
+        group=Group.DAEMON,
+    ),
+    Setting(
+        "conntrackMaxPerCore",
+        ("conntrack_max_per_core",),
+        Whole(0, 2**31 - 1, "number of connections"),
+        default="32768",
+        meaning="connections that can be tracked, for each core (`nf_conntrack_max`, which is raised and never "
+        "lowered); 0: whatever it is. This and the five below as kube-proxy's: with the store `kubernetes:` in any "
+        "case, else where they are given; `--set-sysctls` sets them",
+    ),
+    Setting(
+        "conntrackMin",
+        ("conntrack_min",),
+        Whole(0, 2**31 - 1, "number of connections"),
+        default="131072",
+        meaning="the least that it is raised to, unless conntrackMaxPerCore is 0",
+    ),
+    Setting(
+        "conntrackTCPEstablishedTimeout",
+        ("conntrack_tcp_established_timeout",),
+        Seconds(0, _YEAR),
+        default="24h",
+        meaning="how long an idle TCP connection is tracked; 0: whatever it is",
+    ),
+    Setting(
+        "conntrackTCPCloseWaitTimeout",
+        ("conntrack_tcp_close_wait_timeout",),
+        Seconds(0, _YEAR),
+        default="1h",
+        meaning="the same of one that the other side has closed",
+    ),
+    Setting(
+        "conntrackUDPTimeout",
+        ("conntrack_udp_timeout",),
+        Seconds(0, _YEAR),
+        default="0",
+        meaning="the same of UDP that nobody has answered",
+    ),
+    Setting(
+        "conntrackUDPStreamTimeout",
+        ("conntrack_udp_stream_timeout",),
+        Seconds(0, _YEAR),
+        default="0",
+        meaning="the same of UDP that goes both ways",
     ),
 )
 

@@ -351,3 +351,30 @@ def test_what_other_processes_apply_and_delete_takes_effect(
     assert done.returncode == 0, done.stderr
     daemon.settle()
     assert connect(cluster, "client", ("172.30.1.2", 30011)).kind is Kind.REFUSED
+
+
+@pytest.mark.proves("X2")
+def test_a_configuration_that_kubelet_keeps_is_read_again_when_it_exchanges_it(
+    daemon: Daemon,
+    changes: Changes,  # noqa: ARG001 (the store has a state)
+    tmp_path: Path,
+) -> None:
+    """A projected ConfigMap: the file is a link that stays, and a link to a directory is exchanged (AtomicWriter)."""
+    volume = tmp_path / "etc"
+    volume.mkdir()
+    volume.chmod(0o1777)  # as a tmpfs that kubelet mounts
+
+    def exchange(number: int, text: str) -> None:
+        directory = volume / f"..2026_01_01_00_00_{number:02}"
+        directory.mkdir(mode=0o755)
+        (directory / "config.yaml").write_text(text)
+        (volume / "..data_tmp").symlink_to(directory.name)
+        (volume / "..data_tmp").rename(volume / "..data")
+
+    exchange(1, "nodePortAddresses: [primary]\n")
+    (volume / "config.yaml").symlink_to("..data/config.yaml")
+    daemon.start("--config", str(volume / "config.yaml"))
+    exchange(2, "nodePortAddresses: [nowhere]\n")
+    wait_for(lambda: any("nowhere" in each for each in daemon.status().problems), "the new configuration read")
+    exchange(3, "nodePortAddresses: [primary]\n")
+    wait_for(lambda: daemon.status().problems == (), "the one after it read")

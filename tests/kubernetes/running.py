@@ -96,10 +96,11 @@ class ApiServer:
         """Make an object, and its namespace where there is none."""
         kind = BY_NAME[value["kind"]]
         namespace = value["metadata"].get("namespace", "default") if kind.namespaced else ""
-        if kind.namespaced:
-            with contextlib.suppress(Refused):
-                self._ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        return self._object(self._ask("POST", _path(kind, namespace), value))
+        return self._in_namespace("POST", _path(kind, namespace), namespace, value)
+
+    def load(self, values: Sequence[Object]) -> None:
+        """Make many objects at once, and their namespaces."""
+        self._steer("load", {"objects": list(values)})
 
     def replace(self, value: Object) -> Object:
         """Write an object as a whole; with a resourceVersion in it, only over that version."""
@@ -115,9 +116,10 @@ class ApiServer:
         return self.patch(kind, namespace, name, {"status": status}, subresource="status")
 
     def apply(self, value: Object, manager: str = "kubectl", *, force: bool = True) -> Object:
-        """A server-side apply."""
+        """A server-side apply; it makes the namespace, too."""
         path = f"{self._own_path(value)}?fieldManager={manager}&force={'true' if force else 'false'}"
-        return self._object(self._ask("PATCH", path, value, "application/apply-patch+yaml"))
+        namespace = value["metadata"].get("namespace", "default")
+        return self._in_namespace("PATCH", path, namespace, value, "application/apply-patch+yaml")
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         self._ask("DELETE", _path(BY_NAME[kind], namespace, name))
@@ -203,6 +205,17 @@ class ApiServer:
     def _own_path(self, value: Object) -> str:
         kind = BY_NAME[value["kind"]]
         return _path(kind, value["metadata"].get("namespace", "default"), value["metadata"]["name"])
+
+    def _in_namespace(
+        self, method: str, path: str, namespace: str, value: Object, media: str = "application/json"
+    ) -> Object:
+        try:
+            return self._object(self._ask(method, path, value, media))
+        except Refused as refused:
+            if refused.code != 404:
+                raise
+        self._ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        return self._object(self._ask(method, path, value, media))
 
     def _steer(self, what: str, body: Object) -> Any:
         return json.loads(self._ask("POST", f"/_control/{what}", body))

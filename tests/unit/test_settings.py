@@ -63,6 +63,15 @@ OTHER = {
     "syncPeriod": "1m",
     "fullCheckPeriod": "2h",
     "nodeMonitorGracePeriod": "1m",
+    "nodeName": "worker-1",
+    "nodeIPs": "[172.30.1.2]",
+    "replaceKubeProxy": "true",
+    "conntrackMaxPerCore": "1000",
+    "conntrackMin": "1000",
+    "conntrackTCPEstablishedTimeout": "1h",
+    "conntrackTCPCloseWaitTimeout": "1m",
+    "conntrackUDPTimeout": "1m",
+    "conntrackUDPStreamTimeout": "5m",
 }
 """For each key a value that is not the default, as in the file."""
 

@@ -134,7 +134,7 @@ def test_a_dry_run_answers_as_the_write_does_and_writes_nothing(store: Objects, 
 
     def without_chance(written: Written) -> Any:
         told = [(one.ref, one.action, one.object.values) for one in written.applied]
-        return told, written.deleted, written.missing, written.dropped
+        return told, written.deleted, written.missing, written.told
 
     assert without_chance(tried) == without_chance(done)
     assert done.missing == ((Ref("Pod", "default", "none"),) if deletes else ())
@@ -157,7 +157,7 @@ def test_fields_of_a_former_type_may_come_again_once_they_were_dropped(store: Ob
     for action in ("configured", "unchanged"):
         written = store.write([parse_again(edited)], now=NOW)
         assert [one.action for one in written.applied] == [action]
-        assert len(written.dropped) == 1
+        assert len(written.told) == 1
     store.write([service("web", "ClusterIP")], now=NOW)  # comes without them: they are forgotten
     with pytest.raises(Problems, match="nodePort"):
         store.write([parse_again(edited)], now=NOW)

@@ -27,25 +27,28 @@ if TYPE_CHECKING:
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.kube import Object
     from nodeport_nft.manifest import Manifests
-    from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, Snapshot
+    from nodeport_nft.model import Family, IPAddress, Node, Parsed, Ref, ServiceCIDR, Snapshot
     from nodeport_nft.plan import Transaction
     from nodeport_nft.reconcile import NodeState
     from nodeport_nft.store import Applied
 
 
-def parse_node_name(given: str | None) -> str:
-    """The node's name: the one given, else the host's. Leaves if it cannot be a Node's (RFC 1123)."""
+def parse_node_name(given: str | None, config: Config) -> str:
+    """The node's name: the one given, else the configuration's, else the host's.
+
+    Leaves if it cannot be a Node's (RFC 1123).
+    """
     from nodeport_nft.notation import subdomain_fault
 
-    name = given or platform.node().lower()
+    name = given or config.node_name or platform.node().lower()
     fault = subdomain_fault(name)
     if fault:
         fail(f"node name: {fault}; give one with --node-name", BAD_INPUT)
     return name
 
 
-def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
-    """The addresses of ``--node-ip``. Leaves if one of them is none."""
+def parse_addresses(texts: list[str] | None, config: Config) -> tuple[IPAddress, ...]:
+    """The addresses of ``--node-ip``, else those of the configuration. Leaves if one of them is none."""
     from nodeport_nft.notation import group_fault, parse_address, special_fault
 
     addresses: list[IPAddress] = []
@@ -57,7 +60,7 @@ def parse_addresses(texts: list[str] | None) -> tuple[IPAddress, ...]:
         fault = special_fault(addresses[-1]) or group_fault(addresses[-1])
         if fault and not addresses[-1].is_loopback:  # about which a warning follows: F2
             fail(f"--node-ip: {fault}", BAD_INPUT)
-    return tuple(addresses)
+    return tuple(addresses) or config.node_ips
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,13 @@ class Wanted:
         found = (value for ref, values in self.objects if ref == own for value in values)
         return next((value for value in found if isinstance(value, Node)), None)
 
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """What an API server gives clusterIPs from, if it is the store."""
+        from nodeport_nft.model import SERVICE_CIDR, ServiceCIDR
+
+        values = (value for ref, held in self.objects if ref.kind == SERVICE_CIDR for value in held)
+        return tuple(value for value in values if isinstance(value, ServiceCIDR))
+
     def snapshot(self) -> Snapshot:
         """All of it as one value."""
         from nodeport_nft.store.objects import made_of
@@ -102,10 +112,11 @@ def read_wanted(
     missing: int = FAILED,
     prune: bool = True,
     namespace: str = "default",
+    node: str = "",
 ) -> Wanted:
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
-    ``prune``: as of ``write_wanted``.
+    ``prune``: as of ``write_wanted``. ``node``: the one whose desired state it is.
     ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
     there is no store. ``namespace``: of objects in manifests that name none.
     """
@@ -114,8 +125,10 @@ def read_wanted(
 
     if not files:
         check_store(config, missing)
-        return read_stored(config)
+        return read_stored(config, node)
     gc.disable()  # see read_stored
+    if held:
+        _refuse_trial(config)
     manifests = read_files(files, config, namespace)
     with open_trial(config) if held else MemoryStore(config.ranges) as store:
         if isinstance(store, Store) and not prune:
@@ -124,7 +137,7 @@ def read_wanted(
         # What the manifests do not name would be gone.
         gone = [ref for each in store.list() if (ref := each.ref) not in kept]
         written = store.write(list(map(without_version, manifests.objects)), gone, now=now(), dry_run=True)
-    warn(written.dropped)
+    warn(written.told)
     return _wanted(manifests, written.applied)
 
 
@@ -140,11 +153,23 @@ def check_store(config: Config, code: int = FAILED) -> None:
         fail(f"there is no store {config.store}; apply something first, or name the store with --store", code)
 
 
-def read_stored(config: Config) -> Wanted:
-    """The desired state as the store has it; says what may be meant otherwise."""
+def _refuse_trial(config: Config) -> None:
+    """Leave where it cannot be said what the store would hold with manifests as the whole state."""
+    from nodeport_nft.store import is_kubernetes
+
+    if is_kubernetes(config.store):
+        fail(
+            f"-f: manifests are never all that {config.store} holds; leave out -f for what it holds now, see with "
+            "apply --dry-run -f what it says of them, or give -f another --store",
+            BAD_INPUT,
+        )
+
+
+def read_stored(config: Config, node: str) -> Wanted:
+    """The desired state of the node of this name as the store has it; says what may be meant otherwise."""
     gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
     with open_existing(config) as store:
-        objects = store.readable()
+        objects = store.desired(node)
         meant = (damaged.meant for damaged in store.damaged.values())
         wanted = Wanted(objects, frozenset().union(*meant), store.complaints())
         warn(store.doubts())
@@ -195,10 +220,17 @@ def compile_state(
 
     Leaves where this node's own Node object cannot be read.
     """
-    from nodeport_nft.facts import gather, served_on
+    from nodeport_nft.facts import gather, networks_of, served_on
     from nodeport_nft.reconcile import NodeState, read_tables
 
-    facts, warnings = gather(config, name=name, node=wanted.node(name), node_ips=node_ips, host=host)
+    facts, warnings = gather(
+        config,
+        name=name,
+        node=wanted.node(name),
+        node_ips=node_ips,
+        host=host,
+        service_cidrs=networks_of(wanted.service_cidrs()),
+    )
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
     listed = read_tables(nft, facts) if nft else {}
@@ -227,11 +259,13 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     from nodeport_nft.kernel.flowtable import check_flowtables
     from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft, too_old
+    from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     nft = Nft()
     warn(too_old(nft.version(), platform.release()))
     host = read_host()
-    if found := collisions(config, host):
+    # What an API server says of its networks is yet to be read, and goes before what the configuration says.
+    if not is_kubernetes(config.store) and (found := collisions(config, host)):
         fail("\n".join(found), code)
     if config.flowtable:
         check_flowtables(nft)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -76,10 +76,12 @@ class _Changed:
 def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) -> None:
     from nodeport_nft.resolve import Index
     from nodeport_nft.resolve.leaving import effects
-    from nodeport_nft.store import open_objects, open_trial
+    from nodeport_nft.store import is_kubernetes, open_objects, open_trial
 
     chosen = flags.config()
     asked = _parse(words)
+    if is_kubernetes(chosen.store):
+        _refuse_cluster(chosen.store, asked, drains=drains)
     if not may_exist(chosen.store):
         fail(f"there is no store {chosen.store}; name the store with --store")
     with (open_trial if dry_run else open_objects)(chosen) as store:
@@ -100,6 +102,20 @@ def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) 
     warn(complaints)
     if written and not dry_run:
         tell_if_unheard(chosen)
+
+
+def _refuse_cluster(store: str, asked: _Asked, *, drains: bool) -> NoReturn:
+    """Leave: there others write EndpointSlices, and no node follows the Node objects of others."""
+    verb = "drain" if drains else "uncordon"
+    if asked.nodes:
+        remedy = (
+            f"kubectl {verb} {' '.join(asked.nodes)} is what {'empties' if drains else 'takes back'} a node there"
+        )
+        why = "its nodes do not follow the Node objects of others"
+    else:
+        remedy = "change a label of the pod that the Service selects, and its connections live on"
+        why = "a controller writes its EndpointSlices anew"
+    fail(f"{verb}: {store} is a cluster's API server, and {why}; {remedy}", BAD_INPUT)
 
 
 def _write(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from nodeport_nft.cli.options import reported, warn, whole_number
+from nodeport_nft.cli.options import BAD_INPUT, fail, reported, warn, whole_number
 from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting, Whole
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ _ConfigFile = Annotated[
 ]
 
 _BESIDE_FILES = ("validate",)  # stands behind --filename, to which it belongs
-_LAST = ("store", "stateDir")  # and behind them --config
+_OF_STORE = ("kubeconfig", "context")  # stand behind --store, and are of use with one kind of it alone
+_LAST = ("store", *_OF_STORE, "stateDir")  # and behind them --config
 
 _SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
 
@@ -72,7 +73,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         with reported():
             values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
             given = {key: value for key, value in values.items() if value is not None}
-            function(**arguments, flags=Flags(config, given))
+            function(**arguments, flags=Flags(config, with_store(given)))
 
     parameters = []
     for parameter in signature.parameters.values():
@@ -89,6 +90,22 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def with_store(given: Mapping[str, object]) -> Mapping[str, object]:
+    """What the flags say, with the store that they mean: who names a kubeconfig or a context means its API server.
+
+    Leaves with BAD_INPUT where another store is named beside.
+    """
+    from nodeport_nft.store.kubernetes.connection import STORE, is_kubernetes
+
+    named = next((key for key in _OF_STORE if given.get(key)), "")
+    if not named:
+        return given
+    store = given.get("store", STORE)
+    if not is_kubernetes(str(store)):
+        fail(f"{KEYS[named].flag}: is for --store {STORE}, and --store is {store}; leave one of them out", BAD_INPUT)
+    return {**given, "store": store}
+
+
 def _asked(*names: str) -> Iterator[Setting]:
     """The settings of these keys and groups, in the order of the names and then of the table."""
     for name in names:
@@ -96,6 +113,8 @@ def _asked(*names: str) -> Iterator[Setting]:
             yield from (each for each in SETTINGS if each.group is name)
         else:
             yield KEYS[name]
+        if name == "store":
+            yield from (KEYS[key] for key in _OF_STORE)
 
 
 def _name(setting: Setting) -> str:

@@ -66,9 +66,10 @@ def render(
     chosen = flags.config()
     if filename is None and not flags.has("store"):
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
-    wanted = read_wanted(chosen, filename, held=flags.has("store"))
+    name = parse_node_name(node_name, chosen)
+    wanted = read_wanted(chosen, filename, held=flags.has("store"), node=name)
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
-    state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), Host(), None)
+    state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), Host(), None)
     if output is Output.json:
         put(to_json(state.tables.tables()), end="")
     else:
@@ -92,8 +93,9 @@ def diff(
         check_prune(filename, prune=prune)
         chosen = flags.config()
         nft, host = open_kernel(chosen, BAD_INPUT)
-        wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune)
-        state = compile_state(chosen, wanted, parse_node_name(node_name), parse_addresses(node_ip), host, nft)
+        name = parse_node_name(node_name, chosen)
+        wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune, node=name)
+        state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), host, nft)
         transactions = first_transactions(nft, state, host)
         try:
             print_transactions(transactions)
@@ -128,7 +130,7 @@ def cleanup(
             f"--delete-store: {chosen.store} is that of a cluster, and not one node's to delete; leave it out",
             BAD_INPUT,
         )
-    name = None if node_name is None else parse_node_name(node_name)
+    name = None if node_name is None else parse_node_name(node_name, chosen)
     nft = Nft()
     refuse_beside_daemon(chosen.run_dir, "the cleanup")
     with alone(chosen.run_dir, say):

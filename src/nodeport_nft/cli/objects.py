@@ -15,6 +15,7 @@ from nodeport_nft.cli.options import (
     Files,
     Namespace,
     RequiredFiles,
+    allowed_ranges,
     fail,
     may_exist,
     now,
@@ -57,13 +58,17 @@ def apply(
         bool, typer.Option("--wait", help="Wait until every node of the cluster has programmed it, as wait does.")
     ] = False,
     timeout: Timeout = None,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option("--force-conflicts", help="Take fields over from others who manage them (kubernetes:)."),
+    ] = False,
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
 
     All of them or, if anything is wrong, none.
     """
-    from nodeport_nft.store import open_objects, open_trial
+    from nodeport_nft.store import is_kubernetes, open_objects, open_trial
 
     if timeout is not None and not wait:
         fail("--timeout is how long to --wait; add --wait, or leave it out", BAD_INPUT)
@@ -71,13 +76,15 @@ def apply(
     chosen = flags.config()
     if wait:
         check_shared(chosen, "--wait")
+    if force_conflicts and not is_kubernetes(chosen.store):
+        fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
     manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
-    with (open_trial if dry_run else open_objects)(chosen) as store:
+    with (open_trial if dry_run else open_objects)(chosen, force=force_conflicts) as store:
         written = store.write(manifests.objects, now=now(), dry_run=dry_run)
-    warn(written.dropped)
+    warn(written.told)
     for one in written.applied:
         put(f"{one.ref} {one.action}{note}")
     if not dry_run and any(one.action != "unchanged" for one in written.applied):
@@ -183,6 +190,7 @@ def delete(
         written = store.write(deletes=list(doomed), now=now(), dry_run=dry_run)
         if nodes and not dry_run:
             forgotten = _forgotten(chosen, store, nodes)
+    warn(written.told)
     for ref in (*written.deleted, *(ref for ref in written.missing if forgotten.get(ref))):
         put(f'{doomed[ref].full} "{ref.name}" deleted{note}')
     missing = () if ignore_not_found else tuple(ref for ref in written.missing if ref not in forgotten)
@@ -285,15 +293,17 @@ def _create(config: Config, name: str, namespace: str, spec: dict[str, Any], *, 
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {**spec, "selector": dict(labels)},
     }
-    created = parse_object(raw, ranges=config.ranges, namespace=namespace)
+    created = parse_object(raw, ranges=allowed_ranges(config), namespace=namespace)
     try:
         with (open_trial if dry_run else open_objects)(config) as store:
-            (applied,) = store.write([created], now=now(), only_new=True, dry_run=dry_run).applied
+            written = store.write([created], now=now(), only_new=True, dry_run=dry_run)
     except Conflict:
         fail(
             f'service "{name}" already exists in namespace {namespace}; '
             "change it with apply -f, delete it first, or choose another name"
         )
+    warn(written.told)
+    (applied,) = written.applied
     put(f"{applied.ref} {applied.action}{' (dry run)' if dry_run else ''}")
     if not dry_run:
         tell_if_unheard(config)

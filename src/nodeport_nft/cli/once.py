@@ -18,6 +18,7 @@ from nodeport_nft.cli.desired import Wanted, read_stored, say_replaced, write_wa
 from nodeport_nft.cli.options import fail, put, say, warn
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
+from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.addresses import read_host
@@ -78,6 +79,11 @@ class Terminal:
         """Say so."""
         say(f"hosts files in {path}: {f'{files} changed' if files else 'up to date'}")
 
+    def kube_proxy_removed(self, what: tuple[str, ...]) -> None:
+        """Say so."""
+        for each in what:
+            say(f"kube-proxy: {each} removed")
+
     def devices_given(self, links: int) -> None:
         """Nothing: it comes with the flowtable."""
 
@@ -94,9 +100,9 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
             files = list(options.manifests)
             wanted = write_wanted(config, files, prune=options.prune, allow_empty=options.allow_empty)
         else:
-            wanted = read_stored(config)
+            wanted = read_stored(config, options.node_name)
         with _behind(config, wanted):
-            facts = node.facts(wanted.node(options.node_name))
+            facts = node.facts(wanted.node(options.node_name), wanted.service_cidrs())
             listed = tables.read(facts)
             report.is_first = not any(listed.values())
             state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)
@@ -111,6 +117,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
         upkeep = Upkeep(tables, node, report)
         if not upkeep.after(synced, state, names_changed=True):
             warn(["flowtable: sync again for it"])
+        Takeover(tables, node, report).look(reconciler.refused)
         upkeep.firewalls.look(state)
         _forget_flows(synced.frontends)
     put(_summary(options.node_name, state, synced, listed))

@@ -17,6 +17,7 @@ from nodeport_nft.terminal import visible_in
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.manifest import Manifests
+    from nodeport_nft.model import Ranges
     from nodeport_nft.store import Objects
 
 FAILED = 1
@@ -177,6 +178,14 @@ def open_existing(config: Config) -> Objects:
     return opening.open_existing(config)
 
 
+def allowed_ranges(config: Config) -> Ranges:
+    """Where the numbers that a manifest asks for may come from; an API server has ranges of its own."""
+    from nodeport_nft.model import Ranges
+    from nodeport_nft.store import is_kubernetes
+
+    return Ranges.of_anybody() if is_kubernetes(config.store) else config.ranges
+
+
 def read_files(
     files: list[str], config: Config, namespace: str = "default", *, names_only: bool = False
 ) -> Manifests:
@@ -193,7 +202,7 @@ def read_files(
     with told_waiting(say) as steps:
         manifests = read_manifests(
             files,
-            ranges=config.ranges,
+            ranges=allowed_ranges(config),
             namespace=namespace,
             max_document_bytes=config.max_document_bytes,
             stdin=sys.stdin.buffer if sys.stdin else None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodeport_nft.cli import options
-from nodeport_nft.cli.flags import Flags
+from nodeport_nft.cli.flags import Flags, with_store
 from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def _stored_addresses(params: dict[str, Any]) -> list[str]:
 
 
 def _config(params: dict[str, Any]) -> Config:
-    return Flags(params.get("config"), {"store": params.get("store")}).config()
+    given = {key: params.get(key) for key in ("store", "kubeconfig", "context")}
+    return Flags(params.get("config"), with_store({key: text for key, text in given.items() if text})).config()
 
 
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:

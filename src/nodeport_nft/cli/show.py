@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +57,9 @@ def get(
         Output | None,
         typer.Option("--output", "-o", help="wide: more columns; yaml, json: fit for apply -f; name: KIND/NAME."),
     ] = None,
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="With yaml and json: who manages which field (kubernetes:).")
+    ] = False,
     flags: Annotated[Flags, "store"],
 ) -> None:
     """List objects: services, endpoints, endpointslices, pods or nodes, or several kinds with commas between them.
@@ -74,6 +78,8 @@ def get(
             shown, missing = _tables(opened, chosen, targets, scope, wide=output is Output.wide)
         else:
             objects, missing = select(opened, targets, scope)
+            if not show_managed_fields:
+                objects = tuple(map(_without_managers, objects))
             shown = _listed(objects, output, single=len(names) == len(targets) == 1)
         complaints = opened.complaints()
     if shown:
@@ -111,7 +117,7 @@ def describe(
     with open_existing(chosen) as opened:
         found, missing, registered = _with_registered(opened, chosen, targets, scope)
         if found:
-            describer = _describer(opened, node_name, registered)
+            describer = _describer(opened, node_name, registered, chosen)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()
     if not found and not missing and not complaints:
@@ -189,7 +195,9 @@ def _tables(
     for resource in dict.fromkeys(resource for resource, _ in targets):
         asked = tuple(target for target in targets if target[0] is resource)
         if resource.kind == "Endpoints":
-            table, absent = _endpoints(store, resource, [name for _, name in asked if name is not None], namespace)
+            table, absent = _endpoints(
+                store, config, resource, [name for _, name in asked if name is not None], namespace
+            )
         else:
             objects, absent, registered = _with_registered(store, config, asked, namespace)
             shows_namespace = namespace is None and resource.namespaced
@@ -212,12 +220,15 @@ def _tables(
 
 
 def _endpoints(
-    store: Objects, resource: Resource, names: list[str], namespace: str | None
+    store: Objects, config: Config, resource: Resource, names: list[str], namespace: str | None
 ) -> tuple[str, tuple[str, ...]]:
     """The table of endpoints, and a message for each name that has none."""
     from nodeport_nft.cli.columns import endpoints_rows, endpoints_table
+    from nodeport_nft.store import is_kubernetes
 
-    rows = endpoints_rows(store.snapshot(), store.objects("Endpoints", namespace), namespace)
+    # An API server says the same in slices, and does without Endpoints.
+    lone = () if is_kubernetes(config.store) else store.objects("Endpoints", namespace)
+    rows = endpoints_rows(store.snapshot(), lone, namespace)
     missing = set(names) - {key.name for key, _, _ in rows}
     if names:
         rows = [row for row in rows if row[0].name in names]
@@ -235,6 +246,15 @@ def _listed(objects: tuple[Object, ...], output: Output, *, single: bool) -> str
     return _document({"apiVersion": "v1", "items": items, "kind": "List"}, output)
 
 
+def _without_managers(stored: Object) -> Object:
+    """The object as people want to see it: of a Service, who manages which field is longer than all the rest."""
+    metadata = stored.raw.get("metadata")
+    if not isinstance(metadata, dict) or "managedFields" not in metadata:
+        return stored
+    rest = {key: value for key, value in metadata.items() if key != "managedFields"}
+    return replace(stored, raw={**stored.raw, "metadata": rest})
+
+
 def _document(value: dict[str, Any], output: Output) -> str:
     from nodeport_nft.cli.output_formats import to_json, to_yaml
 
@@ -242,7 +262,7 @@ def _document(value: dict[str, Any], output: Output) -> str:
 
 
 def _describer(
-    store: Objects, node_name: str | None, registered: dict[str, Registered] | None
+    store: Objects, node_name: str | None, registered: dict[str, Registered] | None, config: Config
 ) -> Callable[[Object], str]:
     from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
     from nodeport_nft.cli.desired import parse_node_name
@@ -251,10 +271,11 @@ def _describer(
     from nodeport_nft.resolve.absence import Around
 
     snapshot = store.snapshot()
-    around = Around(snapshot, store.objects)
+    around = Around(snapshot, store.documents, pods=lambda: store.pods(snapshot))
     resolver = Resolver(around.index, node_name="")
     nodes = {node.name: node for node in snapshot.nodes}
-    here = parse_node_name(node_name) if node_name or platform.node().lower() in nodes else ""
+    named = node_name or config.node_name
+    here = parse_node_name(node_name, config) if named or platform.node().lower() in nodes else ""
 
     now = _utc_now()
 

@@ -74,7 +74,7 @@ def sync(
         from nodeport_nft.store import refuse_shared
 
         refuse_shared(chosen)
-    name, addresses = parse_node_name(node_name), parse_addresses(node_ip)
+    name, addresses = parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen)
     if hosts_file is not None:
         from nodeport_nft.kernel.host.hostsfile import check_hosts_path
 
@@ -85,7 +85,7 @@ def sync(
         UndoJournal.of(chosen.state_dir, name)  # before anything is done that could not be noted
     nft, host = open_kernel(chosen)
     if dry_run:
-        wanted = read_wanted(chosen, filename, prune=prune)
+        wanted = read_wanted(chosen, filename, prune=prune, node=name)
         state = compile_state(chosen, wanted, name, addresses, host, nft)
         print_transactions(first_transactions(nft, state, host))
         wanted.leave_if_damaged()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.desired import Wanted
     from nodeport_nft.config import Config
     from nodeport_nft.facts import Host
-    from nodeport_nft.model import IPAddress, Node
+    from nodeport_nft.model import IPAddress, Node, ServiceCIDR
     from nodeport_nft.resolve.absence import Cause, Document
     from nodeport_nft.ruleset import Table
     from nodeport_nft.trace import Trace
@@ -87,7 +87,7 @@ def trace(
     sent_from, sent_to = _address("FROM", source), _address("TO", destination)
     if sent_from.version != sent_to.version:
         fail(f"FROM {sent_from} and TO {sent_to} are of two families; give both of one", BAD_INPUT)
-    name, node_ips = parse_node_name(node_name), parse_addresses(node_ip)
+    name, node_ips = parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen)
     wanted: Wanted | None = None
     if live:
         if filename is not None:
@@ -100,7 +100,7 @@ def trace(
         held = filename is None or flags.has("store")
         # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
         host = read_host() if filename is None else Host()
-        wanted = read_wanted(chosen, filename, held=held)
+        wanted = read_wanted(chosen, filename, held=held, node=name)
         table, own = _desired_table(chosen, wanted, name, node_ips, sent_to.version, host)
     from_node = sent_from.is_loopback or sent_from in own
     packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
@@ -137,7 +137,8 @@ def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, nod
     if not may_exist(config.store):
         return ()
     with open_existing(config) as store:
-        found = causes(owners, Family(version), store.snapshot(), store.objects, node)
+        snapshot = store.snapshot()
+        found = causes(owners, Family(version), snapshot, store.documents, node, lambda: store.pods(snapshot))
     if found or wanted:
         return found
     text = f"the objects in {config.store} do not say why: the kernel has other tables than they would give"
@@ -200,13 +201,14 @@ def _live_table(
     same is checked.
     """
     from nodeport_nft.compile import compile_schema
-    from nodeport_nft.facts import gather
+    from nodeport_nft.facts import gather, networks_of
     from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft
     from nodeport_nft.model import Family
 
     nft, host = Nft(), read_host()
-    facts, _ = gather(config, name=name, node=_stored_node(config, name), node_ips=node_ips, host=host)
+    node, cidrs = _stored(config, name)
+    facts, _ = gather(config, name=name, node=node, node_ips=node_ips, host=host, service_cidrs=networks_of(cidrs))
     schema = compile_schema(Family(version), facts)
     table = f"table {schema.family} {schema.name}"
     listed = nft.list_table(schema)
@@ -226,15 +228,16 @@ def _live_table(
     return listed.table(schema), frozenset((*node_ips, *(held.address for held in host.addresses)))
 
 
-def _stored_node(config: Config, name: str) -> Node | None:
-    """The Node object of this node, if there is a store that has it: rules may depend on its podCIDRs (P5)."""
+def _stored(config: Config, name: str) -> tuple[Node | None, tuple[ServiceCIDR, ...]]:
+    """What rules may depend on of what is stored, if there is a store: this node's podCIDRs (P5), ServiceCIDRs."""
     from nodeport_nft.model import Node, Ref
     from nodeport_nft.store import Damaged
 
     if not may_exist(config.store):
-        return None
+        return None, ()
     with open_existing(config) as opened:
         values = opened.value(Ref("Node", "", name))
+        cidrs = opened.service_cidrs()
     if isinstance(values, Damaged):
         fail(values.told(config.store))
-    return next((value for value in values if isinstance(value, Node)), None)
+    return next((value for value in values if isinstance(value, Node)), None), cidrs

@@ -73,8 +73,14 @@ def parse_timeout(text: str | None) -> float:
 
 def check_shared(config: Config, what: str) -> None:
     """Leaves with BAD_INPUT where the store is one node's own: nobody registers there."""
-    from nodeport_nft.store import is_shared
+    from nodeport_nft.store import is_kubernetes, is_shared
 
+    if is_kubernetes(config.store):
+        fail(
+            f"{what}: {config.store} is a cluster's API server, with which our nodes do not register; "
+            "nodeport-nft status on a node tells whether all is in its kernel",
+            BAD_INPUT,
+        )
     if not is_shared(config.store):
         fail(
             f"{what}: {config.store} is one node's own store; nodes register with a cluster's (etcd://...) alone; "

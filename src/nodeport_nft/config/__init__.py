@@ -6,7 +6,7 @@ the program can have written it. Its keys are those of ``Config`` in the API's s
 
 The table in ``settings`` has a row for each key. ``file`` reads, ``given`` and ``values`` turn what was given into
 values and say what is wrong with it, ``keys`` says which of them goes with which row, ``loading`` puts all of it
-together into a ``config``.
+together into a ``config``. ``kube_proxy`` reads kube-proxy's own configuration in the place of ours.
 """
 
 from nodeport_nft.config.config import DEFAULT_PATH, Config, ConfigError

@@ -42,7 +42,8 @@ class Config:
     ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
     a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
     compared in full. A node of a cluster whose registration has ended counts as lost ``node_monitor_grace_period``
-    later.
+    later. ``node_name`` and ``node_ips`` count where no flag says otherwise. ``replace_kube_proxy``: what kube-proxy
+    has left on the node is removed. ``conntrack_…``: limits of connection tracking, 0 for whatever they are.
 
     ``places`` says by key where what is not the default was given: "FILE:LINE", or a flag. ``warnings`` are what was
     told of the file and is no error. Two configurations that differ in nothing else are the same.
@@ -82,5 +83,14 @@ class Config:
     min_sync_period: float = 0.05
     full_check_period: float = 3600.0
     node_monitor_grace_period: float = 40.0
+    node_name: str = ""
+    node_ips: tuple[IPAddress, ...] = ()
+    replace_kube_proxy: bool = False
+    conntrack_max_per_core: int = 32768
+    conntrack_min: int = 131072
+    conntrack_tcp_established_timeout: float = 86400.0
+    conntrack_tcp_close_wait_timeout: float = 3600.0
+    conntrack_udp_timeout: float = 0.0
+    conntrack_udp_stream_timeout: float = 0.0
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)

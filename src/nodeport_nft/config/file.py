@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -34,11 +35,16 @@ _BEGINNINGS = ("cannot start any token", "scanning an alias", "scanning an ancho
 """Of the words for what begins with "@", "*", "&" and "!"."""
 
 
+def _as_it_is(line: int) -> int:
+    return line
+
+
 @dataclass(slots=True)
 class ConfigFile:
     """What a file says: its ``values`` by key, ``problems`` with the lines they stand on, and ``warnings``.
 
-    ``name`` is its ``path`` as messages give it.
+    ``name`` is its ``path`` as messages give it. ``lines``: which line of the file is the one of this number here,
+    where it is a text inside of the file.
     """
 
     name: str
@@ -46,6 +52,7 @@ class ConfigFile:
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[tuple[int, Problem]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    lines: Callable[[int], int] = _as_it_is
     _document: Document | None = None
     _text: str = ""
     _root: yaml.Node | None = None
@@ -53,7 +60,7 @@ class ConfigFile:
 
     def line(self, path: Path) -> int:
         """The line of a field, from 1."""
-        return self._document.line(path) if self._document else 1
+        return self.lines(self._document.line(path) if self._document else 1)
 
     def problem(self, line: int, message: str, *, key: str = "", more: int = 0) -> None:
         """Note what is wrong; ``more`` as a Problem's."""
@@ -61,6 +68,11 @@ class ConfigFile:
 
     def written(self, path: Path) -> str | None:
         """The text of the scalar at ``path`` as its author wrote it; None where that cannot be told."""
+        node = self._at(path)
+        return printable(node.value) if isinstance(node, yaml.ScalarNode) else None
+
+    def _at(self, path: Path) -> yaml.Node | None:
+        """What stands at ``path``, as PyYAML has it."""
         if not self._is_composed:
             self._is_composed, self._root = True, self._composed()
         node = self._root
@@ -72,7 +84,21 @@ class ConfigFile:
                 node = node.value[part]
             else:
                 return None
-        return printable(node.value) if isinstance(node, yaml.ScalarNode) else None
+        return node
+
+    def inside(self, path: Path) -> ConfigFile:
+        """The text at ``path`` as a file of its own, as a ConfigMap holds one; its problems are among ours."""
+        first = self.line(path)
+        lines: Callable[[int], int] = lambda line: first  # noqa: E731, ARG005 (a text in quotes is on one line)
+        node = self._at(path)
+        if isinstance(node, yaml.ScalarNode) and node.style == "|":
+            above = node.start_mark.line + 1
+            lines = lambda line: above + line  # noqa: E731
+        found = ConfigFile(self.name, self.path, problems=self.problems, warnings=self.warnings, lines=lines)
+        text = self._document and _value_at(self._document.value, path)
+        if isinstance(text, str):
+            read_into(found, text)
+        return found
 
     def _composed(self) -> yaml.Node | None:
         """The first document as PyYAML's nodes. It recurses: only what ``read_documents`` took may come here."""
@@ -82,6 +108,12 @@ class ConfigFile:
             return next(yaml.compose_all(self._text, Loader=yaml.CSafeLoader), None)
         except yaml.YAMLError:
             return None
+
+
+def _value_at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
 
 
 def read_config_file(path: str | None) -> ConfigFile:
@@ -118,19 +150,23 @@ def read_into(file: ConfigFile, text: str) -> None:
     for document in read_documents(text):
         if isinstance(document, Fault):
             sound = False
-            file.problem(document.line, document.message + _quotes_missing(document, text))
+            file.problem(file.lines(document.line), document.message + _quotes_missing(document, text))
             continue
         documents.append(document)
         for fault in document.faults:
-            file.problem(fault.line, fault.message, more=fault.more)
+            file.problem(file.lines(fault.line), fault.message, more=fault.more)
         for key in document.doubled:
             file.warnings.append(
-                str(Problem(f"{file.name}:{key.line}", "", "", f"{key.message}; the last one counts", key.more))
+                str(
+                    Problem(
+                        f"{file.name}:{file.lines(key.line)}", "", "", f"{key.message}; the last one counts", key.more
+                    )
+                )
             )
         if len(documents) > 1:
-            file.problem(document.first, "a second document begins; write one")
+            file.problem(file.lines(document.first), "a second document begins; write one")
         elif not isinstance(document.value, dict):
-            file.problem(document.first, f"holds {shown(document.value)}; write 'key: value' lines")
+            file.problem(file.lines(document.first), f"holds {shown(document.value)}; write 'key: value' lines")
         else:
             file.values, file._document = document.value, document
     file._text = text if sound else ""

@@ -14,6 +14,7 @@ from nodeport_nft.config.values import (
     flag,
     integer,
     networks,
+    node_addresses,
     port_range,
     seconds,
     servers,
@@ -135,6 +136,15 @@ def _name(given: Given) -> str:
     return as_text(given, parse, "a name", "write one in quotes")
 
 
+def _node_name(given: Given) -> str:
+    def parse(text: str) -> str:
+        if fault := subdomain_fault(text):
+            raise ValueError(fault)
+        return text
+
+    return as_text(given, parse, "a name", "write the name of the Node object")
+
+
 def _cluster_domain(given: Given) -> str:
     def parse(text: str) -> str:
         domain = text.removesuffix(".")
@@ -159,4 +169,6 @@ PARSERS: dict[Plain, Callable[[Given], Any]] = {
     Plain.USER: _user,
     Plain.TEXT: _name,
     Plain.SERVERS: servers,
+    Plain.NODE_NAME: _node_name,
+    Plain.NODE_ADDRESSES: node_addresses,
 }

@@ -10,6 +10,7 @@ from nodeport_nft.config.config import Config, ConfigError
 from nodeport_nft.config.file import ConfigFile, read_config_file
 from nodeport_nft.config.given import Given, Several
 from nodeport_nft.config.keys import with_value
+from nodeport_nft.config.kube_proxy import kube_proxy_file, take
 from nodeport_nft.model import IPAddress
 from nodeport_nft.problems import MOST_TOLD, Path, Problem, field_text, nearest
 from nodeport_nft.settings import KEYS, DetectLocalMode, Setting
@@ -24,6 +25,7 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
     Raises ConfigError with all problems.
     """
     loading = _Loading(read_config_file(path))
+    loading.translate()
     flags = {key: value for key, value in overrides.items() if value not in (None, [], ())}
     loading.take_file(without=flags)
     for key, value in flags.items():
@@ -39,6 +41,7 @@ class _Loading:
     """What has been taken so far.
 
     ``places``: where each key was given; ``flagged``: those given by a flag; ``wrong``: those with a problem.
+    ``paths``: where in the file a key stands that has another name there.
     """
 
     file: ConfigFile
@@ -47,21 +50,33 @@ class _Loading:
     flagged: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
     of_flags: list[Problem] = field(default_factory=list)
+    paths: dict[str, Path] = field(default_factory=dict)
+    _values: dict[str, Any] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """All of them: the file's in the order of its lines, then those of flags."""
         of_file = sorted(self.file.problems, key=lambda found: found[0])
         return [str(problem) for problem in (*(problem for _, problem in of_file), *self.of_flags)]
 
+    def translate(self) -> None:
+        """Let the file be in our words, where it is kube-proxy's."""
+        self._values = self.file.values
+        found = kube_proxy_file(self.file)
+        if found is not None:
+            taken = take(found)
+            self.file, self._values, self.paths = taken.file, taken.values, dict(taken.paths)
+            if taken.warning:
+                self.file.warnings.append(taken.warning)
+
     def take_file(self, without: Mapping[str, object]) -> None:
         """Take what the file says, but for the keys that a flag has a better value for."""
         strangers: list[str] = []
-        for name, value in self.file.values.items():
+        for name, value in self._values.items():
             setting = KEYS.get(name)
             if setting is None:
                 strangers.append(name)
             elif name not in without:
-                self.places[name] = f"{self.file.name}:{self.file.line((name,))}"
+                self.places[name] = f"{self.file.name}:{self.file.line(self._path(name))}"
                 self._take(setting, value, self.file.written, self._of_file)
         for name in strangers[:MOST_TOLD]:
             near = nearest(name, KEYS)
@@ -84,15 +99,24 @@ class _Loading:
         problem: Callable[[Path, str, int], None],
     ) -> None:
         name = setting.key
+        path = (name,) if name in self.flagged else self._path(name)
         try:
-            self.config = with_value(self.config, setting, Given(value, (name,), written))
+            self.config = with_value(self.config, setting, Given(value, path, written))
         except Several as several:
             self.wrong.add(name)
-            for _, (path, message), more in several.faults:
-                problem(path, message, more)
+            for _, (at, message), more in several.faults:
+                problem(at, message, more)
         except ValueError as error:
             self.wrong.add(name)
-            problem((name,), str(error), 0)
+            problem(path, str(error), 0)
+
+    def _path(self, name: str) -> Path:
+        """Where in the file a key stands."""
+        return self.paths.get(name, (name,))
+
+    def _called(self, name: str) -> str:
+        """What a key is called in the file."""
+        return field_text(self._path(name))
 
     def _of_file(self, path: Path, message: str, more: int = 0) -> None:
         self.file.problem(self.file.line(path), message, key=field_text(path), more=more)
@@ -106,16 +130,17 @@ class _Loading:
         config = self.config
         by_interface = (DetectLocalMode.BRIDGE_INTERFACE, DetectLocalMode.INTERFACE_NAME_PREFIX)
         if config.detect_local_mode in by_interface and not config.pod_interface:
-            text = f"{config.detect_local_mode} looks for podInterface, which is missing; add it, such as cni0"
+            wanted = self._called("podInterface")
+            text = f"{config.detect_local_mode} looks for {wanted}, which is missing; add it, such as cni0"
             self._together("detectLocalMode", "podInterface", text)
         if config.healthz_address is not None and config.healthz_address == config.metrics_address:
             first, second = "metricsBindAddress", "healthzBindAddress"
             if first not in self.places:
                 first, second = second, first
-            text = f"{_socket(config.healthz_address)} is {second} as well{self._whence(second)}"
+            text = f"{_socket(config.healthz_address)} is {self._called(second)} as well{self._whence(second)}"
             self._together(first, second, f"{text}; choose another port for one of them")
         if config.min_sync_period > config.sync_period:
-            longest = f"syncPeriod, {config.sync_period:g} s{self._whence('syncPeriod')}"
+            longest = f"{self._called('syncPeriod')}, {config.sync_period:g} s{self._whence('syncPeriod')}"
             text = f"{config.min_sync_period:g} s is longer than {longest}; choose a shorter one"
             self._together("minSyncPeriod", "syncPeriod", text)
 
@@ -123,8 +148,10 @@ class _Loading:
         """Note a problem of two keys at the place of the first, unless one of them is wrong by itself."""
         if self.wrong & {name, other}:
             return
-        note = self._of_flag if name in self.flagged else self._of_file
-        note((name,), message)
+        if name in self.flagged:
+            self._of_flag((name,), message)
+        else:
+            self._of_file(self._path(name), message)
 
     def _whence(self, name: str) -> str:
         """Where a key was given, to be put behind its value."""

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nodeport_nft.config.given import Given, as_text, each, is_right, nothing
 from nodeport_nft.model import IPAddress, IPNetwork, PortRange
-from nodeport_nft.notation import group_fault, parse_address, parse_network
+from nodeport_nft.notation import group_fault, parse_address, parse_network, special_fault
 from nodeport_nft.problems import clipped, nearest, shown
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}  # as Go's
@@ -65,6 +65,23 @@ def servers(given: Given) -> tuple[IPAddress, ...]:
         # In IPv4 a link-local one will do: the node has it for itself alone. In IPv6 it means nothing without a link.
         if address.is_unspecified or address.is_loopback or (address.version == 6 and address.is_link_local):
             raise ValueError(f"{address} cannot be reached from a pod; {remedy}")
+        return address
+
+    found = each(_parts(given), lambda part: as_text(part, parse, "an address", remedy))
+    if len({address.version for address in found}) != len(found):
+        raise ValueError(f"{clipped(', '.join(map(str, found)))} is given; {remedy}")
+    return found
+
+
+def node_addresses(given: Given) -> tuple[IPAddress, ...]:
+    """Addresses that a node can have, at most one of each family."""
+    remedy = "write addresses of the node, at most one of each family"
+
+    def parse(text: str) -> IPAddress:
+        address = parse_address(text)
+        fault = special_fault(address) or group_fault(address)
+        if fault and not address.is_loopback:  # about which a warning follows: F2
+            raise ValueError(fault)
         return address
 
     found = each(_parts(given), lambda part: as_text(part, parse, "an address", remedy))
@@ -173,7 +190,7 @@ def seconds(given: Given, low: float, high: float) -> float:
         raise ValueError(nothing(remedy))
     if type(value) is int:
         _refuse_octal(given, low, high)
-    found = value if type(value) in (int, float) else _duration(value)
+    found = value if type(value) in (int, float) else duration(value)
     if found is None:
         raise ValueError(f"{given} is no duration; {_duration_meant(value, low, high) or remedy}")
     if not low <= found <= high:
@@ -181,7 +198,8 @@ def seconds(given: Given, low: float, high: float) -> float:
     return float(found)
 
 
-def _duration(value: object) -> float | None:
+def duration(value: object) -> float | None:
+    """The seconds of a text such as "1h30m"; None if it is none."""
     if not isinstance(value, str) or len(value) > 100:
         return None
     if re.fullmatch(_NUMBER, value):
@@ -201,7 +219,7 @@ def _duration_meant(value: object, low: float, high: float) -> str:
         text = f"{24 * int(days[1])}h"
     if re.fullmatch(r"[0-9]{1,6}e[0-9]{1,2}", text):
         text = str(_meant(text))
-    found = _duration(text)
+    found = duration(text)
     return f"write {text}" if found is not None and low <= found <= high else ""
 
 

@@ -7,7 +7,7 @@ import asyncio
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.model import Family, Node, NodeFacts, Ref
+from nodeport_nft.model import Family, Node, NodeFacts, Ref, ServiceCIDR
 from nodeport_nft.reconcile import Listed, NodeState
 from nodeport_nft.ruleset import Schema
 from nodeport_nft.store import StoreError
@@ -52,6 +52,12 @@ def own_node(changes: Changes, name: str, before: Node | None = None) -> Node | 
             raise StoreError(f"{ref} cannot be read, and without it nothing is known of this node; apply it again")
         return before
     return next((value for value in known or () if isinstance(value, Node)), None)
+
+
+def service_cidrs(changes: Changes) -> tuple[ServiceCIDR, ...]:
+    """What an API server gives clusterIPs from, among all there is."""
+    values = (value for change in changes.changes for value in change.values)
+    return tuple(value for value in values if isinstance(value, ServiceCIDR))
 
 
 def begun(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from asyncinotify import Event, Mask
@@ -15,6 +16,7 @@ from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.errors import KernelError
 from nodeport_nft.settings import SETTINGS
 from nodeport_nft.sources.inotify import POLL_SECONDS, open_inotify, unwatched
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
 # Not when it is created: an editor has yet to fill it, and an empty one means all defaults.
 _EVENTS = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.DELETE | Mask.MOVED_FROM | Mask.ATTRIB
@@ -77,7 +79,7 @@ class Configuration:
             if self._is_other():
                 changed()  # between the start, or the last look, and the watch
             async for event in inotify:
-                if self._concerns(event, Path(path.name)):
+                if self._concerns(event, path):
                     self._look(path, changed)
 
     async def _poll(self, path: Path, changed: Callable[[], None]) -> None:
@@ -98,8 +100,9 @@ class Configuration:
 
     def _read(self) -> Config:
         config = self._options.load()
-        # What is refused at the start, too: it would cut the node off, or no table could be written.
-        if collisions := self._node.collisions(config):
+        # What is refused at the start, too: it would cut the node off, or no table could be written. An API server's
+        # networks go before the configuration's, and of theirs it is told where the facts are gathered.
+        if not is_kubernetes(config.store) and (collisions := self._node.collisions(config)):
             raise ConfigError("\n".join(collisions), config)
         if config.flowtable and not self._node.config.flowtable:
             try:
@@ -112,13 +115,13 @@ class Configuration:
         """Where a key has its value from; the file where it is no longer in there."""
         return config.places.get(key, str(self._options.config_file))
 
-    def _concerns(self, event: Event, name: Path) -> bool:
+    def _concerns(self, event: Event, path: Path) -> bool:
         """Whether it is news; other rights of the file, or of its directory, where it was refused."""
         if event.mask & Mask.Q_OVERFLOW:
             return True
         if event.mask & Mask.ATTRIB:
-            return self._refused and event.name in (None, name)
-        return event.name == name
+            return self._refused and event.name in (None, Path(path.name))
+        return event.name is not None and event.name.name in _entries(path)
 
     def _is_other(self) -> bool:
         try:
@@ -128,6 +131,19 @@ class Configuration:
 
     def _problems(self, *found: str) -> None:
         self._reporter.problems("configuration", found)
+
+
+def _entries(path: Path) -> set[str]:
+    """The names in the file's directory that it goes by: its own, and where that is a link, what it leads through.
+
+    kubelet keeps a ConfigMap so: ``config.yaml`` leads to ``..data/config.yaml``, and ``..data`` is exchanged.
+    """
+    found = {path.name}
+    with suppress(OSError):
+        target = path.readlink()
+        if not target.is_absolute():
+            found.add(target.parts[0])
+    return found
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:

@@ -12,7 +12,7 @@ from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.report import Reporter
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.kinds import KINDS
-from nodeport_nft.model import MEMBER, PROBE_FAILURE, ObjectName, Ref
+from nodeport_nft.model import MEMBER, PROBE_FAILURE, SERVICE_CIDR, ObjectName, Ref
 from nodeport_nft.observe.metrics import RepairCause
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.manifest_follower import ManifestFollower
@@ -84,7 +84,7 @@ class Following:
             self._reporter.metrics.queued(services=services, endpoints=endpoints)
             self._writing.touched(touched, kinds)
         self._probes.turn()
-        if any(ref == self._node for ref, _ in found):
+        if any(ref == self._node or ref.kind == SERVICE_CIDR for ref, _ in found):
             self._writing.refit()
         self._writing.took(changes.position)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
+from nodeport_nft.kernel.host.kube_proxy.remains import Remains
 from nodeport_nft.kernel.host.node_lock import NodeLock
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.netlink.outside_edits import OutsideEdit, read_outside_edits
@@ -129,6 +130,21 @@ class KernelTables:
     def check_flowtables(self) -> None:
         """Raise KernelError where the kernel has none."""
         check_flowtables(self.nft)
+
+    def remove_kube_proxy(self, found: Remains) -> None:
+        """Delete what kube-proxy has left, that of nftables as one.
+
+        Raises KernelError, also where another process has the node's lock.
+        """
+        with _translated(), self.lock.at_once():
+            if found.nft:
+                before, commits = self._events.generation(), 0
+                try:
+                    self.nft.remove_others(found.nft.messages())
+                    commits = 1
+                finally:
+                    self._events.wrote(before, commits)
+            found.remove_beside()
 
     def remove(self) -> None:
         """Delete both tables."""

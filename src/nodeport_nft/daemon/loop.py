@@ -12,12 +12,13 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.following import Following, manifest_follower
+from nodeport_nft.daemon.happenings import Happenings
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.lasting import lasting, start_workers
 from nodeport_nft.daemon.lock import DaemonLock
@@ -26,6 +27,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.registering import Registering
 from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
@@ -39,7 +41,7 @@ from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.store import StoreError
-from nodeport_nft.store.api import Changes, Membership
+from nodeport_nft.store.api import Changes, Membership, Recorder
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
@@ -77,6 +79,7 @@ class Daemon:
             reporter.metrics.flows_deleted, lambda problems: reporter.problems("stale flows", problems)
         )
         self._upkeep = Upkeep(tables, node, reporter)
+        self._takeover = Takeover(tables, node, reporter)
         self._writing = Writing(node, reporter, self._agenda, self._lock, self._flows, self._upkeep, self._backoff)
         self._network = Network(
             node, reporter, self._agenda, self._writing, self._flows, self._backoff, self._lost, self.ended
@@ -105,12 +108,18 @@ class Daemon:
             await self._manifests.begin()
         self._source = open_source(self._node.config, self._options.node_name, handover if self._manifests else None)
         registering = Registering(self._node.config, self._options.node_name, self._reporter, self._writing)
-        self._writing.told = registering.tell
+        happenings = Happenings(self._node.config, self._options.node_name, self._reporter, self._writing)
+
+        def tell() -> None:
+            registering.tell()
+            happenings.tell()
+
+        self._writing.told = tell
         running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))
         running.add_done_callback(self.ended)
         try:
             if await self._has_started():
-                await self._follow(registering.membership)
+                await self._follow(registering.membership, happenings.recorder)
             if self._failure:
                 raise self._failure
         finally:
@@ -180,7 +189,9 @@ class Daemon:
                 gc.enable()
                 self._lock.give_back()
             self._reporter.log.info("waiting for the store", store=self._node.config.store)
+            self._reporter.tell(waits_for_store=True)
             await until_listed(self._source, self._woken)
+            self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
 
     def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed]) -> None:
@@ -188,7 +199,7 @@ class Daemon:
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
-        facts = self._node.facts(own_node(changes, self._options.node_name))
+        facts = self._node.facts(own_node(changes, self._options.node_name), service_cidrs(changes))
         state, known = begun(changes, facts, self._tables, listed)
         self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
         del known, listed
@@ -217,7 +228,7 @@ class Daemon:
 
     # --- from then on -------------------------------------------------------------------------------------
 
-    async def _follow(self, membership: Membership | None) -> None:
+    async def _follow(self, membership: Membership | None, recorder: Recorder | None) -> None:
         """Follow all there is to follow, and do what is due, until stopped."""
         loop = asyncio.get_running_loop()
         own = Ref("Node", "", self._options.node_name)
@@ -237,6 +248,8 @@ class Daemon:
             works["manifests"] = self._manifests.follow
         if membership:
             works["registration"] = membership.run
+        if recorder:
+            works["events"] = recorder.run
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(lasting(f"following: {what}", work, self._reporter, self._lost))
@@ -265,10 +278,13 @@ class Daemon:
     def _check(self) -> None:
         self._agenda.after(Due.CHECK, self._node.config.full_check_period)
         self._writing.check()
+        self._takeover.again()
 
     def _look(self) -> None:
         self._agenda.after(Due.LOOK, _LOOK_SECONDS)
         self._node.look_again(self._writing.state)
+        if self._reporter.status.syncs and not self._reporter.status.error:
+            self._takeover.look(self._writing.reconciler.refused)
         self._upkeep.firewalls.look(self._writing.state)
         self._tables.rest()
 
@@ -297,7 +313,8 @@ class Daemon:
                 self._agenda.after(Due.ANEW, _LISTING_SECONDS)
                 return
             name = self._options.node_name
-            facts = self._node.facts(own_node(changes, name, self._writing.state.index.nodes.get(name)))
+            own = own_node(changes, name, self._writing.state.index.nodes.get(name))
+            facts = self._node.facts(own, service_cidrs(changes))
             state, known = begun(changes, facts, self._tables)
         except (MemoryError, RuntimeError, OSError, KernelError, StoreError) as error:
             if not (scarcity(error) or isinstance(error, KernelError | StoreError)):
@@ -324,5 +341,7 @@ class Daemon:
             if self._manifests:
                 self._manifests.reconfigure(config)
             self._writing.refit()
+            self._takeover.again()
+            self._agenda.within(Due.LOOK, 0.0)
         if self._reporter.status.synced:
             self._reporter.ready()

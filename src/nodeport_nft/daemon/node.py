@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from nodeport_nft.config import Config
 from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.errors import KernelError
-from nodeport_nft.facts import Host, collisions, gather, served_on
+from nodeport_nft.facts import Host, collisions, gather, networks_of, served_on
 from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.kernel.host.hostsfile import kept_hosts_lines
-from nodeport_nft.kernel.host.sysctl import Missing, find_advised, find_missing
+from nodeport_nft.kernel.host.sysctl import Missing, find_advised, find_conntrack, find_missing
 from nodeport_nft.kernel.host.undo_journal import UndoJournal
-from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts
+from nodeport_nft.model import Family, IPNetwork, Node, NodeFacts, ServiceCIDR
 from nodeport_nft.reconcile import NodeState
 
 
@@ -27,13 +28,15 @@ class ThisNode:
         self._report = report
         self._state_dir = config.state_dir  # that of the start, whatever is read later
         self._families: frozenset[Family] = frozenset()
+        self._service_cidrs: tuple[IPNetwork, ...] = ()  # what an API server says
 
     def collisions(self, config: Config) -> tuple[str, ...]:
-        """Service CIDRs of a configuration that the node uses otherwise (F7)."""
-        return collisions(config, self.host)
+        """Service CIDRs of a configuration, or of the API server, that the node uses otherwise (F7)."""
+        return collisions(config, self.host, self._service_cidrs)
 
-    def facts(self, node: Node | None) -> NodeFacts:
-        """The facts to compile with; tells what is wrong with them."""
+    def facts(self, node: Node | None, service_cidrs: Iterable[ServiceCIDR] = ()) -> NodeFacts:
+        """The facts to compile with; tells what is wrong with them. ``service_cidrs``: what an API server says."""
+        self._service_cidrs = networks_of(service_cidrs)
         facts, warnings = self._gathered(node)
         self._report.problems("node", (*warnings, *self.collisions(self.config)))
         self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
@@ -45,12 +48,17 @@ class ThisNode:
 
     def _gathered(self, node: Node | None) -> tuple[NodeFacts, tuple[str, ...]]:
         return gather(
-            self.config, name=self._options.node_name, node=node, node_ips=self._options.node_ips, host=self.host
+            self.config,
+            name=self._options.node_name,
+            node=node,
+            node_ips=self._options.node_ips,
+            host=self.host,
+            service_cidrs=self._service_cidrs,
         )
 
     def facts_in(self, state: NodeState) -> NodeFacts:
-        """The same with the Node object that the state knows, if there is one."""
-        return self.facts(state.index.nodes.get(self._options.node_name))
+        """The same with the Node object and the ServiceCIDRs that the state knows, if there are any."""
+        return self.facts(state.index.nodes.get(self._options.node_name), state.index.service_cidrs.values())
 
     def served(self, state: NodeState) -> tuple[frozenset[Family], tuple[IPNetwork, ...]]:
         """The families that have Services, and the networks of the pods as far as they are known."""
@@ -69,10 +77,11 @@ class ThisNode:
         if families == self._families and not again:
             return
         self._families = families
-        missing = find_missing(self.host, families, pod_cidrs, self.config.ranges.service_cidrs)
+        missing = find_missing(self.host, families, pod_cidrs, state.facts.service_cidrs)
         left, failed = self._set_or_left(missing)
         self._report.problems("sysctls", left, failed)
-        left, failed = self._set_or_left(find_advised(families))
+        advised = (*find_advised(families), *(find_conntrack(self.config, os.cpu_count() or 1) if families else ()))
+        left, failed = self._set_or_left(advised)
         self._report.advice(left, failed)
 
     def _set_or_left(self, missing: Iterable[Missing]) -> tuple[list[str], list[str]]:

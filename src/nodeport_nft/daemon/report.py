@@ -88,6 +88,10 @@ class Reporter:
         """The flowtables have got these many links: for the log."""
         self.log.info("flowtable", links=links)
 
+    def kube_proxy_removed(self, what: tuple[str, ...]) -> None:
+        """What kube-proxy had left was removed: for the log."""
+        self.log.info("kube-proxy removed", what=", ".join(what))
+
     def advice(self, advice: Iterable[str], failed: Iterable[str] = ()) -> None:
         """What would be better otherwise and is no trouble: once in the log, and in the status while it is so."""
         now = (*advice, *failed)

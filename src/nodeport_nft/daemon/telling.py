@@ -31,5 +31,8 @@ class Report(Interface):
     def names_written(self, path: Path, files: int) -> None:
         """The hosts files in a directory are up to date; how many were changed for that."""
 
+    def kube_proxy_removed(self, what: tuple[str, ...]) -> None:
+        """What kube-proxy had left was removed, each in words."""
+
     def devices_given(self, links: int) -> None:
         """The flowtables have got these many links."""

@@ -6,6 +6,7 @@ value, ``[V1ServicePort]`` for a list). ``tests/api_fields.py`` makes it from th
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -33,6 +34,19 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
             fields.strange(last, f"unknown field; {_remedy(name, known, otherwise)}")
     if count > MOST_TOLD:
         fields.strange((), f"{count - MOST_TOLD} more fields are unknown; correct these first", behind=last)
+
+
+def without_unknown(raw: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The object without all fields that the API has no such name for."""
+    kinds, types = _known()
+    paths = [(*path, name) for path, name, _ in _unknown(raw, kinds[kind], (), types)]
+    left = copy.deepcopy(raw)
+    for *path, name in paths:
+        within: Any = left
+        for part in path:
+            within = within[part]
+        del within[name]
+    return left
 
 
 def unknown_in(value: Any, kind: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -151,18 +151,20 @@ class NodeTables:
 
     def problems(self) -> tuple[str, ...]:
         """Contested frontends (F10), by who lost them to whom; those of one loser are counted from some number on."""
-        return counted(
-            (f"Service/{contest.loser[1]}/{contest.loser[2]}", _told(contest))
-            for desired in self.desired.values()
-            for contest in desired.contests()
-        )
+        return counted((f"Service/{loser}", f"Service/{loser}: {text}") for loser, text in self.contested())
+
+    def contested(self) -> Iterator[tuple[ObjectName, str]]:
+        """Each contested frontend: who lost it, and to whom, with the remedy."""
+        for desired in self.desired.values():
+            for contest in desired.contests():
+                yield ObjectName(*contest.loser[1:]), _told(contest)
 
 
 def _told(contest: Contest) -> str:
     reason = "is older" if contest.holder[0] != contest.loser[0] else "is as old and comes first by its name"
     return (
-        f"Service/{contest.loser[1]}/{contest.loser[2]}: {' '.join(map(str, contest.key))} is held by "
-        f"Service/{contest.holder[1]}/{contest.holder[2]}, which {reason}; change one of them"
+        f"{' '.join(map(str, contest.key))} is held by Service/{contest.holder[1]}/{contest.holder[2]}, "
+        f"which {reason}; change one of them"
     )
 
 

@@ -7,7 +7,7 @@ others. What a change costs does not depend on how many services there are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from itertools import islice
 
@@ -145,6 +145,16 @@ class NodeState:
         """What of the services an operator should mend."""
         own = (problem for key in sorted(self._problems) for problem in self._problems[key])
         return (*own, *self.tables.problems(), *own_dns_problems(self.facts, self.index))
+
+    def contested(self) -> Iterator[tuple[ObjectName, str]]:
+        """Each frontend that a service wants and another one has (F10): who lost it, and to whom, with the remedy."""
+        return self.tables.contested()
+
+    def service_problems(self) -> Iterator[tuple[ObjectName, str]]:
+        """What an operator should mend of a service, on its own: addresses it does not get, and what is too many."""
+        for key in sorted(self._problems):
+            for problem in self._problems[key]:
+                yield key, problem.removeprefix(f"Service/{key}: ")
 
     def idle_services(self, most: int) -> tuple[int, tuple[ObjectName, ...]]:
         """How many Services have an address without any usable endpoint, and the first few; whatever their number."""

@@ -17,7 +17,6 @@ from typing import TypeVar
 from nodeport_nft.model import (
     EndpointSlice,
     IPAddress,
-    IPNetwork,
     Member,
     Node,
     ObjectName,
@@ -71,7 +70,7 @@ class Index:
         self.drained: set[str] = set()
         self.lost: dict[str, float] = {}
         self.failing: dict[tuple[str, bytes], float] = {}  # by namespace and packed address
-        self.service_cidrs: dict[str, tuple[IPNetwork, ...]] = {}  # what an API server gives clusterIPs from
+        self.service_cidrs: dict[str, ServiceCIDR] = {}  # what an API server gives clusterIPs from
         self._values: dict[Ref, tuple[Value, ...]] = {}
         self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
@@ -184,7 +183,7 @@ class Index:
                 self.failing[value.namespace, value.address.packed] = value.since
                 return self._at(value.namespace, value.address)
             case ServiceCIDR():
-                self.service_cidrs[value.name] = value.networks
+                self.service_cidrs[value.name] = value
                 return set()
 
     def _take_out(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:

@@ -10,11 +10,11 @@ from nodeport_nft.config import Config
 from nodeport_nft.kernel.host.node_lock import boot_id, network_namespace
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.store import StoreSource
-from nodeport_nft.store.api import Membership, Source
+from nodeport_nft.store.api import Membership, Recorder, Source
 from nodeport_nft.store.etcd import etcd_membership, etcd_source
 from nodeport_nft.store.etcd.address import is_etcd
 from nodeport_nft.store.etcd.registration import Identity
-from nodeport_nft.store.kubernetes import kubernetes_source
+from nodeport_nft.store.kubernetes import kubernetes_recorder, kubernetes_source
 from nodeport_nft.store.kubernetes.connection import is_kubernetes
 from nodeport_nft.store.opening import etcd_connection, kubernetes_connection
 
@@ -41,6 +41,16 @@ def open_membership(config: Config, name: str, changed: Callable[[], None]) -> M
     if not is_etcd(config.store):
         return None
     return etcd_membership(etcd_connection(config), name, Identity(platform.node(), this_place()), changed)
+
+
+def open_recorder(config: Config, node: str, problems: Callable[[tuple[str, ...]], None]) -> Recorder | None:
+    """Who writes what happens to objects into the store that ``config.store`` names; None: it keeps no such thing.
+
+    ``problems`` is called with what keeps it from writing, whenever that may be something else.
+    """
+    if not is_kubernetes(config.store):
+        return None
+    return kubernetes_recorder(kubernetes_connection(config), node, problems)
 
 
 def this_place() -> str:

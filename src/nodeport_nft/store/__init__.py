@@ -20,6 +20,7 @@ written them.
 
 from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Superseded, Written
 from nodeport_nft.store.errors import LOST, StoreError
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
 from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.opening import (
@@ -59,6 +60,7 @@ __all__ = [
     "copy_store",
     "delete_store",
     "file_identity",
+    "is_kubernetes",
     "is_shared",
     "may_exist",
     "open_existing",

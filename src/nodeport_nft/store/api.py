@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Ref, Snapshot, Value
+from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -51,13 +51,13 @@ class Applied:
 class Written:
     """What a write did, or would do: ``applied`` in the order of what was put, ``deleted`` but for the ``missing``.
 
-    ``dropped``: what is to be said of fields that were dropped with a change of type.
+    ``told``: what is to be said of it, such as of fields that were dropped with a change of type.
     """
 
     applied: tuple[Applied, ...] = ()
     deleted: tuple[Ref, ...] = ()
     missing: tuple[Ref, ...] = ()
-    dropped: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class Objects(ABC):
@@ -156,6 +156,22 @@ class Objects(ABC):
             else:
                 readable.append((ref, values))
         return (*readable, *self.heard())
+
+    def documents(self, kind: str, namespace: str) -> Iterable[Object]:
+        """What there is of a kind, for those who look for what is missing; nothing where that is not to be seen."""
+        return self.objects(kind, namespace)
+
+    def pods(self, snapshot: Snapshot) -> Iterable[Pod] | None:
+        """All Pods, also where they are no endpoints by themselves, and no part of it; None: nobody may see them."""
+        return snapshot.pods
+
+    def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
+        """Where a server that allocates takes clusterIPs from; the other stores take them from our configuration."""
+        return ()
+
+    def desired(self, node: str) -> tuple[Parsed, ...]:  # noqa: ARG002
+        """What the node of this name is to program: all that is ``readable``, or of it what its daemon follows."""
+        return self.readable()
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """Every stored object parsed into the model, or what is wrong with it; no ranges are checked."""
@@ -290,6 +306,28 @@ class NodeReport:
     last_error: str = ""
     last_error_at: float = 0.0
     started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What whoever looks at the object ``ref`` should know of it. ``reason`` is one word (``FrontendContested``)."""
+
+    ref: Ref
+    reason: str
+    message: str
+
+
+class Recorder(Protocol):
+    """Writes beside the objects what happens to them, on the thread of one event loop, where a store keeps such.
+
+    It is no log: what cannot be written while it is so is never written, and little is written at once.
+    """
+
+    async def run(self) -> None:
+        """Write what is told until cancelled. Never returns by itself, and outlives every failure of the store."""
+
+    def tell(self, happenings: Iterable[Happening]) -> None:
+        """These there are now, and no others; it never waits for a network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,15 +32,17 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)|(etcd|kubernetes):")
 """What is no path. A slash that is missing after a word that means a kind of store makes no file of it."""
 
 
-def open_objects(config: Config) -> Objects:
+def open_objects(config: Config, *, force: bool = False) -> Objects:
     """The store of the configuration, to write to it; a file is made where there is none.
+
+    ``force``: take fields over from other managers, where a store knows any.
 
     This and the others raise StoreError, and Problems where what the configuration says of etcd is wrong.
     """
     if is_etcd(config.store):
         return _open_etcd(config)
     if is_kubernetes(config.store):
-        return kubernetes_store(kubernetes_connection(config), config.validate)
+        return kubernetes_store(kubernetes_connection(config), config.validate, force=force)
     return open_file(config)
 
 
@@ -53,8 +55,10 @@ def open_existing(config: Config) -> Objects:
     return Store(store_path(config), ranges=config.ranges, reading=True, validate=config.validate)
 
 
-def open_trial(config: Config) -> Objects:
-    """What the store of the configuration holds, nothing if there is none, to try a write on."""
+def open_trial(config: Config, *, force: bool = False) -> Objects:
+    """What the store of the configuration holds, nothing if there is none, to try a write on; ``force`` as above."""
+    if is_kubernetes(config.store):
+        return open_objects(config, force=force)
     return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
 
 
@@ -72,6 +76,11 @@ def check_store(config: Config, *, repair: bool) -> Checked:
     if is_etcd(config.store):
         with _open_etcd(config) as shared:
             return shared.check(repair=repair)
+    if is_kubernetes(config.store):
+        raise StoreError(
+            f"{config.store}: an API server looks after its claims itself; kubectl get --raw '/readyz?verbose' tells "
+            "how it does, and kubectl get events --all-namespaces what it has found and repaired"
+        )
     if not may_exist(config.store):
         raise StoreError(f"there is no store {config.store}; name the store with --store")
     path = store_path(config)
@@ -81,6 +90,11 @@ def check_store(config: Config, *, repair: bool) -> Checked:
 
 def copy_store(origin: Config, target: Config) -> Image:
     """Copy all of one store into another that is empty, or is not there yet (``store.copying``); what was copied."""
+    if is_kubernetes(origin.store) or is_kubernetes(target.store):
+        raise StoreError(
+            "kubernetes: is a cluster's, whose objects refer to much that no other store has; back up its etcd "
+            "(etcdctl snapshot save), or take single kinds along: get KIND --all-namespaces -o yaml, then apply -f"
+        )
     if not is_etcd(target.store) and may_exist(path := store_path(target)):
         with Store(path, ranges=target.ranges, reading=True) as there:
             held = counted(each.ref for each in there.list())
@@ -170,9 +184,9 @@ def _named(path: str) -> Path | None:
 def store_path(config: Config) -> str:
     if found := _SCHEME.match(config.store):
         scheme = found[1] or found[3]
-        what = "is written otherwise" if scheme == "etcd" else "is no kind of store known here"
+        what = "is written otherwise" if scheme in ("etcd", "kubernetes") else "is no kind of store known here"
         raise StoreError(
-            f"store {config.store}: {scheme}: {what}; name a file by its path, or a store in etcd as "
-            "etcd://HOST:PORT/PREFIX"
+            f"store {config.store}: {scheme}: {what}; name a file by its path, a store in etcd as "
+            "etcd://HOST:PORT/PREFIX, or a cluster's API server as kubernetes:"
         )
     return config.store

@@ -9,9 +9,12 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.kubernetes.apiserver.answers import Refusal
 from tests.kubernetes.apiserver.front import Front
+from tests.kubernetes.apiserver.kinds import BY_NAME, NAMESPACE
 from tests.kubernetes.apiserver.seeding import begin
 from tests.kubernetes.apiserver.serving import Api, State
+from tests.kubernetes.apiserver.writing import How
 
 
 class Control:
@@ -30,6 +33,8 @@ class Control:
         body: dict[str, Any] = await request.json() if request.can_read_body else {}
         try:
             return web.json_response(await self._do(what, body))
+        except Refusal as refusal:
+            return web.json_response(refusal.status, status=refusal.code)
         except (KeyError, IndexError, ValueError) as error:
             return web.Response(status=400, text=f"{type(error).__name__}: {error}")
 
@@ -54,6 +59,8 @@ class Control:
             case "drop":
                 for front in self._chosen(body):
                     front.drop()
+            case "load":
+                self._load(body["objects"])
             case "compact":
                 state.storage.compact(body.get("revision"))
             case "bump":
@@ -78,6 +85,15 @@ class Control:
 
     def _chosen(self, body: dict[str, Any]) -> list[Front]:
         return self._fronts if body.get("replica") is None else [self._fronts[body["replica"]]]
+
+    def _load(self, objects: list[dict[str, Any]]) -> None:
+        """Make many objects, and their namespaces."""
+        for value in objects:
+            kind = BY_NAME[value["kind"]]
+            namespace = value["metadata"].get("namespace", "default") if kind.namespaced else ""
+            if namespace and self._state.storage.get(NAMESPACE, ("", namespace)) is None:
+                self._state.writer.create(NAMESPACE, "", {"metadata": {"name": namespace}}, How())
+            self._state.writer.create(kind, namespace, value, How())
 
     def _forget(self, revision: int | None) -> None:
         """Everything anew, as when etcd's directory was lost: no objects, other uids, low revisions."""

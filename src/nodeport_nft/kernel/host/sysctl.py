@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeport_nft.config import Config
 from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host
 from nodeport_nft.model import Family, IPAddress, IPNetwork
 from nodeport_nft.problems import shown
+from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
 _PROC = Path("/proc/sys")
 
@@ -17,7 +20,18 @@ _FORWARDING_IPV4, _FORWARDING_IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.f
 _BRIDGE = {Family.IPV4: "net.bridge.bridge-nf-call-iptables", Family.IPV6: "net.bridge.bridge-nf-call-ip6tables"}
 _LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 
-SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values(), _LIBERAL})
+_MAX, _BUCKETS = "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_buckets"
+_TIMEOUTS = {
+    "net.netfilter.nf_conntrack_tcp_timeout_established": "conntrackTCPEstablishedTimeout",
+    "net.netfilter.nf_conntrack_tcp_timeout_close_wait": "conntrackTCPCloseWaitTimeout",
+    "net.netfilter.nf_conntrack_udp_timeout": "conntrackUDPTimeout",
+    "net.netfilter.nf_conntrack_udp_timeout_stream": "conntrackUDPStreamTimeout",
+}
+_MOST_SCALED = 1 << 20  # kube-proxy's, too: a table for more takes memory that nobody asked for
+_PER_BUCKET = 4
+_PAGE = 512  # buckets on one
+
+SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values(), _LIBERAL, _MAX, _BUCKETS, *_TIMEOUTS})
 """Every sysctl that this program may ever read or set."""
 
 
@@ -76,6 +90,42 @@ def find_advised(families: frozenset[Family]) -> tuple[Missing, ...]:
     )
 
 
+def find_conntrack(config: Config, cores: int) -> tuple[Missing, ...]:
+    """The limits of connection tracking that are not as the configuration has them, on a host with so many cores.
+
+    They are kube-proxy's (pkg/proxy/conntrack/sysctls.go of Kubernetes 1.36). So they count where we are in its
+    place, and elsewhere where somebody has given them. As kube-proxy, and unlike it where it would lower the number
+    of connections. A kernel that tracks nothing yet has no such settings.
+    """
+    found = []
+    most = max(min(config.conntrack_max_per_core * cores, _MOST_SCALED), config.conntrack_min)
+    if config.conntrack_max_per_core and _counts(config, "conntrackMaxPerCore", "conntrackMin"):
+        reason = "new connections are dropped once so many are tracked (conntrackMaxPerCore, conntrackMin)"
+        found += _check_at_least(_MAX, most, reason)
+        found += _check_at_least(
+            _BUCKETS, _buckets(most), f"looking up connections is slow with more than {_PER_BUCKET} in a bucket"
+        )
+    wanted = (
+        config.conntrack_tcp_established_timeout,
+        config.conntrack_tcp_close_wait_timeout,
+        config.conntrack_udp_timeout,
+        config.conntrack_udp_stream_timeout,
+    )
+    for (name, key), seconds in zip(_TIMEOUTS.items(), wanted, strict=True):
+        if int(seconds) and _counts(config, key):
+            found += _check(name, f"connections are tracked for another time than {key} says", str(int(seconds)))
+    return tuple(found)
+
+
+def _buckets(connections: int) -> int:
+    """So many that few share one; whole pages of them, which the kernel fills: others are not read back as set."""
+    return -(-connections // _PER_BUCKET // _PAGE) * _PAGE
+
+
+def _counts(config: Config, *keys: str) -> bool:
+    return is_kubernetes(config.store) or any(key in config.places for key in keys)
+
+
 def read_sysctl(name: str) -> str:
     """The value of a sysctl, one of ``SETTABLE``. Raises KernelError."""
     try:
@@ -106,12 +156,27 @@ def _path(name: str) -> Path:
     return _PROC / name.replace(".", "/")
 
 
-def _check(name: str, reason: str) -> list[Missing]:
+def _check(name: str, reason: str, wanted: str = "1") -> list[Missing]:
+    value = _value(name)
+    return [] if value in ("", wanted) else [Missing(name, wanted, reason)]
+
+
+def _check_at_least(name: str, wanted: int, reason: str) -> list[Missing]:
+    value = _value(name)
+    if not is_value(value) or int(value) >= wanted:
+        return []
+    if not _path(name).stat().st_mode & stat.S_IWUSR:  # it is the same for all network namespaces
+        remedy = f"it is the host's: in its network namespace, sysctl -w {name}={wanted}"
+        return [Missing("", "", f"{name} is {value}, less than {wanted}: {reason}; {remedy}")]
+    return [Missing(name, str(wanted), reason)]
+
+
+def _value(name: str) -> str:
+    """What it is; "" where the kernel has none, such as one without this family, which has nothing to forward."""
     try:
-        value = _path(name).read_text(encoding="ascii").strip()
+        return _path(name).read_text(encoding="ascii").strip()
     except OSError:
-        return []  # a kernel without this family has nothing to forward
-    return [] if value == "1" else [Missing(name, "1", reason)]
+        return ""
 
 
 def _bridge_filtering(host: Host, families: frozenset[Family], pod_cidrs: tuple[IPNetwork, ...]) -> list[Missing]:

@@ -7,7 +7,7 @@ are missing; this package can be imported without.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from nodeport_nft.store.kubernetes.errors import LibraryMissing
 
 if TYPE_CHECKING:
     from nodeport_nft.settings import Validate
-    from nodeport_nft.store.api import Source
+    from nodeport_nft.store.api import Recorder, Source
     from nodeport_nft.store.kubernetes.client import Client
     from nodeport_nft.store.kubernetes.store import KubernetesStore
 
@@ -39,11 +39,11 @@ def open_client(connection: Connection) -> Client:
     return Client(connection)
 
 
-def kubernetes_store(connection: Connection, validate: Validate) -> KubernetesStore:
-    """Objects of an API server. Raises LibraryMissing; connects when it is first asked."""
+def kubernetes_store(connection: Connection, validate: Validate, *, force: bool = False) -> KubernetesStore:
+    """Objects of an API server; ``force`` as in its class. Raises LibraryMissing; connects when it is first asked."""
     with _library(connection):
         from nodeport_nft.store.kubernetes.store import KubernetesStore
-    return KubernetesStore(connection, validate)
+    return KubernetesStore(connection, validate, force=force)
 
 
 def kubernetes_source(connection: Connection, node: str) -> Source:
@@ -51,3 +51,10 @@ def kubernetes_source(connection: Connection, node: str) -> Source:
     with _library(connection):
         from nodeport_nft.store.kubernetes.source import KubernetesSource
     return KubernetesSource(connection, node)
+
+
+def kubernetes_recorder(connection: Connection, node: str, problems: Callable[[tuple[str, ...]], None]) -> Recorder:
+    """Events, by the node of this name; ``problems`` is called when others keep it from writing them."""
+    from nodeport_nft.store.kubernetes.events import EventRecorder, Notebook
+
+    return EventRecorder(connection, node, problems, Notebook())

@@ -19,7 +19,7 @@ class Connection:
 
     def __str__(self) -> str:
         """The store, as problems name it."""
-        return f"{STORE}{self.context}"
+        return f"{STORE}{self.context}".removesuffix(":")
 
 
 def is_kubernetes(store: str) -> bool:

@@ -1,0 +1,507 @@
+"""What a source tells of an API server: all there is, and what changes, in whichever way the server lists."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from functools import partial
+from ipaddress import ip_network
+
+import pytest
+
+from nodeport_nft.model import Ref
+from nodeport_nft.store.kubernetes.follower import Timings
+from tests.kubernetes.followed import NODE, Told, endpoint_slice, follow, node, service
+from tests.kubernetes.running import ApiServer, apiserver
+
+pytestmark = pytest.mark.proves("W1")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One server for all of these tests."""
+    with apiserver(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: ApiServer) -> ApiServer:
+    """A cluster with a Service, its endpoints and the node; nothing is left of the test before."""
+    running.faults([])
+    running.options(streaming="on", bookmarks=60.0)
+    running.drop_connections()
+    running.forget()
+    running.create(service("web"))
+    running.create(endpoint_slice("web-1", "web", "10.244.0.5"))
+    running.create(node())
+    running.requests(clear=True)
+    return running
+
+
+def watches(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    return server.requests(resource=resource, verb="watch")
+
+
+def lacks(told: Told, kind: str, name: str) -> bool:
+    return not told.value(kind, name)
+
+
+def lists(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    return server.requests(resource=resource, verb="list")
+
+
+# --- all there is -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", ["on", "off", "broken"])
+def test_all_kinds_are_listed_before_anything_is_told(server: ApiServer, streaming: str) -> None:
+    """Streamed, and in pages from a server that answers 422, or 200 with an ERROR event of code 500."""
+    server.options(streaming=streaming)
+    server.create(node("node-2"))
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        (first,) = told.changes
+        assert first.whole
+        assert not first.unreadable
+        assert told.names("Service") == {"web", "kubernetes"}
+        assert told.names("EndpointSlice") == {"web-1"}
+        assert told.names("Node") == {NODE}  # and no other
+        assert told.value("ServiceCIDR", "kubernetes").networks
+        server.create(service("later", 81))
+        await told.until(lambda: told.value("Service", "later"))
+        assert not told.changes[-1].whole
+        assert told.refs_since(1) == {"Service/default/later"}
+        assert not told.problems
+
+    follow(server, scenario)
+    assert bool(lists(server)) == (streaming != "on")
+
+
+def test_lists_come_in_pages(server: ApiServer) -> None:
+    server.options(streaming="off")
+    for number in range(501):
+        server.create(service(f"s-{number}"))
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert len(told.names("Service")) == 503
+
+    follow(server, scenario)
+    assert len(lists(server)) == 2
+
+
+def test_pods_endpoints_and_other_nodes_are_never_asked_for(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+
+    follow(server, scenario)
+    assert {each["resource"] for each in server.requests()} == {"services", "endpointslices", "nodes", "servicecidrs"}
+    assert {each["verb"] for each in server.requests()} <= {"list", "watch"}
+
+
+def test_nothing_is_told_before_the_last_kind_is_listed(server: ApiServer) -> None:
+    server.faults([{"resource": "endpointslices", "status": 500, "times": 4}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.problems)
+        assert not told.changes
+        assert "endpointslices" in told.problems
+        assert "nothing was read yet" in told.problems
+        await told.until(lambda: told.changes)
+        assert told.changes[0].whole
+        assert {ref.kind for ref in told.objects} == {"Service", "EndpointSlice", "Node", "ServiceCIDR"}
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
+def test_everything_is_told_once_more_when_it_was_forgotten(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        before = dict(told.objects)
+        told.source.forget()
+        assert not told.source.take()  # nothing that is half of it
+        server.create(service("later", 81))
+        await told.until(lambda: len(told.changes) > 1 and told.value("Service", "later"))
+        assert told.changes[1].whole
+        assert {ref: told.objects[ref] for ref in before} == before
+
+    follow(server, scenario)
+
+
+# --- what changes -----------------------------------------------------------------------------------------
+
+
+def test_objects_that_change_and_go(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.create(endpoint_slice("web-2", "web", "10.244.0.6"))
+        await told.until(lambda: told.value("EndpointSlice", "web-2"))
+        server.patch("Service", "default", "web", {"spec": {"ports": [{"port": 90, "protocol": "TCP"}]}})
+        await told.until(lambda: told.value("Service", "web").ports[0].port == 90)
+        server.delete("Service", "default", "web")
+        await told.until(lambda: not told.value("Service", "web"))
+        server.patch("Node", "", NODE, {"spec": {"podCIDR": "10.244.7.0/24", "podCIDRs": ["10.244.7.0/24"]}})
+        await told.until(lambda: told.value("Node", NODE).pod_cidrs == (ip_network("10.244.7.0/24"),))
+        assert told.refs_since(1) == {
+            "EndpointSlice/default/web-2", "Service/default/web", f"Node/{NODE}",
+        }  # fmt: skip
+
+    follow(server, scenario)
+
+
+@pytest.mark.parametrize(
+    "label", [{"service.kubernetes.io/service-proxy-name": "other"}, {"service.kubernetes.io/headless": ""}]
+)
+def test_a_label_takes_an_object_from_us_and_gives_it_back(server: ApiServer, label: dict[str, str]) -> None:
+    server.create({**service("never", 82), "metadata": {"name": "never", "namespace": "default", "labels": label}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert not told.value("Service", "never")
+        for kind, name in (("Service", "web"), ("EndpointSlice", "web-1")):
+            server.patch(kind, "default", name, {"metadata": {"labels": label}})
+            await told.until(partial(lacks, told, kind, name))
+            server.patch(kind, "default", name, {"metadata": {"labels": dict.fromkeys(label)}})
+            await told.until(partial(told.value, kind, name))
+
+    follow(server, scenario)
+
+
+def test_the_node_is_deleted_and_made_again(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert not told.problems
+        server.delete("Node", "", NODE)
+        await told.until(lambda: not told.value("Node", NODE))
+        assert f"there is no Node {NODE}" in told.problems
+        assert "--node-name" in told.problems
+        server.create(node(podCIDR="10.244.9.0/24", podCIDRs=["10.244.9.0/24"]))
+        await told.until(lambda: told.value("Node", NODE))
+        assert told.value("Node", NODE).pod_cidrs
+        assert not told.problems
+
+    follow(server, scenario)
+
+
+def test_a_service_cidr_is_added_and_deleted(server: ApiServer) -> None:
+    more = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "more"}, "spec": {"cidrs": ["10.200.0.0/24"]},
+    }  # fmt: skip
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.create(more)
+        await told.until(lambda: told.value("ServiceCIDR", "more"))
+        assert told.value("ServiceCIDR", "more").networks == (ip_network("10.200.0.0/24"),)
+        server.delete("ServiceCIDR", "", "more")
+        await told.until(lambda: not told.value("ServiceCIDR", "more"))
+
+    follow(server, scenario)
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_service_cidrs_that_cannot_be_had_are_done_without(server: ApiServer, code: int) -> None:
+    server.faults([{"resource": "servicecidrs", "status": code, "times": 0}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.names("Service") == {"web", "kubernetes"}
+        assert not told.names("ServiceCIDR")
+        assert ("servicecidrs" in told.problems) == (code == 403)
+
+    follow(server, scenario)
+
+
+def test_service_cidrs_count_once_they_are_allowed(server: ApiServer) -> None:
+    server.faults([{"resource": "servicecidrs", "status": 403, "times": 3}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        await told.until(lambda: told.names("ServiceCIDR"))
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
+# --- objects that are none --------------------------------------------------------------------------------
+
+
+STRANGE = '{"metadata":{"name":"strange","namespace":"default","uid":"u","resourceVersion":"%d"},"spec":%s}'
+
+
+@pytest.mark.parametrize(
+    "spec", ["7", '{"ports":"all"}', '{"ports":[{"port":1e400}]}', '{"type":"Later","ports":[{}]}']
+)
+def test_an_object_of_strange_fields_hides_no_other(server: ApiServer, spec: str) -> None:
+    """Of what this program does not understand it tells, and whatever it does, the rest of the list is read."""
+    item = STRANGE % (5, spec)
+    good = STRANGE.replace("strange", "good") % (6, '{"clusterIP":"10.96.0.9","ports":[{"port":80}]}')
+    body = f'{{"kind":"ServiceList","apiVersion":"v1","metadata":{{"resourceVersion":"9"}},"items":[{item},{good}]}}'
+    server.options(streaming="off")
+    server.faults([{"resource": "services", "verb": "list", "text": body, "type": "application/json", "times": 1}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.value("Service", "good")
+        assert "strange" in told.problems + "".join(told.warnings)
+
+    follow(server, scenario)
+
+
+def test_an_item_without_a_name_takes_nothing_away(server: ApiServer) -> None:
+    body = '{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"%d"},"items":[{"metadata":{}}]}'
+    server.options(streaming="off")
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        revision = server.revision() + 100
+        server.bump(200)
+        fault = {"resource": "services", "verb": "list", "text": body % revision, "type": "application/json"}
+        server.faults([{**fault, "times": 2}, {"resource": "services", "verb": "watch", "status": 410}])
+        server.drop_connections()
+        await told.until(lambda: "one of the services" in told.problems)
+        assert told.value("Service", "web")
+
+    follow(server, scenario)
+
+
+# --- what the server does to us ---------------------------------------------------------------------------
+
+
+def test_a_bookmark_is_where_the_next_watch_begins(server: ApiServer) -> None:
+    server.options(bookmarks=0.1)
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.bump(50)
+        revision = server.revision()
+        await asyncio.sleep(1.0)  # some bookmarks
+        server.compact(revision)
+        server.drop_connections()
+        server.create(service("later", 81))
+        await told.until(lambda: told.value("Service", "later"))
+        assert told.refs_since(1) == {"Service/default/later"}
+
+    follow(server, scenario)
+    begun = [each for each in watches(server) if "sendInitialEvents" not in str(each)]
+    assert len(begun) == 1
+
+
+GONE = [
+    pytest.param({"verb": "watch", "status": 410}, id="as an answer"),
+    pytest.param({"verb": "watch", "error": 410}, id="as an event"),
+]
+
+
+@pytest.mark.parametrize("fault", GONE)
+@pytest.mark.parametrize("streaming", ["on", "off"])
+def test_what_is_too_old_is_listed_once_more_and_only_what_differs_is_told(
+    server: ApiServer, fault: dict[str, object], streaming: str
+) -> None:
+    server.options(streaming=streaming)
+    server.create(service("goes", 82))
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.stop()
+        server.delete("Service", "default", "goes")
+        server.create(service("later", 81))
+        server.compact()
+        server.faults([{"resource": "services", **fault}])
+        server.start()
+        await told.until(lambda: told.value("Service", "later") and not told.value("Service", "goes"))
+        assert told.refs_since(1) == {"Service/default/later", "Service/default/goes"}
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
+def test_a_continue_token_that_is_too_old_begins_the_list_again(server: ApiServer) -> None:
+    server.options(streaming="off")
+    for number in range(501):
+        server.create(service(f"s-{number}"))
+    server.faults([{"resource": "services", "path": "continue=", "status": 410, "times": 2}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert len(told.names("Service")) == 503
+
+    follow(server, scenario)
+
+
+def test_a_list_whose_tokens_never_last_is_asked_for_at_once(server: ApiServer) -> None:
+    server.options(streaming="off")
+    for number in range(501):
+        server.create(service(f"s-{number}"))
+    server.faults([{"resource": "services", "path": "continue=", "status": 410, "times": 0}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert len(told.names("Service")) == 503
+
+    follow(server, scenario)
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_a_server_that_asks_to_be_left_alone_is(server: ApiServer, verb: str) -> None:
+    server.options(streaming="off")
+    server.faults([{"resource": "services", "verb": verb, "status": 429, "retryAfter": 1, "times": 2}])
+    begun = time.monotonic()
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.create(service("later", 81))
+        await told.until(lambda: told.value("Service", "later"))
+
+    follow(server, scenario)
+    assert time.monotonic() - begun >= 2 * 1.0
+
+
+@pytest.mark.parametrize("streaming", ["on", "off"])
+@pytest.mark.parametrize("fault", [{"cut": 300}, {"cut": 1}, {"end": 0}, {"drip": 7, "pause": 0.0}])
+def test_a_stream_that_breaks_off_misses_nothing(server: ApiServer, streaming: str, fault: dict[str, object]) -> None:
+    server.options(streaming=streaming)
+    server.faults([{"resource": "services", "verb": "watch", "times": 3, **fault}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        for number in range(5):
+            server.create(service(f"s-{number}", 81))
+        await told.until(lambda: len(told.names("Service")) == 7)
+        await told.until(lambda: not told.problems)
+        assert sum(changes.whole for changes in told.changes) == 1
+
+    follow(server, scenario)
+
+
+def test_a_silent_server_is_asked_again_without_a_list(server: ApiServer) -> None:
+    server.faults([{"resource": "services", "verb": "watch", "silent": 2, "skip": 1, "times": 0}])
+    server.options(streaming="off")
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        for number in range(5):  # a watch tells two of them, and then nothing
+            server.create(service(f"s-{number}", 81))
+        await told.until(lambda: len(told.names("Service")) == 7)
+        assert not told.problems
+
+    follow(server, scenario, Timings(silence=0.5, shortest=0.2))
+    pages = [each for each in lists(server) if "limit=500" in str(each["path"])]
+    assert len(pages) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<html>",
+        '{"type":"ADDED"}\n',
+        '{"type":"LATER","object":{}}\n',
+        "[]\n",
+        '{"type":"ERROR","object":7}\n',
+        "\xff\n",
+    ],
+)
+def test_a_watch_of_garbage_is_told_and_everything_listed_again(server: ApiServer, text: str) -> None:
+    server.options(streaming="off")
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        fault = {"resource": "services", "verb": "watch", "text": text, "type": "application/json", "times": 2}
+        server.faults([fault])
+        server.drop_connections()
+        await told.until(lambda: told.problems)
+        assert "what was read last is served" in told.problems
+        assert told.value("Service", "web")
+        server.create(service("later", 81))
+        await told.until(lambda: told.value("Service", "later"))
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
+# --- histories --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", ["on", "off"])
+@pytest.mark.parametrize("revision", [1, None, 100_000])
+def test_a_server_of_another_history(server: ApiServer, streaming: str, revision: int | None) -> None:
+    """Another etcd, or one restored from a copy: its revisions may be behind ours, or long past them."""
+    server.options(streaming=streaming)
+    server.bump(100)
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.stop()
+        server.forget(revision)
+        server.create(service("other", 81))
+        server.create(node())
+        server.start()
+        await told.until(lambda: told.value("Service", "other"))
+        await told.until(lambda: not told.value("EndpointSlice", "web-1"))
+        await told.until(lambda: not told.value("Service", "web"))
+
+    follow(server, scenario)
+
+
+def test_an_object_that_was_made_anew_while_we_were_away_is_another(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.stop()
+        server.delete("Service", "default", "web")
+        server.create(service("web", 99))
+        server.compact()
+        server.start()
+        await told.until(lambda: told.value("Service", "web").ports[0].port == 99)
+
+    follow(server, scenario)
+
+
+# --- who may not ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resource", ["services", "endpointslices", "nodes"])
+def test_a_kind_that_is_forbidden_keeps_everything_from_being_told(server: ApiServer, resource: str) -> None:
+    server.faults([{"resource": resource, "status": 403, "times": 0, "message": f"{resource} is forbidden"}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.problems)
+        assert f"allow listing and watching {resource}" in told.problems
+        assert not told.source.take()
+        server.faults([])
+        await told.until(lambda: told.changes)
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
+def test_a_kind_that_is_forbidden_later_is_kept(server: ApiServer) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.faults([{"resource": "endpointslices", "status": 403, "times": 0}])
+        server.drop_connections()
+        await told.until(lambda: told.problems)
+        assert "endpointslices" in told.problems
+        server.create(service("later", 81))
+        await told.until(lambda: told.value("Service", "later"))
+        assert told.value("EndpointSlice", "web-1")
+
+    follow(server, scenario)
+
+
+def test_a_namespace_that_is_deleted(server: ApiServer) -> None:
+    server.create(service("inner", 81, "team"))
+    slices = endpoint_slice("inner-1", "inner", "10.244.0.9")
+    server.create({**slices, "metadata": {**slices["metadata"], "namespace": "team"}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert Ref("Service", "team", "inner") in told.objects
+        server.delete("Service", "team", "inner")
+        server.delete("EndpointSlice", "team", "inner-1")
+        await told.until(lambda: not any(ref.namespace == "team" for ref in told.objects))
+
+    follow(server, scenario)
