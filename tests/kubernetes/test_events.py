@@ -87,8 +87,11 @@ def other(server: ApiServer) -> Iterator[Recorder]:
 
 def answered(server: ApiServer, verb: str, count: int = 1) -> None:
     """Wait until so many requests of a recorder for Events have been answered."""
-    asked = lambda: server.requests(verb=verb, resource="events", user=NODE_ACCOUNT)  # noqa: E731
-    wait_for(lambda: len(asked()) >= count, f"{count} times {verb} events")
+
+    def asked() -> int:
+        return len(server.requests(verb=verb, resource="events", user=NODE_ACCOUNT))
+
+    wait_for(lambda: asked() >= count, f"{count} times {verb} events")
 
 
 @pytest.mark.proves("W6")
