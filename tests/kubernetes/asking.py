@@ -33,7 +33,9 @@ def ask(
 
 def whole(response: HTTPResponse, target: str, before: bytes = b"") -> Answer:
     """The rest of an answer, behind what was read of it ``before``."""
-    found = {name.lower(): value for name, value in response.getheaders()}
+    found: dict[str, str] = {}
+    for name, value in response.getheaders():
+        found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
     return read_answer(response.status, found, (before + response.read()).decode().strip("\n"), "watch=1" in target)
 
 

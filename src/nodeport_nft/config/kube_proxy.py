@@ -156,7 +156,7 @@ def _in_config_map(file: ConfigFile) -> ConfigFile:
         f"{which} a {KIND}; write the one of kube-proxy into a file, such as the config.conf of kubeadm's ConfigMap",
         key="data",
     )
-    return ConfigFile(file.name, problems=file.problems, warnings=file.warnings)
+    return ConfigFile(file.name, file.path, problems=file.problems, warnings=file.warnings)
 
 
 def take(file: ConfigFile) -> Taken:

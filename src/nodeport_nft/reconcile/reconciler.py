@@ -80,11 +80,6 @@ class Reconciler:
         self._before: dict[ObjectName, Wants] = {}  # of what has changed since the last commit
         self._damage: dict[tuple[Family, str, Key], bool] = {}
 
-    @property
-    def pending(self) -> bool:
-        """Whether there may be something to write."""
-        return bool(self.state.touched or self._damage) or self._known is not None or not self._is_known
-
     def distrust(self) -> None:
         """Read the tables back at the next sync: they may not be as we wrote them."""
         self._known, self._is_known = None, False

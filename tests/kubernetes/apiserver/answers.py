@@ -67,7 +67,7 @@ def required(field: str, why: str = "") -> Cause:
 
 
 def unsupported(field: str, value: Any, supported: Sequence[str]) -> Cause:
-    names = ", ".join(f'"{name}"' for name in sorted(supported))
+    names = ", ".join(f'"{name}"' for name in supported)
     return Cause("FieldValueNotSupported", f"Unsupported value: {shown(value)}: supported values: {names}", field)
 
 
@@ -79,6 +79,10 @@ def duplicate(field: str, value: Any) -> Cause:
     return Cause("FieldValueDuplicate", f"Duplicate value: {shown(value)}", field)
 
 
+def too_many(field: str, count: int, most: int) -> Cause:
+    return Cause("FieldValueTooMany", f"Too many: {count}: must have at most {most} items", field)
+
+
 # --- whole answers ------------------------------------------------------------------------------------------
 
 
@@ -86,7 +90,7 @@ def unprocessable(kind: str, group: str, name: str, causes: Sequence[Cause]) -> 
     """422 for an object with faults in it."""
     told = [f"{cause.field}: {cause.message}" for cause in causes]
     text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-    details: dict[str, Any] = {"name": name}
+    details: dict[str, Any] = {"name": name} if name else {}
     if group:
         details["group"] = group
     details["kind"] = kind
@@ -130,6 +134,20 @@ def internal(why: str) -> Refusal:
     return Refusal(500, "InternalError", f"Internal error occurred: {why}", details=details)
 
 
+def no_such_resource() -> Refusal:
+    return Refusal(404, "NotFound", "the server could not find the requested resource", details={})
+
+
+def not_allowed() -> Refusal:
+    message = "the server does not allow this method on the requested resource"
+    return Refusal(405, "MethodNotAllowed", message, details={})
+
+
+def options_refused(kind: str, causes: Sequence[Cause]) -> Refusal:
+    """422 for the options of a request, as ListOptions."""
+    return unprocessable(kind, "meta.k8s.io", "", causes)
+
+
 def unauthorized() -> Refusal:
     return Refusal(401, "Unauthorized", "Unauthorized")
 
@@ -164,3 +182,12 @@ def too_large(revision: int, current: int) -> Refusal:
 def expired(message: str, token: str = "") -> Refusal:
     """410 for what is too old; ``token`` goes on with the list, not consistent with its beginning."""
     return Refusal(410, "Expired", message, metadata={"continue": token} if token else None)
+
+
+def undeclared(kind: str, api_version: str, key: tuple[str, str], paths: Sequence[str]) -> Refusal:
+    """An apply with unknown fields, which is refused whatever its fieldValidation, as if by an error here."""
+    told = [f".{path}: field not declared in schema" for path in paths]
+    group = "" if "/" in api_version else "/"
+    said = told[0] if len(told) == 1 else "errors:\n  " + "\n  ".join(told)
+    what = f"({'/'.join(key)}; {group}{api_version}, Kind={kind})"
+    return Refusal(500, "", f"failed to create typed patch object {what}: {said}")

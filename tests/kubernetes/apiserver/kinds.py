@@ -12,7 +12,8 @@ class Kind:
     """One resource of the API.
 
     ``status``: whether it has that subresource. ``gives_back``: a delete answers with the object, not with a Status.
-    ``generation``: whether changes are counted. ``fields``: what it is selected by, besides its name.
+    ``generation``: whether changes are counted. ``put_creates``: an update of what is not there makes it.
+    ``fields``: what it is selected by, besides its name.
     """
 
     group: str
@@ -24,6 +25,7 @@ class Kind:
     status: bool = False
     gives_back: bool = False
     generation: bool = False
+    put_creates: bool = False
     short: str = ""
     fields: tuple[str, ...] = ()
 
@@ -51,10 +53,10 @@ NODE = Kind(
 POD = Kind(*_CORE, "pods", "Pod", "xPOwRZ+Yhw8=", short="po", status=True, gives_back=True, fields=_OF_PODS)
 SERVICE = Kind(
     *_CORE, "services", "Service", "0/CO1lhkEBI=",
-    short="svc", status=True, gives_back=True, fields=("spec.clusterIP", "spec.type"),
+    short="svc", status=True, gives_back=True, put_creates=True, fields=("spec.clusterIP", "spec.type"),
 )  # fmt: skip
 ENDPOINT_SLICE = Kind(*_DISCOVERY, "endpointslices", "EndpointSlice", "qgS0xkrxYAI=", generation=True)
-EVENT = Kind(*_EVENTS, "events", "Event", "r2yiGXH7wu8=", short="ev", fields=_OF_EVENTS)
+EVENT = Kind(*_EVENTS, "events", "Event", "r2yiGXH7wu8=", short="ev", put_creates=True, fields=_OF_EVENTS)
 IP_ADDRESS = Kind(*_NETWORK, "ipaddresses", "IPAddress", "3f/plJFChNE=", short="ip", namespaced=False)
 SERVICE_CIDR = Kind(*_NETWORK, "servicecidrs", "ServiceCIDR", "gNLvruQhW2g=", namespaced=False, status=True)
 

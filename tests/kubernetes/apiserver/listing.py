@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.kubernetes.apiserver.answers import (
     Cause,
-    Refusal,
     bad_request,
     expired,
     forbidden_field,
     invalid,
+    options_refused,
     too_large,
     unsupported,
 )
@@ -100,17 +100,7 @@ def _check_options(query: Mapping[str, str]) -> None:
     if query.get("continue") and wanted not in ("", "0"):
         raise bad_request("specifying resource version is not allowed when using continue")
     if causes:
-        raise options_refused(causes)
-
-
-def options_refused(causes: list[Cause]) -> Refusal:
-    """422 for the options of a list or watch."""
-    told = [f"{cause.field}: {cause.message}" for cause in causes]
-    text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-    details = {
-        "group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause._asdict() for cause in causes],
-    }  # fmt: skip
-    return Refusal(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {text}', details=details)
+        raise options_refused("ListOptions", causes)
 
 
 def number(query: Mapping[str, str], name: str) -> int:
@@ -118,7 +108,8 @@ def number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name, "")
     if text and not text.isdecimal():
         if name == "resourceVersion":
-            raise options_refused([invalid(name, text, f'strconv.ParseUint: parsing "{text}": invalid syntax')])
+            cause = invalid(name, text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+            raise bad_request(f"invalid resource version: {name}: {cause.message}")
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return int(text or 0)
 

@@ -126,21 +126,30 @@ def updated(
     changed = {path for path, value in new.items() if path not in old or old[path] != value}
     own: set[Path] = set(changed)
     result: list[dict[str, Any]] = []
-    place = len(entries)
     for held in entries:
-        fields = {path for path in from_v1(held["fieldsV1"]) if path in new or path not in old}
+        before = set(from_v1(held["fieldsV1"]))
+        fields = {path for path in before if path in new or path not in old}
         if _same(held, manager, "Update", subresource):
             own |= fields
-            place = len(result)
-        elif changed:
-            kept = fields - changed
-            if kept:
-                result.append(held if kept == fields else {**held, "fieldsV1": to_v1(kept)})
+            if own == before:
+                result.append(held)
+                own = set()
         else:
-            result.append(held)
+            result += _kept(held, before, fields - changed)
     if own:
-        result.insert(min(place, len(result)), entry(manager, "Update", version, subresource, own, now))
-    return result
+        result.append(entry(manager, "Update", version, subresource, own, now))
+    return sorted(result, key=_order)
+
+
+def _kept(held: dict[str, Any], before: set[Path], kept: set[Path]) -> list[dict[str, Any]]:
+    """An entry with the fields that are left of it; nothing if none are."""
+    if kept == before:
+        return [held]
+    return [{**held, "fieldsV1": to_v1(kept)}] if kept else []
+
+
+def _order(held: dict[str, Any]) -> tuple[bool, str, str, str]:
+    return held["operation"] != "Apply", held["time"], held["manager"], held.get("subresource", "")
 
 
 def applied(
@@ -160,18 +169,18 @@ def applied(
     lost = {path for _, path in contested}
     result: list[dict[str, Any]] = []
     before: set[Path] = set()
+    own: dict[str, Any] | None = None
     others: set[Path] = set()
     for held in entries:
         fields = set(from_v1(held["fieldsV1"]))
         if _same(held, manager, "Apply", subresource):
-            before = fields
+            before, own = fields, held
             continue
-        kept = fields - lost
-        others |= kept
-        if kept:
-            result.append(held if kept == fields else {**held, "fieldsV1": to_v1(kept)})
-    result.insert(0, entry(manager, "Apply", version, subresource, wanted, now))
-    return result, {path for path in before - set(wanted) if path not in others}
+        others |= fields - lost
+        result += _kept(held, fields, fields - lost)
+    if own is None or before != set(wanted):
+        own = entry(manager, "Apply", version, subresource, wanted, now)
+    return sorted([*result, own], key=_order), {path for path in before - set(wanted) if path not in others}
 
 
 def _conflict(contested: list[tuple[dict[str, Any], Path]]) -> Refusal:
@@ -181,7 +190,7 @@ def _conflict(contested: list[tuple[dict[str, Any], Path]]) -> Refusal:
         name = json.dumps(held["manager"])
         if held.get("subresource"):
             name += f" with subresource {json.dumps(held['subresource'])}"
-        who = f"{name} using {held['apiVersion']}"
+        who = f"{name} using {held['apiVersion']}" if held["operation"] == "Update" else name
         causes.append({"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": _dotted(path)})
         told.setdefault(who, []).append(_dotted(path))
     if len(contested) == 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.kubernetes.apiserver.access import Asked
-from tests.kubernetes.apiserver.kinds import BY_RESOURCE, Kind
+from tests.kubernetes.apiserver.kinds import BY_RESOURCE, GROUPS, Kind
 from tests.kubernetes.apiserver.selectors import chosen_name
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
@@ -40,9 +40,8 @@ def read_path(method: str, path: str, query: Mapping[str, str]) -> Wanted:
             name = chosen_name(query)
         elif verb == "delete":
             verb = "deletecollection"
-    if kind is not None and (
-        (namespace and not kind.namespaced)
-        or (verb != "list" and verb != "watch" and kind.namespaced and not namespace)
-    ):
+    if kind is not None and namespace and not kind.namespaced:
         kind = None
+    if kind is None and (group, version) not in GROUPS:
+        return Wanted(Asked(verb, path=path), None)
     return Wanted(Asked(verb, "", group, resource, subresource, namespace, name), kind)

@@ -6,38 +6,25 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-import yaml
 from aiohttp import web
+from multidict import CIMultiDict
 
-from tests.kubernetes.apiserver import discovery
+from tests.kubernetes.apiserver import discovery, verbs
 from tests.kubernetes.apiserver import faults as fault_table
 from tests.kubernetes.apiserver.access import ANONYMOUS, Access, Asked, User
-from tests.kubernetes.apiserver.answers import (
-    PlainRefusal,
-    Refusal,
-    bad_request,
-    forbidden,
-    forbidden_path,
-    not_found,
-    required,
-    unprocessable,
-)
+from tests.kubernetes.apiserver.answers import PlainRefusal, Refusal, forbidden, forbidden_path, no_such_resource
 from tests.kubernetes.apiserver.faults import Faults
 from tests.kubernetes.apiserver.kinds import Kind
-from tests.kubernetes.apiserver.listing import list_objects
 from tests.kubernetes.apiserver.requests import Wanted, read_path
 from tests.kubernetes.apiserver.storage import Storage
 from tests.kubernetes.apiserver.watching import Options, Watch
-from tests.kubernetes.apiserver.writing import How, Writer
+from tests.kubernetes.apiserver.writing import Writer
 
 _JSON = "application/json"
-_MERGES = ("application/merge-patch+json", "application/strategic-merge-patch+json")
-_APPLIES = ("application/apply-patch+yaml", "application/apply-patch+json")
 _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
-_WRITES = ("create", "update", "patch", "delete")
 
 
 class State:
@@ -116,27 +103,22 @@ class Api:
                     raise user
                 self._authorize(user, wanted.asked)
             _check_accept(request.headers.get("Accept", "*/*"))
+            if wanted.kind is None and wanted.asked.resource:
+                raise no_such_resource()
             if wanted.kind is None:
                 media, text = discovery.answer(wanted.asked, verbose="verbose" in request.query)
                 sniffing = {} if media == _JSON else _NO_SNIFFING
                 return web.Response(body=text.encode(), headers={**_always(), **sniffing, "Content-Type": media})
             if wanted.asked.verb == "watch":
                 return await self._watch(request, wanted, fault)
-            status, value, warnings = await self._do(request, wanted, wanted.kind, user)
+            done = await self._do(request, wanted, wanted.kind, user)
         except Refusal as refusal:
-            body = json.dumps(refusal.status, separators=(",", ":"), ensure_ascii=False).encode()
-            return await _sent(request, refusal.code, body, refusal.headers, fault)
+            return await _sent(request, refusal.code, _json(refusal.status), refusal.headers.items(), fault)
         except PlainRefusal as refusal:
-            return web.Response(text=refusal.text + "\n", status=refusal.code, headers=_always())
-        body = (
-            value
-            if isinstance(value, bytes)
-            else json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-        )
-        response_headers = (
-            {"Warning": ", ".join(f"299 - {json.dumps(text)}" for text in warnings)} if warnings else {}
-        )
-        return await _sent(request, status, body, response_headers, fault)
+            return web.Response(text=refusal.text + "\n", status=refusal.code, headers={**_always(), **_NO_SNIFFING})
+        told = [("Warning", f"299 - {json.dumps(text)}") for text in done.warnings]
+        body = done.value if isinstance(done.value, bytes) else _json(done.value)
+        return await _sent(request, done.status, body, told, fault)
 
     def _authorize(self, user: User, asked: Asked) -> None:
         if self.state.access.allows(user, asked):
@@ -149,47 +131,14 @@ class Api:
 
     # --- the verbs ------------------------------------------------------------------------------------------
 
-    async def _do(
-        self, request: web.Request, wanted: Wanted, kind: Kind, user: User | Refusal
-    ) -> tuple[int, Any, list[str]]:
-        asked, state, query = wanted.asked, self.state, request.query
-        key = (asked.namespace, asked.name)
-        if asked.subresource and not (asked.subresource == "status" and kind.status):
-            raise PlainRefusal(404, "404 page not found")
-        if asked.verb == "list":
-            return 200, list_objects(state.storage, kind, asked.namespace, query), []
-        if asked.verb == "get":
-            held = state.storage.get(kind, key)
-            if held is None:
-                raise not_found(kind.resource, kind.group, asked.name)
-            return 200, {"kind": kind.kind, "apiVersion": kind.api_version, **held.value}, []
-        if asked.verb not in _WRITES:
-            raise Refusal(
-                405, "MethodNotAllowed", "the server does not allow this method on the requested resource", details={}
-            )
-        body = await request.read()
-        how = _how(request, asked)
-        if asked.verb == "delete":
-            options = _parsed(body) if body else {}
-            return 200, state.writer.delete(kind, key, options.get("preconditions") or {}, how.dry)[1], []
-        if asked.verb == "create":
-            done = state.writer.create(kind, asked.namespace, _parsed(body), how)
-        elif asked.verb == "update":
-            done = state.writer.update(kind, key, _parsed(body), how)
-        elif (media := request.content_type) in _MERGES:
-            done = state.writer.merge(kind, key, _parsed(body), how)
-        elif media in _APPLIES:
-            if "fieldManager" not in query:
-                cause = required("fieldManager", "is required for apply patch")
-                raise unprocessable("PatchOptions", "meta.k8s.io", "", [cause])
-            if state.storage.get(kind, key) is None and isinstance(user, User) and not self._trusted:
-                self._authorize(user, asked._replace(verb="create"))
-            done = state.writer.apply(kind, key, _parsed(body, yaml_too=True), how)
-        else:
-            supported = ", ".join(("application/json-patch+json", *_MERGES, _APPLIES[0]))
-            message = f"the body of the request was in an unknown format - accepted media types include: {supported}"
-            raise Refusal(415, "UnsupportedMediaType", message, details={})
-        return (201 if done.created else 200), done.value, done.warnings
+    async def _do(self, request: web.Request, wanted: Wanted, kind: Kind, user: User | Refusal) -> verbs.Done:
+        def check_may_create() -> None:
+            if isinstance(user, User) and not self._trusted:
+                self._authorize(user, wanted.asked._replace(verb="create"))
+
+        agent = request.headers.get("User-Agent", "")
+        sent = verbs.Sent(request.query, request.content_type, agent, await request.read())
+        return verbs.do(self.state.storage, self.state.writer, kind, wanted.asked, sent, check_may_create)
 
     async def _watch(self, request: web.Request, wanted: Wanted, fault: dict[str, Any]) -> web.StreamResponse:
         assert wanted.kind is not None
@@ -258,12 +207,13 @@ class _Sending:
 
 
 async def _sent(
-    request: web.Request, status: int, body: bytes, headers: Mapping[str, str], fault: Mapping[str, Any]
+    request: web.Request, status: int, body: bytes, told: Iterable[tuple[str, str]], fault: Mapping[str, Any]
 ) -> web.StreamResponse:
-    headers = {**_always(), **headers, "Content-Type": _JSON}
+    headers = CIMultiDict([*_always().items(), *told, ("Content-Type", _JSON)])
     if "cut" not in fault and "drip" not in fault:
         return web.Response(body=body, status=status, headers=headers)
-    response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = len(body)
     await response.prepare(request)
     sending = _Sending(request, response, fault)
     await sending.write(body)
@@ -279,6 +229,10 @@ def _gone(request: web.Request) -> web.StreamResponse:
     return web.Response(status=500)
 
 
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def _always() -> dict[str, str]:
     return {"Audit-Id": str(uuid.uuid4()), "Cache-Control": "no-cache, private"}
 
@@ -290,28 +244,3 @@ def _check_accept(accept: str) -> None:
         if media in ("*/*", "application/*", _JSON) and not any(word.startswith("as=") for word in parameters):
             return
     raise Refusal(406, "NotAcceptable", f"only the following media types are accepted: {_JSON}")
-
-
-def _how(request: web.Request, asked: Asked) -> How:
-    query = request.query
-    agent = request.headers.get("User-Agent", "").split("/")[0].split(" ")[0]
-    validation = query.get("fieldValidation", "Warn")
-    if validation not in ("Ignore", "Strict", "Warn"):
-        raise bad_request(f"fieldValidation: Unsupported value: {json.dumps(validation)}")
-    return How(
-        manager=query.get("fieldManager", "") or agent or "unknown",
-        subresource=asked.subresource,
-        dry=query.get("dryRun") == "All",
-        validation=validation,
-        force=query.get("force") in ("1", "true"),
-    )
-
-
-def _parsed(body: bytes, *, yaml_too: bool = False) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(body) if yaml_too else json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
-        raise bad_request(f"error decoding request body: {error}") from None
-    if not isinstance(value, dict):
-        raise bad_request("the object provided is unrecognized (must be of type object)")
-    return value

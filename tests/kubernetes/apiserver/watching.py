@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from tests.kubernetes.apiserver.answers import Cause, Refusal, forbidden_field, unsupported
+from tests.kubernetes.apiserver.answers import Cause, Refusal, forbidden_field, options_refused, unsupported
 from tests.kubernetes.apiserver.kinds import Kind
-from tests.kubernetes.apiserver.listing import number, options_refused
+from tests.kubernetes.apiserver.listing import number
 from tests.kubernetes.apiserver.selectors import Matches, selected
 from tests.kubernetes.apiserver.storage import Change, Storage, Stored, order
 
@@ -76,9 +76,11 @@ class Watch:
         # From here to the first yield nothing else runs: no change is missed, and none comes twice.
         begun = self._storage.revision
         old = max(self._horizon, self._storage.compacted)
-        if not self._initial and self._start < old:
+        if not self._initial and 0 < self._start < old:
             yield _error(Refusal(410, "Expired", f"too old resource version: {self._start} ({old})"))
             return
+        if self._start == 0 and not self._initial:
+            self._start = begun  # from any moment, and now is one
         backlog = self._first(begun)
         self._storage.listeners.add(self._changes.put_nowait)
         try:
@@ -172,9 +174,12 @@ def _check_options(query: Mapping[str, str], options: Options) -> None:
     elif asked is not None and not match:
         why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
         causes.append(forbidden_field("resourceVersionMatch", why))
-    elif match and match != "NotOlderThan":
+    if match and match != "NotOlderThan":
+        if asked is not None:
+            why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            causes.append(forbidden_field("resourceVersionMatch", why))
         causes.append(unsupported("resourceVersionMatch", match, ("NotOlderThan",)))
     if query.get("continue"):
         causes.append(forbidden_field("continue", "continue is forbidden for watch"))
     if causes:
-        raise options_refused(causes)
+        raise options_refused("ListOptions", causes)

@@ -9,19 +9,23 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tests.kubernetes.apiserver import managed, objects, services
+from tests.kubernetes.apiserver.allocating import Allocator
 from tests.kubernetes.apiserver.answers import (
     Cause,
+    Refusal,
     already_exists,
     bad_request,
     conflict,
+    invalid,
     not_found,
     required,
+    undeclared,
     unprocessable,
 )
+from tests.kubernetes.apiserver.decoding import check_applied, check_types, drop_unknown
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, KINDS, NAMESPACE, Kind
-from tests.kubernetes.apiserver.services import Allocator
+from tests.kubernetes.apiserver.patching import merged
 from tests.kubernetes.apiserver.storage import Key, Storage, Stored
-from tests.kubernetes.apiserver.unknown import drop_unknown
 
 Object = dict[str, Any]
 
@@ -68,14 +72,17 @@ class Writer:
                 )
             metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
         if metadata.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            raise Refusal(500, "", "resourceVersion should not be set on objects to be created")
+        objects.without_empty(kind, value)
         objects.default(kind, value)
         fields = managed.leaves(kind.kind, _without_status(kind, value), parents=True)
         entries = [managed.entry(how.manager, "Update", kind.api_version, "", fields, now())] if fields else []
         return self._create(kind, value, entries, warnings, how)
 
     def update(self, kind: Kind, key: Key, sent: Object, how: How) -> Written:
-        """200, or why not."""
+        """200, 201 where it makes what is not there, or why not."""
+        if kind.put_creates and self._storage.get(kind, key) is None:
+            return self.create(kind, key[0], sent, how)
         old = self._held(kind, key)
         value, warnings = self._read(kind, key[0], sent, how)
         if value["metadata"].get("name") != key[1]:
@@ -83,20 +90,27 @@ class Writer:
             raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({key[1]})")
         return self._update(kind, old, value, how, warnings)
 
-    def merge(self, kind: Kind, key: Key, patch: Object, how: How) -> Written:
-        """A merge patch, of the object or of its status."""
+    def merge(self, kind: Kind, key: Key, patch: Object, how: How, *, strategic: bool = False) -> Written:
+        """A merge patch, of the object or of its status; a strategic one merges lists that have a key, too."""
         old = self._held(kind, key)
-        patched = _merged(_named(kind, old.value), patch)
+        patched = merged(kind.kind if strategic else "", _named(kind, old.value), patch)
         value, warnings = self._read(kind, key[0], patched, how, patch=True)
         return self._update(kind, old, value, how, warnings)
 
     def apply(self, kind: Kind, key: Key, sent: Object, how: How) -> Written:
         """A server-side apply: 201, 200, or a conflict with the managers of the same fields."""
-        for name, given in (("kind", kind.kind), ("apiVersion", kind.api_version)):
-            if sent.get(name) != given:
-                raise bad_request(f"invalid object type: {name} must be {given}, and is {sent.get(name)!r}")
+        if (sent.get("apiVersion"), sent.get("kind")) != (kind.api_version, kind.kind):
+            group, _, version = sent.get("apiVersion", "").rpartition("/")
+            raise bad_request(f"invalid object type: {group}/{version}, Kind={sent.get('kind', '')}")
+        if why := check_applied(kind.kind, sent):
+            metadata = sent.get("metadata") or {}
+            version = f"{kind.group}/{kind.version}, Kind={kind.kind}"
+            what = f"({metadata.get('namespace', '')}/{metadata.get('name', '')}; {version})"
+            raise Refusal(500, "", f"failed to create typed patch object {what}: {why}")
         if sent.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
+        if unknown := drop_unknown(kind.kind, copy.deepcopy(sent)):
+            raise undeclared(kind.kind, kind.api_version, key, unknown)
         value, warnings = self._read(kind, key[0], sent, how)
         if value["metadata"].setdefault("name", key[1]) != key[1]:
             raise bad_request(
@@ -116,15 +130,16 @@ class Writer:
         merged = _applied(kind.kind, held.value, value, given_up)
         return self._update(kind, held, merged, how, warnings, entries)
 
-    def delete(self, kind: Kind, key: Key, preconditions: Object, dry: bool = False) -> tuple[Stored, Object]:
-        """How the object was last, and the answer."""
+    def delete(self, kind: Kind, key: Key, preconditions: Object, dry: bool = False) -> Object:
+        """The answer: how the object was last, or a Status."""
         held = self._held(kind, key)
         for name in ("uid", "resourceVersion"):
             wanted, has = preconditions.get(name), held.value["metadata"][name]
             if wanted is not None and wanted != has:
                 what = "UID" if name == "uid" else "ResourceVersion"
-                why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {has}"
-                raise conflict(kind.resource, kind.group, key[1], why)
+                then = "deleted and then recreated" if name == "uid" else "modified"
+                why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({has})"
+                raise conflict(kind.kind, kind.group, key[1], f"{why}. The object might have been {then}")
         if dry:
             last = held
         else:
@@ -134,11 +149,10 @@ class Writer:
             if kind.kind == "Namespace":
                 self._empty(key[1])
         if kind.gives_back:
-            return last, _named(kind, last.value)
+            return _named(kind, last.value)
         about = {"name": key[1], "group": kind.group, "kind": kind.resource, "uid": held.value["metadata"]["uid"]}
         details = {name: text for name, text in about.items() if text}
-        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        return last, status
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
     def _empty(self, namespace: str) -> None:
         for kind in KINDS:
@@ -160,16 +174,19 @@ class Writer:
     ) -> tuple[Object, list[str]]:
         """A copy of what was sent, without what is unknown in it."""
         value = copy.deepcopy(sent)
-        if value.get("kind", kind.kind) != kind.kind or value.get("apiVersion", kind.api_version) != kind.api_version:
-            given = f"{value.get('apiVersion')}, Kind={value.get('kind')}"
-            expected = f"{kind.api_version}, Kind={kind.kind}"
-            raise bad_request(
-                f"the API version in the data ({given}) does not match the expected API version ({expected})"
-            )
+        given, version = value.get("kind", kind.kind), value.get("apiVersion", kind.api_version).rpartition("/")[2]
+        if given != kind.kind or value.get("apiVersion", kind.api_version) != kind.api_version:
+            why = f"converting ({version}.{given}) to (core.{kind.kind}): unknown conversion"
+            raise bad_request(f'{given} in version "{version}" cannot be handled as a {kind.kind}: {why}')
+        if why := check_types(kind.kind, kind.version, value):
+            raise bad_request(why)
         unknown = [f'unknown field "{path}"' for path in drop_unknown(kind.kind, value)]
         if unknown and how.validation == "Strict":
-            what = f'{kind.kind} in version "{kind.api_version}" cannot be handled as a {kind.kind}: '
-            raise bad_request(("" if patch else what) + f"strict decoding error: {', '.join(unknown)}")
+            why = f"strict decoding error: {', '.join(unknown)}"
+            if patch:
+                cause = invalid("patch", json.dumps(sent, separators=(",", ":"), sort_keys=True), why)
+                raise unprocessable("", "", "", [cause])
+            raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
         value.pop("kind", None)
         value.pop("apiVersion", None)
         metadata = value.setdefault("metadata", {})
@@ -191,7 +208,7 @@ class Writer:
             metadata["generation"] = 1
         metadata["managedFields"] = entries
         objects.complete(kind, value, None)
-        self._check(kind, value, None, how)
+        self._check(kind, value, None, how, warnings)
         if not how.dry:
             value = self._storage.put(kind, key, value).value
         return Written(_named(kind, value), True, warnings)
@@ -214,41 +231,47 @@ class Writer:
             why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {held['uid']}"
             raise conflict(kind.resource, kind.group, old.key[1], why)
         if how.subresource == "status":
-            value = {**before, "metadata": {**held}, "status": value.get("status", {})}
-            value = copy.deepcopy(value)
+            value = copy.deepcopy({**before, "metadata": metadata, "status": value.get("status", {})})
         elif "status" in before and kind.status:
             value["status"] = copy.deepcopy(before["status"])
         metadata = value["metadata"]
         for name in ("uid", "creationTimestamp", "generation"):
             if name in held:
                 metadata[name] = held[name]
+        objects.without_empty(kind, value)
         objects.default(kind, value)
-        if kind.kind == "Service" and how.subresource != "status":
-            services.carry(value, before)
-        objects.complete(kind, value, before)
         if entries is None:
             entries = managed.updated(
                 held.get("managedFields", []), how.manager, kind.api_version, how.subresource, now(),
                 managed.leaves(kind.kind, before, parents=True), managed.leaves(kind.kind, value, parents=True),
             )  # fmt: skip
         metadata["managedFields"] = entries
-        self._check(kind, value, before, how)
+        if kind.kind == "Service" and how.subresource != "status":
+            services.carry(value, before)
+        objects.complete(kind, value, before)
+        self._check(kind, value, before, how, warnings)
         if _bare(value) == _bare(before) and _owners(entries) == _owners(held.get("managedFields", [])):
             return Written(_named(kind, before), False, warnings)
-        if kind.generation and _bare(value, "metadata") != _bare(before, "metadata"):
+        if kind.generation:
             metadata["generation"] = held["generation"] + 1
-        if not how.dry:
+        if how.dry:
+            metadata["resourceVersion"] = held["resourceVersion"]
+        else:
             value = self._storage.put(kind, old.key, value).value
             if kind.kind == "Service":
                 self.allocator.release(before, value)
         return Written(_named(kind, value), False, warnings)
 
-    def _check(self, kind: Kind, value: Object, before: Object | None, how: How) -> None:
+    def _check(self, kind: Kind, value: Object, before: Object | None, how: How, warnings: list[str]) -> None:
+        if kind.kind == "Service":
+            warnings += services.warnings(value)
         found: list[Cause] = objects.faults(kind, value, before)
         if not found and kind.kind == "Service" and how.subresource != "status":
             found = self.allocator.allocate(value, how.dry)
         if found:
-            raise unprocessable(kind.kind, kind.group, value["metadata"]["name"], found)
+            # An Event is still checked as the one of the core group.
+            group = "" if kind.kind == "Event" else kind.group
+            raise unprocessable(kind.kind, group, value["metadata"]["name"], found)
 
     def _write_address(self, value: Object) -> None:
         self.create(IP_ADDRESS, "", value, How(manager="kube-apiserver"))
@@ -275,23 +298,11 @@ def _owners(entries: list[Object]) -> list[Object]:
     return [{name: part for name, part in entry.items() if name != "time"} for entry in entries]
 
 
-def _merged(old: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(old) if isinstance(old, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = _merged(result.get(name), value)
-    return result
-
-
 def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) -> Object:
     """The object with the applied fields over it, and without what the manager has given up."""
     result: Object = copy.deepcopy(managed.overlaid(kind, old, sent))
     for path in sorted(given_up, key=len):  # an item of a list before what it is known by
         managed.take_out(result, path)
-    result["metadata"].pop("resourceVersion", None)
+    if "resourceVersion" not in sent["metadata"]:
+        result["metadata"].pop("resourceVersion", None)
     return result

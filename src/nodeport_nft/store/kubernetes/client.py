@@ -7,6 +7,7 @@ one address share the load. A peer that is gone without a word is noticed by the
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import random
@@ -23,7 +24,7 @@ from nodeport_nft import __version__
 from nodeport_nft.store.kubernetes.answers import Answer, is_page, page, refusal, warnings
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
-from nodeport_nft.store.kubernetes.faults import unreachable
+from nodeport_nft.store.kubernetes.faults import BROKEN_OFF, unreachable
 from nodeport_nft.store.kubernetes.identity import Credentials, Identity
 from nodeport_nft.store.kubernetes.proxies import proxy_of
 
@@ -37,6 +38,9 @@ _CONNECT_SECONDS = 5.0
 
 _DEAD_SECONDS = 30
 """After how long without an answer of its kernel a peer counts as gone."""
+
+_LOOK_SECONDS = 5.0
+"""How often the connection of a silent stream is looked at."""
 
 _PAUSE = 1.0  # seconds, where a server that is busy does not say how long
 _MOST_BYTES = 256 << 20  # of an answer, or of a line of a stream: what is more is nothing of Kubernetes'
@@ -111,8 +115,11 @@ class Client:
         """
         response = await self._begun(path, query, silent_seconds)
         try:
-            yield self._lines(response)
+            yield self._lines(response, silent_seconds)
         finally:
+            # Nobody is to be told that nothing more is wanted: a server that is frozen would be waited for.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def close(self) -> None:
@@ -120,6 +127,7 @@ class Client:
         if self._session:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(0)  # what was aborted ends in the next turn of the loop
 
     async def _ask(
         self,
@@ -147,14 +155,14 @@ class Client:
         self, path: str, query: Mapping[str, str], silent_seconds: float | None
     ) -> aiohttp.ClientResponse:
         """A stream that has begun with success."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silent_seconds)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         is_renewed = False
         while True:
             credentials = await self._identity.credentials()
             try:
                 # Compressed, an event might wait for the next one.
                 headers = {"Accept-Encoding": "identity"}
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(min(_SECONDS, silent_seconds or _SECONDS)):
                     response = await self._send(credentials, "GET", path, query, None, headers, timeout)
                     if response.status < 300 and not is_page(response.headers):
                         return response
@@ -211,19 +219,10 @@ class Client:
                 raise Unreachable(f"{self._where()}: an answer has more than {_MOST_BYTES >> 20} MiB", is_sent=True)
         return b"".join(parts)
 
-    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _lines(self, response: aiohttp.ClientResponse, silent_seconds: float | None) -> AsyncIterator[bytes]:
         parts: list[bytes] = []  # of a line whose end is yet to come
         size = 0
-        chunks = response.content.iter_any()
-        while True:
-            try:
-                chunk = await anext(chunks, None)
-            except aiohttp.SocketTimeoutError as error:
-                raise Unreachable(f"{self._where()}: the stream is silent, so it is begun again") from error
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise unreachable(error, self._where()) from error
-            if chunk is None:
-                break
+        while chunk := await self._chunk(response, silent_seconds):
             first, *lines = chunk.split(b"\n")
             parts.append(first)
             size += len(first)
@@ -235,6 +234,26 @@ class Client:
                 parts, size = [line], len(line)
         if b"".join(parts).strip():
             raise Unreachable(f"{self._where()}: the stream broke off in the middle of an object")
+
+    async def _chunk(self, response: aiohttp.ClientResponse, silent_seconds: float | None) -> bytes:
+        """What comes next of a stream, b"" at its end.
+
+        aiohttp forgets whoever waits for a stream when it closes a connection over which no HTTP comes, so it is
+        looked after now and then. Seen with 3.14.
+        """
+        left = math.inf if silent_seconds is None else silent_seconds
+        while True:
+            try:
+                async with asyncio.timeout(min(left, _LOOK_SECONDS)):
+                    return await response.content.readany()
+            except TimeoutError as error:
+                left -= _LOOK_SECONDS
+                if response.connection is None or response.connection.closed:
+                    raise Unreachable(f"{self._where()}: {BROKEN_OFF}") from error
+                if left <= 0:
+                    raise Unreachable(f"{self._where()}: the stream is silent, so it is begun again") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise unreachable(error, self._where()) from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -49,7 +49,7 @@ _MOST_STARTS = 3
 _ABSENT_SECONDS = 600.0
 """How often to ask again for a kind that the server does not have: it may have been upgraded."""
 
-_GONE, _NOT_FOUND, _FORBIDDEN, _UNAUTHORIZED = 410, 404, 403, 401
+_GONE, _NOT_FOUND, _FORBIDDEN = 410, 404, 403
 _NOT_STREAMED = (400, 422, 500)
 
 
@@ -261,15 +261,13 @@ class Follower:
     def _fault_of(self, error: StoreError) -> str:
         where, what = self._client.connection, f"listing and watching {self.plural}"
         match error:
-            case Unreachable():
+            case Unreachable() | Refused(code=401):  # which say it all
                 return str(error)
             case Garbled():
                 remedy = "see which server the kubeconfig names, and whether a proxy stands before it"
                 return f"{where}: {error}; {remedy}"
             case Refused(code=code) if code == _FORBIDDEN:
                 return f"{where}: {error}; allow {what} to whom the kubeconfig names"
-            case Refused(code=code) if code == _UNAUTHORIZED:
-                return f"{where}: {error}; renew the credentials that the kubeconfig names"
             case Refused(code=code):
                 return f"{where}: {what}: {error} ({code}); it is asked again"
         return f"{where}: {error}"

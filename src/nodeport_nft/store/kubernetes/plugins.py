@@ -27,9 +27,6 @@ from nodeport_nft.problems import clipped
 from nodeport_nft.store.kubernetes.errors import NoCredentials
 from nodeport_nft.trust import file_fault
 
-SECONDS = 60.0
-"""How long a plugin may take: some ask a server far away, and renew a login of their own before."""
-
 _MOST_BYTES = 1 << 20
 
 
@@ -48,8 +45,8 @@ class Credential:
         return time.time() < self.until
 
 
-async def run_plugin(plugin: Plugin, cluster: Cluster, *, seconds: float = SECONDS) -> Credential:
-    """Run it and take what it gives. Raises NoCredentials with what it said and the remedy."""
+async def run_plugin(plugin: Plugin, cluster: Cluster, seconds: float) -> Credential:
+    """Run it and take what it gives within so many seconds. Raises NoCredentials with what it said and the remedy."""
     path = _program(plugin)
     environment = {**os.environ, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _task(plugin, cluster)}
     try:
