@@ -232,7 +232,7 @@ class EventRecorder:
         await asyncio.sleep(seconds * random.uniform(1, 1.25))  # noqa: S311
 
     async def _written(self, client: Client, due: Due) -> str | None:
-        """The name of the Event of ours that stands there now; "" where it is another node's, None where it is past."""
+        """The name of the Event of ours that stands there now; "": it is another node's, None: it is past."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         ref = due.happening.ref
         path = f"/apis/events.k8s.io/v1/namespaces/{quote(ref.namespace or _NODE_EVENTS_IN, safe='')}/events"
