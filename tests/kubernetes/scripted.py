@@ -97,7 +97,9 @@ async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 
 @asynccontextmanager
-async def connecting(*, password: str = "", refuse: str = "") -> AsyncIterator[tuple[int, list[str]]]:
+async def connecting(
+    *, password: str = "", refuse: str = "", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[int, list[str]]]:
     """The port of a proxy that takes CONNECT, and where it was asked to connect to.
 
     ``password``: "USER:PASSWORD" in base64 that it wants. ``refuse``: a status that it answers instead.
@@ -122,7 +124,7 @@ async def connecting(*, password: str = "", refuse: str = "") -> AsyncIterator[t
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(one, "127.0.0.1", 0)
+    server = await asyncio.start_server(one, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1], asked
     finally:

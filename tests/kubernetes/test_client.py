@@ -32,6 +32,7 @@ from tests.kubernetes.running import apiserver
 from tests.kubernetes.scripted import END, SECONDS, STREAM, Request, answer, chunk, connecting, server_tls, serving
 
 Result = TypeVar("Result")
+pytestmark = pytest.mark.proves("W2", "W3")
 PATH = "/api/v1/services"
 TOKEN = {"token": "secret-token"}
 
@@ -186,6 +187,7 @@ def test_a_page_for_people_is_none_of_an_api_server(tmp_path: Path, code: str) -
         (500, b'{"kind": "Status", "details": 7, "message": null}', "status 500 without a reason"),
         (500, b'{"kind": "Status", "details": {"causes": [7, {"field": 7}]}, "message": "m"}', "m"),
         (500, b"[" * 10_000, "["),
+        (403, b'{"kind": "Status", "message": "denied\\n by \\u001b[2J"}', "denied by \ufffd[2J"),
         (500, b'["Status"]', "Status"),
     ],
 )
@@ -334,7 +336,7 @@ def test_answers_that_are_none(tmp_path: Path, script: bytes | str, told: str) -
     with pytest.raises(Unreachable, match=told) as raised:
         run(tmp_path, Closing(script), work)
     assert raised.value.is_sent
-    assert str(raised.value).startswith("kubernetes:: http://127.0.0.1:")
+    assert str(raised.value).startswith("API server http://127.0.0.1:")
 
 
 def test_an_answer_that_does_not_come_in_time(tmp_path: Path) -> None:
@@ -519,6 +521,9 @@ def test_proxies(tmp_path: Path, authority: Authority, monkeypatch: pytest.Monke
                     await with_client(config(url), get)
                 assert not raised.value.is_sent
                 assert "secret" not in str(raised.value)
+            own = server_tls(authority.issue("proxy", "/CN=p", alternative="IP:127.0.0.1"))
+            async with connecting(tls=own) as (secure, _):
+                assert await with_client(config(f"https://127.0.0.1:{secure}"), get) == b"done"
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{strict}")
             assert await with_client(config(""), get) == b"done"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.kubernetes.certificates import Authority, openssl
 from tests.kubernetes.kubeconfigs import asking, kubeconfig, with_client, write
 from tests.kubernetes.running import ApiServer, apiserver
 from tests.kubernetes.scripted import Request, answer, server_tls, serving
+
+pytestmark = pytest.mark.proves("W3")
 
 NODES = "/api/v1/nodes"
 V1 = "client.authentication.k8s.io/v1"
@@ -336,6 +339,24 @@ def test_a_plugin_that_fails_is_told(
     with pytest.raises(NoCredentials, match=rf"plugin \S*/bin/plugin: {told}") as raised:
         asking(path, ask)
     assert not raised.value.is_sent
+
+
+def test_of_a_plugin_that_hangs_nobody_is_left(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its child holds the pipes; both are gone, so that the one end of a pipe that they had is closed."""
+    monkeypatch.setattr("nodeport_nft.store.kubernetes.identity.PLUGIN_SECONDS", 1.0)
+    os.mkfifo(tmp_path / "alive")
+    reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    plugin = Plugin(
+        tmp_path, "held = open(here + '/alive', 'w'); held.write('x'); held.flush(); os.fork()\ntime.sleep(999)"
+    )
+    with pytest.raises(NoCredentials, match="gave nothing within 1 s"):
+        asking(config(server, tmp_path, plugin.user()), ask)
+    os.set_blocking(reader, True)
+    assert os.read(reader, 10) in (b"x", b"xx")
+    assert os.read(reader, 10) == b""
+    os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from nodeport_nft.config.kubeconfig import Access, Pem, find_access
 from nodeport_nft.problems import Problems
 from tests.kubernetes.certificates import Authority
 
+pytestmark = pytest.mark.proves("W3")
+
 PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 INLINE = base64.b64encode(PEM).decode()
 CLUSTER = {"server": "https://10.0.0.1:6443"}
@@ -194,6 +196,7 @@ EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "intera
         ({"server": "https://x:99999"}, None, "server: is no URL"),
         ({"server": "https://x y"}, None, "server: is no URL"),
         ({**CLUSTER, "proxy-url": "socks5://p:1080"}, None, 'proxies of the kind "socks5" are not supported'),
+        ({**CLUSTER, "proxy-url": "http://me:secret"}, None, "proxy-url: is no URL; write it as http://10.0.0.1:3128"),
         ({**CLUSTER, "proxy-url": "p:3128"}, None, "proxy-url: .*; write it as http|not supported"),
         ({**CLUSTER, "certificate-authority": "no.pem"}, None, "authority: no.pem: there is no such file"),
         ({**CLUSTER, "certificate-authority-data": "%%%"}, None, "certificate-authority-data: is not base64"),

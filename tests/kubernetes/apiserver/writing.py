@@ -250,8 +250,10 @@ class Writer:
             services.carry(value, before)
         objects.complete(kind, value, before)
         self._check(kind, value, before, how, warnings)
-        if _bare(value) == _bare(before) and _owners(entries) == _owners(held.get("managedFields", [])):
-            return Written(_named(kind, before), False, warnings)
+        if _bare(value) == _bare(before):
+            metadata["managedFields"] = managed.untimed(entries, held.get("managedFields", []))
+            if metadata["managedFields"] == held.get("managedFields", []):
+                return Written(_named(kind, before), False, warnings)
         if kind.generation:
             metadata["generation"] = held["generation"] + 1
         if how.dry:
@@ -292,10 +294,6 @@ def _bare(value: Object, *without: str) -> str:
     }
     whole = {**value, "metadata": metadata}
     return json.dumps({name: part for name, part in whole.items() if name not in without}, sort_keys=True)
-
-
-def _owners(entries: list[Object]) -> list[Object]:
-    return [{name: part for name, part in entry.items() if name != "time"} for entry in entries]
 
 
 def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) -> Object:

@@ -1,7 +1,7 @@
 """Requests to an API server over one connection pool: who we are, what was refused, what is tried again.
 
 HTTP/1.1: each watch has a connection of its own, so that one that hangs holds up no other, and several servers behind
-one address share the load. A peer that is gone without a word is noticed by the kernel (``_socket``).
+one address share the load. A peer that is gone without a word is noticed by the kernel (``_watched_socket``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
@@ -42,6 +43,7 @@ _DEAD_SECONDS = 30
 _LOOK_SECONDS = 5.0
 """How often the connection of a silent stream is looked at."""
 
+_MOST_LOOKS = 100  # at connections that are closing, 0.01 s apart
 _PAUSE = 1.0  # seconds, where a server that is busy does not say how long
 _MOST_BYTES = 256 << 20  # of an answer, or of a line of a stream: what is more is nothing of Kubernetes'
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as Go calls them
@@ -57,6 +59,7 @@ class Client:
         self.connection = connection
         self._identity = Identity(connection)
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ class Client:
         try:
             yield self._lines(response, silent_seconds)
         finally:
-            # Nobody is to be told that nothing more is wanted: a server that is frozen would be waited for.
+            # There is no end to wait for, and a server that hangs would not answer the end of TLS either.
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()
             response.close()
@@ -127,7 +130,11 @@ class Client:
         if self._session:
             await self._session.close()
             self._session = None
-            await asyncio.sleep(0)  # what was aborted ends in the next turn of the loop
+        # TLS has an end of its own, which the session does not wait for; a loop that ends before it leaves sockets.
+        for _ in range(_MOST_LOOKS):
+            if all(each.fileno() < 0 for each in self._sockets):
+                return
+            await asyncio.sleep(0.01)
 
     async def _ask(
         self,
@@ -262,7 +269,7 @@ class Client:
                     limit=0,
                     # What programs of this machine see: /etc/hosts, nsswitch.conf.
                     resolver=aiohttp.ThreadedResolver(),
-                    socket_factory=_socket,
+                    socket_factory=self._socket,
                 ),
                 headers={"User-Agent": _user_agent()},
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -270,8 +277,13 @@ class Client:
             )
         return self._session
 
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = _watched_socket(address)
+        self._sockets.add(made)
+        return made
+
     def _where(self) -> str:
-        return f"{self.connection}: {self.server}"
+        return f"API server {self.server}"
 
     def _unreachable(self, error: BaseException, credentials: Credentials) -> Unreachable:
         return unreachable(error, self._where(), proxy_of(credentials.cluster, os.environ))
@@ -332,7 +344,7 @@ def _pause(refused: Refused) -> float:
     return pause * random.uniform(1.0, 1.2)  # noqa: S311
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
+def _watched_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket whose peer is asked by the kernel whether it is still there (tcp(7))."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
