@@ -336,7 +336,7 @@ def test_answers_that_are_none(tmp_path: Path, script: bytes | str, told: str) -
     with pytest.raises(Unreachable, match=told) as raised:
         run(tmp_path, Closing(script), work)
     assert raised.value.is_sent
-    assert str(raised.value).startswith("API server http://127.0.0.1:")
+    assert str(raised.value).startswith("kubernetes: http://127.0.0.1:")
 
 
 def test_an_answer_that_does_not_come_in_time(tmp_path: Path) -> None:
@@ -366,7 +366,9 @@ def free_port() -> int:
 
 def test_a_connection_that_is_refused(tmp_path: Path) -> None:
     told = unreachable(kubeconfig(tmp_path / "c", f"https://127.0.0.1:{free_port()}", TOKEN))
-    assert re.search(r"no connection \(.*\); is the API server up, and the network between\?", told), told
+    assert re.search(
+        r"no connection \(Connection refused\); is the API server up, and the network between\?", told
+    ), told
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from nodeport_nft.config.kubeconfig import find_access
 from nodeport_nft.store.kubernetes.client import Client
 from nodeport_nft.store.kubernetes.errors import KubeconfigWrong, NoCredentials, Refused, Unreachable
+from tests.cli.program import Program
 from tests.kubernetes.certificates import Authority, openssl
 from tests.kubernetes.kubeconfigs import asking, kubeconfig, with_client, write
 from tests.kubernetes.running import ApiServer, apiserver
@@ -102,6 +103,27 @@ def test_headers_of_basic_and_of_impersonation(tmp_path: Path) -> None:
     assert one.all("Impersonate-Group") == ["a", "b"]
     assert one.all("Impersonate-Extra-example.org%2Fscope") == ["x", "y"]
     assert one["User-Agent"].startswith("nodeport-nft/")
+
+
+def test_commands_tell_what_is_to_be_told_of_a_kubeconfig(server: ApiServer, tmp_path: Path) -> None:
+    program = Program(tmp_path)
+
+    def said(user: dict[str, Any], **cluster: Any) -> tuple[int, str]:
+        path = kubeconfig(tmp_path / "config", server.url, user, **cluster)
+        done = program.run("get", "nodes", "--store", "kubernetes:", "--kubeconfig", str(path))
+        return done.code, done.err.replace(f"{tmp_path}/", "")
+
+    code, err = said({"token": server.token}, **{"insecure-skip-tls-verify": True})
+    assert code == 0
+    assert err.startswith("warning: config:8: clusters[0].cluster.insecure-skip-tls-verify: the server's certificate")
+    assert said({"token": "x"}, **{"certificate-authority": str(server.ca_file)}) == (
+        1,
+        f"error: kubernetes: {server.url}: the server does not know who we are (Unauthorized); "
+        "renew what context test of config says of its user\n",
+    )
+    assert said({"token": 1}, **{"certificate-authority": str(server.ca_file)}) == (
+        2, "config:12: users[0].user.token: is no text (not shown, since it is a secret); put it in quotes\n"
+    )  # fmt: skip
 
 
 # --- what is renewed ------------------------------------------------------------

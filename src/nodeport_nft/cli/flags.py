@@ -55,7 +55,7 @@ class Flags:
         if named and not is_kubernetes(chosen.store):
             remedy = "leave one of them out"
             fail(f"{KEYS[named].flag}: is for --store {STORE}, and --store is {chosen.store}; {remedy}", BAD_INPUT)
-        warn(chosen.warnings)
+        warn((*chosen.warnings, *_of_kubeconfig(chosen)))
         return chosen
 
     def load(self) -> Config:
@@ -67,6 +67,20 @@ class Flags:
     def has(self, key: str) -> bool:
         """Whether the flag of this key was given."""
         return key in self.values
+
+
+def _of_kubeconfig(config: Config) -> tuple[str, ...]:
+    """What is to be told of the kubeconfig that is used; what is wrong with it is told by whoever opens the store."""
+    from nodeport_nft.config.kubeconfig import find_access
+    from nodeport_nft.problems import Problems
+    from nodeport_nft.store.kubernetes.connection import is_kubernetes
+
+    if not is_kubernetes(config.store):
+        return ()
+    try:
+        return find_access(config.kubeconfig, config.context).warnings
+    except Problems:
+        return ()
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

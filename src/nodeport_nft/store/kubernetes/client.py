@@ -283,7 +283,7 @@ class Client:
         return made
 
     def _where(self) -> str:
-        return f"API server {self.server}"
+        return f"{self.connection} {self.server}"
 
     def _unreachable(self, error: BaseException, credentials: Credentials) -> Unreachable:
         return unreachable(error, self._where(), proxy_of(credentials.cluster, os.environ))

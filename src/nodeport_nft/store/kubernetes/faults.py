@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 
 import aiohttp
@@ -121,5 +123,9 @@ def _tls(error: ssl.SSLError) -> str:
 
 
 def _system(error: BaseException) -> str:
-    """The system's words, without their numbers."""
-    return clipped(getattr(error, "strerror", None) or str(error) or type(error).__name__, _LONGEST)
+    """The system's words, without their numbers, and without asyncio's, which leave out what happened."""
+    number = (
+        error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror | ssl.SSLError) else None
+    )
+    said = os.strerror(number) if number else getattr(error, "strerror", None)
+    return clipped(said or str(error) or type(error).__name__, _LONGEST)
