@@ -167,14 +167,14 @@ def change(store: Store, count: int, number: int) -> float:
 
 
 @contextlib.contextmanager
-def daemon(store: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """The daemon, as soon as it is ready, and the seconds that took."""
+def daemon(store: Path | str, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """The daemon over a store, with ``more`` words, as soon as it is ready, and the seconds that took."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, tempfile.TemporaryDirectory() as directory:
         address = f"{directory}/notify"
         manager.bind(address)
         manager.settimeout(600)
         command = [str(_PROGRAM), "sync", "--store", str(store)]
-        command += ["--node-name", "node-0", "--cluster-cidr", "10.0.0.0/8"]
+        command += ["--node-name", "node-0", "--cluster-cidr", "10.0.0.0/8", *more]
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,

@@ -93,7 +93,7 @@ def test_while_one_runs_nothing_is_removed_and_that_is_told(
         daemon.start("--replace-kube-proxy")
         (problem,) = wait_for(lambda: told(daemon), "that it runs")
         assert problem.startswith("kube-proxy runs beside this program (process ")
-        assert "; then table ip kube-proxy, table ip6 kube-proxy is removed" in problem
+        assert "; what it has left is removed then (table ip kube-proxy, table ip6 kube-proxy)" in problem
         assert answers(cluster) <= {"web-2", "web-3"}
         kube_proxy.write(cluster, ["tester"])
         assert answers(cluster) == {"tester"}

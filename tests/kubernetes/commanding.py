@@ -16,7 +16,7 @@ from tests.kubernetes.running import ApiServer
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where an operator sits: ``program`` in an empty directory, the ``server``, and the ``namespace`` that is meant."""
+    """Where an operator sits: ``program`` in an empty directory, ``server``, and the ``namespace`` that is meant."""
 
     program: Program
     server: ApiServer

@@ -2,15 +2,15 @@
 
 What kubelet and a runtime would do to the process is read from the manifests and done with mounts, chroot(8) and
 setpriv(1), so that they cannot ask for less than the program needs. Seccomp profiles are not imitated; the network
-namespace is a node's of the lab.
+namespace is a node's of the lab, and that of processes its own.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -24,14 +24,15 @@ ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"  # /var/run leads there
 
 ENTER = """
 root=$1 work=$2; shift 2
-mount --make-rprivate / && mkdir -p "$work/root" && mount --rbind "$root" "$work/root" || exit
+mount --make-rprivate / && mount -t proc proc /proc || exit
+mkdir -p "$work/root" && mount --rbind "$root" "$work/root" || exit
 if [ "$root" = / ]; then  # the machine's own files, with an /etc and a /run that may get mount points
     for own in etc run; do
         mount -t tmpfs -o mode=755 "$own" "$work/mnt" && { [ $own = run ] || cp -a /etc/. "$work/mnt"; } &&
         mount --move "$work/mnt" "$work/root/$own" || exit
     done
 else
-    mount -t proc proc "$work/root/proc" && mount --rbind /dev "$work/root/dev" || exit
+    mount --bind /proc "$work/root/proc" && mount --rbind /dev "$work/root/dev" || exit
 fi
 root=$work/root
 while [ "$1" != -- ]; do  # volumes: what, where, ro or rw
@@ -52,16 +53,17 @@ exec chroot "$root" "$@"
 class Container:
     """The one of a DaemonSet, as ``manifests`` have it, in ``work``, a directory of ours.
 
-    ``root``: the image's files; "/" for those of this machine, with the installed program of the tests.
+    ``root``: the image's files, ``entrypoint`` and ``environment`` what else it brings; without them it is this
+    machine's files, with the installed program of the tests.
     """
 
     manifests: list[Manifest]
     work: Path
     root: Path = Path("/")
+    entrypoint: Sequence[str] = (str(SCRIPT),)
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
 
-    def start(
-        self, cluster: Cluster, node: str, server: ApiServer, log: Path, environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, cluster: Cluster, node: str, server: ApiServer, log: Path) -> subprocess.Popen[str]:
         """Start it on a node, for an API server whose address stands in no manifest; it logs to a file."""
         spec = container(self.manifests)
         security = spec["securityContext"]
@@ -71,15 +73,34 @@ class Container:
         assert "privileged" not in security
         kept = ",".join(["-all", *(f"+{name.lower()}" for name in security["capabilities"]["add"])])
         rights = ["setpriv", "--inh-caps=-all", f"--bounding-set={kept}", "--no-new-privs"]
-        program = [str(SCRIPT)] if self.root == Path("/") else spec.get("command", [])
+        assert "command" not in spec, "the image's entry point starts it"
         words = [each.replace("$(NODE_NAME)", node) for each in spec["args"]]
         (self.work / "mnt").mkdir(parents=True, exist_ok=True)
-        argv = ["unshare", "--mount", "sh", "-c", ENTER, "sh", str(self.root), str(self.work)]
-        argv += [*self._volumes(server), "--", *rights, *program, *words]
+        argv = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+            str(self.root),
+            str(self.work),
+        ]
+        argv += [*self._volumes(server), "--", *rights, *self.entrypoint, *words]
         # Nothing of the tests' environment, as in a container; python's coverage could not be written either.
-        env = {"PATH": os.environ["PATH"], "NODE_NAME": node, **(environment or {})}
+        env = {**self.environment, "NODE_NAME": node}
         with log.open("a") as sink:
             return cluster.popen(node, argv, env=env, stdout=subprocess.DEVNULL, stderr=sink.fileno(), cwd="/")
+
+    @staticmethod
+    def program(process: subprocess.Popen[str]) -> int:
+        """The process id of the program, which sees itself as number 1 and nobody else's processes."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 1, "it has not begun, or has ended"
+        return int(children[0])
 
     def _volumes(self, server: ApiServer) -> list[str]:
         """What is mounted where, as words for ``ENTER``."""
@@ -96,9 +117,7 @@ class Container:
                         if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["configMap"]["name"]
                     ]  # fmt: skip
                     data |= config["data"]
-                if "kubeconfig" in data:
-                    data["kubeconfig"] = with_server(data["kubeconfig"], server.url)
-                write_volume(path, data)
+                write_volume(path, {name: with_server(name, text, server.url) for name, text in data.items()})
             else:
                 assert volume["hostPath"]["type"] == "DirectoryOrCreate"
                 path.mkdir(mode=0o755, exist_ok=True)
@@ -125,10 +144,11 @@ def write_volume(path: Path, data: Mapping[str, str]) -> None:
     (path / "..data_tmp").rename(path / "..data")
 
 
-def with_server(kubeconfig: str, url: str) -> str:
-    """The kubeconfig with the address that whoever deploys it has to write there."""
-    document = yaml.safe_load(kubeconfig)
+def with_server(name: str, text: str, url: str) -> str:
+    """A file of a ConfigMap; a kubeconfig with the address that is a cluster's own."""
+    if not name.startswith("kubeconfig"):
+        return text
+    document = yaml.safe_load(text)
     [cluster] = document["clusters"]
-    assert "CONTROL-PLANE" in cluster["cluster"]["server"]
     cluster["cluster"]["server"] = url
     return yaml.safe_dump(document)

@@ -93,6 +93,9 @@ async def following(server: ApiServer, timings: Timings = QUICK) -> AsyncIterato
         running.cancel()
         await asyncio.wait([running])
         source.close()
+        # TLS connections that were being ended wait for the server's word, and the loop does not wait for them.
+        server.drop_connections()
+        await asyncio.sleep(0.05)
 
 
 def follow(server: ApiServer, scenario: Callable[[Told], Awaitable[None]], timings: Timings = QUICK) -> None:

@@ -23,6 +23,7 @@ CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 BASE = "docker.io/library/debian:bookworm-slim"
 _OURS = ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _CERTIFICATES = "/run/certificates.crt"
+_NETWORK = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # before tests go into one of their own
 
 ENTER = """
 root=$1; shift
@@ -105,13 +106,18 @@ def enter(image: Image, argv: list[str]) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
     environment |= {name: os.environ[name] for name in _OURS if name in os.environ}
     subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
+        [*_online(), "unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
         check=True,
         env={**environment, **image.environment, "PIP_CERT": _CERTIFICATES},
         stdin=subprocess.DEVNULL,
         stdout=2,
         timeout=900,
     )
+
+
+def _online() -> list[str]:
+    """What comes before a command that asks a mirror."""
+    return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_NETWORK}"]
 
 
 def _copy(image: Image, stages: dict[str, Image], words: list[str]) -> None:
@@ -131,7 +137,7 @@ def _copy(image: Image, stages: dict[str, Image], words: list[str]) -> None:
 
 def _debootstrap(target: Path) -> Path:
     """Debian 12 as its image has it."""
-    argv = [
+    make = [
         "mmdebstrap",
         "--quiet",
         "--mode=root",
@@ -140,5 +146,5 @@ def _debootstrap(target: Path) -> Path:
         "bookworm",
         str(target),
     ]
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=2, timeout=900)
+    subprocess.run([*_online(), *make], check=True, stdin=subprocess.DEVNULL, stdout=2, timeout=900)
     return target

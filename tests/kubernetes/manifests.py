@@ -37,7 +37,7 @@ def built(directory: Path, *components: Path) -> list[Manifest]:
                 found.remove(target)
                 continue
             for step in change:
-                _patch(target, step)
+                patched(target, step)
     return found
 
 
@@ -66,8 +66,8 @@ def _named(manifest: Manifest) -> tuple[str, str]:
     return manifest["kind"], manifest["metadata"]["name"]
 
 
-def _patch(target: Any, step: Manifest) -> None:
-    """One step of a JSON patch (RFC 6902)."""
+def patched(target: Any, step: Manifest) -> None:
+    """Carry out one step of a JSON patch (RFC 6902)."""
     *way, last = step["path"].strip("/").split("/")
     for part in way:
         target = target[int(part)] if isinstance(target, list) else target[part]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.namespaces import Namespace, in_namespace
 from tests.cli.program import Program
 from tests.kubernetes.commanding import Desk, endpoint_slice, service
 from tests.kubernetes.running import ApiServer, apiserver
 
-pytestmark = pytest.mark.proves("W4")
+pytestmark = pytest.mark.proves("W7")
 
 _NUMBERS = itertools.count(1)
 
@@ -69,8 +71,11 @@ def test_a_dry_run_says_what_a_write_would_and_writes_nothing(desk: Desk) -> Non
 
 def test_what_get_prints_can_be_applied(desk: Desk) -> None:
     desk.apply(service(type="NodePort"))
+    before = desk.stored("web")
     text = desk.ok("get", "svc", "web", "-o", "yaml")
-    assert desk("apply", "-f", "-", stdin=text).out == "service/web unchanged\n"
+    assert desk("apply", "-f", "-", stdin=text).out == "service/web configured\n", "now we name what was allocated"
+    assert desk.stored("web")["spec"] == before["spec"]
+    assert desk("apply", "-f", "-", stdin=text).out == "service/web unchanged\n", "however old the version in it is"
     whole = desk.ok("get", "svc", "web", "-o", "yaml", "--show-managed-fields")
     assert "managedFields" in yaml.safe_load(whole)["metadata"]
     assert "managedFields" not in yaml.safe_load(text)["metadata"]
@@ -104,8 +109,16 @@ def test_a_status_is_not_taken_and_that_is_said(desk: Desk) -> None:
     balanced["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}
     answer = desk.apply(balanced)
     assert answer.out == "service/web created\n"
-    assert "Service/" in answer.err and "status: is left as it is" in answer.err
+    assert "Service/" in answer.err
+    assert "status: is left as it is" in answer.err
     assert desk.apply(service(type="LoadBalancer")).err == "", "none is given"
+
+
+def test_what_a_server_warns_of_is_a_warning_of_the_object(desk: Desk) -> None:
+    answer = desk.apply(service(), service("other", externalIPs=["192.0.2.8"]))
+    assert answer.out == "service/web created\nservice/other created\n"
+    [line] = answer.err.splitlines()
+    assert line.startswith(f"warning: <stdin>:13: Service/{desk.namespace}/other: spec.externalIPs is deprecated")
 
 
 def test_unknown_fields_are_dropped_where_they_are_to_be_no_errors(desk: Desk) -> None:
@@ -143,7 +156,7 @@ def test_a_name_leads_to_no_other_path(desk: Desk, name: str) -> None:
 
 
 def test_get_shows_the_kinds_that_nodes_do_not_program_too(desk: Desk) -> None:
-    pod = {
+    pod: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "web-1", "labels": {"app": "web"}},
@@ -163,12 +176,14 @@ def test_get_shows_the_kinds_that_nodes_do_not_program_too(desk: Desk) -> None:
 
 def test_a_list_comes_in_pages_and_is_begun_again_where_they_are_too_old(desk: Desk) -> None:
     for number in range(1001):
-        desk.server.create({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": f"pod-{number:04}", "namespace": desk.namespace},
-            "spec": {"containers": [{"name": "web", "image": "web"}]},
-        })
+        desk.server.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"pod-{number:04}", "namespace": desk.namespace},
+                "spec": {"containers": [{"name": "web", "image": "web"}]},
+            }
+        )
     desk.server.requests(clear=True)
     names = desk.ok("get", "pods", "-o", "name").split()
     assert names == [f"pod/pod-{number:04}" for number in range(1001)]
@@ -189,8 +204,9 @@ def test_what_is_desired_is_what_the_daemon_follows(desk: Desk) -> None:
             "spec": {"podCIDR": podcidr, "podCIDRs": [podcidr]}, "status": {"addresses": [addresses]},
         })  # fmt: skip
         desk.server.patch_status("Node", "", node, {"addresses": [addresses]})
-    pod = {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"app": "web"}, "namespace": desk.namespace},
+    pod: dict[str, Any] = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"app": "web"}, "namespace": desk.namespace},
         "spec": {"containers": [{"name": "web", "image": "web"}]},
         "status": {"podIP": "10.244.1.99", "conditions": [{"type": "Ready", "status": "True"}]},
     }  # fmt: skip
@@ -205,18 +221,23 @@ def test_what_is_desired_is_what_the_daemon_follows(desk: Desk) -> None:
     )
     rendered = desk.run("render", "--node-name", "worker-1", "--config", _config(desk, detectLocalMode="NodeCIDR"))
     assert rendered.code == 0, rendered
-    assert "10.244.1.5" in rendered.out and "10.244.1.99" not in rendered.out
-    assert "31098" in rendered.out and "31099" not in rendered.out
-    assert "10.244.1.0" in rendered.out and "10.244.2.0" not in rendered.out
+    assert "10.244.1.5" in rendered.out
+    assert "10.244.1.99" not in rendered.out
+    assert "31098" in rendered.out
+    assert "31099" not in rendered.out
+    assert "10.244.1.0" in rendered.out
+    assert "10.244.2.0" not in rendered.out
     [cidr] = desk.server.list("ServiceCIDR")
     first = cidr["spec"]["cidrs"][0]
     assert first in rendered.out or first.partition("/")[0] in rendered.out
     traced = desk.run("trace", "192.0.2.7", "172.30.1.2", "--port", "31098", "--node-name", "worker-1", "-o", "json")
-    assert [each["endpoint"] for each in json.loads(traced.out)["endpoints"]] == ["10.244.1.5:8080"], traced
+    assert [each["destination"] for each in json.loads(traced.out)["outcomes"]] == ["10.244.1.5"], traced
     described = desk.ok("describe", "svc", "web")
-    assert "10.244.1.5:8080" in described and "10.244.1.99" not in described
+    assert "10.244.1.5:8080" in described
+    assert "10.244.1.99" not in described
     shown = desk.ok("get", "endpoints", "web")
-    assert "10.244.1.5:8080" in shown and "10.244.1.99" not in shown
+    assert "10.244.1.5:8080" in shown
+    assert "10.244.1.99" not in shown
 
 
 def test_a_server_without_service_cidrs_leaves_it_to_the_configuration(desk: Desk) -> None:
@@ -244,6 +265,56 @@ def test_a_context_means_the_api_server(desk: Desk) -> None:
         2,
         "error: --kubeconfig: is for --store kubernetes:, and --store is store.db; leave one of them out\n",
     )
+
+
+def test_why_there_is_no_endpoint_is_told_of_what_there_is(desk: Desk) -> None:
+    """Pods are no endpoints by themselves, and who asks may not be let see them."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web-1", "labels": {"app": "web"}, "namespace": desk.namespace},
+        "spec": {"containers": [{"name": "web", "image": "web"}]},
+    }
+    desk.server.create(pod)
+    desk.apply(service("web"), service("wep"))
+    nothing = "no EndpointSlice has the label kubernetes.io/service-name=web"
+    assert f"{nothing}, and selector app=web matches pod web-1" in desk.ok("describe", "svc", "web")
+    assert "selector app=wep matches no pod; nearest:" in desk.ok("describe", "svc", "wep")
+    address = desk.stored("web")["spec"]["clusterIP"]
+    traced = desk.run("trace", "192.0.2.7", address, "--port", "80", "--node-name", "worker-1")
+    assert f"why         {nothing}" in traced.out, traced
+    desk.server.faults([{"resource": "pods", "status": 403, "times": 0}])
+    blind = desk.run("trace", "192.0.2.7", address, "--port", "80", "--node-name", "worker-1")
+    assert "kubectl get pods" in blind.out, blind
+
+
+@pytest.mark.usefixtures("private_namespaces")
+def test_what_is_programmed_does_not_differ_and_is_followed_live(tmp_path: Path) -> None:
+    namespace = Namespace()
+
+    def work() -> list[tuple[int, str]]:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=60)
+        with apiserver(tmp_path / "apiserver") as server:
+            for each in (service(), endpoint_slice("web-1", "10.244.1.5")):
+                server.create({**each, "metadata": {**each["metadata"], "namespace": "default"}})
+            address = server.get("Service", "default", "web")["spec"]["clusterIP"]
+            config = tmp_path / "config.yaml"
+            config.write_text(yaml.safe_dump({"runDir": str(tmp_path / "run"), "stateDir": str(tmp_path / "state")}))
+            common = ["--kubeconfig", str(server.kubeconfig), "--node-name", "worker-1", "--config", str(config)]
+            done = []
+            for words in ("diff", "sync --once", "diff", f"trace 192.0.2.7 {address} --port 80 --live -o json"):
+                answer = Program(tmp_path).run(*words.split(), *common, env={})
+                done.append((answer.code, answer.out))
+            return done
+
+    try:
+        before, synced, after, traced = in_namespace(namespace, work, timeout=600)
+    finally:
+        namespace.close()
+    assert (before[0], "10.244.1.5" in before[1]) == (1, True), before
+    assert synced[0] == 0, synced
+    assert after == (0, ""), after
+    assert [each["destination"] for each in json.loads(traced[1])["outcomes"]] == ["10.244.1.5"], traced
 
 
 NOT_FOR_IT = {

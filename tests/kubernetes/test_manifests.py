@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import yaml
 
 from nodeport_nft import __version__
 from nodeport_nft.config import load_config
-from tests.kubernetes.manifests import BASE, DEPLOY, KUBEADM, MONITORING, Manifest, built, container, the
+from tests.kubernetes.manifests import BASE, DEPLOY, KUBEADM, MONITORING, Manifest, built, container, patched, the
+from tests.kubernetes.running import ROOT
 
 OLDEST = "1.30.0"
 VERSIONS = [OLDEST, kubernetes_validate.latest_version()]
@@ -119,3 +122,29 @@ def test_probes_ask_where_the_program_answers() -> None:
         "livenessProbe": ("/livez", port),
         "readinessProbe": ("/healthz", port),
     }
+
+
+# --- docs/kubernetes.md -----------------------------------------------------------------------------------------
+
+
+def test_the_patches_in_the_documentation_fit_the_daemonset() -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text().replace("\\\n", " ")
+    found = re.findall(r"patch daemonset nodeport-nft --type json\s+-p '(\[.*?\])'", text, re.DOTALL)
+    assert len(found) == 2, "to take away what kube-proxy has left, and to go back"
+    for change in found:
+        manifests = built(BASE)
+        before = copy.deepcopy(container(manifests)["args"])
+        for step in json.loads(change):
+            patched(the(manifests, "DaemonSet"), step)
+        assert container(manifests)["args"] != before
+        kubernetes_validate.validate(the(manifests, "DaemonSet"), OLDEST, strict=True)
+
+
+def test_what_the_documentation_names_is_there() -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    paths = set(re.findall(r"\b(?:deploy|contrib|tests|docs)/[\w./-]+\w", text))
+    assert "deploy/kubernetes/base/rbac.yaml" in paths
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    told = set(re.findall(r"^\| `([A-Z]\w+)` \| (?:Service|Node) \|", text, re.MULTILINE))
+    source = (ROOT / "src" / "nodeport_nft" / "daemon" / "happenings.py").read_text()
+    assert told == set(re.findall(r'"([A-Z][a-z]+[A-Z][a-z]+)"', source)), "the reasons of Events"

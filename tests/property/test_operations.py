@@ -1,7 +1,7 @@
 """How much one change writes: bounds that hold for any number of endpoints, and for any number of other services.
 
 A *pool* is a key of a verdict map with endpoints behind it: a clusterIP's port is one, a nodePort is one, or two with
-the traffic policy Local (one for each side). What one endpoint more, less, or of another weight may write:
+the traffic policy Local (one for each side). What one endpoint more, less, or of another weight in it may write:
 
 =============  ====================================================================================
 a pool         2 for the verdict, and 3 for each slot that it has or had: the last one moves into the hole
@@ -11,22 +11,27 @@ affinity       2 sets or chains, 2 rules of the endpoint, and the port's draw: 2
                pool of endpoints (all, and this node's own)
 all of them    1 for the hairpin connection
 =============  ====================================================================================
+
+One endpoint of a Service is mostly one of each pool. But others may be used because of it: the first one on this node
+takes the place of all with the policy PreferLocal, the first ready one that of all that terminate, and one without
+hints lets in those of all zones. Then each of these is one more or less in its pool.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodeport_nft.model import EndpointSlice, LoadBalancing, Service, Snapshot
 from nodeport_nft.reconcile import NodeTables
-from nodeport_nft.resolve import Resolver
+from nodeport_nft.resolve import Backend, Frontend, Place, Resolver
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 HTTP, HTTPS = make_port(80, name="http", node_port=30080), make_port(443, name="https", node_port=30443)
@@ -54,6 +59,31 @@ def address(number: int) -> str:
     return str(ip_address("10.244.0.1") + number)
 
 
+def frontends(service: Service, endpoints: dict[int, int] | EndpointSlice) -> tuple[Frontend, ...]:
+    """The service's frontends, with endpoints by number and weight, or with those of a slice."""
+    pieces = (endpoints,) if isinstance(endpoints, EndpointSlice) else slices(endpoints)
+    return Resolver(Snapshot((service,), pieces), FACTS.name).resolved(service).frontends
+
+
+def slots(frontend: Frontend) -> Counter[tuple[str, Backend]]:
+    """What is behind a frontend, by pool: how many slots each endpoint has there."""
+    everywhere, local = frontend.backends, frontend.local_backends
+    if frontend.prefer_local:
+        used = {"here": local} if local else {"all": everywhere}
+    else:
+        used = {"all": everywhere, "here": local or ()}
+    return Counter({(pool, b): b.weight for pool, backends in used.items() for b in backends})
+
+
+def most(policy: str, before: tuple[Frontend, ...], after: tuple[Frontend, ...]) -> int:
+    """The bound without affinity and hashing: of the verdicts, of each slot that is had or has been, and hairpins."""
+    changed: Counter[tuple[str, Backend]] = Counter()
+    for old, new in zip(before, after, strict=True):
+        changed += (slots(old) - slots(new)) + (slots(new) - slots(old))
+    here = {backend.address for _, backend in changed if backend.place is Place.HERE}
+    return 2 * pools(policy) + 3 * changed.total() + len(here)
+
+
 @cache
 def beside(others: int) -> NodeTables:
     """The tables with so many other services, which every example finds as they are."""
@@ -67,19 +97,17 @@ def beside(others: int) -> NodeTables:
     return tables
 
 
-def writer(others: int = 0) -> Callable[[Service | None, dict[int, int]], int]:
+def writer(others: int = 0) -> Callable[[Service | None, dict[int, int] | EndpointSlice], int]:
     """A function that makes the service so and returns how much that writes; beside so many other services."""
     tables = beside(others)
     tables.remove(WEB.key)  # as the example before has left it
     tables.transaction(tables.take_edits())
 
-    def put(service: Service | None, weights: dict[int, int]) -> int:
+    def put(service: Service | None, endpoints: dict[int, int] | EndpointSlice) -> int:
         if service is None:
             tables.remove(WEB.key)
         else:
-            tables.put(
-                service, Resolver(Snapshot((service,), slices(weights)), FACTS.name).resolved(service).frontends
-            )
+            tables.put(service, frontends(service, endpoints))
         return sum(transaction.size for transaction in tables.transaction(tables.take_edits()))
 
     return put
@@ -95,6 +123,8 @@ def pools(policy: str) -> int:
 
 
 @given(COUNTS, POLICIES, st.integers(0, 4), st.integers(0, 4), st.integers(1, 3))
+@example(1, "PreferLocal", 0, 1, 3)
+@example(1, "PreferLocal", 4, 0, 3)
 @settings(max_examples=60)
 def test_one_endpoint_more_less_or_of_another_weight(
     count: int, policy: str, before: int, after: int, rest: int
@@ -106,8 +136,31 @@ def test_one_endpoint_more_less_or_of_another_weight(
         put(service, {**weights, 0: before})
         sizes.append(put(service, {**weights, 0: after}))
     assert sizes[0] == sizes[1], "other services make no difference"
-    assert sizes[0] <= pools(policy) * (2 + 3 * max(before, after)) + 1
+    if policy == "PreferLocal" and count < 2 and not (before and after):  # 1 is on another node, 0 on this one
+        states = [frontends(service, {**weights, 0: weight}) for weight in (before, after)]
+        assert sizes[0] <= most(policy, *states)
+    else:
+        assert sizes[0] <= pools(policy) * (2 + 3 * max(before, after)) + 1
     assert bool(sizes[0]) == (before != after) or policy != "Cluster"
+
+
+@given(st.integers(1, 300), POLICIES, st.sampled_from(["the first here", "the first ready", "without a hint"]))
+@settings(max_examples=40)
+def test_one_endpoint_because_of_which_others_are_used(count: int, policy: str, kind: str) -> None:
+    service, put = with_policy(policy), writer()
+    others = [make_endpoint(address(number), node="worker-2") for number in range(1, count + 1)]
+    one = make_endpoint(address(0), node="worker-1")
+    if kind == "the first ready":
+        others = [replace(other, ready=False, terminating=True) for other in others]
+    elif kind == "without a hint":
+        others = [replace(other, nodes=(f"worker-{n % 2 + 1}",)) for n, other in enumerate(others)]
+    without, with_it = make_slice(*others, port_name="http"), make_slice(one, *others, port_name="http")
+    bound = most(policy, frontends(service, without), frontends(service, with_it))
+    put(service, without)
+    come, gone = put(service, with_it), put(service, without)
+    assert max(come, gone) <= bound
+    if kind == "the first ready" or (kind == "the first here" and policy == "PreferLocal"):
+        assert min(come, gone) >= count, "each of the others is written, too"
 
 
 @given(COUNTS, POLICIES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from nodeport_nft.manifest import Object, read_manifests
 from nodeport_nft.model import ObjectName, Pod, Ranges, Snapshot
 from nodeport_nft.resolve import join
 from nodeport_nft.resolve.absence import Around, Cause, why, why_none
+from nodeport_nft.resolve.absence.around import items
+from nodeport_nft.resolve.absence.cause import labels as told_labels
 from nodeport_nft.store import Store
-from tests.builders import make_port, make_service, make_slice
+from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 LABEL = "kubernetes.io/service-name"
 
@@ -163,6 +167,13 @@ SELECTORS = {
             "put the Service there, or the pods into default",
         ],
     ),
+    "several other namespaces": (
+        [service(), pod("web-2", metadata={"namespace": "b"}), pod(metadata={"namespace": "a"}, ip="10.244.1.3")],
+        [
+            "selector app=web matches no pod of namespace default; pod web-1 is in namespace a; "
+            "put the Service there, or the pods into default",
+        ],
+    ),
     "another namespace has several": (
         [service(), *(pod(f"web-{n}", ip=f"10.244.1.{n}", metadata=OTHER) for n in range(2, 7)), pod("db", "db")],
         [
@@ -180,6 +191,11 @@ FAR = {
     "the key": (
         [service(selector={"ap": "web"}), pod("db-1", "db"), pod(metadata={"namespace": "other"})],
         ["selector ap=web matches no pod of namespace default; nearest: app=web on web-1 in namespace other; "
+         "correct the selector, or the pods' labels, and put both into one namespace"],
+    ),
+    "three fifths alike": (
+        [service(selector="abcxy"), pod(labels="abczw", metadata={"namespace": "other"})],
+        ["selector app=abcxy matches no pod of namespace default; nearest: app=abczw on web-1 in namespace other; "
          "correct the selector, or the pods' labels, and put both into one namespace"],
     ),
     "nothing like it there": (
@@ -286,6 +302,64 @@ PODS = {
         [service(annotations={"nodeport-nft/weights": "10.244.1.2=0"}), pod()],
         [f"pod web-1 has weight 0; {WEIGHT}"],
     ),
+    "the right port, and not ready": (
+        [service(NAMED), pod(ports=[{"name": "http", "containerPort": 8080}], ready="False")],
+        [f"pod web-1 is not ready: condition Ready is False; {WAITS}"],
+    ),
+    "published though not ready, and of weight 0": (
+        [
+            service(publishNotReadyAddresses=True),
+            pod(ready="False", metadata={"annotations": {"nodeport-nft/weight": "0"}}),
+        ],
+        [f"pod web-1 has weight 0; {WEIGHT}"],
+    ),
+    "the pod with the likeliest port": (
+        [service(NAMED), pod("a", ip="10.244.1.3"), pod("b", ports=[{"name": "htpp", "containerPort": 8080}])],
+        [f"no pod has a port named http; b has: htpp; {NAME_IT}"],
+    ),
+    "terminating, and another not ready": (
+        [
+            service(),
+            pod("a", ip="10.244.1.3", ready="False", metadata={"deletionTimestamp": "2026-01-31T12:00:00Z"}),
+            pod("b", ready="False"),
+        ],
+        [f"pod b is not ready: condition Ready is False; {WAITS}"],
+    ),
+    "published though not ready": (
+        [service(NAMED, publishNotReadyAddresses=True), pod(ready="False")],
+        [f"no pod has a port named http; web-1 has: none with a name; {NAME_IT}"],
+    ),
+    "four reasons of many": (
+        [
+            service(),
+            pod(
+                status={
+                    "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}],
+                    "containerStatuses": [
+                        {"name": n, "state": {"waiting": {"reason": "ImagePullBackOff"}}} for n in "abc"
+                    ],
+                }
+            ),
+        ],
+        [
+            "pod web-1 is not ready: condition Ready is False, ContainersNotReady, container a: ImagePullBackOff, "
+            f"container b: ImagePullBackOff; {WAITS}"
+        ],
+    ),
+    "each port has its own": (
+        [
+            service([{"name": n, "port": i, "targetPort": n} for i, n in enumerate("xy", 80)]),
+            pod(ports=[{"name": "z", "containerPort": 8080}]),
+        ],
+        [f"port {name}: no pod has a port named {name}; web-1 has: z; {NAME_IT}" for name in "xy"],
+    ),
+    "a slice beside them that was meant": (
+        [service(), pod(ready="False"), piece("10.244.1.9", of=None)],
+        [
+            f"pod web-1 is not ready: condition Ready is False; {WAITS}",
+            f"slice web-abc has no label {LABEL}; label it {LABEL}=web",
+        ],
+    ),
     "what came furthest is told first": (
         [service(), pod("a", ip=""), pod("b", status={"phase": "Failed"}), pod("c", ready="False", ip="10.244.1.9")],
         [
@@ -384,6 +458,16 @@ SLICES = {
             "delete what is out of date, or keep it up to date",
         ],
     ),
+    "a selector that would not help": (
+        [
+            service(),
+            piece(),
+            pod("a", ready="False"),
+            pod("b", status={"phase": "Succeeded"}, ip="10.244.1.3"),
+            pod("c", ip="fd00:244::2"),
+        ],
+        ["slice web-abc has no endpoints; write the endpoints' addresses there"],
+    ),
     "endpoints that are not looked at": (
         [service(None, None), piece(), endpoints(subset("10.244.1.2"))],
         [
@@ -412,6 +496,37 @@ STRAYS = {
     "no label": (
         [service(None, None), piece("10.244.1.2", of=None)],
         [f"slice web-abc has no label {LABEL}; label it {LABEL}=web", NOTHING],
+    ),
+    "no label, and others": (
+        [
+            service(None, None),
+            piece("10.244.1.2", of=None, labels={"app": "web"}, metadata={"annotations": {"x": "y"}}),
+        ],
+        [f"slice web-abc has no label {LABEL}; label it {LABEL}=web", NOTHING],
+    ),
+    "no label, and a name that says nothing": (
+        [service(None, None), piece("10.244.1.2", of=None, name="api-xyz")],
+        [f"slice api-xyz has no label {LABEL}; label it {LABEL}=web", NOTHING],
+    ),
+    "three of many": (
+        [service(None, None), *(piece(f"10.244.1.{n}", of=None, name=f"web-{n}") for n in range(2, 7))],
+        [*(f"slice web-{n} has no label {LABEL}; label it {LABEL}=web" for n in (2, 3, 4)), NOTHING],
+    ),
+    "a label whose end alone is right": (
+        [service(None, None), piece("10.244.1.2", of=None, labels={"x.example.org/the-service-name": "web"})],
+        [
+            f"slice web-abc has the label x.example.org/the-service-name, not {LABEL}; label it {LABEL}=web",
+            NOTHING,
+        ],
+    ),
+    "an unlike service that there is not": ([service(None, None), piece("10.244.1.2", of="cache")], [NOTHING]),
+    "a service of the same name elsewhere": (
+        [
+            service(None, None),
+            {**service(None, None), "metadata": {"name": "web", **OTHER}},
+            piece("10.244.1.2", metadata=OTHER),
+        ],
+        [NOTHING],
     ),
     "a mistyped label": (
         [service(None, None), piece("10.244.1.2", of=None, labels={"kubernetes.io/servicename": "web"})],
@@ -465,6 +580,19 @@ STRAYS = {
             "Endpoints web is labelled as of a headless Service, which this is not; "
             "take off the label service.kubernetes.io/headless",
             NOTHING,
+        ],
+    ),
+    "a selector, and slices of names alike": (
+        [
+            service(),
+            *(piece("10.244.1.2", of=None, name=name) for name in ("web", "api-front", "web-x7k2p9q4", "wbe-x2z4")),
+        ],
+        [
+            f"selector app=web matches no pod: there is no pod in namespace default; {START}",
+            *(
+                f"slice {name} has no label {LABEL}; label it {LABEL}=web"
+                for name in ("web", "web-x7k2p9q4", "wbe-x2z4")
+            ),
         ],
     ),
     "a selector, and a slice beside it": (
@@ -532,6 +660,12 @@ TO_PODS = "write nodeName to the endpoints (spec.nodeName to Pods)"
             f"externalTrafficPolicy is Local, and of 2 endpoints none is on worker-1 (2 on worker-2); {ELSEWHERE}",
         ),
         (
+            EXTERNAL,
+            {f"web-{number}": f"worker-{number}" for number in range(2, 5)},
+            "externalTrafficPolicy is Local, and of 3 endpoints none is on worker-1 "
+            f"(1 on worker-2, 1 on worker-3, 1 on worker-4); {ELSEWHERE}",
+        ),
+        (
             {"internalTrafficPolicy": "Local"},
             {f"web-{number}": f"worker-{number}" for number in range(2, 8)},
             "internalTrafficPolicy is Local, and of 6 endpoints none is on worker-1 "
@@ -569,6 +703,12 @@ def test_the_next_node_of_a_row_is_no_slip_though_it_has_no_object(tmp_path: Pat
     known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
     (cause,) = causes([service(**EXTERNAL), pod(node="worker-2"), known], tmp_path, "worker-1")
     assert (cause.text.endswith("(1 on worker-2)"), cause.expected) == (True, True)
+
+
+def test_a_node_that_is_named_quite_otherwise_is_no_slip_though_it_has_no_object(tmp_path: Path) -> None:
+    known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
+    (cause,) = causes([service(**EXTERNAL), pod(node="db-1"), known], tmp_path, "worker-1")
+    assert (cause.text.endswith("(1 on db-1)"), cause.expected) == (True, True)
 
 
 @pytest.mark.parametrize("nodes", [(), ("worker-1",), ("worker-1", "worker1")])
@@ -655,3 +795,98 @@ def test_causes_are_frozen_and_one_line() -> None:
     cause = Cause("NoPodIP", "a", "b", "port http")
     assert str(cause) == "port http: a; b"
     assert json.dumps(cause.reason) == '"NoPodIP"'
+
+
+# --- how far it looks -------------------------------------------------------------
+
+
+def bare(budget: int = 1_000_000) -> Around:
+    return Around(Snapshot(()), lambda _, __: (), budget=budget)
+
+
+def test_texts_are_alike_from_three_fifths_on_and_up_to_a_hundred_characters() -> None:
+    lies = bare()
+    assert lies.is_like("abcxy", "abczw")
+    assert not lies.is_like("abxyz", "abuvw")
+    assert not lies.is_like("abc", "abc"), "the same is no slip"
+    assert lies.likeness("ABC", "abc") == 0.99
+    assert lies.likeness("a" * 100, "a" * 99 + "b") > 0.9
+    assert lies.likeness("a" * 101, "a" * 100 + "b") == 0.0
+    assert lies.likeness("a" * 5, "a" * 101) == 0.0
+
+
+def test_a_comparison_costs_more_for_longer_texts_and_none_is_made_when_the_budget_is_spent() -> None:
+    costs = []
+    for size in (4, 40, 100):
+        lies = bare()
+        lies.likeness("a" * size, "b" * size)
+        costs.append(1_000_000 - lies.budget)
+        lies.likeness("a" * size, "b" * size)
+        assert 1_000_000 - lies.budget == costs[-1], "what is known costs nothing"
+    assert 0 < 10 * costs[0] < costs[1] < costs[2]
+    assert costs[2] > 5 * costs[1]
+    assert bare(0).likeness("web", "webs") == 0.0
+    lies = bare(2)
+    assert [lies.spend(), lies.spend(), lies.spend()] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [({"list": ["odd", {"a": 1}, None]}, [{"a": 1}]), ({"list": {"a": 1}}, []), ("odd", []), (None, []), ({}, [])],
+)
+def test_of_a_document_whatever_is_in_it_mappings_alone_are_taken(status: Any, found: list[Any]) -> None:
+    """A store may hold what came in with --validate=ignore, or by hand."""
+    assert items({"status": status}, "status", "list") == found
+
+
+def test_nothing_is_looked_for_elsewhere_when_the_budget_is_spent(tmp_path: Path) -> None:
+    for there in (pod(metadata=OTHER), pod(labels="postgres")):
+        lies = around([service(), there], tmp_path, budget=0)
+        (cause,) = why_none(lies.index.services[ObjectName("default", "web")], lies)
+        assert cause.reason == "NoPodSelected"
+        assert "they have" not in cause.text
+
+
+def test_a_label_three_fifths_alike_is_the_nearest() -> None:
+    (cause,) = lone({"app": "abcxy"}, {"app": "abczw"})
+    assert "nearest: app=abczw on web-1" in cause.text
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(1, "k1=v"), (3, "k1=v,k2=v,k3=v"), (4, "k1=v,k2=v,k3=v,k4=v"), (5, "k1=v,k2=v,k3=v and 2 more")],
+)
+def test_four_labels_are_told_and_of_more_the_first_three(count: int, told: str) -> None:
+    assert told_labels((f"k{n}", "v") for n in range(count, 0, -1)) == told
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"external_ips": "192.0.2.1"}, {"load_balancer_ips": "192.0.2.1"}, {}],
+    ids=["an externalIP", "a load balancer's", "not offered outside"],
+)
+def test_a_policy_local_counts_where_it_is_offered(more: dict[str, str]) -> None:
+    offered: dict[str, Any] = {key: (ip_address(ip),) for key, ip in more.items()}
+    local = replace(make_service(), external_traffic_policy="Local", **offered)
+    found = why_none(local, Around(Snapshot((local,), (make_slice("10.244.2.1"),)), lambda _, __: ()), "worker-1")
+    assert [cause.reason for cause in found] == ["NoLocalEndpoint"] * bool(more)
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(10, False), (11, True)])
+def test_as_many_endpoints_as_are_looked_at_are_no_cause(
+    monkeypatch: pytest.MonkeyPatch, count: int, is_told: bool
+) -> None:
+    monkeypatch.setattr(join, "MAX_WEIGHED", 100)
+    monkeypatch.setattr(why, "MAX_WEIGHED", 100)
+    one = make_service("web", *(make_port(number, name=f"p{number}") for number in range(1, 11)))
+    local = replace(one, internal_traffic_policy="Local")
+    ends = [make_endpoint(f"10.244.1.{number}", ready=False) for number in range(1, count + 1)]
+    pieces = [make_slice(*ends, name=f"web-{n}", port_name=f"p{n}") for n in range(1, 11)]
+    found = why_none(local, Around(Snapshot((local,), tuple(pieces)), lambda _, __: ()), "worker-1")
+    assert ("TooManyEndpoints" in {cause.reason for cause in found}) is is_told
+
+
+def test_one_kind_of_port_too_many_is_counted_as_one() -> None:
+    one = make_service("web", *(make_port(number, name=f"p{number}") for number in range(1, 12)))
+    found = why_none(one, Around(Snapshot((one,), (make_slice("10.244.1.1", port_name="x"),)), lambda _, __: ()))
+    assert str(found[-1]) == "1 more is without an endpoint; mend these ports first"

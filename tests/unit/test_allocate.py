@@ -738,3 +738,96 @@ def test_the_address_of_the_clusters_dns_is_given_to_nobody_else() -> None:
     assert give(own, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "a user's own"
     assert give(replace(own, cluster_ips=()), ranges=ranges).cluster_ips == addresses("10.96.0.10"), "and by itself"
     assert give(service(), wanted, ranges=ranges).cluster_ips == addresses("10.96.0.10"), "held before that was so"
+
+
+NETWORKS = {
+    "10.96.0.0/28": ["10.96.0.14", "10.96.0.1"],
+    "10.96.0.0/27": ["10.96.0.30", "10.96.0.17"],
+    "10.96.0.0/24": ["10.96.0.114", "10.96.0.115"],
+    "10.96.0.0/20": ["10.96.12.140", "10.96.12.141"],
+    "10.96.0.0/19": ["10.96.4.54", "10.96.4.55"],
+    "10.96.0.0/12": ["10.102.66.126", "10.102.66.127"],
+}  # each with the first two addresses that are looked at
+PORTS = {16: 30008, 17: 30016, 500: 30204, 2768: 32700, 10000: 30584}  # by the size of the range: the first one
+
+
+def test_numbers_are_the_same_in_every_version_of_the_program() -> None:
+    """Nodes of a cluster are not all upgraded at once, and equal manifests give equal numbers on all of them."""
+    for cidr, first in NETWORKS.items():
+        assert [str(ip) for ip in islice(probe_ips("default/web/clusterIP/4", IPv4Network(cidr)), 2)] == first
+    for size, number in PORTS.items():
+        free = FreePorts(PortRange(30000, 30000 + size - 1), lambda _: True)
+        assert free.find("default/web//TCP/80") == number
+
+
+def test_what_was_taken_is_asked_for_once_however_many_ports_are_looked_for() -> None:
+    """Who chooses the names chooses where the search starts: it must not cost the square of the ports."""
+    taken: set[int] = set()
+    asked: list[int] = []
+
+    def is_free(number: int) -> bool:
+        asked.append(number)
+        return number not in taken
+
+    free = FreePorts(PortRange(30000, 30299), is_free)
+    for _ in range(300):
+        taken.add(free.find("the same start"))
+    assert len(taken) == 300
+    assert free.find("another start") == 0
+    assert len(asked) <= 2 * 300 + 1
+
+
+def test_a_health_check_port_is_kept_that_no_search_would_find() -> None:
+    local = replace(service(type=ServiceType.LOAD_BALANCER), external_traffic_policy="Local")
+    held = give(replace(local, health_check_node_port=30007))
+    assert give(local, held).health_check_node_port == 30007
+    assert claims(local, held, ranges=RANGES).node_ports >= {30007}
+
+
+def test_a_headless_service_may_change_its_families() -> None:
+    """It has no address that the first family would be that of."""
+    headless = replace(service(type=ServiceType.CLUSTER_IP), headless=True, ip_families=(V4,))
+    held = give(headless)
+    assert held.ip_families == (V4,)
+    assert give(replace(headless, ip_families=(V6,)), held).ip_families == (V6,)
+
+
+def test_what_is_to_be_found_is_claimed_by_nobody_yet() -> None:
+    assert claims(service(), None, ranges=RANGES) == Claims()
+
+
+def test_a_service_of_the_second_family_alone_stays_one() -> None:
+    held = give(replace(service(), ip_families=(V6,)))
+    assert give(service(), held) == held
+
+
+def test_without_any_service_cidr_the_first_family_is_ipv4() -> None:
+    ((field, text),) = refusals(service(), ranges=Ranges(PortRange(30000, 30099), ()))
+    assert field == "spec.ipFamilies[0]"
+    assert text.startswith("no service CIDR of IPv4 is configured")
+
+
+def test_a_headless_service_without_a_selector_may_have_both_families_wherever_there_are_addresses() -> None:
+    free = replace(
+        service(type=ServiceType.CLUSTER_IP), headless=True, selector={}, ip_family_policy="PreferDualStack"
+    )
+    assert give(free, ranges=ONLY4).ip_families == (V4, V6)
+    assert give(replace(free, selector={"app": "web"}), ranges=ONLY4).ip_families == (V4,)
+
+
+def test_node_ports_that_are_not_allocated_are_a_matter_of_load_balancers_alone() -> None:
+    held = give(service(port("http", 80, 30050)))
+    assert numbers(give(replace(service(port("http", 80)), allocate_node_ports=False), held)) == [30050]
+
+
+def test_the_clusters_dns_gets_its_address_in_each_family() -> None:
+    ranges = replace(RANGES, cluster_dns=addresses("fd00:10:96::a", "10.96.0.10"))
+    own = replace(service(), namespace="kube-system", name="kube-dns", ip_family_policy="RequireDualStack")
+    assert give(own, ranges=ranges).cluster_ips == addresses("10.96.0.10", "fd00:10:96::a")
+
+
+def test_a_number_is_shared_only_where_no_other_port_of_the_protocol_has_it() -> None:
+    both = port("dns", 53, 30053, UDP), port("web", 80, 30053), port("dns-tcp", 53)
+    found = numbers(give(service(*both)))
+    assert found[:2] == [30053, 30053]
+    assert found[2] not in (0, 30053)

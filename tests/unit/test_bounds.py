@@ -194,6 +194,7 @@ def test_endpoints_of_all_ports_together_are_bounded_and_one_port_s_are_not(monk
     assert {f.port_name for f in frontends} == {"p0", "p1", "p2", "p3"}
     (alone,) = {len(f.backends) for f in resolved(service(), slice_of(1001))}
     assert alone == 1001
+    assert {f.port_name for f in resolved(service(4), slice_of(1000 // 4, 4))} == {"p0", "p1", "p2", "p3"}, "just so"
 
 
 # --- what the API bounds ------------------------------------------------------

@@ -26,7 +26,7 @@ from nodeport_nft.model import (
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, why_none
-from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS
+from nodeport_nft.resolve.trouble import LAST_GOOD_SECONDS, Failing, failing_at
 from nodeport_nft.store.api import Changes
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of
 
@@ -152,9 +152,15 @@ def test_an_address_is_drained_on_the_object_that_says_so() -> None:
             False,
         ),
         ([make_slice(A), replace(make_slice(A, name="other"), weight=0)], True),
+        ([make_slice(A), replace(make_slice(A, name="other"), drained=(ip_address(A),))], True),
         ([make_slice(make_endpoint(A, ready=False, terminating=True))], True),
     ],
-    ids=["the copy that counts is of no use", "the other copy is of weight 0", "it terminates already"],
+    ids=[
+        "the copy that counts is of no use",
+        "the other copy is of weight 0",
+        "the other copy is drained by itself",
+        "it terminates already",
+    ],
 )
 def test_draining_does_not_decide_which_copy_of_an_address_counts(copies: list[Value], is_used: bool) -> None:
     """Else what was of no use would begin to serve, or the only one would be gone (E3)."""
@@ -323,6 +329,44 @@ def test_what_never_passed_is_counted_with_what_has_failed(trouble: list[Value],
     assert len(endpoints.failing) == 2
 
 
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(1, "node n-0"), (2, "nodes n-0, n-1"), (3, "nodes n-0, n-1, n-2"), (4, "nodes n-0, n-1, n-2 and 1 more")],
+)
+def test_three_lost_nodes_are_named_and_the_others_counted(count: int, told: str) -> None:
+    piece = make_slice(*(make_endpoint(f"10.244.{n}.1", node=f"n-{n}") for n in range(count)))
+    index = index_of(WEB, piece, *(lost(f"n-{n}") for n in range(count)))
+    (problem,) = Resolver(index, "").resolved(WEB).problems
+    assert f"(lost {told})" in problem
+
+
+def test_what_has_never_passed_its_probe_is_not_used_even_where_there_is_nothing_else() -> None:
+    piece = make_slice(make_endpoint(A), make_endpoint(B))
+    assert used(piece, failing(A, 0.0), failing(B, 0.0)) == []
+    assert used(piece, failing(A, 0.0), failing(B, 1.0)) == [B]
+
+
+def test_what_has_failed_in_either_family_is_told_together() -> None:
+    both = make_service(ips=("10.96.0.10", "fd00:10:96::10"))
+    six = make_slice("fd00:244::1", name="web-6")
+    index = index_of(both, make_slice(A), six, failing(A), failing("fd00:244::1"))
+    (problem,) = Resolver(index, "").resolved(both).problems
+    assert problem.startswith("Service/default/web: both endpoints have failed (readiness probes of 2 fail)")
+
+
+def test_it_is_known_of_an_endpoint_what_has_failed_and_what_has_not() -> None:
+    index = index_of(lost("worker-1"), failing(B))
+    assert failing_at(index, "default", "worker-1", ip_address(A)) == Failing(ip_address(A), 0, "worker-1", NOW)
+    assert failing_at(index, "default", "worker-2", ip_address(B), 80) == Failing(ip_address(B), 80, "", 0.0, NOW)
+    assert failing_at(index, "default", "worker-2", ip_address(A)) is None
+
+
+def test_of_two_copies_alike_the_one_that_is_not_drained_counts() -> None:
+    copies = (make_slice(A), replace(make_slice(A, name="other"), drained=(ip_address(A),)))
+    beside = make_slice(B, name="beside")
+    assert used(*copies, beside) == used(*copies[::-1], beside) == [A, B]
+
+
 def why(*values: Value, service: Service = WEB, node: str = "") -> list[tuple[str, str]]:
     snapshot = Snapshot((service,), slices=(PIECE,))
     around = Around(snapshot, lambda _, __: (), index_of(service, PIECE, *values))
@@ -341,6 +385,9 @@ def test_describe_tells_what_is_used_though_it_has_failed_and_what_a_policy_leav
         assert f"none is on worker-1: endpoint {A} has failed, as the node is lost or the readiness" in text
     ((reason, _),) = why(failing(B), service=local, node="worker-4")
     assert reason == "NoLocalEndpoint"
+    leaving = make_slice(make_endpoint(D, ready=False, serving=False, terminating=True, node="worker-4"), name="d")
+    ((reason, _),) = why(leaving, service=local, node="worker-4")
+    assert reason == "NoLocalEndpoint", "what ended by itself has not failed"
 
 
 def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
@@ -357,6 +404,22 @@ def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
     everything = [drained(node) for node in ON.values()]
     assert listed(*everything) == ([A, B, C], [A, B, C], []), "used for want of others, and draining all the same"
     assert listed(failing(A), failing(B), lost("worker-3", OLD)) == ([A, B], [], [A, B, C])
+
+
+def test_the_last_one_that_fails_and_drains_is_listed_as_failing() -> None:
+    alone = make_slice(make_endpoint(A, node="worker-1"))
+    (found,) = Resolver(index_of(WEB, alone, drained("worker-1"), failing(A)), "").endpoints(WEB)
+    assert ([str(backend.address) for backend in found.used], found.draining) == ([A], ())
+    assert [str(failing.address) for failing in found.failing] == [A]
+
+
+def test_what_has_ended_does_not_drain_and_where_all_is_published_nothing_fails() -> None:
+    ended = make_slice(make_endpoint(A, ready=False, serving=False, terminating=True), make_endpoint(B))
+    (found,) = Resolver(index_of(WEB, ended), "").endpoints(WEB)
+    assert ([str(backend.address) for backend in found.used], found.draining) == ([B], ())
+    published = replace(WEB, publish_not_ready_addresses=True)
+    (found,) = Resolver(index_of(published, PIECE, failing(A), lost("worker-2")), "").endpoints(published)
+    assert (len(found.used), found.failing) == (3, ())
 
 
 # --- whom it touches --------------------------------------------------------------

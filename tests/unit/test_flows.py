@@ -25,9 +25,12 @@ from nodeport_nft.model import (
     EndpointSlice,
     Family,
     LoadBalancing,
+    Member,
+    Node,
     NodeFacts,
     NodePortMode,
     Pod,
+    ProbeFailure,
     Service,
     Snapshot,
 )
@@ -247,6 +250,32 @@ def test_an_endpoint_keeps_its_flows_while_it_terminates_and_serves() -> None:
         assert not silent.is_stale(to(destination), at("10.244.2.1 8080"))
 
 
+@pytest.mark.parametrize(
+    ("said", "stale"),
+    [
+        (Member("worker-2"), False),
+        (Member("worker-2", 100.0), True),
+        (Member("worker-9", 100.0), False),
+        (ProbeFailure("default", ip_address("10.244.1.1"), 100.0), True),
+        (ProbeFailure("other", ip_address("10.244.1.1"), 100.0), False),
+    ],
+    ids=["registered", "lost", "another is lost", "its probe fails", "that of another namespace fails"],
+)
+@pytest.mark.parametrize("how", ["terminating", "drained"])
+def test_an_endpoint_that_drains_keeps_its_flows_until_it_has_failed(
+    how: str, said: Member | ProbeFailure, stale: bool
+) -> None:
+    piece = draining("10.244.1.1")
+    if how == "drained":
+        piece = make_slice("10.244.1.1", "10.244.2.1", service="dns", protocol="UDP")
+        piece = replace(piece, drained=(ip_address("10.244.1.1"),))
+    beside = make_slice(make_endpoint("10.244.3.1", node="worker-3"), service="dns", name="beside", protocol="UDP")
+    told = {"members": (said,)} if isinstance(said, Member) else {"probe_failures": (said,)}
+    snapshot = Snapshot((DNS,), (piece, beside), **told)
+    known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
+    assert known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080")) is stale
+
+
 def test_a_terminating_endpoint_counts_for_its_own_frontends_alone() -> None:
     other = make_service("other", make_port(53, protocol="UDP"), ips=("10.96.0.30",))
     known = frontends((DNS, other), (draining("10.244.1.1"),))
@@ -462,3 +491,29 @@ def test_of_two_services_that_want_a_frontend_only_the_holders_endpoints_count()
     known = frontends((older, younger), (*DNS_SLICES, late))
     assert not known.is_stale(to("172.30.1.2 30053"), at("10.244.1.1 8080"))
     assert known.is_stale(to("172.30.1.2 30053"), at("10.244.1.5 8080"))
+
+
+@pytest.mark.parametrize(("drained", "stale"), [(False, True), (True, False)])
+def test_a_node_that_is_known_is_not_one_that_drains(drained: bool, stale: bool) -> None:
+    """With policy PreferLocal a ready endpoint elsewhere has no flows from here; one that drains keeps its own."""
+    service = replace(DNS, internal_traffic_policy="PreferLocal")
+    ends = (make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.244.2.1", node="worker-2"))
+    piece = make_slice(*ends, service="dns", protocol="UDP")
+    snapshot = Snapshot((service,), (piece,), nodes=(Node("worker-2", drained=drained),))
+    known = stale_frontends(snapshot, compile_snapshot(snapshot, FACTS).tables, {}, ())[Family.IPV4]
+    assert known.is_stale(to("10.96.0.10 53"), at("10.244.2.1 8080")) is stale
+    assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+
+def test_what_a_service_does_not_get_is_no_frontend_for_those_that_drain_either() -> None:
+    """Among the UDP services alone it would get it: the clusterIP is that of one that has no UDP port."""
+    thief = replace(DNS, external_ips=WEB.cluster_ips)
+    known = frontends((thief, WEB), (draining("10.244.1.1"),))
+    assert known.is_stale(to("10.96.0.20 53"), at("10.244.1.1 8080"))
+    assert not known.is_stale(to("10.96.0.10 53"), at("10.244.1.1 8080"))
+
+
+def test_other_local_addresses_are_not_ours_to_judge_where_chosen_ones_serve_node_ports() -> None:
+    known = frontends((DNS,), local=("192.0.2.7",))
+    assert known.concerns(to("172.30.1.2 30053"))
+    assert not known.concerns(to("192.0.2.7 30053"))

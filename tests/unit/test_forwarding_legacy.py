@@ -104,6 +104,6 @@ def test_what_is_cut_off_is_no_fall(line: str) -> None:
 
 def test_without_the_program_what_is_in_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(legacy, "_DIRECTORIES", ())
-    text, fault = legacy._save("iptables-legacy-save")
+    text, fault = legacy.run_legacy("iptables-legacy-save")
     assert text == ""
     assert "iptables-legacy-save is not installed" in fault

@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nodeport_nft.compile import COMMENT_LIMIT
+from nodeport_nft.compile.service import comment
 from nodeport_nft.config import load_config
 from nodeport_nft.facts import Host, gather
 from nodeport_nft.manifest import read_manifests
-from nodeport_nft.model import Family, NodeFacts, Ref, Service, Snapshot
+from nodeport_nft.model import Family, LoadBalancing, NodeFacts, ObjectName, Pod, Ref, Service, Snapshot
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
+from nodeport_nft.reconcile.kept import _comment_of as comment_of
 from nodeport_nft.render import ListedTable
-from nodeport_nft.ruleset import Goto
+from nodeport_nft.resolve import Place
+from nodeport_nft.ruleset import Element, Goto, Key
 from nodeport_nft.store import Store
-from tests.builders import FACTS, make_port, make_service, make_slice
+from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/packets.yaml"))
 NOW = "2026-01-31T12:00:00Z"
@@ -233,6 +237,7 @@ def test_of_services_with_names_alike_each_keeps_its_own(names: list[str], port_
         ({Ref("Service", "default", "other")}, set()),
         ({Ref("Service", "other", "web")}, set()),
         ({SLICE_REF}, set()),
+        ({Ref("Pod", "default", "web")}, set()),
         ({Ref("Sexvice", "default", "web")}, {"web"}),
         ({Ref("Sexvice", "other", "who")}, {"web"}),
         (set(), set()),
@@ -310,3 +315,159 @@ def test_chains_that_somebody_has_changed_are_not_kept() -> None:
     after = compile_snapshot(Snapshot((), (WEB_SLICE,)), FACTS, strange, {WEB_REF}).tables.table(Family.IPV4)
     assert set(after.elements["service-ips"]) == set()
     assert set(after.elements["node-ports"]) == set(four.elements["node-ports"])
+
+
+def test_a_service_that_was_kept_for_a_kind_that_is_not_known_is_kept_no_longer_once_it_is_there() -> None:
+    unknown = Ref("Sexvice", "default", "who")
+    state, _ = restarted({unknown}, (SLICE_REF, WEB_SLICE))
+    assert state.kept.services
+    assert state.put(Ref("Pod", *WEB.key), ()) == set(), "an object of another kind has its name"
+    assert state.kept.services
+    assert WEB.key in state.put(WEB_REF, (replace(WEB, cluster_ips=(ip_address("10.96.0.77"),)),))
+    assert not state.kept.services
+
+
+def test_what_was_kept_for_an_unknown_object_goes_though_another_kind_of_its_name_cannot_be_read() -> None:
+    unknown = Ref("Sexvice", "default", "who")
+    state, _ = restarted({unknown, Ref("Pod", *WEB.key)})
+    assert state.kept.services
+    assert state.put(unknown, ()) == {WEB.key}
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_with_policy_local_what_is_kept_serves_here_only_if_it_runs_here(here: bool) -> None:
+    local = replace(WEB, external_traffic_policy="Local", internal_traffic_policy="Local")
+    piece = make_slice(make_endpoint("10.244.1.2", node="worker-1" if here else "worker-2"))
+    beside = make_slice(make_endpoint("10.244.1.9", node="worker-1"), name="web-2")
+    held = listed(compile_snapshot(Snapshot((local,), (piece, beside)), FACTS).tables)
+    after = compile_snapshot(Snapshot((local,), (beside,)), FACTS, held, {SLICE_REF}).tables
+    assert after.first_transaction() == (), "as it was before"
+
+
+def test_an_owner_is_told_by_whole_names_and_by_those_alone_that_were_cut() -> None:
+    name, port = "n" * 62, "p" * 15
+    owner = ObjectName("a" * 60, name)
+    is_own = comment_of(owner)
+    assert is_own(str(owner))
+    assert is_own(comment(owner, port))
+    assert is_own(f"{owner}:{port}")
+    for other in ("a/b", "default/web", str(owner)[:-1], f"{owner}x"):
+        assert not is_own(other), other
+        assert not comment_of(ObjectName("default", "web2"))(other)
+    assert not is_own(comment(ObjectName("b" * 60, name), port)), "another's that was cut"
+    whole = str(owner)[: COMMENT_LIMIT - 9] + "q" * 9
+    assert len(whole) == COMMENT_LIMIT
+    assert not is_own(whole), "one that fills the room and was not cut"
+
+
+def test_services_that_can_be_read_are_not_kept_for_an_unknown_one_however_long_their_names() -> None:
+    long = replace(make_service("a" * 63, make_port(80, name="p" * 63)), namespace="n" * 63)
+    held = listed(compile_snapshot(Snapshot((WEB, long)), FACTS).tables)
+    state = compile_snapshot(Snapshot((WEB, long)), FACTS, held, {Ref("Sexvice", "default", "who")})
+    assert state.kept.services == {}
+
+
+def test_kept_endpoints_of_another_service_stay() -> None:
+    api = make_service("api", ips=("10.96.0.99",))
+    pieces = (
+        make_slice("10.244.1.2", name="web", mirrored=True),
+        make_slice("10.244.1.9", service="api", name="api"),
+    )
+    held = listed(compile_snapshot(Snapshot((WEB, api), pieces), FACTS).tables)
+    refs = {Ref("Endpoints", *WEB.key), Ref("Endpoints", *api.key)}
+    state = compile_snapshot(Snapshot((WEB, api)), FACTS, held, refs)
+    assert addresses(endpoints(state.tables)) == {"10.244.1.2", "10.244.1.9"}
+    assert state.put(Ref("Endpoints", *WEB.key), ()) == {WEB.key}
+    assert addresses(sync(state)) == {"10.244.1.9"}
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_an_endpoint_that_is_kept_and_named_by_another_as_well_is_there_once(policy: str) -> None:
+    local = replace(WEB, internal_traffic_policy=policy, external_traffic_policy=policy)
+    here = make_slice(make_endpoint("10.244.1.2", node="worker-1"), make_endpoint("10.244.1.3", node="worker-1"))
+    held = listed(compile_snapshot(Snapshot((local,), (here,)), FACTS).tables)
+    state = compile_snapshot(Snapshot((local,)), FACTS, held, {SLICE_REF})
+    assert state.tables.transaction_over(held) == ()
+    other = replace(here, name="web-2", endpoints=here.endpoints[:1])
+    state.put(Ref("EndpointSlice", "default", "web-2"), (other,))
+    sync(state)
+    assert state.tables.transaction_over(held) == ()
+
+
+def test_what_a_pod_that_can_be_read_says_goes_before_what_is_kept() -> None:
+    chosen = replace(WEB, selector={"app": "web"})
+    pods = tuple(Pod("default", f"p{n}", {"app": "web"}, (ip_address(f"10.244.1.{n}"),)) for n in (2, 3))
+    held = listed(compile_snapshot(Snapshot((chosen,), pods=pods), FACTS).tables)
+    unready = replace(pods[0], ready=False)
+    after = compile_snapshot(Snapshot((chosen,), pods=(unready,)), FACTS, held, {Ref("Pod", "default", "p3")}).tables
+    assert addresses(endpoints(after)) == {"10.244.1.3"}
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local", "PreferLocal"])
+@pytest.mark.parametrize("balancing", LoadBalancing)
+@pytest.mark.parametrize("affinity", [0, 60])
+def test_endpoints_are_kept_with_their_weights_and_places(
+    policy: str, balancing: LoadBalancing, affinity: int
+) -> None:
+    service = replace(
+        WEB,
+        internal_traffic_policy=policy,
+        external_traffic_policy=policy,
+        load_balancing=LoadBalancing.RANDOM if affinity else balancing,
+        session_affinity_seconds=affinity,
+    )
+    here, away = make_endpoint("10.244.1.2", node="worker-1"), make_endpoint("10.244.2.2", node="worker-2")
+    pieces = [replace(make_slice(end, name=f"web-{n}"), weight=n) for n, end in enumerate((here, away), 1)]
+    held = listed(compile_snapshot(Snapshot((service,), tuple(pieces)), FACTS).tables)
+    for lost, rest in (pieces, pieces[::-1]):
+        ref = Ref("EndpointSlice", "default", lost.name)
+        after = compile_snapshot(Snapshot((service,), (rest,)), FACTS, held, {ref})
+        after.tables.forget()
+        if policy == "PreferLocal" and lost is pieces[1]:
+            continue  # the kernel has none of those elsewhere
+        kept = after.kept.endpoints[service.key]
+        assert {b.place for backends in kept.values() for b in backends} == {
+            Place.HERE if lost is pieces[0] else Place.ELSEWHERE
+        }
+        hashed = balancing is LoadBalancing.MAGLEV and not affinity
+        assert {b.weight for backends in kept.values() for b in backends} == {
+            1 if hashed or affinity else pieces.index(lost) + 1
+        }
+
+
+def test_of_sets_of_their_own_each_service_keeps_its_own_with_what_is_in_them() -> None:
+    guarded = [
+        replace(
+            make_service(name, make_port(80, node_port=30080 + n), ips=(f"10.96.0.{n + 1}",)),
+            node_port_source_ranges=(ip_network(f"198.51.10{n}.0/24"),),
+            session_affinity_seconds=60,
+        )
+        for n, name in enumerate(("web", "api"))
+    ]
+    pieces = tuple(make_slice(f"10.244.1.{n + 2}", service=s.name, name=s.name) for n, s in enumerate(guarded))
+    held = listed(compile_snapshot(Snapshot(tuple(guarded), pieces), FACTS).tables)
+    four = held[Family.IPV4]
+    assert four is not None
+    learned = {name: m for name, m in four.own_maps.items() if m.learned}
+    assert learned
+    client: Key = ("203.0.113.9",)
+    remembered = {name: {client: Element(client)} for name in learned}
+    with_clients = {**held, Family.IPV4: replace(four, elements={**four.elements, **remembered})}
+    kept = compile_snapshot(Snapshot((guarded[1],), pieces), FACTS, with_clients, {Ref("Service", *guarded[0].key)})
+    wants = kept.kept.services[guarded[0].key][Family.IPV4]
+    assert wants is not None
+    assert {declared.name.split("/")[2] for declared in wants.maps} == {"web"}
+    elements = [(name, element.key) for name, element in wants.shared]
+    assert ("firewall-node-ports/default/web", ("198.51.100.0/24",)) in elements
+    assert not any(key == client for _, key in elements), "what packets have put in is the kernel's alone"
+
+
+def test_endpoints_behind_a_chain_that_somebody_has_changed_are_not_kept() -> None:
+    sticky = replace(WEB, session_affinity_seconds=60)
+    held = listed(compile_snapshot(Snapshot((sticky,), (WEB_SLICE,)), FACTS).tables)
+    strange = {
+        family: replace(table, unreadable=tuple(table.own_chains))
+        for family, table in held.items()
+        if table is not None
+    }
+    assert not endpoints(compile_snapshot(Snapshot((sticky,)), FACTS, strange, {SLICE_REF}).tables)

@@ -23,6 +23,7 @@ from nodeport_nft.model import (
     Ref,
     Service,
     ServiceType,
+    Snapshot,
     Value,
 )
 from nodeport_nft.problems import Problems
@@ -120,6 +121,15 @@ def test_what_is_drained_or_has_failed_has_no_name_while_there_are_others() -> N
     assert addresses(named(HEADLESS, *pods[:2], replace(pods[2], node_name="worker-2"), gone)) == ["10.244.1.3"]
 
 
+def test_an_endpoint_of_a_slice_that_is_drained_has_no_name_while_there_are_others() -> None:
+    pods = (make_endpoint("10.244.2.1", node="worker-1"), make_endpoint("10.244.2.2", node="worker-2"))
+    piece = make_slice(*pods, service="db", headless=True)
+    assert addresses(named(HEADLESS, piece)) == ["10.244.2.1", "10.244.2.2"]
+    assert addresses(named(HEADLESS, replace(piece, drained=(pods[0].address,)))) == ["10.244.2.2"]
+    assert addresses(named(HEADLESS, piece, Node("worker-2", drained=True))) == ["10.244.2.1"]
+    assert addresses(named(replace(HEADLESS, selector={}))) == [], "nor does anybody select its Pods"
+
+
 def test_slices_go_before_endpoints_and_those_before_pods() -> None:
     own = make_slice("10.244.2.1", service="db", name="own", headless=True)
     mirrored = make_slice("10.244.2.2", service="db", name="mirrored", mirrored=True)
@@ -132,6 +142,18 @@ def test_no_name_stands_for_more_than_fit_into_an_answer() -> None:
     names = named(HEADLESS, *pods)
     assert len(addresses(names)) == MAX_NAMED
     assert names.crowded == {ObjectName("default", "db"): MAX_NAMED + 1}
+    names.update(Index.of(Snapshot((HEADLESS,), pods=tuple(pods[1:]))), [HEADLESS.key])
+    assert names.crowded == {}, "as many as fit"
+    assert len(addresses(names)) == MAX_NAMED
+
+
+def test_of_a_file_only_lines_of_names_are_taken() -> None:
+    names = Names(DOMAIN)
+    good = f"10.96.0.50 web.default.svc.{DOMAIN}"
+    odd = (f"10.96.0.51 web.svc.{DOMAIN}", "10.96.0.52 web.default.svc.example.org", "10.96.0.53", "")
+    names.restore("\n".join((MARKER, *odd, good, *odd)), lambda _: True)
+    assert names.text("default").splitlines() == [MARKER, good]
+    assert names.namespaces() == {"default"}
 
 
 def test_a_change_concerns_its_own_namespace() -> None:

@@ -38,6 +38,11 @@ SYNC_BUCKETS = [0.001 * 2**n for n in range(15)]
             replace(STARTING, sync_period=1000.0), 1999, True, False, False, id="a long period, a longer start"
         ),
         pytest.param(replace(STARTING, pending_since=BEGAN), 100, True, False, False, id="changes wait for a start"),
+        pytest.param(
+            replace(STARTING, waits_for_store=True), 1e6, True, False, False, id="the store is away for days"
+        ),
+        pytest.param(replace(STARTING, store_waited=BEGAN + 1e6), 1e6 + 300, True, False, False, id="it was away"),
+        pytest.param(replace(STARTING, store_waited=BEGAN + 1e6), 1e6 + 301, False, False, False, id="then it hangs"),
         pytest.param(SYNCED, 10, True, True, True, id="synced"),
         pytest.param(SYNCED, 1e6, True, True, True, id="nothing to do for days"),
         pytest.param(WAITING, 160, True, True, True, id="a change has waited twice the period"),

@@ -182,3 +182,22 @@ def test_families_are_those_of_the_addresses() -> None:
     state = NodeState(replace(FACTS, cluster_dns=((DNS6, SERVER6),)))
     assert state.index.services[CLUSTER_DNS].ip_families == (Family.IPV6,)
     assert served(state) == {str(DNS6): OURS[str(DNS6)]}
+
+
+def test_pods_that_find_something_else_at_the_address_are_told_of() -> None:
+    state = NodeState(replace(FACTS, cluster_dns=((DNS4, SERVER4),)))
+    assert CLUSTER_DNS in state.renamed
+    put(state, OTHER)
+    assert state.problems() == (
+        "clusterDNS 10.96.0.10 is held by Service/default/other: delete that, or choose another address",
+    )
+    put(state, replace(USERS, cluster_ips=(ip_address("10.96.0.99"),)))
+    put(state, replace(OTHER, cluster_ips=()))
+    text = "delete it, or let clusterDNS be that"
+    assert state.problems() == (
+        f"clusterDNS 10.96.0.10: Service/kube-system/kube-dns of the store has 10.96.0.99: {text}",
+    )
+    put(state, replace(USERS, cluster_ips=(), headless=True))
+    assert state.problems() == (
+        f"clusterDNS 10.96.0.10: Service/kube-system/kube-dns of the store has no clusterIP: {text}",
+    )

@@ -368,3 +368,36 @@ def test_a_replaced_table_keeps_what_it_has_learned_where_it_is_still_wanted() -
     assert (transaction.family, transaction.name, transaction.late) == ("ip", "test", False)
     (operation,) = transaction.operations
     assert operation == Replace(Table(SCHEMA, table.elements, table.maps, table.chains, {kept.name: lost}))
+
+
+def test_who_is_second_in_line_holds_nothing_not_even_what_the_first_has_no_use_for() -> None:
+    desired = Desired()
+    inside = Pool("inside", (80,), Goto("draw"), "", (), "")
+    desired.update(("default", "a"), Contender(("2026-01-01", "default", "a"), ((pool(80, A),),)))
+    desired.update(("default", "b"), Contender(("2026-01-02", "default", "b"), ((pool(80, B), inside),)))
+    assert desired.holder("frontends", (80,)) == ("default", "a")
+    assert desired.holder("inside", (80,)) is None
+    desired.update(("default", "a"), None)
+    assert desired.holder("inside", (80,)) == ("default", "b")
+
+
+def test_who_is_gone_leaves_nothing_behind() -> None:
+    """A node runs for months, and Services come and go."""
+    desired = Desired()
+    shared = (("shared", Element((1,))),)
+    for owner in ("a", "b"):
+        desired.update(("default", owner), contender(owner, pool(80, A), shared=shared))
+    assert len(desired.contests()) == 1
+    for owner in ("b", "a"):
+        desired.update(("default", owner), None)
+    assert desired.contests() == ()
+    assert not any(desired.elements.values())
+    assert not any((desired._claims, desired._contested, desired._shares, desired._owners))
+
+
+def test_edits_are_something_if_any_of_their_kinds_is() -> None:
+    declared, chain = Map("own", (Field.SADDR,)), Chain("own", ())
+    assert not Edits()
+    assert Edits({"frontends": {(80,): (None, Element((80,)))}})
+    assert Edits(maps={"own": (None, declared)})
+    assert Edits(chains={"own": (chain, None)})

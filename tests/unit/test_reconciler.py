@@ -14,9 +14,9 @@ import pytest
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP
-from nodeport_nft.model import EndpointSlice, Family, NodeFacts
+from nodeport_nft.model import Endpoint, EndpointSlice, Family, NodeFacts
 from nodeport_nft.plan import Add, Delete, Replace
-from nodeport_nft.reconcile import Synced
+from nodeport_nft.reconcile import Reconciler, Synced, reconciler
 from nodeport_nft.ruleset import Element, Goto, Key
 from tests.builders import make_endpoint, make_slice
 from tests.property.fake import FOREIGN, FakeTables
@@ -256,7 +256,6 @@ def test_what_others_did_is_repaired_once_it_is_known(damage: str) -> None:
     node.sync(*(service(n, affinity=60 * (n > 0)) for n in range(3)), *(endpoints(n, 1, 2) for n in range(3)))
     DAMAGES[damage](node.backend)
     node.reconciler.distrust()
-    assert node.reconciler.pending
     synced = node.sync()
     assert node.is_right()
     assert synced.whole
@@ -495,7 +494,6 @@ def test_other_facts_of_the_node_are_written(facts: NodeFacts) -> None:
     slots = node.held(1)
     node.backend.commits.clear()
     node.reconciler.refit(facts)
-    assert node.reconciler.pending
     node.sync()
     assert node.is_right()
     assert len(node.backend.commits) == 1
@@ -504,7 +502,8 @@ def test_other_facts_of_the_node_are_written(facts: NodeFacts) -> None:
     if facts is MOVED:
         assert node.held(1) == slots
     node.reconciler.refit(facts)
-    assert not node.reconciler.pending
+    synced = node.sync()
+    assert (synced.services, synced.whole) == (0, False), "the same facts change nothing"
 
 
 @pytest.mark.proves("X2")
@@ -576,3 +575,166 @@ def test_stale_flows_are_looked_for_at_the_start_though_nothing_is_to_be_written
     synced = Node(backend).sync(*objects)
     assert synced.transactions == ()
     assert synced.frontends[Family.IPV4].serving
+
+
+@pytest.mark.proves("K2")
+def test_flows_are_looked_for_at_the_start_though_there_is_no_service_and_then_only_where_something_was_done() -> (
+    None
+):
+    """What others let through untranslated is looked for among all flows, which costs as many as there are."""
+    backend = FakeTables()
+    Node(backend).sync()
+    node = Node(backend)
+    assert node.sync().frontends
+    node.reconciler.distrust()
+    synced = node.sync()
+    assert (synced.whole, synced.transactions, synced.frontends) == (True, (), {}), "all is as it was left"
+    node.sync(service(0), endpoints(0, 1))
+    without("service-endpoints", SLOT)(backend)
+    node.reconciler.distrust()
+    assert node.sync().frontends, "somebody else has been there"
+
+
+@pytest.mark.proves("X2")
+def test_facts_that_change_before_the_first_sync_are_written_over_what_is_there() -> None:
+    backend = FakeTables()
+    Node(backend).sync(service(0), endpoints(0, 1, 2, 3), service(1), endpoints(1, 1))
+    node = Node(backend)
+    node.reconciler.refit(MOVED)
+    node.sync(service(0), endpoints(0, 2, 3))
+    assert node.is_right(), "the service that has gone meanwhile is gone"
+    assert backend.reads == 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_in_parts_of_any_size_every_service_is_written(count: int) -> None:
+    node = Node()
+    node.sync(*(made for n in range(count) for made in (service(n), endpoints(n, 1))))
+    node.backend.faults.append(too_long(2 * 8))
+    node.sync(*(endpoints(n, 1, 2, 3, 4) for n in range(count)))
+    assert node.is_right()
+
+
+def test_the_kernel_is_not_asked_for_ever_whom_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "_MOST_CHECKS", 9)
+    node = Node()
+    node.sync(*(made for n in range(20) for made in (service(n), endpoints(n, 1, 2))))
+    node.backend.checks = 0
+    node.backend.faults.append(refuses(*range(20)))
+    with pytest.raises(KernelError):
+        node.sync(*(endpoints(n, 2, 3, 4) for n in range(20)))
+    assert node.backend.checks <= 10, "and once without any of the changes"
+
+
+def test_a_kernel_that_was_not_read_yet_is_read_first() -> None:
+    backend = FakeTables()
+    Node(backend).sync(service(0), endpoints(0, 1, 2, 3))
+    node = Node(backend)
+    node.reconciler = Reconciler(backend, node.state, None)
+    assert node.sync(service(1), endpoints(1, 1)).whole
+    assert backend.reads == 1
+    assert node.is_right()
+
+
+def test_what_is_refused_stays_as_it_was_over_other_facts() -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2), service(1), endpoints(1, 1))
+    last_good = node.held(0)["service-endpoints"]
+    node.backend.faults.append(refuses(0))
+    node.sync(endpoints(0, 1, 2, 3))
+    node.reconciler.refit(MOVED)
+    node.sync()
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(0)["service-endpoints"] == last_good
+    node.repair()
+    assert node.is_right()
+
+
+def test_what_is_too_much_at_once_for_a_table_of_another_make_is_told_and_not_left_out() -> None:
+    node = Node()
+    node.sync(*(made for n in range(9) for made in (service(n), endpoints(n, 1))))
+    node.backend.put_foreign("ip")
+    node.backend.put_foreign("ip6")
+    node.backend.faults.append(too_long(100))
+    node.reconciler.distrust()
+    for _ in range(2):
+        with pytest.raises(KernelError, match="EMSGSIZE"):
+            node.sync(*(endpoints(n, 1, 2, 3, 4) for n in range(9)))
+    assert not node.reconciler.refused
+    node.repair()
+    assert node.is_right()
+
+
+def test_endpoints_have_the_slots_that_the_kernel_had_at_the_start_and_new_ones_afterwards() -> None:
+    backend = FakeTables()
+    old = Node(backend)
+    old.sync(service(0), endpoints(0, 3))
+    old.sync(endpoints(0, 1, 2, 3))
+    slots = old.held(0)["service-endpoints"]
+    node = Node(backend)
+    node.sync(service(0), endpoints(0, 1, 2, 3))
+    assert node.held(0)["service-endpoints"] == slots
+    node.sync(gone(service(0)))
+    node.sync(service(0))
+    assert node.held(0)["service-endpoints"] != slots, "from the lowest address on"
+
+
+@pytest.mark.proves("K2")
+def test_the_flows_of_what_has_drained_are_looked_for_also_where_all_is_compared_and_nothing_written() -> None:
+    node = Node()
+    ref, _ = endpoints(0, protocol="UDP")
+    stays = make_endpoint("10.244.0.2")
+    leaving = make_endpoint("10.244.0.1", ready=False, serving=True, terminating=True)
+
+    def sync(*held: Endpoint) -> Synced:
+        return node.sync((ref, (make_slice(*held, service="s0", name="s0-1", protocol="UDP"),)))
+
+    node.sync(service(0, protocol="UDP"))
+    sync(leaving, stays)
+    node.reconciler.distrust()
+    synced = sync(stays)
+    assert (synced.whole, synced.transactions) == (True, ())
+    flow = (UDP, ip_address(cluster_ip(0)).packed, 80), (ip_address("10.244.0.1").packed, 8080)
+    assert synced.frontends[Family.IPV4].is_stale(*flow)
+
+
+def test_what_others_did_before_the_facts_changed_is_mended() -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2))
+    without("service-endpoints", SLOT)(node.backend)
+    node.reconciler.distrust()
+    node.reconciler.refit(MOVED)
+    node.sync()
+    assert node.is_right()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a sync that failed"])
+def test_what_is_refused_with_the_first_sync_over_other_facts_stays_as_the_kernel_has_it(before: str) -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2), service(1), endpoints(1, 1))
+    last_good = node.held(0)["service-endpoints"]
+    if before == "a sync that failed":
+        node.backend.faults.append(out_of_memory)
+        with pytest.raises(KernelError):
+            node.sync(endpoints(0, 1, 2, 3))
+        node.backend.faults.clear()
+    node.reconciler.refit(MOVED)
+    node.backend.faults.append(refuses(0))
+    node.sync(endpoints(0, 1, 2, 3, 4))
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(0)["service-endpoints"] == last_good
+    node.repair()
+    assert node.is_right()
+
+
+def test_whom_a_refusal_does_not_concern_keeps_its_slots() -> None:
+    backend = FakeTables()
+    old = Node(backend)
+    old.sync(service(1), endpoints(1, 3))
+    old.sync(endpoints(1, 1, 2, 3))
+    slots = old.held(1)
+    backend.faults.append(refuses(0))
+    node = Node(backend)
+    node.sync(service(0), endpoints(0, 1), service(1), endpoints(1, 1, 2, 3))
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(1) == slots

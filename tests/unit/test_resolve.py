@@ -30,7 +30,7 @@ from nodeport_nft.model import (
     ServiceType,
     Snapshot,
 )
-from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver, is_proxied
+from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver, is_proxied, join
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -131,6 +131,22 @@ TERMINATING = make_endpoint("10.244.1.9", ready=False, terminating=True)
 )
 def test_e2_usable_endpoints(endpoints: list[object], usable: list[str]) -> None:
     assert addresses(make_service(), slices=(make_slice(*endpoints),)) == usable  # type: ignore[arg-type]
+
+
+@pytest.mark.proves("E2", "F9")
+@pytest.mark.parametrize("four", [None, TERMINATING, make_endpoint("10.244.1.1")])
+@pytest.mark.parametrize(
+    "six", [None, make_endpoint("fd00:244::1"), make_endpoint("fd00:244::9", ready=False, terminating=True)]
+)
+def test_e2_what_people_are_told_is_used_is_what_each_familys_frontends_have(
+    four: Endpoint | None, six: Endpoint | None
+) -> None:
+    service = make_service(ips=("10.96.0.10", "fd00:10:96::10"))
+    slices = tuple(make_slice(end, name=f"web-{n}") for n, end in enumerate((four, six)) if end)
+    resolver = Resolver(Snapshot((service,), slices), "worker-1")
+    ((_, told),) = resolver.endpoints_by_port(service)
+    assert told == tuple(b for frontend in resolver.resolved(service).frontends for b in frontend.backends)
+    assert len(told) == len(slices)
 
 
 @pytest.mark.proves("E3")
@@ -659,3 +675,53 @@ def test_each_label_of_a_selector_counts_also_where_none_is_rarer() -> None:
     labels = ({"app": "web", "tier": "front"}, {"app": "web"}, {"tier": "front"}, {"app": "web", "tier": "back"})
     pods = tuple(make_pod(f"p{i}", f"10.244.1.{i}", labels=held) for i, held in enumerate(labels, 1))
     assert addresses(make_service(selector={"app": "web", "tier": "front"}), pods=pods) == ["10.244.1.1"]
+
+
+@pytest.mark.proves("F3", "F9")
+def test_f3_every_address_is_served_in_its_own_family_alone() -> None:
+    both = tuple(map(ip_address, ("192.0.2.1", "2001:db8::1")))
+    service = replace(make_service(ips=("10.96.0.10", "fd00:10:96::10")), external_ips=both, load_balancer_ips=both)
+    frontends = Resolver(Snapshot((service,)), "worker-1").resolved(service).frontends
+    assert len(frontends) == 6
+    assert all(frontend.address and frontend.family == frontend.address.version for frontend in frontends)
+
+
+@pytest.mark.proves("E6")
+def test_e6_a_pod_without_a_node_is_meant_for_no_node_and_so_nobody_keeps_to_their_own() -> None:
+    service = replace(make_service(selector={"app": "web"}), traffic_distribution="PreferSameNode")
+    pods = (make_pod("a", "10.244.1.1", node_name="worker-1"), make_pod("b", "10.244.1.2", node_name=""))
+    frontend = Resolver(Snapshot((service,), (), pods), "worker-1").resolved(service).frontends[0]
+    assert len(frontend.backends) == 2
+
+
+def test_a_node_touches_the_services_that_ask_for_nodes_and_no_others() -> None:
+    asking = (
+        replace(make_service("near"), traffic_distribution="PreferClose"),
+        replace(make_service("chosen"), node_port_nodes=(Requirement("edge", "Exists"),)),
+    )
+    index = Index.of(Snapshot((*asking, make_service())))
+    node = Node("worker-9", {ZONE_LABEL: "a"})
+    for values in ((node,), (replace(node, labels={}),), ()):
+        assert index.put(Ref("Node", "", node.name), values) == {service.key for service in asking}
+
+
+def test_where_ports_have_too_many_endpoints_those_here_are_counted_of_the_first_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(join, "MAX_WEIGHED", 3)
+    service = make_service("web", make_port(80, name="a"), make_port(81, name="b"))
+    here = [make_endpoint(f"10.244.1.{n}", node="worker-1") for n in range(1, 4)]
+    slices = (make_slice(*here[:2], port_name="a"), make_slice(*here, name="web-2", port_name="b"))
+    assert Resolver(Snapshot((service,), slices), "worker-1").local_ready(service) == {Family.IPV4: 2}
+
+
+def test_a_pod_touches_the_services_that_it_fits_and_not_those_that_want_more() -> None:
+    services = (
+        make_service(selector={"app": "web"}),
+        make_service("front", selector={"app": "web", "tier": "front"}),
+    )
+    index = Index.of(Snapshot(services))
+    pod = make_pod("a", "10.244.1.1", labels={"app": "web"})
+    assert index.put(Ref("Pod", "default", "a"), (pod,)) == {services[0].key}
+    both = replace(pod, labels={"app": "web", "tier": "front"})
+    assert index.put(Ref("Pod", "default", "a"), (both,)) == {service.key for service in services}

@@ -131,3 +131,75 @@ def read(listed: ListedTable, state: NodeState, family: Family) -> Frontends:
     everywhere = state.facts.node_port_mode is NodePortMode.ALL
     local = [ip for ip in LOCAL if everywhere and not ip.is_loopback and ip.version == family]
     return read_frontends(table, before={}, draining=None, local_ips=local)
+
+
+def changed(state: NodeState, *values: tuple[Ref, tuple[Service | EndpointSlice, ...]]) -> dict[Family, Frontends]:
+    for ref, held in values:
+        state.put(ref, held)
+    keys, state.touched = state.touched, set()
+    state.compile(sorted(keys))
+    return changed_frontends(state.snapshot(keys), state.tables, state.tables.take_edits(), LOCAL)
+
+
+def dns(name: str = "s0", protocol: str = "UDP", created: str = "") -> tuple[Ref, tuple[Service]]:
+    made = make_service(name, make_port(53, protocol=protocol), ips=("10.96.0.1",), created=created)
+    return Ref("Service", *made.key), (made,)
+
+
+FLOW = (17, ip_address("10.96.0.1").packed, 53)
+ANSWER = (ip_address("10.244.0.1").packed, 8080)
+
+
+def piece_of(name: str, *ends: object, protocol: str = "UDP") -> tuple[Ref, tuple[EndpointSlice]]:
+    piece = make_slice(*ends, service=name, name=f"{name}-1", protocol=protocol)  # type: ignore[arg-type]  # endpoints
+    return Ref("EndpointSlice", "default", piece.name), (piece,)
+
+
+def test_the_flows_of_a_service_that_goes_are_stale() -> None:
+    state = NodeState(FACTS)
+    found = changed(state, dns(), piece_of("s0", "10.244.0.1"))
+    state.tables.take_edits()
+    found = changed(state, (dns()[0], ()))
+    assert found[Family.IPV4].is_stale(FLOW, ANSWER)
+
+
+@pytest.mark.parametrize(("protocol", "families"), [("UDP", {Family.IPV4}), ("TCP", set())])
+def test_where_nothing_is_written_udp_alone_is_looked_for(protocol: str, families: set[Family]) -> None:
+    state = NodeState(FACTS)
+    gone = make_endpoint("10.244.0.9", ready=False, serving=False, terminating=True)
+    changed(state, dns(protocol=protocol), piece_of("s0", "10.244.0.1", protocol=protocol))
+    changed(state, piece_of("s0", "10.244.0.1", protocol=protocol))
+    assert set(changed(state, piece_of("s0", "10.244.0.1", gone, protocol=protocol))) == families
+
+
+def test_of_a_contested_frontend_who_lost_it_has_nothing_to_say() -> None:
+    state = NodeState(FACTS)
+    changed(state, dns("s0", created="2026-01-01"), piece_of("s0", "10.244.0.1"))
+    changed(state, dns("s1", created="2026-01-02"), piece_of("s1", "10.244.1.1"))
+    leaving = make_endpoint("10.244.1.1", ready=False, terminating=True)
+    found = changed(state, piece_of("s1", leaving, "10.244.1.2"))
+    assert found == {}, "nothing of what is in force concerns it"
+    assert changed(state, piece_of("s0", "10.244.0.1", leaving))[Family.IPV4].concerns(FLOW)
+
+
+def test_who_may_no_longer_connect_is_known_of_a_change() -> None:
+    state = NodeState(FACTS)
+    ref, (open_to_all,) = dns()
+    open_to_all = replace(open_to_all, ports=(make_port(53, node_port=30053, protocol="UDP"),))
+    changed(state, (ref, (open_to_all,)), piece_of("s0", "10.244.0.1"))
+    found = changed(state, (ref, (replace(open_to_all, node_port_source_ranges=RANGES),)))[Family.IPV4]
+    place = (17, FACTS.node_port_ips[0].packed, 30053)
+    assert found.admits(place, ip_address("198.51.100.9").packed)
+    assert not found.admits(place, ip_address("192.0.2.9").packed)
+    assert found.admits(FLOW, ip_address("192.0.2.9").packed), "the clusterIP is open to all"
+
+
+def test_attempts_at_an_endpoint_that_only_a_chain_led_to_are_stale() -> None:
+    """With affinity the frontend's element stays as it is, and its chains change."""
+    state = NodeState(FACTS)
+    ref, (sticky,) = dns(protocol="TCP")
+    sticky = replace(sticky, session_affinity_seconds=60)
+    changed(state, (ref, (sticky,)), piece_of("s0", "10.244.0.1", "10.244.0.2", "10.244.0.3", protocol="TCP"))
+    found = changed(state, piece_of("s0", "10.244.0.2", "10.244.0.3", protocol="TCP"))[Family.IPV4]
+    assert found.is_stale((6, *FLOW[1:]), ANSWER)
+    assert not found.is_stale((6, *FLOW[1:]), (ip_address("10.244.0.2").packed, 8080))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
 
+from nodeport_nft.compile import MAGLEV_SLOTS, MAX_ENDPOINTS
 from nodeport_nft.model import (
     EndpointSlice,
     Family,
+    LoadBalancing,
     Node,
     ObjectName,
     Pod,
@@ -18,7 +20,11 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
-from nodeport_nft.reconcile import NodeState, compile_snapshot
+from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
+from nodeport_nft.reconcile.node_tables import service_problems
+from nodeport_nft.render import ListedTable
+from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Place, Resolved
+from nodeport_nft.ruleset import Element, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of
 
 
@@ -194,3 +200,106 @@ def test_the_cluster_ips_of_another_proxys_services_are_known_for_as_long_as_the
             assert {n: dict(e) for n, e in one.elements.items() if e} == {
                 n: dict(e) for n, e in other.elements.items() if e
             }
+
+
+def test_it_is_known_who_is_served_and_whose_names_may_have_changed() -> None:
+    state = state_of(WEB, DNS)
+    assert (state.served, state.renamed) == ({WEB.key, DNS.key}, {WEB.key, DNS.key})
+    state.renamed.clear()
+    state.put(ref_of(WEB), (replace(WEB, proxy_name="another"),))
+    sync(state)
+    assert (state.served, state.renamed) == ({DNS.key}, {WEB.key})
+    state.put(ref_of(DNS), ())
+    sync(state)
+    assert (state.served, state.renamed) == (set(), {WEB.key, DNS.key})
+
+
+@pytest.mark.parametrize("allowed", [None, (), (ip_network("198.51.100.0/24"),), (ip_network("192.0.2.0/24"),)])
+def test_addresses_from_outside_are_served_as_far_as_the_facts_allow(allowed: tuple[IPv4Network, ...] | None) -> None:
+    is_served = allowed is None or any(ip in cidr for cidr in allowed for ip in OPEN.external_ips)
+    found = compile_snapshot(Snapshot((OPEN,)), replace(FACTS, external_ips=allowed))
+    addresses = {key[0] for key in found.tables.table(Family.IPV4).elements["service-ips"]}
+    assert ("192.0.2.1" in addresses) is is_served
+    assert len(found.problems()) == (not is_served)
+
+
+def test_who_has_endpoints_that_are_kept_is_touched() -> None:
+    piece = make_slice("10.244.2.1", service="bare", name="lost")
+    before = state_of(BARE, piece)
+    listed = {family: ListedTable.of(before.tables.table(family)) for family in Family}
+    state = state_of(BARE)
+    assert state.touched == set()
+    state.keep({ref_of(piece)}, listed)
+    assert state.touched == {BARE.key}
+
+
+@pytest.mark.parametrize(
+    ("count", "weight", "balancing", "told"),
+    [
+        (MAX_ENDPOINTS, 1, "random", ""),
+        (
+            MAX_ENDPOINTS + 1,
+            1,
+            "random",
+            f"{MAX_ENDPOINTS + 1} endpoints, of which the first {MAX_ENDPOINTS} are used",
+        ),
+        (MAX_ENDPOINTS // 2, 2, "random", ""),
+        (
+            MAX_ENDPOINTS,
+            2,
+            "random",
+            f"{2 * MAX_ENDPOINTS} endpoints, counted by weight, of which the first {MAX_ENDPOINTS} are used",
+        ),
+        (
+            MAX_ENDPOINTS // 2 + 1,
+            2,
+            "random",
+            f"{MAX_ENDPOINTS + 2} endpoints, counted by weight, of which the first {MAX_ENDPOINTS} are used",
+        ),
+        (MAGLEV_SLOTS, 100, "maglev", ""),
+        (MAGLEV_SLOTS + 1, 1, "maglev", f"{MAGLEV_SLOTS + 1} endpoints, of which the first {MAGLEV_SLOTS} are used"),
+    ],
+)
+def test_more_endpoints_than_a_frontend_has_room_for_are_told(
+    count: int, weight: int, balancing: str, told: str
+) -> None:
+    service = make_service()
+    if balancing == "maglev":
+        service = replace(service, load_balancing=LoadBalancing.MAGLEV)
+    backend = Backend(ip_address("10.244.1.1"), 8080, Place.ELSEWHERE, weight)
+    port = service.ports[0]
+    frontend = Frontend(
+        FrontendKind.CLUSTER_IP, Family.IPV4, service.cluster_ips[0], port.protocol, port.port, "", (backend,) * count
+    )
+    problems = service_problems(service, (frontend,), Resolved((frontend,), 1))
+    assert problems == ((f"Service/default/web: {told}; split the Service",) if told else ())
+
+
+@pytest.mark.parametrize("how", ["at the start", "later"])
+def test_endpoints_have_the_slots_of_a_table_of_ours_until_they_have_their_own(how: str) -> None:
+    piece = make_slice("10.244.2.1", "10.244.2.2", "10.244.2.3", service="bare", name="bare-x")
+    frontends = state_of(BARE, piece).resolver.resolved(BARE).frontends
+
+    def slots(tables: NodeTables) -> dict[Key, Element]:
+        """The Service's slots, as it gets them now."""
+        tables.remove(BARE.key)
+        tables.put(BARE, frontends)
+        return dict(tables.table(Family.IPV4).elements["service-endpoints"])
+
+    in_order = slots(NodeTables(FACTS))
+    values = [element.value for element in reversed(in_order.values())]
+    turned = {key: Element(key, value) for key, value in zip(in_order, values, strict=True)}
+    for differences in ((), ("another chain",)):
+        listed = {Family.IPV4: ListedTable(elements={"service-endpoints": turned}, differences=differences)}
+        tables = NodeTables(FACTS, {**listed, Family.IPV6: None} if how == "at the start" else {})
+        assert tables.differences == ({Family.IPV4: differences} if how == "at the start" else {})
+        if how == "later":
+            tables.adopt(listed)
+        expected = in_order.values() if differences else turned.values()
+        assert [element.value for element in slots(tables).values()] == [element.value for element in expected]
+        if how == "later":
+            tables.forget()
+        else:
+            tables.first_transaction()
+        assert tables.differences == {}
+        assert slots(tables) == in_order, "they are given anew"

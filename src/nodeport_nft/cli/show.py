@@ -195,7 +195,9 @@ def _tables(
     for resource in dict.fromkeys(resource for resource, _ in targets):
         asked = tuple(target for target in targets if target[0] is resource)
         if resource.kind == "Endpoints":
-            table, absent = _endpoints(store, resource, [name for _, name in asked if name is not None], namespace)
+            table, absent = _endpoints(
+                store, config, resource, [name for _, name in asked if name is not None], namespace
+            )
         else:
             objects, absent, registered = _with_registered(store, config, asked, namespace)
             shows_namespace = namespace is None and resource.namespaced
@@ -218,12 +220,15 @@ def _tables(
 
 
 def _endpoints(
-    store: Objects, resource: Resource, names: list[str], namespace: str | None
+    store: Objects, config: Config, resource: Resource, names: list[str], namespace: str | None
 ) -> tuple[str, tuple[str, ...]]:
     """The table of endpoints, and a message for each name that has none."""
     from nodeport_nft.cli.columns import endpoints_rows, endpoints_table
+    from nodeport_nft.store import is_kubernetes
 
-    rows = endpoints_rows(store.snapshot(), store.objects("Endpoints", namespace), namespace)
+    # An API server says the same in slices, and does without Endpoints.
+    lone = () if is_kubernetes(config.store) else store.objects("Endpoints", namespace)
+    rows = endpoints_rows(store.snapshot(), lone, namespace)
     missing = set(names) - {key.name for key, _, _ in rows}
     if names:
         rows = [row for row in rows if row[0].name in names]
@@ -266,7 +271,7 @@ def _describer(
     from nodeport_nft.resolve.absence import Around
 
     snapshot = store.snapshot()
-    around = Around(snapshot, store.objects)
+    around = Around(snapshot, store.documents, pods=lambda: store.pods(snapshot))
     resolver = Resolver(around.index, node_name="")
     nodes = {node.name: node for node in snapshot.nodes}
     named = node_name or config.node_name

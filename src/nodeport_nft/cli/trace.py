@@ -137,7 +137,8 @@ def _why(config: Config, walked: Trace, wanted: Wanted | None, version: int, nod
     if not may_exist(config.store):
         return ()
     with open_existing(config) as store:
-        found = causes(owners, Family(version), store.snapshot(), store.objects, node)
+        snapshot = store.snapshot()
+        found = causes(owners, Family(version), snapshot, store.documents, node, lambda: store.pods(snapshot))
     if found or wanted:
         return found
     text = f"the objects in {config.store} do not say why: the kernel has other tables than they would give"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nodeport_nft.compile import comment
-from nodeport_nft.model import Family, Service, ServicePort, Snapshot
+from nodeport_nft.model import Family, Pod, Service, ServicePort, Snapshot
 from nodeport_nft.resolve.absence import Around, Cause, Document, why_none
 from nodeport_nft.ruleset import Goto
 from nodeport_nft.trace import Fate
@@ -38,6 +38,7 @@ def causes(
     snapshot: Snapshot,
     documents: Callable[[str, str], Iterable[Document]],
     node: str,
+    pods: Callable[[], Iterable[Pod] | None] | None = None,
 ) -> tuple[Cause, ...]:
     """Why the ports that these comments stand for have no endpoint on ``node`` in this family.
 
@@ -52,7 +53,7 @@ def causes(
     ]
     if not ports:
         return ()
-    around = Around(snapshot, documents)
+    around = Around(snapshot, documents, pods=pods)
     return tuple(
         dict.fromkeys(cause for service, port in ports for cause in _of(service, port, family, around, node))
     )

@@ -43,8 +43,8 @@ def _as_it_is(line: int) -> int:
 class ConfigFile:
     """What a file says: its ``values`` by key, ``problems`` with the lines they stand on, and ``warnings``.
 
-    ``name`` is its ``path`` as messages give it. ``lines``: which line of the file is the one of this number here, where
-    it is a text inside of the file.
+    ``name`` is its ``path`` as messages give it. ``lines``: which line of the file is the one of this number here,
+    where it is a text inside of the file.
     """
 
     name: str
@@ -94,7 +94,7 @@ class ConfigFile:
         if isinstance(node, yaml.ScalarNode) and node.style == "|":
             above = node.start_mark.line + 1
             lines = lambda line: above + line  # noqa: E731
-        found = ConfigFile(self.name, problems=self.problems, warnings=self.warnings, lines=lines)
+        found = ConfigFile(self.name, self.path, problems=self.problems, warnings=self.warnings, lines=lines)
         text = self._document and _value_at(self._document.value, path)
         if isinstance(text, str):
             read_into(found, text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
-from nodeport_nft.kernel.host.kube_proxy.nftables import NftRemains, find_nft
+from nodeport_nft.kernel.host.kube_proxy.remains import Remains
 from nodeport_nft.kernel.host.node_lock import NodeLock
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.netlink.outside_edits import OutsideEdit, read_outside_edits
@@ -131,20 +131,20 @@ class KernelTables:
         """Raise KernelError where the kernel has none."""
         check_flowtables(self.nft)
 
-    def kube_proxy(self) -> NftRemains:
-        """What kube-proxy has left in nftables. Raises KernelError."""
-        with _translated():
-            return find_nft()
+    def remove_kube_proxy(self, found: Remains) -> None:
+        """Delete what kube-proxy has left, that of nftables as one.
 
-    def remove_kube_proxy(self, found: NftRemains) -> None:
-        """Delete it, as one. Raises KernelError, also where another process has the node's lock."""
+        Raises KernelError, also where another process has the node's lock.
+        """
         with _translated(), self.lock.at_once():
-            before, commits = self._events.generation(), 0
-            try:
-                self.nft.remove_others(found)
-                commits = 1
-            finally:
-                self._events.wrote(before, commits)
+            if found.nft:
+                before, commits = self._events.generation(), 0
+                try:
+                    self.nft.remove_others(found.nft.messages())
+                    commits = 1
+                finally:
+                    self._events.wrote(before, commits)
+            found.remove_beside()
 
     def remove(self) -> None:
         """Delete both tables."""

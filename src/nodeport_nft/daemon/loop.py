@@ -189,7 +189,9 @@ class Daemon:
                 gc.enable()
                 self._lock.give_back()
             self._reporter.log.info("waiting for the store", store=self._node.config.store)
+            self._reporter.tell(waits_for_store=True)
             await until_listed(self._source, self._woken)
+            self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
 
     def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed]) -> None:

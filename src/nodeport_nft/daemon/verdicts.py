@@ -21,8 +21,8 @@ from nodeport_nft.kernel.host.directory import opened, read, replace
 from nodeport_nft.kernel.host.node_lock import network_namespace
 from nodeport_nft.model import ProbeFailure, Ref
 from nodeport_nft.sources.by_scheme import this_place
-from nodeport_nft.store import is_shared
 from nodeport_nft.store.etcd import open_client
+from nodeport_nft.store.etcd.address import is_etcd
 from nodeport_nft.store.etcd.verdicts import EtcdVerdicts
 from nodeport_nft.store.opening import etcd_connection
 from nodeport_nft.trust import file_fault
@@ -65,7 +65,7 @@ def open_verdicts(
 
     ``change``, ``report``: as ``LocalVerdicts`` has them.
     """
-    if is_shared(config.store):
+    if is_etcd(config.store):
         connection = etcd_connection(config)
         client = open_client(connection, first=connection.any_endpoint())
         return EtcdVerdicts(client, node, report, place=this_place())

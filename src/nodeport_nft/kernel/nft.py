@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.host.kube_proxy.nftables import NftRemains
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
     View,
@@ -27,7 +26,7 @@ from nodeport_nft.kernel.libnftables.answers import (
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messages
-from nodeport_nft.kernel.netlink.batch import BatchWriter, join, too_long
+from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
 from nodeport_nft.kernel.netlink.elements import encode
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.plan import Transaction
@@ -65,9 +64,9 @@ class Nft:
                 commits += 1
         return commits
 
-    def remove_others(self, found: NftRemains) -> None:
-        """Delete what kube-proxy has left, all of it or, with a KernelError, nothing."""
-        self._writer.commit(join(found.messages()))
+    def remove_others(self, messages: Iterable[Message]) -> None:
+        """Delete what is not ours: all that these messages delete or, with a KernelError, nothing."""
+        self._writer.commit(join(messages))
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""

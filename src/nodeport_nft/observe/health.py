@@ -6,7 +6,8 @@ Until the first complete sync the node's rules are not known to be right, so nob
 liveness probe must leave that start alone, though: it ends what it finds dead, and a start that needs longer than
 the probe grants would begin again forever. kube-proxy sets a start no limit at all. Here it has one, so that a start
 which hangs is ended; but none comes near it (100,000 Services take half a minute), and an operator who chooses a sync
-period of a second does not make it shorter.
+period of a second does not make it shorter. It counts from when the store has told all there is: a store that is away
+is no fault of the daemon's, and no restart brings it back.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def is_live(status: Status, now: float) -> bool:
     """
     patience = 2 * status.sync_period
     if not status.synced:
-        return not status.started or now - status.started <= max(patience, START_SECONDS)
+        begin = max(status.started, status.store_waited)
+        return not begin or status.waits_for_store or now - begin <= max(patience, START_SECONDS)
     return not status.pending_since or now - status.pending_since <= patience
 
 

@@ -20,7 +20,8 @@ class Status:
     ``without_endpoints``: how many Services refuse connections for want of an endpoint, ``idle``: the first few.
     ``last_error`` stays until the next one. ``advice``: what would be better otherwise, and is no trouble.
     ``log_lost``: lines of the log that could not be written. ``probes``: readiness probes that this node runs,
-    ``probes_failing``: how many of them fail, ``failing``: the first few, with the reason.
+    ``probes_failing``: how many of them fail, ``failing``: the first few, with the reason. ``waits_for_store``: the
+    start waits until the store has told all there is, ``store_waited``: until when it did.
     """
 
     version: str = ""
@@ -29,6 +30,8 @@ class Status:
     source: str = ""
     pid: int = 0
     started: float = 0.0
+    waits_for_store: bool = False
+    store_waited: float = 0.0
     services: int = 0
     without_endpoints: int = 0
     idle: tuple[str, ...] = ()

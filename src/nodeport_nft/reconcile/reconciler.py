@@ -80,11 +80,6 @@ class Reconciler:
         self._before: dict[ObjectName, Wants] = {}  # of what has changed since the last commit
         self._damage: dict[tuple[Family, str, Key], bool] = {}
 
-    @property
-    def pending(self) -> bool:
-        """Whether there may be something to write."""
-        return bool(self.state.touched or self._damage) or self._known is not None or not self._is_known
-
     def distrust(self) -> None:
         """Read the tables back at the next sync: they may not be as we wrote them."""
         self._known, self._is_known = None, False
@@ -109,9 +104,8 @@ class Reconciler:
             self.distrust()
         elif self._is_known and self._known is None:
             self._known = known
-        self._before.clear()
-        # What is refused stays as it was over other facts, too.
-        self._before |= {key: before.wants(key) for key in self.refused}
+        # What is refused over these facts, too, stays as the kernel has it: what was wanted at the last commit.
+        self._before = {key: before.wants(key) for key in self.state.index.services} | self._before
 
     def retry(self) -> None:
         """Try again what was refused."""

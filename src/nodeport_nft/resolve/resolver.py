@@ -196,7 +196,10 @@ class Resolver:
             found = [join.failing(c) for c in candidates if join.has_failed(c)]
             failing = sorted(filter(None, found), key=lambda f: (f.address.version, int(f.address), f.port))
             draining = [c for c in candidates if c.terminating and c.serving and not join.has_failed(c)]
-            yield Endpoints(port, self._usable(candidates), self._backends(draining), tuple(failing))
+            # A family on its own, as frontends have them: the last endpoint of one is used, whatever the other has.
+            families_own = ([c for c in candidates if c.address.version == family] for family in Family)
+            used = tuple(backend for own in families_own for backend in self._usable(own))
+            yield Endpoints(port, used, self._backends(draining), tuple(failing))
 
     def local_ready(self, service: Service) -> dict[Family, int]:
         """How many addresses on this node are ready on any of the ports, for each of the Service's families (H1)."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Ref, ServiceCIDR, Snapshot, Value
+from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -156,6 +156,14 @@ class Objects(ABC):
             else:
                 readable.append((ref, values))
         return (*readable, *self.heard())
+
+    def documents(self, kind: str, namespace: str) -> Iterable[Object]:
+        """What there is of a kind, for those who look for what is missing; nothing where that is not to be seen."""
+        return self.objects(kind, namespace)
+
+    def pods(self, snapshot: Snapshot) -> Iterable[Pod] | None:
+        """All Pods, also where they are no endpoints by themselves, and no part of it; None: nobody may see them."""
+        return snapshot.pods
 
     def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
         """Where a server that allocates takes clusterIPs from; the other stores take them from our configuration."""

@@ -182,3 +182,12 @@ def too_large(revision: int, current: int) -> Refusal:
 def expired(message: str, token: str = "") -> Refusal:
     """410 for what is too old; ``token`` goes on with the list, not consistent with its beginning."""
     return Refusal(410, "Expired", message, metadata={"continue": token} if token else None)
+
+
+def undeclared(kind: str, api_version: str, key: tuple[str, str], paths: Sequence[str]) -> Refusal:
+    """An apply with unknown fields, which is refused whatever its fieldValidation, as if by an error here."""
+    told = [f".{path}: field not declared in schema" for path in paths]
+    group = "" if "/" in api_version else "/"
+    said = told[0] if len(told) == 1 else "errors:\n  " + "\n  ".join(told)
+    what = f"({'/'.join(key)}; {group}{api_version}, Kind={kind})"
+    return Refusal(500, "", f"failed to create typed patch object {what}: {said}")

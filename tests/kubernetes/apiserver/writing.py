@@ -19,6 +19,7 @@ from tests.kubernetes.apiserver.answers import (
     invalid,
     not_found,
     required,
+    undeclared,
     unprocessable,
 )
 from tests.kubernetes.apiserver.decoding import check_applied, check_types, drop_unknown
@@ -109,6 +110,8 @@ class Writer:
             raise Refusal(500, "", f"failed to create typed patch object {what}: {why}")
         if sent.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
+        if unknown := drop_unknown(kind.kind, copy.deepcopy(sent)):
+            raise undeclared(kind.kind, kind.api_version, key, unknown)
         value, warnings = self._read(kind, key[0], sent, how)
         if value["metadata"].setdefault("name", key[1]) != key[1]:
             raise bad_request(

@@ -85,8 +85,8 @@ def _split(text: str, remedy: str) -> SplitResult:
     try:
         url = urlsplit(text)
         port, host = url.port, url.hostname
-    except ValueError as error:
-        raise ValueError(f"is no URL ({error}); {remedy}") from None
+    except ValueError:  # whose words may have a password in them
+        raise ValueError(f"is no URL; {remedy}") from None
     if not host or port == 0 or re.search(r"\s", text):
         raise ValueError(f"{'names no host' if not host else 'is no URL'}; {remedy}")
     return url

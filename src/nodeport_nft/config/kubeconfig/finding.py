@@ -51,8 +51,8 @@ def find_access(
             raise _alone("in a pod its own account counts, which has no contexts; name a file", "context", context)
         return pod
     else:
-        home = Path(environ.get("HOME") or Path.home()) / ".kube" / "config"
-        if not home.exists():
+        home = Path(environ.get("HOME") or os.path.expanduser("~")) / ".kube" / "config"  # noqa: PTH111 (never raises)
+        if not os.path.lexists(home):
             raise _alone(
                 f"is not given, $KUBECONFIG is not set, and neither is there {home}; name one with --kubeconfig"
             )

@@ -27,33 +27,42 @@ class Saved:
 
 def read_saved() -> Iterator[Saved]:
     """The old iptables' rules of both families, where it is in use in this network namespace."""
-    for family, (program, names) in _PROGRAMS.items():
-        try:
-            # Listed are the tables that somebody has used; reading a rule would bring one up.
-            used = Path("/proc/thread-self/net", names).read_text(encoding="ascii", errors="replace").split()
-        except OSError:
-            continue  # the kernel has none
-        concerned = sorted(_CONCERNED.intersection(used))
+    for family, (program, _) in _PROGRAMS.items():
+        concerned = sorted(_CONCERNED.intersection(used_tables(family)))
         if not concerned:
             continue
-        text, fault = _save(program)
+        text, fault = run_legacy(program)
         if fault:
             text, which = "", f"table{'s' * (len(concerned) > 1)} {', '.join(concerned)}"
             fault = f"legacy {program.split('-')[0]} rules are in use ({which}) and cannot be judged: {fault}"
         yield Saved(family, text, fault)
 
 
-def _save(program: str) -> tuple[str, str]:
-    """What the program prints, or why it cannot."""
+def used_tables(family: str) -> tuple[str, ...]:
+    """The tables of nft's family ``ip`` or ``ip6`` that somebody has used; reading a rule would bring one up."""
+    _, names = _PROGRAMS[family]
+    try:
+        return tuple(Path("/proc/thread-self/net", names).read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return ()  # the kernel has none
+
+
+def run_legacy(
+    program: str, *words: str, text: str = "", remedy: str = "look whether they let Services through"
+) -> tuple[str, str]:
+    """What a program of the old iptables prints, given ``text`` to read, or why it cannot.
+
+    ``remedy``: what else helps where it is not installed.
+    """
     path = next((path for where in _DIRECTORIES if (path := Path(where, program)).exists()), None)
     if path is None:
-        return "", f"{program} is not installed; install it, or look whether they let Services through"
+        return "", f"{program} is not installed; install it, or {remedy}"
     try:
         if fault := file_fault(path):
             return "", fault
-        # S603: a program of the system, as root alone can have put it there; it reads only.
+        # S603: a program of the system, as root alone can have put it there.
         done = subprocess.run(  # noqa: S603
-            [str(path)], capture_output=True, check=False, timeout=_SECONDS, stdin=subprocess.DEVNULL, env={}
+            [str(path), *words], capture_output=True, check=False, timeout=_SECONDS, input=text.encode(), env={}
         )
     except subprocess.TimeoutExpired:
         return "", f"{path} has not answered for {_SECONDS:g} s"

@@ -36,8 +36,9 @@ class Document(Protocol):
 class Around:
     """The objects that a Service's endpoints could come from, and nearly come from.
 
-    ``documents`` gives those of a kind in a namespace. ``budget`` is how many comparisons there may still be, of all
-    questions together: one costs about a microsecond.
+    ``documents`` gives those of a kind in a namespace. ``pods`` gives all Pods where they are no endpoints by
+    themselves, and so are none of the snapshot's; None where nobody may see them. ``budget`` is how many comparisons
+    there may still be, of all questions together: one costs about a microsecond.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Around:
         documents: Callable[[str, str], Iterable[Document]],
         index: Index | None = None,
         budget: int = _BUDGET,
+        pods: Callable[[], Iterable[Pod] | None] | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.index = index or Index.of(snapshot)
         self.budget = budget
         self._documents = documents
+        self._pods = pods
         self._read: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
         self._likeness: dict[tuple[str, str], float] = {}
 
@@ -84,10 +87,15 @@ class Around:
         return self.documents(kind, name.namespace).get(name.name, {})
 
     @cached_property
+    def pods(self) -> Iterable[Pod] | None:
+        """All Pods, also where they are no endpoints by themselves; None where nobody may see them."""
+        return self.snapshot.pods if self._pods is None else self._pods()
+
+    @cached_property
     def pods_by_namespace(self) -> Mapping[str, list[Pod]]:
         """All Pods, those of a namespace by name."""
         found: dict[str, list[Pod]] = defaultdict(list)
-        for pod in self.snapshot.pods:
+        for pod in self.pods or ():
             found[pod.namespace].append(pod)
         return found
 
@@ -95,7 +103,7 @@ class Around:
     def pods_by_label(self) -> Mapping[tuple[str, str], list[Pod]]:
         """The Pods of all namespaces by each of their labels."""
         found: dict[tuple[str, str], list[Pod]] = defaultdict(list)
-        for pod in self.snapshot.pods:
+        for pod in self.pods or ():
             for pair in pod.labels.items():
                 found[pair].append(pod)
         return found

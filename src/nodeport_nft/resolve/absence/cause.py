@@ -30,10 +30,9 @@ class Cause:
         return f"{f'{self.where}: ' if self.where else ''}{self.text}; {self.remedy}"
 
 
-def named(noun: str, names: Sequence[str], plural: str = "") -> str:
+def named(noun: str, names: Sequence[str]) -> str:
     """``pod a``, ``pods a and b``, ``pods a, b, c and 7 more``."""
-    plural = plural or f"{noun}s"
-    return f"{noun if len(names) == 1 else plural} {listed(names)}"
+    return f"{noun}{'s' * (len(names) != 1)} {listed(names)}"
 
 
 def listed(names: Sequence[str]) -> str:

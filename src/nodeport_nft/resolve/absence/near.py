@@ -8,9 +8,11 @@ nearest. Texts that are very long count as altogether different.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+from nodeport_nft.kube.endpoints import SERVICE_NAME_LABEL
 from nodeport_nft.model import Pod, Service
 from nodeport_nft.resolve.absence.around import LIKE, LONGEST, Around
 from nodeport_nft.resolve.absence.cause import Cause, is_or_are, label, labels, listed, named
@@ -52,6 +54,21 @@ def unmatched(service: Service, around: Around) -> Iterable[Cause]:
         held = _held(service.selector, pods, around)
         text = f"{what} of namespace {service.namespace}{f'; they have {listed(held)}' if held else ''}"
         yield Cause("NoPodSelected", text, "apply the pods, or correct the selector or their labels")
+
+
+def without_slice(service: Service, around: Around) -> tuple[Cause, ...]:
+    """That nobody has written a slice for Pods that the selector matches, where they are no endpoints without one."""
+    wanted = labels(service.selector.items())
+    nothing = f"no EndpointSlice has the label {SERVICE_NAME_LABEL}={service.name}"
+    writer = "that kube-controller-manager runs, which writes them"
+    if around.pods is None:
+        command = f"kubectl get pods -n {service.namespace} -l {shlex.quote(wanted.replace(' ', ''))}"
+        return (Cause("NoSlice", nothing, f"see with {command} whether the selector matches any pod, and {writer}"),)
+    pods = around.pods_by_namespace.get(service.namespace, ())
+    found = [pod.name for pod in pods if service.selector.items() <= pod.labels.items()]
+    if not found:
+        return ()
+    return (Cause("NoSlice", f"{nothing}, and selector {wanted} matches {named('pod', found)}", f"see {writer}"),)
 
 
 def _elsewhere(service: Service, around: Around, what: str) -> Iterable[Cause]:
@@ -114,7 +131,7 @@ def _nearest_label(pair: _Pair, held: Mapping[str, str], around: Around) -> _Fou
     if own is not None:
         found = _cost(value, own, _OTHER_VALUE, around), label(key, own)
     for other, its in islice(held.items(), LONGEST):
-        if its == value and other != key:
+        if its == value:  # under another key, or it would be the same label
             found = min(found, (_cost(key, other, _OTHER_KEY, around), label(other, its)))
     return found
 

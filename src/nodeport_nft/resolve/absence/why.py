@@ -11,7 +11,7 @@ from nodeport_nft.resolve.absence import pods, slices
 from nodeport_nft.resolve.absence.around import Around
 from nodeport_nft.resolve.absence.cause import Cause, is_or_are, listed, named
 from nodeport_nft.resolve.absence.local import not_here
-from nodeport_nft.resolve.absence.near import unmatched
+from nodeport_nft.resolve.absence.near import unmatched, without_slice
 from nodeport_nft.resolve.absence.strays import strays
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
 from nodeport_nft.resolve.join import Join, families
@@ -114,8 +114,7 @@ class _Question:
 
     def _found(self, port: ServicePort, family: Family) -> Iterator[Cause]:
         service, around = self.service, self.around
-        count = sum(len(piece.endpoints) for piece in self._own) if self._own else len(self._selected)
-        if len(service.ports) * count > MAX_WEIGHED:
+        if self._weighed() > MAX_WEIGHED:
             text = f"more than {MAX_WEIGHED:,} endpoints would have to be looked at for all ports together"
             yield Cause("TooManyEndpoints", text, "split the Service")
         if self._own:
@@ -125,12 +124,19 @@ class _Question:
             yield from pods.unusable(service, port, family, self._selected, around)
             yield from strays(service, around)
         elif service.selector:
-            yield from unmatched(service, around)
+            yield from without_slice(service, around) or unmatched(service, around)
             yield from strays(service, around)
         else:
             yield from strays(service, around)
             text = f"no selector, and no EndpointSlice or Endpoints named {service.name}"
             yield Cause("NoEndpoints", text, "write one, or a selector")
+
+    def _weighed(self) -> int:
+        """How many endpoints ``Join`` looks at for all ports together."""
+        if not self._own:
+            return len(self.service.ports) * len(self._selected)
+        named = ((port, *held) for port in self.service.ports for held in self._ports.get(port.name, ()))
+        return sum(len(piece.endpoints) for port, piece, its in named if its.protocol is port.protocol)
 
     def _shadowed(self, family: Family) -> Iterator[Cause]:
         """Slices without a usable endpoint, which go before what has some (E7)."""

@@ -17,6 +17,7 @@ from nodeport_nft.problems import clipped
 from nodeport_nft.store.kubernetes.errors import Cause, Refused
 
 _LONGEST = 300  # characters of what is no Status
+_LONGEST_TOLD = 4000  # of what is one: a fault for each of some hundred ports
 _WARNING = re.compile(r'\b(\d{3}) \S+ "((?:[^"\\]|\\.)*)"')
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 
@@ -67,7 +68,7 @@ def page(code: int, body: bytes) -> str:
 def warnings(headers: Iterable[str]) -> tuple[str, ...]:
     """The texts of Warning headers, each once."""
     found = (match for header in headers for match in _WARNING.finditer(header))
-    texts = (re.sub(r"\\(.)", r"\1", match[2]) for match in found if match[1] == "299")
+    texts = (_text(re.sub(r"\\(.)", r"\1", match[2])) for match in found if match[1] == "299")
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
@@ -112,4 +113,5 @@ def _list(value: object) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """A text of the server's as one line that a terminal may have: webhooks and names of others are in it."""
+    return clipped(" ".join(value.split()), _LONGEST_TOLD) if isinstance(value, str) else ""

@@ -1,12 +1,13 @@
 """Requests to an API server over one connection pool: who we are, what was refused, what is tried again.
 
 HTTP/1.1: each watch has a connection of its own, so that one that hangs holds up no other, and several servers behind
-one address share the load. A peer that is gone without a word is noticed by the kernel (``_socket``).
+one address share the load. A peer that is gone without a word is noticed by the kernel (``_watched_socket``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import platform
 import random
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
@@ -23,7 +25,7 @@ from nodeport_nft import __version__
 from nodeport_nft.store.kubernetes.answers import Answer, is_page, page, refusal, warnings
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
-from nodeport_nft.store.kubernetes.faults import unreachable
+from nodeport_nft.store.kubernetes.faults import BROKEN_OFF, unreachable
 from nodeport_nft.store.kubernetes.identity import Credentials, Identity
 from nodeport_nft.store.kubernetes.proxies import proxy_of
 
@@ -38,6 +40,10 @@ _CONNECT_SECONDS = 5.0
 _DEAD_SECONDS = 30
 """After how long without an answer of its kernel a peer counts as gone."""
 
+_LOOK_SECONDS = 5.0
+"""How often the connection of a silent stream is looked at."""
+
+_MOST_LOOKS = 100  # at connections that are closing, 0.01 s apart
 _PAUSE = 1.0  # seconds, where a server that is busy does not say how long
 _MOST_BYTES = 256 << 20  # of an answer, or of a line of a stream: what is more is nothing of Kubernetes'
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as Go calls them
@@ -53,6 +59,7 @@ class Client:
         self.connection = connection
         self._identity = Identity(connection)
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -111,8 +118,11 @@ class Client:
         """
         response = await self._begun(path, query, silent_seconds)
         try:
-            yield self._lines(response)
+            yield self._lines(response, silent_seconds)
         finally:
+            # There is no end to wait for, and a server that hangs would not answer the end of TLS either.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def close(self) -> None:
@@ -120,6 +130,11 @@ class Client:
         if self._session:
             await self._session.close()
             self._session = None
+        # TLS has an end of its own, which the session does not wait for; a loop that ends before it leaves sockets.
+        for _ in range(_MOST_LOOKS):
+            if all(each.fileno() < 0 for each in self._sockets):
+                return
+            await asyncio.sleep(0.01)
 
     async def _ask(
         self,
@@ -147,14 +162,14 @@ class Client:
         self, path: str, query: Mapping[str, str], silent_seconds: float | None
     ) -> aiohttp.ClientResponse:
         """A stream that has begun with success."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silent_seconds)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         is_renewed = False
         while True:
             credentials = await self._identity.credentials()
             try:
                 # Compressed, an event might wait for the next one.
                 headers = {"Accept-Encoding": "identity"}
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(min(_SECONDS, silent_seconds or _SECONDS)):
                     response = await self._send(credentials, "GET", path, query, None, headers, timeout)
                     if response.status < 300 and not is_page(response.headers):
                         return response
@@ -211,19 +226,10 @@ class Client:
                 raise Unreachable(f"{self._where()}: an answer has more than {_MOST_BYTES >> 20} MiB", is_sent=True)
         return b"".join(parts)
 
-    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _lines(self, response: aiohttp.ClientResponse, silent_seconds: float | None) -> AsyncIterator[bytes]:
         parts: list[bytes] = []  # of a line whose end is yet to come
         size = 0
-        chunks = response.content.iter_any()
-        while True:
-            try:
-                chunk = await anext(chunks, None)
-            except aiohttp.SocketTimeoutError as error:
-                raise Unreachable(f"{self._where()}: the stream is silent, so it is begun again") from error
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise unreachable(error, self._where()) from error
-            if chunk is None:
-                break
+        while chunk := await self._chunk(response, silent_seconds):
             first, *lines = chunk.split(b"\n")
             parts.append(first)
             size += len(first)
@@ -236,6 +242,26 @@ class Client:
         if b"".join(parts).strip():
             raise Unreachable(f"{self._where()}: the stream broke off in the middle of an object")
 
+    async def _chunk(self, response: aiohttp.ClientResponse, silent_seconds: float | None) -> bytes:
+        """What comes next of a stream, b"" at its end.
+
+        aiohttp forgets whoever waits for a stream when it closes a connection over which no HTTP comes, so it is
+        looked after now and then. Seen with 3.14.
+        """
+        left = math.inf if silent_seconds is None else silent_seconds
+        while True:
+            try:
+                async with asyncio.timeout(min(left, _LOOK_SECONDS)):
+                    return await response.content.readany()
+            except TimeoutError as error:
+                left -= _LOOK_SECONDS
+                if response.connection is None or response.connection.closed:
+                    raise Unreachable(f"{self._where()}: {BROKEN_OFF}") from error
+                if left <= 0:
+                    raise Unreachable(f"{self._where()}: the stream is silent, so it is begun again") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise unreachable(error, self._where()) from error
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -243,7 +269,7 @@ class Client:
                     limit=0,
                     # What programs of this machine see: /etc/hosts, nsswitch.conf.
                     resolver=aiohttp.ThreadedResolver(),
-                    socket_factory=_socket,
+                    socket_factory=self._socket,
                 ),
                 headers={"User-Agent": _user_agent()},
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -251,8 +277,13 @@ class Client:
             )
         return self._session
 
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = _watched_socket(address)
+        self._sockets.add(made)
+        return made
+
     def _where(self) -> str:
-        return f"{self.connection}: {self.server}"
+        return f"API server {self.server}"
 
     def _unreachable(self, error: BaseException, credentials: Credentials) -> Unreachable:
         return unreachable(error, self._where(), proxy_of(credentials.cluster, os.environ))
@@ -313,7 +344,7 @@ def _pause(refused: Refused) -> float:
     return pause * random.uniform(1.0, 1.2)  # noqa: S311
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
+def _watched_socket(address: tuple[Any, ...]) -> socket.socket:
     """A socket whose peer is asked by the kernel whether it is still there (tcp(7))."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)

@@ -12,6 +12,8 @@ from nodeport_nft.store.kubernetes.proxies import shown_proxy
 
 _LONGEST = 200
 
+BROKEN_OFF = "the connection broke off; the API server may be restarting"
+
 # OpenSSL's x509_vfy.h
 _VERIFYING = {
     9: "is not valid yet; compare the clocks of both machines",
@@ -79,37 +81,34 @@ def _told(error: BaseException, proxy: str) -> str:
     if isinstance(error, aiohttp.SocketTimeoutError | TimeoutError):
         return "no answer in time; is the API server overloaded, or the network between cut?"
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | ConnectionError):
-        return "the connection broke off; the API server may be restarting"
+        return BROKEN_OFF
     if isinstance(error, OSError):
         return f"{_system(error)}; is the API server up, and the network between?"
     return f"what was answered is no HTTP that can be read ({clipped(str(error), _LONGEST)}); is a proxy between?"
 
 
-def _tls_error(error: BaseException) -> ssl.SSLError | ssl.CertificateError | None:
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
     """The error of OpenSSL behind one of aiohttp's."""
-    seen: BaseException | None = error
-    for _ in range(5):
-        if isinstance(seen, ssl.SSLError | ssl.CertificateError):
-            return seen
-        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
-            inner: BaseException | None = seen.certificate_error
-        elif isinstance(seen, aiohttp.ClientConnectorError):
-            inner = seen.os_error
+    behind: BaseException | None = error
+    for _ in range(5):  # of errors that name each other there is no end
+        if isinstance(behind, aiohttp.ClientConnectorCertificateError):
+            behind = behind.certificate_error
+        elif isinstance(behind, aiohttp.ClientConnectorError):
+            behind = behind.os_error
+        elif isinstance(behind, ssl.SSLError) or behind is None:
+            return behind
         else:
-            inner = None
-        seen = inner or (seen.__cause__ if seen is not None else None)
-        if seen is None:
-            return None
+            behind = behind.__cause__
     return None
 
 
-def _tls(error: ssl.SSLError | ssl.CertificateError) -> str:
+def _tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         said = _VERIFYING.get(
             error.verify_code, "cannot be verified; compare it with the authority of the kubeconfig"
         )
         return f"the server's certificate {said} ({clipped(error.verify_message.rstrip('.'), _LONGEST)})"
-    reason = getattr(error, "reason", None) or ""
+    reason = error.reason or ""
     for alert, said in _ALERTS.items():
         if f"ALERT_{alert}" in reason:
             return said

@@ -28,6 +28,9 @@ from nodeport_nft.store.kubernetes.tls import client_context
 _TOKEN_SECONDS = 60.0
 """How old a token from a file may be, on file systems whose times say nothing. As kubectl's."""
 
+PLUGIN_SECONDS = 60.0
+"""How long a plugin may take: some ask a server far away, and renew a login of their own before."""
+
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 (of a header's name: RFC 9110, 5.6.2)
 
 Seen = tuple[tuple[int, int, int, int] | None, ...]
@@ -99,7 +102,7 @@ class Identity:
         async with self._running:
             if self._credential is None or not self._credential.is_good:
                 self._credential = None
-                self._credential = await run_plugin(plugin, self.access.cluster)
+                self._credential = await run_plugin(plugin, self.access.cluster, PLUGIN_SECONDS)
             return self._credential
 
     def _token_now(self, user: User) -> str:

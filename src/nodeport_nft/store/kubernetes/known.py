@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from nodeport_nft.kinds import BY_KIND
-from nodeport_nft.kube import parse_object
-from nodeport_nft.model import SERVICE_CIDR, Ref, Value
+from nodeport_nft.model import Ref, Value
 from nodeport_nft.problems import Problem, Problems
-from nodeport_nft.store.kubernetes.cidrs import parse_service_cidr
 from nodeport_nft.store.kubernetes.decoding import Item, revision_of
+from nodeport_nft.store.kubernetes.reading import parse_item
 from nodeport_nft.store.objects import Damaged
 
 Texts = tuple[str, ...]
@@ -162,26 +160,18 @@ class Known:
         if item.raw is None:
             return Damaged(ref, item.why, frozenset((ref,)))
         try:
-            values, told = _parsed(self.kind, item.raw)
+            read = parse_item(self.kind, item.raw)
         except Problems as error:
             why = "; ".join(map(_text, error.problems))
             return Damaged(ref, why, frozenset((ref,)))
-        if told:
-            notes[ref] = tuple(map(_text, told))
-        return values
+        if read.notes:
+            notes[ref] = read.notes
+        return read.values
 
 
 def is_behind(revision: str, other: str) -> bool:
     """Whether a server at ``revision`` has yet to come to the ``other``; False where either is no number."""
     return revision.isdecimal() and other.isdecimal() and int(revision) < int(other)
-
-
-def _parsed(kind: str, raw: dict[str, Any]) -> tuple[tuple[Value, ...], tuple[Problem, ...]]:
-    if kind == SERVICE_CIDR:
-        cidr, notes = parse_service_cidr(raw)
-        return (cidr,), notes
-    made = parse_object({**raw, "kind": kind}, lenient=True)  # in lists they do not say what they are
-    return made.values, made.notes
 
 
 def _text(problem: Problem) -> str:

@@ -27,9 +27,6 @@ from nodeport_nft.problems import clipped
 from nodeport_nft.store.kubernetes.errors import NoCredentials
 from nodeport_nft.trust import file_fault
 
-SECONDS = 60.0
-"""How long a plugin may take: some ask a server far away, and renew a login of their own before."""
-
 _MOST_BYTES = 1 << 20
 
 
@@ -48,8 +45,8 @@ class Credential:
         return time.time() < self.until
 
 
-async def run_plugin(plugin: Plugin, cluster: Cluster, *, seconds: float = SECONDS) -> Credential:
-    """Run it and take what it gives. Raises NoCredentials with what it said and the remedy."""
+async def run_plugin(plugin: Plugin, cluster: Cluster, seconds: float) -> Credential:
+    """Run it and take what it gives within so many seconds. Raises NoCredentials with what it said and the remedy."""
     path = _program(plugin)
     environment = {**os.environ, **dict(plugin.environment), "KUBERNETES_EXEC_INFO": _task(plugin, cluster)}
     try:
@@ -67,24 +64,26 @@ async def run_plugin(plugin: Plugin, cluster: Cluster, *, seconds: float = SECON
         raise NoCredentials(f"plugin {path}: cannot be run: {reason}{_hint(plugin)}") from None
     assert process.stdout is not None
     assert process.stderr is not None
+    has_ended = False
     try:
         async with asyncio.timeout(seconds):
             printed, said = await asyncio.gather(_read(process.stdout), _read(process.stderr))
             code = await process.wait()
+        has_ended = True
     except TimeoutError:
         raise NoCredentials(
             f"plugin {path}: gave nothing within {seconds:g} s; run it by hand to see what it waits for"
         ) from None
     finally:
-        # Its children as well, which may hold the pipes; where all have ended there is nobody of that number.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode is None:
+        if not has_ended:
+            # Its children as well, which may hold the pipes. Of one that has ended they may live on: agents do.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code:
         raise NoCredentials(f"plugin {path}: failed with code {code}{_words(said)}{_hint(plugin)}")
     try:
-        return _credential(plugin, printed)
+        return credential(plugin, printed)
     except ValueError as error:
         raise NoCredentials(f"plugin {path}: {error}{_words(said)}; run it by hand to see what it prints") from None
 
@@ -130,7 +129,7 @@ def _task(plugin: Plugin, cluster: Cluster) -> str:
     return json.dumps({"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec})
 
 
-def _credential(plugin: Plugin, printed: bytes) -> Credential:
+def credential(plugin: Plugin, printed: bytes) -> Credential:
     """What was printed. Raises ValueError, which never quotes it: it holds a secret."""
     try:
         said = json.loads(printed)

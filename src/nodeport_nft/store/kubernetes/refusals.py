@@ -31,7 +31,8 @@ _NO_RULE = re.compile(
 )
 _MANAGED = re.compile(r'conflict with "(?P<name>[^"]*)"')
 _STRICT = re.compile(r'(?P<what>unknown|duplicate) field "(?P<field>[^"]*)"')
-_UNDECLARED = re.compile(r"(?P<field>\.\S+): field not declared in schema")
+_UNDECLARED = "field not declared in schema"
+_SHAPE = re.compile(r"(?P<field>\.\S+): (?P<what>[^\n]+)")  # of "failed to create typed patch object": a line each
 _NUMBER = re.compile(r"[0-9a-fA-F.:]*[0-9a-fA-F]")  # ports and addresses, and words that are none
 
 _REMEDIES = (
@@ -70,7 +71,12 @@ def is_own(refused: Refused) -> bool:
 
 def has_unknown_fields(refused: Refused) -> bool:
     """Whether fields are refused that this server does not know. Who applies cannot send any."""
-    return _UNDECLARED.search(str(refused)) is not None
+    return _UNDECLARED in str(refused)
+
+
+def is_absent(refused: Refused) -> bool:
+    """Whether there is no object of this name. A server that has no such kind answers with the same code."""
+    return refused.code == 404 and _missing_kind(refused) not in ("", "namespaces")
 
 
 def is_outdated(refused: Refused) -> bool:
@@ -123,9 +129,11 @@ def _found(refused: Refused, ref: Ref, where: object, around: Around) -> Iterato
         for each in found:
             what = "is unknown to this API server" if each["what"] == "unknown" else "is given twice"
             yield each["field"], f"{what}; leave it out"
-    elif found := [*_UNDECLARED.finditer(said)]:
+    elif "typed patch" in said and (found := [*_SHAPE.finditer(said)]):  # told as an error of the server's own
         for each in found:
-            yield each["field"].removeprefix("."), "is unknown to this API server; leave it out"
+            is_unknown = each["what"] == _UNDECLARED
+            text = "is unknown to this API server; leave it out" if is_unknown else each["what"]
+            yield each["field"].removeprefix("."), text
     elif _is_about_namespace(refused):
         yield "metadata.namespace", f"{said}; create it first, with kubectl create namespace {ref.namespace}"
     elif "failed to allocate" in said and not refused.causes:  # an error of the server's own, by its code
@@ -164,12 +172,16 @@ def _missing(rule: re.Match[str]) -> str:
 
 def _is_about_namespace(refused: Refused) -> bool:
     """Whether it is the namespace that is not there."""
-    if refused.code != 404:
-        return False
+    return refused.code == 404 and _missing_kind(refused) == "namespaces"
+
+
+def _missing_kind(refused: Refused) -> str:
+    """Of what kind (as in paths) the object is that is not there; "" where it is no object that is not there."""
     try:
-        return (json.loads(refused.body).get("details") or {}).get("kind") == "namespaces"
+        details = json.loads(refused.body).get("details") or {}
     except (ValueError, AttributeError):
-        return str(refused).startswith("namespaces ")
+        return ""
+    return str(details.get("kind") or "") if details.get("name") else ""
 
 
 def _manager(message: str) -> str:

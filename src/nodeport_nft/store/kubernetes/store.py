@@ -5,14 +5,14 @@ It is read and written as ``reading`` and ``writing`` have it. What is desired o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object
-from nodeport_nft.model import SERVICE_CIDR, Parsed, Ref, ServiceCIDR, Value
+from nodeport_nft.model import SERVICE_CIDR, Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Objects, Written
@@ -78,6 +78,24 @@ class KubernetesStore(Objects):
         for kind in _SEEN:
             for each in self.list(kind):
                 yield each.ref, self._parsed(each)
+
+    def documents(self, kind: str, namespace: str) -> Iterable[Object]:
+        """As ``Objects`` has it; slices say all that Endpoints do."""
+        if kind == "Endpoints":
+            return ()
+        try:
+            return self.objects(kind, namespace)
+        except StoreError:
+            return ()
+
+    def pods(self, snapshot: Snapshot) -> Iterable[Pod] | None:  # noqa: ARG002
+        """As ``Objects`` has it. Whoever programs a node need not be let see them."""
+        try:
+            found = [self._parsed(each) for each in self.list("Pod")]
+        except StoreError:
+            return None
+        readable = (values for values in found if not isinstance(values, Damaged))
+        return tuple(value for values in readable for value in values if isinstance(value, Pod))
 
     def desired(self, node: str) -> tuple[Parsed, ...]:
         """What the node of this name programs, but for what cannot be read: the kinds that its daemon follows."""

@@ -2,7 +2,8 @@
 
 The server decides on each object for itself, so a write is not atomic. That a user sees everything that is wrong at
 once, and half of nothing is written because of a typing error, is what the trial is for (``dryRun=All``). What is
-refused after it has gone well, since others write as well, is told together with what is written by then.
+refused after it has gone well is told together with what is written by then: others write as well, and of nodePorts
+outside of its range a server says nothing in a trial.
 
 Objects are applied on the server's side: fields that we do not name stay as others have them.
 Source: the Kubernetes documentation, "Server-Side Apply" and "API Concepts" (dry-run, field validation).
@@ -24,7 +25,7 @@ from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Action, Applied, Conflict, Superseded, Written
 from nodeport_nft.store.errors import StoreError
-from nodeport_nft.store.kubernetes import reading, refusals
+from nodeport_nft.store.kubernetes import documents, reading, refusals
 from nodeport_nft.store.kubernetes.cidrs import parse_service_cidr
 from nodeport_nft.store.kubernetes.client import Answer, Client
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
@@ -37,8 +38,7 @@ _AT_ONCE = 16
 
 _APPLY = "application/apply-patch+yaml"  # of which JSON is a part
 
-_SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "uid")
-"""Metadata that a document brings along from where it was read, and that nobody can set."""
+_IP_ADDRESSES = "/apis/networking.k8s.io/v1/ipaddresses"
 
 _VALIDATION = {Validate.strict: "Strict", Validate.warn: "Warn", Validate.ignore: "Ignore"}
 
@@ -118,16 +118,16 @@ class Writer:
                 else:
                     return await self._refused(refused, obj)
         after = None if answer is None else self._made(obj, answer)
-        action = _action(before, after)
-        stored = None if before is None else before.raw
-        own = {} if before is None else {"metadata": {"uid": before.raw["metadata"].get("uid")}}
-        version = before.version if before else ""
+        action = documents.action_of(before, after)
         if after is not None and action != "unchanged":
-            why = superseded(obj.raw, obj.ref, _plain(stored), version, _plain(after.raw) or {})
-            if why:
+            stored = documents.without_notes(before.raw) if before else None
+            version = before.version if before else ""
+            if why := superseded(obj.raw, obj.ref, stored, version, documents.without_notes(after.raw)):
                 return Superseded((Problem(obj.source, str(obj.ref), "metadata.resourceVersion", why),))
-        given = _given_version(obj, own) if action != "unchanged" else ""
-        warnings = () if answer is None else (*answer.warnings, *_status_warning(obj, after))
+        if held := await self._held(obj, before):
+            return Problems(held)
+        given = documents.given_version(obj, before) if action != "unchanged" else ""
+        warnings = () if answer is None else (*answer.warnings, *documents.status_warning(obj, after))
         return _Trial(obj, before, after, action, force, given, warnings)
 
     def _may_drop(self, raw: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
@@ -146,6 +146,25 @@ class Writer:
         around = await self._look_around(obj.ref) if refusals.asks_around(refused) else Around()
         return Problems(refusals.problems_of(refused, obj, self._where, around))
 
+    async def _held(self, obj: Object, before: Object | None) -> tuple[Problem, ...]:
+        """Which clusterIPs that an object asks for others have: in a trial an API server does not look for that.
+
+        Servers from 1.33 on have an IPAddress for each. Nothing where there are none, or none for us to see.
+        """
+        own = documents.cluster_ips(before.raw) if before else ()
+        problems = []
+        for ip in [ip for ip in documents.cluster_ips(obj.raw) if ip not in own]:
+            try:
+                answer = await self._client.request("GET", f"{_IP_ADDRESSES}/{ip}")
+                parent = reading.document(answer, self._where)["spec"]["parentRef"]
+                holder = Ref("Service", parent["namespace"], parent["name"])
+            except (Refused, KeyError, TypeError):
+                continue
+            if holder != obj.ref:
+                text = f"{ip} is held by {holder}; choose another or leave it out"
+                problems.append(Problem(obj.source, str(obj.ref), "spec.clusterIPs", text))
+        return tuple(problems)
+
     async def _look_around(self, asking: Ref) -> Around:
         """Who holds which number, and where clusterIPs come from; nothing where that is not for us to see."""
         if self._around is None:
@@ -163,7 +182,7 @@ class Writer:
         except Refused as refused:
             if refusals.knows_no_trial(refused):
                 return await self._get(ref) is not None
-            if refused.reason == "NotFound":
+            if refusals.is_absent(refused):
                 return False
             raise refusals.failure(refused, self._where, ref) from refused
         return True
@@ -217,7 +236,7 @@ class Writer:
         try:
             await self._delete(ref)
         except Refused as refused:
-            if refused.reason == "NotFound":  # since a moment ago
+            if refusals.is_absent(refused):  # since a moment ago
                 return False
             raise refusals.failure(refused, self._where, ref) from refused
         return True
@@ -228,7 +247,7 @@ class Writer:
         """Apply an object, or create it where it is to be new. Raises Refused and Unreachable."""
         query = {"fieldManager": MANAGER, "fieldValidation": _VALIDATION[self._manner.fields]}
         query |= {"dryRun": "All"} if dry_run else {}
-        body = json.dumps(_body(obj.raw, version)).encode()
+        body = json.dumps(documents.sent_body(obj.raw, version)).encode()
         if self._manner.only_new:
             path = reading.list_path(obj.kind, obj.namespace or None)
             return await self._client.request("POST", path, query, body)
@@ -256,7 +275,7 @@ async def get(client: Client, ref: Ref, where: object) -> Object | None:
     try:
         answer = await client.request("GET", reading.object_path(ref))
     except Refused as refused:
-        if refused.reason == "NotFound" and refused.causes == ():
+        if refusals.is_absent(refused):
             return None
         raise refusals.failure(refused, where, ref) from refused
     return reading.object_of(ref.kind, reading.document(answer, where))
@@ -284,69 +303,23 @@ async def _all_of(work: Sequence[Awaitable[Outcome]]) -> list[Outcome]:
     """What becomes of all of it, so much at a time. Raises what the first of them raises, in their order."""
     turn = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(each: Awaitable[Outcome]) -> Outcome:
+    async def one(each: Awaitable[Outcome]) -> tuple[Outcome | None, Exception | None]:
         async with turn:
-            return await each
+            try:
+                return await each, None
+            except (StoreError, Conflict) as error:  # the others are waited for, so that none is left behind
+                return None, error
 
-    done = await asyncio.gather(*map(one, work), return_exceptions=True)
-    results: list[Outcome] = []
-    for each in done:
-        if isinstance(each, BaseException):
-            raise each
-        results.append(each)
+    results: list[Any] = []
+    for outcome, error in await asyncio.gather(*map(one, work)):
+        if error is not None:
+            raise error
+        results.append(outcome)
     return results
-
-
-def _body(raw: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """The document without what nobody can set. ``version``: the one that must be stored; "" if any may be."""
-    metadata = {key: value for key, value in raw["metadata"].items() if key not in _SERVERS_OWN}
-    metadata |= {"resourceVersion": version} if version else {}
-    return {**{key: value for key, value in raw.items() if key != "status"}, "metadata": metadata}
-
-
-def _given_version(obj: Object, stored: Mapping[str, Any]) -> str:
-    """The version that a document means, "" where it means any, or that of another object (``store.versions``)."""
-    metadata = obj.raw["metadata"]
-    version, uid = metadata.get("resourceVersion"), metadata.get("uid")
-    if not stored or version in (None, "", "0") or (uid and uid != stored["metadata"].get("uid")):
-        return ""
-    return str(version)
-
-
-def _plain(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A stored document without what the server notes of each write."""
-    if raw is None:
-        return None
-    noted = ("managedFields", "generation", "resourceVersion")
-    metadata = {key: value for key, value in raw["metadata"].items() if key not in noted}
-    return {**raw, "metadata": metadata}
-
-
-def _action(before: Object | None, after: Object | None) -> Action:
-    """What a trial would do. Who manages which field is a part of the object; when they last did is none."""
-    if before is None:
-        return "created"
-    if after is None:
-        return "configured"
-    is_same = _plain(before.raw) == _plain(after.raw) and _managers(before.raw) == _managers(after.raw)
-    return "unchanged" if is_same else "configured"
-
-
-def _managers(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = raw["metadata"].get("managedFields") or ()
-    return [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
 
 
 def _applied(trial: _Trial, stored: Object, action: Action) -> Applied:
     return Applied(reference(trial.wanted.kind, trial.wanted.name), stored, action)
-
-
-def _status_warning(obj: Object, after: Object | None) -> tuple[str, ...]:
-    """What is said of a status that is not taken: who counts on the address in it waits for it in vain."""
-    status = obj.raw.get("status")
-    if not status or after is None or status == after.raw.get("status"):
-        return ()
-    return ("status: is left as it is, since an API server takes it from those who report it alone; leave it out",)
 
 
 def _warnings(trials: Sequence[_Trial]) -> tuple[str, ...]:

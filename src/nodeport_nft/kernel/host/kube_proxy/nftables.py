@@ -49,9 +49,8 @@ class NftRemains:
         """Each in words."""
         for family in self.tables:
             yield f"table {family} {TABLE}"
-        for (family, table), found in self.chains.items():
-            if found.chains:
-                yield f"{_counted(len(found.chains))} of iptables in table {family} {table}"
+        if count := sum(len(found.chains) for found in self.chains.values()):
+            yield f"{count} chain{'s' * (count > 1)} of iptables"
 
     def others(self) -> Iterator[str]:
         """Whose rules need a chain of kube-proxy's, which therefore stays."""
@@ -140,7 +139,3 @@ def _string(kind: int, text: str) -> bytes:
 
 def _text(data: bytes, kind: int) -> str:
     return data[slice(*find(data, BODY, len(data), kind))].rstrip(b"\0").decode(errors="replace")
-
-
-def _counted(chains: int) -> str:
-    return f"{chains} chain{'s' * (chains > 1)}"
