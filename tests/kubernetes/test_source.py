@@ -129,6 +129,17 @@ def test_nothing_is_told_before_the_last_kind_is_listed(server: ApiServer) -> No
     follow(server, scenario)
 
 
+def test_nobody_is_woken_for_half_of_what_there_is(server: ApiServer) -> None:
+    """A daemon that begins looks at the kernel's tables whenever it is woken."""
+    server.faults([{"resource": "endpointslices", "delay": 0.5, "times": 0}])
+
+    async def scenario(told: Told) -> None:
+        await told.source.changed()
+        assert told.source.take().whole
+
+    follow(server, scenario)
+
+
 def test_everything_is_told_once_more_when_it_was_forgotten(server: ApiServer) -> None:
     async def scenario(told: Told) -> None:
         await told.until(lambda: told.changes)
