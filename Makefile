@@ -34,7 +34,7 @@ test: $(VENV)/tools ## All tests, on the installed wheel; those that send packet
 	$(BIN)/coverage report --fail-under=85
 
 soak: $(VENV)/tools ## The proofs of the daemon and of a cluster at full length, and 30 minutes of churn (as root)
-	SOAK=1 $(BIN)/python -m pytest tests/daemon tests/cluster
+	SOAK=1 $(BIN)/python -m pytest tests/daemon tests/cluster tests/kubernetes
 
 lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabilities
 	$(BIN)/ruff check

@@ -43,6 +43,10 @@ AT_ONCE = 16
 _SERVICES = "/api/v1/namespaces/default/services"
 _SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 _NEWGEN = 10 << 8 | 15
+_MOVED = 200 << 16 | int(time.time()) % 60_000
+"""The first address that endpoints move to: another one at each run."""
+
+NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0"}}
 
 
 def main() -> None:
@@ -57,21 +61,22 @@ def main() -> None:
             enter_private_namespaces()
             ip("link set lo up", "link add v0 type veth peer name v1", "address add 172.30.1.2/24 dev v0")
             ip("link set v0 up", "link set v1 up", "route add default via 172.30.1.1")
-            kubeconfig = stack.enter_context(server())
+            kubeconfig = stack.enter_context(filled(count))
         with Blocking(Connection(kubeconfig)) as api:
-            begin = time.perf_counter()
             api.run(fill(api, count))
-            print(f"{count:,} Services are made in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
             measure(api, kubeconfig, count)
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """The kubeconfig of an API server that ends with the block."""
+def filled(count: int) -> Iterator[str]:
+    """The kubeconfig of an API server that has everything, and ends with the block."""
     from tests.kubernetes.running import apiserver
 
-    with tempfile.TemporaryDirectory() as directory, apiserver(Path(directory)) as running:
-        yield str(running.kubeconfig)
+    with tempfile.TemporaryDirectory() as directory, apiserver(Path(directory)) as server:
+        objects = [NODE, *map(service, range(count)), *map(piece, range(count))]
+        for first in range(0, len(objects), 1_000):
+            server.load(objects[first : first + 1_000])
+        yield str(server.kubeconfig)
 
 
 def measure(api: Blocking, kubeconfig: str, count: int) -> None:
@@ -122,9 +127,9 @@ async def fill(api: Blocking, count: int) -> None:
     answer = await api.client.request("GET", _SERVICES, {"limit": "500", "labelSelector": "app=bench"})
     if json.loads(answer.body)["items"]:
         return
-    await make("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0"}})
+    await make("/api/v1/nodes", NODE)
     made = [make(_SERVICES, service(number)) for number in range(count)]
-    await asyncio.gather(*made, *(make(_SLICES, piece(number, ENDPOINTS * number)) for number in range(count)))
+    await asyncio.gather(*made, *(make(_SLICES, piece(number)) for number in range(count)))
 
 
 def service(number: int) -> dict[str, Any]:
@@ -140,17 +145,18 @@ def service(number: int) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def piece(number: int, first: int) -> dict[str, Any]:
-    """As the endpoint slice controller makes it; ``first``: the number of its first address."""
-    name = f"service-{number}"
+def piece(number: int, moved: int | None = None) -> dict[str, Any]:
+    """As the endpoint slice controller makes it; ``moved``: the number of the last address, if it is not its own."""
+    name, first = f"service-{number}", ENDPOINTS * number
+    numbers = [first, first + 1, first + 2 if moved is None else moved]
     endpoints = [
         {
-            "addresses": [address(first + index)],
+            "addresses": [address(which)],
             "conditions": {"ready": True, "serving": True, "terminating": False},
             "nodeName": f"node-{index}",
-            "targetRef": {"kind": "Pod", "namespace": "default", "name": f"{name}-{first + index}"},
+            "targetRef": {"kind": "Pod", "namespace": "default", "name": f"{name}-{which}"},
         }
-        for index in range(ENDPOINTS)
+        for index, which in enumerate(numbers)
     ]
     labels = {
         "kubernetes.io/service-name": name,
@@ -173,9 +179,7 @@ def address(number: int) -> str:
 def change(api: Blocking, count: int, number: int) -> tuple[float, float]:
     """One endpoint moves; the seconds until the kernel has it, from the request and from the server's answer."""
     which = number * 7919 % count
-    moved = piece(which, (200 << 16) + ENDPOINTS * (number + 1) * 7 + int(time.time()) % 997 * 1000)
-    kept = piece(which, ENDPOINTS * which)["endpoints"][:-1]
-    body = json.dumps({"endpoints": [*kept, moved["endpoints"][-1]]}).encode()
+    body = json.dumps({"endpoints": piece(which, _MOVED + number)["endpoints"]}).encode()
     committed: list[float] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as events:
         events.bind((0, 1 << 6))

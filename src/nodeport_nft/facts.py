@@ -161,6 +161,8 @@ def overlaps(config: Config, host: Host, service_cidrs: tuple[IPNetwork, ...] = 
                 found.append(f"service CIDR {cidr} holds this node's address {held.address} ({held.interface})")
         for route in host.routes:
             prefix = route.prefix
+            if route.interface == KUBE_IPVS:
+                continue
             if prefix.overlaps(cidr) and not _own(config, prefix.network_address):
                 found.append(f"service CIDR {cidr} overlaps this node's route {prefix} ({route.interface})")
     return tuple(dict.fromkeys(found))

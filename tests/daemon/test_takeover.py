@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -146,3 +147,26 @@ def test_sync_once_removes_it_too(cluster: Cluster, daemon: Daemon) -> None:
     assert "kube-proxy: table ip kube-proxy removed\nkube-proxy: table ip6 kube-proxy removed" in done.stderr
     assert not kube_proxy.is_there(cluster)
     assert answers(cluster) <= {"web-2", "web-3"}
+
+
+@pytest.mark.proves("W5")
+def test_nothing_is_removed_before_all_services_are_known(cluster: Cluster, daemon: Daemon, tmp_path: Path) -> None:
+    """An API server that does not answer leaves the node with kube-proxy's rules, whatever was asked for."""
+    kube_proxy.write(cluster, ["tester"])
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],  # nobody listens there
+        "users": [{"name": "c", "user": {"token": "t"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    daemon.spawn("--replace-kube-proxy", "--store", "kubernetes:", "--kubeconfig", str(path))
+    wait_for(lambda: daemon.events("waiting for the store"), "that it waits")
+    wait_for(lambda: daemon.events("problem"), "that the API server is told")
+    assert (kube_proxy.is_there(cluster), removals(daemon)) == (True, 0)
+    assert "nodeport-nft" not in cluster.ruleset("worker-1")
+    assert answers(cluster) == {"tester"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lab.namespaces import Namespace
 from tests.kubernetes.apiserver.answers import Refusal
 from tests.kubernetes.apiserver.kinds import NODE, POD
 from tests.kubernetes.apiserver.selectors import field_selector, label_selector
@@ -227,6 +229,10 @@ def test_a_write_of_what_is_there_is_none(shared: ApiServer) -> None:
     applied = shared.apply(service("a", "same"))
     assert applied["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]  # it has a manager more
     assert shared.apply(service("a", "same")) == applied
+    # Whoever applies more of what is there owns more, which is a write, and the second time none.
+    more = shared.apply(service("a", "same", sessionAffinity="None"))
+    assert more["metadata"]["resourceVersion"] != applied["metadata"]["resourceVersion"]
+    assert shared.apply(service("a", "same", sessionAffinity="None")) == more
 
 
 def test_a_namespace_must_be_there_and_takes_what_is_in_it_along(shared: ApiServer) -> None:
@@ -247,6 +253,25 @@ def test_the_range_of_service_addresses_can_be_full(tmp_path: Path) -> None:
         more = {"kind": "ServiceCIDR", "metadata": {"name": "more"}, "spec": {"cidrs": ["10.0.1.0/29"]}}
         server.create(more)
         assert server.create(service("b"))["spec"]["clusterIP"].startswith("10.0.1.")
+
+
+def test_it_is_steered_from_outside_of_its_network_namespace(tmp_path: Path) -> None:
+    namespace = Namespace()
+
+    def popen(argv: list[str], **given: Any) -> subprocess.Popen[str]:
+        with namespace.entered():
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=60)
+            return subprocess.Popen(argv, text=True, **given)
+
+    try:
+        with apiserver(tmp_path, listen="127.0.0.1:6443", popen=popen) as server:
+            server.create(service("a"))
+            with pytest.raises(ConnectionRefusedError):
+                ask(server, "GET", "/version")
+            with namespace.entered():
+                assert ask(server, "GET", "/version").status == 200
+    finally:
+        namespace.close()
 
 
 # --- managers of fields -------------------------------------------------------------------------------------

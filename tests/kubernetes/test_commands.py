@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.namespaces import Namespace, in_namespace
 from tests.cli.program import Program
 from tests.kubernetes.commanding import Desk, endpoint_slice, service
 from tests.kubernetes.running import ApiServer, apiserver
@@ -110,6 +112,13 @@ def test_a_status_is_not_taken_and_that_is_said(desk: Desk) -> None:
     assert "Service/" in answer.err
     assert "status: is left as it is" in answer.err
     assert desk.apply(service(type="LoadBalancer")).err == "", "none is given"
+
+
+def test_what_a_server_warns_of_is_a_warning_of_the_object(desk: Desk) -> None:
+    answer = desk.apply(service(), service("other", externalIPs=["192.0.2.8"]))
+    assert answer.out == "service/web created\nservice/other created\n"
+    [line] = answer.err.splitlines()
+    assert line.startswith(f"warning: <stdin>:13: Service/{desk.namespace}/other: spec.externalIPs is deprecated")
 
 
 def test_unknown_fields_are_dropped_where_they_are_to_be_no_errors(desk: Desk) -> None:
@@ -277,6 +286,35 @@ def test_why_there_is_no_endpoint_is_told_of_what_there_is(desk: Desk) -> None:
     desk.server.faults([{"resource": "pods", "status": 403, "times": 0}])
     blind = desk.run("trace", "192.0.2.7", address, "--port", "80", "--node-name", "worker-1")
     assert "kubectl get pods" in blind.out, blind
+
+
+@pytest.mark.usefixtures("private_namespaces")
+def test_what_is_programmed_does_not_differ_and_is_followed_live(tmp_path: Path) -> None:
+    namespace = Namespace()
+
+    def work() -> list[tuple[int, str]]:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=60)
+        with apiserver(tmp_path / "apiserver") as server:
+            for each in (service(), endpoint_slice("web-1", "10.244.1.5")):
+                server.create({**each, "metadata": {**each["metadata"], "namespace": "default"}})
+            address = server.get("Service", "default", "web")["spec"]["clusterIP"]
+            config = tmp_path / "config.yaml"
+            config.write_text(yaml.safe_dump({"runDir": str(tmp_path / "run"), "stateDir": str(tmp_path / "state")}))
+            common = ["--kubeconfig", str(server.kubeconfig), "--node-name", "worker-1", "--config", str(config)]
+            done = []
+            for words in ("diff", "sync --once", "diff", f"trace 192.0.2.7 {address} --port 80 --live -o json"):
+                answer = Program(tmp_path).run(*words.split(), *common, env={})
+                done.append((answer.code, answer.out))
+            return done
+
+    try:
+        before, synced, after, traced = in_namespace(namespace, work, timeout=600)
+    finally:
+        namespace.close()
+    assert (before[0], "10.244.1.5" in before[1]) == (1, True), before
+    assert synced[0] == 0, synced
+    assert after == (0, ""), after
+    assert [each["destination"] for each in json.loads(traced[1])["outcomes"]] == ["10.244.1.5"], traced
 
 
 NOT_FOR_IT = {

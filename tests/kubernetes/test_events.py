@@ -65,10 +65,21 @@ class Recorder:
         print(json.dumps(command), file=self._process.stdin, flush=True)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with apiserver(tmp_path, rbac=[RBAC], tokens={"node-token": NODE_ACCOUNT}) as made:
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with apiserver(tmp_path_factory.mktemp("server"), rbac=[RBAC], tokens={"node-token": NODE_ACCOUNT}) as made:
         yield made
+
+
+@pytest.fixture
+def server(shared_server: ApiServer) -> ApiServer:
+    """Without a Service and an Event."""
+    for kind in ("Service", "Event"):
+        for each in shared_server.list(kind):
+            shared_server.delete(kind, each["metadata"]["namespace"], each["metadata"]["name"])
+    shared_server.faults([])
+    shared_server.requests(clear=True)
+    return shared_server
 
 
 @pytest.fixture
@@ -141,11 +152,18 @@ def test_an_event_about_the_node_is_where_kubectl_looks_for_it(server: ApiServer
     assert event["regarding"]["uid"] == event["regarding"]["name"] == "node-1"
 
 
-@pytest.mark.parametrize("gone", ["service", "namespace", "event refused"])
+TERMINATING = (
+    'events "web.1" is forbidden: unable to create new content in namespace shop because it is being terminated'
+)
+QUOTA = 'events "web.1" is forbidden: exceeded quota: few, requested: count/events=1, used: count/events=9'
+
+
+@pytest.mark.parametrize("gone", ["service", "namespace", "invalid", TERMINATING, QUOTA])
 def test_what_cannot_be_told_of_is_let_go(server: ApiServer, one: Recorder, gone: str) -> None:
     """A Service that is gone, and an Event that the server does not take: what comes after it is told."""
-    if gone == "event refused":
-        server.faults([{"verb": "create", "resource": "events", "status": 422, "times": 1}])
+    if gone not in ("service", "namespace"):
+        refusal = {"status": 422} if gone == "invalid" else {"status": 403, "message": gone}
+        server.faults([{"verb": "create", "resource": "events", **refusal, "times": 1}])
         server.create(SERVICE)
     about = [*CONTESTED[:1], "nowhere" if gone == "namespace" else "shop", *CONTESTED[2:]]
     one.tell(about)

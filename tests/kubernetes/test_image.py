@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +33,8 @@ def test_the_command_that_builds_the_image_gives_it_the_name_that_the_manifests_
 def image() -> Iterator[Image]:
     if not os.environ.get("SOAK"):
         pytest.skip("SOAK=1 builds the image")
+    if not shutil.which("mmdebstrap"):
+        pytest.skip("mmdebstrap is not installed, which makes a Debian in a directory")
     with TemporaryDirectory(dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)  # apt downloads as a user of its own
         yield build(Path(directory))

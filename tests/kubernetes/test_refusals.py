@@ -86,6 +86,23 @@ def test_services(server: ApiServer, spec: dict[str, Any], status: int, fields: 
     assert (answer.status, told(answer)) == (status, fields)
 
 
+def test_what_is_there_already(server: ApiServer) -> None:
+    """What a Service names is allocated before anybody looks for its name, or at its other fields."""
+    port = {**PORT, "nodePort": 31777}
+    held = {**NODE_PORT, "ports": [port], "clusterIP": "10.96.77.77"}
+    assert ask(server, "POST", SERVICES, {"metadata": {"name": "there"}, "spec": held}).status == 201
+    for spec, query, status, fields in (
+        (held, "", 422, ["spec.clusterIPs"]),
+        ({**held, "ports": [{**port, "port": 0}]}, "", 422, ["spec.clusterIPs"]),
+        ({**NODE_PORT, "ports": [port]}, "", 422, ["spec.ports[0].nodePort"]),
+        (held, "?dryRun=All", 422, ["spec.ports[0].nodePort"]),
+        ({**NODE_PORT, "ports": [{**PORT, "port": 0}]}, "", 422, ["spec.ports[0].port", "spec.ports[0].targetPort"]),
+        ({**NODE_PORT, "ports": [PORT]}, "", 409, []),
+    ):
+        answer = ask(server, "POST", SERVICES + query, {"metadata": {"name": "there"}, "spec": spec})
+        assert (answer.status, told(answer)) == (status, fields)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

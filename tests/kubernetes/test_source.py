@@ -79,6 +79,18 @@ def test_all_kinds_are_listed_before_anything_is_told(server: ApiServer, streami
     assert bool(lists(server)) == (streaming != "on")
 
 
+def test_a_stream_that_never_says_that_this_was_all_is_none(server: ApiServer) -> None:
+    server.faults([{"resource": "services", "verb": "watch", "silent": 1, "times": 1}])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.names("Service") == {"web", "kubernetes"}
+        assert not told.problems
+
+    follow(server, scenario, Timings(answer=1.0, shortest=0.2))
+    assert lists(server)
+
+
 def test_lists_come_in_pages(server: ApiServer) -> None:
     server.options(streaming="off")
     for number in range(501):

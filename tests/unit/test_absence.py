@@ -193,6 +193,11 @@ FAR = {
         ["selector ap=web matches no pod of namespace default; nearest: app=web on web-1 in namespace other; "
          "correct the selector, or the pods' labels, and put both into one namespace"],
     ),
+    "three fifths alike": (
+        [service(selector="abcxy"), pod(labels="abczw", metadata={"namespace": "other"})],
+        ["selector app=abcxy matches no pod of namespace default; nearest: app=abczw on web-1 in namespace other; "
+         "correct the selector, or the pods' labels, and put both into one namespace"],
+    ),
     "nothing like it there": (
         [service(selector={"app": "wbe", "tier": "front"}), pod(labels={"app": "db", "tier": "front"},
                                                                 metadata={"namespace": "other"})],
@@ -300,6 +305,25 @@ PODS = {
     "the right port, and not ready": (
         [service(NAMED), pod(ports=[{"name": "http", "containerPort": 8080}], ready="False")],
         [f"pod web-1 is not ready: condition Ready is False; {WAITS}"],
+    ),
+    "published though not ready, and of weight 0": (
+        [
+            service(publishNotReadyAddresses=True),
+            pod(ready="False", metadata={"annotations": {"nodeport-nft/weight": "0"}}),
+        ],
+        [f"pod web-1 has weight 0; {WEIGHT}"],
+    ),
+    "the pod with the likeliest port": (
+        [service(NAMED), pod("a", ip="10.244.1.3"), pod("b", ports=[{"name": "htpp", "containerPort": 8080}])],
+        [f"no pod has a port named http; b has: htpp; {NAME_IT}"],
+    ),
+    "terminating, and another not ready": (
+        [
+            service(),
+            pod("a", ip="10.244.1.3", ready="False", metadata={"deletionTimestamp": "2026-01-31T12:00:00Z"}),
+            pod("b", ready="False"),
+        ],
+        [f"pod b is not ready: condition Ready is False; {WAITS}"],
     ),
     "published though not ready": (
         [service(NAMED, publishNotReadyAddresses=True), pod(ready="False")],
@@ -561,11 +585,14 @@ STRAYS = {
     "a selector, and slices of names alike": (
         [
             service(),
-            *(piece("10.244.1.2", of=None, name=name) for name in ("web", "webs", "wbe-x2z4", "web-abc", "api-web")),
+            *(piece("10.244.1.2", of=None, name=name) for name in ("web", "api-front", "web-x7k2p9q4", "wbe-x2z4")),
         ],
         [
             f"selector app=web matches no pod: there is no pod in namespace default; {START}",
-            *(f"slice {name} has no label {LABEL}; label it {LABEL}=web" for name in ("web", "webs", "wbe-x2z4")),
+            *(
+                f"slice {name} has no label {LABEL}; label it {LABEL}=web"
+                for name in ("web", "web-x7k2p9q4", "wbe-x2z4")
+            ),
         ],
     ),
     "a selector, and a slice beside it": (
@@ -676,6 +703,12 @@ def test_the_next_node_of_a_row_is_no_slip_though_it_has_no_object(tmp_path: Pat
     known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
     (cause,) = causes([service(**EXTERNAL), pod(node="worker-2"), known], tmp_path, "worker-1")
     assert (cause.text.endswith("(1 on worker-2)"), cause.expected) == (True, True)
+
+
+def test_a_node_that_is_named_quite_otherwise_is_no_slip_though_it_has_no_object(tmp_path: Path) -> None:
+    known = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1"}}
+    (cause,) = causes([service(**EXTERNAL), pod(node="db-1"), known], tmp_path, "worker-1")
+    assert (cause.text.endswith("(1 on db-1)"), cause.expected) == (True, True)
 
 
 @pytest.mark.parametrize("nodes", [(), ("worker-1",), ("worker-1", "worker1")])
@@ -807,9 +840,11 @@ def test_of_a_document_whatever_is_in_it_mappings_alone_are_taken(status: Any, f
 
 
 def test_nothing_is_looked_for_elsewhere_when_the_budget_is_spent(tmp_path: Path) -> None:
-    lies = around([service(), pod(metadata=OTHER)], tmp_path, budget=0)
-    (cause,) = why_none(lies.index.services[ObjectName("default", "web")], lies)
-    assert cause.reason == "NoPodSelected"
+    for there in (pod(metadata=OTHER), pod(labels="postgres")):
+        lies = around([service(), there], tmp_path, budget=0)
+        (cause,) = why_none(lies.index.services[ObjectName("default", "web")], lies)
+        assert cause.reason == "NoPodSelected"
+        assert "they have" not in cause.text
 
 
 def test_a_label_three_fifths_alike_is_the_nearest() -> None:

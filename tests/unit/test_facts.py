@@ -177,3 +177,16 @@ def test_a_pod_is_told_by_what_the_mode_says(given: dict[str, object], cidrs: li
     assert ([str(cidr) for cidr in facts.pod_cidrs], facts.pod_interface) == (cidrs, interface)
     without, _ = gather(config, name="worker-1", node=None, node_ips=(), host=HOST)
     assert without.pod_cidrs == (() if given.get("detectLocalMode") == "NodeCIDR" else facts.pod_cidrs)
+
+
+def test_cluster_ips_on_kube_proxys_link_are_no_other_use_of_the_network() -> None:
+    """In its mode ipvs they are addresses of the node, until what it has left is removed."""
+    config = load_config("/dev/null", {"serviceCIDRs": ["10.96.0.0/12", "fd00:10:96::/112"]})
+
+    def host(link: str) -> Host:
+        """With both, as an IPv6 address brings a route."""
+        held = tuple(HostAddress(ip_address(text), link) for text in ("10.96.0.10", "fd00:10:96::a"))
+        return Host(addresses=held, routes=(HostRoute(ip_network("fd00:10:96::a/128"), link),))
+
+    assert overlaps(config, host("kube-ipvs0")) == ()
+    assert len(overlaps(config, host("eth0"))) == 3

@@ -406,6 +406,13 @@ def test_what_drains_and_what_fails_is_listed_beside_what_is_used() -> None:
     assert listed(failing(A), failing(B), lost("worker-3", OLD)) == ([A, B], [], [A, B, C])
 
 
+def test_the_last_one_that_fails_and_drains_is_listed_as_failing() -> None:
+    alone = make_slice(make_endpoint(A, node="worker-1"))
+    (found,) = Resolver(index_of(WEB, alone, drained("worker-1"), failing(A)), "").endpoints(WEB)
+    assert ([str(backend.address) for backend in found.used], found.draining) == ([A], ())
+    assert [str(failing.address) for failing in found.failing] == [A]
+
+
 def test_what_has_ended_does_not_drain_and_where_all_is_published_nothing_fails() -> None:
     ended = make_slice(make_endpoint(A, ready=False, serving=False, terminating=True), make_endpoint(B))
     (found,) = Resolver(index_of(WEB, ended), "").endpoints(WEB)

@@ -517,3 +517,13 @@ def test_other_local_addresses_are_not_ours_to_judge_where_chosen_ones_serve_nod
     known = frontends((DNS,), local=("192.0.2.7",))
     assert known.concerns(to("172.30.1.2 30053"))
     assert not known.concerns(to("192.0.2.7 30053"))
+
+
+def test_a_place_that_two_keys_lead_to_has_the_endpoints_of_both() -> None:
+    """A nodePort on the node's address, and another Service's externalIP that is that address."""
+    other = make_service("other", make_port(30053, protocol="UDP"), ips=("10.96.0.30",))
+    other = replace(other, external_ips=(ip_address("172.30.1.2"),))
+    theirs = make_slice("10.244.3.1", service="other", name="other", protocol="UDP")
+    known = frontends((DNS, other), (*DNS_SLICES, theirs))
+    answers = [known.is_stale(to("172.30.1.2 30053"), at(f"10.244.{i}.1 8080")) for i in (1, 3, 9)]
+    assert answers == [False, False, True]

@@ -354,6 +354,7 @@ def test_an_owner_is_told_by_whole_names_and_by_those_alone_that_were_cut() -> N
     for other in ("a/b", "default/web", str(owner)[:-1], f"{owner}x"):
         assert not is_own(other), other
         assert not comment_of(ObjectName("default", "web2"))(other)
+    assert not is_own(comment(ObjectName("b" * 60, name), port)), "another's that was cut"
     whole = str(owner)[: COMMENT_LIMIT - 9] + "q" * 9
     assert len(whole) == COMMENT_LIMIT
     assert not is_own(whole), "one that fills the room and was not cut"

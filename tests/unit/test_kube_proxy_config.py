@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from nodeport_nft.config import Config, ConfigError, DetectLocalMode, load_config
-from nodeport_nft.config.kube_proxy import _OTHERS
+from nodeport_nft.config.kube_proxy import _KNOWN, _OTHERS
 from nodeport_nft.model import NodePortMode
 from tests.cli.program import SCRIPT
 
@@ -219,7 +219,7 @@ ipvs: 7
     told = problems(tmp_path, text)
     wanted = [
         "3: mode: ",
-        "4: clusterCIDR[0]: ",
+        "4: clusterCIDR: ",
         "5: detectLocalMode: ",
         "6: nodePortAddresses[0]: ",
         "7: hostnameOverride: ",
@@ -344,3 +344,45 @@ def test_a_volume_that_is_mounted_for_reading_is_believed_whatever_its_mode(tmp_
 
     assert "colour (unknown)" in said("ro")
     assert "others than its owner may write to" in said("rw")
+
+
+ODD = (
+    "5",
+    "-1",
+    "1.5",
+    "true",
+    "[]",
+    "[1]",
+    "[null]",
+    "{}",
+    "{a: 1}",
+    "[[x]]",
+    '""',
+    '"\\0"',
+    "'0x10'",
+    "1e400",
+    "2026-01-01",
+)
+
+
+@pytest.mark.parametrize("path", sorted(_KNOWN), ids=".".join)
+def test_nothing_that_may_stand_in_a_field_is_a_fall(tmp_path: Path, path: tuple[str, ...]) -> None:
+    """It is taken, or it is told with its line."""
+    for value in ODD:
+        text = f"{path[0]}: {value}" if len(path) == 1 else f"{path[0]}: {{{path[1]}: {value}}}"
+        head = "".join(line + "\n" for line in HEAD.splitlines() if not line.startswith(f"{path[0]}:"))
+        file = write(tmp_path, f"{head}{text}\n")
+        told = ""
+        try:
+            load_config(file, {})
+        except ConfigError as error:
+            told = str(error)
+        assert all(re.match(rf"{file}:\d+: ", line) for line in told.splitlines()), told
+
+
+@pytest.mark.parametrize("section", sorted({path[0] for path in _KNOWN if len(path) > 1}))
+def test_what_stands_in_the_place_of_a_section_is_told_once(tmp_path: Path, section: str) -> None:
+    for value in ("5", "text", "[a]", "true"):
+        (line,) = problems(tmp_path, f"{HEAD}{section}: {value}\n")
+        assert line.startswith(f"3: {section}: ")
+        assert line.endswith("stands where fields belong; write them below it, or leave it out")

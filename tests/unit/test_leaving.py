@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from nodeport_nft.model import EndpointSlice, Node, ObjectName, Service, Snapshot
-from nodeport_nft.resolve import Index
+from nodeport_nft.resolve import Index, join
 from nodeport_nft.resolve.leaving import Effect, effects
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
@@ -104,3 +104,12 @@ def test_the_services_are_told_by_name() -> None:
     after = Index.of(Snapshot(services, tuple(drained(piece, HERE) for piece in pieces)))
     found = effects(before, after, {service.key for service in services})
     assert [(each.service.name, each.drained) for each in found] == [(n, (ip_address(HERE),)) for n in "abc"]
+
+
+def test_ports_with_too_many_endpoints_lose_none_for_they_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "MAX_WEIGHED", 3)
+    service = make_service("web", make_port(80, name="a"), make_port(81, name="b", target=8081))
+    first = make_slice(HERE, OTHER, port_name="a")
+    second = make_slice(HERE, OTHER, name="web-2", port_name="b", port=8081)
+    after = [drained(first, HERE), drained(second, HERE)]
+    assert effects(index([first, second], service), index(after, service), [WEB]) == (effect(gone=(HERE,)),)

@@ -696,3 +696,45 @@ def test_the_flows_of_what_has_drained_are_looked_for_also_where_all_is_compared
     assert (synced.whole, synced.transactions) == (True, ())
     flow = (UDP, ip_address(cluster_ip(0)).packed, 80), (ip_address("10.244.0.1").packed, 8080)
     assert synced.frontends[Family.IPV4].is_stale(*flow)
+
+
+def test_what_others_did_before_the_facts_changed_is_mended() -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2))
+    without("service-endpoints", SLOT)(node.backend)
+    node.reconciler.distrust()
+    node.reconciler.refit(MOVED)
+    node.sync()
+    assert node.is_right()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a sync that failed"])
+def test_what_is_refused_with_the_first_sync_over_other_facts_stays_as_the_kernel_has_it(before: str) -> None:
+    node = Node()
+    node.sync(service(0), endpoints(0, 1, 2), service(1), endpoints(1, 1))
+    last_good = node.held(0)["service-endpoints"]
+    if before == "a sync that failed":
+        node.backend.faults.append(out_of_memory)
+        with pytest.raises(KernelError):
+            node.sync(endpoints(0, 1, 2, 3))
+        node.backend.faults.clear()
+    node.reconciler.refit(MOVED)
+    node.backend.faults.append(refuses(0))
+    node.sync(endpoints(0, 1, 2, 3, 4))
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(0)["service-endpoints"] == last_good
+    node.repair()
+    assert node.is_right()
+
+
+def test_whom_a_refusal_does_not_concern_keeps_its_slots() -> None:
+    backend = FakeTables()
+    old = Node(backend)
+    old.sync(service(1), endpoints(1, 3))
+    old.sync(endpoints(1, 1, 2, 3))
+    slots = old.held(1)
+    backend.faults.append(refuses(0))
+    node = Node(backend)
+    node.sync(service(0), endpoints(0, 1), service(1), endpoints(1, 1, 2, 3))
+    assert set(node.reconciler.refused) == {name_of(0)}
+    assert node.held(1) == slots

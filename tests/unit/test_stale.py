@@ -192,3 +192,14 @@ def test_who_may_no_longer_connect_is_known_of_a_change() -> None:
     assert found.admits(place, ip_address("198.51.100.9").packed)
     assert not found.admits(place, ip_address("192.0.2.9").packed)
     assert found.admits(FLOW, ip_address("192.0.2.9").packed), "the clusterIP is open to all"
+
+
+def test_attempts_at_an_endpoint_that_only_a_chain_led_to_are_stale() -> None:
+    """With affinity the frontend's element stays as it is, and its chains change."""
+    state = NodeState(FACTS)
+    ref, (sticky,) = dns(protocol="TCP")
+    sticky = replace(sticky, session_affinity_seconds=60)
+    changed(state, (ref, (sticky,)), piece_of("s0", "10.244.0.1", "10.244.0.2", "10.244.0.3", protocol="TCP"))
+    found = changed(state, piece_of("s0", "10.244.0.2", "10.244.0.3", protocol="TCP"))[Family.IPV4]
+    assert found.is_stale((6, *FLOW[1:]), ANSWER)
+    assert not found.is_stale((6, *FLOW[1:]), (ip_address("10.244.0.2").packed, 8080))

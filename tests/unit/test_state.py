@@ -245,6 +245,12 @@ def test_who_has_endpoints_that_are_kept_is_touched() -> None:
         ),
         (MAX_ENDPOINTS // 2, 2, "random", ""),
         (
+            MAX_ENDPOINTS,
+            2,
+            "random",
+            f"{2 * MAX_ENDPOINTS} endpoints, counted by weight, of which the first {MAX_ENDPOINTS} are used",
+        ),
+        (
             MAX_ENDPOINTS // 2 + 1,
             2,
             "random",
@@ -285,7 +291,7 @@ def test_endpoints_have_the_slots_of_a_table_of_ours_until_they_have_their_own(h
     turned = {key: Element(key, value) for key, value in zip(in_order, values, strict=True)}
     for differences in ((), ("another chain",)):
         listed = {Family.IPV4: ListedTable(elements={"service-endpoints": turned}, differences=differences)}
-        tables = NodeTables(FACTS, listed if how == "at the start" else {})
+        tables = NodeTables(FACTS, {**listed, Family.IPV6: None} if how == "at the start" else {})
         assert tables.differences == ({Family.IPV4: differences} if how == "at the start" else {})
         if how == "later":
             tables.adopt(listed)

@@ -44,8 +44,17 @@ class Flags:
     values: Mapping[str, object]
 
     def config(self) -> Config:
-        """The configuration in force, its warnings said. Raises ConfigError."""
+        """The configuration in force, its warnings said. Raises ConfigError.
+
+        Leaves with BAD_INPUT where flags are of another store than the one that is named beside them.
+        """
+        from nodeport_nft.store.kubernetes.connection import STORE, is_kubernetes
+
         chosen = self.load()
+        named = next((key for key in _OF_STORE if self.has(key)), "")
+        if named and not is_kubernetes(chosen.store):
+            remedy = "leave one of them out"
+            fail(f"{KEYS[named].flag}: is for --store {STORE}, and --store is {chosen.store}; {remedy}", BAD_INPUT)
         warn((*chosen.warnings, *_of_kubeconfig(chosen)))
         return chosen
 
@@ -105,19 +114,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_store(given: Mapping[str, object]) -> Mapping[str, object]:
-    """What the flags say, with the store that they mean: who names a kubeconfig or a context means its API server.
+    """What flags say, with the store that they mean: who names a kubeconfig or a context means its API server."""
+    from nodeport_nft.store.kubernetes.connection import STORE
 
-    Leaves with BAD_INPUT where another store is named beside.
-    """
-    from nodeport_nft.store.kubernetes.connection import STORE, is_kubernetes
-
-    named = next((key for key in _OF_STORE if given.get(key)), "")
-    if not named:
-        return given
-    store = given.get("store", STORE)
-    if not is_kubernetes(str(store)):
-        fail(f"{KEYS[named].flag}: is for --store {STORE}, and --store is {store}; leave one of them out", BAD_INPUT)
-    return {**given, "store": store}
+    return {**given, "store": STORE} if "store" not in given and any(given.get(key) for key in _OF_STORE) else given
 
 
 def _asked(*names: str) -> Iterator[Setting]:

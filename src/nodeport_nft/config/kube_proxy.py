@@ -219,11 +219,13 @@ def _is_unset(key: str, value: Any) -> bool:
 
 def _ours(key: str, value: Any) -> Any:
     """A value as we write it, where kube-proxy takes more; what is none of that is told when it is taken."""
-    if key in ("clusterCIDRs", "nodePortAddresses"):
-        return [_network(each) for each in (value.split(",") if isinstance(value, str) else value)]
+    if key in ("clusterCIDRs", "nodePortAddresses") and isinstance(value, list):
+        return [_network(each) for each in value]
     if not isinstance(value, str):
         return value
     match key:
+        case "clusterCIDRs":
+            return ",".join(_network(each) for each in value.split(","))
         case "nodeName":
             return value.strip().lower()
         case "nodeIPs":

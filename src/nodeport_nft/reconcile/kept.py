@@ -292,6 +292,6 @@ def _comment_of(owner: ObjectName) -> Callable[[str], bool]:
         if comment == text or comment.startswith(f"{text}:"):
             return True
         cut = comment[:_CUT]
-        return len(comment) == COMMENT_LIMIT and comment[-9] == "~" and (f"{text}:".startswith(cut) or text == cut)
+        return len(comment) == COMMENT_LIMIT and comment[-9] == "~" and f"{text}:".startswith(cut)
 
     return is_own

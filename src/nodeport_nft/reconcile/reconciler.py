@@ -104,9 +104,8 @@ class Reconciler:
             self.distrust()
         elif self._is_known and self._known is None:
             self._known = known
-        self._before.clear()
-        # What is refused stays as it was over other facts, too.
-        self._before |= {key: before.wants(key) for key in self.refused}
+        # What is refused over these facts, too, stays as the kernel has it: what was wanted at the last commit.
+        self._before = {key: before.wants(key) for key in self.state.index.services} | self._before
 
     def retry(self) -> None:
         """Try again what was refused."""

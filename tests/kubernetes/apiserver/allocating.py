@@ -31,16 +31,22 @@ class Allocator:
         )
         return [ip_network(text) for _, stored in objects for text in stored.value["spec"]["cidrs"]]
 
-    def allocate(self, value: dict[str, Any], dry: bool) -> list[Cause]:
-        """Fill in what is open, take what is named; with faults, nothing is taken."""
+    def choose(self, value: dict[str, Any], *, fresh: bool, dry: bool) -> list[Cause]:
+        """Fill in what is open, and check what is named: the addresses, and the ports where those have no faults.
+
+        ``fresh``: the Service is to be made, so that what one of its name holds is another's. ``dry``: it does not
+        matter who holds an address.
+        """
+        spec = value["spec"]
+        key = None if fresh else (value["metadata"]["namespace"], value["metadata"]["name"])
+        return self._addresses(spec, key, dry) or self._ports(spec, key)
+
+    def take(self, value: dict[str, Any]) -> None:
+        """Hold what a Service has, and give back the ports that it has no more."""
         spec = value["spec"]
         key = (value["metadata"]["namespace"], value["metadata"]["name"])
-        ips, faults = self._addresses(spec, key)
-        faults += self._ports(spec, key)
-        if faults or dry:
-            return faults
-        for ip in ips:
-            if self._storage.get(IP_ADDRESS, ("", ip)) is None:
+        for ip in spec.get("clusterIPs") or ():
+            if ip != "None" and self._storage.get(IP_ADDRESS, ("", ip)) is None:
                 self._write(_address_object(ip, key))
         held = {port for port, owner in self.ports.items() if owner == key}
         wanted = {(port["protocol"], port["nodePort"]) for port in spec.get("ports") or () if port.get("nodePort")}
@@ -51,7 +57,6 @@ class Allocator:
         self.ports.update(dict.fromkeys(wanted, key))
         if held != wanted:
             self._storage.bump()
-        return []
 
     def release(self, value: dict[str, Any], kept: dict[str, Any] | None = None) -> None:
         """Give back what a Service held, but for what it holds as ``kept``."""
@@ -65,35 +70,36 @@ class Allocator:
                 del self.ports[port]
             self._storage.bump()
 
-    def _addresses(self, spec: dict[str, Any], key: Key) -> tuple[list[str], list[Cause]]:
+    def _addresses(self, spec: dict[str, Any], key: Key | None, dry: bool) -> list[Cause]:
         if spec["type"] not in WITH_ADDRESSES:
-            return [], []
+            return []
         given = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
         cidrs = self.cidrs()
         families = _families(spec, given, cidrs)
         if isinstance(families, Cause):
-            return [], [families]
+            return [families]
         spec["ipFamilies"] = families
         if "None" in given:
             spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
-            return [], []
+            return []
         faults: list[Cause] = []
         ips: list[str] = []
         for index, family in enumerate(families):
             if index < len(given):
-                if why := self._address_fault(given[index], key, cidrs):
+                if why := self._address_fault(given[index], key, cidrs, dry):
                     faults.append(invalid("spec.clusterIPs", given, f"failed to allocate IP {given[index]}: {why}"))
                 ips.append(given[index])
             else:
                 ips.append(self._free_address(family, cidrs))
         spec["clusterIP"], spec["clusterIPs"] = ips[0], ips
-        return ips, faults
+        return faults
 
-    def _address_fault(self, text: str, key: Key, cidrs: list[IPv4Network | IPv6Network]) -> str:
+    def _address_fault(self, text: str, key: Key | None, cidrs: list[IPv4Network | IPv6Network], dry: bool) -> str:
         held = self._storage.get(IP_ADDRESS, ("", str(ip_address(text))))
         if held is not None:
             parent = held.value["spec"]["parentRef"]
-            return "" if (parent["namespace"], parent["name"]) == key else "provided IP is already allocated"
+            is_own = (parent["namespace"], parent["name"]) == key
+            return "" if is_own or dry else "provided IP is already allocated"
         if not any(ip_address(text) in cidr for cidr in cidrs):
             return "the provided network does not match the current range"
         return ""
@@ -110,43 +116,43 @@ class Allocator:
                     return ip
         raise internal("failed to allocate a serviceIP: range is full")
 
-    def _ports(self, spec: dict[str, Any], key: Key) -> list[Cause]:
+    def _ports(self, spec: dict[str, Any], key: Key | None) -> list[Cause]:
         faults: list[Cause] = []
+        chosen = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
         if spec["type"] in WITH_NODE_PORTS:
             own: dict[int, int] = {}
             explicit: set[tuple[str, int]] = set()
             for index, port in enumerate(spec.get("ports") or ()):
-                field = f"spec.ports[{index}].nodePort"
                 if number := port.get("nodePort"):
                     why = self._port_fault(number, key)
                     if (port["protocol"], number) in explicit:
                         why = "provided port is already allocated"
                     explicit.add((port["protocol"], number))
                     if why:
-                        faults.append(invalid(field, number, why))
+                        faults.append(invalid(f"spec.ports[{index}].nodePort", number, why))
                 elif spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts"):
                     # One number serves a port of TCP and of UDP where both are the same, as the API has it.
-                    same = own.get(port["port"])
-                    port["nodePort"] = same or self._free_port()
+                    port["nodePort"] = own.get(port.get("port", 0)) or self._free_port(chosen)
                 if "nodePort" in port:
-                    own[port["port"]] = port["nodePort"]
+                    own[port.get("port", 0)] = port["nodePort"]
+                    chosen.add(port["nodePort"])
         if needs_health(spec):
             if number := spec.get("healthCheckNodePort"):
                 if why := self._port_fault(number, key):
                     raise internal(f"failed to allocate requested HealthCheck NodePort {number}: {why}")
             else:
-                spec["healthCheckNodePort"] = self._free_port()
+                spec["healthCheckNodePort"] = self._free_port(chosen)
         return faults
 
-    def _port_fault(self, number: int, key: Key) -> str:
+    def _port_fault(self, number: int, key: Key | None) -> str:
         if number not in NODE_PORTS:
             span = f"{NODE_PORTS[0]}-{NODE_PORTS[-1]}"
             return f"provided port is not in the valid range. The range of valid ports is {span}"
         owners = {owner for (_, held), owner in self.ports.items() if held == number}
         return "provided port is already allocated" if owners - {key} else ""
 
-    def _free_port(self) -> int:
-        taken = {number for _, number in self.ports}
+    def _free_port(self, chosen: set[int]) -> int:
+        taken = {number for _, number in self.ports} | chosen
         free = [number for number in NODE_PORTS if number not in taken]
         if not free:
             raise internal("failed to allocate a nodePort: range is full")

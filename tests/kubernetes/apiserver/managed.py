@@ -141,6 +141,17 @@ def updated(
     return sorted(result, key=_order)
 
 
+def untimed(entries: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The managers after a write that changed no value: a new one has no time, the others keep theirs."""
+    times = {(one["manager"], one["operation"], one.get("subresource")): one.get("time") for one in before}
+    result: list[dict[str, Any]] = []
+    for one in entries:
+        time = times.get((one["manager"], one["operation"], one.get("subresource")))
+        rest = {name: value for name, value in one.items() if name != "time"}
+        result.append({**rest, "time": time} if time else rest)
+    return sorted(result, key=_order)
+
+
 def _kept(held: dict[str, Any], before: set[Path], kept: set[Path]) -> list[dict[str, Any]]:
     """An entry with the fields that are left of it; nothing if none are."""
     if kept == before:
@@ -149,7 +160,7 @@ def _kept(held: dict[str, Any], before: set[Path], kept: set[Path]) -> list[dict
 
 
 def _order(held: dict[str, Any]) -> tuple[bool, str, str, str]:
-    return held["operation"] != "Apply", held["time"], held["manager"], held.get("subresource", "")
+    return held["operation"] != "Apply", held.get("time", ""), held["manager"], held.get("subresource", "")
 
 
 def applied(

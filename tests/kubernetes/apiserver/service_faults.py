@@ -34,12 +34,6 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
     ):
         if name in spec and spec[name] not in known:
             yield unsupported(f"spec.{name}", spec[name], known)
-    families = spec.get("ipFamilies") or []
-    for index, family in enumerate(families):
-        if family not in ("IPv4", "IPv6"):
-            yield unsupported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
-        elif family in families[:index]:
-            yield duplicate(f"spec.ipFamilies[{index}]", family)
     if spec.get("sessionAffinity") == "ClientIP":
         seconds = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
         if not 0 < seconds <= _MOST_SECONDS:
@@ -72,7 +66,7 @@ def faults(value: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]
     if spec.get("healthCheckNodePort") and not needs_health(spec):
         why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         yield invalid("spec.healthCheckNodePort", spec["healthCheckNodePort"], why)
-    yield from _address_faults(spec, old)
+    yield from address_faults(spec, old)
     yield from _ingress_faults(value)
 
 
@@ -117,7 +111,14 @@ def _port_faults(spec: dict[str, Any]) -> Iterator[Cause]:
             yield forbidden_field(f"{here}.nodePort", f"may not be used when `type` is '{spec['type']}'")
 
 
-def _address_faults(spec: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
+def address_faults(spec: dict[str, Any], old: dict[str, Any] | None) -> Iterator[Cause]:
+    """What is refused of a Service's clusterIPs and families, which are looked at before they are allocated."""
+    families = spec.get("ipFamilies") or []
+    for index, family in enumerate(families):
+        if family not in ("IPv4", "IPv6"):
+            yield unsupported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
+        elif family in families[:index]:
+            yield duplicate(f"spec.ipFamilies[{index}]", family)
     ips = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
     if spec["type"] == "ExternalName":
         if ips:

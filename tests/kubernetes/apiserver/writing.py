@@ -25,6 +25,7 @@ from tests.kubernetes.apiserver.answers import (
 from tests.kubernetes.apiserver.decoding import check_applied, check_types, drop_unknown
 from tests.kubernetes.apiserver.kinds import IP_ADDRESS, KINDS, NAMESPACE, Kind
 from tests.kubernetes.apiserver.patching import merged
+from tests.kubernetes.apiserver.service_faults import address_faults
 from tests.kubernetes.apiserver.storage import Key, Storage, Stored
 
 Object = dict[str, Any]
@@ -199,8 +200,6 @@ class Writer:
         key = (metadata.get("namespace", ""), metadata["name"])
         if key[0] and self._storage.get(NAMESPACE, ("", key[0])) is None:
             raise not_found("namespaces", "", key[0])
-        if self._storage.get(kind, key) is not None:
-            raise already_exists(kind.resource, kind.group, key[1])
         if kind.kind in ("Node", "ServiceCIDR"):
             value.pop("status", None)
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
@@ -209,7 +208,11 @@ class Writer:
         metadata["managedFields"] = entries
         objects.complete(kind, value, None)
         self._check(kind, value, None, how, warnings)
+        if self._storage.get(kind, key) is not None:
+            raise already_exists(kind.resource, kind.group, key[1])
         if not how.dry:
+            if kind.kind == "Service":
+                self.allocator.take(value)
             value = self._storage.put(kind, key, value).value
         return Written(_named(kind, value), True, warnings)
 
@@ -250,24 +253,37 @@ class Writer:
             services.carry(value, before)
         objects.complete(kind, value, before)
         self._check(kind, value, before, how, warnings)
-        if _bare(value) == _bare(before) and _owners(entries) == _owners(held.get("managedFields", [])):
-            return Written(_named(kind, before), False, warnings)
+        if _bare(value) == _bare(before):
+            metadata["managedFields"] = managed.untimed(entries, held.get("managedFields", []))
+            if metadata["managedFields"] == held.get("managedFields", []):
+                return Written(_named(kind, before), False, warnings)
         if kind.generation:
             metadata["generation"] = held["generation"] + 1
         if how.dry:
             metadata["resourceVersion"] = held["resourceVersion"]
-        else:
-            value = self._storage.put(kind, old.key, value).value
-            if kind.kind == "Service":
-                self.allocator.release(before, value)
+            return Written(_named(kind, value), False, warnings)
+        if kind.kind == "Service":
+            self.allocator.take(value)
+        value = self._storage.put(kind, old.key, value).value
+        if kind.kind == "Service":
+            self.allocator.release(before, value)
         return Written(_named(kind, value), False, warnings)
 
     def _check(self, kind: Kind, value: Object, before: Object | None, how: How, warnings: list[str]) -> None:
-        if kind.kind == "Service":
-            warnings += services.warnings(value)
-        found: list[Cause] = objects.faults(kind, value, before)
-        if not found and kind.kind == "Service" and how.subresource != "status":
-            found = self.allocator.allocate(value, how.dry)
+        """Refuse what has faults. A Service gets its allocations here, before its other faults when it is made."""
+        if kind.kind != "Service" or how.subresource == "status":
+            self._refuse(kind, value, objects.faults(kind, value, before))
+            return
+        warnings += services.warnings(value)
+        if before is None:
+            self._refuse(kind, value, list(address_faults(value["spec"], None)))
+            self._refuse(kind, value, self.allocator.choose(value, fresh=True, dry=how.dry))
+            self._refuse(kind, value, objects.faults(kind, value, None))
+        else:
+            self._refuse(kind, value, objects.faults(kind, value, before))
+            self._refuse(kind, value, self.allocator.choose(value, fresh=False, dry=how.dry))
+
+    def _refuse(self, kind: Kind, value: Object, found: list[Cause]) -> None:
         if found:
             # An Event is still checked as the one of the core group.
             group = "" if kind.kind == "Event" else kind.group
@@ -285,17 +301,11 @@ def _without_status(kind: Kind, value: Object) -> Object:
     return {name: part for name, part in value.items() if name != "status"} if kind.status else value
 
 
-def _bare(value: Object, *without: str) -> str:
+def _bare(value: Object) -> str:
     """An object without what every write changes, to compare."""
-    metadata = {
-        name: part for name, part in value["metadata"].items() if name not in ("managedFields", "resourceVersion")
-    }
-    whole = {**value, "metadata": metadata}
-    return json.dumps({name: part for name, part in whole.items() if name not in without}, sort_keys=True)
-
-
-def _owners(entries: list[Object]) -> list[Object]:
-    return [{name: part for name, part in entry.items() if name != "time"} for entry in entries]
+    noted = ("managedFields", "resourceVersion")
+    metadata = {name: part for name, part in value["metadata"].items() if name not in noted}
+    return json.dumps({**value, "metadata": metadata}, sort_keys=True)
 
 
 def _applied(kind: str, old: Object, sent: Object, given_up: set[managed.Path]) -> Object:

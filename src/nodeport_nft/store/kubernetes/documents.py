@@ -20,6 +20,13 @@ def cluster_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(ip_address(text)) for text in given if text not in (None, "", "None"))
 
 
+def asks_for_ports(obj: Object) -> bool:
+    """Whether a Service asks for nodePorts of its choice."""
+    spec = obj.raw.get("spec") or {}
+    ports = spec.get("ports") if obj.kind == "Service" else ()
+    return any(port.get("nodePort") for port in ports or ()) or bool(spec.get("healthCheckNodePort"))
+
+
 def sent_body(raw: Mapping[str, Any], version: str) -> dict[str, Any]:
     """The document without what nobody can set. ``version``: the one that must be stored; "" if any may be."""
     metadata = {key: value for key, value in raw["metadata"].items() if key not in _SERVERS_OWN}

@@ -64,7 +64,7 @@ _BURST, _TOKEN_SECONDS = 25, 30.0
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 600.0
 
 _FORBIDDEN = 403
-_PASSING = frozenset({401, _FORBIDDEN, 408, 429, 500, 502, 503, 504})
+_PASSING = frozenset({401, 408, 429, 500, 502, 503, 504})
 """Refusals that say nothing against what is written."""
 
 _MERGE = "application/merge-patch+json"
@@ -148,6 +148,11 @@ class Notebook:
         happening = Happening(*key, text)
         return Due(happening, noted.event, noted.count) if noted.note == text else Due(happening)
 
+    def is_so(self, due: Due) -> bool:
+        """Whether it is still to be told."""
+        happening = due.happening
+        return self._now.get((happening.ref, happening.reason)) == happening.message
+
     def written(self, due: Due, event: str = "") -> None:
         """It stands in an ``event`` of ours, or ("") in another node's, or nowhere, since it was refused for good."""
         self._refill()
@@ -192,14 +197,16 @@ class EventRecorder:
                 due = await self._due()
                 try:
                     client = client or open_client(self._connection)
-                    self._notebook.written(due, await self._written(client, due))
+                    event = await self._written(client, due)
+                    if event is not None:
+                        self._notebook.written(due, event)
                     self._backoff.succeeded()
                     self._problems(())
                 except Refused as error:
-                    if error.code not in _PASSING:
+                    if error.code in _PASSING or lacks_right(error):
+                        await self._pause(error)
+                    else:
                         self._notebook.written(due)  # it would be refused again
-                        continue
-                    await self._pause(error)
                 except (StoreError, Problems) as error:
                     await self._pause(error)
         finally:
@@ -219,13 +226,13 @@ class EventRecorder:
     async def _pause(self, error: Exception) -> None:
         """Wait before the next try. That the API server is away is told by who follows it."""
         seconds = self._backoff.failed()
-        if isinstance(error, Refused) and error.code == _FORBIDDEN:
+        if isinstance(error, Refused) and lacks_right(error):
             seconds = _LONGEST_PAUSE_SECONDS
             self._problems((f"{self._connection}: no Events are written: {error}; {_REMEDY}",))
         await asyncio.sleep(seconds * random.uniform(1, 1.25))  # noqa: S311
 
-    async def _written(self, client: Client, due: Due) -> str:
-        """The name of the Event of ours that stands there now; "" where it is another node's."""
+    async def _written(self, client: Client, due: Due) -> str | None:
+        """The name of the Event of ours that stands there now; "": it is another node's, None: it is past."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         ref = due.happening.ref
         path = f"/apis/events.k8s.io/v1/namespaces/{quote(ref.namespace or _NODE_EVENTS_IN, safe='')}/events"
@@ -235,6 +242,8 @@ class EventRecorder:
                 await client.request("PATCH", f"{path}/{due.event}", None, _json(series), _MERGE)
                 return due.event
         event = event_about(due.happening, await self._uid(client, ref), self._node, now)
+        if not self._notebook.is_so(due):
+            return None
         with suppress_codes(409):  # another node was first
             await client.request("POST", path, None, _json(event))
             name: str = event["metadata"]["name"]
@@ -248,6 +257,14 @@ class EventRecorder:
         path = f"/api/v1/namespaces/{quote(ref.namespace, safe='')}/services/{quote(ref.name, safe='')}"
         found = json.loads((await client.request("GET", path)).body)
         return str(found["metadata"]["uid"])
+
+
+def lacks_right(error: Refused) -> bool:
+    """Whether RBAC forbids it. Namespaces that are being deleted, quotas and webhooks say 403, too, of one object.
+
+    It is told by the API server's words alone (k8s.io/apiserver, endpoints/handlers/responsewriters/errors.go).
+    """
+    return error.code == _FORBIDDEN and " cannot " in str(error)
 
 
 @contextmanager

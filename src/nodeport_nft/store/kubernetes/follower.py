@@ -1,8 +1,8 @@
 """Follow one kind of object at an API server: list it, watch it, and miss nothing, whatever becomes of the server.
 
 - All there is comes as the initial events of a watch (KEP-3157), or in pages from a server that cannot do so: it
-  answers 400 or 422, or 200 and an ERROR event of code 500. Either is a read of the latest state: one from the cache
-  of a server that lags (resourceVersion=0) could take the node back in time.
+  answers 400 or 422, or 200 and an ERROR event of code 500, or never says that this was all. Either is a read of the
+  latest state: one from the cache of a server that lags (resourceVersion=0) could take the node back in time.
 - A watch goes on after the last event or bookmark. What it would have told is gone where that is too old (410, as an
   answer or as an event) or where it told something that is no event: then everything is listed once more, and only
   what differs is told.
@@ -166,7 +166,7 @@ class Follower:
                 self._begun = asyncio.get_running_loop().time()
                 if listing is None and not self._is_doubtful:
                     self._heard()
-                while (line := await self._next(lines)) is not None:
+                while (line := await self._next(lines, is_initial=listing is not None)) is not None:
                     if listing is None:
                         self._take(read_event(line))
                     elif self._take_initial(read_event(line), listing):
@@ -179,7 +179,9 @@ class Follower:
                 raise
             self._streaming.is_on = False
             return
-        if listing is not None or not (count or self._has_lasted()):
+        if listing is not None:  # it never came to the end
+            self._streaming.is_on = False
+        elif not (count or self._has_lasted()):
             raise Unreachable(f"{self._client.connection}: a watch of {self.plural} ended as soon as it had begun")
 
     def _take_initial(self, event: Event, listing: Listing) -> bool:
@@ -208,10 +210,13 @@ class Follower:
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
             raise Garbled(f"its watch tells of an event {event.type[:20]!r}, which the API does not know")
 
-    async def _next(self, lines: AsyncIterator[bytes]) -> bytes | None:
-        """The next line, None where the watch has ended or has been silent too long."""
+    async def _next(self, lines: AsyncIterator[bytes], *, is_initial: bool) -> bytes | None:
+        """The next line, None where the watch has ended or has been silent too long.
+
+        ``is_initial``: there is something to be told now.
+        """
         try:
-            async with asyncio.timeout(self._timings.silence):
+            async with asyncio.timeout(self._timings.answer if is_initial else self._timings.silence):
                 while not (line := await anext(lines)).strip():
                     pass
                 return line
@@ -339,4 +344,6 @@ class _BeginAgain(StoreError):
 
 
 def _is_gone(error: StoreError) -> bool:
-    return isinstance(error, _BeginAgain) or (isinstance(error, Refused) and error.code == _GONE)
+    if isinstance(error, Refused):
+        return error.code == _GONE or error.reason in ("Expired", "Gone")
+    return isinstance(error, _BeginAgain)

@@ -201,25 +201,29 @@ class Writer:
     # --- the write ----------------------------------------------------------------------------------------
 
     async def _carry_out(self, trials: Sequence[_Trial], gone: Sequence[Ref], missing: Sequence[Ref]) -> Written:
+        # First what asks for nodePorts: if one of them is outside of the range, nothing else is written by then.
+        in_turn = sorted(trials, key=lambda trial: not documents.asks_for_ports(trial.wanted))
         applied: list[Applied] = []
         deleted: list[Ref] = []
-        rest = [*gone, *(each.wanted.ref for each in trials)]
+        rest = [*gone, *(each.wanted.ref for each in in_turn)]
         vanished: list[Ref] = []
         try:
             for ref in gone:
                 (deleted if await self._deleted(ref) else vanished).append(ref)
                 rest.pop(0)
-            for trial in trials:
+            for trial in in_turn:
                 applied.append(await self._written(trial))
                 rest.pop(0)
         except (StoreError, Problems, Conflict) as error:
-            done = [*deleted, *(each.object.ref for each in applied)]
+            finished = [*deleted, *(each.object.ref for each in applied)]
             is_unsure = isinstance(error, Unreachable) and error.is_sent
-            if not done and not is_unsure:
+            if not finished and not is_unsure:
                 raise
             unsure = rest.pop(0) if is_unsure else None
-            raise PartlyWritten(error, done, unsure, rest) from error
-        return Written(tuple(applied), tuple(deleted), (*missing, *vanished), _warnings(trials))
+            raise PartlyWritten(error, finished, unsure, rest) from error
+        done = {each.object.ref: each for each in applied}
+        told = tuple(done[trial.wanted.ref] for trial in trials)
+        return Written(told, tuple(deleted), (*missing, *vanished), _warnings(trials))
 
     async def _written(self, trial: _Trial) -> Applied:
         try:

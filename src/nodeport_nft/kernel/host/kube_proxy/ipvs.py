@@ -95,7 +95,13 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (NetlinkError, OSError) as error:
+    except (
+        NetlinkError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # of a kernel newer than pyroute2, too
         raise KernelError(f"what kube-proxy's mode ipvs has left: {error}") from error
 
 
@@ -138,9 +144,13 @@ def _servers() -> Iterator[tuple[int, int, str, int]]:
 
 def _sets() -> Iterator[str]:
     from pyroute2 import IPSet
+    from pyroute2.netlink.exceptions import NetlinkError
 
-    with IPSet() as netlink:
-        names = {message.get_attr("IPSET_ATTR_SETNAME") for message in netlink.list()}
+    try:
+        with IPSet() as netlink:
+            names = {message.get_attr("IPSET_ATTR_SETNAME") for message in netlink.list()}
+    except NetlinkError:  # the kernel has no ipsets
+        return
     yield from sorted(names.intersection(_SETS | _SETS_IPV6))
 
 
