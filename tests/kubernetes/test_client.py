@@ -336,7 +336,7 @@ def test_answers_that_are_none(tmp_path: Path, script: bytes | str, told: str) -
     with pytest.raises(Unreachable, match=told) as raised:
         run(tmp_path, Closing(script), work)
     assert raised.value.is_sent
-    assert str(raised.value).startswith("kubernetes: http://127.0.0.1:")
+    assert str(raised.value).startswith("kubernetes http://127.0.0.1:")
 
 
 def test_an_answer_that_does_not_come_in_time(tmp_path: Path) -> None:
