@@ -32,7 +32,8 @@ _NO_RULE = re.compile(
 _MANAGED = re.compile(r'conflict with "(?P<name>[^"]*)"')
 _STRICT = re.compile(r'(?P<what>unknown|duplicate) field "(?P<field>[^"]*)"')
 _UNDECLARED = "field not declared in schema"
-_SHAPE = re.compile(r"(?P<field>\.\S+): (?P<what>[^\n]+)")  # of "failed to create typed patch object": a line each
+_SHAPE = re.compile(r"(?<!\S)(?P<field>\.\S+): (?P<what>.+?)(?=\s+\.\S+: |$)", re.DOTALL)
+"""Of "failed to create typed patch object": a line each, which may have become one line on the way."""
 _NUMBER = re.compile(r"[0-9a-fA-F.:]*[0-9a-fA-F]")  # ports and addresses, and words that are none
 
 _REMEDIES = (
