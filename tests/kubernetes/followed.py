@@ -139,3 +139,13 @@ def endpoint_slice(name: str, service_name: str, *addresses: str) -> dict[str, A
 
 def node(name: str = NODE, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+
+
+def watches(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    """The watches that were begun."""
+    return server.requests(resource=resource, verb="watch")
+
+
+def lists(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    """The lists that were asked for, page by page."""
+    return server.requests(resource=resource, verb="list")

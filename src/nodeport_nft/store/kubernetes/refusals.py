@@ -102,8 +102,6 @@ def failure(refused: Refused, where: object, ref: Ref | None = None) -> StoreErr
     """What is said where reading, or writing whatever it is, is refused; with the remedy."""
     said = str(refused)
     about = f"{where}: {ref}" if ref else str(where)
-    if refused.code == 401:
-        return StoreError(said)  # the client names the server, and where we have from who we are
     if refused.code == 403 and (rule := _NO_RULE.search(said)):
         return StoreError(f"{about}: {said}; {_missing(rule)}")
     if refused.code == 404 and ref is not None:
