@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, give_back_memory, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
@@ -224,6 +224,7 @@ class Daemon:
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()
         gc.freeze()
+        give_back_memory()
 
     def _made_probes(self) -> Probes:
         verdicts = open_verdicts(

@@ -140,7 +140,8 @@ def read_item(body: msgspec.Raw) -> Item:
     except _FAULTS as error:
         why = f"its body is not JSON: {error}"
     try:
-        names = _NAMED.decode(body).metadata
+        # Out of the document where there is one: its texts are then the same, and kept once.
+        names = (_NAMED.decode(body) if raw is None else msgspec.convert(raw, _Named)).metadata
     except _FAULTS:
         names = _Names()
         why = why or "it has no name"

@@ -33,7 +33,7 @@ PLUGIN_SECONDS = 60.0
 """How long a plugin may take: some ask a server far away, and renew a login of their own before."""
 
 _LONGEST_REST_SECONDS = 60.0
-"""The longest that a plugin is left alone after failures: a login that is refused each second is locked in the end."""
+"""The longest that a plugin is left alone after failures: who logs in wrongly each second is locked out."""
 
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 (of a header's name: RFC 9110, 5.6.2)
 
