@@ -143,20 +143,37 @@ def test_objects_that_change_and_go(server: ApiServer) -> None:
     follow(server, scenario)
 
 
-@pytest.mark.parametrize(
-    "label", [{"service.kubernetes.io/service-proxy-name": "other"}, {"service.kubernetes.io/headless": ""}]
-)
-def test_a_label_takes_an_object_from_us_and_gives_it_back(server: ApiServer, label: dict[str, str]) -> None:
-    server.create({**service("never", 82), "metadata": {"name": "never", "namespace": "default", "labels": label}})
+PROXY, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
+
+
+@pytest.mark.parametrize(("kind", "name", "label"), [("Service", "web", PROXY), ("EndpointSlice", "web-1", HEADLESS)])
+def test_a_label_takes_an_object_from_us_and_gives_it_back(
+    server: ApiServer, kind: str, name: str, label: str
+) -> None:
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: ""}}})
+        await told.until(partial(lacks, told, kind, name))
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
+        await told.until(partial(told.value, kind, name))
+
+    follow(server, scenario)
+
+
+@pytest.mark.parametrize(("kind", "name", "label"), [("Service", "web", HEADLESS), ("EndpointSlice", "web-1", PROXY)])
+def test_a_label_of_the_other_kind_takes_nothing_from_us(server: ApiServer, kind: str, name: str, label: str) -> None:
+    """As with kube-proxy: controllers copy a Service's labels to its slices, and may be late to take one off."""
+    server.patch(kind, "default", name, {"metadata": {"labels": {label: "other"}}})
 
     async def scenario(told: Told) -> None:
         await told.until(lambda: told.changes)
-        assert not told.value("Service", "never")
-        for kind, name in (("Service", "web"), ("EndpointSlice", "web-1")):
-            server.patch(kind, "default", name, {"metadata": {"labels": label}})
-            await told.until(partial(lacks, told, kind, name))
-            server.patch(kind, "default", name, {"metadata": {"labels": dict.fromkeys(label)}})
-            await told.until(partial(told.value, kind, name))
+        assert told.value(kind, name)
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: "another"}}})
+        later = service("later", 82) if kind == "Service" else endpoint_slice("later", "web", "10.244.0.9")
+        server.create(later)
+        await told.until(partial(told.value, kind, "later"))
+        assert told.value(kind, name)
 
     follow(server, scenario)
 

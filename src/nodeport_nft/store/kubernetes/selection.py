@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.model import SERVICE_CIDR
 
-_OURS = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
-"""Neither what names a proxy of its own, nor what only DNS is to know. Both labels are copied to EndpointSlices."""
+_SERVICES = "!service.kubernetes.io/service-proxy-name"
+_SLICES = "!service.kubernetes.io/headless"
+"""A Service that names a proxy is that one's; of slices only those are left out that only DNS is to know.
+
+Not both labels for both kinds, and kube-proxy does the same: controllers copy a Service's labels to its slices, later
+than the Service has them, and a slice is served that has a label which its Service has not.
+"""
 
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Where an API server has its ServiceCIDRs; older ones than 1.33 have none there."""
@@ -36,8 +41,8 @@ class Selected:
 def selected(node: str) -> tuple[Selected, ...]:
     """What the node of this name programs."""
     return (
-        Selected("Service", BY_KIND["Service"].path(), {"labelSelector": _OURS}),
-        Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), {"labelSelector": _OURS}),
+        Selected("Service", BY_KIND["Service"].path(), {"labelSelector": _SERVICES}),
+        Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), {"labelSelector": _SLICES}),
         Selected("Node", BY_KIND["Node"].path(), {"fieldSelector": f"metadata.name={node}"}),
         Selected(SERVICE_CIDR, SERVICE_CIDRS, {}, is_needed=False),
     )
