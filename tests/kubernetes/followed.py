@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -101,11 +102,17 @@ async def following(server: ApiServer, timings: Timings = QUICK) -> AsyncIterato
 def follow(server: ApiServer, scenario: Callable[[Told], Awaitable[None]], timings: Timings = QUICK) -> None:
     """Play a scenario with a source beside it."""
 
+    broken: list[dict[str, Any]] = []
+
     async def play() -> None:
+        # The daemon ends where a callback of its loop fails (daemon/loop.py).
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
         async with following(server, timings) as told:
             await scenario(told)
+        gc.collect()
 
     asyncio.run(play())
+    assert not broken
 
 
 def service(name: str, port: int = 80, namespace: str = "default", **spec: Any) -> dict[str, Any]:

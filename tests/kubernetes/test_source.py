@@ -143,6 +143,7 @@ def test_objects_that_change_and_go(server: ApiServer) -> None:
     follow(server, scenario)
 
 
+<<<<<<< HEAD
 PROXY, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
 
 
@@ -174,6 +175,56 @@ def test_a_label_of_the_other_kind_takes_nothing_from_us(server: ApiServer, kind
         server.create(later)
         await told.until(partial(told.value, kind, "later"))
         assert told.value(kind, name)
+=======
+PROXY_NAME, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "label"), [("Service", "web", PROXY_NAME), ("EndpointSlice", "web-1", HEADLESS)]
+)
+def test_a_label_takes_an_object_from_us_and_gives_it_back(
+    server: ApiServer, kind: str, name: str, label: str
+) -> None:
+    never = service("never", 82) if kind == "Service" else endpoint_slice("never", "web", "10.244.0.6")
+    never["metadata"]["labels"] = {**never["metadata"].get("labels", {}), label: "x"}
+    server.create(never)
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert not told.value(kind, "never")
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: "x"}}})
+        await told.until(partial(lacks, told, kind, name))
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
+        await told.until(partial(told.value, kind, name))
+
+    follow(server, scenario)
+
+
+def test_a_label_of_the_other_kind_means_nothing(server: ApiServer) -> None:
+    """Seen beside kube-proxy: it serves a Service labelled as headless, and slices that name another proxy."""
+    for kind, name, label in (("Service", "web", HEADLESS), ("EndpointSlice", "web-1", PROXY_NAME)):
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: ""}}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.value("Service", "web")
+        assert told.value("EndpointSlice", "web-1")
+
+    follow(server, scenario)
+
+
+def test_headless_services_are_never_told_of(server: ApiServer) -> None:
+    server.create(service("headless", 82, clusterIP="None"))
+    server.create({**service("outside", 83), "spec": {"type": "ExternalName", "externalName": "example.net"}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.names("Service") == {"web", "kubernetes", "outside"}
+        server.patch("Service", "default", "headless", {"metadata": {"labels": {"a": "b"}}})
+        server.create(service("later", 84))
+        await told.until(lambda: told.value("Service", "later"))
+        assert not told.value("Service", "headless")
+>>>>>>> revA
 
     follow(server, scenario)
 
