@@ -143,39 +143,6 @@ def test_objects_that_change_and_go(server: ApiServer) -> None:
     follow(server, scenario)
 
 
-<<<<<<< HEAD
-PROXY, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
-
-
-@pytest.mark.parametrize(("kind", "name", "label"), [("Service", "web", PROXY), ("EndpointSlice", "web-1", HEADLESS)])
-def test_a_label_takes_an_object_from_us_and_gives_it_back(
-    server: ApiServer, kind: str, name: str, label: str
-) -> None:
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.patch(kind, "default", name, {"metadata": {"labels": {label: ""}}})
-        await told.until(partial(lacks, told, kind, name))
-        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
-        await told.until(partial(told.value, kind, name))
-
-    follow(server, scenario)
-
-
-@pytest.mark.parametrize(("kind", "name", "label"), [("Service", "web", HEADLESS), ("EndpointSlice", "web-1", PROXY)])
-def test_a_label_of_the_other_kind_takes_nothing_from_us(server: ApiServer, kind: str, name: str, label: str) -> None:
-    """As with kube-proxy: controllers copy a Service's labels to its slices, and may be late to take one off."""
-    server.patch(kind, "default", name, {"metadata": {"labels": {label: "other"}}})
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        assert told.value(kind, name)
-        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
-        server.patch(kind, "default", name, {"metadata": {"labels": {label: "another"}}})
-        later = service("later", 82) if kind == "Service" else endpoint_slice("later", "web", "10.244.0.9")
-        server.create(later)
-        await told.until(partial(told.value, kind, "later"))
-        assert told.value(kind, name)
-=======
 PROXY_NAME, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
 
 
@@ -224,7 +191,6 @@ def test_headless_services_are_never_told_of(server: ApiServer) -> None:
         server.create(service("later", 84))
         await told.until(lambda: told.value("Service", "later"))
         assert not told.value("Service", "headless")
->>>>>>> revA
 
     follow(server, scenario)
 

@@ -14,15 +14,6 @@ from dataclasses import dataclass
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.model import SERVICE_CIDR
 
-<<<<<<< HEAD
-_SERVICES = "!service.kubernetes.io/service-proxy-name"
-_SLICES = "!service.kubernetes.io/headless"
-"""A Service that names a proxy is that one's; of slices only those are left out that only DNS is to know.
-
-Not both labels for both kinds, and kube-proxy does the same: controllers copy a Service's labels to its slices, later
-than the Service has them, and a slice is served that has a label which its Service has not.
-"""
-=======
 _SERVICES = {
     "labelSelector": "!service.kubernetes.io/service-proxy-name",
     "fieldSelector": "spec.clusterIP!=None",
@@ -33,7 +24,6 @@ spec: the label is the slices' own, and means nothing on a Service."""
 _SLICES = {"labelSelector": "!service.kubernetes.io/headless"}
 """Not by the label that names another proxy, as with kube-proxy. A controller copies the labels of a Service to its
 slices, later than the Service has them, and others may write them: a slice counts whose Service is ours."""
->>>>>>> revA
 
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Where an API server has its ServiceCIDRs; older ones than 1.33 have none there."""
@@ -55,13 +45,8 @@ class Selected:
 def selected(node: str) -> tuple[Selected, ...]:
     """What the node of this name programs."""
     return (
-<<<<<<< HEAD
-        Selected("Service", BY_KIND["Service"].path(), {"labelSelector": _SERVICES}),
-        Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), {"labelSelector": _SLICES}),
-=======
         Selected("Service", BY_KIND["Service"].path(), _SERVICES),
         Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), _SLICES),
->>>>>>> revA
         Selected("Node", BY_KIND["Node"].path(), {"fieldSelector": f"metadata.name={node}"}),
         Selected(SERVICE_CIDR, SERVICE_CIDRS, {}, is_needed=False),
     )
