@@ -13,6 +13,7 @@ from nodeport_nft.model import Ref
 from nodeport_nft.store import StoreError
 from nodeport_nft.store.kubernetes import refusals
 from nodeport_nft.store.kubernetes.answers import refusal
+from nodeport_nft.store.kubernetes.documents import cluster_ips
 from nodeport_nft.store.kubernetes.errors import Refused
 from nodeport_nft.store.kubernetes.refusals import Around
 from tests.kubernetes.recorded import Recorded, recordings
@@ -182,3 +183,19 @@ def test_a_message_cannot_steer_a_terminal_or_bury_the_rest() -> None:
     )
     assert "\x1b" not in problem
     assert len(problem) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("spec", "addresses"),
+    [
+        ({"clusterIP": "010.096.000.07"}, ("10.96.0.7",)),
+        ({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "FD00:0:0::0007"]}, ("10.96.0.7", "fd00::7")),
+        ({"clusterIPs": ["None"]}, ()),
+        ({"clusterIP": ""}, ()),
+        ({}, ()),
+    ],
+)
+def test_addresses_of_old_services_are_those_of_their_ip_addresses(
+    spec: dict[str, Any], addresses: tuple[str, ...]
+) -> None:
+    assert cluster_ips({"kind": "Service", "metadata": {"name": "web"}, "spec": spec}) == addresses
