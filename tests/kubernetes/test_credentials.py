@@ -118,7 +118,7 @@ def test_commands_tell_what_is_to_be_told_of_a_kubeconfig(server: ApiServer, tmp
     assert err.startswith("warning: config:8: clusters[0].cluster.insecure-skip-tls-verify: the server's certificate")
     assert said({"token": "x"}, **{"certificate-authority": str(server.ca_file)}) == (
         1,
-        f"error: kubernetes: {server.url}: the server does not know who we are (Unauthorized); "
+        f"error: kubernetes: the API server {server.url} does not know who we are (Unauthorized); "
         "renew what context test of config says of its user\n",
     )
     assert said({"token": 1}, **{"certificate-authority": str(server.ca_file)}) == (

@@ -156,7 +156,7 @@ def test_what_is_said_without_causes_is_a_problem_too(
 @pytest.mark.parametrize(
     ("refused", "text"),
     [
-        (made(401, "Unauthorized"), "does not know who we are"),
+        (made(401, "the server does not know who we are; renew it"), "the server does not know who we are; renew it"),
         (made(404, "the server could not find the requested resource", reason="NotFound", details={}), "no services"),
         (made(429, "too many requests"), "try again"),
         (made(503, "the server is currently unable to handle the request"), "try again"),

@@ -291,7 +291,7 @@ class Client:
     def _unknown(self, refused: Refused) -> Refused:
         """A refusal of who we are, with the remedy."""
         message = (
-            f"{self._where()}: the server does not know who we are ({refused}); "
+            f"the API server {self.server} does not know who we are ({refused}); "
             f"renew what {self._identity.access.name} says of its user"
         )
         return Refused(message, refused.code, refused.reason, refused.causes, refused.retry_after, refused.body)

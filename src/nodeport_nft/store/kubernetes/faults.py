@@ -86,7 +86,9 @@ def _told(error: BaseException, proxy: str) -> str:
         return BROKEN_OFF
     if isinstance(error, OSError):
         return f"{_system(error)}; is the API server up, and the network between?"
-    return f"what was answered is no HTTP that can be read ({clipped(str(error), _LONGEST)}); is a proxy between?"
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    first = clipped(said.partition("\n")[0].rstrip(":"), _LONGEST)
+    return f"what was answered is no HTTP that can be read ({first}); is a proxy between?"
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:

@@ -32,7 +32,8 @@ _NO_RULE = re.compile(
 _MANAGED = re.compile(r'conflict with "(?P<name>[^"]*)"')
 _STRICT = re.compile(r'(?P<what>unknown|duplicate) field "(?P<field>[^"]*)"')
 _UNDECLARED = "field not declared in schema"
-_SHAPE = re.compile(r"(?P<field>\.\S+): (?P<what>[^\n]+)")  # of "failed to create typed patch object": a line each
+_SHAPE = re.compile(r"(?<!\S)(?P<field>\.\S+): (?P<what>.+?)(?=\s+\.\S+: |$)", re.DOTALL)
+"""Of "failed to create typed patch object": a line each, which may have become one line on the way."""
 _NUMBER = re.compile(r"[0-9a-fA-F.:]*[0-9a-fA-F]")  # ports and addresses, and words that are none
 
 _REMEDIES = (
@@ -101,8 +102,6 @@ def failure(refused: Refused, where: object, ref: Ref | None = None) -> StoreErr
     """What is said where reading, or writing whatever it is, is refused; with the remedy."""
     said = str(refused)
     about = f"{where}: {ref}" if ref else str(where)
-    if refused.code == 401:
-        return StoreError(said)  # the client names the server, and where we have from who we are
     if refused.code == 403 and (rule := _NO_RULE.search(said)):
         return StoreError(f"{about}: {said}; {_missing(rule)}")
     if refused.code == 404 and ref is not None:

@@ -33,9 +33,10 @@ class KubernetesSource:
         self._again = asyncio.Event()
         self._is_whole = True  # what is told next
         self._has_told = False
+        self._noted: tuple[str, ...] = ()  # the problems when somebody was last woken for them
         reach, streaming = Reach(), Streaming()
         self._followers = tuple(
-            Follower(self._client, each, reach, streaming, self._news.set, timings or Timings())
+            Follower(self._client, each, reach, streaming, self._wake, timings or Timings())
             for each in selected(node)
         )
 
@@ -101,6 +102,14 @@ class KubernetesSource:
             for task in (again, *tasks):
                 task.cancel()
             await asyncio.wait((again, *tasks))
+
+    def _wake(self) -> None:
+        """Wake who waits, but not for one kind while others are yet to come: the kernel is looked at each time."""
+        if not self._is_listed():
+            before, self._noted = self._noted, self.problems()
+            if self._noted == before:
+                return
+        self._news.set()
 
     def _is_listed(self) -> bool:
         return all(follower.known.is_listed for follower in self._followers)
