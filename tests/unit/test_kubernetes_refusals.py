@@ -15,7 +15,7 @@ from nodeport_nft.store.kubernetes import refusals
 from nodeport_nft.store.kubernetes.answers import refusal
 from nodeport_nft.store.kubernetes.documents import cluster_ips
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.kubernetes.refusals import Around
+from nodeport_nft.store.kubernetes.refusals import Around, is_absent
 from tests.kubernetes.recorded import Recorded, recordings
 
 pytestmark = pytest.mark.proves("W7")
@@ -199,3 +199,11 @@ def test_addresses_of_old_services_are_those_of_their_ip_addresses(
     spec: dict[str, Any], addresses: tuple[str, ...]
 ) -> None:
     assert cluster_ips({"kind": "Service", "metadata": {"name": "web"}, "spec": spec}) == addresses
+
+
+@pytest.mark.parametrize(
+    "details", [None, 7, "x", [], {}, {"name": "web"}, {"name": "web", "kind": 7}, {"kind": "services"}]
+)
+def test_details_of_any_shape_make_no_object_absent_and_are_no_defect(details: object) -> None:
+    body = json.dumps({"kind": "Status", "code": 404, "message": "not here", "details": details}).encode()
+    assert is_absent(refusal(404, body, {})) is (details == {"name": "web", "kind": 7})
