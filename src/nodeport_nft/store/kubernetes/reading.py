@@ -63,8 +63,8 @@ async def list_items(client: Client, path: str, query: Mapping[str, str], where:
             while True:
                 more = {"continue": token} if token else {}
                 page = document(await client.request("GET", path, {**query, "limit": str(PAGE), **more}), where)
-                items += [each for each in page.get("items") or () if isinstance(each, dict)]
-                token = (page.get("metadata") or {}).get("continue") or ""
+                found, token = _listed(page, where)
+                items += found
                 if not token:
                     return items
         except Refused as refused:
@@ -73,13 +73,28 @@ async def list_items(client: Client, path: str, query: Mapping[str, str], where:
     raise AssertionError("the last start returns or raises")
 
 
+def _listed(page: Mapping[str, Any], where: object) -> tuple[list[dict[str, Any]], str]:
+    """The items of a page, and the token to go on with. Raises StoreError: what is no list is not an empty one."""
+    items, metadata = page.get("items", ""), page.get("metadata")
+    token = metadata.get("continue") or "" if isinstance(metadata, dict) else None
+    if not isinstance(items, list | None) or not isinstance(token, str):
+        raise StoreError(
+            f"{where}: what answers is no API server: a list was asked for, and it gives none; see which server the "
+            "kubeconfig names, and whether a proxy stands before it"
+        )
+    return [each for each in items or () if isinstance(each, dict)], token
+
+
 def object_of(kind: str, item: Mapping[str, Any]) -> Object:
     """An object as the server gives it, not parsed; in lists they do not say their kind."""
     resource = BY_KIND[kind]
-    metadata = item.get("metadata") or {}
-    namespace = metadata.get("namespace", "") if resource.namespaced else ""
+    metadata = item.get("metadata")
+    texts = (
+        {name: text for name, text in metadata.items() if isinstance(text, str)} if isinstance(metadata, dict) else {}
+    )
+    namespace = texts.get("namespace", "") if resource.namespaced else ""
     raw = {**item, "apiVersion": resource.api_version, "kind": kind}
-    return Object(Ref(kind, namespace, metadata.get("name", "")), raw, version=metadata.get("resourceVersion", ""))
+    return Object(Ref(kind, namespace, texts.get("name", "")), raw, version=texts.get("resourceVersion", ""))
 
 
 class Item(NamedTuple):
