@@ -29,6 +29,7 @@ class _ListMeta(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
+    kind: str
     metadata: _ListMeta
     items: list[msgspec.Raw] | None
     """Always there, though it may be null: what has none is no list, and no cluster without objects."""
@@ -100,8 +101,9 @@ def read_page(body: bytes) -> Page:
         found = _LIST.decode(body)
     except _FAULTS as error:
         raise Garbled(f"it answers with what is no list: {_shown(body)} ({error})") from None
-    if not found.metadata.resource_version:
-        raise Garbled(f"it answers with a list of no revision: {_shown(body)}")
+    # A Status, or a proxy's own word, has no items either; that is no reason to take every rule away.
+    if not (found.kind.endswith("List") and found.metadata.resource_version):
+        raise Garbled(f"it answers with what is no list: {_shown(body)}")
     return Page(found.metadata.resource_version, found.metadata.token, tuple(found.items or ()))
 
 

@@ -175,10 +175,10 @@ def _is_about_namespace(refused: Refused) -> bool:
 def _missing_kind(refused: Refused) -> str:
     """Of what kind (as in paths) the object is that is not there; "" where it is no object that is not there."""
     try:
-        details = json.loads(refused.body).get("details") or {}
-    except (ValueError, AttributeError):
+        details = json.loads(refused.body)["details"]
+        return str(details.get("kind") or "") if details.get("name") else ""
+    except (ValueError, LookupError, TypeError, AttributeError):  # no Status, or none with details
         return ""
-    return str(details.get("kind") or "") if details.get("name") else ""
 
 
 def _manager(message: str) -> str:
