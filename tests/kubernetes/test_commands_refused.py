@@ -274,3 +274,14 @@ def test_nobody_listens(desk: Desk) -> None:
 def _second(method: str, fault: dict[str, Any]) -> dict[str, Any]:
     """Of these requests the second, which is the write itself behind its trial."""
     return {"method": method, "skip": 1, **fault}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"metadata": {"continue": 7}, "items": []}'])
+def test_what_is_no_list_is_not_an_empty_one(desk: Desk, text: str) -> None:
+    """Who is between answers so: nobody is to take it for a cluster without Services, and nothing breaks."""
+    odd = {"resource": "services", "text": text, "type": "application/json", "times": 0}
+    desk.server.faults([odd])
+    for words in (("get", "svc"), ("get", "svc", "web")):
+        got = desk.run(*words)
+        assert got.code == 1, (words, got)
+        assert "what answers is no API server" in got.err, (words, got)

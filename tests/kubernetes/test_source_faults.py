@@ -168,6 +168,21 @@ def test_a_watch_of_garbage_is_told_and_everything_listed_again(server: ApiServe
     follow(server, scenario)
 
 
+@pytest.mark.parametrize("revision", ["x", "-5", "99999999999999999999999999"])
+def test_a_revision_that_no_watch_can_begin_at_is_not_asked_for_again(server: ApiServer, revision: str) -> None:
+    """Whoever was between has answered once, and is gone."""
+    server.options(streaming="off")
+    body = f'{{"kind":"ServiceList","apiVersion":"v1","metadata":{{"resourceVersion":"{revision}"}},"items":[]}}'
+    fault = {"resource": "services", "verb": "list", "text": body, "type": "application/json", "times": 1}
+    server.faults([fault])
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.value("Service", "web"))
+        await told.until(lambda: not told.problems)
+
+    follow(server, scenario)
+
+
 # --- histories --------------------------------------------------------------------------------------------
 
 

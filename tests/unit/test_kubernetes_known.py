@@ -106,9 +106,14 @@ def test_an_item_without_a_name_takes_none_for_gone(known: Known) -> None:
     assert listed(known, 20, service("a", 5), nameless)
     assert told(known) == {}
     assert known.damaged
+    assert known.is_listed
+    assert not known.is_current, "it is listed again, and may be mended then"
     assert listed(known, 21, service("a", 5))
     assert told(known) == {"b": False}
     assert not known.damaged
+    assert known.is_current
+    assert known.change(nameless, deleted=False)
+    assert not known.is_current
 
 
 def test_what_is_passed_over_is_told_once(known: Known) -> None:
@@ -146,6 +151,8 @@ def test_revisions_are_compared_as_numbers(one: str, other: str, behind: bool) -
         b'{"kind":"Service","metadata":{"name":"a","resourceVersion":"7"}}',
         b'{"kind":"ServiceList","metadata":{}}',
         b'{"metadata":{"resourceVersion":"7"}}',
+        b'{"kind":"ServiceList","metadata":{"resourceVersion":"7"}}',
+        b'{"kind":"ServiceList","metadata":{"resourceVersion":"7"},"items":{}}',
         b"<html>",
         b"\xff",
     ],

@@ -111,7 +111,10 @@ def number(query: Mapping[str, str], name: str) -> int:
             cause = invalid(name, text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
             raise bad_request(f"invalid resource version: {name}: {cause.message}")
         raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    return int(text or 0)
+    if (found := int(text or 0)) >> 64:
+        cause = invalid(name, text, f'strconv.ParseUint: parsing "{text}": value out of range')
+        raise bad_request(f"invalid resource version: {name}: {cause.message}")
+    return found
 
 
 def _token(revision: int, start: str) -> str:

@@ -31,7 +31,8 @@ class _ListMeta(msgspec.Struct):
 class _List(msgspec.Struct):
     kind: str
     metadata: _ListMeta
-    items: list[msgspec.Raw] | None = None
+    items: list[msgspec.Raw] | None
+    """Always there, though it may be null: what has none is no list, and no cluster without objects."""
 
 
 class _Event(msgspec.Struct):
@@ -121,6 +122,8 @@ def read_bookmark(event: Event) -> tuple[str, bool]:
         metadata = _NAMED.decode(event.body).metadata
     except _FAULTS as error:
         raise Garbled(f"its watch tells what is no bookmark: {error}") from None
+    if not metadata.resource_version:
+        raise Garbled("its watch tells of a bookmark of no revision")
     return metadata.resource_version, INITIAL_EVENTS_END in (metadata.annotations or {})
 
 

@@ -100,7 +100,8 @@ class Known:
         for ref, values in listing.changed.items():
             self._put(ref, values, listing.notes)
         self.revision = revision
-        self.is_listed = self.is_current = True
+        self.is_listed = True
+        self.is_current = listing.is_complete  # else it is listed again once the watch has ended
         return True
 
     def change(self, item: Item, *, deleted: bool) -> bool:
@@ -110,6 +111,7 @@ class Known:
             return False  # a list is yet to come, and has it
         if not item.name:
             self.damaged[ref] = Damaged(ref, item.why, _ANY_OF_THEM)
+            self.missed()
             return True
         self.reached(revision_of(item))
         if deleted:

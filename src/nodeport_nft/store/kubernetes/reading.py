@@ -102,10 +102,13 @@ async def list_items(client: Client, path: str, query: Mapping[str, str], where:
 def object_of(kind: str, item: Mapping[str, Any]) -> Object:
     """An object as the server gives it, not parsed; in lists they do not say their kind."""
     resource = BY_KIND[kind]
-    metadata = item.get("metadata") or {}
-    namespace = metadata.get("namespace", "") if resource.namespaced else ""
+    metadata = item.get("metadata")
+    texts = (
+        {name: text for name, text in metadata.items() if isinstance(text, str)} if isinstance(metadata, dict) else {}
+    )
+    namespace = texts.get("namespace", "") if resource.namespaced else ""
     raw = {**item, "apiVersion": resource.api_version, "kind": kind}
-    return Object(Ref(kind, namespace, metadata.get("name", "")), raw, version=metadata.get("resourceVersion", ""))
+    return Object(Ref(kind, namespace, texts.get("name", "")), raw, version=texts.get("resourceVersion", ""))
 
 
 class Item(NamedTuple):

@@ -282,7 +282,13 @@ async def get(client: Client, ref: Ref, where: object) -> Object | None:
         if refusals.is_absent(refused):
             return None
         raise refusals.failure(refused, where, ref) from refused
-    return reading.object_of(ref.kind, reading.document(answer, where))
+    found = reading.object_of(ref.kind, reading.document(answer, where))
+    if found.ref.name != ref.name:
+        raise StoreError(
+            f"{where}: what answers is no API server: {ref} was asked for, and it gives something else; see which "
+            "server the kubeconfig names, and whether a proxy stands before it"
+        )
+    return found
 
 
 async def look_around(client: Client, where: object) -> Around:
