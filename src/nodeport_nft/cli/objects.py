@@ -16,6 +16,7 @@ from nodeport_nft.cli.options import (
     Namespace,
     RequiredFiles,
     allowed_ranges,
+    chosen_namespace,
     fail,
     may_exist,
     now,
@@ -52,7 +53,7 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 def apply(
     *,
     filename: RequiredFiles,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     dry_run: DryRun = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until every node of the cluster has programmed it, as wait does.")
@@ -78,7 +79,7 @@ def apply(
         check_shared(chosen, "--wait")
     if force_conflicts and not is_kubernetes(chosen.store):
         fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
-    manifests = read_files(filename, chosen, namespace)
+    manifests = read_files(filename, chosen, chosen_namespace(chosen, namespace))
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
@@ -109,7 +110,7 @@ def create_nodeport(
             parser=whole_number,
         ),
     ] = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     dry_run: DryRun = False,
     flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
@@ -122,7 +123,7 @@ def create_nodeport(
         if len({port["protocol"] for port in ports}) < len(ports):
             fail("--node-port fits one port of each protocol; leave it out, or apply a manifest", BAD_INPUT)
         ports = [{**port, "nodePort": node_port} for port in ports]
-    _create(chosen, name, namespace, {"type": "NodePort", "ports": ports}, dry_run=dry_run)
+    _create(chosen, name, chosen_namespace(chosen, namespace), {"type": "NodePort", "ports": ports}, dry_run=dry_run)
 
 
 @command
@@ -138,7 +139,7 @@ def create_clusterip(
             "--clusterip", metavar="IP", help="The address to take, or None for headless; default any free one."
         ),
     ] = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     dry_run: DryRun = False,
     flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
@@ -152,7 +153,7 @@ def create_clusterip(
         spec["ports"] = ports
     if clusterip is not None:
         spec["clusterIP"] = clusterip
-    _create(chosen, name, namespace, spec, dry_run=dry_run)
+    _create(chosen, name, chosen_namespace(chosen, namespace), spec, dry_run=dry_run)
 
 
 @command
@@ -165,7 +166,7 @@ def delete(
         ),
     ] = None,
     filename: Files = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = None,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
     ] = False,
@@ -178,7 +179,8 @@ def delete(
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
     chosen = flags.config()
-    doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
+    scope = chosen_namespace(chosen, namespace)
+    doomed = _of_files(chosen, filename, scope) if filename else _of_names(resources or [], scope)
     note = " (dry run)" if dry_run else ""
     is_there = may_exist(chosen.store)
     if not is_there and not ignore_not_found:
