@@ -25,7 +25,7 @@ def one(cluster: Cluster, tmp_path: Path) -> Iterator[Node]:
 
 def told_of_the_store(one: Node) -> list[str]:
     """What the daemon has said of the store, problems and their ends."""
-    return [str(event) for event in one.events() if "kubernetes" in str(event)]
+    return [str(event) for event in one.events() if event.get("where") == "store"]
 
 
 @pytest.mark.parametrize("lost", ["nothing", "history"])
