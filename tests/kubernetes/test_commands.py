@@ -295,30 +295,6 @@ def test_a_configuration_that_names_it_is_enough_to_render(desk: Desk) -> None:
     assert (rendered.code, f'comment "{desk.namespace}/web' in rendered.out) == (0, True), rendered
 
 
-def test_the_namespace_of_the_context_is_meant_where_none_is_named(desk: Desk) -> None:
-    """As with kubectl: else what is meant for one namespace would come into another, or go from there."""
-    settings = yaml.safe_load(desk.server.kubeconfig.read_text())
-    settings["contexts"][0]["context"]["namespace"] = desk.namespace
-    (path := desk.program.directory / "kubeconfig").write_text(yaml.safe_dump(settings))
-    path.chmod(0o600)
-
-    def run(*words: str, stdin: str = "") -> str:
-        answer = desk.program.run(*words, "--kubeconfig", str(path), stdin=stdin)
-        assert (answer.code, answer.err) == (0, ""), answer
-        return answer.out
-
-    run("apply", "-f", "-", stdin=yaml.safe_dump(service("web")))
-    run("create", "service", "nodeport", "api", "--tcp=80:80")
-    run("create", "service", "clusterip", "db", "--tcp=80:80")
-    assert desk.names() == ["api", "db", "web"]
-    assert run("get", "services", "-o", "name").split() == ["service/api", "service/db", "service/web"]
-    assert f"Namespace:                {desk.namespace}" in run("describe", "service", "web")
-    assert "service/web" not in run("get", "services", "-n", "default", "-o", "name"), "a flag goes before"
-    run("delete", "service", "api", "db")
-    run("delete", "-f", "-", stdin=yaml.safe_dump(service("web")))
-    assert desk.names() == []
-
-
 def test_a_node_that_is_not_there_is_told(desk: Desk) -> None:
     """A slip in its name would go for a node without pods."""
     packet = ("192.0.2.7", "172.30.1.2", "--port", "31098")

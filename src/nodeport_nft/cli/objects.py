@@ -16,7 +16,6 @@ from nodeport_nft.cli.options import (
     Namespace,
     RequiredFiles,
     allowed_ranges,
-    chosen_namespace,
     fail,
     may_exist,
     now,
@@ -53,7 +52,7 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 def apply(
     *,
     filename: RequiredFiles,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     dry_run: DryRun = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until every node of the cluster has programmed it, as wait does.")
@@ -79,7 +78,7 @@ def apply(
         check_shared(chosen, "--wait")
     if force_conflicts and not is_kubernetes(chosen.store):
         fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
-    manifests = read_files(filename, chosen, chosen_namespace(chosen, namespace))
+    manifests = read_files(filename, chosen, namespace)
     if not manifests.objects:
         fail("no objects to apply in the manifests; name others with -f")
     note = " (dry run)" if dry_run else ""
@@ -110,7 +109,7 @@ def create_nodeport(
             parser=whole_number,
         ),
     ] = None,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     dry_run: DryRun = False,
     flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
@@ -123,7 +122,7 @@ def create_nodeport(
         if len({port["protocol"] for port in ports}) < len(ports):
             fail("--node-port fits one port of each protocol; leave it out, or apply a manifest", BAD_INPUT)
         ports = [{**port, "nodePort": node_port} for port in ports]
-    _create(chosen, name, chosen_namespace(chosen, namespace), {"type": "NodePort", "ports": ports}, dry_run=dry_run)
+    _create(chosen, name, namespace, {"type": "NodePort", "ports": ports}, dry_run=dry_run)
 
 
 @command
@@ -139,7 +138,7 @@ def create_clusterip(
             "--clusterip", metavar="IP", help="The address to take, or None for headless; default any free one."
         ),
     ] = None,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     dry_run: DryRun = False,
     flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
@@ -153,7 +152,7 @@ def create_clusterip(
         spec["ports"] = ports
     if clusterip is not None:
         spec["clusterIP"] = clusterip
-    _create(chosen, name, chosen_namespace(chosen, namespace), spec, dry_run=dry_run)
+    _create(chosen, name, namespace, spec, dry_run=dry_run)
 
 
 @command
@@ -166,7 +165,7 @@ def delete(
         ),
     ] = None,
     filename: Files = None,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
     ] = False,
@@ -179,8 +178,7 @@ def delete(
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
     chosen = flags.config()
-    scope = chosen_namespace(chosen, namespace)
-    doomed = _of_files(chosen, filename, scope) if filename else _of_names(resources or [], scope)
+    doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
     note = " (dry run)" if dry_run else ""
     is_there = may_exist(chosen.store)
     if not is_there and not ignore_not_found:

@@ -45,15 +45,7 @@ RequiredFiles = Annotated[
     list[str],
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
 ]
-Namespace = Annotated[
-    str | None,
-    typer.Option(
-        "--namespace",
-        "-n",
-        help="Namespace of objects that name none; without it, that of the kubeconfig's context, else default.",
-        show_default=False,
-    ),
-]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in every namespace.")]
 NodeName = Annotated[
     str | None, typer.Option("--node-name", metavar="NAME", help="Which node this is; default the host name.")
@@ -184,20 +176,6 @@ def open_existing(config: Config) -> Objects:
     from nodeport_nft.store import opening
 
     return opening.open_existing(config)
-
-
-def chosen_namespace(config: Config, given: str | None) -> str:
-    """The one that is ``given``, else with an API server the context's, as kubectl has it."""
-    from contextlib import suppress
-
-    from nodeport_nft.config.kubeconfig import find_access
-    from nodeport_nft.problems import Problems
-    from nodeport_nft.store import is_kubernetes
-
-    if given is None and is_kubernetes(config.store):
-        with suppress(Problems):  # told by whoever opens the store
-            given = find_access(config.kubeconfig, config.context).namespace or None
-    return "default" if given is None else given
 
 
 def allowed_ranges(config: Config) -> Ranges:

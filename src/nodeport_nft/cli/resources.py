@@ -132,9 +132,8 @@ def _config(params: dict[str, Any]) -> Config:
 
 
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
-    config = _config(params)
-    namespace = options.chosen_namespace(config, params.get("namespace") or None) if resource.namespaced else ""
-    with options.open_existing(config) as store:
+    namespace = (params.get("namespace") or "default") if resource.namespaced else ""
+    with options.open_existing(_config(params)) as store:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 

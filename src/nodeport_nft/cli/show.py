@@ -18,7 +18,6 @@ from nodeport_nft.cli.options import (
     AllNamespaces,
     Files,
     Namespace,
-    chosen_namespace,
     fail,
     open_existing,
     put,
@@ -52,7 +51,7 @@ class Output(enum.StrEnum):
 def get(
     *,
     resources: Resources,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     output: Annotated[
         Output | None,
@@ -72,8 +71,8 @@ def get(
     names = [name for _, name in targets if name is not None]
     if names and all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    scope = None if all_namespaces else namespace
     chosen = flags.config()
-    scope = None if all_namespaces else chosen_namespace(chosen, namespace)
     with open_existing(chosen) as opened:
         if output in (None, Output.wide):
             shown, missing = _tables(opened, chosen, targets, scope, wide=output is Output.wide)
@@ -94,7 +93,7 @@ def get(
 def describe(
     *,
     resources: Resources,
-    namespace: Namespace = None,
+    namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     node_name: Annotated[
         str | None,
@@ -113,8 +112,8 @@ def describe(
             fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
         if name is not None and all_namespaces:
             fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    scope = None if all_namespaces else namespace
     chosen = flags.config()
-    scope = None if all_namespaces else chosen_namespace(chosen, namespace)
     with open_existing(chosen) as opened:
         found, missing, registered = _with_registered(opened, chosen, targets, scope)
         if found:

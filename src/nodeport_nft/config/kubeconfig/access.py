@@ -79,8 +79,6 @@ class User:
 class Access:
     """A cluster and a user, and ``name``, by which messages call where that is from.
 
-    ``namespace`` is the one that is meant where none is named, "" where the context has none.
-
     ``files`` are those it was read from: where one is another now, it is to be read again. ``warnings`` are of what
     is no error.
     """
@@ -88,6 +86,5 @@ class Access:
     cluster: Cluster
     user: User
     name: str
-    namespace: str = ""
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -147,9 +147,7 @@ class _Finding:
         made = Access(read_cluster(cluster), read_user(user or Entry(entry.file, entry.path, None)), "")
         if user is not None:
             self._told_open(user)
-        given = entry.value.get("namespace") not in (None, "")
-        namespace = entry.text("namespace", "a name", "write it in quotes") if given else ""
-        return replace(made, name=f"context {clipped(name)} of {entry.file.name}", namespace=namespace)
+        return replace(made, name=f"context {clipped(name)} of {entry.file.name}")
 
     def _chosen(self) -> tuple[str, Entry] | None:
         """The context that was asked for, or the current one."""
