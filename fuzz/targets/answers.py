@@ -25,7 +25,12 @@ def run(data: bytes) -> None:
     assert retry_after(header) >= 0
     if is_page(headers):
         check_lines([page(200, body)])
-    check_lines([str(refused), *(f"{cause.field}{cause.message}{cause.reason}" for cause in refused.causes)])
+    check_lines(
+        [
+            *str(refused).split("\n"),
+            *(f"{cause.field}{cause.message}{cause.reason}".replace("\n", "") for cause in refused.causes),
+        ]
+    )
     check_lines(warnings([header]))
     with suppress(ValueError):
         credential(Plugin("plugin", _V1), body)

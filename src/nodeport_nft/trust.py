@@ -89,16 +89,15 @@ def _step_fault(step: Path, status: os.stat_result, believed: set[int], *, wante
     if wanted and stat.S_IFMT(status.st_mode) != wanted:
         return f"{step} is no {'directory' if wanted == stat.S_IFDIR else 'regular file'}; name another"
     is_sticky = status.st_mode & stat.S_ISVTX
-    if not status.st_mode & _WRITABLE or (is_sticky and not wanted) or _is_read_only(step):
+    if not status.st_mode & _WRITABLE or (is_sticky and not wanted):
         return ""
     if is_sticky:
         return f"anybody may put a file into {step}; choose a directory of your own"
-    return f"others than its owner may write to {step}; chmod go-w {step}"
-
-
-def _is_read_only(step: Path) -> bool:
-    """Whether nobody can write there by this way, whatever its mode: kubelet gives pods ConfigMaps so, with 0777."""
-    return bool(os.statvfs(step).f_flag & os.ST_RDONLY)
+    if os.statvfs(step).f_flag & os.ST_RDONLY:  # theirs need not be, and kubelet gives pods ConfigMaps with mode 0777
+        remedy = "it is read-only for us alone: mount one that nobody else may write to, in a pod a projected volume"
+    else:
+        remedy = f"chmod go-w {step}"
+    return f"others than its owner may write to {step}; {remedy}"
 
 
 def _way(path: str | Path) -> Iterator[tuple[Path, os.stat_result | None, bool]]:

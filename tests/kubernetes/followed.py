@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -101,11 +102,17 @@ async def following(server: ApiServer, timings: Timings = QUICK) -> AsyncIterato
 def follow(server: ApiServer, scenario: Callable[[Told], Awaitable[None]], timings: Timings = QUICK) -> None:
     """Play a scenario with a source beside it."""
 
+    broken: list[dict[str, Any]] = []
+
     async def play() -> None:
+        # The daemon ends where a callback of its loop fails (daemon/loop.py).
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
         async with following(server, timings) as told:
             await scenario(told)
+        gc.collect()
 
     asyncio.run(play())
+    assert not broken
 
 
 def service(name: str, port: int = 80, namespace: str = "default", **spec: Any) -> dict[str, Any]:
@@ -132,3 +139,13 @@ def endpoint_slice(name: str, service_name: str, *addresses: str) -> dict[str, A
 
 def node(name: str = NODE, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+
+
+def watches(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    """The watches that were begun."""
+    return server.requests(resource=resource, verb="watch")
+
+
+def lists(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
+    """The lists that were asked for, page by page."""
+    return server.requests(resource=resource, verb="list")

@@ -267,6 +267,33 @@ def test_a_context_means_the_api_server(desk: Desk) -> None:
     )
 
 
+def test_the_namespace_of_a_context_is_meant_where_none_is_named(desk: Desk) -> None:
+    """As to kubectl: what one of them writes, reads and deletes, the other one does."""
+    document = yaml.safe_load(desk.server.kubeconfig.read_text())
+    document["contexts"][0]["context"]["namespace"] = desk.namespace
+    path = desk.program.directory / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    path.chmod(0o600)
+
+    def run(*words: str, stdin: str = "") -> str:
+        answer = desk.program.run(*words, "--kubeconfig", str(path), stdin=stdin)
+        assert (answer.code, answer.err) == (0, ""), answer
+        return answer.out
+
+    elsewhere = desk.server.list("Service", "default")
+    assert run("apply", "-f", "-", stdin=yaml.safe_dump(service())) == "service/web created\n"
+    assert run("create", "service", "clusterip", "more", "--tcp=80:80") == "service/more created\n"
+    assert desk.names() == ["more", "web"]
+    assert run("get", "svc", "-o", "name") == "service/more\nservice/web\n"
+    assert "service/kubernetes\n" in run("get", "svc", "-o", "name", "-n", "default")
+    assert "service/kubernetes\n" in run("get", "svc", "-o", "name", "-A")
+    assert f"Namespace:                {desk.namespace}\n" in run("describe", "svc", "web")
+    run("delete", "svc", "web")
+    run("delete", "-f", "-", stdin=yaml.safe_dump(service("more")))
+    assert desk.names() == []
+    assert desk.server.list("Service", "default") == elsewhere
+
+
 def test_why_there_is_no_endpoint_is_told_of_what_there_is(desk: Desk) -> None:
     """Pods are no endpoints by themselves, and who asks may not be let see them."""
     pod = {

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_commands_tell_what_is_to_be_told_of_a_kubeconfig(server: ApiServer, tmp
     assert err.startswith("warning: config:8: clusters[0].cluster.insecure-skip-tls-verify: the server's certificate")
     assert said({"token": "x"}, **{"certificate-authority": str(server.ca_file)}) == (
         1,
-        f"error: kubernetes {server.url}: the server does not know who we are (Unauthorized); "
+        f"error: kubernetes: the API server {server.url} does not know who we are (Unauthorized); "
         "renew what context test of config says of its user\n",
     )
     assert said({"token": 1}, **{"certificate-authority": str(server.ca_file)}) == (
@@ -308,6 +309,30 @@ def test_plugin_runs_again_when_it_has_expired(server: ApiServer, tmp_path: Path
         assert [await ask(client), await ask(client), plugin.runs] == [200, 200, 3]
 
     asking(config(server, tmp_path, plugin.user()), work)
+
+
+def test_plugin_that_fails_is_left_alone_for_longer_and_longer(server: ApiServer, tmp_path: Path) -> None:
+    """A node asks again each second while nobody answers; a login would be locked by that."""
+    plugin = Plugin(tmp_path, "os.path.exists(here + '/says') or sys.exit('no login')")
+
+    async def work(client: Client) -> None:
+        for _ in range(5):
+            with pytest.raises(NoCredentials, match="no login"):
+                await ask(client)
+        assert plugin.runs == 1
+        plugin.will_say(token=server.token)
+        async with asyncio.timeout(60):
+            while not await asked(client):
+                await asyncio.sleep(0.1)
+        assert plugin.runs == 2
+
+    asking(config(server, tmp_path, plugin.user()), work)
+
+
+async def asked(client: Client) -> bool:
+    with suppress(NoCredentials):
+        return await ask(client) == 200
+    return False
 
 
 def test_plugin_certificate(server: ApiServer, tmp_path: Path) -> None:

@@ -192,6 +192,28 @@ def test_what_is_still_so_when_the_server_is_back_is_told_then(
     assert [event["reason"] for event in server.list("Event")] == ["FrontendContested"]
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<html>", "text/html"),
+        ("ok", "text/plain"),
+        ("", "application/json"),
+        ("[]", "application/json"),
+        ("{}", "application/json"),
+        ('{"metadata": 7}', "application/json"),
+        ('{"metadata": {"name": "web"}}', "application/json"),
+    ],
+)
+def test_an_odd_answer_neither_ends_the_recorder_nor_what_it_has_to_tell(
+    server: ApiServer, one: Recorder, text: str, kind: str
+) -> None:
+    """Who is between answers so, for a while."""
+    server.create(SERVICE)
+    server.faults([{"verb": "get", "resource": "services", "text": text, "type": kind, "times": 1}])
+    one.tell(CONTESTED)
+    wait_for(lambda: server.list("Event"), "the Event")
+
+
 def test_whoever_may_not_write_events_is_told_what_it_takes(tmp_path: Path) -> None:
     documents = RBAC.read_text().replace("resources: [events]", "resources: [nothing]")
     (tmp_path / "rbac.yaml").write_text(documents)

@@ -60,6 +60,13 @@ def test_each_file_belongs_to_a_kustomization() -> None:
     assert {each for each in DEPLOY.iterdir() if each.is_dir()} == {BASE, KUBEADM, MONITORING}
 
 
+def test_files_that_are_named_are_there() -> None:
+    texts = [each.read_text() for each in (ROOT / "deploy").rglob("*") if each.is_file()]
+    named = {path for text in texts for path in re.findall(r"\b(?:tests|docs|deploy|contrib)/[\w./-]*\w", text)}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_names_lead_to_each_other(manifests: list[Manifest]) -> None:
     """Accounts, roles, labels, ConfigMaps and volumes: a slip in one would be found by no schema."""
     account, daemonset = the(manifests, "ServiceAccount"), the(manifests, "DaemonSet")

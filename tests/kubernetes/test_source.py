@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_network
 
@@ -12,43 +9,14 @@ import pytest
 
 from nodeport_nft.model import Ref
 from nodeport_nft.store.kubernetes.follower import Timings
-from tests.kubernetes.followed import NODE, Told, endpoint_slice, follow, node, service
-from tests.kubernetes.running import ApiServer, apiserver
+from tests.kubernetes.followed import NODE, Told, endpoint_slice, follow, lists, node, service
+from tests.kubernetes.running import ApiServer
 
 pytestmark = pytest.mark.proves("W1")
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One server for all of these tests."""
-    with apiserver(tmp_path_factory.mktemp("apiserver")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: ApiServer) -> ApiServer:
-    """A cluster with a Service, its endpoints and the node; nothing is left of the test before."""
-    running.faults([])
-    running.options(streaming="on", bookmarks=60.0)
-    running.drop_connections()
-    running.forget()
-    running.create(service("web"))
-    running.create(endpoint_slice("web-1", "web", "10.244.0.5"))
-    running.create(node())
-    running.requests(clear=True)
-    return running
-
-
-def watches(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
-    return server.requests(resource=resource, verb="watch")
-
-
 def lacks(told: Told, kind: str, name: str) -> bool:
     return not told.value(kind, name)
-
-
-def lists(server: ApiServer, resource: str = "services") -> list[dict[str, object]]:
-    return server.requests(resource=resource, verb="list")
 
 
 # --- all there is -----------------------------------------------------------------------------------------
@@ -175,20 +143,54 @@ def test_objects_that_change_and_go(server: ApiServer) -> None:
     follow(server, scenario)
 
 
+PROXY_NAME, HEADLESS = "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"
+
+
 @pytest.mark.parametrize(
-    "label", [{"service.kubernetes.io/service-proxy-name": "other"}, {"service.kubernetes.io/headless": ""}]
+    ("kind", "name", "label"), [("Service", "web", PROXY_NAME), ("EndpointSlice", "web-1", HEADLESS)]
 )
-def test_a_label_takes_an_object_from_us_and_gives_it_back(server: ApiServer, label: dict[str, str]) -> None:
-    server.create({**service("never", 82), "metadata": {"name": "never", "namespace": "default", "labels": label}})
+def test_a_label_takes_an_object_from_us_and_gives_it_back(
+    server: ApiServer, kind: str, name: str, label: str
+) -> None:
+    never = service("never", 82) if kind == "Service" else endpoint_slice("never", "web", "10.244.0.6")
+    never["metadata"]["labels"] = {**never["metadata"].get("labels", {}), label: "x"}
+    server.create(never)
 
     async def scenario(told: Told) -> None:
         await told.until(lambda: told.changes)
-        assert not told.value("Service", "never")
-        for kind, name in (("Service", "web"), ("EndpointSlice", "web-1")):
-            server.patch(kind, "default", name, {"metadata": {"labels": label}})
-            await told.until(partial(lacks, told, kind, name))
-            server.patch(kind, "default", name, {"metadata": {"labels": dict.fromkeys(label)}})
-            await told.until(partial(told.value, kind, name))
+        assert not told.value(kind, "never")
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: "x"}}})
+        await told.until(partial(lacks, told, kind, name))
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: None}}})
+        await told.until(partial(told.value, kind, name))
+
+    follow(server, scenario)
+
+
+def test_a_label_of_the_other_kind_means_nothing(server: ApiServer) -> None:
+    """Seen beside kube-proxy: it serves a Service labelled as headless, and slices that name another proxy."""
+    for kind, name, label in (("Service", "web", HEADLESS), ("EndpointSlice", "web-1", PROXY_NAME)):
+        server.patch(kind, "default", name, {"metadata": {"labels": {label: ""}}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.value("Service", "web")
+        assert told.value("EndpointSlice", "web-1")
+
+    follow(server, scenario)
+
+
+def test_headless_services_are_never_told_of(server: ApiServer) -> None:
+    server.create(service("headless", 82, clusterIP="None"))
+    server.create({**service("outside", 83), "spec": {"type": "ExternalName", "externalName": "example.net"}})
+
+    async def scenario(told: Told) -> None:
+        await told.until(lambda: told.changes)
+        assert told.names("Service") == {"web", "kubernetes", "outside"}
+        server.patch("Service", "default", "headless", {"metadata": {"labels": {"a": "b"}}})
+        server.create(service("later", 84))
+        await told.until(lambda: told.value("Service", "later"))
+        assert not told.value("Service", "headless")
 
     follow(server, scenario)
 
@@ -288,197 +290,6 @@ def test_an_item_without_a_name_takes_nothing_away(server: ApiServer) -> None:
         server.drop_connections()
         await told.until(lambda: "one of the services" in told.problems)
         assert told.value("Service", "web")
-
-    follow(server, scenario)
-
-
-# --- what the server does to us ---------------------------------------------------------------------------
-
-
-def test_a_bookmark_is_where_the_next_watch_begins(server: ApiServer) -> None:
-    server.options(bookmarks=0.1)
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.bump(50)
-        revision = server.revision()
-        await asyncio.sleep(1.0)  # some bookmarks
-        server.compact(revision)
-        server.drop_connections()
-        server.create(service("later", 81))
-        await told.until(lambda: told.value("Service", "later"))
-        assert told.refs_since(1) == {"Service/default/later"}
-
-    follow(server, scenario)
-    begun = [each for each in watches(server) if "sendInitialEvents" not in str(each)]
-    assert len(begun) == 1
-
-
-GONE = [
-    pytest.param({"verb": "watch", "status": 410}, id="as an answer"),
-    pytest.param({"verb": "watch", "error": 410}, id="as an event"),
-]
-
-
-@pytest.mark.parametrize("fault", GONE)
-@pytest.mark.parametrize("streaming", ["on", "off"])
-def test_what_is_too_old_is_listed_once_more_and_only_what_differs_is_told(
-    server: ApiServer, fault: dict[str, object], streaming: str
-) -> None:
-    server.options(streaming=streaming)
-    server.create(service("goes", 82))
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.stop()
-        server.delete("Service", "default", "goes")
-        server.create(service("later", 81))
-        server.compact()
-        server.faults([{"resource": "services", **fault}])
-        server.start()
-        await told.until(lambda: told.value("Service", "later") and not told.value("Service", "goes"))
-        assert told.refs_since(1) == {"Service/default/later", "Service/default/goes"}
-        await told.until(lambda: not told.problems)
-
-    follow(server, scenario)
-
-
-def test_a_continue_token_that_is_too_old_begins_the_list_again(server: ApiServer) -> None:
-    server.options(streaming="off")
-    for number in range(501):
-        server.create(service(f"s-{number}"))
-    server.faults([{"resource": "services", "path": "continue=", "status": 410, "times": 2}])
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        assert len(told.names("Service")) == 503
-
-    follow(server, scenario)
-
-
-def test_a_list_whose_tokens_never_last_is_asked_for_at_once(server: ApiServer) -> None:
-    server.options(streaming="off")
-    for number in range(501):
-        server.create(service(f"s-{number}"))
-    server.faults([{"resource": "services", "path": "continue=", "status": 410, "times": 0}])
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        assert len(told.names("Service")) == 503
-
-    follow(server, scenario)
-
-
-@pytest.mark.parametrize("verb", ["list", "watch"])
-def test_a_server_that_asks_to_be_left_alone_is(server: ApiServer, verb: str) -> None:
-    server.options(streaming="off")
-    server.faults([{"resource": "services", "verb": verb, "status": 429, "retryAfter": 1, "times": 2}])
-    begun = time.monotonic()
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.create(service("later", 81))
-        await told.until(lambda: told.value("Service", "later"))
-
-    follow(server, scenario)
-    assert time.monotonic() - begun >= 2 * 1.0
-
-
-@pytest.mark.parametrize("streaming", ["on", "off"])
-@pytest.mark.parametrize("fault", [{"cut": 300}, {"cut": 1}, {"end": 0}, {"drip": 7, "pause": 0.0}])
-def test_a_stream_that_breaks_off_misses_nothing(server: ApiServer, streaming: str, fault: dict[str, object]) -> None:
-    server.options(streaming=streaming)
-    server.faults([{"resource": "services", "verb": "watch", "times": 3, **fault}])
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        for number in range(5):
-            server.create(service(f"s-{number}", 81))
-        await told.until(lambda: len(told.names("Service")) == 7)
-        await told.until(lambda: not told.problems)
-        assert sum(changes.whole for changes in told.changes) == 1
-
-    follow(server, scenario)
-
-
-def test_a_silent_server_is_asked_again_without_a_list(server: ApiServer) -> None:
-    server.faults([{"resource": "services", "verb": "watch", "silent": 2, "skip": 1, "times": 0}])
-    server.options(streaming="off")
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        for number in range(5):  # a watch tells two of them, and then nothing
-            server.create(service(f"s-{number}", 81))
-        await told.until(lambda: len(told.names("Service")) == 7)
-        assert not told.problems
-
-    follow(server, scenario, Timings(silence=0.5, shortest=0.2))
-    pages = [each for each in lists(server) if "limit=500" in str(each["path"])]
-    assert len(pages) == 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<html>",
-        '{"type":"ADDED"}\n',
-        '{"type":"LATER","object":{}}\n',
-        "[]\n",
-        '{"type":"ERROR","object":7}\n',
-        "\xff\n",
-    ],
-)
-def test_a_watch_of_garbage_is_told_and_everything_listed_again(server: ApiServer, text: str) -> None:
-    server.options(streaming="off")
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        fault = {"resource": "services", "verb": "watch", "text": text, "type": "application/json", "times": 2}
-        server.faults([fault])
-        server.drop_connections()
-        await told.until(lambda: told.problems)
-        assert "what was read last is served" in told.problems
-        assert told.value("Service", "web")
-        server.create(service("later", 81))
-        await told.until(lambda: told.value("Service", "later"))
-        await told.until(lambda: not told.problems)
-
-    follow(server, scenario)
-
-
-# --- histories --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("streaming", ["on", "off"])
-@pytest.mark.parametrize("revision", [1, None, 100_000])
-def test_a_server_of_another_history(server: ApiServer, streaming: str, revision: int | None) -> None:
-    """Another etcd, or one restored from a copy: its revisions may be behind ours, or long past them."""
-    server.options(streaming=streaming)
-    server.bump(100)
-
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.stop()
-        server.forget(revision)
-        server.create(service("other", 81))
-        server.create(node())
-        server.start()
-        await told.until(lambda: told.value("Service", "other"))
-        await told.until(lambda: not told.value("EndpointSlice", "web-1"))
-        await told.until(lambda: not told.value("Service", "web"))
-
-    follow(server, scenario)
-
-
-def test_an_object_that_was_made_anew_while_we_were_away_is_another(server: ApiServer) -> None:
-    async def scenario(told: Told) -> None:
-        await told.until(lambda: told.changes)
-        server.stop()
-        server.delete("Service", "default", "web")
-        server.create(service("web", 99))
-        server.compact()
-        server.start()
-        await told.until(lambda: told.value("Service", "web").ports[0].port == 99)
 
     follow(server, scenario)
 

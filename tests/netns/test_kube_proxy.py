@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -246,6 +247,38 @@ def test_in_kube_proxys_place_what_it_has_left_is_told_without_the_flag(node: Cl
     assert removed == []
     assert looked(node, replace(config, store="/var/lib/nodeport-nft/store.db")) == ([], [], [])
     assert looked(node, replace(config, replace_kube_proxy=True)) == ([], ["16 chains of iptables"], [])
+
+
+@pytest.mark.proves("W5")
+def test_rules_that_stay_are_read_once_and_their_end_is_seen(node: Cluster) -> None:
+    """Which are a hundred thousand for 10,000 Services, and the daemon does nothing else meanwhile."""
+    load(node, "ip", "nft")
+    config = Config(store="kubernetes:")
+
+    def work() -> list[tuple[int, bool]]:
+        told, tables, found = Told(), KernelTables("/run/nodeport-nft"), []
+        dumps = 0
+
+        def called(frame: FrameType, event: str, _argument: object) -> None:
+            nonlocal dumps
+            dumps += event == "call" and frame.f_code.co_name == "_going"
+
+        with closing(tables):
+            takeover = Takeover(tables, cast("ThisNode", SimpleNamespace(config=config)), cast("Report", told))
+            for is_end in (False, False, True, False):
+                dumps = 0
+                if is_end:
+                    Nft().remove_others(find_nft().messages())  # somebody else
+                sys.setprofile(called)
+                takeover.look()
+                sys.setprofile(None)
+                found.append((dumps, bool(told.now)))
+        return found
+
+    first, *others = node.call("worker-1", work)
+    assert first[0] > 0
+    assert first[1]
+    assert others == [(0, True), (0, False), (0, False)]
 
 
 @pytest.mark.proves("W5")

@@ -324,26 +324,29 @@ def test_a_config_map_without_one_is_told(tmp_path: Path, data: str, message: st
 
 
 @pytest.mark.proves("W4")
-def test_a_volume_that_is_mounted_for_reading_is_believed_whatever_its_mode(tmp_path: Path) -> None:
-    """kubelet gives pods a ConfigMap in a directory of mode 0777, behind two links, on a mount without writing."""
+def test_a_volume_is_believed_if_nobody_else_can_write_to_it_wherever_it_is_mounted(tmp_path: Path) -> None:
+    """A projected volume is sticky (1777); a plain ConfigMap's is not (0777), and the mount without writing is ours.
+
+    With ProtectSystem=strict, as the unit has it, every directory is on such a mount: that says nothing of others.
+    """
     volume, inside = tmp_path / "volume", tmp_path / "pod"
     (volume / "..1").mkdir(parents=True)
     inside.mkdir()
     (volume / "..1" / "config.conf").write_text(f"{HEAD}colour: blue\n")
     (volume / "..data").symlink_to("..1")
     (volume / "config.conf").symlink_to("..data/config.conf")
-    for each in (volume, volume / "..1"):
-        each.chmod(0o777)
     script = (
         'mount --bind "$1" "$2" && mount -o "remount,bind,$3" "$2" && exec "$4" render -f - --config "$2/config.conf"'
     )
 
-    def said(how: str) -> str:
+    def said(mode: int, how: str) -> str:
+        volume.chmod(mode)
         words = ["unshare", "--mount", "sh", "-c", script, "sh", str(volume), str(inside), how, str(SCRIPT)]
         return subprocess.run(words, capture_output=True, text=True, input="", timeout=60, check=False).stderr
 
-    assert "colour (unknown)" in said("ro")
-    assert "others than its owner may write to" in said("rw")
+    assert "colour (unknown)" in said(0o1777, "ro")
+    assert f"may write to {inside}; it is read-only for us alone" in said(0o777, "ro")
+    assert f"may write to {inside}; chmod go-w" in said(0o777, "rw")
 
 
 ODD = (

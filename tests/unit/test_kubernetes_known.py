@@ -134,7 +134,21 @@ def test_revisions_are_compared_as_numbers(one: str, other: str, behind: bool) -
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b"{}", b'{"metadata":7}', b'{"metadata":{},"items":{}}', b"<html>", b"\xff"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"{}",
+        b'{"metadata":7}',
+        b'{"metadata":{},"items":{}}',
+        b'{"kind":"Status","metadata":{},"status":"Success"}',
+        b'{"kind":"Service","metadata":{"name":"a","resourceVersion":"7"}}',
+        b'{"kind":"ServiceList","metadata":{}}',
+        b'{"metadata":{"resourceVersion":"7"}}',
+        b"<html>",
+        b"\xff",
+    ],
 )
 def test_what_is_no_list_is_garbled(body: bytes) -> None:
     with pytest.raises(Garbled):

@@ -13,8 +13,9 @@ from nodeport_nft.model import Ref
 from nodeport_nft.store import StoreError
 from nodeport_nft.store.kubernetes import refusals
 from nodeport_nft.store.kubernetes.answers import refusal
+from nodeport_nft.store.kubernetes.documents import cluster_ips
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.kubernetes.refusals import Around
+from nodeport_nft.store.kubernetes.refusals import Around, is_absent
 from tests.kubernetes.recorded import Recorded, recordings
 
 pytestmark = pytest.mark.proves("W7")
@@ -155,7 +156,7 @@ def test_what_is_said_without_causes_is_a_problem_too(
 @pytest.mark.parametrize(
     ("refused", "text"),
     [
-        (made(401, "Unauthorized"), "does not know who we are"),
+        (made(401, "the server does not know who we are; renew it"), "the server does not know who we are; renew it"),
         (made(404, "the server could not find the requested resource", reason="NotFound", details={}), "no services"),
         (made(429, "too many requests"), "try again"),
         (made(503, "the server is currently unable to handle the request"), "try again"),
@@ -182,3 +183,27 @@ def test_a_message_cannot_steer_a_terminal_or_bury_the_rest() -> None:
     )
     assert "\x1b" not in problem
     assert len(problem) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("spec", "addresses"),
+    [
+        ({"clusterIP": "010.096.000.07"}, ("10.96.0.7",)),
+        ({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "FD00:0:0::0007"]}, ("10.96.0.7", "fd00::7")),
+        ({"clusterIPs": ["None"]}, ()),
+        ({"clusterIP": ""}, ()),
+        ({}, ()),
+    ],
+)
+def test_addresses_of_old_services_are_those_of_their_ip_addresses(
+    spec: dict[str, Any], addresses: tuple[str, ...]
+) -> None:
+    assert cluster_ips({"kind": "Service", "metadata": {"name": "web"}, "spec": spec}) == addresses
+
+
+@pytest.mark.parametrize(
+    "details", [None, 7, "x", [], {}, {"name": "web"}, {"name": "web", "kind": 7}, {"kind": "services"}]
+)
+def test_details_of_any_shape_make_no_object_absent_and_are_no_defect(details: object) -> None:
+    body = json.dumps({"kind": "Status", "code": 404, "message": "not here", "details": details}).encode()
+    assert is_absent(refusal(404, body, {})) is (details == {"name": "web", "kind": 7})

@@ -135,6 +135,18 @@ def test_before_the_first_status_nobody_should_choose_this_node(server: ObserveS
 
 
 @pytest.mark.proves("H2")
+@pytest.mark.proves("W4")
+@pytest.mark.parametrize("address", [FOUR, SIX], ids=str)
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too(metrics: Metrics, address: IPAddress) -> None:
+    """As of kube-proxy: kubeadm has "bindAddress: ::" on IPv6 alone, and kubelet's probes come to 127.0.0.1."""
+    everywhere = make(metrics, healthz=(ip_address("::"), 0), metrics_address=(ip_address("::"), 0))
+    with contextlib.closing(everywhere):
+        assert everywhere.listen() == ()
+        for port, path in ((everywhere.healthz_port, "/livez"), (everywhere.metrics_port, "/metrics")):
+            code, _, _ = ask(port, path, address=address)
+            assert code in (200, 503)
+
+
 def test_a_probes_body(server: ObserveServer) -> None:
     server.set_status(synced(node_deleted=True))
     _, headers, body = ask(server.healthz_port, "/healthz?verbose")

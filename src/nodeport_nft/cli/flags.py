@@ -23,6 +23,7 @@ from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting, Whole
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
+    from nodeport_nft.config.kubeconfig.access import Access
 
 _ConfigFile = Annotated[
     str | None,
@@ -31,6 +32,7 @@ _ConfigFile = Annotated[
 
 _BESIDE_FILES = ("validate",)  # stands behind --filename, to which it belongs
 _OF_STORE = ("kubeconfig", "context")  # stand behind --store, and are of use with one kind of it alone
+_NAMESPACE = "namespace"
 _LAST = ("store", *_OF_STORE, "stateDir")  # and behind them --config
 
 _SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
@@ -55,7 +57,8 @@ class Flags:
         if named and not is_kubernetes(chosen.store):
             remedy = "leave one of them out"
             fail(f"{KEYS[named].flag}: is for --store {STORE}, and --store is {chosen.store}; {remedy}", BAD_INPUT)
-        warn((*chosen.warnings, *_of_kubeconfig(chosen)))
+        access = _access(chosen)
+        warn((*chosen.warnings, *(access.warnings if access else ())))
         return chosen
 
     def load(self) -> Config:
@@ -64,23 +67,31 @@ class Flags:
 
         return load_config(self.file, self.values)
 
+    def namespace(self, otherwise: str) -> str:
+        """The one that is meant where none is named: that of the kubeconfig's context, as kubectl has it.
+
+        Raises ConfigError.
+        """
+        access = _access(self.load())
+        return (access.namespace if access else "") or otherwise
+
     def has(self, key: str) -> bool:
         """Whether the flag of this key was given."""
         return key in self.values
 
 
-def _of_kubeconfig(config: Config) -> tuple[str, ...]:
-    """What is to be told of the kubeconfig that is used; what is wrong with it is told by whoever opens the store."""
+def _access(config: Config) -> Access | None:
+    """What the kubeconfig that is used says; what is wrong with it is told by whoever opens the store."""
     from nodeport_nft.config.kubeconfig import find_access
     from nodeport_nft.problems import Problems
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     if not is_kubernetes(config.store):
-        return ()
+        return None
     try:
-        return find_access(config.kubeconfig, config.context).warnings
+        return find_access(config.kubeconfig, config.context)
     except Problems:
-        return ()
+        return None
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -96,14 +107,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         with reported():
             values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
             given = {key: value for key, value in values.items() if value is not None}
-            function(**arguments, flags=Flags(config, with_store(given)))
+            flags = Flags(config, with_store(given))
+            if arguments.get(_NAMESPACE, "") is None:
+                arguments[_NAMESPACE] = flags.namespace(signature.parameters[_NAMESPACE].default)
+            function(**arguments, flags=flags)
 
     parameters = []
     for parameter in signature.parameters.values():
         if parameter.name == "flags":
             parameters += [_parameter(each) for each in asked if each.key not in (*_BESIDE_FILES, *_LAST)]
             continue
-        parameters.append(parameter)
+        # None is what Typer is to give where there is no such option: what is meant then is found out later.
+        parameters.append(parameter.replace(default=None) if parameter.name == _NAMESPACE else parameter)
         if parameter.name == "filename":
             parameters += [_parameter(each) for each in asked if each.key in _BESIDE_FILES]
     parameters += [_parameter(each) for each in asked if each.key in _LAST]

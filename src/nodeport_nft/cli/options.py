@@ -45,7 +45,12 @@ RequiredFiles = Annotated[
     list[str],
     typer.Option("--filename", "-f", metavar="PATH", help="File, directory or - for stdin; repeatable."),
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace", "-n", help="Namespace of objects that name none; default: the context's, or default."
+    ),
+]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in every namespace.")]
 NodeName = Annotated[
     str | None, typer.Option("--node-name", metavar="NAME", help="Which node this is; default the host name.")

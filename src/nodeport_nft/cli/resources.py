@@ -15,7 +15,6 @@ from nodeport_nft.cli.flags import Flags, with_store
 from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
-    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Objects
 
@@ -119,21 +118,22 @@ def complete_drainable(ctx: typer.Context, incomplete: str) -> list[str]:
 def _stored_addresses(params: dict[str, Any]) -> list[str]:
     from nodeport_nft.model import EndpointSlice, Pod
 
-    with options.open_existing(_config(params)) as store:
+    with options.open_existing(_flags(params).config()) as store:
         values = [value for _, own in store.readable() for value in own]
     pods = [str(ip) for value in values if isinstance(value, Pod) for ip in value.ips]
     slices = [value for value in values if isinstance(value, EndpointSlice)]
     return list(dict.fromkeys([*pods, *(str(endpoint.address) for each in slices for endpoint in each.endpoints)]))
 
 
-def _config(params: dict[str, Any]) -> Config:
+def _flags(params: dict[str, Any]) -> Flags:
     given = {key: params.get(key) for key in ("store", "kubeconfig", "context")}
-    return Flags(params.get("config"), with_store({key: text for key, text in given.items() if text})).config()
+    return Flags(params.get("config"), with_store({key: text for key, text in given.items() if text}))
 
 
 def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
-    namespace = (params.get("namespace") or "default") if resource.namespaced else ""
-    with options.open_existing(_config(params)) as store:
+    flags = _flags(params)
+    namespace = (params.get("namespace") or flags.namespace("default")) if resource.namespaced else ""
+    with options.open_existing(flags.config()) as store:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 

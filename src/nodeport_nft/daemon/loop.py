@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, give_back_memory, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
@@ -40,7 +40,7 @@ from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
-from nodeport_nft.store import StoreError
+from nodeport_nft.store import StoreError, is_shared
 from nodeport_nft.store.api import Changes, Membership, Recorder
 
 _RETRY_SECONDS = 30.0
@@ -175,15 +175,9 @@ class Daemon:
         while await self._has_lock():
             try:
                 gc.disable()
-                # A child lists the tables: meanwhile we can read the store.
-                expected = self._node.facts_expected()
-                listing = self._workers.submit(self._tables.read, expected)
-                try:
-                    changes = take_told(self._source, self._reporter)
-                finally:
-                    wait([listing])  # nobody else may be at nftables before it is done
+                changes, listed = self._all_there_is()
                 if changes.whole:
-                    self._start(changes, (expected, listing.result()))
+                    self._start(changes, listed)
                     return True
             finally:
                 gc.enable()
@@ -194,7 +188,25 @@ class Daemon:
             self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
 
-    def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed]) -> None:
+    def _all_there_is(self) -> tuple[Changes, tuple[NodeFacts, Listed] | None]:
+        """What the store holds, not ``whole`` where it is not listed yet, and what the tables hold if that is known.
+
+        Raises StoreError and KernelError.
+        """
+        if is_shared(self._node.config.store):
+            # It has been listed over the network, or not yet: then nobody needs the tables, and listing them would
+            # only keep the loop from the network.
+            return take_told(self._source, self._reporter), None
+        # A child lists the tables: meanwhile we can read the store.
+        expected = self._node.facts_expected()
+        listing = self._workers.submit(self._tables.read, expected)
+        try:
+            changes = take_told(self._source, self._reporter)
+        finally:
+            wait([listing])  # nobody else may be at nftables before it is done
+        return changes, (expected, listing.result()) if changes.whole else None
+
+    def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed] | None) -> None:
         """Write what differs between these changes, which are all there is, and what the kernel holds (K4).
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
@@ -212,6 +224,7 @@ class Daemon:
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()
         gc.freeze()
+        give_back_memory()
 
     def _made_probes(self) -> Probes:
         verdicts = open_verdicts(

@@ -18,7 +18,7 @@ from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.host.kube_proxy.nftables import find_nft
+from nodeport_nft.kernel.host.kube_proxy.nftables import NftRemains, find_nft, has_nft
 from nodeport_nft.kernel.host.kube_proxy.remains import Remains, find_remains
 from nodeport_nft.kernel.host.kube_proxy.running import running
 from nodeport_nft.store.kubernetes.connection import is_kubernetes
@@ -90,10 +90,15 @@ class Takeover:
         return [*self._stays]
 
     def _found(self, *, everywhere: bool) -> Remains:
-        """What there is; but ``everywhere``, nftables alone is asked, which costs little."""
+        """What there is; but ``everywhere``, nftables alone is asked, and what is there still is not counted again.
+
+        All rules of iptables are read for that, a hundred thousand of them where there are 10,000 Services.
+        """
         if everywhere:
             self._last = find_remains(self._node.config.ranges.node_ports)
-        else:
+        elif not has_nft():
+            self._last = replace(self._last, nft=NftRemains())
+        elif not self._last.nft:
             self._last = replace(self._last, nft=find_nft())
         return self._last
 

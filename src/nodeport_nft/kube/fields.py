@@ -18,6 +18,14 @@ from nodeport_nft.problems import Path, Tally, shown
 _ZEROS = re.compile(r"(?<![0-9A-Fa-f:])0+(?=[0-9])")  # before another digit of an octet or of a prefix length
 
 
+def without_zeros(text: str) -> str:
+    """An address or a network as everybody reads it.
+
+    Old objects of an API server hold leading zeros, which Go has always read as decimal there (conformance E8).
+    """
+    return _ZEROS.sub("", text)
+
+
 class Fields:
     """What was found while one object was read. Mutable: it is the one collector the parsers share.
 
@@ -255,11 +263,7 @@ class Fields:
         return network
 
     def _plain(self, text: str) -> str:
-        """An address or a network as everybody reads it.
-
-        Old objects of an API server hold leading zeros, which Go has always read as decimal there (conformance E8).
-        """
-        return _ZEROS.sub("", text) if self.lenient else text
+        return without_zeros(text) if self.lenient else text
 
 
 # What is there, without a word about what is wrong with it: for checks that come after a parser has told that.

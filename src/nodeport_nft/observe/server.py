@@ -133,7 +133,9 @@ class ObserveServer:
             answer = partial(_answer, place.routes)
             try:
                 passed = take_passed(*place.address)
-                place.port = self._server.open(place.key, place.address, answer, place.pool, passed)
+                # [::] is all there is to kube-proxy (Go), and kubeadm's "bindAddress: ::" becomes it: kubelet's
+                # probes of the DaemonSet come by 127.0.0.1 all the same.
+                place.port = self._server.open(place.key, place.address, answer, place.pool, passed, both=True)
             except OSError as error:
                 troubles.append(_trouble(place, *place.address, error))
         return tuple(troubles)

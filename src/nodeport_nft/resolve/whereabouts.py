@@ -44,10 +44,6 @@ class Whereabouts(Generic[Place]):
         self._places: Callable[[Value], Iterable[Place]] = places
         self._refs: dict[Place, Ref | set[Ref]] | None = None  # one alone needs no set, which is most of them
 
-    def __len__(self) -> int:
-        """How many places are known."""
-        return len(self._refs or ())
-
     def at(self, place: Place, everything: Iterable[Parsed]) -> Collection[Ref]:
         """The objects with an endpoint there; ``everything`` is what there is, looked through the first time."""
         if self._refs is None:

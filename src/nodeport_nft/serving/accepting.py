@@ -89,12 +89,12 @@ class Acceptor:
             return accepted.dup() if self._drop_oldest() else None
 
 
-def listen(address: str, port: int, family: socket.AddressFamily) -> socket.socket:
+def listen(address: str, port: int, family: socket.AddressFamily, *, both: bool = False) -> socket.socket:
     """A listening socket that does not block. Raises OSError if the kernel refuses, or too few descriptors are left.
 
-    An IPv6 socket is for IPv6 only (IPV6_V6ONLY).
+    An IPv6 socket is for IPv6 only (IPV6_V6ONLY), unless it is for ``both`` families.
     """
-    listening = socket.create_server((address, port), family=family, backlog=_BACKLOG)
+    listening = socket.create_server((address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     listening.setblocking(False)
     if listening.fileno() >= _limit() - 2 * _reserve():
         listening.close()

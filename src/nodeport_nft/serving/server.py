@@ -182,14 +182,18 @@ class Server(HTTPServerConnectionDelegate):
         answer: Callable[[Request], Awaitable[Answer]],
         pool: Pool,
         passed: socket.socket | None = None,
+        *,
+        both: bool = False,
     ) -> Port:
         """Answer at an address and port, on the socket that was ``passed`` for it if one was.
 
-        0.0.0.0 and :: stand for all addresses of their family. Raises OSError if the kernel refuses.
+        0.0.0.0 and :: stand for all addresses of their family; with ``both`` :: stands for those of IPv4, too.
+        Raises OSError if the kernel refuses.
         """
         address, number = place
         family = socket.AF_INET6 if Family(address.version) is Family.IPV6 else socket.AF_INET
-        port = Port(name, passed or listen(str(address), number, family), answer, pool)
+        both = both and family is socket.AF_INET6 and address.is_unspecified and socket.has_dualstack_ipv6()
+        port = Port(name, passed or listen(str(address), number, family, both=both), answer, pool)
         port.acceptor = Acceptor(self.loop, port.listening, partial(self._accept, port), pool.drop_oldest)
         self._ports.add(port)
         return port

@@ -79,12 +79,13 @@ class User:
 class Access:
     """A cluster and a user, and ``name``, by which messages call where that is from.
 
-    ``files`` are those it was read from: where one is another now, it is to be read again. ``warnings`` are of what
-    is no error.
+    ``files`` are those it was read from: where one is another now, it is to be read again. ``namespace`` is meant
+    where none is named, "" if the context says none. ``warnings`` are of what is no error.
     """
 
     cluster: Cluster
     user: User
     name: str
     files: tuple[str, ...] = ()
+    namespace: str = ""
     warnings: tuple[str, ...] = ()

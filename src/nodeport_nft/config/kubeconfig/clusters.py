@@ -21,6 +21,7 @@ _FIELDS = (
 )
 _FOR_PLUGINS = "client.authentication.k8s.io/exec"
 _WRITE = "write it as https://10.0.0.1:6443"
+_WRITE_NAME = "write the name in the server's certificate"
 _PROXIES = ("http", "https")
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 
@@ -49,7 +50,7 @@ def read_cluster(entry: Entry) -> Cluster:
         server=server,
         ca=ca,
         is_verified=not is_insecure,
-        tls_server_name=entry.text("tls-server-name", "a name", "write the name in the server's certificate"),
+        tls_server_name=entry.text("tls-server-name", "a name", _WRITE_NAME, parse=_tls_name),
         proxy=entry.text("proxy-url", "a URL", "write it as http://10.0.0.1:3128", parse=_proxy),
         is_compressed=not entry.switch("disable-compression"),
         exec_config=_for_plugins(entry),
@@ -85,11 +86,26 @@ def _split(text: str, remedy: str) -> SplitResult:
     try:
         url = urlsplit(text)
         port, host = url.port, url.hostname
+        _check_name(host or "")
     except ValueError:  # whose words may have a password in them
         raise ValueError(f"is no URL; {remedy}") from None
     if not host or port == 0 or re.search(r"\s", text):
         raise ValueError(f"{'names no host' if not host else 'is no URL'}; {remedy}")
     return url
+
+
+def _tls_name(text: str) -> str:
+    try:
+        _check_name(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no name of a host; {_WRITE_NAME}") from None
+    return text
+
+
+def _check_name(host: str) -> None:
+    """Raises ValueError for what no request can be made to: parts between dots have 1 to 63 characters."""
+    if re.search(r"\s", host) or host.encode("idna").startswith(b"."):
+        raise ValueError
 
 
 def _for_plugins(entry: Entry) -> object:

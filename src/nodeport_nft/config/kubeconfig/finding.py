@@ -140,6 +140,7 @@ class _Finding:
         name, entry = chosen
         entry.unknown(_CONTEXT)
         cluster, user = self._named(entry, "cluster"), self._named(entry, "user")
+        namespace = entry.text("namespace", "a name", "write it in quotes")
         if not entry.has("user"):
             entry.warning("user", "is missing, so that requests are anybody's; name a user")
         if cluster is None:
@@ -147,7 +148,7 @@ class _Finding:
         made = Access(read_cluster(cluster), read_user(user or Entry(entry.file, entry.path, None)), "")
         if user is not None:
             self._told_open(user)
-        return replace(made, name=f"context {clipped(name)} of {entry.file.name}")
+        return replace(made, name=f"context {clipped(name)} of {entry.file.name}", namespace=namespace)
 
     def _chosen(self) -> tuple[str, Entry] | None:
         """The context that was asked for, or the current one."""

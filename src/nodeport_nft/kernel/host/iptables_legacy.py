@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodeport_nft.problems import clipped
+from nodeport_nft.terminal import printable
 from nodeport_nft.trust import file_fault
 
 _SECONDS = 10.0
@@ -69,5 +71,6 @@ def run_legacy(
     except OSError as error:
         return "", f"{path} cannot be run: {error.strerror}"
     if done.returncode != 0 or len(done.stdout) > _MOST_BYTES:
-        return "", f"{path} fails; run it to see why"
+        said = printable(done.stderr.decode(errors="replace").strip().partition("\n")[0])
+        return "", f"{path} fails{f' ({clipped(said)})' if said else ''}; run it to see why"
     return done.stdout.decode(errors="replace"), ""

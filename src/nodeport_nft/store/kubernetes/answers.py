@@ -15,6 +15,7 @@ from typing import Any
 
 from nodeport_nft.problems import clipped
 from nodeport_nft.store.kubernetes.errors import Cause, Refused
+from nodeport_nft.terminal import printable
 
 _LONGEST = 300  # characters of what is no Status
 _LONGEST_TOLD = 4000  # of what is one: a fault for each of some hundred ports
@@ -68,7 +69,7 @@ def page(code: int, body: bytes) -> str:
 def warnings(headers: Iterable[str]) -> tuple[str, ...]:
     """The texts of Warning headers, each once."""
     found = (match for header in headers for match in _WARNING.finditer(header))
-    texts = (_text(re.sub(r"\\(.)", r"\1", match[2])) for match in found if match[1] == "299")
+    texts = (printable(re.sub(r"\\(.)", r"\1", match[2])) for match in found if match[1] == "299")
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
@@ -113,5 +114,5 @@ def _list(value: object) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    """A text of the server's as one line that a terminal may have: webhooks and names of others are in it."""
-    return clipped(" ".join(value.split()), _LONGEST_TOLD) if isinstance(value, str) else ""
+    """A text of the server's in lines that a terminal may have: webhooks and names of others are in it."""
+    return "\n".join(map(printable, value[:_LONGEST_TOLD].split("\n"))) if isinstance(value, str) else ""

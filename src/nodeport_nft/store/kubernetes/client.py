@@ -27,7 +27,7 @@ from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
 from nodeport_nft.store.kubernetes.faults import BROKEN_OFF, unreachable
 from nodeport_nft.store.kubernetes.identity import Credentials, Identity
-from nodeport_nft.store.kubernetes.proxies import proxy_of
+from nodeport_nft.store.kubernetes.proxies import proxy_fault, proxy_of
 
 __all__ = ["Answer", "Blocking", "Client", "refusal"]
 
@@ -202,19 +202,29 @@ class Client:
             said["Accept-Encoding"] = "identity"
         said.update(headers)
         said.extend(credentials.headers)
-        return await self._open().request(
-            method,
-            cluster.server + path,
-            params=query or {},
-            data=body,
-            headers=said,
-            timeout=timeout,
-            ssl=credentials.tls if credentials.tls is not None else True,
-            server_hostname=cluster.tls_server_name or None,
-            proxy=proxy_of(cluster, os.environ) or None,
-            # Who is led elsewhere would take his token there.
-            allow_redirects=False,
-        )
+        proxy = proxy_of(cluster, os.environ)
+        if fault := proxy_fault(proxy):
+            raise Unreachable(f"{self._where()}: {fault}")
+        try:
+            return await self._open().request(
+                method,
+                cluster.server + path,
+                params=query or {},
+                data=body,
+                headers=said,
+                timeout=timeout,
+                ssl=credentials.tls if credentials.tls is not None else True,
+                server_hostname=cluster.tls_server_name or None,
+                proxy=proxy or None,
+                # Who is led elsewhere would take his token there.
+                allow_redirects=False,
+            )
+        except ValueError as error:
+            if isinstance(error, aiohttp.ClientError | OSError):
+                raise
+            # A name that nobody can be asked by, say; not quoted, since it may be of a header.
+            told = "cannot be asked by what is said of it; compare its cluster and user in the kubeconfig"
+            raise Unreachable(f"{self._where()}: {told}") from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body of an answer, in memory once and no more of it than can be."""
@@ -291,7 +301,7 @@ class Client:
     def _unknown(self, refused: Refused) -> Refused:
         """A refusal of who we are, with the remedy."""
         message = (
-            f"{self._where()}: the server does not know who we are ({refused}); "
+            f"the API server {self.server} does not know who we are ({refused}); "
             f"renew what {self._identity.access.name} says of its user"
         )
         return Refused(message, refused.code, refused.reason, refused.causes, refused.retry_after, refused.body)

@@ -29,6 +29,7 @@ class _ListMeta(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
+    kind: str
     metadata: _ListMeta
     items: list[msgspec.Raw] | None = None
 
@@ -99,6 +100,9 @@ def read_page(body: bytes) -> Page:
         found = _LIST.decode(body)
     except _FAULTS as error:
         raise Garbled(f"it answers with what is no list: {_shown(body)} ({error})") from None
+    # A Status, or a proxy's own word, has no items either; that is no reason to take every rule away.
+    if not (found.kind.endswith("List") and found.metadata.resource_version):
+        raise Garbled(f"it answers with what is no list: {_shown(body)}")
     return Page(found.metadata.resource_version, found.metadata.token, tuple(found.items or ()))
 
 
@@ -140,7 +144,8 @@ def read_item(body: msgspec.Raw) -> Item:
     except _FAULTS as error:
         why = f"its body is not JSON: {error}"
     try:
-        names = _NAMED.decode(body).metadata
+        # Out of the document where there is one: its texts are then the same, and kept once.
+        names = (_NAMED.decode(body) if raw is None else msgspec.convert(raw, _Named)).metadata
     except _FAULTS:
         names = _Names()
         why = why or "it has no name"

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from nodeport_nft.kube import Object
+from nodeport_nft.kube.fields import without_zeros
 from nodeport_nft.store.api import Action
 
 _SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "uid")
@@ -14,10 +15,13 @@ _SERVERS_OWN = ("creationTimestamp", "deletionTimestamp", "generation", "managed
 
 
 def cluster_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The addresses of a Service, as the names of their IPAddresses have them; none for other kinds."""
+    """The addresses of a Service, as the names of their IPAddresses have them; none for other kinds.
+
+    Old Services have leading zeros in theirs.
+    """
     spec = raw.get("spec") or {}
     given = (spec.get("clusterIPs") or [spec.get("clusterIP")]) if raw.get("kind") == "Service" else ()
-    return tuple(str(ip_address(text)) for text in given if text not in (None, "", "None"))
+    return tuple(str(ip_address(without_zeros(text))) for text in given if text not in (None, "", "None"))
 
 
 def asks_for_ports(obj: Object) -> bool:

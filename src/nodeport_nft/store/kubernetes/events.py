@@ -65,7 +65,7 @@ _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 600.0
 
 _FORBIDDEN = 403
 _PASSING = frozenset({401, 408, 429, 500, 502, 503, 504})
-"""Refusals that say nothing against what is written."""
+"""Refusals that say nothing against what is written, as no page does that somebody between answers with success."""
 
 _MERGE = "application/merge-patch+json"
 _REMEDY = "let it get Services, and create and patch Events: deploy/kubernetes/base/rbac.yaml"
@@ -203,7 +203,7 @@ class EventRecorder:
                     self._backoff.succeeded()
                     self._problems(())
                 except Refused as error:
-                    if error.code in _PASSING or lacks_right(error):
+                    if error.code in _PASSING or error.code < 400 or lacks_right(error):
                         await self._pause(error)
                     else:
                         self._notebook.written(due)  # it would be refused again
@@ -255,8 +255,11 @@ class EventRecorder:
         if ref.kind != "Service":
             return ref.name  # of a Node, as kubelet and kube-proxy write it
         path = f"/api/v1/namespaces/{quote(ref.namespace, safe='')}/services/{quote(ref.name, safe='')}"
-        found = json.loads((await client.request("GET", path)).body)
-        return str(found["metadata"]["uid"])
+        answer = await client.request("GET", path)
+        try:
+            return str(json.loads(answer.body)["metadata"]["uid"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise StoreError(f"{self._connection}: {ref} is answered with what is no Service") from None
 
 
 def lacks_right(error: Refused) -> bool:

@@ -50,7 +50,8 @@ _ABSENT_SECONDS = 600.0
 """How often to ask again for a kind that the server does not have: it may have been upgraded."""
 
 _GONE, _NOT_FOUND, _FORBIDDEN = 410, 404, 403
-_NOT_STREAMED = (400, 422, 500)
+_SENSELESS = (400, 422)
+_NOT_STREAMED = (*_SENSELESS, 500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ class Follower:
     async def _failed(self, error: StoreError) -> None:
         """Tell it, and wait as long as that takes."""
         has_lasted, is_garbled, is_gone = self._has_lasted(), isinstance(error, Garbled), _is_gone(error)
-        if is_garbled or is_gone:
+        if is_garbled or is_gone or _is_senseless(error):
             self.known.missed()
         if has_lasted:
             self._refusals.over()
@@ -341,6 +342,11 @@ class _BeginAgain(StoreError):
 
     def __init__(self) -> None:
         super().__init__("the server has another history than before")
+
+
+def _is_senseless(error: StoreError) -> bool:
+    """Whether the server cannot make sense of what it was asked, so of the revision: asked again it says the same."""
+    return isinstance(error, Refused) and error.code in _SENSELESS
 
 
 def _is_gone(error: StoreError) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from nodeport_nft.agenda import Backoff
 from nodeport_nft.config.kubeconfig import Access, Cluster, Pem, Plugin, User, find_access
 from nodeport_nft.problems import Problems
 from nodeport_nft.store.kubernetes.connection import Connection
@@ -30,6 +31,9 @@ _TOKEN_SECONDS = 60.0
 
 PLUGIN_SECONDS = 60.0
 """How long a plugin may take: some ask a server far away, and renew a login of their own before."""
+
+_LONGEST_REST_SECONDS = 60.0
+"""The longest that a plugin is left alone after failures: who logs in wrongly each second is locked out."""
 
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 (of a header's name: RFC 9110, 5.6.2)
 
@@ -61,6 +65,9 @@ class Identity:
         self._tls_of: object = None
         self._credential: Credential | None = None
         self._running = asyncio.Lock()
+        self._failures = Backoff(_LONGEST_REST_SECONDS)
+        self._failed = ""  # what the plugin was last wrong with
+        self._rests_until = 0.0
 
     async def credentials(self) -> Credentials:
         """What the next request is to be made with. Raises NoCredentials."""
@@ -96,14 +103,28 @@ class Identity:
             access = _found(self._connection)
             if (access.cluster, access.user) != (self.access.cluster, self.access.user):
                 self._credential = None
+                self._rests_until = 0.0
             self.access = access
 
     async def _plugged(self, plugin: Plugin) -> Credential:
         async with self._running:
             if self._credential is None or not self._credential.is_good:
                 self._credential = None
-                self._credential = await run_plugin(plugin, self.access.cluster, PLUGIN_SECONDS)
+                self._credential = await self._run(plugin)
             return self._credential
+
+    async def _run(self, plugin: Plugin) -> Credential:
+        """What a plugin gives; one that has failed is not asked again for a while. Raises NoCredentials."""
+        if time.monotonic() < self._rests_until:
+            raise NoCredentials(self._failed)
+        try:
+            found = await run_plugin(plugin, self.access.cluster, PLUGIN_SECONDS)
+        except NoCredentials as error:
+            self._failed = str(error)
+            self._rests_until = time.monotonic() + self._failures.failed()
+            raise
+        self._failures.succeeded()
+        return found
 
     def _token_now(self, user: User) -> str:
         if not user.token_file:

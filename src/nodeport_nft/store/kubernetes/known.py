@@ -9,6 +9,7 @@ etcd was restored: there the same version may be of another object, and no versi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -154,11 +155,13 @@ class Known:
 
     def _ref(self, item: Item) -> Ref:
         known = BY_KIND.get(self.kind)
-        return Ref(self.kind, item.namespace if known and known.namespaced else "", item.name)
+        return Ref(self.kind, sys.intern(item.namespace) if known and known.namespaced else "", item.name)
 
     def _read(self, ref: Ref, item: Item, notes: dict[Ref, Texts]) -> tuple[Value, ...] | Damaged:
         if item.raw is None:
             return Damaged(ref, item.why, frozenset((ref,)))
+        if self.kind == "Service" and isinstance(spec := item.raw.get("spec"), dict):
+            spec.pop("selector", None)  # for Pods, of which none is an endpoint here; 8 MB of 10,000 Services
         try:
             read = parse_item(self.kind, item.raw)
         except Problems as error:

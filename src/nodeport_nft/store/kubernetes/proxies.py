@@ -35,8 +35,22 @@ def proxy_of(cluster: Cluster, environ: Mapping[str, str]) -> str:
 
 
 def shown_proxy(proxy: str) -> str:
-    """A proxy as messages name it: without its password."""
-    return re.sub(r"//[^/]*@", "//", proxy)
+    """A proxy as messages name it: without its password, which may have any character in it."""
+    return re.sub(r"//.*@", "//", proxy, flags=re.DOTALL)
+
+
+def proxy_fault(proxy: str) -> str:
+    """Why a proxy, perhaps the environment's, cannot be used, with the remedy; "" if it can, or is none."""
+    remedy = "name one that takes CONNECT, as http://10.0.0.1:3128, or the server in $NO_PROXY"
+    try:
+        url = urlsplit(proxy)
+        url.port  # noqa: B018 (raises)
+        (url.hostname or "").encode("idna")
+    except ValueError:
+        return f"the proxy {shown_proxy(proxy)} is no URL; {remedy}"
+    if proxy and (url.scheme not in ("http", "https") or not url.hostname):
+        return f"the proxy {shown_proxy(proxy)} is of a kind that is not supported; {remedy}"
+    return ""
 
 
 def _is_local(host: str) -> bool:

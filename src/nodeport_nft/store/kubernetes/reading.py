@@ -41,17 +41,40 @@ def can_be_named(ref: Ref) -> bool:
 
 
 def document(answer: Answer, where: object) -> dict[str, Any]:
-    """The answer as a document. Raises StoreError where it is none, as with the page of a proxy."""
+    """The object that is answered. Raises StoreError where it is none, as with the page of a proxy."""
+    found = _decoded(answer)
+    metadata = found.get("metadata")
+    if not (isinstance(metadata, dict) and isinstance(metadata.get("name"), str)):
+        raise _no_server(answer, where, "no object")
+    return found
+
+
+def _page(answer: Answer, where: object) -> tuple[list[dict[str, Any]], str]:
+    """The items of a part of a list, and the token to go on with. Raises StoreError where it is none.
+
+    A Status, or a proxy's own word, has no items either; that does not mean that there are none.
+    """
+    found = _decoded(answer)
+    metadata, items = found.get("metadata"), found.get("items") or []
+    is_list = str(found.get("kind")).endswith("List") and isinstance(items, list)
+    if not (is_list and isinstance(metadata, dict) and metadata.get("resourceVersion")):
+        raise _no_server(answer, where, "no list")
+    return [each for each in items if isinstance(each, dict)], str(metadata.get("continue") or "")
+
+
+def _decoded(answer: Answer) -> dict[str, Any]:
     try:
         found = json.loads(answer.body)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise StoreError(
-            f"{where}: what answers is no API server: {answer.body[:60]!r} is no object in JSON; see which server "
-            "the kubeconfig names, and whether a proxy stands before it"
-        )
-    return found
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _no_server(answer: Answer, where: object, what: str) -> StoreError:
+    return StoreError(
+        f"{where}: what answers is no API server: {answer.body[:60]!r} is {what} of one; see which server the "
+        "kubeconfig names, and whether a proxy stands before it"
+    )
 
 
 async def list_items(client: Client, path: str, query: Mapping[str, str], where: object) -> list[dict[str, Any]]:
@@ -62,9 +85,12 @@ async def list_items(client: Client, path: str, query: Mapping[str, str], where:
         try:
             while True:
                 more = {"continue": token} if token else {}
-                page = document(await client.request("GET", path, {**query, "limit": str(PAGE), **more}), where)
-                items += [each for each in page.get("items") or () if isinstance(each, dict)]
-                token = (page.get("metadata") or {}).get("continue") or ""
+                answer = await client.request("GET", path, {**query, "limit": str(PAGE), **more})
+                found, following = _page(answer, where)
+                items += found
+                if following and following == token:
+                    raise _no_server(answer, where, "the same part of a list twice, and so no list")
+                token = following
                 if not token:
                     return items
         except Refused as refused:

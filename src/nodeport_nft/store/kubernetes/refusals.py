@@ -102,8 +102,6 @@ def failure(refused: Refused, where: object, ref: Ref | None = None) -> StoreErr
     """What is said where reading, or writing whatever it is, is refused; with the remedy."""
     said = str(refused)
     about = f"{where}: {ref}" if ref else str(where)
-    if refused.code == 401:
-        return StoreError(said)  # the client names the server, and where we have from who we are
     if refused.code == 403 and (rule := _NO_RULE.search(said)):
         return StoreError(f"{about}: {said}; {_missing(rule)}")
     if refused.code == 404 and ref is not None:
@@ -177,10 +175,10 @@ def _is_about_namespace(refused: Refused) -> bool:
 def _missing_kind(refused: Refused) -> str:
     """Of what kind (as in paths) the object is that is not there; "" where it is no object that is not there."""
     try:
-        details = json.loads(refused.body).get("details") or {}
-    except (ValueError, AttributeError):
+        details = json.loads(refused.body)["details"]
+        return str(details.get("kind") or "") if details.get("name") else ""
+    except (ValueError, LookupError, TypeError, AttributeError):  # no Status, or none with details
         return ""
-    return str(details.get("kind") or "") if details.get("name") else ""
 
 
 def _manager(message: str) -> str:

@@ -2,7 +2,8 @@
 
 The daemon follows these, and commands that work out the desired state list them, so that both mean the same. Never
 Endpoints, Pods or other Nodes: who serves a Service stands in EndpointSlices, as for kube-proxy.
-Source: the labels of Services in the Kubernetes documentation ("Well-Known Labels, Annotations and Taints").
+Source: the labels of Services in the Kubernetes documentation ("Well-Known Labels, Annotations and Taints"), and what
+kube-proxy 1.36 asks for (cmd/kube-proxy/app/server.go).
 """
 
 from __future__ import annotations
@@ -13,8 +14,16 @@ from dataclasses import dataclass
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.model import SERVICE_CIDR
 
-_OURS = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
-"""Neither what names a proxy of its own, nor what only DNS is to know. Both labels are copied to EndpointSlices."""
+_SERVICES = {
+    "labelSelector": "!service.kubernetes.io/service-proxy-name",
+    "fieldSelector": "spec.clusterIP!=None",
+}
+"""Neither those that name a proxy of their own, nor those that only DNS is to know. What is headless says so in its
+spec: the label is the slices' own, and means nothing on a Service."""
+
+_SLICES = {"labelSelector": "!service.kubernetes.io/headless"}
+"""Not by the label that names another proxy, as with kube-proxy. A controller copies the labels of a Service to its
+slices, later than the Service has them, and others may write them: a slice counts whose Service is ours."""
 
 SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Where an API server has its ServiceCIDRs; older ones than 1.33 have none there."""
@@ -36,8 +45,8 @@ class Selected:
 def selected(node: str) -> tuple[Selected, ...]:
     """What the node of this name programs."""
     return (
-        Selected("Service", BY_KIND["Service"].path(), {"labelSelector": _OURS}),
-        Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), {"labelSelector": _OURS}),
+        Selected("Service", BY_KIND["Service"].path(), _SERVICES),
+        Selected("EndpointSlice", BY_KIND["EndpointSlice"].path(), _SLICES),
         Selected("Node", BY_KIND["Node"].path(), {"fieldSelector": f"metadata.name={node}"}),
         Selected(SERVICE_CIDR, SERVICE_CIDRS, {}, is_needed=False),
     )

@@ -90,7 +90,7 @@ class Writer:
         """Put and delete, or say what that would do. Raises as ``Objects.write`` does, and PartlyWritten."""
         found = await _all_of([self._can_delete(ref) for ref in deletes])
         gone = tuple(ref for ref, is_there in zip(deletes, found, strict=True) if is_there)
-        missing = tuple(ref for ref in deletes if ref not in gone)
+        missing = tuple(ref for ref, is_there in zip(deletes, found, strict=True) if not is_there)
         trials = self._passed(await _all_of([self._tried(obj) for obj in puts]))
         if dry_run:
             applied = tuple(_applied(each, each.after or each.wanted, each.action) for each in trials)

@@ -85,8 +85,13 @@ def remove_ipvs(found: IpvsRemains) -> None:
 
 def _beside(work: Callable[[], Result]) -> Result:
     """In a thread: pyroute2 wants an event loop of its own."""
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         return thread.submit(work).result(_SECONDS)
+    except TimeoutError:
+        raise KernelError(f"what kube-proxy's mode ipvs has left: no answer for {_SECONDS:g} s") from None
+    finally:
+        thread.shutdown(wait=False)
 
 
 @contextmanager

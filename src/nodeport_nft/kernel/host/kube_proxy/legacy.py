@@ -17,7 +17,7 @@ from nodeport_nft.kernel.host.kube_proxy.chains import TABLES, Going, Rule, goin
 _PROGRAMS = {"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TARGET = re.compile(r" (?:-j|-g|--jump|--goto) (\S+)")
-_WAIT = "10"  # seconds for the lock that these programs share
+_WAIT = "5"  # seconds for the lock that these programs share; less than a program is waited for
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,12 +79,17 @@ def find_nft() -> NftRemains:
     """All of it. Raises KernelError."""
     chains: dict[tuple[str, str], Going[bytes]] = {}
     with _asking() as netlink:
-        tables = tuple(family for family in _FAMILIES if _exists(netlink, _GETTABLE, family, TABLE))
+        tables = tuple(family for family in _FAMILIES if _has_table(netlink, family))
         for family in _FAMILIES:
-            names = [(table, name) for table, markers in _MARKERS.items() for name in markers]
-            if any(_exists(netlink, _GETCHAIN, family, table, name) for table, name in names):
+            if _has_chains(netlink, family):
                 chains |= {(family, table): _going(netlink, family, table) for table in TABLES}
     return NftRemains(tables, {key: found for key, found in chains.items() if found.chains or found.others})
+
+
+def has_nft() -> bool:
+    """Whether there is anything, which costs the same however many Services there are. Raises KernelError."""
+    with _asking() as netlink:
+        return any(_has_table(netlink, family) or _has_chains(netlink, family) for family in _FAMILIES)
 
 
 @contextmanager
@@ -95,6 +100,15 @@ def _asking() -> Iterator[socket.socket]:
             yield netlink
     except OSError as error:
         raise KernelError(f"nftables cannot be asked for what kube-proxy has left: {error.strerror}") from error
+
+
+def _has_table(netlink: socket.socket, family: str) -> bool:
+    return _exists(netlink, _GETTABLE, family, TABLE)
+
+
+def _has_chains(netlink: socket.socket, family: str) -> bool:
+    names = ((table, name) for table, markers in _MARKERS.items() for name in markers)
+    return any(_exists(netlink, _GETCHAIN, family, table, name) for table, name in names)
 
 
 def _exists(netlink: socket.socket, kind: int, family: str, table: str, chain: str = "") -> bool:
