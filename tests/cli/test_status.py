@@ -170,6 +170,11 @@ def test_services_without_endpoints_are_named_and_no_trouble_of_the_node(
     assert ("describe service" in answer.out) == bool(names)
 
 
+def test_the_command_that_is_named_looks_where_the_daemon_does(program: Program, server: ObserveServer) -> None:
+    server.set_status(well(without_endpoints=1, idle=("shop/web",), source="kubernetes:"))
+    assert "`nodeport-nft describe service web -n shop --store kubernetes:` says why" in ask(program, server).out
+
+
 @pytest.mark.parametrize(
     ("status", "health"),
     [

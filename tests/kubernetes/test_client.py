@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import os
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import ClientConnectorError
+from aiohttp.client_reqrep import ConnectionKey
 
 from nodeport_nft.config.kubeconfig import Cluster
 from nodeport_nft.store.kubernetes.answers import refusal, retry_after, warnings
 from nodeport_nft.store.kubernetes.client import Blocking, Client
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Cause, Refused, Unreachable
+from nodeport_nft.store.kubernetes.faults import unreachable as unreachable_error
 from nodeport_nft.store.kubernetes.proxies import proxy_of
 from tests.kubernetes.certificates import Authority
 from tests.kubernetes.kubeconfigs import kubeconfig, with_client
@@ -369,6 +373,30 @@ def test_a_connection_that_is_refused(tmp_path: Path) -> None:
     assert re.search(
         r"no connection \(Connection refused\); is the API server up, and the network between\?", told
     ), told
+
+
+@pytest.mark.parametrize(
+    ("bare", "number"),
+    [
+        (ConnectionResetError(), errno.ECONNRESET),
+        (ConnectionRefusedError(), errno.ECONNREFUSED),
+        (ConnectionAbortedError(), errno.ECONNABORTED),
+        (BrokenPipeError(), errno.EPIPE),
+        (TimeoutError(), errno.ETIMEDOUT),
+    ],
+)
+def test_an_error_without_words_is_told_in_those_of_the_system(bare: OSError, number: int) -> None:
+    """asyncio raises such. In other words than the system's, one outage would be two problems that come and go."""
+    numbered = OSError(number, os.strerror(number))
+    assert told_of_connecting(bare) == told_of_connecting(numbered)
+    assert os.strerror(number) in told_of_connecting(bare)
+
+
+def told_of_connecting(error: OSError) -> str:
+    key = ConnectionKey(
+        "127.0.0.1", 6443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
+    return str(unreachable_error(ClientConnectorError(key, error), "kubernetes"))
 
 
 def test_a_name_that_is_none(tmp_path: Path) -> None:

@@ -315,6 +315,33 @@ def test_why_there_is_no_endpoint_is_told_of_what_there_is(desk: Desk) -> None:
     assert "kubectl get pods" in blind.out, blind
 
 
+def test_a_configuration_that_names_it_is_enough_to_render(desk: Desk) -> None:
+    desk.apply(service())
+    named = _config(desk, store="kubernetes:", kubeconfig=str(desk.server.kubeconfig))
+    rendered = desk.program.run("render", "--node-name", "worker-1", "--config", named)
+    assert (rendered.code, f'comment "{desk.namespace}/web' in rendered.out) == (0, True), rendered
+
+
+def test_a_node_that_is_not_there_is_told(desk: Desk) -> None:
+    """A slip in its name would go for a node without pods."""
+    packet = ("192.0.2.7", "172.30.1.2", "--port", "31098")
+    for words in (("render",), ("trace", *packet)):
+        answer = desk.run(*words, "--node-name", "wroker-1")
+        assert "there is no Node wroker-1" in answer.err, answer
+
+
+@pytest.mark.parametrize("word", ["kubernetes", "Kubernetes", "k8s", "etcd"])
+def test_a_colon_that_is_missing_makes_no_file(desk: Desk, word: str) -> None:
+    """What is written there would be said to be created, and no cluster would know of it."""
+    (desk.program.directory / "web.yaml").write_text(yaml.safe_dump(service()))
+    for words in ("apply -f web.yaml", "apply -f web.yaml --dry-run", "get svc", "delete svc web", "check"):
+        answer = desk.program.run(*words.split(), "--store", word)
+        assert (answer.code in (1, 2), f"store {word}: has no colon" in answer.err) == (True, True), answer
+    assert not (desk.program.directory / word).exists()
+    applied = desk.program.run("apply", "-f", "web.yaml", "--store", f"./{word}")
+    assert (applied.code, (desk.program.directory / word).exists()) == (0, True), applied
+
+
 @pytest.mark.usefixtures("private_namespaces")
 def test_what_is_programmed_does_not_differ_and_is_followed_live(tmp_path: Path) -> None:
     namespace = Namespace()

@@ -62,12 +62,14 @@ def render(
     """
     from nodeport_nft.facts import Host
     from nodeport_nft.render import to_json
+    from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     chosen = flags.config()
-    if filename is None and not flags.has("store"):
+    held = flags.has("store") or (filename is None and is_kubernetes(chosen.store))
+    if filename is None and not held:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
     name = parse_node_name(node_name, chosen)
-    wanted = read_wanted(chosen, filename, held=flags.has("store"), node=name)
+    wanted = read_wanted(chosen, filename, held=held, node=name)
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
     state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), Host(), None)
     if output is Output.json:

@@ -183,8 +183,11 @@ def _idle(answer: Status) -> Iterator[str]:
     names = " and ".join(filter(None, (", ".join(answer.idle), f"{more} more" if more > 0 else "")))
     yield f"{_services(answer.without_endpoints)}: {names}"
     if answer.idle:
+        from nodeport_nft.store.kubernetes.connection import STORE, is_kubernetes
+
         namespace, _, name = answer.idle[0].partition("/")
-        yield f"`nodeport-nft describe service {name} -n {namespace}` says why"
+        store = f" --store {STORE}" if is_kubernetes(answer.source) else ""
+        yield f"`nodeport-nft describe service {name} -n {namespace}{store}` says why"
 
 
 def _probes(answer: Status) -> Iterator[str]:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//|$)|(etcd|kubernetes):")
 """What is no path. A slash that is missing after a word that means a kind of store makes no file of it."""
 
+_BARE_WORDS = ("etcd", "kubernetes", "k8s")
+"""Nor does a colon that is missing: what is written to a file of that name has not come to the cluster."""
+
 
 def open_objects(config: Config, *, force: bool = False) -> Objects:
     """The store of the configuration, to write to it; a file is made where there is none.
@@ -78,7 +81,7 @@ def check_store(config: Config, *, repair: bool) -> Checked:
             return shared.check(repair=repair)
     if is_kubernetes(config.store):
         raise StoreError(
-            f"{config.store}: an API server looks after its claims itself; kubectl get --raw '/readyz?verbose' tells "
+            f"{config.store} an API server looks after its claims itself; kubectl get --raw '/readyz?verbose' tells "
             "how it does, and kubectl get events --all-namespaces what it has found and repaired"
         )
     if not may_exist(config.store):
@@ -128,14 +131,14 @@ def refuse_shared(config: Config) -> None:
     """Raises StoreError where manifests cannot be the whole state of the store of the configuration."""
     if is_shared(config.store):
         raise StoreError(
-            f"{config.store}: manifests that are the whole state (sync -f) want a store of their own, and this one "
-            "is a cluster's; apply -f adds them to it, and delete takes them out"
+            f"{config.store.removesuffix(':')}: manifests that are the whole state (sync -f) want a store of their "
+            "own, and this one is a cluster's; apply -f adds them to it, and delete takes them out"
         )
 
 
 def may_exist(store: str) -> bool:
     """Whether there is a store; one that may not be looked at counts, so that opening it says why."""
-    if _SCHEME.match(store):
+    if _SCHEME.match(store) or store.lower() in _BARE_WORDS:
         return True
     try:
         os.stat(store)  # noqa: PTH116 (Path.exists turns some errors into an answer)
@@ -188,5 +191,10 @@ def store_path(config: Config) -> str:
         raise StoreError(
             f"store {config.store}: {scheme}: {what}; name a file by its path, a store in etcd as "
             "etcd://HOST:PORT/PREFIX, or a cluster's API server as kubernetes:"
+        )
+    if config.store.lower() in _BARE_WORDS:
+        raise StoreError(
+            f"store {config.store}: has no colon; name a cluster's API server as kubernetes:, a store in etcd as "
+            f"etcd://HOST:PORT/PREFIX, or a file of this name as ./{config.store}"
         )
     return config.store

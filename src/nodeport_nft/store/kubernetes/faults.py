@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -37,6 +38,15 @@ _ALERTS = {
     "BAD_CERTIFICATE": "the server refuses our client certificate; take one of its cluster's",
     "ACCESS_DENIED": "the server refuses our client certificate; take one of its cluster's",
 }
+_NUMBERS = {
+    ConnectionResetError: errno.ECONNRESET,
+    ConnectionRefusedError: errno.ECONNREFUSED,
+    ConnectionAbortedError: errno.ECONNABORTED,
+    BrokenPipeError: errno.EPIPE,
+    TimeoutError: errno.ETIMEDOUT,
+}
+"""What the system would have said where Python raises an error of its own."""
+
 _NO_TLS = (
     "WRONG_VERSION_NUMBER",
     "HTTP_REQUEST",
@@ -129,5 +139,8 @@ def _system(error: BaseException) -> str:
     number = (
         error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror | ssl.SSLError) else None
     )
+    if not number and not str(error):
+        # asyncio has some that say nothing. In the same words as those of the system, an outage stays one problem.
+        number = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), None)
     said = os.strerror(number) if number else getattr(error, "strerror", None)
     return clipped(said or str(error) or type(error).__name__, _LONGEST)

@@ -50,3 +50,11 @@ def selected(node: str) -> tuple[Selected, ...]:
         Selected("Node", BY_KIND["Node"].path(), {"fieldSelector": f"metadata.name={node}"}),
         Selected(SERVICE_CIDR, SERVICE_CIDRS, {}, is_needed=False),
     )
+
+
+def missing_node(where: object, node: str) -> str:
+    """What is told where there is no Node of this name: with a slip in it, it would be a node without pods."""
+    return (
+        f"{where}: there is no Node {node}, and what it says of this node is missing; "
+        "give the name that kubectl get nodes has for it with --node-name"
+    )

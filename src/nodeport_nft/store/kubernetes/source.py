@@ -16,7 +16,7 @@ from nodeport_nft.store.kubernetes import open_client
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.follower import Follower, Streaming, Timings
 from nodeport_nft.store.kubernetes.patience import Reach
-from nodeport_nft.store.kubernetes.selection import selected
+from nodeport_nft.store.kubernetes.selection import missing_node, selected
 from nodeport_nft.store.strange import told_strange
 from nodeport_nft.terminal import printable
 
@@ -119,10 +119,7 @@ class KubernetesSource:
         (node,) = (each.known for each in self._followers if each.known.kind == "Node")
         if not node.is_listed or len(node):
             return ()
-        return (
-            f"{self._connection}: there is no Node {self._node}, and what it says of this node is missing; "
-            "give the name that kubectl get nodes has for it with --node-name",
-        )
+        return (missing_node(self._connection, self._node),)
 
     def _damaged(self) -> tuple[str, ...]:
         told = []

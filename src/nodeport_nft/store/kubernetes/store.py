@@ -21,7 +21,7 @@ from nodeport_nft.store.kubernetes import reading, refusals
 from nodeport_nft.store.kubernetes.client import Blocking
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused
-from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS, selected
+from nodeport_nft.store.kubernetes.selection import SERVICE_CIDRS, missing_node, selected
 from nodeport_nft.store.kubernetes.writing import Manner, Writer, get
 from nodeport_nft.store.objects import Damaged
 
@@ -112,6 +112,8 @@ class KubernetesStore(Objects):
                     self.damaged[each.ref] = values
                 else:
                     found[each.ref] = values
+        if not any(ref.kind == "Node" for ref in (*found, *self.damaged)):
+            self._unseen = (*self._unseen, missing_node(self.where, node))
         return tuple(sorted(found.items()))
 
     def service_cidrs(self) -> tuple[ServiceCIDR, ...]:
