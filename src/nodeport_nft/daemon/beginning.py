@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-from contextlib import suppress
 
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.daemon.kernel_tables import KernelTables
@@ -60,12 +58,6 @@ def service_cidrs(changes: Changes) -> tuple[ServiceCIDR, ...]:
     """What an API server gives clusterIPs from, among all there is."""
     values = (value for change in changes.changes for value in change.values)
     return tuple(value for value in values if isinstance(value, ServiceCIDR))
-
-
-def give_back_memory() -> None:
-    """Let the C library give back what it has no use for now: listings come in large pieces. glibc keeps some."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def begun(

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
-from nodeport_nft.daemon.beginning import begun, give_back_memory, own_node, service_cidrs, take_told, until_listed
+from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
@@ -27,6 +27,7 @@ from nodeport_nft.daemon.options import Options
 from nodeport_nft.daemon.probes import Probes
 from nodeport_nft.daemon.registering import Registering
 from nodeport_nft.daemon.report import Reporter
+from nodeport_nft.daemon.spare_memory import give_back_memory, seldom_collected
 from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.daemon.verdicts import open_verdicts
@@ -184,7 +185,8 @@ class Daemon:
                 self._lock.give_back()
             self._reporter.log.info("waiting for the store", store=self._node.config.store)
             self._reporter.tell(waits_for_store=True)
-            await until_listed(self._source, self._woken)
+            with seldom_collected():
+                await until_listed(self._source, self._woken)
             self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
 
@@ -292,6 +294,7 @@ class Daemon:
         self._agenda.after(Due.CHECK, self._node.config.full_check_period)
         self._writing.check()
         self._takeover.again()
+        give_back_memory()  # of the listing
 
     def _look(self) -> None:
         self._agenda.after(Due.LOOK, _LOOK_SECONDS)

@@ -152,7 +152,7 @@ def _ports(parent: dict[str, Any], path: Path, fields: Fields, *, of_slice: bool
             number = 0 if fields.lenient else number
         names.add(name)
         if number:
-            ports.append(EndpointPort(name, protocol, number))
+            ports.append(EndpointPort(sys.intern(name), protocol, number))  # see parse_metadata
     return tuple(ports)
 
 

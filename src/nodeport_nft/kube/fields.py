@@ -8,6 +8,7 @@ its path. So one pass finds every problem of an object, and no parser needs a br
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -112,7 +113,7 @@ class Fields:
         """A string that is one of ``choices``."""
         text = self.text(parent, path, key)
         if not text or text in choices:
-            return text or default
+            return sys.intern(text) if text else default  # one of a few, in very many objects
         self.problem((*path, key), f"{shown(text)} is unknown; use {' or '.join(choices)}")
         return default
 

@@ -7,6 +7,7 @@ stay readable when the ranges are changed afterwards.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -134,7 +135,7 @@ def _ports(
             if not _once(node_ports, (protocol, node_port), index, (*here, "nodePort"), what, remedy, fields):
                 node_port = 0
         if usable:
-            ports.append(ServicePort(name, protocol, port, target, node_port))
+            ports.append(ServicePort(sys.intern(name), protocol, port, target, node_port))  # see parse_metadata
     return tuple(ports)
 
 

@@ -152,14 +152,15 @@ class Index:
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
             case Service():
-                self.services[value.key] = value
+                key = value.key  # one object for all places that keep it
+                self.services[key] = value
                 if label := _registered(value):
-                    self._selecting[label].add(value.key)
+                    self._selecting[label].add(key)
                 for ip in value.cluster_ips:
-                    self._give(ip.packed, value.key)
+                    self._give(ip.packed, key)
                 for address in _from_outside(value):
-                    self._claiming[address].add(value.key)
-                return {value.key} | self._claiming_of(value)
+                    self._claiming[address].add(key)
+                return {key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
                 self._slices[owner].setdefault(ref, []).append(value)

@@ -8,6 +8,7 @@ Source: meta/v1 ListMeta, Status and WatchEvent of the Kubernetes API.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +155,8 @@ def read_item(body: msgspec.Raw) -> Item:
         why = why or "it has no name"
     if not names.name:
         return Item("", "", "", None, why or "it has no name")
-    return Item(names.namespace, names.name, f"{names.uid} {names.resource_version}", raw, why)
+    # Of very many objects each names its namespace: one text for all of them.
+    return Item(sys.intern(names.namespace), names.name, f"{names.uid} {names.resource_version}", raw, why)
 
 
 def revision_of(item: Item) -> str:
