@@ -21,7 +21,7 @@ from nodeport_nft.store.fake import FakeSource
 loop_of = asyncio.get_running_loop
 
 
-def open_late(config: Config, _node: str, _: Handover | None = None) -> Source:
+def open_late(config: Config, _node: str, _handover: Handover | None = None) -> Source:
     source = FakeSource(listed=False)
 
     def come() -> None:

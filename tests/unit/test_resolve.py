@@ -31,6 +31,7 @@ from nodeport_nft.model import (
     Snapshot,
 )
 from nodeport_nft.resolve import Claimable, FrontendKind, Index, Place, Resolver, is_proxied, join
+from nodeport_nft.resolve.whereabouts import Whereabouts
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
 
@@ -634,7 +635,7 @@ def test_the_cluster_ips_of_a_service_that_is_not_known_are_nobody_elses_either(
 def test_an_index_that_is_emptied_keeps_nothing() -> None:
     """A daemon runs for months: what has come and gone must not stay, by no label and no address."""
     index = Index()
-    empty = {name: len(held) for name, held in vars(index).items()}
+    empty = sizes(index)
     values = (
         (Ref("Service", "default", "web"), (claiming("web", external="192.0.2.1", load_balancer="192.0.2.2"),)),
         (Ref("Service", "default", "app"), (make_service("app", ips=("10.96.0.9",), selector={"app": "web"}),)),
@@ -652,8 +653,16 @@ def test_an_index_that_is_emptied_keeps_nothing() -> None:
     index.hold(ObjectName("default", "lost"), [])
     for ref, _ in values:
         index.put(ref, ())
-    assert {name: len(held) for name, held in vars(index).items()} == empty
+    assert sizes(index) == empty
     assert index.refs() == frozenset()
+
+
+def sizes(index: Index) -> dict[str, int]:
+    """How much is in each of the index's parts, and of those that know places in what they keep."""
+    whereabouts = {
+        name: vars(held)["_refs"] or () for name, held in vars(index).items() if isinstance(held, Whereabouts)
+    }
+    return {name: len(held) for name, held in (vars(index) | whereabouts).items()}
 
 
 def test_ready_addresses_of_this_node_are_counted_by_family_once_for_all_ports() -> None:
