@@ -57,6 +57,19 @@ def typeof(expression: int, inner: bytes = b"\x01\x04\x00\x00\x00\x01") -> bytes
     return _described(0, struct.pack("=I", 1)) + _described(3, key)
 
 
+def looks_into(of: str, chain_name: str, name: str, family: int = INET) -> Message:
+    """A rule that asks for a source address in a set of 4 bytes, and does nothing."""
+
+    def expression(kind: str, parts: bytes) -> bytes:
+        return attribute(1 | NESTED, text(1, kind) + attribute(2 | NESTED, parts))
+
+    loads = (
+        number(1, 1) + number(2, 1) + number(3, 12) + number(4, 4)
+    )  # NFTA_PAYLOAD_*: 4 bytes at 12 of the network header
+    asks = expression("payload", loads) + expression("lookup", text(1, name) + number(2, 1))
+    return Message(NEWRULE, CREATE, family, text(1, of) + text(2, chain_name) + attribute(4 | NESTED, asks))
+
+
 FORWARDS = attribute(4 | NESTED, number(1, 2) + number(2, 0)) + number(5, 1) + text(7, "filter")
 """A forward chain of priority 0 with the policy accept: NFTA_CHAIN_HOOK, POLICY, TYPE."""
 

@@ -14,7 +14,7 @@ import pytest
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
-from tests.netns.strangers import DROPS, FORWARDS, STRANGERS, chain, put
+from tests.netns.strangers import DROPS, FORWARDS, STRANGERS, chain, looks_into, put
 
 PROGRAM = Path(sys.executable).with_name("nodeport-nft")
 
@@ -419,9 +419,10 @@ def test_what_cannot_be_judged_is_told_as_such(cluster: Cluster, tmp_path: Path)
 def test_a_chain_that_libnftables_cannot_list_is_told_with_the_reason(
     cluster: Cluster, tmp_path: Path, *, drops: bool
 ) -> None:
-    """Its table holds a set of a newer nft, over which this one says an error, or ends."""
+    """A rule looks into a set of a newer nft, over which this one says an error, or ends."""
     cluster.call("worker-1", partial(put, STRANGERS["a key of an unknown type"]))
     cluster.call("worker-1", partial(put, (chain("fw", "theirs", DROPS if drops else FORWARDS),)))
+    cluster.call("worker-1", partial(put, (looks_into("fw", "theirs", "s"),)))
     (warning,) = [line for line in warnings(cluster, tmp_path) if " inet fw theirs in the forward hook " in line]
     reason = "(list chain inet fw theirs: libnftables says: "
     begin = "its rules cannot be read" if drops else "depends on 'the rules of chain theirs'"

@@ -13,11 +13,11 @@ import pytest
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
-from nodeport_nft.forwarding import Endpoint, Judge, Listing, Packet
+from nodeport_nft.forwarding import Endpoint, Judge, Packet
 from nodeport_nft.forwarding.rules import read_rule
 from nodeport_nft.forwarding.values import addresses
 from nodeport_nft.forwarding.walk import Budget, Fate
-from nodeport_nft.kernel.host.foreign_chains import Table, read_chains
+from nodeport_nft.kernel.host.foreign_chains import Tables, read_chains
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
 from tests.netns.test_forwarding import warnings
@@ -410,11 +410,11 @@ def test_every_condition_is_judged_as_the_kernel_does(
     assert connect(served, "client", ("172.30.1.2", 30010), timeout=10.0).kind is Kind.REACHED
 
     def judged(nft: Nft) -> list[tuple[str, bool | None, bool]]:
-        table, found = Table(nft, "inet", "probe"), []
+        table, found = Tables(nft).listing("inet", "probe"), []
         for line in table.rules("probes"):
             counted = re.search(r"counter packets (\d+)", line)
             assert counted, line
-            answers = [condition.holds(packet) for condition in read_rule(line, table.elements).conditions]
+            answers = [condition.holds(packet) for condition in read_rule(line, table.sets).conditions]
             holds = False if False in answers else None if None in answers else True
             found.append((line, holds, int(counted[1]) > 0))
         return found
@@ -505,9 +505,8 @@ def test_chains_made_at_random_are_judged_as_the_kernel_does(served: Cluster) ->
 
         def judged(nft: Nft) -> list[set[Fate]]:
             found = []
-            for chain in read_chains(nft):
-                table = Table(nft, chain.family, chain.table)
-                judge = Judge(chain, Listing(table.rules, table.elements))
+            for chain in read_chains():
+                judge = Judge(chain, Tables(nft).listing(chain.family, chain.table))
                 found.append(set(judge.ways(PACKET, Budget(10_000)).possible))
             return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import resource
 import signal
@@ -19,11 +20,13 @@ from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel import nft as nft_module
 from nodeport_nft.kernel.host.addresses import read_host
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
 from nodeport_nft.kernel.libnftables import answers, library
 from nodeport_nft.kernel.netlink.batch import Message
-from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.kernel.netlink.others import read_base_chains
+from nodeport_nft.kernel.nft import BeyondUs, Nft
 from nodeport_nft.model import EndpointSlice, Family, Snapshot
 from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
@@ -32,7 +35,8 @@ from nodeport_nft.scarcity import scarcity
 from tests.builders import make_port, make_service
 from tests.netns import strangers
 from tests.netns.kernel import facts, slices_of, sync
-from tests.netns.strangers import STRANGERS, a_set, committing, put, typeof
+from tests.netns.strangers import FORWARDS, STRANGERS, a_set, committing, put, typeof
+from tests.netns.test_forwarding import MANIFESTS, PROGRAM
 
 NODE, NODE_IP = "worker-1", "172.30.1.2"
 PLAIN = make_service("web", make_port(80, node_port=30080))
@@ -44,6 +48,7 @@ GUARDED = replace(
     node_port_source_ranges=(ip_network("172.30.0.0/16"),),
 )
 ALL = (PLAIN, STICKY, GUARDED)
+CLOSED = "in the forward hook drops by default and accepts no translated connections"
 
 
 def walk(cluster: Cluster, before: tuple[object, ...] = ()) -> None:
@@ -76,7 +81,7 @@ def _asked() -> None:
     nft = Nft()
     nft.check(())
     assert nft.version()
-    assert " nodeport-nft {" in nft.list_chains()
+    assert ("ip", "nodeport-nft", "nat-prerouting") in {each[:3] for each in read_base_chains()}
     for family, table, chain in (("inet", "fw", "forward"), ("ip", "nodeport-nft", "services")):
         said = _listed(nft, family, table, chain)
         if family == "inet" and f"chain {chain} {{" not in said:
@@ -182,7 +187,7 @@ def test_a_child_without_memory_is_a_want_of_memory_and_the_next_one_has_it(free
         size = int(Path(f"/proc/{child}/statm").read_text().split()[0]) * resource.getpagesize()
         resource.prlimit(child, resource.RLIMIT_AS, (size + (1 << 20), size + (1 << 20)))
         try:
-            nft.list_chains()
+            nft.version()
         except MemoryError as error:
             return scarcity(error), nft.version() == version
         return "", False
@@ -203,7 +208,7 @@ def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
         os.kill(child, ended)
         seconds, library._SECONDS = library._SECONDS, 1.0  # for the one that has stopped
         try:
-            nft.list_chains()
+            nft.version()
         except KernelError as error:
             library._SECONDS = seconds
             return str(error), nft.version() == version
@@ -230,10 +235,12 @@ def test_chains_that_could_not_be_listed_are_told_of_and_listed_the_next_time(fr
 
     free.nft(NODE, "table inet fw { chain c { type filter hook forward priority 0; policy drop; }; }")
     (fault,), (then,), (still,) = free.call(NODE, looked, timeout=60)
-    assert fault.startswith("chains of others cannot be listed, look whether they let Services through: ")
+    assert fault.startswith("chain inet fw c in the forward hook drops by default and its rules cannot be read (")
     assert "signal 9" in fault
     assert then == still
-    assert then.startswith("chain inet fw c in the forward hook drops by default")
+    assert then.startswith(
+        "chain inet fw c in the forward hook drops by default and accepts no translated connections"
+    )
 
 
 def test_a_chain_of_others_is_listed_with_the_sets_in_its_rules_and_without_what_named_ones_hold(
@@ -259,3 +266,93 @@ def test_a_chain_of_others_is_listed_with_the_sets_in_its_rules_and_without_what
     text, told = free.call(NODE, listed, timeout=60)
     assert "ip saddr @large tcp dport { 80, 443 } drop" in text
     assert told < 50_000
+
+
+def looked_at(cluster: Cluster) -> tuple[tuple[str, ...], int]:
+    """What is said of others' chains in the node, and the most memory that libnftables took for it, in KiB."""
+    library._LARGE = 1 << 30  # the child stays, to be looked at
+    nft = Nft()
+    assert nft.version()
+    programme = compile_snapshot(Snapshot((PLAIN,), (slices_of(cluster, ("web-1",)),)), facts(cluster))
+    said = Obstacles(nft).find(Served(programme.tables.desired, facts(cluster), read_host()), ())
+    (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    status = Path(f"/proc/{child}/status").read_text().splitlines()
+    return said, next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
+BASE = "type filter hook forward priority 0; policy drop;"
+
+
+def much() -> dict[str, str]:
+    """Tables with a great deal in them and a chain that lets nothing of ours through, by kind."""
+    addresses = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(100_000))
+    chains = "".join(f"chain c{i} {{ ip saddr {{ 9.9.9.9, 9.9.8.8 }} drop; }}\n" for i in range(1000))
+    jumps = "".join(f"jump c{i}\n" for i in range(1000))
+    asks = "ip saddr @s drop\nip daddr @s drop\n"
+    return {
+        "elements": f"table inet fw {{ set s {{ type ipv4_addr; elements = {{ {addresses} }}; }}\n"
+        f"chain f {{ {BASE}\n{asks}}}\n}}",
+        "elements within a rule": f"table inet fw {{ chain f {{ {BASE}\nip saddr {{ {addresses} }} drop\n}}\n}}",
+        "chains": f"table inet fw {{ {chains}chain f {{ {BASE}\n}}\n}}",
+        "chains that it leads to": f"table inet fw {{ {chains}chain f {{ {BASE}\n{jumps}}}\n}}",
+    }
+
+
+@pytest.mark.proves("K9")
+@pytest.mark.parametrize("kind", much())
+def test_a_chain_among_very_much_is_judged_in_little_memory(free: Cluster, kind: str) -> None:
+    free.nft(NODE, much()[kind])
+    (said,), peak = free.call(NODE, lambda: looked_at(free), timeout=120)
+    assert said.startswith(
+        "chain inet fw f in the forward hook drops by default and accepts no translated connections"
+    )
+    assert peak < 150 << 10
+
+
+@pytest.mark.proves("K9")
+def test_tables_of_others_take_no_memory_of_ours(free: Cluster) -> None:
+    """libnftables takes half a megabyte for each that it is shown."""
+    free.nft(NODE, f"table inet fw {{ chain f {{ {BASE}\n}}\n}}")
+    alone = free.call(NODE, lambda: looked_at(free), timeout=60)
+    made = ((strangers.table(f"t{i}"), strangers.chain(f"t{i}", "c", FORWARDS)) for i in range(300))
+    free.call(NODE, lambda: put(tuple(itertools.chain.from_iterable(made))))
+    among = free.call(NODE, lambda: looked_at(free), timeout=60)
+    assert among[0] == alone[0]
+    assert among[1] < alone[1] + (20 << 10)
+
+
+@pytest.mark.parametrize("most", ["_MOST_RULES", "_MOST_WITHIN", "_MOST_ELEMENTS"])
+def test_what_is_too_large_is_told_and_not_listed(free: Cluster, most: str) -> None:
+    sets = "set s { type ipv4_addr; elements = { 1.1.1.1, 1.1.1.2 }; }"
+    rules = "ip daddr { 1.1.1.1, 1.1.1.2 } drop\nip daddr @s drop"
+    free.nft(NODE, f"table inet fw {{ {sets}\nchain f {{ {BASE}\n{rules}\n}}\n}}")
+
+    def tried() -> str:
+        setattr(nft_module, most, 50)
+        nft = Nft()
+        try:
+            nft.list_chain("inet", "fw", "f")
+            nft.list_set("inet", "fw", "s")
+        except BeyondUs as error:
+            return str(error)
+        return ""
+
+    what = "set s" if most == "_MOST_ELEMENTS" else "chain f"
+    assert free.call(NODE, tried, timeout=60) == f"{what} of table inet fw is too large to be looked through"
+
+
+@pytest.mark.proves("K9")
+def test_the_program_beside_very_much_of_others(free: Cluster, tmp_path: Path) -> None:
+    """Written, looked at and removed; what a newer nft has described is there as well."""
+    free.nft(NODE, much()["elements"] + "\n" + much()["chains that it leads to"].replace("inet fw", "inet more"))
+    free.call(NODE, lambda: put((a_set("fw", "newer", typeof(200)),)))
+    (tmp_path / "web.yaml").write_text(MANIFESTS)
+    store, node = ["--store", str(tmp_path / "store.db")], ["--node-name", NODE, "--node-ip", NODE_IP]
+    done = free.run(
+        NODE, [str(PROGRAM), "sync", "--once", "-f", str(tmp_path / "web.yaml"), *node, *store], timeout=120
+    )
+    for name in ("fw", "more"):
+        assert f"chain inet {name} f {CLOSED}" in done.stderr
+    assert free.run(NODE, [str(PROGRAM), "diff", *node, *store], timeout=120).stdout == ""
+    done = free.run(NODE, [str(PROGRAM), "cleanup", *store], timeout=120)
+    assert done.stdout.count("nodeport-nft removed") == 2

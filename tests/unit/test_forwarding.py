@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic, Unlisted, base_chains, obstacles
+from nodeport_nft.forwarding import (
+    BaseChain,
+    Endpoint,
+    Hooked,
+    Judge,
+    Listing,
+    Traffic,
+    Unlisted,
+    base_chains,
+    obstacles,
+)
 from nodeport_nft.model import Family
 from tests.unit.endless import ended_within
 
@@ -573,50 +583,20 @@ def test_a_remedy_is_safe_to_type_whatever_the_names() -> None:
     assert "nft insert rule inet 'a;reboot' '$(b)' ct status dnat accept" in text
 
 
-def test_the_chains_are_found_in_a_listing() -> None:
-    listing = """\
-table ip nodeport-nft {
-	chain fast-path {
-		type filter hook forward priority filter; policy accept;
-	}
-}
-table inet fw {
-	chain forward {
-		type filter hook forward priority filter + 10; policy drop;
-	}
-	chain input {
-		type filter hook input priority filter; policy drop;
-	}
-	chain output {
-		type filter hook output priority filter; policy drop;
-	}
-	chain early {
-		type filter hook prerouting priority raw; policy drop;
-	}
-	chain with-us {
-		type filter hook prerouting priority dstnat; policy drop;
-	}
-	chain behind-us {
-		type filter hook prerouting priority dstnat + 5; policy drop;
-	}
-	chain nat {
-		type nat hook prerouting priority 0; policy accept;
-	}
-	chain user {
-	}
-}
-table bridge fw {
-	chain forward {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-table ip filter {
-	chain FORWARD {
-		type filter hook forward priority filter; policy accept;
-	}
-}
-"""
-    assert base_chains(listing, "nodeport-nft") == (
+def test_the_chains_that_translated_packets_meet_are_found() -> None:
+    found = [
+        Hooked("ip", "nodeport-nft", "fast-path", "filter", "forward", 0, drops=False),
+        Hooked("inet", "fw", "forward", "filter", "forward", 10, drops=True),
+        Hooked("inet", "fw", "input", "filter", "input", 0, drops=True),
+        Hooked("inet", "fw", "output", "filter", "output", 0, drops=True),
+        Hooked("inet", "fw", "early", "filter", "prerouting", -300, drops=True),
+        Hooked("inet", "fw", "with-us", "filter", "prerouting", -100, drops=True),
+        Hooked("inet", "fw", "behind-us", "filter", "prerouting", -95, drops=True),
+        Hooked("inet", "fw", "nat", "nat", "prerouting", 0, drops=False),
+        Hooked("bridge", "fw", "forward", "filter", "forward", 0, drops=True),
+        Hooked("ip", "filter", "FORWARD", "filter", "forward", 0, drops=False),
+    ]
+    assert base_chains(found, "nodeport-nft") == (
         BaseChain("inet", "fw", "behind-us", True, "prerouting"),
         BaseChain("inet", "fw", "forward", True),
         BaseChain("inet", "fw", "input", True, "input"),

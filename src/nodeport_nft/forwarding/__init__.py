@@ -1,4 +1,4 @@
-"""Chains of others that stop what we translate, told from their listing; pure.
+"""Chains of others that stop what we translate, told from the listings of their rules; pure.
 
 A connection to a Service is translated in our chains and then forwarded, and on that way every chain of the host in
 the forward hook is asked, and those of other hooks behind the translation; for an endpoint that is this host itself,
@@ -28,7 +28,7 @@ condition is taken for one that differs.
 Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
 """
 
-from nodeport_nft.forwarding.chains import BaseChain, base_chains
+from nodeport_nft.forwarding.chains import BaseChain, Hooked, base_chains
 from nodeport_nft.forwarding.legacy import read_legacy
 from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, Unlisted, obstacles
 from nodeport_nft.forwarding.packet import Endpoint, Packet
@@ -36,6 +36,7 @@ from nodeport_nft.forwarding.packet import Endpoint, Packet
 __all__ = [
     "BaseChain",
     "Endpoint",
+    "Hooked",
     "Judge",
     "Listing",
     "Packet",

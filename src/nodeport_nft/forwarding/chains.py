@@ -1,10 +1,10 @@
-"""The base chains of others that a translated packet meets, found in a listing of all chains."""
+"""The base chains of others that a translated packet meets, found among all base chains."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodeport_nft.model import Family
 
@@ -18,7 +18,19 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {
 _TRANSLATION = -100
 """The priority at which destinations are translated (NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h)."""
 
-_PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+_HOOKS = frozenset({"prerouting", "input", "forward", "postrouting"})
+
+
+class Hooked(NamedTuple):
+    """A base chain, whatever it is for: nft's words for its family, type and hook, and whether its policy is drop."""
+
+    family: str
+    table: str
+    name: str
+    kind: str
+    hook: str
+    priority: int
+    drops: bool
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,31 +60,13 @@ class BaseChain:
         return self.hook == "prerouting" or (self.hook == "input") is local
 
 
-_TABLE = re.compile(r"table (\w+) (\S+) \{")
-_CHAIN = re.compile(r"\tchain (\S+) \{")
-_HOOK = re.compile(r"\t\ttype filter hook (prerouting|input|forward|postrouting) priority ([^;]*); policy (\w+);")
-
-
-def base_chains(listing: str, our_table: str) -> tuple[BaseChain, ...]:
-    """Those of tables not named ``our_table``."""
-    found = []
-    family = table = chain = ""
-    for line in listing.splitlines():
-        if match := _TABLE.match(line):
-            family, table = match.groups()
-        elif match := _CHAIN.match(line):
-            chain = match[1]
-        elif (match := _HOOK.match(line)) and family in FAMILIES and table != our_table:
-            hook, priority, policy = match.groups()
-            if hook != "prerouting" or _number(priority) > _TRANSLATION:
-                found.append(BaseChain(family, table, chain, policy == "drop", hook))
-    return tuple(sorted(found))
-
-
-def _number(priority: str) -> int:
-    """``filter + 10``, ``-90`` or ``raw`` as a number; one that is not understood is before everything."""
-    match = re.fullmatch(r"([a-z]*) ?([+-]? ?\d{0,10})", priority.strip())
-    if match is None or (match[1] and match[1] not in _PRIORITIES):
-        return -(1 << 31)
-    offset = match[2].replace(" ", "")
-    return _PRIORITIES.get(match[1], 0) + (int(offset) if offset.strip("+-") else 0)
+def base_chains(found: Iterable[Hooked], our_table: str) -> tuple[BaseChain, ...]:
+    """Those among them that filter such packets, in tables not named ``our_table``."""
+    return tuple(
+        sorted(
+            BaseChain(each.family, each.table, each.name, each.drops, each.hook)
+            for each in found
+            if each.kind == "filter" and each.hook in _HOOKS and each.family in FAMILIES and each.table != our_table
+            if each.hook != "prerouting" or each.priority > _TRANSLATION
+        )
+    )

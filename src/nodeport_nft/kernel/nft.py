@@ -21,7 +21,7 @@ from nodeport_nft.kernel.libnftables.answers import (
     View,
     generation,
     has_table,
-    holds_few,
+    is_anonymous,
     is_dormant,
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
@@ -29,6 +29,7 @@ from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messag
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
 from nodeport_nft.kernel.netlink.elements import encode
 from nodeport_nft.kernel.netlink.messages import may_administer
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
@@ -38,6 +39,21 @@ _ERROR_LIMIT = 2000
 
 _TRIES = 3
 """How often a table is listed before a listing is taken although somebody has committed meanwhile."""
+
+
+_MOST_RULES, _MOST_WITHIN, _MOST_ELEMENTS = 1 << 23, 1 << 21, 1 << 20
+"""Bytes of messages that others' rules, the elements within these, and a set of theirs may take to be listed.
+
+Some ten thousand rules, a hundred thousand addresses within them, half as many in a set: libnftables is never shown
+more, so that neither its memory nor its time grow with what others have.
+"""
+
+_SECONDS = 30.0
+"""How long libnftables may take over what is others': there is little of it."""
+
+
+class BeyondUs(KernelError):
+    """What others have cannot be listed, and will not be the next time either, as long as it is as it is."""
 
 
 class Nft:
@@ -123,35 +139,39 @@ class Nft:
         """Whether a table is switched off, of which listings of its chains say nothing; not if it is gone."""
         return is_dormant(self._library.netlink, family, name)
 
-    def list_chains(self) -> str:
-        """nft's listing of the chains of all tables, whoever's they are, without rules. Raises KernelError."""
-        return self._list("list chains", View(chains_only=True))
-
     def list_chain(self, family: str, table: str, chain: str) -> str:
-        """nft's listing of one chain with its rules. Raises KernelError, also where libnftables cannot read it."""
-        view = replace(View.table(family, table), is_large=True)
+        """nft's listing of one chain with its rules. Raises KernelError: BeyondUs where it can never be listed."""
         command = f"list chain {family} {table} {chain}"
-        try:
-            return self._list(command, view)
-        except LibraryError as error:
-            raise KernelError(
-                f"{command}: {error}; table {family} {table} holds what this version of libnftables cannot read: "
-                "upgrade libnftables, or have its owner write it with an older nft"
-            ) from error
+        for last in (False, False, True):
+            before = generation(self._library.netlink)
+            try:
+                sets = _weigh_rules(family, table, chain)
+                view = replace(View.table(family, table), sets=sets)
+                return self._list(command, view, seconds=_SECONDS)
+            except LibraryError as error:
+                # A rule may have come meanwhile with a set that was not shown.
+                if last or generation(self._library.netlink) == before:
+                    raise BeyondUs(
+                        f"{command}: {error}; table {family} {table} holds what this version of libnftables cannot "
+                        "read: upgrade libnftables, or have its owner write it with an older nft"
+                    ) from error
+        raise AssertionError
 
     def list_set(self, family: str, table: str, name: str) -> str:
         """nft's listing of one set or map with its elements. Raises KernelError, also where these are very many."""
-        if not holds_few(family, table, name):
-            raise KernelError(f"set {name} of table {family} {table} is too large to be looked through")
+        try:
+            weigh_set(family, table, name, Allowance(_MOST_ELEMENTS))
+        except TooMuch:
+            raise BeyondUs(f"set {name} of table {family} {table} is too large to be looked through") from None
         view = replace(View.table(family, table), names=frozenset({name}))
         try:
-            return self._list(f"list set {family} {table} {name}", view)
+            return self._list(f"list set {family} {table} {name}", view, seconds=_SECONDS)
         except LibraryError:
-            return self._list(f"list map {family} {table} {name}", view)
+            return self._list(f"list map {family} {table} {name}", view, seconds=_SECONDS)
 
-    def _list(self, command: str, view: View) -> str:
+    def _list(self, command: str, view: View, seconds: float | None = None) -> str:
         """A listing. Raises LibraryError also where libnftables says that it cannot read what it is told."""
-        done = self._library.run(command, view)
+        done = self._library.run(command, view, seconds=seconds)
         if done.code != 0 or "Error: " in done.error:  # 1.0.6 leaves out a set it does not know, and yet gives 0
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
@@ -167,6 +187,21 @@ class Nft:
         if done.messages:
             self._writer.commit(join(done.messages, dry=dry))
         return done.output
+
+
+def _weigh_rules(family: str, table: str, chain: str) -> frozenset[str]:
+    """The sets that a chain's rules look into, where all that is listed with them is small enough."""
+    within = Allowance(_MOST_WITHIN)
+    try:
+        sets = sets_of_rules(family, table, chain, Allowance(_MOST_RULES))
+        for name in sets:
+            if is_anonymous(name):
+                weigh_set(family, table, name, within)
+    except TooMuch:
+        raise BeyondUs(f"chain {chain} of table {family} {table} is too large to be looked through") from None
+    except OSError as error:
+        raise KernelError(f"chain {chain} of table {family} {table} cannot be listed: {error.strerror}") from error
+    return sets
 
 
 _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from itertools import islice
 
@@ -25,7 +26,8 @@ from nodeport_nft.forwarding import (
 )
 from nodeport_nft.kernel.host.iptables_legacy import Saved, read_saved
 from nodeport_nft.kernel.host.routes import devices_to
-from nodeport_nft.kernel.nft import Nft
+from nodeport_nft.kernel.netlink.others import read_base_chains
+from nodeport_nft.kernel.nft import BeyondUs, Nft
 from nodeport_nft.model import Family, IPNetwork, NodeFacts
 from nodeport_nft.plan import Desired
 from nodeport_nft.ruleset import Dnat
@@ -57,7 +59,8 @@ class Obstacles:
         self._nft = nft
         self._judges: tuple[Judge, ...] = ()
         self._faults: tuple[str, ...] = ()
-        self._trusted: Collection[str] | None = None  # of a search without the chains of nft, for the next one
+        self._trusted: Collection[str] = ()
+        self._tables = Tables(nft)
         self._out: dict[str, str] = {}
         self._host: Host | None = None
 
@@ -66,19 +69,21 @@ class Obstacles:
         saved = tuple(read_saved())
         # Who vouches for a chain of theirs has looked.
         faults = [each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted]
+        tables = self._tables = Tables(self._nft)
         try:
-            chains, self._trusted = read_chains(self._nft), None
+            chains = read_chains()
         except KernelError as error:
-            chains, self._trusted = (), trusted
+            chains, tables.failed = (), True
             words = " ".join(str(error).split())
             faults.append(f"chains of others cannot be listed, look whether they let Services through: {words}")
-        self._judges = (*self._of_nft(chains, trusted), *_of_legacy(saved, trusted))
+        self._judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(saved, trusted))
+        self._trusted = trusted
         self._faults = tuple(faults)
         return self._judged(served)
 
     def again(self, served: Served) -> tuple[str, ...]:
         """The same of other endpoints, where no chain has changed; those that could not be listed are tried again."""
-        return self._judged(served) if self._trusted is None else self.find(served, self._trusted)
+        return self.find(served, self._trusted) if self._tables.failed else self._judged(served)
 
     def _judged(self, served: Served) -> tuple[str, ...]:
         judges = [judge for judge in self._judges if judge.may_drop]
@@ -98,11 +103,10 @@ class Obstacles:
         )
         return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in (*found, *faults))
 
-    def _of_nft(self, chains: Iterable[BaseChain], trusted: Collection[str]) -> Iterator[Judge]:
+    def _of_nft(self, chains: Iterable[BaseChain], tables: Tables, trusted: Collection[str]) -> Iterator[Judge]:
         for chain in chains:
             if str(chain) not in trusted and not self._nft.is_dormant(chain.family, chain.table):
-                table = Table(self._nft, chain.family, chain.table)
-                yield Judge(chain, Listing(table.rules, table.elements))
+                yield Judge(chain, tables.listing(chain.family, chain.table))
 
 
 def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Judge]:
@@ -113,10 +117,12 @@ def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Jud
                 yield Judge(chain, Listing(tables[chain.table].__getitem__, _NO_SETS.__getitem__))
 
 
-def read_chains(nft: Nft) -> tuple[BaseChain, ...]:
+def read_chains() -> tuple[BaseChain, ...]:
     """The base chains of others that translated packets meet. Raises KernelError."""
-    # Asked without a family, so that one listing tells of all; chains alone, no element of any set.
-    return base_chains(nft.list_chains(), TABLE)
+    try:
+        return base_chains(read_base_chains(), TABLE)
+    except OSError as error:
+        raise KernelError(f"nftables does not tell its chains: {error.strerror}") from error
 
 
 def _endpoints(served: Served) -> Iterator[Endpoint]:
@@ -189,32 +195,50 @@ _WIDEST = 8
 """Bits of the widest network that is one: halves of all there is lead into a tunnel."""
 
 
-class Table:
-    """The rules and the sets of one table, as nft lists them."""
+class Tables:
+    """The rules and the sets of others' tables, as nft lists them.
 
-    def __init__(self, nft: Nft, family: str, name: str) -> None:
+    ``failed``: something could not be listed that may be the next time. All that is listed is bounded, however many
+    base chains, rules and sets there are: changes wait meanwhile.
+    """
+
+    def __init__(self, nft: Nft) -> None:
         self._nft = nft
-        self._family = family
-        self._name = name
+        self._left, self._left_text = _MOST_LISTED, _MOST_TEXT
+        self.failed = False
 
-    def rules(self, chain: str) -> Iterable[str]:
-        """The rules of a chain, a line each. Raises Unlisted."""
-        lines = (line.strip() for line in self._listed(self._nft.list_chain, chain).splitlines())
+    def listing(self, family: str, table: str) -> Listing:
+        """What a table holds, read when it is asked for."""
+        return Listing(partial(self._rules, family, table), partial(self._elements, family, table))
+
+    def _rules(self, family: str, table: str, chain: str) -> Iterable[str]:
+        lines = (line.strip() for line in self._listed(self._nft.list_chain, family, table, chain).splitlines())
         return [line for line in lines if line and not line.startswith(_NO_RULE)]
 
-    def elements(self, name: str) -> str:
-        """The listing of a set, or of a map. Raises Unlisted."""
-        return self._listed(self._nft.list_set, name)
+    def _elements(self, family: str, table: str, name: str) -> str:
+        return self._listed(self._nft.list_set, family, table, name)
 
-    def _listed(self, how: Callable[[str, str, str], str], name: str) -> str:
-        if not (_NAME.fullmatch(name) and _NAME.fullmatch(self._name)):
+    def _listed(self, how: Callable[[str, str, str], str], family: str, table: str, name: str) -> str:
+        if not (_NAME.fullmatch(name) and _NAME.fullmatch(table)):
             # It must not be put into a command.
-            raise Unlisted(f"'{self._family} {self._name} {name}' is no name in nft's language")
+            raise Unlisted(f"'{family} {table} {name}' is no name in nft's language")
+        self._left -= 1
+        if self._left < 0 or self._left_text < 0:
+            raise Unlisted("there are too many chains and sets to be looked through")
         try:
-            return how(self._family, self._name, name)
-        except KernelError as error:
+            text = how(family, table, name)
+        except BeyondUs as error:
             raise Unlisted(str(error)) from error
+        except (KernelError, OSError, MemoryError) as error:
+            # A want of memory or of processes is no reason to do nothing else.
+            self.failed = True
+            raise Unlisted(str(error) or "out of memory") from error
+        self._left_text -= len(text)
+        return text
 
+
+_MOST_LISTED, _MOST_TEXT = 2000, 1 << 24
+"""How many listings are asked for, and characters of them: a few seconds."""
 
 _NO_SETS: Mapping[str, str] = {}
 _NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)

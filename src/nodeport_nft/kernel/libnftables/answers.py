@@ -32,7 +32,6 @@ from nodeport_nft.kernel.netlink.messages import (
     DUMP,
     ERROR,
     INTERRUPTED,
-    NETFILTER,
     attribute,
     code,
     find,
@@ -58,7 +57,6 @@ _HEADER = struct.Struct("=IHHII")
 _TRIES = 10
 """How often a dump is read before it is taken although commits fell into each reading: they may go on for ever."""
 
-_FEW = 1 << 20  # bytes of messages about elements: some ten thousand addresses
 _MOST = 32000  # bytes of a datagram: libnftables has room for 64 KiB
 
 
@@ -67,14 +65,13 @@ class View:
     """What libnftables gets to see. ``tables``: these alone, by family and name; None: all.
 
     ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
-    ``chains_only``: no more than the names and hooks of chains. ``is_large``: of sets that have a name not what they
-    hold, which no rule is spelled with.
+    ``sets``: no other sets than these, where the chain is named by the command; and of those that have a name not
+    what they hold, which no rule is spelled with.
     """
 
     tables: frozenset[tuple[int, str]] | None = None
     names: frozenset[str] | None = None
-    chains_only: bool = False
-    is_large: bool = False
+    sets: frozenset[str] | None = None
 
     @classmethod
     def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
@@ -138,10 +135,8 @@ class Answers:
         yield _HEADER.pack(_HEADER.size + len(end), ending, 0, sequence, 0) + end
 
     def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
-        if self._view.chains_only and kind not in (_GETTABLE, _GETCHAIN):
+        if self._view.sets is not None and kind == _GETSETELEM and not is_anonymous(_named(asked, LIST_SET)):
             return
-        if self._view.is_large and kind == _GETSETELEM and not _named(asked, LIST_SET).startswith("__"):
-            return  # "__set0" is what nft calls the set within a rule
         if is_dump:
             for each in self._made:
                 if each.kind == kind - 1:
@@ -159,14 +154,18 @@ class Answers:
                 questions = [(own, asked + _string(_NAMED[kind], each)) for own, asked in questions for each in names]
         elif not tables and tables is not None:
             questions = []
-        if name and not questions:
+        by_name = kind == _GETSET and is_dump and self._view.sets is not None
+        if by_name:  # a dump would tell all sets of the table for each of its chains
+            is_dump, sets = False, sorted(self._view.sets or ())
+            questions = [(own, asked + _string(_NAMED[kind], each)) for own, asked in questions for each in sets]
+        elif name and not questions:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for family, attributes in questions:
             question = message(kind, DUMP if is_dump else ACK, family, attributes)
             try:
                 answer = ask(self._netlink, question)
             except FileNotFoundError:
-                if name:
+                if name and not by_name:
                     raise
                 continue  # there is no such table of ours, or no such chain or set
             yield from ((each, data) for each, data in answer if self._view.shows(data))
@@ -224,18 +223,9 @@ def is_dormant(netlink: socket.socket, family: str, name: str) -> bool:
     return any(int.from_bytes(each, "big") & _DORMANT for each in flags)
 
 
-def holds_few(family: str, table: str, name: str) -> bool:
-    """Whether the elements of a set make a short listing. No more of them is asked for than that takes."""
-    question = message(_GETSETELEM, DUMP, FAMILIES[family], _string(_TABLE_NAME, table) + _string(LIST_SET, name))
-    size = 0
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:  # to close it ends the dump
-        netlink.send(question)
-        while size < _FEW:
-            datagram = netlink.recv(1 << 16)
-            size += len(datagram)
-            if any(kind in (ERROR, DONE) for kind, _, _ in flagged(datagram)):
-                return True
-    return False
+def is_anonymous(name: str) -> bool:
+    """Whether this is a set within a rule, such as nft's ``__set0``."""
+    return name.startswith("__")
 
 
 def generation(netlink: socket.socket) -> int:

@@ -76,9 +76,18 @@ class Library:
         self._lock = threading.Lock()
         self._is_used = False
 
-    def run(self, text: str, view: View, made: Iterable[Message] = (), *, as_json: bool = False) -> Done:
+    def run(
+        self,
+        text: str,
+        view: View,
+        made: Iterable[Message] = (),
+        *,
+        as_json: bool = False,
+        seconds: float | None = None,
+    ) -> Done:
         """Run commands in nft's language over what ``view`` shows, and what was ``made`` besides.
 
+        ``seconds``: how long it may neither ask nor answer, if not as long as the largest tables of ours take.
         Nothing is changed in the kernel. Raises KernelError where libnftables cannot be had, LibraryError where it
         dies of it, MemoryError, and OSError where no child can be started.
         """
@@ -87,7 +96,7 @@ class Library:
             child, self._child = self._child or _Child(), None
             answers, done = Answers(self.netlink, view, next(self._numbers), made), None
             try:
-                done = child.run(text, answers, as_json=as_json)
+                done = child.run(text, answers, as_json=as_json, seconds=seconds or _SECONDS)
             finally:
                 if done is None or len(text) + len(done.output) > _LARGE:
                     child.end()
@@ -143,12 +152,12 @@ class _Child:
             self, _end, os.getpid(), self._process, ours, self._requests, self._replies, self._said
         )
 
-    def run(self, text: str, answers: Answers, *, as_json: bool) -> Done:
+    def run(self, text: str, answers: Answers, *, as_json: bool, seconds: float) -> Done:
         request = text.encode()
         try:
             self._requests.write(REQUEST.pack(as_json, len(request)) + request)
             self._requests.flush()
-            batches = self._attend(answers)
+            batches = self._attend(answers, seconds)
             code, output, error = REPLY.unpack(self._read(REPLY.size))
             texts = self._read(output), self._read(error)
         except (BrokenPipeError, ConnectionResetError, EOFError):
@@ -156,17 +165,17 @@ class _Child:
         told, refused = (text.decode(errors="replace") for text in texts)
         return Done(code, told, refused, split(batches))
 
-    def _attend(self, answers: Answers) -> bytes:
+    def _attend(self, answers: Answers, seconds: float) -> bytes:
         """Answer questions until there is a reply; what is to be sent to the kernel."""
         batches = b""
         poll = select.poll()
         poll.register(self._questions, select.POLLIN)
         poll.register(self._replies, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll(_SECONDS * 1000)}
+            ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
             if not ready:
                 self._process.kill()
-                raise KernelError(f"libnftables has not answered for {_SECONDS:g} s; it was ended")
+                raise KernelError(f"libnftables has not answered for {seconds:g} s; it was ended")
             if self._questions.fileno() in ready:
                 size = self._questions.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC)
                 if not size:
