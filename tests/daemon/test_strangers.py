@@ -15,6 +15,7 @@ from lab.probe import connect, connect_many
 from tests.daemon.objects import Desired, service, slices
 from tests.daemon.running import Daemon, wait_for
 from tests.netns.strangers import STRANGERS, put
+from tests.netns.test_strangers import much
 
 NODE, NODE_IP = "worker-1", "172.30.1.2"
 WAIT = 60.0
@@ -63,6 +64,25 @@ def test_a_set_that_libnftables_cannot_read(
     done = daemon.cli("cleanup", "--store", str(desired.path), "--state-dir", str(daemon.directory))
     assert (done.returncode, done.stdout.count("nodeport-nft removed")) == (0, 2), done.stderr
     assert connect(cluster, "client", (NODE_IP, 30010)).kind is Kind.REFUSED
+
+
+def test_very_much_of_others(cluster: Cluster, daemon: Daemon, desired: Desired) -> None:
+    """It starts beside a table of 100,000 elements, and goes on when one of 1,000 chains comes."""
+    desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
+    cluster.nft(NODE, much()["elements"].replace("policy drop", "policy accept"))
+    daemon.start(seconds=WAIT)
+    change(cluster, daemon, desired, "web-2")
+    cluster.nft(NODE, much()["chains that it leads to"].replace("inet fw", "inet more"))
+    told = "chain inet more f in the forward hook drops by default"
+    wait_for(lambda: any(told in problem for problem in daemon.status().problems), "the chain is told of", WAIT)
+    cluster.run(NODE, ["nft", "insert", "rule", "inet", "more", "f", "ct", "status", "dnat", "accept"])
+    cluster.run(NODE, ["nft", "insert", "rule", "inet", "more", "f", "ct", "state", "established", "accept"])
+    change(cluster, daemon, desired, "web-3")
+    # What is in the large set is not known, which stays told.
+    wait_for(lambda: not any("inet more" in each for each in daemon.status().problems), "it lets through", WAIT)
+    assert all("set s of table inet fw is too large" in problem for problem in daemon.status().problems)
+    assert daemon.events("sync failed") == []
+    assert daemon.stop(seconds=WAIT) == 0
 
 
 def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
