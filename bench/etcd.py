@@ -125,7 +125,7 @@ def _copy(store: Any, before: int, count: int) -> None:
     etcd, model = store._etcd, f"service-{WITH_NODE_PORT}"
     refs = (Ref("Service", "default", model), Ref("EndpointSlice", "default", f"{model}-x"))
     bodies = {ref: store.find(ref).raw for ref in refs}
-    taken = {found.key for found in etcd.run(etcd.client.list_all(layout.IPS)).found}
+    taken = {found.key for found in etcd.run(etcd.client.list_all(layout.IPS)).keys}
     ips = map(ip_address, range(int(ip_address("10.97.0.1")), int(ip_address("10.111.255.255"))))
     free = (ip for ip in ips if layout.ip_key(ip) not in taken)
     puts: list[Put] = []

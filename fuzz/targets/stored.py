@@ -60,9 +60,9 @@ def _follow(store: Store) -> None:
 
 def _check(store: Store) -> None:
     """As check, which mends what can be mended in one go, and says the rest."""
-    check_lines([printable(str(each)) for each in store.check().found])
-    left = store.check(repair=True).found
-    assert store.check().found == left
+    check_lines([printable(str(each)) for each in store.check().findings])
+    left = store.check(repair=True).findings
+    assert store.check().findings == left
     assert not any(each.repair for each in left)
 
 

@@ -250,12 +250,12 @@ def only_draining(snapshot: Snapshot) -> Snapshot | None:
     lost = {member.name for member in snapshot.members if member.lost_at}
     failing = {(failure.namespace, failure.address.packed) for failure in snapshot.probe_failures}
 
-    def is_idle(held: Pod | EndpointSlice, ip: IPAddress, node: str) -> bool:
+    def is_idle(backend: Pod | EndpointSlice, ip: IPAddress, node: str) -> bool:
         return (
-            not held.weight
+            not backend.weight
             or node in drained
-            or ip in held.drained
-            or (bool(idle) and (held.namespace, str(ip)) in idle)
+            or ip in backend.drained
+            or (bool(idle) and (backend.namespace, str(ip)) in idle)
         )
 
     def has_failed(namespace: str, ip: IPAddress, node: str) -> bool:

@@ -65,7 +65,7 @@ def key_hand(address: str) -> Iterator[KeyHand]:
 
 def keys(address: str) -> dict[str, tuple[int, bytes]]:
     with key_hand(address) as hand:
-        found = hand._etcd.run(hand._etcd.client.list_all()).found
+        found = hand._etcd.run(hand._etcd.client.list_all()).keys
     return {each.key: (each.mod_revision, each.value) for each in found}
 
 
@@ -101,11 +101,11 @@ def test_what_a_hand_has_done_is_named_and_mended_where_it_is_certain(tmp_path: 
         for number, edit in enumerate(EDITS):
             here = f"{address}/{number}"
             bodies = fill(here)
-            assert checked(here).found == (), edit.what
+            assert checked(here).findings == (), edit.what
             with key_hand(here) as hand:
                 edit.edit(hand, bodies)
             before = keys(here)
-            found = checked(here).found
+            found = checked(here).findings
             assert keys(here) == before, "who only looks changes nothing"
             assert len(found) == len(edit.found), (edit.what, found)
             for each, (item, text, is_mended) in zip(found, edit.found, strict=True):
@@ -115,7 +115,7 @@ def test_what_a_hand_has_done_is_named_and_mended_where_it_is_certain(tmp_path: 
                 assert is_mended or each.remedy
             done = checked(here, repair=True)
             assert done.mended == tuple(each for each in found if each.repair)
-            assert done.found == checked(here).found == tuple(each for each in found if not each.repair)
+            assert done.findings == checked(here).findings == tuple(each for each in found if not each.repair)
             assert objects(keys(here)) == objects(before), "no object is changed"
         return len(EDITS)
 
@@ -157,15 +157,15 @@ def test_keys_that_are_nobodys_are_told_and_left_alone(tmp_path: Path) -> None:
             hand.put("objects/Widget/default/web", b"{}")
             hand.put("ports/30040", b"\xff")
         before = keys(address)
-        found = checked(address).found
+        found = checked(address).findings
         done = checked(address, repair=True)
         [number] = done.mended
         assert number.where == "nodeport-nft/ports/30040"
         after = keys(address)
         assert before.keys() - after.keys() == {"ports/30040"}
-        assert all("etcdctl del" in each.remedy for each in done.found)
-        assert set(done.found) == set(found) - {number}
-        return [each.where for each in done.found]
+        assert all("etcdctl del" in each.remedy for each in done.findings)
+        assert set(done.findings) == set(found) - {number}
+        return [each.where for each in done.findings]
 
     told = with_etcd(tmp_path, work)
     assert sorted(told) == sorted(f"nodeport-nft/{key}" for key in (*STRANGE, "objects/Widget/default/web"))
@@ -180,10 +180,10 @@ def test_what_may_be_that_of_an_object_that_cannot_be_read_stays(tmp_path: Path)
             before = keys(address)
         done = checked(address, repair=True)
         assert keys(address) == before
-        assert "it may be that of Service/default/web" in done.found[1].remedy
+        assert "it may be that of Service/default/web" in done.findings[1].remedy
         with opened(address) as store:
             store.write(deletes=[ref(WEB)], now=NOW)
-        assert checked(address, repair=True).found == ()
+        assert checked(address, repair=True).findings == ()
 
     with_etcd(tmp_path, work)
 
@@ -220,7 +220,7 @@ def test_a_repair_among_writers_takes_nothing_from_anybody(tmp_path: Path) -> No
         for thread in threads:
             thread.join(WAIT)
         done = checked(address, repair=True)
-        assert done.found == ()
+        assert done.findings == ()
         with opened(address) as store:
             check_claims(address, store)
             assert len(store.snapshot().services) == len(names)
@@ -259,7 +259,7 @@ def test_a_repair_that_is_too_late_is_not_done(tmp_path: Path) -> None:
     done, is_kept = with_etcd(tmp_path, work)
     assert is_kept
     assert done.mended == ()
-    assert not [each for each in done.found if each.repair]
+    assert not [each for each in done.findings if each.repair]
 
 
 def test_the_program_checks_repairs_and_copies_a_store_in_etcd(tmp_path: Path) -> None:
@@ -339,17 +339,17 @@ def test_the_members_are_told_and_an_alarm_and_one_that_is_down_are_wrong(tmp_pa
         well, full, down, _ = in_namespace(namespace, run, timeout=3 * WAIT)
     finally:
         namespace.close()
-    assert well.found == ()
+    assert well.findings == ()
     assert len(well.about) == 3
     assert sum(", leader, revision " in line for line in well.about) == 1
     assert all(line.startswith("etcd 127.0.0.1:") and " MB of it in use" in line for line in well.about)
-    alarms = [each for each in full.found if each.where == "etcd"]
+    alarms = [each for each in full.findings if each.where == "etcd"]
     assert len({each.wrong for each in alarms}) == len(alarms) >= 1
     assert all("NOSPACE" in each.wrong and "`etcdctl compact " in each.remedy for each in alarms)
-    assert [each.where for each in full.found if each.repair] == [
+    assert [each.where for each in full.findings if each.repair] == [
         "test/nodeport-nft/ports/30001",
         "test/nodeport-nft/ports/30050",
     ]
-    [absent] = [each for each in down.found if each.where == "etcd 127.0.0.1:2399"]
+    [absent] = [each for each in down.findings if each.where == "etcd 127.0.0.1:2399"]
     assert absent.remedy
     assert len(down.about) == 2

@@ -60,8 +60,8 @@ def test_pages_are_of_one_revision(tmp_path: Path) -> None:
         assert last.witness.key == "a/24"
 
         listing = await client.list_all("a/", page=7)
-        assert [found.key for found in listing.found] == [*(f"a/{number:02}" for number in range(24)), "a/99"]
-        assert (await client.list_all("nothing/")).found == ()
+        assert [found.key for found in listing.keys] == [*(f"a/{number:02}" for number in range(24)), "a/99"]
+        assert (await client.list_all("nothing/")).keys == ()
 
     with_client(tmp_path, scenario)
 
@@ -87,9 +87,9 @@ def test_transactions(tmp_path: Path) -> None:
         assert first.succeeded
         lost = await client.commit((is_absent("claim"),), (Put("claim", b"2"),), (Get("claim"), Get("none")))
         assert not lost.succeeded
-        assert lost.found[0].value == b"1"
-        assert lost.found[0].mod_revision == first.revision == lost.revision
-        assert lost.found[1] is None
+        assert lost.answers[0].value == b"1"
+        assert lost.answers[0].mod_revision == first.revision == lost.revision
+        assert lost.answers[1] is None
 
         newer = is_none_newer("cl", first.revision)
         assert (await client.commit((newer, is_present("claim")), (Put("object", b"2"),))).succeeded
@@ -97,7 +97,7 @@ def test_transactions(tmp_path: Path) -> None:
         assert (await client.commit((is_unchanged("claim", first.revision),), (Put("claim", b"3"),))).succeeded
         assert not (await client.commit((newer,), (Delete("claim"),))).succeeded
         assert not (await client.commit((is_present("none"),), ())).succeeded
-        assert (await client.commit((), (Delete("c", is_prefix=True), Get("object")))).found[0].value == b"2"
+        assert (await client.commit((), (Delete("c", is_prefix=True), Get("object")))).answers[0].value == b"2"
         assert await client.get("claim") is None
 
     with_client(tmp_path, scenario)
@@ -128,7 +128,7 @@ def test_keys_belong_to_the_prefix(tmp_path: Path) -> None:
             kept = await others.get("key")
             assert kept is not None
             assert kept.value == b"others'"
-            assert (await ours.list_all()).found == ()
+            assert (await ours.list_all()).keys == ()
 
     in_etcd(scenario)
 

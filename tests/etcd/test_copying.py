@@ -71,7 +71,7 @@ def test_from_a_file_to_etcd_and_back_and_to_another_file(tmp_path: Path) -> Non
         assert image.counts == "3 services, 1 endpointslice, 2 pods and 1 node"
         assert shown(f"{address}/copy") == shown(first)
         with opened(f"{address}/copy") as store:
-            assert store.check().found == ()  # type: ignore[attr-defined]
+            assert store.check().findings == ()  # type: ignore[attr-defined]
             # It goes on as the file would: what was dropped may come again, and what is held is held.
             [again] = store.write([service("lb", "LoadBalancer", externalTrafficPolicy="Local")], now=LATER).applied
             assert again.action == "unchanged"
@@ -87,7 +87,7 @@ def test_from_a_file_to_etcd_and_back_and_to_another_file(tmp_path: Path) -> Non
         key: each for key, each in rows(first).items() if key not in ("meta", "objects", "of_manifests")
     }
     with Store(third, ranges=RANGES) as store:
-        assert store.check().found == ()
+        assert store.check().findings == ()
         versions = [int(each.version) for each in store.objects()]
         assert len(set(versions)) == len(versions)
         assert max(versions) <= store.resource_version()
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_copied(tmp_path: Path) -> N
     assert "Service/default/api in " in done.stderr
     assert "it is not in the copy" in done.stderr
     with Store(second, ranges=RANGES) as store:
-        [found] = store.check().found
+        [found] = store.check().findings
         assert found.where == "Service/default/web"
         assert Ref("Service", "default", "web") not in store.damaged
         [held] = [each for each in rows(str(second))["cluster_ips"] if each[-1] == "web"]
@@ -186,7 +186,7 @@ def test_doubles_are_copied_and_said(tmp_path: Path) -> None:
         hand.body(Ref("Service", "default", "copy"), json.dumps(copy))
     assert copied(str(first), str(second)).doubled == 2
     with Store(second, ranges=RANGES) as store:
-        [found] = store.check().found
+        [found] = store.check().findings
         assert found.where == "Service/default/copy"
 
 
@@ -203,7 +203,7 @@ def test_numbers_outside_of_the_ranges_and_many_services(tmp_path: Path) -> None
         copy_store(config, replace(config, store=address))
         assert shown(address) == shown(path)
         with opened(address) as store:
-            assert store.check().found == ()  # type: ignore[attr-defined]
+            assert store.check().findings == ()  # type: ignore[attr-defined]
 
     with_etcd(tmp_path, work)
 

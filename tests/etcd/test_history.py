@@ -59,7 +59,7 @@ def test_compaction_while_away(tmp_path: Path) -> None:
             assert caught.value.cause is Cause.COMPACTED
 
             listing = await client.list_all()
-            assert [found.key for found in listing.found] == ["k0", "k1", "k2", "k3", "k4"]
+            assert [found.key for found in listing.keys] == ["k0", "k1", "k2", "k3", "k4"]
             await client.put("k5", b"v")
             assert [event.key for event in await follow(client, listing.position, 1)] == ["k5"]
 
@@ -110,7 +110,7 @@ def test_a_snapshot_is_restored_under_a_watch(count: int, written_since: int, tm
 
             assert await begin_again(client, known) is Restored
             listing = await client.list_all()
-            assert not any(found.key.startswith("lost") for found in listing.found)
+            assert not any(found.key.startswith("lost") for found in listing.keys)
             await client.put("new", b"v")
             assert [event.key for event in await follow(client, listing.position, 1)] == ["new"]
 
@@ -152,7 +152,7 @@ def test_a_database_that_is_full(tmp_path: Path) -> None:
             with pytest.raises(EtcdError) as caught:
                 await fill()
             assert caught.value.cause is Cause.FULL
-            assert [found.key for found in (await client.list_all("k")).found] == written
+            assert [found.key for found in (await client.list_all("k")).keys] == written
             assert [event.key for event in await follow(client, start, len(written))] == written
 
             revision = await client.delete("k", is_prefix=True)  # what frees is let through

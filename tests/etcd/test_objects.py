@@ -269,7 +269,7 @@ def test_a_damaged_object_keeps_what_it_holds(tmp_path: Path) -> None:
             assert again.object.values == one.object.values, "it has kept its numbers"
             etcd.run(etcd.client.put("objects/Service/default/web", b"no json"))
             assert store.write([at("a", 30001)], [web], now=NOW).deleted == (web,)
-            assert len(etcd.run(etcd.client.list_all("ports/")).found) == 1
+            assert len(etcd.run(etcd.client.list_all("ports/")).keys) == 1
 
     with_etcd(tmp_path, work)
 
@@ -280,7 +280,7 @@ def held_in(address: str) -> dict[str, str]:
     from nodeport_nft.store.etcd.address import parse_connection
 
     with open_blocking(parse_connection(address)) as etcd:
-        keys = [etcd.run(etcd.client.list_all(prefix)).found for prefix in ("ports/", "ips/")]
+        keys = [etcd.run(etcd.client.list_all(prefix)).keys for prefix in ("ports/", "ips/")]
     return {each.key: each.value.decode() for some in keys for each in some}
 
 
@@ -291,7 +291,7 @@ def check_claims(address: str, store: Objects) -> None:
         for key in layout.claim_keys(holdings(one)):
             assert wanted.setdefault(key, str(one.key)) == str(one.key), f"{key} was given twice"
     assert held_in(address) == wanted
-    assert store.check().found == ()  # type: ignore[attr-defined]
+    assert store.check().findings == ()  # type: ignore[attr-defined]
 
 
 STEPS = st.lists(

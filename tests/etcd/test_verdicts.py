@@ -49,7 +49,7 @@ class Node:
     async def written(self) -> dict[str, tuple[dict[str, float], int]]:
         """The value and the lease of each key."""
         listing = await self.client.list_all("members/probes/")
-        return {found.key: (json.loads(found.value), found.lease) for found in listing.found}
+        return {found.key: (json.loads(found.value), found.lease) for found in listing.keys}
 
     async def until(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         async with asyncio.timeout(WAIT):

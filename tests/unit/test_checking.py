@@ -65,11 +65,11 @@ def place(item: Any) -> str:
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.what)
 def test_what_a_hand_has_done_is_named_and_mended_where_it_is_certain(path: Path, edit: Edit) -> None:
-    assert checked(path).found == ()
+    assert checked(path).findings == ()
     with file_hand(path) as hand:
         edit.edit(hand, bodies(path))
     before = tables(path)
-    found = checked(path).found
+    found = checked(path).findings
     assert tables(path) == before, "who only looks changes nothing"
     assert len(found) == len(edit.found)
     for each, (item, text, is_mended) in zip(found, edit.found, strict=True):
@@ -79,7 +79,7 @@ def test_what_a_hand_has_done_is_named_and_mended_where_it_is_certain(path: Path
         assert is_mended or each.remedy
     done = checked(path, repair=True)
     assert done.mended == tuple(each for each in found if each.repair)
-    assert done.found == checked(path).found == tuple(each for each in found if not each.repair)
+    assert done.findings == checked(path).findings == tuple(each for each in found if not each.repair)
     assert tables(path)["objects"] == before["objects"], "no object is changed"
     assert checked(path, repair=True).mended == ()
 
@@ -127,11 +127,11 @@ def test_whatever_was_done_one_repair_mends_all_that_can_be(hands: Any, tmp_path
                     other = json.dumps({**body, "metadata": metadata})
                 hand.body(ref(one), other)
     before = tables(path)["objects"]
-    found = checked(path).found
+    found = checked(path).findings
     done = checked(path, repair=True)
     left = checked(path)
-    assert not [each for each in left.found if each.repair]
-    assert set(done.mended) | set(done.found) == set(found)
+    assert not [each for each in left.findings if each.repair]
+    assert set(done.mended) | set(done.findings) == set(found)
     assert tables(path)["objects"] == before
     # Each claim is that of somebody who has it, or cannot be read.
     with Store(path, ranges=RANGES) as store:
@@ -147,12 +147,12 @@ def test_whatever_was_done_one_repair_mends_all_that_can_be(hands: Any, tmp_path
 def test_a_damaged_row_is_told_and_what_is_kept_for_it_stays(path: Path, what: str) -> None:
     before = tables(path)["node_ports"]
     damage(path, what)
-    damaged = checked(path).found
+    damaged = checked(path).findings
     assert all(each.repair is None and each.remedy for each in damaged)
     if what != "deep-enough":
         assert damaged
     done = checked(path, repair=True)
-    assert (done.mended, done.found) == ((), damaged)
+    assert (done.mended, done.findings) == ((), damaged)
     assert tables(path)["node_ports"] == before
 
 
@@ -183,7 +183,7 @@ def test_a_file_that_has_lost_its_version_is_trouble_and_can_be_copied(path: Pat
         assert [one.action for one in copy.write([parse_object(documents()[0], ranges=RANGES)], now=NOW).applied]
         versions = [each.version for each in copy.objects()]
     assert len(set(versions)) == len(versions)
-    assert checked(Path(copied.store)).found == ()
+    assert checked(Path(copied.store)).findings == ()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM objects")
     with pytest.raises(StoreError, match=r"resource version|has lost"):
@@ -194,10 +194,10 @@ def test_a_file_of_an_earlier_version_has_nothing_wrong_and_is_left_as_it_is(pat
     with closing(sqlite3.connect(path)) as db, db:
         for table in ("outside_ips", "leftovers", "of_manifests"):
             db.execute(f"DROP TABLE {table}")
-    assert checked(path).found == ()
+    assert checked(path).findings == ()
     with closing(sqlite3.connect(path)) as db:
         assert not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outside_ips'").fetchone()
-    assert checked(path, repair=True).found == ()
+    assert checked(path, repair=True).findings == ()
 
 
 def test_the_command_says_it_in_lines_and_in_json_and_by_its_exit_code(tmp_path: Path) -> None:

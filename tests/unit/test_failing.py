@@ -93,7 +93,7 @@ def test_a_listing_ends_what_the_cluster_said_whatever_else_cannot_be_read() -> 
         Mock(),
         Mock(),
         Mock(state=state, hosts_changed=False),
-        Mock(spec=Probes, held=frozenset()),
+        Mock(spec=Probes, reported=frozenset()),
     )
     following._put(Changes(whole=True, unreadable=frozenset({Ref("Strange", "default", "x")})))
     assert (state.index.failing, state.index.lost) == ({}, {})

@@ -93,7 +93,7 @@ def test_the_cluster_is_told_why_a_node_programs_nothing() -> None:
     daemon = Mock(_agenda=Agenda(Due, time.monotonic), _backoff=Backoff(30.0))
     told: list[str] = []
     daemon._reporter.failed.side_effect = lambda wanting, _: told.append(wanting)
-    daemon._writing.told.side_effect = lambda: told.append("told")
+    daemon._writing.report.side_effect = lambda: told.append("told")
     Daemon._lost(daemon, "no memory")
     assert told == ["no memory", "told"]
     Daemon._lost(daemon, "no memory")

@@ -289,7 +289,7 @@ FAILURE = Ref(PROBE_FAILURE, "default", "10.2.0.1")
 class Shared:
     """Verdicts for all nodes of a store: those that were told last."""
 
-    own = False
+    is_local = False
 
     def __init__(self) -> None:
         self.told: dict[Ref, ProbeFailure | None] = {}

@@ -77,6 +77,7 @@ def test_an_object_s_name_is_kept_once() -> None:
 
 def test_garbage_is_looked_for_as_before_when_all_is_read() -> None:
     """Also where the reading is given up."""
+    gc.enable()  # a command that another test has run in this process has switched it off
     before = gc.get_threshold()
     with seldom_collected():
         assert gc.isenabled(), "a store may be waited for for days"

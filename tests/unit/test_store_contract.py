@@ -373,7 +373,7 @@ def test_every_store_answers_alike(writes: Any, tmp_path_factory: pytest.TempPat
                 answers.append((told, written.deleted, written.missing))
         assert answers[1:] == answers[:-1]
     for store in stores:
-        assert not isinstance(store, Store) or store.check().found == ()
+        assert not isinstance(store, Store) or store.check().findings == ()
     snapshots = [store.snapshot() for store in stores]
     assert snapshots[1:] == snapshots[:-1]
     held = [port for each in snapshots[0].services for port in holdings(each).node_ports]

@@ -108,7 +108,7 @@ def read_wanted(
     config: Config,
     files: list[str] | None,
     *,
-    held: bool = True,
+    with_store: bool = True,
     missing: int = FAILED,
     prune: bool = True,
     namespace: str = "default",
@@ -117,8 +117,8 @@ def read_wanted(
     """The desired state: the store's, or that of manifests with the store's allocations. Nothing is written.
 
     ``prune``: as of ``write_wanted``. ``node``: the one whose desired state it is.
-    ``held`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with where
-    there is no store. ``namespace``: of objects in manifests that name none.
+    ``with_store`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with
+    where there is no store. ``namespace``: of objects in manifests that name none.
     """
     from nodeport_nft.store import MemoryStore, Store, open_trial
     from nodeport_nft.store.versions import without_version
@@ -127,10 +127,10 @@ def read_wanted(
         check_store(config, missing)
         return read_stored(config, node)
     gc.disable()  # see read_stored
-    if held:
+    if with_store:
         _refuse_trial(config)
     manifests = read_files(files, config, namespace)
-    with open_trial(config) if held else MemoryStore(config.ranges) as store:
+    with open_trial(config) if with_store else MemoryStore(config.ranges) as store:
         if isinstance(store, Store) and not prune:
             store.refuse_others(manifests.objects)
         kept = {obj.ref for obj in manifests.objects}

@@ -225,7 +225,7 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
     for name in asked.nodes:
         ref = Ref("Node", "", name)
         if ref in store.damaged:
-            refused.append(store.damaged[ref].told(store.where))
+            refused.append(store.damaged[ref].complaint(store.where))
         elif name not in known:
             # No guess which was meant: names of machines are alike, and the wrong one would be drained.
             there = f"known are {listed(sorted(known))}" if known else "no object, endpoint or daemon names one"

@@ -69,7 +69,7 @@ def render(
     if filename is None and not held:
         fail("nothing to render; give manifests with -f, or a store with --store", BAD_INPUT)
     name = parse_node_name(node_name, chosen)
-    wanted = read_wanted(chosen, filename, held=held, node=name)
+    wanted = read_wanted(chosen, filename, with_store=held, node=name)
     wanted.leave_if_damaged()  # who loads what is printed would take those Services away
     state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), Host(), None)
     if output is Output.json:

@@ -152,7 +152,7 @@ def hosts(
     chosen = flags.config()
     complaints: tuple[str, ...] = ()
     if filename:
-        snapshot = read_wanted(chosen, filename, held=False, namespace=namespace).snapshot()
+        snapshot = read_wanted(chosen, filename, with_store=False, namespace=namespace).snapshot()
     else:
         with open_existing(chosen) as opened:
             snapshot = opened.snapshot()

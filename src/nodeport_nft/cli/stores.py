@@ -47,7 +47,7 @@ def check(
             put(json.dumps(_document(checked), indent=4))
         else:
             _tell(checked, chosen.store)
-    raise typer.Exit(FAILED if checked.found else 0)
+    raise typer.Exit(FAILED if checked.findings else 0)
 
 
 store = typer.Typer(
@@ -83,7 +83,7 @@ def copy(
     if image.doubled:
         warn([f"{image.doubled:,} numbers have two holders, there as here; nodeport-nft check names them"])
     if image.unreadable:
-        told = [f"{each.told(origin)}; it is not in the copy" for each in image.unreadable]
+        told = [f"{each.complaint(origin)}; it is not in the copy" for each in image.unreadable]
         fail("\n".join((*told, f"what it holds is free in {target}")))
 
 
@@ -93,15 +93,15 @@ def _tell(checked: Checked, store: str) -> None:
     warn(checked.hints)
     for each in checked.mended:
         put(printable(each.mended))
-    for each in checked.found:
+    for each in checked.findings:
         put(printable(str(each)))
-    if not checked.found:
+    if not checked.findings:
         say(f"{store}: nothing is wrong{' any more' if checked.mended else ''}")
 
 
 def _document(checked: Checked) -> dict[str, Any]:
     return {
-        "findings": _listed(checked.found),
+        "findings": _listed(checked.findings),
         "repaired": _listed(checked.mended),
         "members": list(checked.about),
         "hints": list(checked.hints),

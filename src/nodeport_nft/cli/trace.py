@@ -100,7 +100,7 @@ def trace(
         held = filename is None or flags.has("store")
         # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
         host = read_host() if filename is None else Host()
-        wanted = read_wanted(chosen, filename, held=held, node=name)
+        wanted = read_wanted(chosen, filename, with_store=held, node=name)
         table, own = _desired_table(chosen, wanted, name, node_ips, sent_to.version, host)
     from_node = sent_from.is_loopback or sent_from in own
     packet = Packet(str(sent_from), str(sent_to), protocol.value, port, from_node, interface)
@@ -239,5 +239,5 @@ def _stored(config: Config, name: str) -> tuple[Node | None, tuple[ServiceCIDR, 
         values = opened.value(Ref("Node", "", name))
         cidrs = opened.service_cidrs()
     if isinstance(values, Damaged):
-        fail(values.told(config.store))
+        fail(values.complaint(config.store))
     return next((value for value in values if isinstance(value, Node)), None), cidrs

@@ -93,7 +93,7 @@ class Following:
         if not changes.whole:
             return frozenset()
         state = self._writing.state
-        told = {change.ref for change in changes.changes} | changes.unreadable | self._probes.held
+        told = {change.ref for change in changes.changes} | changes.unreadable | self._probes.reported
         gone = (state.index.refs() | state.kept.refs) - told
         if any(ref.kind not in KINDS for ref in changes.unreadable):  # which object that is is not known
             return frozenset(ref for ref in gone if ref.kind in (MEMBER, PROBE_FAILURE))

@@ -115,7 +115,7 @@ class Daemon:
             registering.tell()
             happenings.tell()
 
-        self._writing.told = tell
+        self._writing.report = tell
         running = asyncio.create_task(lasting("following: source", self._source.run, self._reporter, self._lost))
         running.add_done_callback(self.ended)
         try:
@@ -318,7 +318,7 @@ class Daemon:
                 self._source.forget()
             self._reporter.failed(wanting, delay)
             if self._probes:  # else there is no state yet
-                self._writing.told()
+                self._writing.report()
         self._agenda.drop(Due.SYNC)
 
     def _begin_anew(self) -> None:

@@ -40,9 +40,9 @@ class Probes:
         self._telling: asyncio.TimerHandle | None = None
 
     @property
-    def held(self) -> frozenset[Ref]:
+    def reported(self) -> frozenset[Ref]:
         """The failures that no source tells of: they are in the node's state by us alone."""
-        return frozenset(self._failing) if self._verdicts.own else frozenset()
+        return frozenset(self._failing) if self._verdicts.is_local else frozenset()
 
     def begin(self, changes: Iterable[Change]) -> None:
         """These are all the objects there are; what is in force of our verdicts is told anew."""
@@ -56,7 +56,7 @@ class Probes:
         for ref in self._failing:
             self._verdicts.put(self._failure(ref))
         self.turn()
-        if self._verdicts.own:
+        if self._verdicts.is_local:
             self._reported.clear()
         self._tell()
 

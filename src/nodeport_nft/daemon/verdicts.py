@@ -34,11 +34,11 @@ _NOTE_SECONDS = 1.0
 class Verdicts(Protocol):
     """Who is told of the endpoints that fail; what is told here never waits for a network.
 
-    ``known`` are failures of an earlier run, to begin with. ``own``: whether what is told is in the node's state by
-    this alone; else it comes back from the store.
+    ``known`` are failures of an earlier run, to begin with. ``is_local``: whether what is told is in the node's state
+    by this alone; else it comes back from the store.
     """
 
-    own: bool
+    is_local: bool
 
     def known(self) -> Mapping[Ref, ProbeFailure]: ...
 
@@ -75,7 +75,7 @@ def open_verdicts(
 class LocalVerdicts:
     """``change`` puts values into the node's state; ``report`` is told what is wrong with the notes."""
 
-    own = True
+    is_local = True
 
     def __init__(
         self,

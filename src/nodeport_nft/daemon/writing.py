@@ -50,7 +50,7 @@ class Writing:
         self.hosts_changed = True
         self.repair: RepairCause | None = None
         self.programmed = ""
-        self.told: Callable[[], None] = lambda: None
+        self.report: Callable[[], None] = lambda: None
         self._taken = ""
         self._node = node
         self._reporter = reporter
@@ -103,7 +103,7 @@ class Writing:
         self._taken = position
         if self.pace.first is None:  # nothing is to be written
             self.programmed = position
-        self.told()
+        self.report()
 
     def put_verdict(self, ref: Ref, values: tuple[Value, ...]) -> None:
         """What a readiness probe says of an endpoint, which no source tells, is in the state from now on."""
@@ -151,7 +151,7 @@ class Writing:
         if not self._lock.take():
             self._plan()
             self._node.set_healthy(is_current(self._reporter.status, time.time()))
-            self.told()
+            self.report()
             return
         try:
             self.sync()
@@ -175,7 +175,7 @@ class Writing:
         self.programmed = self._taken
         self._follow_up(synced, touched)
         self._tell(synced, begin, end)
-        self.told()
+        self.report()
 
     def _failed(self, error: str, begin: float) -> None:
         now, delay = time.monotonic(), self._backoff.failed()
@@ -186,7 +186,7 @@ class Writing:
         self._reporter.failed(error, delay)
         self.tell_waiting()
         self._node.set_healthy(is_current(self._reporter.status, time.time()))
-        self.told()
+        self.report()
 
     def _follow_up(self, synced: Synced, touched: set[ObjectName]) -> None:
         """Do what follows from what was written."""

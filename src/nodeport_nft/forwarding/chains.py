@@ -60,12 +60,12 @@ class BaseChain:
         return self.hook == "prerouting" or (self.hook == "input") is local
 
 
-def base_chains(found: Iterable[Hooked], our_table: str) -> tuple[BaseChain, ...]:
+def base_chains(chains: Iterable[Hooked], our_table: str) -> tuple[BaseChain, ...]:
     """Those among them that filter such packets, in tables not named ``our_table``."""
     return tuple(
         sorted(
             BaseChain(each.family, each.table, each.name, each.drops, each.hook)
-            for each in found
+            for each in chains
             if each.kind == "filter" and each.hook in _HOOKS and each.family in FAMILIES and each.table != our_table
             if each.hook != "prerouting" or each.priority > _TRANSLATION
         )

@@ -111,7 +111,7 @@ class StoreSource:
     def problems(self) -> tuple[str, ...]:
         """What cannot be read."""
         faults = filter(None, (self._fault, self._unwatched))
-        told = (f"{self._damaged[ref].told(self._path)}; until then it stays as it was" for ref in self._damaged)
+        told = (f"{self._damaged[ref].complaint(self._path)}; until then it stays as it was" for ref in self._damaged)
         return (*faults, *sorted(told))
 
     async def changed(self) -> None:

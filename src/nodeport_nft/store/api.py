@@ -187,7 +187,7 @@ class Objects(ABC):
 
     def complaints(self) -> tuple[str, ...]:
         """What an operator is told of the ``damaged``."""
-        return tuple(self.damaged[ref].told(self.where) for ref in sorted(self.damaged))
+        return tuple(self.damaged[ref].complaint(self.where) for ref in sorted(self.damaged))
 
     def doubts(self) -> tuple[str, ...]:
         """What an operator is told of unknown fields; from some number on, those of a kind are counted."""

@@ -105,7 +105,7 @@ class Checked:
     ``about``: how those are who keep it, a line each. ``hints``: what is not wrong, and may be soon.
     """
 
-    found: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
     mended: tuple[Finding, ...] = ()
     about: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ class Damaged:
         known = self.ref.kind in KINDS and printable(str(self.ref)) == str(self.ref)
         return "apply it again or delete it" if known else ""
 
-    def told(self, path: object) -> str:
+    def complaint(self, path: object) -> str:
         """What an operator is told, with the store's path and the remedy."""
         remedy = self.remedy or "restore the store from a copy, or delete that row"
         return f"{printable(str(self.ref))} in {path} cannot be read: {self.why}; {remedy}"

@@ -139,7 +139,7 @@ def item_key(item: Item) -> str:
 def reading(etcd: Blocking) -> Reading:
     """Everything below the prefix at one revision. Raises EtcdError."""
     listing = etcd.run(etcd.client.list_all())
-    return _Sorted(KeyWords(etcd), listing.found).reading(listing.position.revision)
+    return _Sorted(KeyWords(etcd), listing.keys).reading(listing.position.revision)
 
 
 class _Sorted:

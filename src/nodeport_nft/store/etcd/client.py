@@ -230,15 +230,15 @@ class Client:
         start = self.full(prefix)
         return start, self.full(end) if end else range_end(start)
 
-    def key_value(self, found: Any) -> KeyValue:
+    def key_value(self, answer: Any) -> KeyValue:
         """A key of etcd's, relative to the prefix. Others' bytes that are no text come back as they were."""
         return KeyValue(
-            key=found.key.removeprefix(self.root).decode("utf-8", "surrogateescape"),
-            value=found.value,
-            create_revision=found.create_revision,
-            mod_revision=found.mod_revision,
-            version=found.version,
-            lease=found.lease,
+            key=answer.key.removeprefix(self.root).decode("utf-8", "surrogateescape"),
+            value=answer.value,
+            create_revision=answer.create_revision,
+            mod_revision=answer.mod_revision,
+            version=answer.version,
+            lease=answer.lease,
         )
 
     def _compare(self, compare: Compare) -> Any:

@@ -34,11 +34,11 @@ class Cluster:
         self._probes: dict[Ref, tuple[ProbeFailure, ...]] = {}
         self._faults: dict[str, str] = {}
 
-    def listed(self, found: Iterable[KeyValue]) -> Values:
+    def listed(self, keys: Iterable[KeyValue]) -> Values:
         """These are all keys there are below ``members/``; what they say."""
         self._faults, self._probes, self.barrier = {}, {}, ""
         seen: dict[str, Seen] = {}
-        for one in found:
+        for one in keys:
             name = _name(one.key)
             if name is not None:
                 seen[name] = self._seen(one.key, one, seen.get(name, Seen()))

@@ -15,12 +15,12 @@ from nodeport_nft.store.etcd.registration import member_ref, probe_ref, read_kno
 from nodeport_nft.store.etcd.values import KeyValue
 
 
-def heard(found: Iterable[KeyValue], now: float, grace: float) -> Iterator[Parsed]:
+def heard(keys: Iterable[KeyValue], now: float, grace: float) -> Iterator[Parsed]:
     """What the keys below ``MEMBERS`` say at the Unix time ``now``; what is damaged says nothing.
 
     ``grace``: how many seconds a node may be away before it counts as lost.
     """
-    values = {each.key: each.value for each in found}
+    values = {each.key: each.value for each in keys}
     for key, value in values.items():
         with suppress(ValueError):
             if key.startswith(layout.KNOWN):

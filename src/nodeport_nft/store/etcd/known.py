@@ -170,13 +170,13 @@ class KnownKeys:
         for some in _parts([key for key in dict.fromkeys(keys) if not self._is_known(key)]):
             committed = self._etcd.run(self._etcd.client.commit((), [Get(key) for key in some]))
             self._note_revision(committed.revision)
-            self._seen |= zip(some, committed.found, strict=True)
+            self._seen |= zip(some, committed.answers, strict=True)
 
     def _read_all(self, prefix: str) -> None:
         listing = self._etcd.run(self._etcd.client.list_all(prefix))
         self._note_revision(listing.position.revision)
         self._complete.add(prefix)
-        for found in listing.found:
+        for found in listing.keys:
             if found.key not in self._seen:
                 self._seen[found.key] = found
                 if (claim := layout.outside_claim(found.key)) is not None:

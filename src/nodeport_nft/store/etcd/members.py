@@ -62,7 +62,7 @@ async def wait_for_all(client: Client, seconds: float) -> Waited:
 
 
 async def _forget(client: Client, known: str, live: str) -> bool:
-    (found,) = (await client.commit((), (Get(known),))).found
+    (found,) = (await client.commit((), (Get(known),))).answers
     if found is None:
         return False
     conditions = (is_absent(live), is_unchanged(known, found.mod_revision))
@@ -72,7 +72,7 @@ async def _forget(client: Client, known: str, live: str) -> bool:
 async def _read(client: Client) -> tuple[dict[str, KeyValue], Position]:
     """All there is of all nodes, and the position of the earliest part of it."""
     listings = [await client.list_all(prefix) for prefix in _RANGES]
-    return {one.key: one for listing in listings for one in listing.found}, listings[0].position
+    return {one.key: one for listing in listings for one in listing.keys}, listings[0].position
 
 
 def _registered(found: dict[str, KeyValue]) -> tuple[Registered, ...]:

@@ -165,7 +165,7 @@ class EtcdMembership:
         """Write all of it under a new lease, unless somebody else has the name. Raises EtcdError, _Taken."""
         begin = time.monotonic()
         live_key, known_key = layout.LIVE + self._name, layout.KNOWN + self._name
-        live, known = (await self._client.commit((), (Get(live_key), Get(known_key)))).found
+        live, known = (await self._client.commit((), (Get(live_key), Get(known_key)))).answers
         # What ends with no lease is nobody's registration, and would be in the way for ever.
         if live is not None and live.lease and not self._is_ours(live):
             raise _Taken(live)

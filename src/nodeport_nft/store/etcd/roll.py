@@ -200,5 +200,5 @@ class Roll:
 
     async def _is_away(self, name: str) -> bool:
         """Whether there is no registration, as etcd has it at this moment. Raises EtcdError."""
-        live, known = (await self._client.commit((), (Get(layout.LIVE + name), Get(layout.KNOWN + name)))).found
+        live, known = (await self._client.commit((), (Get(layout.LIVE + name), Get(layout.KNOWN + name)))).answers
         return live is None and known is not None

@@ -106,7 +106,8 @@ class EtcdSource:
         served = "what was read last is served" if self._revision else nothing
         faults = (f"{self._fault}; {served}",) if self._fault else ()
         told = (
-            f"{damaged.told(self._connection)}; until then it stays as it was" for damaged in self._damaged.values()
+            f"{damaged.complaint(self._connection)}; until then it stays as it was"
+            for damaged in self._damaged.values()
         )
         return (*faults, *sorted(told), *self._cluster.problems())
 
@@ -118,7 +119,7 @@ class EtcdSource:
         pending: dict[Ref, tuple[Value, ...]] = {}
         damaged: dict[Ref, Damaged] = {}
         before, self._strange = self._strange, {}
-        objects = [found for found in listing.found if found.key.startswith(layout.OBJECTS)]
+        objects = [found for found in listing.keys if found.key.startswith(layout.OBJECTS)]
         for number, found in enumerate(objects):
             ref = layout.object_ref(found.key)
             values = self._read(ref, found, before.get(ref, ()))
@@ -128,7 +129,7 @@ class EtcdSource:
                 pending[ref] = values
             if number % _PORTION == _PORTION - 1:
                 await asyncio.sleep(0)
-        pending |= self._cluster.listed(found for found in listing.found if not found.key.startswith(layout.OBJECTS))
+        pending |= self._cluster.listed(found for found in listing.keys if not found.key.startswith(layout.OBJECTS))
         self._pending, self._damaged, self._is_whole = pending, damaged, True
         self._revision = listing.position.revision
         self._told(None)

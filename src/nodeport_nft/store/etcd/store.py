@@ -73,7 +73,7 @@ class EtcdStore(Objects):
     def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
         """As ``Objects`` has it, at one revision."""
         prefix = layout.objects_prefix(kind, namespace)
-        found = self._etcd.run(self._etcd.client.list_all(prefix)).found
+        found = self._etcd.run(self._etcd.client.list_all(prefix)).keys
         by_ref = sorted((layout.object_ref(each.key), each) for each in found)
         for ref, each in by_ref:
             if namespace in (None, ref.namespace):
@@ -86,7 +86,7 @@ class EtcdStore(Objects):
 
     def heard(self) -> Iterator[Parsed]:
         """As ``Objects`` has it, by the clock of this machine."""
-        found = self._etcd.run(self._etcd.client.list_all(layout.MEMBERS)).found
+        found = self._etcd.run(self._etcd.client.list_all(layout.MEMBERS)).keys
         return heard(found, time.time(), self._grace)
 
     def write(

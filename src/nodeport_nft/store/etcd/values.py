@@ -55,7 +55,7 @@ class Position:
 class Listing:
     """All keys under a prefix at one revision, by key."""
 
-    found: tuple[KeyValue, ...]
+    keys: tuple[KeyValue, ...]
     position: Position
 
 
@@ -141,12 +141,12 @@ Operation = Put | Delete | Get
 class Committed:
     """What became of a transaction: whether all compares held, and at which revision it was done.
 
-    ``found`` answers the Gets of the branch that was taken, in their order; None for a key that is not there.
+    ``answers`` are those to the Gets of the branch that was taken, in their order; None for a key that is not there.
     """
 
     succeeded: bool
     revision: int
-    found: tuple[KeyValue | None, ...] = ()
+    answers: tuple[KeyValue | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class EtcdVerdicts:
     ``leave_seconds``: by then that one has its own verdict.
     """
 
-    own = False
+    is_local = False
 
     def __init__(
         self,
