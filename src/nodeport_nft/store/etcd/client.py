@@ -7,10 +7,11 @@ EtcdError otherwise. ``Client`` belongs to an event loop; commands, which have n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from nodeport_nft.store.blocking import BlockingClient
 from nodeport_nft.store.etcd.address import Connection
 from nodeport_nft.store.etcd.calls import CallFailed, Calls, Timings
 from nodeport_nft.store.etcd.errors import Cause, EtcdError, Failure
@@ -264,36 +265,11 @@ class Client:
         return message("RequestOp", request_delete_range=message("DeleteRangeRequest", key=key, range_end=end))
 
 
-class Blocking:
-    """A client for commands: ``with Blocking(connection) as store: store.run(store.client.get("key"))``.
-
-    It has an event loop of its own, so it cannot be used where one runs already.
-    """
+class Blocking(BlockingClient[Client]):
+    """A client for commands: ``with Blocking(connection) as store: store.run(store.client.get("key"))``."""
 
     def __init__(self, connection: Connection, timings: Timings | None = None, *, first: int = 0) -> None:
-        self._runner = asyncio.Runner()
-
-        async def make() -> Client:
-            return Client(connection, timings, first=first)
-
-        self.client = self._runner.run(make())
-
-    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Wait for it; Ctrl-C cancels it."""
-        return self._runner.run(work)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._runner.run(self.client.close())
-        self._runner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(lambda: Client(connection, timings, first=first))
 
 
 def range_end(prefix: bytes) -> bytes:

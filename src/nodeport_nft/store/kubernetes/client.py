@@ -12,16 +12,16 @@ import os
 import platform
 import random
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import aiohttp
 from multidict import CIMultiDict
 
 from nodeport_nft import __version__
+from nodeport_nft.store.blocking import BlockingClient
 from nodeport_nft.store.kubernetes.answers import Answer, is_page, page, refusal, warnings
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
@@ -307,40 +307,11 @@ class Client:
         return Refused(message, refused.code, refused.reason, refused.causes, refused.retry_after, refused.body)
 
 
-class Blocking:
-    """A client for commands: ``with Blocking(connection) as api: api.run(api.client.request("GET", "/version"))``.
-
-    It has an event loop of its own, so it cannot be used where one runs already.
-    """
+class Blocking(BlockingClient[Client]):
+    """A client for commands: ``with Blocking(connection) as api: api.run(api.client.request("GET", "/version"))``."""
 
     def __init__(self, connection: Connection) -> None:
-        self._runner = asyncio.Runner()
-
-        async def make() -> Client:
-            return Client(connection)
-
-        try:
-            self.client = self._runner.run(make())
-        except BaseException:
-            self._runner.close()
-            raise
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for it; Ctrl-C cancels it."""
-        return self._runner.run(work)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._runner.run(self.client.close())
-        self._runner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(lambda: Client(connection))
 
 
 def _pause(refused: Refused) -> float:
