@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.kubernetes.running import ROOT
 
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
-BASE = "docker.io/library/debian:bookworm-slim"
+BASE = "debian:bookworm-slim"
 _OURS = ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _CERTIFICATES = "/run/certificates.crt"
 _NETWORK = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)  # before tests go into one of their own
