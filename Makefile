@@ -18,7 +18,7 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak fuzz lint format bench bench-daemon bench-cluster vm-test vm-test-local vm-packages \
+.PHONY: help setup demo test soak fuzz lint format bench bench-daemon bench-cluster bench-kubernetes vm-test vm-test-local vm-packages \
 	clean namespaces packages
 
 help: ## Show this
@@ -59,6 +59,9 @@ bench-daemon: $(VENV)/tools ## The daemon beside 1,000 to 100,000 Services: time
 bench-cluster: $(VENV)/tools ## Many nodes on one etcd, and one more apply beside 50,000 Services (as root)
 	$(BIN)/python -m bench.watchers
 	$(BIN)/python -m bench.allocation
+
+bench-kubernetes: $(VENV)/tools ## The daemon over an API server of 10,000 Services; ARGS="--kubeconfig PATH" (as root)
+	$(BIN)/python -m bench.kubernetes $(ARGS)
 
 vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagrant up` has started; ARGS="-k walk"
 	rm -f build/previous.tar.gz
