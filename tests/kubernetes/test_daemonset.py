@@ -17,6 +17,7 @@ import yaml
 from lab.cluster import Cluster
 from lab.outcome import Kind
 from lab.probe import connect
+from tests.conftest import RESPONDER_PORTS
 from tests.daemon.running import wait_for
 from tests.kubernetes.container import Container
 from tests.kubernetes.manifests import BASE, KUBEADM, Manifest, built, container, the
@@ -41,6 +42,20 @@ def api_server(cluster: Cluster, directory: Path) -> Iterator[ApiServer]:
         addresses = [{"type": "InternalIP", "address": str(cluster.address("worker-1"))}]
         made.patch_status("Node", "", "worker-1", {"addresses": addresses})
         yield made
+
+
+@pytest.fixture(scope="module")
+def own_cluster(private_namespaces: None) -> Iterator[Cluster]:  # noqa: ARG001 (it has to come first)
+    """One where nobody has used the old iptables yet: its tables stay, and without CAP_NET_RAW they are a problem."""
+    with Cluster(pods={"web-1": "worker-1"}) as made:
+        made.start_responder("web-1", RESPONDER_PORTS)
+        yield made
+
+
+@pytest.fixture
+def cluster(own_cluster: Cluster) -> Cluster:
+    own_cluster.reset()
+    return own_cluster
 
 
 @pytest.fixture
