@@ -1,8 +1,8 @@
 """``python -m bench.kubernetes [COUNT]``: the daemon over an API server of COUNT (10,000) Services, as a table.
 
 The server is the one of the tests, in private namespaces, and it is slower than a real one. With ``--kubeconfig
-PATH`` it is that of a cluster which is for nothing else: run this then in a network namespace of its own, from which
-the server can be reached. What is measured:
+PATH`` it is that of a cluster which is for nothing else: run this then by ``ip netns exec`` in a network namespace of
+its own, from which the server can be reached. What is measured:
 
 * *first sync*: from the start of the program until it tells the service manager READY=1, over an empty kernel, and
   over its own tables, where the ruleset's generation must not move.
@@ -55,8 +55,8 @@ def main() -> None:
     count = next((int(word) for word in words if word.isdigit()), COUNT)
     with contextlib.ExitStack() as stack:
         if kubeconfig:
-            own, init = (Path(f"/proc/{pid}/ns/net").stat().st_ino for pid in ("self", "1"))
-            assert own != init, "run this in a network namespace of its own: it writes into the kernel's tables"
+            named = subprocess.run(["ip", "netns", "identify"], check=True, capture_output=True, text=True).stdout
+            assert named.strip(), "run this by `ip netns exec NAME`, in one of its own: it flushes the kernel's ruleset"
         else:
             enter_private_namespaces()
             ip("link set lo up", "link add v0 type veth peer name v1", "address add 172.30.1.2/24 dev v0")
@@ -100,6 +100,7 @@ def measure(api: Blocking, kubeconfig: str, count: int) -> None:
             each = CHANGES // ROUNDS
             changes += [change(api, count, number) for number in range(turn * each, (turn + 1) * each)]
             rest.append(memory(process.pid, "VmRSS"))
+            peak.append(memory(process.pid, "VmHWM"))
     rows = {
         "first sync, empty kernel (s)": f"{statistics.median(empty):.2f}",
         "of it, processor of the daemon (s)": f"{statistics.median(used):.2f}",
