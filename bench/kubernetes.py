@@ -56,7 +56,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         if kubeconfig:
             named = subprocess.run(["ip", "netns", "identify"], check=True, capture_output=True, text=True).stdout
-            assert named.strip(), "run this by `ip netns exec NAME`, in one of its own: it flushes the kernel's ruleset"
+            assert named.strip(), (
+                "run this by `ip netns exec NAME`, in one of its own: it flushes the kernel's ruleset"
+            )
         else:
             enter_private_namespaces()
             ip("link set lo up", "link add v0 type veth peer name v1", "address add 172.30.1.2/24 dev v0")
