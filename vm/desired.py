@@ -84,6 +84,13 @@ class Desired:
         self._added = [each for each in self._added if each not in references]
         self._remove(references)
 
+    def remove_node(self, node: dict[str, Any]) -> None:
+        """Delete a Node whose machine is gone; the cluster forgets it once its registration has ended."""
+        name = node["metadata"]["name"]
+        self._added = [each for each in self._added if each != (node["kind"], name)]
+        command = f"nodeport-nft delete node/{name} && echo forgotten"
+        eventually(lambda: "forgotten" in self._first.run(command, check=False), f"{name} is forgotten")
+
     def put_back(self) -> None:
         """Apply again what was there and has been deleted."""
         if self._deleted:

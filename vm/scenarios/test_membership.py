@@ -20,6 +20,8 @@ def test_a_worker_joins_and_leaves(lab: Lab, desired: Desired) -> None:
     """The new one serves all nodePorts and is served; when its pods have left first, nobody notices that it goes."""
     present = [Worker(number) for number in range(1, len(lab.workers) + 1)]
     newcomer = Worker(len(present) + 1)
+    pods = [each for each in objects_of(newcomer) if each["kind"] != "Node"]
+    [node] = [each for each in objects_of(newcomer) if each["kind"] == "Node"]
     old_pods, new_pod = {worker.pods[0].name for worker in present}, newcomer.pods[0]
     doors = [(address, 30040) for worker in present for address in (worker.ipv4, worker.ipv6)]
     with traffic(lab.client, ("connect", doors)) as results:
@@ -29,10 +31,11 @@ def test_a_worker_joins_and_leaves(lab: Lab, desired: Desired) -> None:
             desired.served(JOINED)
             for worker in (newcomer, present[0]):
                 lab.client.reaches(old_pods | {new_pod.name}, worker.ipv4, 30040, count=20)
-            desired.remove(*objects_of(newcomer))
+            desired.remove(*pods)
             without(new_pod.ipv4, lab.workers[: len(present)])
         finally:
             lab.leave(machine)
+        desired.remove_node(node)
         for worker in present:
             lab.client.reaches(old_pods, worker.ipv4, 30040)
     (all_the_while,) = results
