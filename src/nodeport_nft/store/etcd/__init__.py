@@ -7,12 +7,11 @@ can be imported without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodeport_nft.store.etcd.address import Connection
-from nodeport_nft.store.etcd.errors import LibraryMissing
+from nodeport_nft.store.libraries import Libraries
 
 if TYPE_CHECKING:
     from nodeport_nft.model import Ranges
@@ -24,27 +23,19 @@ if TYPE_CHECKING:
     from nodeport_nft.store.etcd.store import EtcdStore
 
 
-@contextmanager
-def _library(connection: Connection) -> Iterator[None]:
-    """Turns the want of grpc into LibraryMissing; what is missing of our own is a defect."""
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or "").startswith("nodeport_nft"):
-            raise
-        raise LibraryMissing(connection) from error
+_LIBRARIES = Libraries("grpcio and protobuf", "etcd", "etcd")
 
 
 def open_client(connection: Connection, timings: Timings | None = None, *, first: int = 0) -> Client:
     """A client for the running event loop. Raises LibraryMissing; connects with its first call."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.client import Client
     return Client(connection, timings, first=first)
 
 
 def open_blocking(connection: Connection, timings: Timings | None = None, *, first: int = 0) -> Blocking:
     """A client for a command. Raises LibraryMissing; connects with its first call."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.client import Blocking
     return Blocking(connection, timings, first=first)
 
@@ -54,7 +45,7 @@ def etcd_store(connection: Connection, ranges: Ranges, validate: Validate, grace
 
     ``grace``: seconds until a node whose registration has ended counts as lost.
     """
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.store import EtcdStore
     return EtcdStore(connection, ranges=ranges, validate=validate, grace=grace)
 
@@ -64,7 +55,7 @@ def etcd_source(connection: Connection, validate: Validate, grace: float = 40.0)
 
     ``grace``: seconds until a node whose registration has ended counts as lost.
     """
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.roll import Waits
         from nodeport_nft.store.etcd.source import EtcdSource
     return EtcdSource(connection, validate=validate, waits=Waits(grace))
@@ -75,13 +66,13 @@ def etcd_membership(connection: Connection, name: str, who: Identity, changed: C
 
     ``changed`` is called when its problems may be others.
     """
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.membership import EtcdMembership
     return EtcdMembership(connection, name, who, changed=changed)
 
 
 def etcd_members(connection: Connection) -> Members:
     """The nodes that have registered. Raises LibraryMissing; connects when it is first asked."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.etcd.members import EtcdMembers
     return EtcdMembers(connection)

@@ -9,8 +9,6 @@ Sources: etcd api/v3rpc/rpctypes/error.go (its words and codes), grpc's status c
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -62,16 +60,6 @@ class EtcdError(StoreError):
 
     def __reduce__(self) -> tuple[type[EtcdError], tuple[str, Cause, Outcome]]:
         return type(self), (str(self), self.cause, self.outcome)
-
-
-class LibraryMissing(StoreError):
-    """The optional parts of the program that speak to etcd are not installed."""
-
-    def __init__(self, store: object) -> None:
-        super().__init__(
-            f"{store}: the Python packages grpcio and protobuf, which speak to etcd, are missing; "
-            f"in a clone of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[etcd]'"
-        )
 
 
 # etcd's own words, without "etcdserver: "; the first that the details hold.

@@ -7,12 +7,11 @@ are missing; this package can be imported without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodeport_nft.store.kubernetes.connection import Connection
-from nodeport_nft.store.kubernetes.errors import LibraryMissing
+from nodeport_nft.store.libraries import Libraries
 
 if TYPE_CHECKING:
     from nodeport_nft.settings import Validate
@@ -21,34 +20,26 @@ if TYPE_CHECKING:
     from nodeport_nft.store.kubernetes.store import KubernetesStore
 
 
-@contextmanager
-def _library(connection: Connection) -> Iterator[None]:
-    """Turns the want of a library into LibraryMissing; what is missing of our own is a defect."""
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or "").startswith("nodeport_nft"):
-            raise
-        raise LibraryMissing(connection) from error
+_LIBRARIES = Libraries("aiohttp and msgspec", "an API server", "kubernetes")
 
 
 def open_client(connection: Connection) -> Client:
     """A client for the running event loop. Raises LibraryMissing and StoreError; connects with its first request."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.client import Client
     return Client(connection)
 
 
 def kubernetes_store(connection: Connection, validate: Validate, *, force: bool = False) -> KubernetesStore:
     """Objects of an API server; ``force`` as in its class. Raises LibraryMissing; connects when it is first asked."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.store import KubernetesStore
     return KubernetesStore(connection, validate, force=force)
 
 
 def kubernetes_source(connection: Connection, node: str) -> Source:
     """What changes at an API server, for the node of this name. Raises LibraryMissing; connects when it is run."""
-    with _library(connection):
+    with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.source import KubernetesSource
     return KubernetesSource(connection, node)
 

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 
 from nodeport_nft.problems import Problems
 from nodeport_nft.store.errors import StoreError
-
-
-class LibraryMissing(StoreError):
-    """The optional parts of the program that speak to an API server are not installed."""
-
-    def __init__(self, store: object) -> None:
-        super().__init__(
-            f"{store}: the Python packages aiohttp and msgspec, which speak to an API server, are missing; "
-            f"in a clone of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[kubernetes]'"
-        )
 
 
 class KubeconfigWrong(Problems, StoreError):
