@@ -1,4 +1,4 @@
-"""The law of plain documents: read the fast way, they make what the parsers make, and nothing is to be told of them."""
+"""The law of plain documents: read the fast way, they make what the parsers make, with nothing to be told of them."""
 
 from __future__ import annotations
 
