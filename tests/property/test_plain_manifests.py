@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import itertools
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +17,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodeport_nft.cli.columns import services_table
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.objects import foreign, read_object
 from nodeport_nft.kube.unknown import note_unknown_fields
 from nodeport_nft.manifest.lists import unfold
 from nodeport_nft.manifest.plain import PlainReader
 from nodeport_nft.model import PortRange, Ranges
+from nodeport_nft.problems import Problems
+from nodeport_nft.store import Damaged, Store
+from nodeport_nft.store.api import Made
+from nodeport_nft.store.sqlite.rows import unread_rows
 from nodeport_nft.text.document import Document
 from nodeport_nft.text.json_text import read_documents
 
+NOW = "2026-01-31T12:00:00Z"
 ROOT = Path(__file__).parents[2]
 RANGES = Ranges(node_ports=PortRange(30000, 32767))
 READER = PlainReader(RANGES, "default")
@@ -196,6 +209,58 @@ def _at(value: Any, path: Any) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+class BothWays(Store):
+    """Compares what is made of each body with what is made of its object."""
+
+    def made_of_each(
+        self,
+        kind: str,
+        namespace: str | None,
+        of_body: Callable[[str, str, bytes], Made | None],
+        of_object: Callable[[Object], Made],
+    ) -> builtins.list[Made]:
+        made = []
+        for row in unread_rows(self._db, kind, namespace):
+            quick = of_body(row.namespace, row.name, row.body)
+            stored = row.read()
+            if isinstance(stored, Damaged):
+                assert quick is None
+            elif quick is not None:
+                with suppress(Problems):  # it says what is wrong with what is not shown
+                    assert quick == of_object(stored)
+                made.append(quick)
+        return made
+
+
+def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) -> None:
+    """Of stored Services, and of these with every odd value in the place of every field."""
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        store.write([parse_object(SERVICE, ranges=RANGES)], now=NOW)
+        found = store.objects("Service")
+    bodies = []
+    for stored in found:
+        bodies.append(stored.raw)
+        for (*within, last), odd in itertools.product(_paths(stored.raw), ODD):
+            bodies.append(copy.deepcopy(stored.raw))
+            _at(bodies[-1], within)[last] = odd
+    rows = []
+    for version, body in enumerate(bodies, 100):
+        if isinstance(body["metadata"], dict) and body["metadata"].get("name") == "web":
+            body["metadata"]["name"] = f"web-{version}"
+        rows.append(("shop", f"web-{version}", version, json.dumps(body)))
+    db = sqlite3.connect(path)
+    query = "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES ('Service', ?, ?, ?, ?)"
+    with closing(db), db:
+        db.executemany(query, rows)
+    with BothWays(path, ranges=RANGES) as store:
+        wide = services_table(store, None, wide=True, now=datetime(2026, 2, 1, tzinfo=UTC))
+        short = services_table(store, "shop", wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
+    assert "NodePort    10.96.1.2" in wide
+    assert "80:30080/TCP,53:30080/UDP" in short
+    assert len(short.splitlines()) > 1000
 
 
 @pytest.mark.parametrize("raw", [None, [], "Service", 7, {}, {"kind": ["Service"]}, {"kind": "List", "items": []}])

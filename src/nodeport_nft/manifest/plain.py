@@ -125,7 +125,9 @@ class _ServiceStatus(_Plain, frozen=True):
     loadBalancer: _NoBalancer = _NoBalancer()
 
 
-class _Service(_Plain, frozen=True):
+class PlainService(_Plain, frozen=True):
+    """A Service without anything that is seldom asked for. What its texts say is not checked by its types."""
+
     apiVersion: Literal["v1"]
     kind: Literal["Service"]
     metadata: _Metadata
@@ -205,12 +207,12 @@ class PlainReader:
             if kind == "EndpointSlice":
                 return self._slice(raw, convert(raw, _Slice)), []
             if kind == "Service":
-                return self._service(raw, convert(raw, _Service))
+                return self._service(raw, convert(raw, PlainService))
         except (_Other, ValidationError, TypeError, KeyError, ValueError):
             pass
         return None
 
-    def _service(self, raw: dict[str, Any], read: _Service) -> tuple[Object, list[Claim]]:
+    def _service(self, raw: dict[str, Any], read: PlainService) -> tuple[Object, list[Claim]]:
         metadata, spec = read.metadata, read.spec
         kind = _TYPES[spec.type]
         _ask(not label_fault(metadata.name))

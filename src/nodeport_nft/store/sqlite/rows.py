@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
@@ -33,6 +33,38 @@ def read_row(db: sqlite3.Connection, ref: Ref) -> Object | Damaged | None:
     """One row, None if there is none of that name."""
     row = db.execute(f"{_COLUMNS} WHERE kind = ? AND namespace = ? AND name = ?", ref).fetchone()
     return None if row is None else _read_row(row)
+
+
+class UnreadRow(NamedTuple):
+    """A row as it is in the file, each column of whatever type."""
+
+    kind: Any
+    namespace: Any
+    name: Any
+    version: Any
+    kind_of_body: Any
+    body: Any
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the columns are what they are to be; what the body says is not looked at."""
+        return (
+            self.kind_of_body == "text"
+            and type(self.namespace) is type(self.name) is str
+            and type(self.version) is int
+            and 0 < self.version <= LAST_VERSION
+        )
+
+    def read(self) -> Object | Damaged:
+        """The object of the row."""
+        return _read_row(self)
+
+
+def unread_rows(db: sqlite3.Connection, kind: str, namespace: str | None) -> list[UnreadRow]:
+    """The rows of a kind as ``read_rows`` has them, before they are read."""
+    where, asked = ("kind = ?", (kind,)) if namespace is None else ("kind = ? AND namespace = ?", (kind, namespace))
+    rows = db.execute(f"{_COLUMNS} WHERE {where} ORDER BY kind, namespace, name", asked)
+    return list(map(UnreadRow._make, rows))
 
 
 def _read_row(row: tuple[Any, ...]) -> Object | Damaged:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Objects, Written
+from nodeport_nft.store.api import Made, Objects, Written
 from nodeport_nft.store.checking import Checked
 from nodeport_nft.store.copying import Image
 from nodeport_nft.store.objects import Damaged
@@ -19,7 +20,7 @@ from nodeport_nft.store.sqlite import checking, copying, writers
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
-from nodeport_nft.store.sqlite.rows import read_row, read_rows
+from nodeport_nft.store.sqlite.rows import read_row, read_rows, unread_rows
 from nodeport_nft.store.sqlite.schema import check_structure, has_table
 from nodeport_nft.store.sqlite.transaction import Transaction, read_version
 from nodeport_nft.store.writing import Plan, plan
@@ -123,6 +124,25 @@ class Store(Objects):
             check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
+
+    def made_of_each(
+        self,
+        kind: str,
+        namespace: str | None,
+        of_body: Callable[[str, str, bytes], Made | None],
+        of_object: Callable[[Object], Made],
+    ) -> builtins.list[Made]:
+        """As ``Objects`` has it."""
+        with translated(self._path):
+            rows = unread_rows(self._db, kind, namespace)
+        made = []
+        for row in rows:
+            found = of_body(row.namespace, row.name, row.body) if row.is_sound else None
+            if found is None and isinstance(stored := self._noted(row.read()), Object):
+                found = of_object(stored)
+            if found is not None:
+                made.append(found)
+        return made
 
     def check(self, *, repair: bool = False) -> Checked:
         """What is wrong with what the tables hold. Raises StoreError also for damaged pages, and a lost version."""
