@@ -258,7 +258,7 @@ def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) ->
     with BothWays(path, ranges=RANGES) as store:
         wide = services_table(store, None, wide=True, now=datetime(2026, 2, 1, tzinfo=UTC))
         short = services_table(store, "shop", wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
-    assert "NodePort    10.96.1.2" in wide
+    assert "NodePort   10.96.1.2 " in wide
     assert "80:30080/TCP,53:30080/UDP" in short
     assert len(short.splitlines()) > 300
 
