@@ -220,3 +220,9 @@ def test_the_rest_is_left_from_the_beginning_of_its_document_on() -> None:
     rest = "---\na: b\nc: |\n  text\n---\nd: e\n"
     assert taken(PLAIN + rest) == PLAIN
     check_law(PLAIN + rest)
+
+
+@pytest.mark.parametrize("step", ["a:", "- a:"])
+def test_what_is_nested_too_deep_is_left(step: str) -> None:
+    for deep in (30, 60, 99, 100, 150):
+        check_law("\n".join(" " * (number * (len(step) - 1)) + step for number in range(deep)))

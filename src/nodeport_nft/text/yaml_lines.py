@@ -91,6 +91,8 @@ def read_lines(text: str, line: int) -> Generator[Document, None, tuple[int, int
                 column, into, where, _ = levels[-1]
             if column != indent:
                 return begun, begun_line
+        if len(levels) > _DEEPEST:
+            return begun, begun_line
         if type(into) is list:
             if not dash:
                 return begun, begun_line
@@ -107,8 +109,6 @@ def read_lines(text: str, line: int) -> Generator[Document, None, tuple[int, int
             lines[id(inner)] = inner_where
             levels.append((indent + 2, inner, inner_where, False))
             into, where, column = inner, inner_where, indent + 2
-            if len(levels) > _DEEPEST:
-                return begun, begun_line
         elif dash or key is None or key in into:
             return begun, begun_line
         key = intern(key)
