@@ -40,8 +40,8 @@ def connect(
     """One new connection from host ``source`` to (address, port); ``protocol`` is TCP, UDP or SCTP.
 
     ``timeout`` (seconds) is how long silence has to last; who expects silence gives a short one. The outcome is
-    REACHED only if a responder (or, for SCTP, a pod) says so: a TCP connection on which nothing is said is SILENT with
-    the detail "connected".
+    REACHED only if a responder (or, for SCTP, a pod) says so: a TCP connection on which nothing is said is SILENT
+    with the detail "connected".
     """
     return connect_many(cluster, source, destination, protocol, 1, timeout=timeout)[0]
 
