@@ -239,7 +239,7 @@ class Machines:
 
     def events(self, node: str, name: str) -> list[dict[str, Any]]:
         """What the daemon of a machine has logged under a name."""
-        lines = self._log(node).read_text().splitlines()
+        lines = [line for line in self._log(node).read_text().splitlines(keepends=True) if line.endswith("\n")]
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
