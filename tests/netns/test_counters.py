@@ -102,6 +102,7 @@ def pieces(cluster: Cluster, pods: tuple[str, ...] = PODS) -> tuple[EndpointSlic
 def connect_everywhere(cluster: Cluster, source: str, targets: tuple[tuple[str, ...], int], count: int) -> int:
     """Connections of both protocols to an address of each family; how many reached a pod."""
     reached = 0
+    cluster.run(NODE, ["conntrack", "-F"])  # a UDP flow from a port that one had before it would be none to count
     for protocol in PROTOCOLS:
         for address in targets[0]:
             outcomes = connect_many(cluster, source, (address, targets[1]), protocol, count)
