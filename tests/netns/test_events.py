@@ -52,7 +52,7 @@ class Watched:
         self.events.wrote(before, 1)
 
     def foreign(self, text: str) -> None:
-        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=30)
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=60)
 
     def shrink(self) -> None:
         """Let the socket hold a few messages only."""
