@@ -1,8 +1,8 @@
 """The kernel's rules as values: a rule is a list of instructions of a small machine with sixteen registers.
 
-nft's language has no part here: ``ip saddr @clients drop`` is "load four bytes at offset 12 of the network header into
-register 0; go on if the set ``clients`` has what is in register 0; drop". An ``Instruction`` is one of these, with
-its operands by name; ``pack`` and ``unpack`` are its form in a message (NFTA_RULE_EXPRESSIONS).
+nft's language has no part here: ``ip saddr @clients drop`` is "load four bytes at offset 12 of the network header
+into register 0; go on if the set ``clients`` has what is in register 0; drop". An ``Instruction`` is one of these,
+with its operands by name; ``pack`` and ``unpack`` are its form in a message (NFTA_RULE_EXPRESSIONS).
 
 What one kernel spells in several ways has one value here, so that what was sent and what is told back are equal:
 
