@@ -390,12 +390,13 @@ def test_any_interval_is_listed_as_from_libnftables(nodes: tuple[Node, Node], fa
         there: dict[Key, Element] = {}
         for _ in range(6):
             prefixes = collapsed([random_prefix(family, chance) for _ in range(chance.randint(0, 6))], of)
-            wanted = {(prefix,): Element((prefix,)) for prefix in prefixes}
+            wanted: dict[Key, Element] = {(prefix,): Element((prefix,)) for prefix in prefixes}
             leaving = tuple(sorted(there.keys() - wanted.keys()))
             coming = tuple(sorted(element for key, element in wanted.items() if key not in there))
-            operations = (Delete(name, leaving), Add(name, coming))
-            change = transaction(family, *[o for o, some in zip(operations, (leaving, coming), strict=True) if some])
-            if change:
+            operations: list[Operation] = [Delete(name, leaving)] if leaving else []
+            operations += [Add(name, coming)] if coming else []
+            if operations:
+                change = transaction(family, *operations)
                 assert encode([change]) is not None
                 raw.apply([change])
                 text.write_text([change])
