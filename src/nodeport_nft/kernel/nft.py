@@ -12,9 +12,11 @@ import errno
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 
+from nodeport_nft.compile import nft_family
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
@@ -27,9 +29,14 @@ from nodeport_nft.kernel.libnftables.answers import (
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messages
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
+from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.netlink.layouts import Layout
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.packed import OddElement
+from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
+from nodeport_nft.model import Family
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
 from nodeport_nft.ruleset import Schema
@@ -65,6 +72,8 @@ class Nft:
             raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
         self._writer = BatchWriter()
         self._library = Library()
+        self._reader = open_netlink()
+        weakref.finalize(self, self._reader.close)
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
@@ -118,7 +127,7 @@ class Nft:
         """
         if not self.has_table(schema.family, schema.name):
             return None
-        view = View.table(schema.family, schema.name)
+        view = replace(View.table(schema.family, schema.name), bare=True)
         for _ in range(_TRIES):
             before = generation(self._library.netlink)
             try:
@@ -129,7 +138,29 @@ class Nft:
                 return ListedTable(faults=(str(error),), differences=(str(error),))
             if generation(self._library.netlink) == before:
                 break
-        return read_table(text, schema)
+        listed = read_table(text, schema)
+        try:
+            self._read_elements(listed, schema)
+        except OSError as error:
+            raise KernelError(
+                f"table {schema.family} {schema.name} cannot be read: nftables answers {error.strerror}"
+            ) from error
+        return listed
+
+    def _read_elements(self, listed: ListedTable, schema: Schema) -> None:
+        """Add what the maps and sets of a table hold."""
+        family = next(family for family in Family if nft_family(family) == schema.family)
+        for declared in (*schema.maps, *listed.own_maps.values()):
+            layout = Layout(family, declared)
+            try:
+                if declared.learned:
+                    listed.memories[declared.name] = read_memories(self._reader, layout)
+                elif declared.interval:
+                    listed.elements[declared.name] = read_prefixes(self._reader, layout)
+                else:
+                    listed.elements[declared.name] = read_elements(self._reader, layout)
+            except OddElement as error:
+                listed.differences += (f"map {declared.name} holds an unknown element: {error}",)
 
     def has_table(self, family: str, name: str) -> bool:
         """Whether the kernel has a table of this name. Raises KernelError."""

@@ -15,7 +15,7 @@ A ``Transaction`` is a value: an ordered tuple of operations that ``render`` can
 """
 
 from nodeport_nft.plan.desired import Contest, Desired, place
-from nodeport_nft.plan.edits import Edits, diff, plan_edits, plan_replacement
+from nodeport_nft.plan.edits import Change, Comparing, Edits, diff, plan_edits, plan_replacement
 from nodeport_nft.plan.transaction import (
     Add,
     AddChain,
@@ -40,6 +40,8 @@ __all__ = [
     "AddDevices",
     "AddMap",
     "AddRules",
+    "Change",
+    "Comparing",
     "Contest",
     "Delete",
     "DeleteChain",

@@ -48,6 +48,7 @@ class Fields:
         }
         formats, self._writers, self._readers = zip(*(kinds[field] for field in fields), strict=True)
         self._layout = struct.Struct(">" + "".join(formats))
+        self.size = self._layout.size
 
     def pack(self, parts: Key) -> bytes:
         """As the kernel has it. Raises KeyError, ValueError or OSError over what is none of these fields."""
@@ -73,6 +74,10 @@ class Layout:
         self.key = Fields(family, declared.key)
         self.verdict = declared.data == "verdict"
         self.value = Fields(family, declared.data) if isinstance(declared.data, tuple) else None
+        self._made_of = family, declared
+
+    def __reduce__(self) -> tuple[type[Layout], tuple[Family, Map]]:
+        return Layout, self._made_of
 
 
 @cache
