@@ -19,11 +19,16 @@ def transaction(family: str, *operations: Operation) -> Transaction:
 GOOD = transaction("ip", Add("cluster-ips", (ONE,)))
 LEFT = {
     "a chain": transaction("ip", AddChain(Chain("firewall/web", ()))),
-    "an interval": transaction("ip", Add("service-cidrs", (Element(("10.96.0.0/12",)),))),
-    "a set of a service": transaction("ip", Add("firewall/web", (Element(("192.0.2.1",)),))),
+    "no address": transaction("ip", Add("service-cidrs", (Element(("10.96.0/12",)),))),
+    "a set that nobody may have": transaction("ip", Add("others/web", (Element(("192.0.2.1",)),))),
     "another table": Transaction("ip", "other", (Add("cluster-ips", (ONE,)),)),
     "another family": Transaction("inet", TABLE, (Add("cluster-ips", (ONE,)),)),
-    "another protocol": transaction("ip", Delete("node-ports", (("icmp", 0),))),
+    "no protocol": transaction("ip", Delete("node-ports", (("imcp", 0),))),
+    "an endpoint among verdicts": transaction("ip", Add("node-ports", (Element(("tcp", 80), ("192.0.2.1", 80)),))),
+    "a verdict among endpoints": transaction(
+        "ip", Add("node-port-endpoints", tuple(Element(("tcp", 80, slot), Goto("refuse")) for slot in range(2)))
+    ),
+    "no slot": transaction("ip", Add("node-port-endpoints", (Element(("tcp", 80, -1), ("192.0.2.1", 80)),))),
     "a long comment": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), None, "x" * 129),))),
     "a comment's end": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), None, 'x"'),))),
     "a verdict in a set": transaction("ip", Add("cluster-ips", (Element(("10.96.0.1",), Goto("refuse")),))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from nodeport_nft.errors import KernelError
@@ -22,6 +22,10 @@ from nodeport_nft.scarcity import scarcity
 
 if TYPE_CHECKING:  # `sync --once` counts nothing, and need not read in what exports it
     from nodeport_nft.observe.connections import Connections
+
+
+_MANY = 4096
+"""Elements of a write during which nobody listens: where others write meanwhile, the tables are read back for it."""
 
 
 class KernelTables:
@@ -87,11 +91,13 @@ class KernelTables:
                     self.connections.refused()
 
     def _commit(self, transactions: list[Transaction]) -> bool:
-        before, commits = self._events.generation(), 0
-        try:
-            commits = self.nft.apply(transactions)
-        finally:
-            self._events.wrote(before, commits)
+        many = sum(transaction.size for transaction in transactions) > _MANY
+        with self._events.away() if many else nullcontext():
+            before, commits = self._events.generation(), 0
+            try:
+                commits = self.nft.apply(transactions)
+            finally:
+                self._events.wrote(before, commits)
         self.commits += commits
         return bool(commits)
 

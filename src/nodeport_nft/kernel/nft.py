@@ -98,7 +98,7 @@ class Nft:
         if batch := self._compile([tx for tx in transactions if not tx.late], dry=True):
             self._writer.commit(batch)
 
-    def _compile(self, transactions: Iterable[Transaction], *, dry: bool = False) -> bytes:
+    def _compile(self, transactions: Iterable[Transaction], *, dry: bool = False) -> bytes | bytearray:
         """One batch of all of them; nothing where there is nothing to do."""
         try:
             messages = compile_messages(transactions, self._library)

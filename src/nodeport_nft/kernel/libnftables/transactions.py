@@ -61,7 +61,7 @@ def compile_messages(transactions: Iterable[Transaction], library: Library) -> l
             if packed is None:
                 texts.append(write_transaction(Transaction(transaction.family, transaction.name, (operation,))))
             else:
-                (coming if isinstance(operation, Add) else going).extend(packed)
+                (coming if isinstance(operation, Add | Remember) else going).extend(packed)
     return [*going, *_compiled(texts, seen, library), *coming]
 
 

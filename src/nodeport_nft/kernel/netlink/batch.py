@@ -44,6 +44,7 @@ from nodeport_nft.kernel.netlink.messages import (
     HEADER,
     NETFILTER,
     SOL_NETLINK,
+    acknowledge,
     code,
     failed_attribute,
     failed_message,
@@ -74,19 +75,27 @@ class Message(NamedTuple):
     attributes: bytes
 
 
-def join(written: Iterable[Message], *, dry: bool = False) -> bytes:
-    """The batch of these messages. ``dry``: without its end, so that the kernel looks at it and drops it."""
-    numbered = list(written)
-    numbered[-1] = numbered[-1]._replace(flags=numbered[-1].flags | ACK)
-    end = message(NFNL_MSG_BATCH_END, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES, sequence=len(numbered) + 1)
-    return b"".join((
-        message(NFNL_MSG_BATCH_BEGIN, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES),
-        *(message(*each, sequence=number) for number, each in enumerate(numbered, 1)),
-        b"" if dry else end,
-    ))  # fmt: skip
+def join(written: Iterable[Message], *, dry: bool = False) -> bytearray:
+    """The batch of these messages, at least one. ``dry``: without its end, so that the kernel drops what it has done.
+
+    They are taken one by one: whoever makes them as they are taken has all of them in memory once, here.
+    """
+    batch = bytearray(_bound(NFNL_MSG_BATCH_BEGIN, 0))
+    last = number = 0
+    for number, (kind, flags, family, attributes) in enumerate(written, 1):
+        last = len(batch)
+        batch += message(kind, flags, family, attributes, sequence=number)
+    acknowledge(batch, last)
+    if not dry:
+        batch += _bound(NFNL_MSG_BATCH_END, number + 1)
+    return batch
 
 
-def split(batch: bytes) -> list[Message]:
+def _bound(kind: int, number: int) -> bytes:
+    return message(kind, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES, sequence=number)
+
+
+def split(batch: bytes | bytearray) -> list[Message]:
     """The messages of a batch that somebody else has put together, to be joined with others."""
     return [
         Message(kind, flags & ~ACK, data[0], data[BODY:])
@@ -109,7 +118,7 @@ class BatchWriter:
         self._socket.setsockopt(SOL_NETLINK, CAP_ACK, 1)  # errors without the message they are about
         self._socket.setsockopt(SOL_NETLINK, EXT_ACK, 1)  # but with where in it
 
-    def commit(self, batch: bytes) -> None:
+    def commit(self, batch: bytes | bytearray) -> None:
         """Have the kernel carry out all that ``join`` has put into it, or raise KernelError: none of it."""
         self._make_room(len(batch))
         self._answers()  # what an earlier call may have left
@@ -120,7 +129,7 @@ class BatchWriter:
         answers, lost = self._answers()
         failures = [answer for answer in answers if code(answer)]
         if failures:
-            raise KernelError(_refusal(batch, failures))
+            raise KernelError(_refusal(bytes(batch), failures))
         if lost or not answers:
             raise KernelError(
                 "the kernel's answer was lost, for want of memory; whether it has carried out the transaction "
