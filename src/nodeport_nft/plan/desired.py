@@ -233,7 +233,7 @@ class Desired:
         pools = self._verdicts[name]
         if self.is_noting:
             before = pools.get(key)
-            self._note(name, key, before and verdict_of(before), pool and verdict_of(pool))
+            self._note(name, key, verdict_of(before) if before else None, verdict_of(pool) if pool else None)
         _put(pools, key, pool)
 
     def _put_slots(self, name: str, first: int, key: Key, pool: Pool | None) -> None:
