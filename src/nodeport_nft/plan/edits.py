@@ -70,10 +70,16 @@ def diff(have: Table, want: Table) -> Edits:
 def _differing(
     have: Mapping[Name, Value], want: Mapping[Name, Value]
 ) -> dict[Name, tuple[Value | None, Value | None]]:
-    changed: dict[Name, tuple[Value | None, Value | None]] = {
-        name: (value, want.get(name)) for name, value in have.items() if want.get(name) != value
-    }
-    return changed | {name: (None, value) for name, value in want.items() if name not in have}
+    changed: dict[Name, tuple[Value | None, Value | None]] = {}
+    common = 0
+    for name, value in want.items():  # gone through, not asked: what is wanted may be made as it comes
+        before = have.get(name)
+        common += before is not None
+        if before != value:
+            changed[name] = before, value
+    if common < len(have):
+        changed.update((name, (value, None)) for name, value in have.items() if name not in want)
+    return changed
 
 
 def plan_edits(schema: Schema, edits: Edits) -> tuple[Transaction, ...]:
