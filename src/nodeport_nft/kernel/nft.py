@@ -1,9 +1,8 @@
 """nftables: transactions written, tables listed.
 
-Elements are written over netlink (``netlink.elements``); what has rules in it, and listings, are compiled and read by
-libnftables, which never meets the kernel (``libnftables``). Whatever is written goes as one batch, which the kernel
-commits as a whole or not at all (``netlink.batch``). The sockets belong to the network namespace in which they were
-made.
+What is written is packed here and goes over netlink as one batch, which the kernel commits as a whole or not at all
+(``netlink.transactions``, ``netlink.batch``). Listings are put together by libnftables, which never meets the kernel
+(``libnftables``). The sockets belong to the network namespace in which they were made.
 """
 
 from __future__ import annotations
@@ -21,21 +20,22 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
     View,
+    ask,
     generation,
     has_table,
     is_anonymous,
     is_dormant,
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
-from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messages
+from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
 from nodeport_nft.kernel.netlink.dumps import open_netlink
-from nodeport_nft.kernel.netlink.elements import encode
 from nodeport_nft.kernel.netlink.layouts import Layout
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
 from nodeport_nft.kernel.netlink.packed import OddElement
 from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
+from nodeport_nft.kernel.netlink.transactions import encode
 from nodeport_nft.model import Family
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import ListedTable, read_table
@@ -84,7 +84,7 @@ class Nft:
         commits = 0
         for late in (False, True):
             due = [transaction for transaction in transactions if transaction.late is late]
-            if batch := encode(due) or self._compile(due):
+            if batch := encode(due):
                 self._writer.commit(batch)
                 commits += 1
         return commits
@@ -95,17 +95,17 @@ class Nft:
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""
-        if batch := self._compile([tx for tx in transactions if not tx.late], dry=True):
+        if batch := encode((tx for tx in transactions if not tx.late), dry=True):
             self._writer.commit(batch)
 
-    def _compile(self, transactions: Iterable[Transaction], *, dry: bool = False) -> bytes | bytearray:
-        """One batch of all of them; nothing where there is nothing to do."""
-        try:
-            messages = compile_messages(transactions, self._library)
-        except Refused as error:
-            raise KernelError(_explain(error.done.error)) from None
-        return join(messages, dry=dry) if messages else b""
-
+from nodeport_nft.kernel.netlink.dumps import open_netlink
+from nodeport_nft.kernel.netlink.layouts import Layout
+from nodeport_nft.kernel.netlink.messages import may_administer
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.packed import OddElement
+from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
+from nodeport_nft.kernel.netlink.transactions import encode
+from nodeport_nft.model import Family
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
         listed = json.loads(self._library.run("list flowtables", NOTHING, as_json=True).output)
@@ -169,6 +169,15 @@ class Nft:
     def is_dormant(self, family: str, name: str) -> bool:
         """Whether a table is switched off, of which listings of its chains say nothing; not if it is gone."""
         return is_dormant(self._library.netlink, family, name)
+
+    def devices(self, family: str, table: str, flowtable: str) -> frozenset[str]:
+        """The devices of a flowtable. Raises KernelError, also where it is not there."""
+        try:
+            answers = ask(self._library.netlink, flowtables.question(family, table, flowtable))
+        except OSError as error:
+            whose = f"flowtable {flowtable} of table {family} {table}"
+            raise KernelError(f"{whose} cannot be read: {error.strerror}") from error
+        return frozenset().union(*(flowtables.devices(data) for _, data in answers))
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """nft's listing of one chain with its rules. Raises KernelError: BeyondUs where it can never be listed."""

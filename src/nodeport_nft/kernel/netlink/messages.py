@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NETFILTER, SOL_NETLINK, CAP_ACK, EXT_ACK = 12, 270, 10, 11
-ACK, DUMP, CREATE = 0x004, 0x300, 0x400
+ACK, DUMP, CREATE, APPEND = 0x004, 0x300, 0x400, 0x800
 ERROR, DONE = 2, 3
 NESTED = 0x8000
 INTERRUPTED = 0x010  # NLM_F_DUMP_INTR: what a dump reads has changed meanwhile
