@@ -15,7 +15,6 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nodeport_nft.compile import nft_family
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
@@ -30,23 +29,15 @@ from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
 from nodeport_nft.kernel.netlink.dumps import open_netlink
-from nodeport_nft.kernel.netlink.layouts import Layout
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
-from nodeport_nft.kernel.netlink.packed import OddElement
-from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
+from nodeport_nft.kernel.netlink.tables import read_table
 from nodeport_nft.kernel.netlink.transactions import encode
-from nodeport_nft.model import Family
-from nodeport_nft.plan import Transaction
-from nodeport_nft.render import ListedTable, read_table
+from nodeport_nft.plan import ListedTable, Transaction
 from nodeport_nft.ruleset import Schema
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
-
-_TRIES = 3
-"""How often a table is listed before a listing is taken although somebody has committed meanwhile."""
-
 
 _MOST_RULES, _MOST_WITHIN, _MOST_ELEMENTS = 1 << 23, 1 << 21, 1 << 20
 """Bytes of messages that others' rules, the elements within these, and a set of theirs may take to be listed.
@@ -98,14 +89,6 @@ class Nft:
         if batch := encode((tx for tx in transactions if not tx.late), dry=True):
             self._writer.commit(batch)
 
-from nodeport_nft.kernel.netlink.dumps import open_netlink
-from nodeport_nft.kernel.netlink.layouts import Layout
-from nodeport_nft.kernel.netlink.messages import may_administer
-from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
-from nodeport_nft.kernel.netlink.packed import OddElement
-from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
-from nodeport_nft.kernel.netlink.transactions import encode
-from nodeport_nft.model import Family
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
         listed = json.loads(self._library.run("list flowtables", NOTHING, as_json=True).output)
@@ -120,47 +103,8 @@ from nodeport_nft.model import Family
         self._library.close()
 
     def list_table(self, schema: Schema) -> ListedTable | None:
-        """What the kernel holds of this table; None if there is no such table.
-
-        One that libnftables cannot read, since somebody has put into it what it does not know, is unequal to its
-        schema. Raises KernelError if it cannot be listed for another reason.
-        """
-        if not self.has_table(schema.family, schema.name):
-            return None
-        view = replace(View.table(schema.family, schema.name), bare=True)
-        for _ in range(_TRIES):
-            before = generation(self._library.netlink)
-            try:
-                text = self._list(f"list table {schema.family} {schema.name}", view)
-            except LibraryError as error:
-                if not self.has_table(schema.family, schema.name):
-                    return None
-                return ListedTable(faults=(str(error),), differences=(str(error),))
-            if generation(self._library.netlink) == before:
-                break
-        listed = read_table(text, schema)
-        try:
-            self._read_elements(listed, schema)
-        except OSError as error:
-            raise KernelError(
-                f"table {schema.family} {schema.name} cannot be read: nftables answers {error.strerror}"
-            ) from error
-        return listed
-
-    def _read_elements(self, listed: ListedTable, schema: Schema) -> None:
-        """Add what the maps and sets of a table hold."""
-        family = next(family for family in Family if nft_family(family) == schema.family)
-        for declared in (*schema.maps, *listed.own_maps.values()):
-            layout = Layout(family, declared)
-            try:
-                if declared.learned:
-                    listed.memories[declared.name] = read_memories(self._reader, layout)
-                elif declared.interval:
-                    listed.elements[declared.name] = read_prefixes(self._reader, layout)
-                else:
-                    listed.elements[declared.name] = read_elements(self._reader, layout)
-            except OddElement as error:
-                listed.differences += (f"map {declared.name} holds an unknown element: {error}",)
+        """What the kernel holds of this table; None if there is no such table. Raises KernelError."""
+        return read_table(self._reader, schema)
 
     def has_table(self, family: str, name: str) -> bool:
         """Whether the kernel has a table of this name. Raises KernelError."""

@@ -16,6 +16,7 @@ A ``Transaction`` is a value: an ordered tuple of operations that ``render`` can
 
 from nodeport_nft.plan.desired import Contest, Desired, place
 from nodeport_nft.plan.edits import Change, Comparing, Edits, diff, plan_edits, plan_replacement
+from nodeport_nft.plan.listed import ListedTable
 from nodeport_nft.plan.transaction import (
     Add,
     AddChain,
@@ -50,6 +51,7 @@ __all__ = [
     "Desired",
     "Edits",
     "FlushChain",
+    "ListedTable",
     "Operation",
     "Remember",
     "Remove",

@@ -77,7 +77,9 @@ class Desired:
     _waiting: dict[Claim, list[Want]] = field(default_factory=dict)  # who wants it besides, by rank
     _verdicts: dict[str, dict[Key, Pool]] = field(default_factory=lambda: defaultdict(dict))  # by verdict map
     # By slot map and first slot; the endpoints of these pools stand in the order of their slots.
-    _slots: dict[str, dict[int, dict[Key, Pool]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    _slots: dict[str, dict[int, dict[Key, Pool]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
+    )
     _sets: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     _shares: dict[tuple[str, Key], int] = field(default_factory=dict)  # owners beyond the first
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))

@@ -66,13 +66,12 @@ class View:
 
     ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
     ``sets``: no other sets than these, where the chain is named by the command; and of those that have a name not
-    what they hold, which no rule is spelled with. ``bare``: nor what any other that has a name holds.
+    what they hold, which no rule is spelled with.
     """
 
     tables: frozenset[tuple[int, str]] | None = None
     names: frozenset[str] | None = None
     sets: frozenset[str] | None = None
-    bare: bool = False
 
     @classmethod
     def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
@@ -136,8 +135,7 @@ class Answers:
         yield _HEADER.pack(_HEADER.size + len(end), ending, 0, sequence, 0) + end
 
     def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
-        is_bare = self._view.bare or self._view.sets is not None
-        if is_bare and kind == _GETSETELEM and not is_anonymous(_named(asked, LIST_SET)):
+        if self._view.sets is not None and kind == _GETSETELEM and not is_anonymous(_named(asked, LIST_SET)):
             return
         if is_dump:
             for each in self._made:

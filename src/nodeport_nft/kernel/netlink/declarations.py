@@ -96,11 +96,11 @@ def declaration_messages(transaction: Transaction, operation: Operation) -> list
         case Remove(family=family, name=table):
             return [_message(DELTABLE, family, table)]
         case AddMap(map=declared):
-            return [_new_set(family, table, declared)]
+            return [new_set(family, table, declared)]
         case DeleteMap(name=name):
             return [_message(DELSET, family, table, _text(SET_NAME, name))]
         case AddChain(chain=chain):
-            return [_new_chain(family, table, chain)]
+            return [new_chain(family, table, chain)]
         case AddRules(chain=chain):
             return list(_new_rules(family, table, chain))
         case FlushChain(name=name):
@@ -129,9 +129,9 @@ def _replace(schema: Schema, own_maps: Iterable[Map], own_chains: Iterable[Chain
     if schema.flowtable:
         yield flowtables.new(family, table, schema.flowtable)
     for declared in (*schema.maps, *own_maps):
-        yield _new_set(family, table, declared)
+        yield new_set(family, table, declared)
     chains = *schema.chains, *own_chains
-    yield from (_new_chain(family, table, chain) for chain in chains)
+    yield from (new_chain(family, table, chain) for chain in chains)
     for chain in chains:  # which may lead to each other
         yield from _new_rules(family, table, chain)
 
@@ -139,7 +139,7 @@ def _replace(schema: Schema, own_maps: Iterable[Map], own_chains: Iterable[Chain
 # --- chains and rules -------------------------------------------------------------------------------------
 
 
-def _new_chain(family: str, table: str, chain: Chain) -> Message:
+def new_chain(family: str, table: str, chain: Chain) -> Message:
     parts = _text(CHAIN_NAME, chain.name)
     if chain.hook is not None:
         hook = _number(HOOK_NUMBER, HOOKS.index(chain.hook.name))
@@ -161,7 +161,7 @@ def _new_rules(family: str, table: str, chain: Chain) -> Iterator[Message]:
 # --- maps and sets ----------------------------------------------------------------------------------------
 
 
-def _new_set(family: str, table: str, declared: Map) -> Message:
+def new_set(family: str, table: str, declared: Map) -> Message:
     flags = _flags(declared)
     parts = _text(SET_NAME, declared.name) + _number(SET_FLAGS, flags)
     parts += _number(SET_KEY_TYPE, _type(family, declared.key))

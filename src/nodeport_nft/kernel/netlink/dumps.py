@@ -64,19 +64,23 @@ def open_netlink() -> socket.socket:
     return netlink
 
 
-def dump(netlink: socket.socket, kind: int, family: int, asked: bytes, begun: bytes | None) -> Iterator[bytes]:
+def dump(
+    netlink: socket.socket, kind: int, family: int, asked: bytes, begun: bytes | None, *, flags: int = DUMP
+) -> Iterator[bytes]:
     """What follows the header of each message that answers; nothing where what is asked for is not there.
+
+    ``flags``: ACK for a request that is about one thing.
 
     ``begun`` is what ``settled`` has given, None: commits that fall into the dump do not matter. Raises Interrupted
     where one did, or where the kernel has broken the dump off, and OSError where it refuses.
     """
-    netlink.send(message(kind, DUMP, family, asked))
+    netlink.send(message(kind, flags, family, asked))
     is_whole = has_ended = False
     try:
         is_sound = True
         while not has_ended:
-            for answer, flags, data in _received(netlink):
-                is_sound = is_sound and (begun is None or not flags & INTERRUPTED)
+            for answer, marks, data in _received(netlink):
+                is_sound = is_sound and (begun is None or not marks & INTERRUPTED)
                 if answer in (ERROR, DONE):
                     has_ended = True
                     failure = code(data)

@@ -14,7 +14,7 @@ from nodeport_nft.kernel.netlink.elements import element_messages
 from nodeport_nft.plan import Add, Delete, Operation, Remember, Replace, Transaction
 
 
-def encode(transactions: Iterable[Transaction], *, dry: bool = False) -> bytes:
+def encode(transactions: Iterable[Transaction], *, dry: bool = False) -> bytes | bytearray:
     """One batch of all of them, in their order; nothing where there is nothing to do.
 
     ``dry``: one that the kernel looks at and drops. Raises KernelError over what cannot be in a table.
