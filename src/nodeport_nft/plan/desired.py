@@ -35,6 +35,9 @@ Claim = tuple[str, Key]
 Want = tuple[Rank, tuple[Pool, ...]]
 """Who wants a frontend, and what it would be."""
 
+_Slots = dict[int, dict[Key, Pool]]
+"""By first slot and key: pools the endpoints of which stand in the order of their slots."""
+
 
 def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     """Assign endpoints to slots 0 to n-1, moving as few as possible.
@@ -76,10 +79,7 @@ class Desired:
     _claims: dict[str, dict[Key, Want]] = field(default_factory=lambda: defaultdict(dict))  # who has it, by claim
     _waiting: dict[Claim, list[Want]] = field(default_factory=dict)  # who wants it besides, by rank
     _verdicts: dict[str, dict[Key, Pool]] = field(default_factory=lambda: defaultdict(dict))  # by verdict map
-    # By slot map and first slot; the endpoints of these pools stand in the order of their slots.
-    _slots: dict[str, dict[int, dict[Key, Pool]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
-    )
+    _slots: dict[str, _Slots] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))  # by slot map
     _sets: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     _shares: dict[tuple[str, Key], int] = field(default_factory=dict)  # owners beyond the first
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))

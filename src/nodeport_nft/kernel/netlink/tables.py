@@ -292,12 +292,8 @@ def _chain_form(data: bytes) -> Form:
 def _instructions(data: bytes) -> tuple[Instruction | Opaque, ...]:
     """A rule's; with what nft or others have noted beside it, such as a comment, it is none of ours."""
     parts = {kind: (start, end) for kind, start, end in walk(data, BODY, len(data))}
-    noted = tuple(
-        Opaque("", data[slice(*parts[kind])]) for kind in (_RULE_COMPATIBLE, _RULE_USERDATA) if kind in parts
-    )
-    return unpack(data[slice(*parts.get(_RULE_EXPRESSIONS, (0, 0)))]) + tuple(
-        Opaque("", data[slice(*span)]) for span in noted
-    )
+    noted = (Opaque("", data[slice(*parts[kind])]) for kind in (_RULE_COMPATIBLE, _RULE_USERDATA) if kind in parts)
+    return *unpack(data[slice(*parts.get(_RULE_EXPRESSIONS, (0, 0)))]), *noted
 
 
 def _flowtable_form(data: bytes, start: int) -> Form:
