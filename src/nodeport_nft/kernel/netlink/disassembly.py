@@ -7,7 +7,6 @@ again, and has to be what was there but for its registers: nothing has been pass
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from nodeport_nft.kernel.netlink.expressions import (
     Operand,
     Verdict,
 )
+from nodeport_nft.kernel.netlink.layouts import address_text
 from nodeport_nft.kernel.netlink.rules import (
     ADDRESS_OFFSETS,
     ADDRESS_SIZES,
@@ -31,7 +31,6 @@ from nodeport_nft.kernel.netlink.rules import (
     CT_STATE,
     CT_STATUS,
     DNAT,
-    FAMILIES,
     FIB_SADDR,
     INTERFACE_SIZE,
     META_IIFNAME,
@@ -261,7 +260,7 @@ class _Reader:
                 raise _UnknownError
 
     def _prefix(self, address: bytes, bits: int) -> str:
-        return f"{socket.inet_ntop(FAMILIES[self._family], address.ljust(self._size, bytes(1)))}/{bits}"
+        return f"{address_text(address.ljust(self._size, bytes(1)))}/{bits}"
 
     def _look_up(self, name: str, source: object, to: object, *, negated: bool) -> None:
         fields = self._fields(source)
