@@ -19,7 +19,7 @@ from nodeport_nft.compile.schema import collapsed
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.netlink.batch import BatchWriter
-from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.netlink.transactions import encode
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, IPNetwork, Protocol, Service, Snapshot
 from nodeport_nft.plan import Add, AddMap, Delete, Operation, Remember, Transaction, diff, plan_replacement
@@ -327,7 +327,7 @@ def test_a_large_batch(raw: Node) -> None:
 IN_A_USER_NAMESPACE = """
 from pathlib import Path
 from nodeport_nft.compile import compile_schema
-from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.netlink.transactions import encode
 from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.errors import KernelError

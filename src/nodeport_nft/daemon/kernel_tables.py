@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -93,13 +93,18 @@ class KernelTables:
     def _commit(self, transactions: list[Transaction]) -> bool:
         many = sum(transaction.size for transaction in transactions) > _MANY
         with self._events.away() if many else nullcontext():
-            before, commits = self._events.generation(), 0
-            try:
-                commits = self.nft.apply(transactions)
-            finally:
-                self._events.wrote(before, commits)
-        self.commits += commits
-        return bool(commits)
+            return self._counted(lambda: self.nft.apply(transactions)) > 0
+
+    def _counted(self, write: Callable[[], object]) -> int:
+        """How many commits this was, of which the events are told in any case."""
+        before, committed = self._events.generation(), self.nft.commits
+        try:
+            write()
+        finally:
+            commits = self.nft.commits - committed
+            self._events.wrote(before, commits)
+            self.commits += commits
+        return commits
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""
@@ -144,12 +149,7 @@ class KernelTables:
         """
         with _translated(), self.lock.at_once():
             if found.nft:
-                before, commits = self._events.generation(), 0
-                try:
-                    self.nft.remove_others(found.nft.messages())
-                    commits = 1
-                finally:
-                    self._events.wrote(before, commits)
+                self._counted(lambda: self.nft.remove_others(found.nft.messages()))
             found.remove_beside()
 
     def remove(self) -> None:

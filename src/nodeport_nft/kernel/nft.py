@@ -12,7 +12,8 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
@@ -30,11 +31,11 @@ from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
 from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
-from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, read_base_chains, sets_of_rules, weigh_set
 from nodeport_nft.kernel.netlink.tables import read_table
-from nodeport_nft.kernel.netlink.transactions import encode
-from nodeport_nft.plan import ListedTable, Transaction
-from nodeport_nft.ruleset import Schema
+from nodeport_nft.kernel.netlink.transactions import encode, portions
+from nodeport_nft.plan import ListedTable, Remove, Replace, Transaction
+from nodeport_nft.ruleset import Schema, Table
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
@@ -50,17 +51,22 @@ _SECONDS = 30.0
 """How long libnftables may take over what is others': there is little of it."""
 
 
+_MANY = 4096
+"""Elements from which on it pays to write them in many commits."""
+
+
 class BeyondUs(KernelError):
     """What others have cannot be listed, and will not be the next time either, as long as it is as it is."""
 
 
 class Nft:
-    """nftables in the caller's network namespace."""
+    """nftables in the caller's network namespace. ``commits`` of ours there were so far."""
 
     def __init__(self) -> None:
         """Raises KernelError if the capability or netlink is missing."""
         if not may_administer():
             raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
+        self.commits = 0
         self._writer = BatchWriter()
         self._library = Library()
         self._reader = open_netlink()
@@ -69,20 +75,72 @@ class Nft:
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
 
-        The late ones among them are committed after that, as one. Returns how many commits it was.
+        The late ones among them are committed after that, as one. Much that no packet sees yet goes in many commits
+        (``_load``). Returns how many commits it was.
         """
         transactions = tuple(transactions)
-        commits = 0
+        before = self.commits
         for late in (False, True):
             due = [transaction for transaction in transactions if transaction.late is late]
-            if batch := encode(due):
-                self._writer.commit(batch)
-                commits += 1
-        return commits
+            if tables := self._loadable(due):
+                self._load(tables)
+            elif batch := encode(due):
+                self._commit(batch)
+        return self.commits - before
+
+    def _commit(self, batch: bytes | bytearray) -> None:
+        self._writer.commit(batch)
+        self.commits += 1
+
+    def _loadable(self, transactions: Collection[Transaction]) -> list[Table]:
+        """The tables of which these transactions consist, where they are large and packets meet none of that name."""
+        operations = [operation for transaction in transactions for operation in transaction.operations]
+        tables = [operation.table for operation in operations if isinstance(operation, Replace)]
+        if len(tables) < len(operations) or sum(transaction.size for transaction in transactions) < _MANY:
+            return []
+        names = {(table.schema.family, table.schema.name) for table in tables}
+        if any(self.has_table(*name) for name in names):
+            try:
+                seen = {(chain.family, chain.table) for chain in read_base_chains()}
+            except OSError as error:
+                raise KernelError(f"the chains of nftables cannot be read: {error.strerror}") from error
+            if seen & names:
+                return []
+        return tables
+
+    def _load(self, tables: Collection[Table]) -> None:
+        """Put tables in place in many commits, of which the last makes packets see them.
+
+        While the kernel carries one out, the next is packed. Where one is refused, nothing stays of those before it.
+        Who is killed in between leaves tables without base chains. They are unequal to their schema, so that the next
+        who reads them puts them in place anew.
+        """
+        from concurrent.futures import Future, ThreadPoolExecutor  # half of what this module takes to be read in
+
+        done = False
+        try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as kernel:
+                running: Future[None] | None = None
+                for batch in portions(tables):
+                    if running:
+                        running.result()
+                    running = kernel.submit(self._commit, batch)
+                if running:
+                    running.result()
+            done = True
+        finally:
+            if not done:
+                self._unload(tables)
+
+    def _unload(self, tables: Collection[Table]) -> None:
+        there = [(t.schema.family, t.schema.name) for t in tables if self.has_table(t.schema.family, t.schema.name)]
+        if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
+            with suppress(KernelError):  # whoever reads them next finds them unequal, as after a crash
+                self._commit(batch)
 
     def remove_others(self, messages: Iterable[Message]) -> None:
         """Delete what is not ours: all that these messages delete or, with a KernelError, nothing."""
-        self._writer.commit(join(messages))
+        self._commit(join(messages))
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""

@@ -14,7 +14,7 @@ data src/expression.c, payload.c, meta.c, numgen.c (``*_build_udata``), include/
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from nodeport_nft.compile import COMMENT_LIMIT
 from nodeport_nft.kernel.netlink import flowtables
@@ -38,7 +38,7 @@ from nodeport_nft.plan import (
     Transaction,
 )
 from nodeport_nft.render import schema_comment
-from nodeport_nft.ruleset import Chain, Field, Map, Schema
+from nodeport_nft.ruleset import Chain, Field, Map, Schema, Table
 
 NEWTABLE, DELTABLE, NEWCHAIN, DELCHAIN, NEWRULE, DELRULE, NEWSET, DELSET = (
     NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (0, 2, 3, 5, 6, 8, 9, 11)
@@ -69,15 +69,15 @@ TABLE_COMMENT = CHAIN_COMMENT = 0
 KEY_ORDER, DATA_ORDER, KEY_TYPEOF, DATA_TYPEOF, DATA_INTERVAL, SET_COMMENT = 0, 1, 3, 4, 6, 7
 _TYPEOF_EXPRESSION, _TYPEOF_DETAILS = 0, 1
 _BIG_ENDIAN = 2  # enum byteorder of nft; 0 for what has several fields
-# enum expr_types of nft, enum proto_desc_id, and the numbers of fields in these headers (ip and ip6: 12 and 13).
+# enum expr_types of nft, and of enum proto_desc_id and the fields of its headers.
 _VERDICT, _PAYLOAD, _META, _CONCAT, _NUMGEN = 1, 7, 9, 13, 23
-_TH = 11
+_TH, _IP, _IP6 = 11, 12, 13
 _PORTS = {Field.SPORT: 1, Field.DPORT: 2}
 _ADDRESSES = {
-    ("ip", Field.SADDR): (12, 11),
-    ("ip", Field.DADDR): (12, 12),
-    ("ip6", Field.SADDR): (13, 8),
-    ("ip6", Field.DADDR): (13, 9),
+    ("ip", Field.SADDR): (_IP, 11),
+    ("ip", Field.DADDR): (_IP, 12),
+    ("ip6", Field.SADDR): (_IP6, 8),
+    ("ip6", Field.DADDR): (_IP6, 9),
 }
 _RANDOM, _SLOTS = 1, 65536  # ``numgen random mod 65536``
 
@@ -92,7 +92,7 @@ def declaration_messages(transaction: Transaction, operation: Operation) -> list
     family, table = transaction.family, transaction.name
     match operation:
         case Replace(table=made):
-            return list(_replace(made.schema, made.maps.values(), made.chains.values()))
+            return list(replacement(made))
         case Remove(family=family, name=table):
             return [_message(DELTABLE, family, table)]
         case AddMap(map=declared):
@@ -118,7 +118,9 @@ def _message(kind: int, family: str, table: str, attributes: bytes = b"", *, fla
     return Message(kind, flags, FAMILIES[family], _text(TABLE_NAME, table) + attributes)
 
 
-def _replace(schema: Schema, own_maps: Iterable[Map], own_chains: Iterable[Chain]) -> Iterator[Message]:
+def replacement(made: Table, *, hooked: bool = True) -> Iterator[Message]:
+    """Put a table in place without its elements. ``hooked``: with its base chains; no packet sees it without."""
+    schema = made.schema
     family, table = schema.family, schema.name
     flags = _number(TABLE_FLAGS, 0)
     # Made first, so that deleting it succeeds where there is none; all of it commits at once.
@@ -128,15 +130,24 @@ def _replace(schema: Schema, own_maps: Iterable[Map], own_chains: Iterable[Chain
     yield _message(NEWTABLE, family, table, flags + comment)
     if schema.flowtable:
         yield flowtables.new(family, table, schema.flowtable)
-    for declared in (*schema.maps, *own_maps):
+    for declared in (*schema.maps, *made.maps.values()):
         yield new_set(family, table, declared)
-    chains = *schema.chains, *own_chains
-    yield from (new_chain(family, table, chain) for chain in chains)
-    for chain in chains:  # which may lead to each other
-        yield from _new_rules(family, table, chain)
+    chains = (*schema.chains, *made.chains.values())
+    yield from _new_chains(family, table, [chain for chain in chains if hooked or not chain.hook])
+
+
+def base_chains(schema: Schema) -> Iterator[Message]:
+    """Give a table the chains that ``replacement`` has left out."""
+    yield from _new_chains(schema.family, schema.name, [chain for chain in schema.chains if chain.hook])
 
 
 # --- chains and rules -------------------------------------------------------------------------------------
+
+
+def _new_chains(family: str, table: str, chains: Sequence[Chain]) -> Iterator[Message]:
+    yield from (new_chain(family, table, chain) for chain in chains)
+    for chain in chains:  # which may lead to each other
+        yield from _new_rules(family, table, chain)
 
 
 def new_chain(family: str, table: str, chain: Chain) -> Message:

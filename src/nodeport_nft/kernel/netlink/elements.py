@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.netlink.batch import Message, join
+from nodeport_nft.kernel.netlink.batch import Message
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DATA_VERDICT,
@@ -55,16 +55,8 @@ _PAYLOAD = 0xFFFF - ATTRIBUTE
 """Bytes of elements in one message: the length of the attribute around them has 16 bits."""
 
 
-def encode(transactions: Iterable[Transaction]) -> bytearray | None:
-    """One batch of all of them, in their order; None if that takes libnftables, or if there is nothing to do."""
-    written: list[Message] = []
-    for transaction in transactions:
-        for operation in transaction.operations:
-            found = element_messages(transaction, operation)
-            if found is None:
-                return None
-            written += found
-    return join(written) if written else None
+UNFIT = (KeyError, TypeError, ValueError, OSError, OverflowError, struct.error)
+"""What is raised over elements that their map cannot have, such as an address where a port should be."""
 
 
 def element_messages(transaction: Transaction, operation: Operation) -> list[Message] | None:
@@ -77,8 +69,17 @@ def element_messages(transaction: Transaction, operation: Operation) -> list[Mes
     kind, flags = (DELSETELEM, 0) if isinstance(operation, Delete) else (NEWSETELEM, CREATE)
     try:
         return [Message(kind, flags, layout.family, body) for body in _bodies(layout, _packed(layout, operation))]
-    except (KeyError, TypeError, ValueError, OSError, OverflowError, struct.error):  # such as a name for a number
+    except UNFIT:
         return None
+
+
+def new_elements(family: str, name: str, elements: Iterable[Element]) -> Iterator[Message]:
+    """The messages that add these elements to a map or set, made as they are taken. Raises what is UNFIT."""
+    layout = layout_of(family, name)
+    if layout is None:
+        raise KeyError(name)
+    for body in _bodies(layout, _added(layout, elements)):
+        yield Message(NEWSETELEM, CREATE, layout.family, body)
 
 
 def _bodies(layout: Layout, elements: Iterable[bytes]) -> Iterator[bytes]:
@@ -91,7 +92,8 @@ def _bodies(layout: Layout, elements: Iterable[bytes]) -> Iterator[bytes]:
             waiting, size = [], 0
         waiting.append(element)
         size += len(element)
-    yield layout.naming + attribute(LIST_ELEMENTS | NESTED, b"".join(waiting))
+    if waiting:
+        yield layout.naming + attribute(LIST_ELEMENTS | NESTED, b"".join(waiting))
 
 
 def _packed(layout: Layout, operation: Add | Delete | Remember) -> Iterator[bytes]:
@@ -102,12 +104,16 @@ def _packed(layout: Layout, operation: Add | Delete | Remember) -> Iterator[byte
             return _intervals(Element(key) for key in keys)
         case Delete(keys=keys):
             return (attribute(LIST_ELEM | NESTED, _data(ELEM_KEY, layout.key.pack(key))) for key in keys)
-        case Add(elements=elements) if layout.interval:
-            return _intervals(elements)
-        case Add(elements=elements) if layout.has_slots and layout.value:
-            return _slots(layout, layout.value, elements)
         case Add(elements=elements):
-            return (_single(layout, element) for element in elements)
+            return _added(layout, elements)
+
+
+def _added(layout: Layout, elements: Iterable[Element]) -> Iterator[bytes]:
+    if layout.interval:
+        return _intervals(elements)
+    if layout.has_slots and layout.value:
+        return _slots(layout, layout.value, elements)
+    return (_single(layout, element) for element in elements)
 
 
 def _single(layout: Layout, element: Element) -> bytes:

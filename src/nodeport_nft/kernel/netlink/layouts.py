@@ -40,7 +40,7 @@ class Fields:
 
     def __init__(self, family: Family, fields: Iterable[Field]) -> None:
         number, size = _FAMILIES[family]
-        address = f"{size}s", partial(socket.inet_pton, number), _text
+        address = f"{size}s", partial(socket.inet_pton, number), address_text
         kinds: dict[Field, tuple[str, Callable[..., int | bytes], Callable[..., str | int]]] = {
             Field.SADDR: address,
             Field.DADDR: address,
@@ -119,7 +119,7 @@ def _number(protocol: str) -> int:
     return int(protocol) if protocol.isdecimal() else socket.getprotobyname(protocol)
 
 
-def _text(address: bytes) -> str:
+def address_text(address: bytes) -> str:
     """An address's canonical text, as ``ipaddress`` writes it."""
     if len(address) == 4:
         return socket.inet_ntop(socket.AF_INET, address)
