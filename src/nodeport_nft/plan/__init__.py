@@ -34,6 +34,7 @@ from nodeport_nft.plan.transaction import (
     Replace,
     Transaction,
 )
+from nodeport_nft.plan.views import SlotsView
 
 __all__ = [
     "Add",
@@ -56,6 +57,7 @@ __all__ = [
     "Remember",
     "Remove",
     "Replace",
+    "SlotsView",
     "Transaction",
     "diff",
     "place",

@@ -45,11 +45,15 @@ class Edits:
 
 
 class Comparing(Mapping[Key, Element]):
-    """Elements that are held in another form, in which they are cheaper to compare."""
+    """Elements that are held in another form, in which they are cheaper to compare and to look through."""
 
     @abstractmethod
     def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
         """What is not as wanted, each as it is and as it should be."""
+
+    @abstractmethod
+    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
+        """What stands in the slots behind this key, from ``first`` up to the first empty one."""
 
 
 Value = TypeVar("Value", Element, Map, Chain)

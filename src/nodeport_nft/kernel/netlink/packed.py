@@ -14,6 +14,7 @@ attributes); libnftnl/udata.h.
 
 from __future__ import annotations
 
+import socket
 import struct
 import sys
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
@@ -28,10 +29,11 @@ from nodeport_nft.kernel.netlink.layouts import (
     ELEM_USERDATA,
     LIST_ELEMENTS,
     Layout,
+    address_text,
 )
 from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, BODY, find, walk
-from nodeport_nft.plan import Change, Comparing
-from nodeport_nft.ruleset import Element, Goto, Key, Value
+from nodeport_nft.plan import Change, Comparing, SlotsView
+from nodeport_nft.ruleset import Element, Goto, Key
 
 # linux/netfilter/nf_tables.h
 _EXPR_NAME, _EXPR_DATA, _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2, 1, 2
@@ -61,6 +63,9 @@ class OddElement(Exception):
     """An element is none that we could have written; ``str()`` says what is odd about it."""
 
 
+_packed_slot = struct.Struct("=I").pack  # in this machine's order, as ``numgen`` draws it
+
+
 class PackedElements(Comparing):
     """The elements of one map or set; ``packed`` has value and comment (see ``pack_rest``) by packed key."""
 
@@ -68,7 +73,8 @@ class PackedElements(Comparing):
         self._layout = layout
         self._packed = packed
         self._width = layout.value.size if layout.value else 0
-        self._values: dict[bytes, Value] = {}  # the same endpoint is behind several keys
+        self._endpoint = struct.Struct(f">{max(self._width - 4, 0)}sH2x")  # an address and a port
+        self._values: dict[bytes, tuple[str, int]] = {}  # the same endpoint is behind several keys
 
     def __getitem__(self, key: Key) -> Element:
         """Raises KeyError for one that is not there, whatever it is made of."""
@@ -105,8 +111,20 @@ class PackedElements(Comparing):
 
     def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
         """See ``Comparing``; what is equal is not decoded."""
-        pack_key, layout, packed = self._layout.key.pack, self._layout, self._packed
         changed: dict[Key, Change] = {}
+        if isinstance(want, SlotsView):
+            common = self._compare_slots(want, changed)
+        else:
+            common = self._compare(want, changed)
+        if common < len(self._packed):
+            for key, rest in zip(self, self._packed.values(), strict=True):
+                if key not in want:
+                    changed[key] = self._element(key, rest), None
+        return changed
+
+    def _compare(self, want: Mapping[Key, Element], changed: dict[Key, Change]) -> int:
+        """Note what is wanted and not so; how many of the wanted are there."""
+        pack_key, layout, packed = self._layout.key.pack, self._layout, self._packed
         common = 0
         for key, element in want.items():
             rest = packed.get(pack_key(key))
@@ -115,21 +133,53 @@ class PackedElements(Comparing):
                 changed[key] = None, element
             elif rest != pack_rest(layout, element):
                 changed[key] = self._element(key, rest), element
-        if common < len(packed):
-            for key, rest in zip(self, packed.values(), strict=True):
-                if key not in want:
-                    changed[key] = self._element(key, rest), None
-        return changed
+        return common
+
+    def _compare_slots(self, want: SlotsView, changed: dict[Key, Change]) -> int:
+        """The same of a slot map: a frontend's key is packed once for all its slots."""
+        pack, packed_address, family = self._endpoint.pack, socket.inet_pton, self._layout.family
+        packed = self._packed
+        common = 0
+        for pool in want.pools():
+            frontend, comment = self._frontend(pool.key), pool.comment.encode()
+            for slot, endpoint in enumerate(pool.endpoints, pool.first):
+                rest = packed.get(frontend + _packed_slot(slot))
+                common += rest is not None
+                address, port = endpoint
+                if rest != pack(packed_address(family, address), port) + comment:
+                    key = (*pool.key, slot)
+                    old = None if rest is None else self._element(key, rest)
+                    changed[key] = old, Element(key, endpoint, pool.comment)
+        return common
+
+    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
+        """See ``Comparing``."""
+        try:
+            frontend = self._frontend(key)
+        except (KeyError, ValueError, OSError, struct.error):  # no key of this map
+            return ()
+        found = []
+        while (rest := self._packed.get(frontend + _packed_slot(first))) is not None:
+            found.append(self._endpoint_of(rest[: self._width]))
+            first += 1
+        return tuple(found)
+
+    def _frontend(self, key: Key) -> bytes:
+        """What the keys of all slots of a frontend begin with."""
+        return self._layout.key.pack((*key, 0))[:-4]
+
+    def _endpoint_of(self, packed: bytes) -> tuple[str, int]:
+        endpoint = self._values.get(packed)
+        if endpoint is None:
+            address, port = self._endpoint.unpack(packed)
+            endpoint = self._values[packed] = address_text(address), port
+        return endpoint
 
     def _element(self, key: Key, rest: bytes) -> Element:
         if self._layout.verdict:
             chain, _, comment = rest.partition(b"\0")
             return Element(key, Goto(_text(chain.removeprefix(_FOREIGN))), _text(comment))
-        data = rest[: self._width]
-        value = self._values.get(data)
-        if value is None and self._layout.value:
-            address, port = self._layout.value.unpack(data)
-            value = self._values[data] = str(address), int(port)
+        value = self._endpoint_of(rest[: self._width]) if self._width else None
         return Element(key, value, _text(rest[self._width :]))
 
 
