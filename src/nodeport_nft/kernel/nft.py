@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import weakref
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -28,19 +29,16 @@ from nodeport_nft.kernel.libnftables.answers import (
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
+from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, read_base_chains, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.tables import read_table
 from nodeport_nft.kernel.netlink.transactions import encode, portions
-from nodeport_nft.plan import Remove, Replace, Transaction
-from nodeport_nft.render import ListedTable, read_table
+from nodeport_nft.plan import ListedTable, Remove, Replace, Transaction
 from nodeport_nft.ruleset import Schema, Table
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
-
-_TRIES = 3
-"""How often a table is listed before a listing is taken although somebody has committed meanwhile."""
-
 
 _MOST_RULES, _MOST_WITHIN, _MOST_ELEMENTS = 1 << 23, 1 << 21, 1 << 20
 """Bytes of messages that others' rules, the elements within these, and a set of theirs may take to be listed.
@@ -71,6 +69,8 @@ class Nft:
         self.commits = 0
         self._writer = BatchWriter()
         self._library = Library()
+        self._reader = open_netlink()
+        weakref.finalize(self, self._reader.close)
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
@@ -161,25 +161,8 @@ class Nft:
         self._library.close()
 
     def list_table(self, schema: Schema) -> ListedTable | None:
-        """What the kernel holds of this table; None if there is no such table.
-
-        One that libnftables cannot read, since somebody has put into it what it does not know, is unequal to its
-        schema. Raises KernelError if it cannot be listed for another reason.
-        """
-        if not self.has_table(schema.family, schema.name):
-            return None
-        view = View.table(schema.family, schema.name)
-        for _ in range(_TRIES):
-            before = generation(self._library.netlink)
-            try:
-                text = self._list(f"list table {schema.family} {schema.name}", view)
-            except LibraryError as error:
-                if not self.has_table(schema.family, schema.name):
-                    return None
-                return ListedTable(faults=(str(error),), differences=(str(error),))
-            if generation(self._library.netlink) == before:
-                break
-        return read_table(text, schema)
+        """What the kernel holds of this table; None if there is no such table. Raises KernelError."""
+        return read_table(self._reader, schema)
 
     def has_table(self, family: str, name: str) -> bool:
         """Whether the kernel has a table of this name. Raises KernelError."""

@@ -69,15 +69,15 @@ TABLE_COMMENT = CHAIN_COMMENT = 0
 KEY_ORDER, DATA_ORDER, KEY_TYPEOF, DATA_TYPEOF, DATA_INTERVAL, SET_COMMENT = 0, 1, 3, 4, 6, 7
 _TYPEOF_EXPRESSION, _TYPEOF_DETAILS = 0, 1
 _BIG_ENDIAN = 2  # enum byteorder of nft; 0 for what has several fields
-# enum expr_types of nft, enum proto_desc_id, and the numbers of fields in these headers (ip and ip6: 12 and 13).
+# enum expr_types of nft, and of enum proto_desc_id and the fields of its headers.
 _VERDICT, _PAYLOAD, _META, _CONCAT, _NUMGEN = 1, 7, 9, 13, 23
-_TH = 11
+_TH, _IP, _IP6 = 11, 12, 13
 _PORTS = {Field.SPORT: 1, Field.DPORT: 2}
 _ADDRESSES = {
-    ("ip", Field.SADDR): (12, 11),
-    ("ip", Field.DADDR): (12, 12),
-    ("ip6", Field.SADDR): (13, 8),
-    ("ip6", Field.DADDR): (13, 9),
+    ("ip", Field.SADDR): (_IP, 11),
+    ("ip", Field.DADDR): (_IP, 12),
+    ("ip6", Field.SADDR): (_IP6, 8),
+    ("ip6", Field.DADDR): (_IP6, 9),
 }
 _RANDOM, _SLOTS = 1, 65536  # ``numgen random mod 65536``
 
@@ -96,11 +96,11 @@ def declaration_messages(transaction: Transaction, operation: Operation) -> list
         case Remove(family=family, name=table):
             return [_message(DELTABLE, family, table)]
         case AddMap(map=declared):
-            return [_new_set(family, table, declared)]
+            return [new_set(family, table, declared)]
         case DeleteMap(name=name):
             return [_message(DELSET, family, table, _text(SET_NAME, name))]
         case AddChain(chain=chain):
-            return [_new_chain(family, table, chain)]
+            return [new_chain(family, table, chain)]
         case AddRules(chain=chain):
             return list(_new_rules(family, table, chain))
         case FlushChain(name=name):
@@ -131,7 +131,7 @@ def replacement(made: Table, *, hooked: bool = True) -> Iterator[Message]:
     if schema.flowtable:
         yield flowtables.new(family, table, schema.flowtable)
     for declared in (*schema.maps, *made.maps.values()):
-        yield _new_set(family, table, declared)
+        yield new_set(family, table, declared)
     chains = (*schema.chains, *made.chains.values())
     yield from _new_chains(family, table, [chain for chain in chains if hooked or not chain.hook])
 
@@ -145,12 +145,12 @@ def base_chains(schema: Schema) -> Iterator[Message]:
 
 
 def _new_chains(family: str, table: str, chains: Sequence[Chain]) -> Iterator[Message]:
-    yield from (_new_chain(family, table, chain) for chain in chains)
+    yield from (new_chain(family, table, chain) for chain in chains)
     for chain in chains:  # which may lead to each other
         yield from _new_rules(family, table, chain)
 
 
-def _new_chain(family: str, table: str, chain: Chain) -> Message:
+def new_chain(family: str, table: str, chain: Chain) -> Message:
     parts = _text(CHAIN_NAME, chain.name)
     if chain.hook is not None:
         hook = _number(HOOK_NUMBER, HOOKS.index(chain.hook.name))
@@ -172,7 +172,7 @@ def _new_rules(family: str, table: str, chain: Chain) -> Iterator[Message]:
 # --- maps and sets ----------------------------------------------------------------------------------------
 
 
-def _new_set(family: str, table: str, declared: Map) -> Message:
+def new_set(family: str, table: str, declared: Map) -> Message:
     flags = _flags(declared)
     parts = _text(SET_NAME, declared.name) + _number(SET_FLAGS, flags)
     parts += _number(SET_KEY_TYPE, _type(family, declared.key))

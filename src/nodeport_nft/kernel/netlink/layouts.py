@@ -78,6 +78,10 @@ class Layout:
         self.verdict = declared.data == "verdict"
         self.value = Fields(family, declared.data) if isinstance(declared.data, tuple) else None
         self.has_slots = declared.key[-1] is Field.SLOT
+        self._made_of = family, declared
+
+    def __reduce__(self) -> tuple[type[Layout], tuple[Family, Map]]:
+        return Layout, self._made_of
 
 
 _BY_NAME = {nft_family(known): known for known in Family}
