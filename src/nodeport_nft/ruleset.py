@@ -353,9 +353,9 @@ Rank = tuple[str, str, str]
 """Who goes first on a contested frontend: creation time, then namespace and name. It identifies the owner too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes three times as long to make: there may be 200,000 of them
 class Pool:
-    """A key of a verdict map, and the endpoints behind it, not yet placed in slots.
+    """A key of a verdict map, and the endpoints behind it, not yet placed in slots. It does not change.
 
     ``first`` is the number of their first slot: two pools may share a key of a slot map. An endpoint may have several
     slots. ``fixed``: the endpoints stand in the order of their slots, which matters. ``slots`` "": the verdict alone.
@@ -371,9 +371,9 @@ class Pool:
     fixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Pool
 class Contender:
-    """All that one owner wants in one table: its frontends, and elements it may share with others.
+    """All that one owner wants in one table: its frontends, and elements it may share with others; it does not change.
 
     A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The
     map and key of its first pool are what owners compete for. ``maps`` and ``chains`` are this owner's alone.

@@ -392,7 +392,8 @@ def test_who_is_gone_leaves_nothing_behind() -> None:
         desired.update(("default", owner), None)
     assert desired.contests() == ()
     assert not any(desired.elements.values())
-    assert not any((desired._claims, desired._contested, desired._shares, desired._owners))
+    kept = (*desired._claims.values(), desired._waiting, desired._shares, desired._owners)
+    assert not any(kept)
 
 
 def test_edits_are_something_if_any_of_their_kinds_is() -> None:

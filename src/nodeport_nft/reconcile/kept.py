@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
@@ -125,7 +125,7 @@ def _completed(frontend: Frontend, in_kernel: Mapping[_Frontend, tuple[Backend, 
     if local is not None:
         here = [b for b in more if b.place is Place.HERE and (b.address, b.port) not in _ends(local)]
         local = _sorted((*local, *here))
-    return replace(frontend, backends=_sorted((*frontend.backends, *more)), local_backends=local)
+    return frontend._replace(backends=_sorted((*frontend.backends, *more)), local_backends=local)
 
 
 def _identity(frontend: Frontend) -> _Frontend:

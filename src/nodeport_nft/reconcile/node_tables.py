@@ -8,13 +8,14 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
 from nodeport_nft.compile import (
     MAX_ENDPOINTS,
     TABLE,
+    are_few,
     compile_node,
     compile_schema,
     compile_service,
@@ -78,8 +79,9 @@ class NodeTables:
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
         wanted: dict[Family, Contender] = dict(compile_service(service, frontends, self.facts, self.schemas))
+        key = service.key
         for family, desired in self.desired.items():
-            desired.update(service.key, wanted.get(family))
+            desired.update(key, wanted.get(family))
 
     def remove(self, key: ObjectName) -> None:
         """Serve this Service no longer."""
@@ -168,8 +170,10 @@ def _told(contest: Contest) -> str:
     )
 
 
-def service_problems(service: Service, frontends: Iterable[Frontend], resolved: Resolved) -> tuple[str, ...]:
+def service_problems(service: Service, frontends: Collection[Frontend], resolved: Resolved) -> tuple[str, ...]:
     """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
+    if len(frontends) >= resolved.offered and not resolved.problems and are_few(frontends):
+        return ()  # nearly all of them
     found = chain(_too_many(service, frontends, resolved.offered), resolved.problems)
     return counted((f"Service/{service.key}", text) for text in found)
 

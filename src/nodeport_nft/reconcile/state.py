@@ -186,28 +186,34 @@ class NodeState:
     ) -> None:
         self._problems.pop(key, None)
         (self.served.add if frontends else self.served.discard)(key)
-        self.starving.subtract(self._starved.pop(key, ()))
-        idling = frozenset(frontend.family for frontend in frontends if not frontend.backends)
-        self.idle.subtract(self._idling.get(key, ()))
-        self.idle.update(idling)
-        if idling:
-            self._idling[key] = idling
-        else:
-            self._idling.pop(key, None)
+        self._note_idling(key, {frontend.family for frontend in frontends if not frontend.backends})
+        if starved := self._starved.pop(key, None):
+            self.starving.subtract(starved)
         if service is None:
             return
         if problems := service_problems(service, frontends, resolved):
             self._problems[key] = problems
         starved = frozenset(
-            (frontend.family, where)
-            for frontend in frontends
-            if frontend.backends and frontend.local_backends == ()
-            for where, policy in (_policy_of(service, frontend),)
-            if policy == "Local"
+            [
+                (frontend.family, where)
+                for frontend in frontends
+                if frontend.backends and frontend.local_backends == ()
+                for where, policy in (_policy_of(service, frontend),)
+                if policy == "Local"
+            ]
         )
         if starved:
             self._starved[key] = starved
             self.starving.update(starved)
+
+    def _note_idling(self, key: ObjectName, idling: Collection[Family]) -> None:
+        if before := self._idling.get(key):
+            self.idle.subtract(before)
+        if idling:
+            self.idle.update(idling)
+            self._idling[key] = frozenset(idling)
+        elif before:
+            del self._idling[key]
 
 
 def _policy_of(service: Service, frontend: Frontend) -> tuple[str, str]:

@@ -39,7 +39,7 @@ class ListedTable:
     maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     flowtables: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
+    elements: dict[str, Mapping[Key, Element]] = field(default_factory=dict)
     own_maps: dict[str, Map] = field(default_factory=dict)
     own_chains: dict[str, Chain] = field(default_factory=dict)
     memories: dict[str, tuple[Memory, ...]] = field(default_factory=dict)
