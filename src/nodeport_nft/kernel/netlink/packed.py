@@ -112,10 +112,7 @@ class PackedElements(Comparing):
     def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
         """See ``Comparing``; what is equal is not decoded."""
         changed: dict[Key, Change] = {}
-        if isinstance(want, SlotsView):
-            common = self._compare_slots(want, changed)
-        else:
-            common = self._compare(want, changed)
+        common = self._compare_slots(want, changed) if isinstance(want, SlotsView) else self._compare(want, changed)
         if common < len(self._packed):
             for key, rest in zip(self, self._packed.values(), strict=True):
                 if key not in want:
