@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.compile import FLOWTABLE, TABLE, compile_schema
+from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.kernel.libnftables.library import Library
-from nodeport_nft.kernel.netlink import declarations, disassembly, flowtables, rules
+from nodeport_nft.kernel.netlink import declarations, flowtables, rules
 from nodeport_nft.kernel.netlink.declarations import declaration_messages
-from nodeport_nft.kernel.netlink.disassembly import disassemble, matches
-from nodeport_nft.kernel.netlink.expressions import Instruction, Opaque, instruct, pack, unpack
+from nodeport_nft.kernel.netlink.disassembly import disassemble
+from nodeport_nft.kernel.netlink.expressions import pack, unpack
 from nodeport_nft.kernel.netlink.rules import assemble
 from nodeport_nft.model import Family, NodeFacts, NodePortMode
 from nodeport_nft.plan import (
@@ -49,13 +49,11 @@ from nodeport_nft.ruleset import (
     Field,
     Goto,
     GotoChance,
-    Hook,
     InSet,
     Interface,
     Jump,
     Learn,
     Local,
-    Map,
     MarkFlip,
     MarkHas,
     MarkSet,
@@ -84,13 +82,12 @@ def library() -> Iterator[Library]:
 
 def nodes() -> Iterator[NodeFacts]:
     """One node of each kind whose tables are of another schema, with every third bit for masquerading."""
-    detectors = {"pod_cidrs": FACTS.pod_cidrs}, {"pod_interface": "cali*"}, {"pod_interface": "cbr0"}, {}
     plain = replace(FACTS, pod_cidrs=())
+    detectors = FACTS, replace(plain, pod_interface="cali*"), replace(plain, pod_interface="cbr0"), plain
     kinds = itertools.product(detectors, (NodePortMode.ALL, NodePortMode.PRIMARY), (False, True), (False, True))
-    for number, (detector, mode, everything, flowtable) in enumerate(kinds):
+    for number, (facts, mode, everything, flowtable) in enumerate(kinds):
         bit = 3 * number % 32
-        made = replace(plain, masquerade_bit=bit, node_port_mode=mode, masquerade_all=everything, flowtable=flowtable)
-        yield replace(made, **detector)
+        yield replace(facts, masquerade_bit=bit, node_port_mode=mode, masquerade_all=everything, flowtable=flowtable)
 
 
 def written(transaction: Transaction) -> dict[int, list[object]]:
@@ -239,7 +236,11 @@ def some_rules(family: str) -> st.SearchStrategy[tuple[Rule, ...]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=30, phases=(Phase.explicit, Phase.generate), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_any_rule_is_assembled_as_by_libnftables_and_read_back(
     library: Library, family: str, data: st.DataObject

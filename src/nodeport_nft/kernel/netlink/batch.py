@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.disassembly import disassemble
+from nodeport_nft.kernel.netlink.expressions import unpack
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DELSETELEM,
@@ -54,6 +56,8 @@ from nodeport_nft.kernel.netlink.messages import (
     messages,
     walk,
 )
+from nodeport_nft.kernel.netlink.rules import ADDRESS_SIZES
+from nodeport_nft.render import write_rule
 
 _WMEM_MAX = Path("/proc/sys/net/core/wmem_max")
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
@@ -61,6 +65,8 @@ _OVERHEAD = 32  # bytes of its send buffer that a netlink socket keeps back (net
 
 FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
 """nft's names of families, and the kernel's numbers (linux/netfilter.h, NFPROTO_*)."""
+
+_RULE_EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 
 # Of NFT_MSG_*: what a message makes (the number) or deletes (two above it), and which attribute has its name.
 _OBJECTS = {0: ("table", 0), 3: ("chain", 3), 6: ("rule", 2), 9: ("set", 2), 12: ("element", 2), 22: ("flowtable", 2)}
@@ -233,7 +239,15 @@ def _object(kind: int, family: str, data: bytes) -> str:
         return ""
     what, named = _OBJECTS[known]
     name = f" {_string(data, named)}" if named else ""
-    return f"{verb} {what} {family} {_string(data, LIST_TABLE)}{name}: "
+    rule = f"{spelled}: " if what == "rule" and (spelled := _rule(family, data)) else ""
+    return f"{verb} {what} {family} {_string(data, LIST_TABLE)}{name}: {rule}"
+
+
+def _rule(family: str, data: bytes) -> str:
+    """A rule of a message as nft spells it; nothing where it is none of ours, or a chain is named alone."""
+    instructions = unpack(data[slice(*find(data, BODY, len(data), _RULE_EXPRESSIONS))])
+    rule = disassemble(family, instructions) if family in ADDRESS_SIZES else None
+    return write_rule(family, rule) if rule else ""
 
 
 def _string(data: bytes, kind: int) -> str:
