@@ -136,7 +136,8 @@ class NodeState:
             frontends = self.kept.completed(service, resolved.frontends) if service else ()
             self._note(key, service, frontends, resolved)
             if service:
-                self.tables.put(service, frontends)  # also without any: another proxy's has its clusterIPs in a set
+                # Also without any: another proxy's has its clusterIPs in a set.
+                self.tables.serve(key, service, frontends)
             else:
                 self.tables.remove(key)
         return before
