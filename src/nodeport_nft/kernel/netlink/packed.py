@@ -263,8 +263,10 @@ def _with_comment(value: bytes, data: bytes, at: int, end: int) -> bytes | None:
         at += _COUNTER_SIZE
     if at == end:
         return value
+    if data[at + 2 : at + 5] != _COMMENT_HEAD:
+        return None
     length, text_length = int(_length_at(data, at)[0]), data[at + 5]
-    if data[at + 2 : at + 5] != _COMMENT_HEAD or length != 6 + text_length or at + (length + 3 & ~3) != end:
+    if length != 6 + text_length or at + (length + 3 & ~3) != end:
         return None
     return value + data[at + 6 : at + 5 + text_length]
 
