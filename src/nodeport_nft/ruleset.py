@@ -373,7 +373,7 @@ class Pool:
 
 @dataclass(slots=True)  # not frozen, as Pool
 class Contender:
-    """All that one owner wants in one table: its frontends, and elements it may share with others; it does not change.
+    """All that one owner wants in one table: its frontends, and elements it may share with others. It never changes.
 
     A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The
     map and key of its first pool are what owners compete for. ``maps`` and ``chains`` are this owner's alone.

@@ -14,7 +14,8 @@ from nodeport_nft.kernel.flowtable import MOST_DEVICES, eligible, left_out, plan
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import AddDevices, DeleteDevices, Transaction
 from nodeport_nft.reconcile import NodeTables
-from nodeport_nft.render import read_table, write_transaction
+from nodeport_nft.render import write_transaction
+from tests.listings.read import read_table
 
 PLAIN = NodeFacts("worker-1")
 OFFLOADING = replace(PLAIN, flowtable=True)

@@ -35,6 +35,7 @@ from nodeport_nft.plan import (
     Contest,
     Desired,
     Edits,
+    ListedTable,
     Remove,
     Transaction,
     diff,
@@ -43,8 +44,7 @@ from nodeport_nft.plan import (
 )
 from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Wants
-from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, Resolved
+from nodeport_nft.resolve import Backend, Frontend, Resolved
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
@@ -78,8 +78,11 @@ class NodeTables:
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
+        self.serve(service.key, service, frontends)
+
+    def serve(self, key: ObjectName, service: Service, frontends: Iterable[Frontend]) -> None:
+        """As ``put``. ``key`` is the Service's, as one object wherever it is kept, to save memory."""
         wanted: dict[Family, Contender] = dict(compile_service(service, frontends, self.facts, self.schemas))
-        key = service.key
         for family, desired in self.desired.items():
             desired.update(key, wanted.get(family))
 
@@ -172,10 +175,21 @@ def _told(contest: Contest) -> str:
 
 def service_problems(service: Service, frontends: Collection[Frontend], resolved: Resolved) -> tuple[str, ...]:
     """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
-    if len(frontends) >= resolved.offered and not resolved.problems and are_few(frontends):
+    if len(frontends) >= resolved.offered and not resolved.problems and are_few(frontends) and _are_light(frontends):
         return ()  # nearly all of them
     found = chain(_too_many(service, frontends, resolved.offered), resolved.problems)
     return counted((f"Service/{service.key}", text) for text in found)
+
+
+def _are_light(frontends: Iterable[Frontend]) -> bool:
+    """Whether the endpoints have the weight that nobody gave them."""
+    before: tuple[Backend, ...] = ()
+    for frontend in frontends:
+        if frontend.backends is not before:  # a port's frontends have them in common
+            before = frontend.backends
+            if any(backend.weight != 1 for backend in before):
+                return False
+    return True
 
 
 def _too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> Iterable[str]:

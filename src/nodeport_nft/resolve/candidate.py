@@ -56,4 +56,4 @@ def _drained(candidate: Candidate) -> Candidate:
 
 def _preference(candidate: Candidate) -> tuple[object, ...]:
     c = candidate  # all of it, so that the order of the slices makes no difference
-    return not c.terminating, c.ready, c.serving, not c.is_drained, c.node_name, c.weight, c.zones, c.nodes
+    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes, not c.is_drained

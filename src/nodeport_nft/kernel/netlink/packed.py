@@ -76,6 +76,9 @@ class PackedElements(Comparing):
         self._endpoint = struct.Struct(f">{max(self._width - 4, 0)}sH2x")  # an address and a port
         self._values: dict[bytes, tuple[str, int]] = {}  # the same endpoint is behind several keys
 
+    def __reduce__(self) -> tuple[type[PackedElements], tuple[Layout, dict[bytes, bytes]]]:
+        return PackedElements, (self._layout, dict(self._packed))
+
     def __getitem__(self, key: Key) -> Element:
         """Raises KeyError for one that is not there, whatever it is made of."""
         try:
@@ -112,10 +115,7 @@ class PackedElements(Comparing):
     def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
         """See ``Comparing``; what is equal is not decoded."""
         changed: dict[Key, Change] = {}
-        if isinstance(want, SlotsView):
-            common = self._compare_slots(want, changed)
-        else:
-            common = self._compare(want, changed)
+        common = self._compare_slots(want, changed) if isinstance(want, SlotsView) else self._compare(want, changed)
         if common < len(self._packed):
             for key, rest in zip(self, self._packed.values(), strict=True):
                 if key not in want:
@@ -266,8 +266,10 @@ def _with_comment(value: bytes, data: bytes, at: int, end: int) -> bytes | None:
         at += _COUNTER_SIZE
     if at == end:
         return value
+    if data[at + 2 : at + 5] != _COMMENT_HEAD:
+        return None
     length, text_length = int(_length_at(data, at)[0]), data[at + 5]
-    if data[at + 2 : at + 5] != _COMMENT_HEAD or length != 6 + text_length or at + (length + 3 & ~3) != end:
+    if length != 6 + text_length or at + (length + 3 & ~3) != end:
         return None
     return value + data[at + 6 : at + 5 + text_length]
 

@@ -4,8 +4,8 @@ Anybody may have changed them, so nothing is taken for granted. Sets, chains and
 messages that would make them (``declarations``), rules with the instructions that they are assembled to. What is not
 equal, or not known here, is a difference with a name, for which the table is replaced; it is never an error.
 
-Not compared is what does no harm: how large a map may grow, a flowtable's devices, which come and go with the links
-of the host, and numbers that the kernel gives.
+Not compared is what does no harm: how large a map may grow, in which words nft lists its key, a flowtable's devices,
+which come and go with the links of the host, and numbers that the kernel gives.
 
 The kernel asks for the table's name where rules, sets, flowtables and objects are dumped. Chains it tells of all
 tables of a family.
@@ -272,7 +272,6 @@ def _set_form(data: bytes) -> Form:
         "expression": data[slice(*find(data, *parts.get(_SET_EXPRESSION, (0, 0)), _EXPR_NAME))],
         "comment": userdata.get(declared_as.SET_COMMENT),
         "auto-merge": userdata.get(_USER_MERGE),
-        "typeof": declared_as.KEY_TYPEOF in userdata,  # without, nft lists it in words that we do not write
     }
 
 
