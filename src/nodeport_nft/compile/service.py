@@ -26,7 +26,6 @@ from nodeport_nft.ruleset import (
     Chain,
     Contender,
     Drop,
-    Element,
     Field,
     Goto,
     InSet,
@@ -34,6 +33,7 @@ from nodeport_nft.ruleset import (
     Map,
     Pool,
     Schema,
+    Shared,
 )
 
 COMMENT_LIMIT = 128
@@ -49,8 +49,8 @@ def compile_service(
     rank = service.created, service.namespace, service.name
     if service.proxy_name is not None:
         for family in Family:
-            foreign = (Element((str(ip),)) for ip in service.cluster_ips if ip.version == family)
-            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", element) for element in foreign))
+            foreign = (str(ip) for ip in service.cluster_ips if ip.version == family)
+            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", (address,)) for address in foreign))
         return
     by_family: dict[Family, list[Frontend]] = {}
     for frontend in within_bounds(service, frontends):
@@ -63,11 +63,8 @@ def compile_service(
             # An external address may be a load balancer's as well: one frontend, not two that contest each other.
             wanted.setdefault((pools[0].map, pools[0].key), pools)
             compiled.share(frontend)
-        shared = tuple((name, element) for (name, _), element in compiled.shared.items())
-        yield (
-            family,
-            Contender(rank, tuple(wanted.values()), shared, compiled.maps(), compiled.chains()),
-        )
+        shared = tuple(compiled.shared)
+        yield family, Contender(rank, tuple(wanted.values()), shared, compiled.maps(), compiled.chains())
 
 
 class _Compiled:
@@ -78,7 +75,7 @@ class _Compiled:
         self.family = family
         self.facts = facts
         self.schema = schema
-        self.shared: dict[tuple[str, Key], Element] = {}
+        self.shared: dict[Shared, None] = {}  # in their order, each once
         self._pools: dict[int, _Endpoints] = {}
         self._texts: dict[bytes, str] = {}
         self._comments: dict[str, str] = {}
@@ -218,7 +215,7 @@ class _Compiled:
         rule = InSet((Field.SADDR,), name, negated=True), Drop()
         self._firewalls[name] = self.schema.new_map(name), Chain(name, (rule,))
         for prefix in collapsed(allowed, self.family):
-            self.shared[name, (prefix,)] = Element((prefix,))
+            self._share(name, prefix)
         return Goto(name)
 
     def share(self, frontend: Frontend) -> None:
@@ -239,7 +236,7 @@ class _Compiled:
                     self._share("hairpin-connections", address, address, protocol, backend.port)
 
     def _share(self, name: str, *key: str | int) -> None:
-        self.shared[name, key] = Element(key)
+        self.shared[name, key] = None
 
 
 @functools.cache
