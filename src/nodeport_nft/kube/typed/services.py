@@ -91,11 +91,15 @@ def _service(found: shapes.Service, spec: shapes.ServiceSpec, namespace: str, na
         external_ips=each_once(map(_address, spec.external_ips)) if spec.external_ips else (),
         load_balancer_ips=_load_balancer_ips(found.status) if is_balanced and found.status else (),
         allocate_node_ports=not is_balanced or allocate is None or allocate,
-        health_check_node_port=_health_check_node_port(spec, is_used=is_balanced and external == "Local"),
+        health_check_node_port=_health_check_node_port(spec, number, is_used=is_balanced and external == "Local")
+        if (number := spec.health_check_node_port)
+        else 0,
         created=created,
         proxy_name=labels.get(PROXY_NAME_LABEL) if labels else None,
         session_affinity_seconds=_affinity_seconds(spec),
-        load_balancer_source_ranges=_source_ranges(spec.load_balancer_source_ranges, is_balanced=is_balanced),
+        load_balancer_source_ranges=_source_ranges(ranges, is_balanced=is_balanced)
+        if (ranges := spec.load_balancer_source_ranges)
+        else (),
         weights=_NO_WEIGHTS,
     )
 
@@ -108,6 +112,12 @@ def _address(text: str) -> IPAddress:
 
 
 def _cluster_ips(given: Collection[str], families: tuple[Family, ...]) -> tuple[IPAddress, ...]:
+    if len(given) == 1:  # nearly all
+        (text,) = given
+        ip = _address(text)
+        if families and (len(families) > 1 or ip.version != families[0]):
+            raise _Declined
+        return (ip,)
     ips = tuple(map(_address, given))
     versions = [ip.version for ip in ips]
     if len(set(versions)) != len(versions) or any(
@@ -161,11 +171,10 @@ def _load_balancer_ips(status: shapes.ServiceStatus) -> tuple[IPAddress, ...]:
     return each_once(address for address, is_ours in found if is_ours)
 
 
-def _health_check_node_port(spec: shapes.ServiceSpec, *, is_used: bool) -> int:
-    number = spec.health_check_node_port or 0
-    if not 0 <= number <= 65535:
+def _health_check_node_port(spec: shapes.ServiceSpec, number: int, *, is_used: bool) -> int:
+    if not 1 <= number <= 65535:
         raise _Declined
-    if not (number and is_used):
+    if not is_used:
         return 0
     if any(port.node_port == number for port in spec.ports or ()):
         raise _Declined
@@ -186,9 +195,7 @@ def _affinity_seconds(spec: shapes.ServiceSpec) -> int:
     return seconds
 
 
-def _source_ranges(given: Collection[str] | None, *, is_balanced: bool) -> tuple[IPNetwork, ...]:
-    if not given:
-        return ()
+def _source_ranges(given: Collection[str], *, is_balanced: bool) -> tuple[IPNetwork, ...]:
     found = [network for network in map(texts.network, given) if network is not None]
     if len(found) != len(given) or not is_balanced:
         raise _Declined

@@ -38,14 +38,16 @@ def endpoint_slice(found: shapes.EndpointSlice, namespace: str, name: str) -> En
 
 
 def _endpoint(found: shapes.Endpoint, version: int) -> Endpoint | None:
-    if not found.addresses:
+    addresses = found.addresses
+    if not addresses:
         return None
-    # The first is used, and the others have to be right.
-    address, *others = map(texts.endpoint_address, found.addresses)
+    address = texts.endpoint_address(addresses[0])
     if address is None or address.version != version:
         return None
-    if any(other is None or other.version != version for other in others):
-        return None
+    if len(addresses) > 1:  # none of the others is used, and all of them have to be right
+        others = map(texts.endpoint_address, addresses[1:])
+        if any(other is None or other.version != version for other in others):
+            return None
     conditions = found.conditions or _NO_CONDITIONS
     hints = found.hints
     return Endpoint(

@@ -38,13 +38,12 @@ def read_row(db: sqlite3.Connection, ref: Ref) -> Body | Damaged | None:
 def _read_row(row: tuple[Any, ...]) -> Body | Damaged:
     kind, namespace, name, version, kind_of_body, body = row
     # Of a hundred thousand objects each names its kind and namespace: one text for all of them.
-    ref = Ref(_shared(kind), _shared(namespace), name if isinstance(name, str) else f"{name!r}")
+    if isinstance(kind, str) and isinstance(namespace, str) and isinstance(name, str):
+        ref = Ref(sys.intern(kind), sys.intern(namespace), name)
+    else:
+        ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in (kind, namespace, name)))
     if body is None or kind_of_body != "text":
         return Damaged(ref, f"its body is no text but {kind_of_body}", frozenset((ref,)))
     is_version = isinstance(version, int) and 0 < version <= LAST_VERSION
     fault = "" if is_version else f"its resource version {clipped(str(version))} is none"
     return Body(ref, str(version), body, fault)
-
-
-def _shared(part: object) -> str:
-    return sys.intern(part) if isinstance(part, str) else f"{part!r}"
