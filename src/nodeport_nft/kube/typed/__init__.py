@@ -37,7 +37,7 @@ def decode(kind: str, body: bytes | msgspec.Raw) -> Document | None:
         return None
 
 
-def values_of(ref: Ref, document: Document) -> tuple[Value, ...] | None:
+def values_of(ref: Ref, document: Document, *, with_selector: bool = True) -> tuple[Value, ...] | None:
     """What the document of this object is made into. Whether it says the same name is the caller's to know."""
     metadata = document.metadata
     namespace, name = sys.intern(ref.namespace), ref.name
@@ -51,7 +51,7 @@ def values_of(ref: Ref, document: Document) -> tuple[Value, ...] | None:
     if isinstance(document, shapes.EndpointSlice):
         value: Value | None = None if subdomain_fault(name) else endpoint_slice(document, namespace, name)
     else:
-        value = None if label_fault(name) else service(document, namespace, name, created)
+        value = None if label_fault(name) else service(document, namespace, name, created, with_selector)
     return None if value is None else (value,)
 
 

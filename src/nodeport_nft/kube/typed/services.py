@@ -45,15 +45,17 @@ class _Declined(Exception):
     """There is something about it that the parsers have words or rules for."""
 
 
-def service(found: shapes.Service, namespace: str, name: str, created: str) -> Service | None:
+def service(found: shapes.Service, namespace: str, name: str, created: str, with_selector: bool) -> Service | None:
     """The Service of this name, which the caller has looked at, as its metadata."""
     try:
-        return _service(found, found.spec or shapes.ServiceSpec(), namespace, name, created)
+        return _service(found, found.spec or shapes.ServiceSpec(), namespace, name, created, with_selector)
     except (_Declined, KeyError):
         return None
 
 
-def _service(found: shapes.Service, spec: shapes.ServiceSpec, namespace: str, name: str, created: str) -> Service:
+def _service(
+    found: shapes.Service, spec: shapes.ServiceSpec, namespace: str, name: str, created: str, with_selector: bool
+) -> Service:
     """Raises _Declined, and KeyError for a word that the API does not know."""
     kind = _TYPES[spec.type]
     if kind is ServiceType.EXTERNAL_NAME:
@@ -83,7 +85,7 @@ def _service(found: shapes.Service, spec: shapes.ServiceSpec, namespace: str, na
         headless=is_headless,
         ip_families=families,
         ip_family_policy=policy,
-        selector=spec.selector or _NO_TEXTS,
+        selector=(spec.selector if with_selector else None) or _NO_TEXTS,
         publish_not_ready_addresses=bool(spec.publish_not_ready_addresses),
         external_traffic_policy=external,
         internal_traffic_policy=_TRAFFIC[spec.internal_traffic_policy],
