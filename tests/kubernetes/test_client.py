@@ -81,7 +81,7 @@ async def get(client: Client) -> bytes:
 
 async def lines(client: Client, silent_seconds: float | None = None) -> list[bytes]:
     async with client.stream(PATH, {"watch": "1"}, silent_seconds=silent_seconds) as stream:
-        return [line async for line in stream]
+        return [line async for portion in stream for line in portion]
 
 
 def status(code: int, reason: str, message: str = "told", **details: Any) -> str:
@@ -254,8 +254,8 @@ def test_a_stream_that_breaks_off_in_the_middle_of_an_object(
 
     async def work(client: Client) -> None:
         async with client.stream(PATH, {}) as stream:
-            async for line in stream:
-                seen.append(line)
+            async for portion in stream:
+                seen.extend(portion)
 
     class Cut(Scripted):
         async def __call__(self, _: Request, writer: asyncio.StreamWriter) -> None:
