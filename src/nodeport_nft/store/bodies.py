@@ -5,13 +5,14 @@ What is asked of most of them is what they are made into, and never what else st
 
 from __future__ import annotations
 
+import builtins
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref, Value
-from nodeport_nft.store.api import Objects
+from nodeport_nft.store.api import Made, Objects
 from nodeport_nft.store.objects import Damaged, read_document
 
 
@@ -62,6 +63,25 @@ class StoredBodies(Objects):
         self.strange.pop(ref, None)
         found = self.body(ref)
         return () if found is None else self._made(found)
+
+    def made_of_each(
+        self,
+        kind: str,
+        namespace: str | None,
+        of_body: Callable[[str, str, bytes], Made | None],
+        of_object: Callable[[Object], Made],
+    ) -> builtins.list[Made]:
+        """As ``Objects`` has it."""
+        made = []
+        for each in self.bodies(kind, namespace):
+            result = None
+            if isinstance(each, Body) and not each.fault:
+                result = of_body(each.ref.namespace, each.ref.name, each.text)
+            if result is None and isinstance(stored := self._noted(document_of(each)), Object):
+                result = of_object(stored)
+            if result is not None:
+                made.append(result)
+        return made
 
     def _made(self, found: Body | Damaged) -> tuple[Value, ...] | Damaged:
         if isinstance(found, Body) and (values := found.plain_values()) is not None:

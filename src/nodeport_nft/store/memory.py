@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodeport_nft.allocate import Claims
@@ -74,7 +74,7 @@ class MemoryStore(StoredBodies):
         """Whose a clusterIP is."""
         return self._ips.get(ip)
 
-    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def outside_claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """Which Services claim an address from outside."""
         return self._claimants.get(str(ip), ())
 
