@@ -12,10 +12,14 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.contestants.chains import Chains
+from bench.cluster import Cluster, server_of, tests_own_server
 from bench.contestants.program import Program
+from bench.contestants.served import KubeProxy, ServedProgram
+from bench.forwarding import Forwarder
 from bench.machine import machine
 from bench.report import tables
 from bench.running import Makers, run
@@ -35,15 +39,12 @@ def main(words: Sequence[str]) -> int:
     except ScenarioWrong as error:
         print(error, file=sys.stderr)
         return 2
-    makers: Makers = {Program.name: Program, Chains.name: Chains}
     with contextlib.ExitStack() as stack:
         try:
-            enter_private_namespaces()
-        except LabError as error:
+            makers = _makers(arguments, stack)
+        except (LabError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
-        only = set(arguments.only or ())
-        makers = {name: make for name, make in makers.items() if not only or name in only}
         result = {"machine": machine(), "command": ["python", "-m", "bench", *words], "scenarios": []}
         for scenario in scenarios:
             begin = time.monotonic()
@@ -66,6 +67,34 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
+def _makers(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Makers:
+    """Everyone who is to be measured; this process is in namespaces of its own after that.
+
+    Raises LabError, and ValueError where the API server has no IPv4 address.
+    """
+    makers: Makers = {Program.name: Program, Chains.name: Chains}
+    if arguments.kubeconfig:
+        kubeconfig, load = Path(arguments.kubeconfig).resolve(), None
+        forwarder = stack.enter_context(Forwarder(server_of(kubeconfig)))
+        enter_private_namespaces()
+    else:
+        enter_private_namespaces()
+        if arguments.api_server:
+            kubeconfig, load = stack.enter_context(tests_own_server())
+            forwarder = stack.enter_context(Forwarder(server_of(kubeconfig)))
+    if arguments.kubeconfig or arguments.api_server:
+        cluster = Cluster(kubeconfig, forwarder, load)
+        stack.callback(cluster.close)
+        if arguments.kubeconfig:
+            cluster.attach_here()
+        makers[ServedProgram.name] = partial(ServedProgram, cluster=cluster)
+        if arguments.kube_proxy:
+            program = Path(arguments.kube_proxy).resolve()
+            makers[KubeProxy.name] = partial(KubeProxy, cluster=cluster, program=program)
+    only = set(arguments.only or makers)
+    return {name: make for name, make in makers.items() if name in only}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, add_help=True)
     parser.add_argument("names", nargs="*", metavar="SCENARIO", help="names of files in the folder of scenarios")
@@ -75,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help=f"default: {RESULT}")
     parser.add_argument("--kube-proxy", metavar="PATH", help="the program, which is measured too")
     parser.add_argument("--kubeconfig", metavar="FILE", help="of an API server that is for nothing else; it is filled")
+    parser.add_argument("--api-server", action="store_true", help="the program over the tests' own API server too")
     return parser
 
 

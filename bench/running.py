@@ -27,6 +27,7 @@ TARGETS = 100
 """Services that connections are made to, in turn."""
 
 _SETTLE_SECONDS = 2.0
+_CHANGES_SECONDS = 120.0
 
 
 class Results:
@@ -84,12 +85,15 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     add("start over its own tables (s)", contestant.start())
     add("transactions of that", node.generation() - generation)
     share = [number for number in range(scenario.changes) if number % scenario.rounds == turn]
+    begin = time.monotonic()
     for number in share:
+        if time.monotonic() - begin > _CHANGES_SECONDS:
+            break  # who needs seconds for a change has made enough of them
         for change in contestant.workload.changes(number):
             add(f"{change.kind} (ms)", contestant.change(change) * 1_000)
             time.sleep(QUIET_SECONDS)  # so that the next one is a lone change again
-    if scenario.rolling:
-        _roll(scenario, contestant, turn, add)
+    if scenario.rolling and turn == 0:
+        _roll(scenario, contestant, add)
     if scenario.idle_seconds and contestant.processor_seconds() is not None:
         time.sleep(_SETTLE_SECONDS)
         begin, spent = time.monotonic(), contestant.processor_seconds() or 0.0
@@ -107,14 +111,14 @@ def _add_peaks(contestant: Contestant, add: Callable[..., None]) -> None:
     add("memory, peak of children (MB)", memory.children)
 
 
-def _roll(scenario: Scenario, contestant: Contestant, turn: int, add: Callable[..., None]) -> None:
-    """Step after step, the next one as soon as the kernel has the one before."""
+def _roll(scenario: Scenario, contestant: Contestant, add: Callable[..., None]) -> None:
+    """Step after step, the next one as soon as the kernel has the one before; there and back again."""
     whole = 0.0
-    for change in contestant.workload.rolling_update(scenario.rolling_step, turn + 1):
+    for change in contestant.workload.rolling_update(scenario.rolling_step):
         seconds = contestant.change(change)
         add(f"{change.kind} (ms)", seconds * 1_000)
         whole += seconds
-    add(f"rolling update of {scenario.rolling:,} endpoints (s)", whole)
+    add(f"rolling update of {scenario.rolling:,} endpoints (s)", whole / 2)
 
 
 def _traffic(scenario: Scenario, contestants: Sequence[Contestant], results: Results) -> None:

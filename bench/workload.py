@@ -98,7 +98,7 @@ class Workload:
         if self.rolling:
             yield self._rolling_service()
             for first in range(0, self.rolling, SLICE_SIZE):
-                yield self._rolling_piece(first, 0)
+                yield self._rolling_piece(first, 0, 0, 0)
 
     def objects(self) -> Iterator[Object]:
         """The same, parsed."""
@@ -129,6 +129,11 @@ class Workload:
 
     def cluster_ip(self, number: int) -> str:
         return str(ip_address(_FIRST_CLUSTER_IP + number))
+
+    @property
+    def count(self) -> int:
+        """All Services there are at the start."""
+        return self.services + 1 + bool(self.rolling)
 
     @property
     def udp_cluster_ip(self) -> str:
@@ -163,12 +168,14 @@ class Workload:
         yield Change("Service added", spare, creates=True)
         yield Change("Service removed", spare, deletes=True)
 
-    def rolling_update(self, step: int, version: int = 1) -> Iterator[Change]:
-        """Every endpoint of the one large Service is replaced, ``step`` at a time, slice after slice."""
-        for first in range(0, self.rolling, SLICE_SIZE):
-            size = min(SLICE_SIZE, self.rolling - first)
-            for replaced in range(step, size + step, step):
-                yield Change("rolling update, one step", self._rolling_piece(first, version, min(replaced, size)))
+    def rolling_update(self, step: int) -> Iterator[Change]:
+        """Every endpoint of the one large Service is replaced, ``step`` at a time, slice after slice; then all back."""
+        for old, new in ((0, 1), (1, 0)):
+            for first in range(0, self.rolling, SLICE_SIZE):
+                size = min(SLICE_SIZE, self.rolling - first)
+                for replaced in range(step, size + step, step):
+                    piece = self._rolling_piece(first, old, new, min(replaced, size))
+                    yield Change("rolling update, one step", piece)
 
     def _rolling_service(self) -> Document:
         ports = [{"name": "http", "port": 80, "targetPort": TARGET_PORT}]
@@ -178,10 +185,11 @@ class Workload:
         metadata = {"name": "rolling", "labels": {"app": "bench"}}
         return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
-    def _rolling_piece(self, first: int, version: int, replaced: int = SLICE_SIZE) -> Document:
+    def _rolling_piece(self, first: int, old: int, new: int, replaced: int) -> Document:
+        """The slice of the endpoints from ``first`` on, so many of them of the new version."""
         size = min(SLICE_SIZE, self.rolling - first)
-        old, new = (_FIRST_ROLLING + which * self.rolling + first for which in (max(0, version - 1), version))
-        pods = [(new if i < replaced else old) + i for i in range(size)]
+        begins = [_FIRST_ROLLING + version * self.rolling + first for version in (old, new)]
+        pods = [begins[i < replaced] + i for i in range(size)]
         return _piece(f"rolling-{first}", "rolling", pods)
 
     def _udp(self) -> Iterator[Document]:
@@ -190,7 +198,7 @@ class Workload:
         spec: Document = {"type": "NodePort", "ports": [port | {"nodePort": UDP_NODE_PORT}]}
         if self.given_ips:
             spec["clusterIP"] = _UDP_CLUSTER_IP
-        yield {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "datagrams"}, "spec": spec}
+        yield {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "datagrams", "labels": {"app": "bench"}}, "spec": spec}
         piece = _piece("datagrams-x", "datagrams", [_FIRST_ROLLING - 1])
         piece["ports"] = [{"name": "dgram", "port": UDP_TARGET_PORT, "protocol": "UDP"}]
         yield piece
