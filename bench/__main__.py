@@ -14,9 +14,10 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from bench.contestants.chains import Chains
 from bench.cluster import Cluster, server_of, tests_own_server
+from bench.contestants.chains import Chains
 from bench.contestants.program import Program
 from bench.contestants.served import KubeProxy, ServedProgram
 from bench.forwarding import Forwarder
@@ -45,25 +46,28 @@ def main(words: Sequence[str]) -> int:
         except (LabError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
-        result = {"machine": machine(), "command": ["python", "-m", "bench", *words], "scenarios": []}
+        measured: list[dict[str, Any]] = []
+        result = {"machine": machine(), "command": ["python", "-m", "bench", *words], "scenarios": measured}
         for scenario in scenarios:
             begin = time.monotonic()
-            measured = run(scenario, makers)
-            result["scenarios"].append(
+            results = run(scenario, makers)
+            measured.append(
                 {
                     "name": scenario.name,
                     "services": scenario.services,
                     "endpoints": scenario.endpoints,
                     "seconds": round(time.monotonic() - begin, 1),
-                    "samples": measured.samples,
-                    "notes": measured.notes,
+                    "samples": results.samples,
+                    "notes": results.notes,
                 }
             )
             # After each: what was measured by then is kept, whatever becomes of the rest.
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(tables(result))
-    print(f"\n{arguments.out} has every sample; `python -m bench.report {arguments.out}` makes tables and plots of it.")
+    print(
+        f"\n{arguments.out} has every sample; `python -m bench.report {arguments.out}` makes tables and plots of it."
+    )
     return 0
 
 
@@ -103,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="NAME", help="one of those measured; again for more")
     parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help=f"default: {RESULT}")
     parser.add_argument("--kube-proxy", metavar="PATH", help="the program, which is measured too")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="of an API server that is for nothing else; it is filled")
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="of an API server that is for nothing else; it is filled"
+    )
     parser.add_argument("--api-server", action="store_true", help="the program over the tests' own API server too")
     return parser
 

@@ -1,7 +1,8 @@
 """An API server of the machine, reached from namespaces that have no way to it.
 
-A child that was forked before its parent left the machine's network accepts on listening sockets of any namespace, and
-leads each connection to the server. The server's address is the same inside and outside, so certificates stay right.
+A child that was forked before its parent left the machine's network accepts on listening sockets of any namespace,
+and leads each connection to the server. The server's address is the same inside and outside: certificates stay
+right.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a process and the kernel's tables cost, and when the kernel has what was written. Units: seconds, megabytes."""
+"""What a process and the kernel's tables cost, and when the kernel has what was written: seconds, megabytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.netlink.messages import NETFILTER, messages
@@ -122,7 +122,7 @@ class Commits:
                 self.times.append(time.perf_counter())
 
 
-def ended(process: subprocess.Popen[bytes], *, seconds: float = 60.0) -> None:
+def ended(process: subprocess.Popen[Any], *, seconds: float = 60.0) -> None:
     """Ask a process of ours to end, and see to it."""
     if process.poll() is None:
         process.terminate()

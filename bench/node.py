@@ -35,7 +35,9 @@ class Node:
             self._ip(self.node, f"address add {outside} dev {name}", f"link set {name} up")
             self._ip(other, f"address add {inside} dev eth0", "link set eth0 up", "link set lo up")
             self._ip(other, f"route add default via {gateway}")
-        self._ip(self.node, "link set lo up", f"route add {POD_CIDR} via 172.30.2.2", "route add default via 172.30.1.10")
+        self._ip(
+            self.node, "link set lo up", f"route add {POD_CIDR} via 172.30.2.2", "route add default via 172.30.1.10"
+        )
         self._ip(self.pods, f"route add local {POD_CIDR} dev lo")
         self.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
         self.run(["sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535"], self.client)
@@ -52,7 +54,9 @@ class Node:
             done = subprocess.run(command, **options)
         return str(done.stdout)
 
-    def popen(self, command: Sequence[str], where: Namespace | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    def popen(
+        self, command: Sequence[str], where: Namespace | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
         """A process on the node, or elsewhere, for the caller to end."""
         with (where or self.node).entered():
             return subprocess.Popen(command, **options)
@@ -82,4 +86,3 @@ class Node:
     def _ip(self, where: Namespace, *commands: str) -> None:
         for command in commands:
             self.run(["ip", *command.split()], where)
-

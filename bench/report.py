@@ -1,13 +1,12 @@
 """``python -m bench.report RESULT.json``: tables and plots of a result, into docs/performance.md and docs/plots.
 
-What stands between the markers ``<!-- bench: … -->`` and ``<!-- end -->`` is written anew, whatever it was. Plots want
-matplotlib (the extra ``bench``); without it they are left out, and that is said.
+What stands between the markers ``<!-- bench: … -->`` and ``<!-- end -->`` is written anew, whatever it was. Plots
+want matplotlib (the extra ``bench``); without it they are left out, and that is said.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,8 +65,7 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
         *_rows("kernel memory (MB)", "processor, idle (%)"),
     ],
     "packets": [
-        *_rows(*(f"new connection, {way} (µs)" for way in _WAYS)),
-        *_rows(*(f"new connection, {way} (µs)" for way in _WAYS), summary=p99, what=", p99"),
+        *_rows(*(f"new connection, {way}, {share} (µs)" for share in ("p50", "p99") for way in _WAYS)),
         *_rows(*(f"new connections, {way} (1/s)" for way in _WAYS)),
         *_rows(*(f"established flow, {way} (packets/s)" for way in _WAYS)),
     ],
@@ -79,7 +77,7 @@ PLOTS: Mapping[str, tuple[str, str, Summary]] = {
     "restart": ("start over its own tables (s)", "start over its own tables, seconds", median),
     "change": ("endpoint moved (ms)", "one endpoint moved, until the kernel has it, milliseconds", median),
     "memory": ("memory at rest (MB)", "memory at rest, megabytes", max),
-    "connection": ("new connection, clusterIP (µs)", "new connection to a clusterIP, microseconds", median),
+    "connection": ("new connection, clusterIP, p50 (µs)", "new connection to a clusterIP, microseconds", median),
 }
 
 
@@ -93,9 +91,9 @@ def contestants(result: Result) -> list[str]:
     return list(dict.fromkeys(name for scenario in result["scenarios"] for name in scenario["samples"]))
 
 
-def points(result: Result, name: str, what: str, summary: Summary) -> dict[int, float]:
+def points(result: Result, name: str, what: str, summary: Summary) -> dict[float, float]:
     """The number of Services → what was measured there, over the scenarios that differ in it alone."""
-    found = {}
+    found: dict[float, float] = {}
     for scenario in result["scenarios"]:
         samples = scenario["samples"].get(name, {}).get(what)
         if samples and scenario["endpoints"] == SERIES_ENDPOINTS:
@@ -108,6 +106,7 @@ def section(result: Result, key: str) -> str:
     names = contestants(result)
     rows = []
     for what, title, summary in SECTIONS[key]:
+        shown = title
         for name in names:
             values = [
                 summary(samples) if (samples := scenario["samples"].get(name, {}).get(what)) else None
@@ -117,7 +116,8 @@ def section(result: Result, key: str) -> str:
                 continue
             growth = exponent(points(result, name, what, summary))
             cells = [cell(value) for value in values]
-            rows.append([title, name, *cells, "–" if growth is None else f"{growth:.2f}"])
+            rows.append([shown, name, *cells, "–" if growth is None else f"{growth:.2f}"])
+            shown = ""
     heads = ["", "", *(size(scenario) for scenario in result["scenarios"]), "growth"]
     return table(heads, rows, names=2) if rows else ""
 
@@ -125,7 +125,9 @@ def section(result: Result, key: str) -> str:
 def tables(result: Result) -> str:
     """Every table, for a terminal."""
     parts = [section(result, key) for key in SECTIONS]
-    notes = [f"{scenario['name']}: {name}: {why}\n" for scenario in result["scenarios"] for name, why in _notes(scenario)]
+    notes = [
+        f"{scenario['name']}: {name}: {why}\n" for scenario in result["scenarios"] for name, why in _notes(scenario)
+    ]
     return "\n".join([*filter(None, parts), *notes])
 
 
@@ -152,10 +154,11 @@ def provenance(result: Result) -> str:
 def rewritten(text: str, parts: Mapping[str, str]) -> str:
     """The document with what stands between the markers of each part replaced. Raises ValueError without a marker."""
     for key, part in parts.items():
-        pattern = re.compile(rf"(<!-- bench: {re.escape(key)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"there is no marker <!-- bench: {key} -->")
-        text = pattern.sub(lambda match, part=part: f"{match[1]}\n{part}\n{match[2]}", text)
+        begin, marker, rest = text.partition(f"<!-- bench: {key} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not marker or not end:
+            raise ValueError(f"there is no part between <!-- bench: {key} --> and <!-- end -->")
+        text = f"{begin}{marker}\n{part}\n{end}{after}"
     return text
 
 

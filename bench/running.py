@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench import traffic
 from bench.contestants.contestant import Contestant
+from bench.figures import percentile
 from bench.measuring import QUIET_SECONDS, NotDone, kernel_memory
 from bench.node import Node
 from bench.scenario import Scenario
@@ -77,10 +78,11 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     add("start over an empty kernel (s)", contestant.start())
     if (used := contestant.processor_seconds()) is not None:
         add("of it, processor (s)", used)
-    add("kernel memory (MB)", kernel_memory() - before)
     add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
     _add_peaks(contestant, add)
     contestant.stop()
+    time.sleep(_SETTLE_SECONDS)  # what its process had in the kernel is gone, its tables stay
+    add("kernel memory (MB)", kernel_memory() - before)
     generation = node.generation()
     add("start over its own tables (s)", contestant.start())
     add("transactions of that", node.generation() - generation)
@@ -133,8 +135,11 @@ def _traffic(scenario: Scenario, contestants: Sequence[Contestant], results: Res
         for turn in range(scenario.rounds):
             print(f"{scenario.name}: packets, round {turn + 1}", file=sys.stderr, flush=True)
             for name, node, way, targets, flow in _ways(scenario, bare, contestants):
-                samples, rate = traffic.connect(node, program, targets, max(1, scenario.connections // scenario.rounds))
-                results.add(name, f"new connection, {way} (µs)", *samples)
+                samples, rate = traffic.connect(
+                    node, program, targets, max(1, scenario.connections // scenario.rounds)
+                )
+                results.add(name, f"new connection, {way}, p50 (µs)", percentile(samples, 0.50))
+                results.add(name, f"new connection, {way}, p99 (µs)", percentile(samples, 0.99))
                 results.add(name, f"new connections, {way} (1/s)", rate)
                 if scenario.packet_seconds:
                     packets = traffic.packets_per_second(node, program, flow, scenario.packet_seconds)

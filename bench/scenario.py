@@ -70,7 +70,7 @@ def _checked(path: Path, key: str, value: object, kind: str) -> object:
     if kind == "bool" and isinstance(value, bool):
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    if kind == "float" and is_number or kind == "int" and is_number and isinstance(value, int):
+    if (kind == "float" and is_number) or (kind == "int" and is_number and isinstance(value, int)):
         return value
     raise ScenarioWrong(f"{path}: {key} = {value!r} is no {kind}")
 

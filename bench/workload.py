@@ -169,7 +169,7 @@ class Workload:
         yield Change("Service removed", spare, deletes=True)
 
     def rolling_update(self, step: int) -> Iterator[Change]:
-        """Every endpoint of the one large Service is replaced, ``step`` at a time, slice after slice; then all back."""
+        """Every endpoint of the one large Service is replaced, ``step`` at a time, slice by slice; then all back."""
         for old, new in ((0, 1), (1, 0)):
             for first in range(0, self.rolling, SLICE_SIZE):
                 size = min(SLICE_SIZE, self.rolling - first)
@@ -198,7 +198,12 @@ class Workload:
         spec: Document = {"type": "NodePort", "ports": [port | {"nodePort": UDP_NODE_PORT}]}
         if self.given_ips:
             spec["clusterIP"] = _UDP_CLUSTER_IP
-        yield {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "datagrams", "labels": {"app": "bench"}}, "spec": spec}
+        yield {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "datagrams", "labels": {"app": "bench"}},
+            "spec": spec,
+        }
         piece = _piece("datagrams-x", "datagrams", [_FIRST_ROLLING - 1])
         piece["ports"] = [{"name": "dgram", "port": UDP_TARGET_PORT, "protocol": "UDP"}]
         yield piece

@@ -1,6 +1,6 @@
 """A table of chains for each Service, loaded by ``nft -f``: the least that any tool with such a layout needs.
 
-The text is there when the clock starts. What a tool needs besides, to watch, to compile and to write text, comes on top.
+The text is there when the clock starts: what a tool needs to watch, to compile and to write text comes on top.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _lay_out_port(
 ) -> None:
     protocol, target = port.get("protocol", "TCP").lower(), port["targetPort"]
     base = f"default/{name}/{protocol}/{port['name']}"
-    comment = f'default/{name}:{port["name"]}'
+    comment = f"default/{name}:{port['name']}"
     frontend, node_port = f"{spec['clusterIP']} . {protocol} . {port['port']}", port.get("nodePort")
     local = [each for each in addresses if each[1] == NODE]
     is_local = spec.get("externalTrafficPolicy") == "Local"
@@ -143,15 +143,16 @@ def _plain(_: Layout, __: str, addresses: Sequence[tuple[str, str]], protocol: s
     return [f"meta l4proto {protocol} dnat ip addr . port to numgen random mod {len(addresses)} map {{ {picks} }}"]
 
 
-def _sticky(
-    layout: Layout, base: str, addresses: Sequence[tuple[str, str]], protocol: str, target: int
-) -> list[str]:
+def _sticky(layout: Layout, base: str, addresses: Sequence[tuple[str, str]], protocol: str, target: int) -> list[str]:
     rules, picks = [], []
     for number, (address, _) in enumerate(addresses):
         chain = _name("endpoint", f"{base}__{address}/{target}")
         memory = chain.replace("endpoint-", "affinity-", 1)
         layout.sets[memory] = "type ipv4_addr; flags dynamic,timeout; timeout 10800s;"
-        layout.chains[chain] = [f"update @{memory} {{ ip saddr }}", f"meta l4proto {protocol} dnat to {address}:{target}"]
+        layout.chains[chain] = [
+            f"update @{memory} {{ ip saddr }}",
+            f"meta l4proto {protocol} dnat to {address}:{target}",
+        ]
         rules.append(f"ip saddr @{memory} goto {chain}")
         picks.append(f"{number} : goto {chain}")
     return [*rules, f"numgen random mod {len(addresses)} vmap {{ {', '.join(picks)} }}"]

@@ -17,6 +17,8 @@ from bench.workload import NODE, POD_CIDR, Change, Workload, name_of
 _SETTLE_SECONDS = 3.0
 """After its first transaction kube-proxy has more to do, of the other IP family."""
 
+_POLL_SECONDS = 0.01
+_QUIET_SECONDS = 0.5
 _TABLE = "kube-proxy"
 
 
@@ -95,27 +97,27 @@ class KubeProxy(Served):
         self._config.write_text(json.dumps(config), encoding="utf-8")
 
     def start(self) -> float:
-        """Until the last transaction after which every Service is in its map."""
-        listening = self.node.listen(seconds=START_SECONDS)
+        """Until the last transaction after which every Service is in its map.
+
+        The generation is asked for again and again: for whoever listens the kernel writes a message an element.
+        """
+        generation, last = self.node.generation(), 0.0
         with self._log.open("wb") as log:
             begin = time.perf_counter()
             command = [str(self._program), f"--config={self._config}"]
             self._process = self.node.popen(command, stdout=log, stderr=log)
         self._children = ChildrenPeak(self._process.pid)
-        while True:
-            try:
-                with listening:
-                    last = listening.last()
-            except NotDone:
-                raise self._not_ready() from None
-            listening = self.node.listen(seconds=max(1.0, begin + START_SECONDS - time.perf_counter()))
-            if self._has_all():
-                last = max([last, *listening.times])
-                listening.__exit__()
+        while self._process.poll() is None and time.perf_counter() - begin < START_SECONDS:
+            time.sleep(_POLL_SECONDS)
+            now = self.node.generation()
+            if now != generation:
+                generation, last = now, time.perf_counter()
+                continue
+            is_quiet = last and time.perf_counter() - last > _QUIET_SECONDS
+            if is_quiet and self._has_all() and self.node.generation() == generation:
                 time.sleep(_SETTLE_SECONDS)
                 return last - begin
-            if self._process.poll() is not None:
-                raise self._not_ready()
+        raise NotDone(f"kube-proxy is not ready: {self._log.read_text(errors='replace')[-2_000:]}")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -139,6 +141,3 @@ class KubeProxy(Served):
             return False
         (found,) = (each["map"] for each in json.loads(text)["nftables"] if "map" in each)
         return len(found.get("elem", ())) >= self.workload.count
-
-    def _not_ready(self) -> NotDone:
-        return NotDone(f"kube-proxy is not ready: {self._log.read_text(errors='replace')[-2_000:]}")
