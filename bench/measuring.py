@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -120,6 +121,23 @@ class Commits:
                 return  # closed
             if any(kind == _NEWGEN for kind, _ in messages(data)):
                 self.times.append(time.perf_counter())
+
+
+def waited_for(process: subprocess.Popen[Any], *, seconds: float) -> float:
+    """Wait for a process that ends by itself; its ``returncode`` is set. Its largest resident memory in megabytes.
+
+    Raises NotDone where it takes longer than ``seconds``; it is killed then.
+    """
+    limit = threading.Timer(seconds, process.kill)
+    limit.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        limit.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == -signal.SIGKILL:
+        raise NotDone(f"it was not ready within {seconds:g} s")
+    return usage.ru_maxrss / 1024
 
 
 def ended(process: subprocess.Popen[Any], *, seconds: float = 60.0) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from bench import tracked
 from bench.contestants.program import PROGRAM
 from bench.figures import cell, exponent, table
+from bench.measuring import waited_for
 from bench.workload import FACTS, NOW, RANGES, Workload, service_value, slice_value, write_json, write_manifests
 from lab.namespaces import enter_private_namespaces
 from nodeport_nft.kernel.nft import Nft
@@ -163,8 +164,10 @@ def _timed(*words: str, store: Path | None = None) -> dict[str, float]:
     if words[0] == "get":
         where = where[:2]
     start = time.perf_counter()
-    subprocess.run([str(PROGRAM), *words, *where], check=True, stdout=subprocess.DEVNULL, timeout=_SECONDS)
-    return {"seconds": time.perf_counter() - start, "megabytes": _peak(resource.RUSAGE_CHILDREN)}
+    process = subprocess.Popen([str(PROGRAM), *words, *where], stdout=subprocess.DEVNULL)
+    peak = waited_for(process, seconds=_SECONDS)
+    assert process.returncode == 0, words
+    return {"seconds": time.perf_counter() - start, "megabytes": peak}
 
 
 STAGES: dict[str, Callable[[int], Figures]] = {"read": read, "program": program, "commands": commands}

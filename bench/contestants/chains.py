@@ -5,9 +5,6 @@ The text is there when the clock starts: what a tool needs to watch, to compile 
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +19,7 @@ from bench.contestants.layout import (
     sweep,
     transaction,
 )
-from bench.measuring import NotDone
+from bench.measuring import waited_for
 from bench.node import Node
 from bench.workload import Change, Document, Workload
 
@@ -95,14 +92,8 @@ class Chains(Contestant):
         with self._errors.open("wb") as errors:
             begin = time.perf_counter()
             process = self.node.popen(["nft", "-f", str(self._text)], stderr=errors)
-            limit = threading.Timer(seconds, process.kill)
-            limit.start()
-            _, status, usage = os.wait4(process.pid, 0)
+            peak = waited_for(process, seconds=seconds)
             took = time.perf_counter() - begin
-            limit.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode == -signal.SIGKILL:
-            raise NotDone(f"nft was not ready within {seconds:g} s")
         assert process.returncode == 0, self._errors.read_text(errors="replace")[:2_000]
-        self._peak = max(self._peak, usage.ru_maxrss / 1024)
+        self._peak = max(self._peak, peak)
         return took
