@@ -27,7 +27,6 @@ DIRECT = "direct, no table"
 TARGETS = 100
 """Services that connections are made to, in turn."""
 
-_SETTLE_SECONDS = 2.0
 _CHANGES_SECONDS = 120.0
 
 
@@ -73,7 +72,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
 
     node = contestant.node
     node.flush()
-    time.sleep(_SETTLE_SECONDS)  # the kernel frees what was flushed
+    time.sleep(scenario.settle_seconds)  # the kernel frees what was flushed
     before = kernel_memory()
     add("start over an empty kernel (s)", contestant.start())
     if (used := contestant.processor_seconds()) is not None:
@@ -81,7 +80,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
     _add_peaks(contestant, add)
     contestant.stop()
-    time.sleep(_SETTLE_SECONDS)  # what its process had in the kernel is gone, its tables stay
+    time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
     add("kernel memory (MB)", kernel_memory() - before)
     generation = node.generation()
     add("start over its own tables (s)", contestant.start())
@@ -97,7 +96,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     if scenario.rolling and turn == 0:
         _roll(scenario, contestant, add)
     if scenario.idle_seconds and contestant.processor_seconds() is not None:
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(scenario.settle_seconds)
         begin, spent = time.monotonic(), contestant.processor_seconds() or 0.0
         time.sleep(scenario.idle_seconds)
         spent = (contestant.processor_seconds() or 0.0) - spent

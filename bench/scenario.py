@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+MOST_NODE_PORTS = 2_000
+"""Of the 2,768 of an API server's default range; the others are what nodePorts are changed to."""
+
 DIRECTORY = Path(__file__).with_name("scenarios")
 
 
@@ -21,14 +24,14 @@ class Scenario:
     ``node_ports``: how many of the Services have a nodePort besides their clusterIP. ``changes``: how many of each
     kind are made in all. ``rolling``: endpoints of one Service more, which are all replaced, ``rolling_step`` at a
     time; 0: none. ``connections``: how many are made over each way in; 0: no packets are sent. ``packet_seconds``:
-    how long one flow is sent. ``idle_seconds``: how long an idle daemon is watched. ``contestants``: who can carry
-    this load; empty: everyone.
+    how long one flow is sent. ``idle_seconds``: how long an idle daemon is watched. ``settle_seconds``: what the kernel
+    has to free what was flushed. ``contestants``: who can carry this load; empty: everyone. ``full``: only in a long run.
     """
 
     name: str
     services: int
     endpoints: int
-    node_ports: int = 2_000
+    node_ports: int = MOST_NODE_PORTS
     rounds: int = 3
     changes: int = 0
     rolling: int = 0
@@ -36,6 +39,7 @@ class Scenario:
     connections: int = 0
     packet_seconds: float = 0.0
     idle_seconds: float = 0.0
+    settle_seconds: float = 2.0
     contestants: tuple[str, ...] = ()
     full: bool = False
 
@@ -61,6 +65,8 @@ def read_scenario(path: Path) -> Scenario:
     scenario = Scenario(path.stem, **values)
     if scenario.services < 1 or scenario.endpoints < 1 or scenario.rounds < 1:
         raise ScenarioWrong(f"{path}: services, endpoints and rounds are at least 1")
+    if scenario.node_ports > MOST_NODE_PORTS:
+        raise ScenarioWrong(f"{path}: node_ports is at most {MOST_NODE_PORTS:,}")
     return scenario
 
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from bench.scenario import Scenario
+from bench.scenario import MOST_NODE_PORTS, Scenario
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import EndpointSlice, NodeFacts, PortRange, Ranges, Service, Snapshot
 
@@ -40,7 +40,6 @@ SPARE = 64
 """Services that come and go: their slices are there from the start, so that one write brings them."""
 
 _NODES = 50
-_COMFORTABLE = 2_000
 _FIRST_CLUSTER_IP = int(ip_address("10.96.1.0"))
 _FIRST_POD = int(ip_address("10.128.0.1"))
 _FIRST_OTHER = int(ip_address("10.200.0.1"))
@@ -78,14 +77,14 @@ class Workload:
     first_node_port: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # An API server's default range begins here, and has 2,768; more nodePorts than that want a wider one.
-        first = 30_000 if self.node_ports <= _COMFORTABLE else RANGES.node_ports.first
+        object.__setattr__(self, "node_ports", min(self.node_ports, self.services))
+        # An API server's default range begins at the first; more nodePorts than scenarios have want a wider one.
+        first = 30_000 if self.node_ports <= MOST_NODE_PORTS else RANGES.node_ports.first
         object.__setattr__(self, "first_node_port", first)
 
     @classmethod
     def of(cls, scenario: Scenario, *, given_ips: bool = True) -> Workload:
-        node_ports = min(scenario.node_ports, scenario.services)
-        return cls(scenario.services, scenario.endpoints, node_ports, scenario.rolling, given_ips)
+        return cls(scenario.services, scenario.endpoints, scenario.node_ports, scenario.rolling, given_ips)
 
     def documents(self) -> Iterator[Document]:
         """Everything that is there at the start."""
