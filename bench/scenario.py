@@ -24,8 +24,9 @@ class Scenario:
     ``node_ports``: how many of the Services have a nodePort besides their clusterIP. ``changes``: how many of each
     kind are made in all. ``rolling``: endpoints of one Service more, which are all replaced, ``rolling_step`` at a
     time; 0: none. ``connections``: how many are made over each way in; 0: no packets are sent. ``packet_seconds``:
-    how long one flow is sent. ``idle_seconds``: how long an idle daemon is watched. ``settle_seconds``: what the kernel
-    has to free what was flushed. ``contestants``: who can carry this load; empty: everyone. ``full``: only in a long run.
+    how long one flow is sent. ``idle_seconds``: how long an idle daemon is watched. ``settle_seconds``: what the
+    kernel has to free what was flushed. ``contestants``: who can carry this load; empty: everyone. ``full``: only in
+    a long run.
     """
 
     name: str
