@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def main(words: Sequence[str]) -> int:
     except ScenarioWrong as error:
         print(error, file=sys.stderr)
         return 2
+    # Whoever is told to end takes with it what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with contextlib.ExitStack() as stack:
         try:
             makers = _makers(arguments, stack)

@@ -61,6 +61,12 @@ class Node:
         with (where or self.node).entered():
             return subprocess.Popen(command, **options)
 
+    def start(
+        self, command: Sequence[str], where: Namespace | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """The same for one that stays: the kernel ends it with this process, however that ends."""
+        return self.popen(["setpriv", "--pdeathsig", "KILL", *command], where, **options)
+
     def flush(self) -> None:
         """Take everything out of the node's nftables."""
         self.run(["nft", "flush", "ruleset"], timeout=1_800)

@@ -34,7 +34,7 @@ def build(directory: Path) -> Path | None:
 def answering(node: Node, program: Path) -> Iterator[None]:
     """All of the node's pods answer while the block runs."""
     command = [str(program), "serve", str(TARGET_PORT), str(UDP_TARGET_PORT)]
-    process = node.popen(command, node.pods, stdout=subprocess.PIPE)
+    process = node.start(command, node.pods, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", "the pods do not answer"

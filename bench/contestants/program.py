@@ -39,7 +39,7 @@ class Daemon:
             environment = {**os.environ, "NOTIFY_SOCKET": address, **self._environment}
             with log.open("wb") as file:
                 begin = time.perf_counter()
-                self.process = self.node.popen(command, env=environment, stdout=file, stderr=file)
+                self.process = self.node.start(command, env=environment, stdout=file, stderr=file)
             self._children = ChildrenPeak(self.process.pid)
             while True:
                 try:

@@ -105,7 +105,7 @@ class KubeProxy(Served):
         with self._log.open("wb") as log:
             begin = time.perf_counter()
             command = [str(self._program), f"--config={self._config}"]
-            self._process = self.node.popen(command, stdout=log, stderr=log)
+            self._process = self.node.start(command, stdout=log, stderr=log)
         self._children = ChildrenPeak(self._process.pid)
         while self._process.poll() is None and time.perf_counter() - begin < START_SECONDS:
             time.sleep(_POLL_SECONDS)
