@@ -77,6 +77,9 @@ class PackedElements(Comparing):
         self._endpoint = struct.Struct(f">{max(self._width - 4, 0)}sH2x")  # an address and a port
         self._values: dict[bytes, tuple[str, int]] = {}  # the same endpoint is behind several keys
 
+    def __reduce__(self) -> tuple[type[PackedElements], tuple[Layout, dict[bytes, bytes]]]:
+        return PackedElements, (self._layout, dict(self._packed))
+
     def __getitem__(self, key: Key) -> Element:
         """Raises KeyError for one that is not there, whatever it is made of."""
         try:
