@@ -371,6 +371,10 @@ class Pool:
     fixed: bool = False
 
 
+Shared = tuple[str, Key]
+"""An element that several owners may want: its set and its key. It has neither a value nor a comment."""
+
+
 @dataclass(slots=True)  # not frozen, as Pool
 class Contender:
     """All that one owner wants in one table: its frontends, and elements it may share with others. It never changes.
@@ -381,6 +385,6 @@ class Contender:
 
     rank: Rank
     frontends: tuple[tuple[Pool, ...], ...]
-    shared: tuple[tuple[str, Element], ...] = ()
+    shared: tuple[Shared, ...] = ()
     maps: tuple[Map, ...] = ()
     chains: tuple[Chain, ...] = ()

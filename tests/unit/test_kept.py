@@ -457,7 +457,7 @@ def test_of_sets_of_their_own_each_service_keeps_its_own_with_what_is_in_them() 
     wants = kept.kept.services[guarded[0].key][Family.IPV4]
     assert wants is not None
     assert {declared.name.split("/")[2] for declared in wants.maps} == {"web"}
-    elements = [(name, element.key) for name, element in wants.shared]
+    elements = list(wants.shared)
     assert ("firewall-node-ports/default/web", ("198.51.100.0/24",)) in elements
     assert not any(key == client for _, key in elements), "what packets have put in is the kernel's alone"
 

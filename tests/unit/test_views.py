@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from nodeport_nft.plan.views import SlotsView, VerdictsView
+from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView
 from nodeport_nft.ruleset import Element, Goto, Key, Pool
 
 A, B, C = ("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80)
@@ -20,6 +20,7 @@ SLOTS = {
     (*WEB.key, 1000): Element((*WEB.key, 1000), C, "default/web"),
     (*DNS.key, 0): Element((*DNS.key, 0), C, "default/dns"),
 }
+PAIRS: dict[Key, Element] = {("10.244.0.1",): Element(("10.244.0.1",)), ("10.244.0.2",): Element(("10.244.0.2",))}
 VERDICTS = {pool.key: Element(pool.key, pool.verdict, pool.comment) for pool in (WEB, DNS)}
 
 
@@ -29,7 +30,9 @@ def views() -> tuple[VerdictsView, SlotsView]:
 
 
 @pytest.mark.parametrize(
-    ("view", "kept"), list(zip(views(), (VERDICTS, SLOTS), strict=True)), ids=["verdicts", "slots"]
+    ("view", "kept"),
+    [*zip(views(), (VERDICTS, SLOTS), strict=True), (SetView(dict.fromkeys(PAIRS)), PAIRS)],
+    ids=["verdicts", "slots", "set"],
 )
 def test_a_view_is_as_the_dict_would_be(view: Mapping[Key, Element], kept: dict[Key, Element]) -> None:
     assert view == kept
@@ -39,7 +42,7 @@ def test_a_view_is_as_the_dict_would_be(view: Mapping[Key, Element], kept: dict[
     assert sorted(view.items()) == sorted(kept.items())
     assert {key: view[key] for key in kept} == kept
     assert all(key in view and view.get(key) == element for key, element in kept.items())
-    assert repr(kept[WEB.key] if WEB.key in kept else kept[*WEB.key, 0]) in repr(view)
+    assert all(repr(element) in repr(view) for element in kept.values())
 
 
 @pytest.mark.parametrize("key", [(*WEB.key, 2), (*WEB.key, 999), (*WEB.key, 1001), (*WEB.key, -1), (*DNS.key, 1000)])
@@ -55,6 +58,8 @@ def test_a_frontend_that_nobody_has_is_not_there() -> None:
     verdicts, slots = views()
     assert ("10.96.0.9", "tcp", 80) not in verdicts
     assert ("10.96.0.9", "tcp", 80, 0) not in slots
+    assert ("10.244.0.9",) not in SetView(dict.fromkeys(PAIRS))
+    assert SetView(dict.fromkeys(PAIRS)).get(("10.244.0.9",)) is None
     assert not VerdictsView({})
     assert not SlotsView({0: {}})
 

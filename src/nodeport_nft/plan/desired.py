@@ -10,13 +10,12 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from nodeport_nft.plan.edits import Change, Comparing, Edits, ElementEdits
-from nodeport_nft.plan.views import SlotsView, VerdictsView, slots_of, verdict_of
-from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank
+from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView, slots_of, verdict_of
+from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank, Shared
 
 Owned = TypeVar("Owned", Map, Chain)
 Changed = TypeVar("Changed", Element, Map, Chain)
 Name = TypeVar("Name", Key, str)
-Held = TypeVar("Held", Element, Pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,8 @@ class Desired:
     _waiting: dict[Claim, list[Want]] = field(default_factory=dict)  # who wants it besides, by rank
     _verdicts: dict[str, dict[Key, Pool]] = field(default_factory=lambda: defaultdict(dict))  # by verdict map
     _slots: dict[str, _Slots] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))  # by slot map
-    _sets: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
-    _shares: dict[tuple[str, Key], int] = field(default_factory=dict)  # owners beyond the first
+    _sets: dict[str, dict[Key, None]] = field(default_factory=lambda: defaultdict(dict))
+    _shares: dict[Shared, int] = field(default_factory=dict)  # owners beyond the first
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
     _map_edits: dict[str, tuple[Map | None, Map | None]] = field(default_factory=dict)
     _chain_edits: dict[str, tuple[Chain | None, Chain | None]] = field(default_factory=dict)
@@ -92,7 +91,7 @@ class Desired:
         found: dict[str, Mapping[Key, Element]] = defaultdict(dict)
         found.update((name, VerdictsView(pools)) for name, pools in tuple(self._verdicts.items()))
         found.update((name, SlotsView(pools)) for name, pools in tuple(self._slots.items()))
-        found.update(tuple(self._sets.items()))
+        found.update((name, SetView(keys)) for name, keys in tuple(self._sets.items()))
         return found
 
     def update(self, owner: tuple[str, str], contender: Contender | None) -> None:
@@ -121,10 +120,10 @@ class Desired:
         self._share_no_longer(before.shared if before else ())
         self._note_own(before, contender)
 
-    def put(self, elements: Iterable[tuple[str, Element]]) -> None:
+    def put(self, elements: Iterable[Shared]) -> None:
         """Want elements that belong to the table itself."""
-        for name, element in elements:
-            self._put_shared(name, element.key, element)
+        for name, key in elements:
+            self._add(name, key)
 
     def contender(self, owner: tuple[str, str]) -> Contender | None:
         """What this owner wants now."""
@@ -245,28 +244,31 @@ class Desired:
                 self._note(name, (new or old).key, old, new)
         _put(pools, key, pool)
 
-    def _put_shared(self, name: str, key: Key, element: Element | None) -> None:
-        elements = self._sets[name]
-        if self.is_noting:
-            self._note(name, key, elements.get(key), element)
-        _put(elements, key, element)
+    def _add(self, name: str, key: Key) -> None:
+        keys = self._sets[name]
+        if self.is_noting and key not in keys:
+            self._note(name, key, None, Element(key))
+        keys[key] = None
 
-    def _share(self, shared: Iterable[tuple[str, Element]]) -> None:
+    def _share(self, shared: Iterable[Shared]) -> None:
         """Count one owner more. Few elements have several, so only those beyond the first are counted."""
-        for name, element in shared:
-            share = name, element.key
-            if element.key in self._sets[name]:
+        for share in shared:
+            name, key = share
+            if key in self._sets[name]:
                 self._shares[share] = self._shares.get(share, 0) + 1
-            self._put_shared(name, element.key, element)
+            else:
+                self._add(name, key)
 
-    def _share_no_longer(self, shared: Iterable[tuple[str, Element]]) -> None:
-        for name, element in shared:
-            share = name, element.key
+    def _share_no_longer(self, shared: Iterable[Shared]) -> None:
+        for share in shared:
+            name, key = share
             more = self._shares.pop(share, 0)
-            if not more:
-                self._put_shared(name, element.key, None)
-            elif more > 1:
+            if more > 1:
                 self._shares[share] = more - 1
+            elif not more:
+                del self._sets[name][key]
+                if self.is_noting:
+                    self._note(name, key, Element(key), None)
 
     def _note(self, name: str, key: Key, before: Element | None, after: Element | None) -> None:
         if before != after:
@@ -281,11 +283,11 @@ class Desired:
             _note(self.maps, self._map_edits, *declared)
 
 
-def _put(by_key: dict[Key, Held], key: Key, value: Held | None) -> None:
-    if value is None:
-        by_key.pop(key, None)
+def _put(pools: dict[Key, Pool], key: Key, pool: Pool | None) -> None:
+    if pool is None:
+        pools.pop(key, None)
     else:
-        by_key[key] = value
+        pools[key] = pool
 
 
 def _own(before: Iterable[Owned], after: Iterable[Owned]) -> Iterator[tuple[str, Owned | None]]:

@@ -52,6 +52,29 @@ class _Values(ValuesView[Element]):
         return self._mapping.made()
 
 
+class SetView(ElementsView):
+    """The elements of a set, which are keys and nothing else."""
+
+    def __init__(self, keys: Mapping[Key, None]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, key: Key) -> Element:
+        self._keys[key]
+        return Element(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def made(self) -> Iterator[Element]:
+        return map(Element, self._keys)
+
+
 class VerdictsView(ElementsView):
     """The elements of a verdict map: one a pool."""
 

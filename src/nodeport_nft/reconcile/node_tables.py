@@ -69,7 +69,7 @@ class NodeTables:
             adopted = listed.elements if listed and not listed.differences else {}
             self.schemas[family] = compile_schema(family, self.facts)
             self.desired[family] = Desired(adopted=adopted, is_noting=False)
-            self.desired[family].put(compile_node(family, self.facts))
+            self.desired[family].put((name, element.key) for name, element in compile_node(family, self.facts))
 
     @property
     def differences(self) -> dict[Family, tuple[str, ...]]:

@@ -173,7 +173,9 @@ class Reconciler:
         # Whoever was at the tables may have let flows through untranslated.
         frontends = {}
         if transactions or self._before or not self._has_synced:
-            frontends = stale_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
+            # Where nothing was to be written, what was there before is what is there now.
+            before = listed if transactions else {}
+            frontends = stale_frontends(self.state.snapshot(), self.state.tables, before, local_ips)
         return Synced(transactions, whole=True, differences=differences, frontends=frontends)
 
     def _apply_over(self, listed: Listed) -> tuple[Transaction, ...]:
