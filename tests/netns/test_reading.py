@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +11,14 @@ import pytest
 
 from lab.namespaces import Namespace
 from nodeport_nft.compile import TABLE, compile_schema
+from nodeport_nft.kernel.netlink import tables
+from nodeport_nft.kernel.netlink.layouts import Layout
 from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.model import Family, Snapshot
+from nodeport_nft.model import Family, NodeFacts, Snapshot
 from nodeport_nft.plan import ListedTable, Transaction, diff, plan_replacement
 from nodeport_nft.reconcile import compile_snapshot
 from nodeport_nft.render import write_transaction
-from nodeport_nft.ruleset import Schema, Table
+from nodeport_nft.ruleset import Element, Key, Schema, Table
 from tests.builders import FACTS, make_port, make_service, make_slice
 from tests.listings.read import read_table
 from tests.property.test_netlink_messages import nodes
@@ -195,6 +197,69 @@ def test_how_large_a_map_may_grow_is_no_difference(node: Node) -> None:
     read = node.nft.list_table(SCHEMA)
     assert read is not None
     assert read.differences == ()
+
+
+@pytest.fixture
+def all_maps_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LARGE", 1)
+
+
+def many_kinds(directory: Path) -> Iterator[tuple[Snapshot, NodeFacts]]:
+    """Pools of each kind; one is asked for in several portions."""
+    for case in CASES:
+        if case.name.startswith(("X7", "P2", "P7", "F4", "F9")):
+            yield state_of(case, directory)
+    ends = [f"10.244.{number >> 8}.{number & 255}" for number in range(200)]
+    yield Snapshot((make_service("web", make_port(80, node_port=30080)),), (make_slice(*ends),)), FACTS
+
+
+@pytest.mark.usefixtures("all_maps_are_large")
+def test_a_large_map_is_read_by_its_keys_and_whole(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+    by_keys = tables._Reading._slots
+
+    def noted(reading: tables._Reading, layout: Layout) -> Mapping[Key, Element] | None:
+        held = by_keys(reading, layout)
+        if layout.has_slots and reading._counts[layout.name]:
+            found.append(held is not None)
+        return held
+
+    monkeypatch.setattr(tables._Reading, "_slots", noted)
+    for snapshot, facts in many_kinds(tmp_path):
+        made = compile_snapshot(snapshot, facts).tables
+        node.apply(made.first_transaction())
+        read = {family: node.read(made.schemas[family]) for family in Family}
+        assert compile_snapshot(snapshot, facts, read).tables.first_transaction() == ()
+    assert all(found)  # none where the kernel does not say how many elements there are
+    if not found:
+        return
+    strays = "{ 10.96.9.9 . tcp . 80 . 0 : 10.0.0.1 . 80, 10.96.0.10 . tcp . 80 . 999 : 10.0.0.1 . 80 }"
+    node.load(f"add element {OWN} service-endpoints {strays}")
+    held = node.read(SCHEMA).elements["service-endpoints"]
+    assert found[-2:] == [False, True]  # the other map has all that it should have
+    assert {("10.96.9.9", "tcp", 80, 0), ("10.96.0.10", "tcp", 80, 999)} <= held.keys()
+
+
+@pytest.mark.usefixtures("all_maps_are_large")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"delete element {OWN} service-endpoints {{ 10.96.0.10 . tcp . 80 . 0 }}",
+        f"flush map {OWN} service-endpoints",
+        f"delete element {OWN} service-ips {{ 10.96.0.10 . tcp . 80 }}",
+        f"flush map {OWN} service-ips",
+    ],
+)
+def test_a_large_map_that_somebody_has_changed(node: Node, damage: str) -> None:
+    snapshot = Snapshot((make_service("web", make_port(80)),), (make_slice("10.244.1.1", "10.244.1.2"),))
+    node.apply(compile_snapshot(snapshot, FACTS).tables.first_transaction())
+    node.load(damage)
+    read = {Family.IPV4: node.read(SCHEMA), Family.IPV6: node.nft.list_table(compile_schema(Family.IPV6, FACTS))}
+    node.apply(compile_snapshot(snapshot, FACTS, read).tables.first_transaction())
+    read = {Family.IPV4: node.read(SCHEMA), Family.IPV6: node.nft.list_table(compile_schema(Family.IPV6, FACTS))}
+    assert compile_snapshot(snapshot, FACTS, read).tables.first_transaction() == ()
 
 
 def test_what_a_set_has_learned_is_read(node: Node) -> None:

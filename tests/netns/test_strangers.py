@@ -151,14 +151,14 @@ def test_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
     def told() -> list[int]:
         """What messages the kernel sends for a reading and for a change with rules in it."""
         heard: list[int] = []
-        received = dumps._received
+        received = dumps.received
 
         def listen(netlink: socket.socket) -> Iterator[tuple[int, int, bytes]]:
             for kind, flags, data in received(netlink):
                 heard.append(kind)
                 yield kind, flags, data
 
-        dumps._received = listen
+        dumps.received = listen
         nft = Nft()
         read_tables(nft, known)
         nft.check(changed)

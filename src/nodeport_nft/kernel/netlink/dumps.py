@@ -79,7 +79,7 @@ def dump(
     try:
         is_sound = True
         while not has_ended:
-            for answer, marks, data in _received(netlink):
+            for answer, marks, data in received(netlink):
                 is_sound = is_sound and (begun is None or not marks & INTERRUPTED)
                 if answer in (ERROR, DONE):
                     has_ended = True
@@ -93,12 +93,12 @@ def dump(
         is_whole = is_sound
     finally:
         while not has_ended:  # the kernel begins no other dump on this socket before
-            has_ended = any(answer in (ERROR, DONE) for answer, _, _ in _received(netlink))
+            has_ended = any(answer in (ERROR, DONE) for answer, _, _ in received(netlink))
     if not is_whole:
         raise Interrupted
 
 
-def _received(netlink: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+def received(netlink: socket.socket) -> Iterator[tuple[int, int, bytes]]:
     """Type, flags and content of each message of one piece."""
     piece = memoryview(bytearray(_PIECE))
     size, at = netlink.recv_into(piece), 0

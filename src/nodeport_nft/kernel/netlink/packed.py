@@ -72,6 +72,7 @@ class PackedElements(Comparing):
     def __init__(self, layout: Layout, packed: Mapping[bytes, bytes]) -> None:
         self._layout = layout
         self._packed = packed
+        self.is_of_verdicts = layout.verdict
         self._width = layout.value.size if layout.value else 0
         self._endpoint = struct.Struct(f">{max(self._width - 4, 0)}sH2x")  # an address and a port
         self._values: dict[bytes, tuple[str, int]] = {}  # the same endpoint is behind several keys
@@ -163,6 +164,11 @@ class PackedElements(Comparing):
             found.append(self._endpoint_of(rest[: self._width]))
             first += 1
         return tuple(found)
+
+    def verdicts(self) -> Iterator[tuple[bytes, str]]:
+        """Of a verdict map the packed keys, and where each leads to."""
+        for key, rest in self._packed.items():
+            yield key, _text(rest[: rest.index(0)])
 
     def _frontend(self, key: Key) -> bytes:
         """What the keys of all slots of a frontend begin with."""

@@ -28,14 +28,15 @@ from nodeport_nft.kernel.netlink.batch import FAMILIES
 from nodeport_nft.kernel.netlink.disassembly import disassemble
 from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, settled
 from nodeport_nft.kernel.netlink.expressions import Instruction, Opaque, unpack
-from nodeport_nft.kernel.netlink.layouts import NFNL_SUBSYS_NFTABLES, layout_of
+from nodeport_nft.kernel.netlink.layouts import NFNL_SUBSYS_NFTABLES, Layout, layout_of
 from nodeport_nft.kernel.netlink.messages import ACK, BODY, DUMP, attribute, find, walk
-from nodeport_nft.kernel.netlink.packed import OddElement
+from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements
 from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
 from nodeport_nft.kernel.netlink.rules import assemble
+from nodeport_nft.kernel.netlink.runs import LARGE, Run, draws_of, read_runs
 from nodeport_nft.plan import ListedTable
 from nodeport_nft.render import schema_comment
-from nodeport_nft.ruleset import Chain, Map, Rule, Schema
+from nodeport_nft.ruleset import Chain, Element, Key, Map, Rule, Schema
 
 _GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETOBJ, _GETFLOWTABLE = (
     NFNL_SUBSYS_NFTABLES << 8 | kind for kind in (1, 4, 7, 10, 19, 23)
@@ -90,7 +91,7 @@ class _Reading:
         self._schema = schema
         self._begun = begun
         self._listed = ListedTable()
-        self._faults: list[str] = []
+        self._counts: dict[str, int] = {}  # of elements, where the kernel tells them
 
     def table(self) -> ListedTable | None:
         """Raises Interrupted, KernelError, OSError."""
@@ -125,6 +126,7 @@ class _Reading:
             name, flags = _text(data, _NAME[_GETSET]), _number(data, find(data, BODY, len(data), _SET_FLAGS))
             if flags & _ANONYMOUS:
                 continue  # of a rule, which is then none of ours
+            self._counts[name] = _number(data, find(data, BODY, len(data), _SET_COUNT))
             own = self._schema.own_map(name) if _OWN_NAME.fullmatch(name) else None
             if name in wanted:
                 found[name] = _set_form(data)
@@ -184,9 +186,27 @@ class _Reading:
                 elif declared.interval:
                     self._listed.elements[declared.name] = read_prefixes(self._netlink, layout)
                 else:
-                    self._listed.elements[declared.name] = read_elements(self._netlink, layout)
+                    self._listed.elements[declared.name] = self._slots(layout) or read_elements(self._netlink, layout)
             except OddElement as error:
                 yield f"map {declared.name} holds an unknown element: {error}"
+
+    def _slots(self, layout: Layout) -> Mapping[Key, Element] | None:
+        """What a large slot map holds, by its keys; None where that is not known to be all."""
+        count = self._counts.get(layout.name, 0)
+        if not layout.has_slots or count < LARGE:
+            return None
+        draws = draws_of((*self._schema.chains, *self._listed.own_chains.values()))
+        size = layout.key.size - 4  # without the slot
+        runs: dict[tuple[bytes, int], int] = {}
+        for held in self._listed.elements.values():
+            for key, chain in held.verdicts() if isinstance(held, PackedElements) and held.is_of_verdicts else ():
+                for (name, first), slots in draws.get(chain, {}).items():
+                    if name == layout.name and len(key) == size:
+                        runs[key, first] = max(slots, runs.get((key, first), 0))
+        packed = read_runs(self._netlink, layout, (Run(*which, slots) for which, slots in runs.items()))
+        if self._begun is not None and settled(self._netlink) != self._begun:
+            raise Interrupted
+        return PackedElements(layout, packed) if len(packed) == count else None
 
 
 # --- what a schema leads to -------------------------------------------------------------------------------
