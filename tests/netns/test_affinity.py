@@ -12,9 +12,8 @@ from lab.cluster import Cluster
 from lab.probe import connect_many
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
-from nodeport_nft.plan import AddChain, AddRules, DeleteChain, FlushChain, Replace
+from nodeport_nft.plan import AddChain, AddRules, DeleteChain, FlushChain, ListedTable, Replace
 from nodeport_nft.reconcile import compile_snapshot, read_tables
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Table
 from nodeport_nft.trace import Packet, trace
 from tests.builders import make_endpoint, make_port, make_service

@@ -34,8 +34,8 @@ from nodeport_nft.model import (
     Service,
     Snapshot,
 )
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import compile_snapshot, stale_frontends
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Chain, Dnat, Drop, Field, Goto, GotoChance, InSet
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 

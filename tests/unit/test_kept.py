@@ -16,9 +16,9 @@ from nodeport_nft.config import load_config
 from nodeport_nft.facts import Host, gather
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, LoadBalancing, NodeFacts, ObjectName, Pod, Ref, Service, Snapshot
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.reconcile.kept import _comment_of as comment_of
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Place
 from nodeport_nft.ruleset import Element, Goto, Key
 from nodeport_nft.store import Store

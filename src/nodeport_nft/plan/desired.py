@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeVar
 
-from nodeport_nft.plan.edits import Change, Edits, ElementEdits
+from nodeport_nft.plan.edits import Change, Comparing, Edits, ElementEdits
 from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView, slots_of, verdict_of
 from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank, Shared
 
@@ -222,7 +222,7 @@ class Desired:
             if there is not None:
                 before = there.endpoints
             elif pool.slots in self.adopted:
-                before = tuple(_slots(self.adopted[pool.slots], pool))
+                before = _endpoints(self.adopted[pool.slots], pool)
             else:
                 before = ()
             endpoints = place(before, pool.endpoints)
@@ -325,10 +325,14 @@ def _rank(want: Want) -> Rank:
     return want[0]
 
 
-def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:
+def _endpoints(elements: Mapping[Key, Element], pool: Pool) -> tuple[tuple[str, int], ...]:
     """What stands in the slots of a pool, from the first one up to the first empty one."""
+    if isinstance(elements, Comparing):
+        return elements.run(pool.key, pool.first)
+    endpoints = []
     slot = pool.first
     while (element := elements.get((*pool.key, slot))) is not None:
         assert isinstance(element.value, tuple)  # the values of a slot map
-        yield element.value
+        endpoints.append(element.value)
         slot += 1
+    return tuple(endpoints)

@@ -23,7 +23,7 @@ from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
 from nodeport_nft.flows import led_to
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import Family, IPAddress, ObjectName, Ref, Service
-from nodeport_nft.render import ListedTable
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Index, Place
 from nodeport_nft.ruleset import Chain, Contender, Element, Goto, Key, Pool, Schema, Shared
 

@@ -35,6 +35,7 @@ from nodeport_nft.plan import (
     Contest,
     Desired,
     Edits,
+    ListedTable,
     Remove,
     Transaction,
     diff,
@@ -43,7 +44,6 @@ from nodeport_nft.plan import (
 )
 from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Wants
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, Resolved
 from nodeport_nft.ruleset import Contender, Schema, Table
 

@@ -23,12 +23,11 @@ from typing import Protocol as Interface
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import Frontends
 from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName
-from nodeport_nft.plan import AddChain, Transaction
+from nodeport_nft.plan import AddChain, ListedTable, Transaction
 from nodeport_nft.reconcile.kept import Listed, Wants
 from nodeport_nft.reconcile.node_tables import Edited
 from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
 from nodeport_nft.reconcile.state import NodeState
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Chain, Element, Key
 
 _MOST_CHECKS = 400

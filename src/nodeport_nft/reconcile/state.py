@@ -24,11 +24,11 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.node_tables import NodeTables, service_problems
 from nodeport_nft.reconcile.own_dns import REF as DNS_REF
 from nodeport_nft.reconcile.own_dns import OwnDNS, own_dns_problems
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 from nodeport_nft.resolve.index import by_object
 
