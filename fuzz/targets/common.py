@@ -11,8 +11,9 @@ from pathlib import Path
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.hosts import hosts_file, hosts_lines
 from nodeport_nft.model import Family, NodeFacts, Ranges, Snapshot
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import NodeTables, compile_snapshot
-from nodeport_nft.render import ListedTable, write_transaction
+from nodeport_nft.render import write_transaction
 from nodeport_nft.ruleset import Table
 
 ROOT = Path(__file__).parents[2]

@@ -30,11 +30,12 @@ from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic
 from nodeport_nft.kernel.nft import _explain, too_old
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, Snapshot
-from nodeport_nft.plan import plan_replacement
-from nodeport_nft.render import ListedTable, read_table, schema_differences, write_transaction
+from nodeport_nft.plan import ListedTable, plan_replacement
+from nodeport_nft.render import write_transaction
 from nodeport_nft.ruleset import Table
 from nodeport_nft.store import Store
 from nodeport_nft.trace import Packet, TraceError, trace
+from tests.listings.read import ListedText, read_table, schema_differences
 
 _SOURCES = {
     Family.IPV4: ("192.0.2.1", "10.244.1.2", "127.0.0.1"),
@@ -60,7 +61,7 @@ def run(data: bytes) -> None:
     _explain(text)
 
 
-def _complete(listed: ListedTable, family: Family) -> None:
+def _complete(listed: ListedText, family: Family) -> None:
     """Add what it lacks of an empty table of ours."""
     empty = _empty(family)
     listed.comment = listed.comment or empty.comment
@@ -118,7 +119,7 @@ def _look_for_obstacles(text: str) -> None:
 
 
 @cache
-def _empty(family: Family) -> ListedTable:
+def _empty(family: Family) -> ListedText:
     return read_table(_text(Table(MAPS[family])), MAPS[family])
 
 

@@ -9,8 +9,9 @@ from fuzz.targets.common import NOW, RANGES, check_lines, manifests, serve, smal
 from nodeport_nft.manifest import Problems, read_manifests
 from nodeport_nft.model import Ref
 from nodeport_nft.plan import plan_replacement
-from nodeport_nft.render import read_table, to_json, write_transaction
+from nodeport_nft.render import to_json, write_transaction
 from nodeport_nft.store import Store
+from tests.listings.read import read_table
 
 
 def run(data: bytes) -> None:

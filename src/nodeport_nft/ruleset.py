@@ -353,9 +353,9 @@ Rank = tuple[str, str, str]
 """Who goes first on a contested frontend: creation time, then namespace and name. It identifies the owner too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which takes three times as long to make: there may be 200,000 of them
 class Pool:
-    """A key of a verdict map, and the endpoints behind it, not yet placed in slots.
+    """A key of a verdict map, and the endpoints behind it, not yet placed in slots. It does not change.
 
     ``first`` is the number of their first slot: two pools may share a key of a slot map. An endpoint may have several
     slots. ``fixed``: the endpoints stand in the order of their slots, which matters. ``slots`` "": the verdict alone.
@@ -371,9 +371,13 @@ class Pool:
     fixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+Shared = tuple[str, Key]
+"""An element that several owners may want: its set and its key. It has neither a value nor a comment."""
+
+
+@dataclass(slots=True)  # not frozen, as Pool
 class Contender:
-    """All that one owner wants in one table: its frontends, and elements it may share with others.
+    """All that one owner wants in one table: its frontends, and elements it may share with others. It never changes.
 
     A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The
     map and key of its first pool are what owners compete for. ``maps`` and ``chains`` are this owner's alone.
@@ -381,6 +385,6 @@ class Contender:
 
     rank: Rank
     frontends: tuple[tuple[Pool, ...], ...]
-    shared: tuple[tuple[str, Element], ...] = ()
+    shared: tuple[Shared, ...] = ()
     maps: tuple[Map, ...] = ()
     chains: tuple[Chain, ...] = ()

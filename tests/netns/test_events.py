@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -38,6 +39,9 @@ def namespace(private_namespaces: None) -> Iterator[Namespace]:  # noqa: ARG001 
     made.close()
 
 
+Step = Callable[["Watched"], None]
+
+
 class Watched:
     """The tables, with a writer of our own and one that is not."""
 
@@ -51,15 +55,17 @@ class Watched:
         self.nft.run(text, view=View())
         self.events.wrote(before, 1)
 
+    def own_away(self, *steps: Step) -> None:
+        with self.events.away():
+            for step in steps:
+                step(self)
+
     def foreign(self, text: str) -> None:
-        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=30)
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=60)
 
     def shrink(self) -> None:
         """Let the socket hold a few messages only."""
         self.events._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-
-
-Step = Callable[[Watched], None]
 
 
 def own(text: str) -> Step:
@@ -219,6 +225,56 @@ def test_in_a_pid_namespace_of_its_own(namespace: Namespace) -> None:
         return ran.stdout + ran.stderr
 
     assert in_namespace(namespace, run, timeout=90) == "well\n"
+
+
+def away(*steps: Step) -> Step:
+    return lambda tables: tables.own_away(*steps)
+
+
+AWAY_ALONE = {
+    "one write": (away(own(BULK)),),
+    "several": (away(own(BULK), own(ONE), own(SIX)),),
+    "nothing": (away(),),
+    "beside others": (own(ONE), away(own(BULK)), own(SIX)),
+    "twice": (away(own(BULK)), away(own(TWO))),
+}
+AWAY_WITH_OTHERS = {
+    "before": (foreign(ONE), away(own(BULK))),
+    "after": (away(own(BULK)), foreign(ONE)),
+    "within, before": (away(foreign(ONE), own(BULK)),),
+    "within, after": (away(own(BULK), foreign(ONE)),),
+    "within, beside our own": (own(ONE), away(own(BULK), foreign(TWO)), own(SIX)),
+    "alone": (away(foreign(ONE)),),
+}
+
+
+@pytest.mark.parametrize("case", AWAY_ALONE)
+def test_what_we_write_while_nobody_listens_is_nobodys(namespace: Namespace, case: str) -> None:
+    assert told(namespace, *AWAY_ALONE[case]) == ((), 0)
+
+
+@pytest.mark.parametrize("case", AWAY_WITH_OTHERS)
+def test_what_others_write_while_nobody_listens_is_told(namespace: Namespace, case: str) -> None:
+    others, lost = told(namespace, *AWAY_WITH_OTHERS[case])
+    assert others
+    assert lost == 0, "nothing overflows"
+
+
+def test_who_listens_again_is_told_of_single_elements(namespace: Namespace) -> None:
+    def run() -> tuple[int, tuple[str, ...], int]:
+        tables = Watched()
+        tables.own_away(own(BULK), foreign(ONE))
+        waiting = len(tables.events._events.recv(1 << 16)) if select([tables.events], [], [], 0)[0] else 0
+        assert tables.events.read()
+        assert tables.events.elements is None, "which they were is not known"
+        tables.foreign(TWO)
+        others = tables.events.read()
+        return waiting, others, len(tables.events.elements or ())
+
+    waiting, others, elements = in_namespace(namespace, run)
+    assert waiting == 0, "the kernel has told nobody"
+    assert len(others) == elements == 1
+    assert others[0].startswith("nft (pid ")
 
 
 # --- a transaction that is too long -------------------------------------------

@@ -22,12 +22,12 @@ from nodeport_nft.plan import (
     DeleteChain,
     DeleteMap,
     FlushChain,
+    ListedTable,
     Remove,
     Replace,
     Transaction,
 )
 from nodeport_nft.reconcile import Listed, NodeTables
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import (
     Chain,
     Dispatch,

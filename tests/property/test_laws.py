@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.model import EndpointSlice, Family, LoadBalancing, Service, ServiceType, Snapshot
-from nodeport_nft.plan import Add, Transaction, diff, plan_edits
+from nodeport_nft.plan import Add, ListedTable, Transaction, diff, plan_edits
 from nodeport_nft.reconcile import NodeTables, compile_snapshot
-from nodeport_nft.render import ListedTable, read_table, schema_differences, write_transaction
+from nodeport_nft.render import write_transaction
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Elements, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
+from tests.listings.read import read_table, schema_differences
 from tests.property.fake import Kernel
 
 MOST_OPERATIONS = 11

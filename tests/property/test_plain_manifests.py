@@ -28,7 +28,7 @@ from nodeport_nft.model import PortRange, Ranges
 from nodeport_nft.problems import Problems
 from nodeport_nft.store import Damaged, Store
 from nodeport_nft.store.api import Made
-from nodeport_nft.store.sqlite.rows import unread_rows
+from nodeport_nft.store.bodies import Body, document_of
 from nodeport_nft.text.document import Document
 from nodeport_nft.text.json_text import read_documents
 
@@ -222,9 +222,9 @@ class BothWays(Store):
         of_object: Callable[[Object], Made],
     ) -> builtins.list[Made]:
         made = []
-        for row in unread_rows(self._db, kind, namespace):
-            quick = of_body(row.namespace, row.name, row.body)
-            stored = row.read()
+        for row in self.bodies(kind, namespace):
+            quick = of_body(row.ref.namespace, row.ref.name, row.text) if isinstance(row, Body) else None
+            stored = document_of(row)
             if isinstance(stored, Damaged):
                 assert quick is None
             elif quick is not None:

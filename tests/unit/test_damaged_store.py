@@ -16,8 +16,8 @@ from typer.main import get_command
 from nodeport_nft.cli.app import app
 from nodeport_nft.manifest import Problems
 from nodeport_nft.model import Family, Ref
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import compile_snapshot
-from nodeport_nft.render import ListedTable
 from nodeport_nft.store import Store, StoreError
 from tests.builders import FACTS
 from tests.damage import ROWS, damage, rewrite

@@ -34,8 +34,8 @@ from nodeport_nft.model import (
     Service,
     Snapshot,
 )
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import compile_snapshot, stale_frontends
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Chain, Dnat, Drop, Field, Goto, GotoChance, InSet
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
@@ -63,7 +63,7 @@ def frontends(
     listed: dict[Family, ListedTable | None] = {}
     if before is not None:
         held = compile_snapshot(before, facts).tables.desired[family].elements
-        listed[family] = ListedTable(elements=held)
+        listed[family] = ListedTable(elements=dict(held))
     return stale_frontends(snapshot, compile_snapshot(snapshot, facts).tables, listed, map(ip_address, local))[family]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,10 @@ from nodeport_nft.config import ConfigError, load_config
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import MOST_DEVICES, eligible, left_out, plan_devices
 from nodeport_nft.model import Family, NodeFacts
-from nodeport_nft.plan import AddDevices, DeleteDevices
+from nodeport_nft.plan import AddDevices, DeleteDevices, Transaction
 from nodeport_nft.reconcile import NodeTables
-from nodeport_nft.render import read_table, write_transaction
+from nodeport_nft.render import write_transaction
+from tests.listings.read import read_table
 
 PLAIN = NodeFacts("worker-1")
 OFFLOADING = replace(PLAIN, flowtable=True)
@@ -110,11 +112,10 @@ def test_chains_to_trust_are_named_in_full() -> None:
 
 def test_a_kernel_without_flowtables_is_told_with_the_remedy() -> None:
     from nodeport_nft.kernel.flowtable import check_flowtables
-    from nodeport_nft.kernel.libnftables.answers import NOTHING
 
     class Refusing:
-        def run(self, text: str, *, dry: bool = False, view: object = None) -> str:
-            assert (dry, view, "flowtable" in text) == (True, NOTHING, True)
+        def check(self, transactions: Iterable[Transaction]) -> None:
+            assert "flowtable" in "".join(map(write_transaction, transactions))
             raise KernelError("refused:\nadd flowtable ip probe probe: No such file or directory")
 
     with pytest.raises(KernelError) as told:

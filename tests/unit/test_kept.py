@@ -16,9 +16,9 @@ from nodeport_nft.config import load_config
 from nodeport_nft.facts import Host, gather
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, LoadBalancing, NodeFacts, ObjectName, Pod, Ref, Service, Snapshot
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.reconcile.kept import _comment_of as comment_of
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Place
 from nodeport_nft.ruleset import Element, Goto, Key
 from nodeport_nft.store import Store
@@ -457,7 +457,7 @@ def test_of_sets_of_their_own_each_service_keeps_its_own_with_what_is_in_them() 
     wants = kept.kept.services[guarded[0].key][Family.IPV4]
     assert wants is not None
     assert {declared.name.split("/")[2] for declared in wants.maps} == {"web"}
-    elements = [(name, element.key) for name, element in wants.shared]
+    elements = list(wants.shared)
     assert ("firewall-node-ports/default/web", ("198.51.100.0/24",)) in elements
     assert not any(key == client for _, key in elements), "what packets have put in is the kernel's alone"
 

@@ -24,7 +24,21 @@ from nodeport_nft.plan import (
     plan_edits,
     plan_replacement,
 )
-from nodeport_nft.ruleset import Chain, Contender, Drop, Element, Field, Goto, Key, Map, Memory, Pool, Schema, Table
+from nodeport_nft.ruleset import (
+    Chain,
+    Contender,
+    Drop,
+    Element,
+    Field,
+    Goto,
+    Key,
+    Map,
+    Memory,
+    Pool,
+    Schema,
+    Shared,
+    Table,
+)
 
 A, B, C, D = (("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80), ("10.244.0.4", 80))
 SCHEMA = Schema(
@@ -43,7 +57,7 @@ def pool(port: int, *endpoints: tuple[str, int], verdict: str = "draw", comment:
     return Pool("frontends", (port,), Goto(verdict), "slots", endpoints, comment)
 
 
-def contender(name: str, *pools: Pool, created: str = "", shared: tuple[tuple[str, Element], ...] = ()) -> Contender:
+def contender(name: str, *pools: Pool, created: str = "", shared: tuple[Shared, ...] = ()) -> Contender:
     return Contender((created, "default", name), tuple((p,) for p in pools), shared)
 
 
@@ -142,7 +156,7 @@ def test_pools_that_go_together_are_held_together() -> None:
 
 def test_shared_elements_leave_with_their_last_owner() -> None:
     desired = Desired()
-    shared = (("shared", Element(("10.0.0.1",))),)
+    shared = (("shared", ("10.0.0.1",)),)
     desired.update(("default", "a"), contender("a", shared=shared))
     desired.update(("default", "b"), contender("b", shared=shared))
     desired.update(("default", "a"), None)
@@ -153,7 +167,7 @@ def test_shared_elements_leave_with_their_last_owner() -> None:
 
 def test_an_owner_may_change_while_it_keeps_a_shared_element() -> None:
     desired = Desired()
-    shared = (("shared", Element(("10.0.0.1",))),)
+    shared = (("shared", ("10.0.0.1",)),)
     desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
     desired.take_edits()
     desired.update(("default", "a"), contender("a", pool(1, A), shared=shared))
@@ -233,7 +247,7 @@ def test_a_shared_element_is_there_as_long_as_anybody_wants_it(owners: int) -> N
     desired, element = Desired(), Element(("10.0.0.1",))
     names = [f"o{i}" for i in range(owners)]
     for name in (*names, *names, *reversed(names)):
-        desired.update(("default", name), contender(name, shared=(("shared", element),)))
+        desired.update(("default", name), contender(name, shared=(("shared", element.key),)))
         assert desired.elements["shared"] == {element.key: element}
     assert len([edit for edit in desired.take_edits().elements.values() if edit]) == 1
     for left in range(owners - 1, -1, -1):
@@ -285,7 +299,7 @@ def test_changes_are_noted_from_the_first_time_they_are_taken() -> None:
     assert desired.edits() == desired.edits() == Edits({"slots": {(1, 0): (Element((1, 0), A), Element((1, 0), B))}})
     assert desired.take_edits()
     assert not desired.take_edits()
-    desired.put([("shared", Element(("10.0.0.1",)))])
+    desired.put([("shared", ("10.0.0.1",))])
     assert desired.edits().elements.keys() == {"shared"}
 
 
@@ -384,7 +398,7 @@ def test_who_is_second_in_line_holds_nothing_not_even_what_the_first_has_no_use_
 def test_who_is_gone_leaves_nothing_behind() -> None:
     """A node runs for months, and Services come and go."""
     desired = Desired()
-    shared = (("shared", Element((1,))),)
+    shared = (("shared", (1,)),)
     for owner in ("a", "b"):
         desired.update(("default", owner), contender(owner, pool(80, A), shared=shared))
     assert len(desired.contests()) == 1
@@ -392,7 +406,8 @@ def test_who_is_gone_leaves_nothing_behind() -> None:
         desired.update(("default", owner), None)
     assert desired.contests() == ()
     assert not any(desired.elements.values())
-    assert not any((desired._claims, desired._contested, desired._shares, desired._owners))
+    kept = (*desired._claims.values(), desired._waiting, desired._shares, desired._owners)
+    assert not any(kept)
 
 
 def test_edits_are_something_if_any_of_their_kinds_is() -> None:

@@ -9,10 +9,11 @@ import pytest
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.model import Family, Snapshot
 from nodeport_nft.reconcile import compile_snapshot
-from nodeport_nft.render import read_table, schema_differences, write_transaction
-from nodeport_nft.render.rules import read_time
+from nodeport_nft.render import write_transaction
 from nodeport_nft.ruleset import Goto
 from tests.builders import FACTS, make_port, make_service, make_slice
+from tests.listings.read import read_table, schema_differences
+from tests.listings.rules import read_time
 from tests.unit.endless import ended_within
 
 SCHEMA = compile_schema(Family.IPV4, FACTS)

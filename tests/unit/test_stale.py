@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from nodeport_nft.flows import Destination, Frontends, Place, Sources, read_frontends
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Ref, Service
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import NodeState, changed_frontends, stale_frontends
-from nodeport_nft.render import ListedTable
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 pytestmark = pytest.mark.proves("K2", "X1")

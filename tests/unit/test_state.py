@@ -20,9 +20,9 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile import NodeState, NodeTables, compile_snapshot
 from nodeport_nft.reconcile.node_tables import service_problems
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Place, Resolved
 from nodeport_nft.ruleset import Element, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice, ref_of

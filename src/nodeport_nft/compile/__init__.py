@@ -49,7 +49,7 @@ costs 2.0 ms (the kernel walks the verdict map) whether each chain has 4, 6 or 8
 Counters cost 2 MB of slab over 11.
 """
 
-from nodeport_nft.compile.bounds import most_endpoints, within_bounds
+from nodeport_nft.compile.bounds import are_few, most_endpoints, within_bounds
 from nodeport_nft.compile.schema import (
     FLOWTABLE,
     LOCAL_SLOTS,
@@ -71,6 +71,7 @@ __all__ = [
     "MAX_ENDPOINTS",
     "TABLE",
     "TRIES",
+    "are_few",
     "comment",
     "compile_node",
     "compile_schema",

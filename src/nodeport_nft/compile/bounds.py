@@ -19,7 +19,7 @@ def within_bounds(service: Service, frontends: Iterable[Frontend]) -> tuple[Fron
     has too many endpoints for the room that is left (``MAX_SLOTS``, ``MAX_STICKY``) makes way for those behind it.
     """
     frontends = tuple(frontends)
-    if sum(len(f.backends) + len(f.local_backends or ()) for f in frontends) <= _FEW:
+    if are_few(frontends):
         return frontends
     slots = dict.fromkeys(Family, MAX_SLOTS)
     sticky = dict.fromkeys(Family, MAX_STICKY)
@@ -41,6 +41,14 @@ def within_bounds(service: Service, frontends: Iterable[Frontend]) -> tuple[Fron
             has_chains.add((family, frontend.port_name))
             kept.add(index)
     return tuple(frontend for index, frontend in enumerate(frontends) if index in kept)
+
+
+def are_few(frontends: Iterable[Frontend]) -> bool:
+    """Whether all these frontends together have so few endpoints that nothing bounds them."""
+    count = 0
+    for frontend in frontends:
+        count += len(frontend.backends) + len(frontend.local_backends or ())
+    return count <= _FEW
 
 
 def most_endpoints(service: Service) -> int:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from nodeport_nft.compile.affinity import Affinity
 from nodeport_nft.compile.bounds import most_endpoints, within_bounds
@@ -17,7 +16,6 @@ from nodeport_nft.compile.schema import (
     MAGLEV_SLOTS,
     MAX_ENDPOINTS,
     NODE_PORTS,
-    SIZES,
     VIPS,
     Kind,
     collapsed,
@@ -28,7 +26,6 @@ from nodeport_nft.ruleset import (
     Chain,
     Contender,
     Drop,
-    Element,
     Field,
     Goto,
     InSet,
@@ -36,6 +33,7 @@ from nodeport_nft.ruleset import (
     Map,
     Pool,
     Schema,
+    Shared,
 )
 
 COMMENT_LIMIT = 128
@@ -48,11 +46,11 @@ def compile_service(
     service: Service, frontends: Iterable[Frontend], facts: NodeFacts, schemas: Mapping[Family, Schema]
 ) -> Iterable[tuple[Family, Contender]]:
     """What the Service wants in each family's table, whose schemas are given; nothing in one without frontends."""
-    rank = service.created, *service.key
+    rank = service.created, service.namespace, service.name
     if service.proxy_name is not None:
         for family in Family:
-            foreign = (Element((str(ip),)) for ip in service.cluster_ips if ip.version == family)
-            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", element) for element in foreign))
+            foreign = (str(ip) for ip in service.cluster_ips if ip.version == family)
+            yield family, Contender(rank, (), tuple(("foreign-cluster-ips", (address,)) for address in foreign))
         return
     by_family: dict[Family, list[Frontend]] = {}
     for frontend in within_bounds(service, frontends):
@@ -61,71 +59,68 @@ def compile_service(
         compiled = _Compiled(service, family, facts, schemas[family])
         wanted: dict[tuple[str, Key], tuple[Pool, ...]] = {}
         for frontend in own:
-            pools = tuple(compiled.pools(frontend))
+            pools = compiled.pools(frontend)
             # An external address may be a load balancer's as well: one frontend, not two that contest each other.
             wanted.setdefault((pools[0].map, pools[0].key), pools)
             compiled.share(frontend)
-        shared = tuple((name, element) for (name, _), element in compiled.shared.items())
-        yield (
-            family,
-            Contender(rank, tuple(wanted.values()), shared, tuple(compiled.maps()), tuple(compiled.chains())),
-        )
+        shared = tuple(compiled.shared)
+        yield family, Contender(rank, tuple(wanted.values()), shared, compiled.maps(), compiled.chains())
 
 
-@dataclass(slots=True)
 class _Compiled:
     """One Service in one family's table, as it is compiled, frontend by frontend."""
 
-    service: Service
-    family: Family
-    facts: NodeFacts
-    schema: Schema
-    shared: dict[tuple[str, Key], Element] = field(default_factory=dict)
-    _pools: dict[int, _Endpoints] = field(default_factory=dict)
-    _texts: dict[bytes, str] = field(default_factory=dict)
-    _affinity: Affinity | None = None
-    _firewalls: dict[str, tuple[Map, Chain]] = field(default_factory=dict)
-    _guards: dict[str, Goto | None] = field(default_factory=dict)
-    _load_balancers: frozenset[str] = frozenset()
-    _paired: set[tuple[int, str]] = field(default_factory=set)
+    def __init__(self, service: Service, family: Family, facts: NodeFacts, schema: Schema) -> None:
+        self.service = service
+        self.family = family
+        self.facts = facts
+        self.schema = schema
+        self.shared: dict[Shared, None] = {}  # in their order, each once
+        self._pools: dict[int, _Endpoints] = {}
+        self._texts: dict[bytes, str] = {}
+        self._comments: dict[str, str] = {}
+        self._affinity: Affinity | None = None
+        self._firewalls: dict[str, tuple[Map, Chain]] = {}
+        self._guards: dict[str, Goto | None] = {}
+        self._load_balancers = frozenset(map(self._text, service.load_balancer_ips))
+        self._paired: set[tuple[int, str]] = set()
+        if service.session_affinity_seconds:
+            self._affinity = Affinity(service, schema, 1 << facts.masquerade_bit)
 
-    def __post_init__(self) -> None:
-        self._load_balancers = frozenset(map(self._text, self.service.load_balancer_ips))
-        if self.service.session_affinity_seconds:
-            self._affinity = Affinity(self.service, self.schema, 1 << self.facts.masquerade_bit)
-
-    def maps(self) -> Iterable[Map]:
+    def maps(self) -> tuple[Map, ...]:
         """The sets that are this Service's alone."""
-        yield from (declared for declared, _ in self._firewalls.values())
-        if self._affinity:
-            yield from self._affinity.maps.values()
+        sticky = self._affinity.maps.values() if self._affinity else ()
+        return *(declared for declared, _ in self._firewalls.values()), *sticky
 
-    def chains(self) -> Iterable[Chain]:
+    def chains(self) -> tuple[Chain, ...]:
         """The chains that are this Service's alone."""
-        yield from (chain for _, chain in self._firewalls.values())
-        if self._affinity:
-            yield from self._affinity.chains.values()
+        sticky = self._affinity.chains.values() if self._affinity else ()
+        return *(chain for _, chain in self._firewalls.values()), *sticky
 
-    def pools(self, frontend: Frontend) -> Iterable[Pool]:
+    def pools(self, frontend: Frontend) -> tuple[Pool, ...]:
         """The verdict of a frontend and the endpoints behind it; with policy Local, for those inside as well."""
         kind = NODE_PORTS if frontend.kind is FrontendKind.NODE_PORT else VIPS
-        address = () if frontend.address is None else (self._text(frontend.address),)
-        key = (*address, sys.intern(frontend.protocol.lower()), frontend.port)
+        protocol = sys.intern(frontend.protocol.lower())
+        key: Key = protocol, frontend.port
+        if frontend.address is not None:
+            key = self._text(frontend.address), protocol, frontend.port
+        led = self._led(kind, key, frontend)
+        guard = self._guard(frontend)
+        return (*led, self._verdict(kind.firewall, key, guard, frontend)) if guard else led
+
+    def _led(self, kind: Kind, key: Key, frontend: Frontend) -> tuple[Pool, ...]:
         internal = frontend.kind is FrontendKind.CLUSTER_IP
         everywhere, local = frontend.backends, frontend.local_backends
         if not everywhere:
-            yield self._verdict(kind.map, key, Goto("refuse"), frontend)
-        elif local is None or (frontend.prefer_local and not local):
-            yield self._pool(kind, kind.map, key, "" if internal else "-external", everywhere, frontend)
-        elif frontend.prefer_local:
-            yield self._pool(kind, kind.map, key, "-prefer-local", local, frontend)
-        else:
-            yield self._pool(kind, kind.map, key, "-local", local, frontend)
-            if not internal:
-                yield self._pool(kind, kind.inside, key, "-inside", everywhere, frontend)
-        guard = self._guard(frontend)
-        if guard is not None:
-            yield self._verdict(kind.firewall, key, guard, frontend)
+            return (self._verdict(kind.map, key, Goto("refuse"), frontend),)
+        if local is None or (frontend.prefer_local and not local):
+            return (self._pool(kind, kind.map, key, "" if internal else "-external", everywhere, frontend),)
+        if frontend.prefer_local:
+            return (self._pool(kind, kind.map, key, "-prefer-local", local, frontend),)
+        here = self._pool(kind, kind.map, key, "-local", local, frontend)
+        if internal:
+            return (here,)
+        return here, self._pool(kind, kind.inside, key, "-inside", everywhere, frontend)
 
     def _pool(
         self, kind: Kind, name: str, key: Key, suffix: str, backends: tuple[Backend, ...], frontend: Frontend
@@ -138,7 +133,7 @@ class _Compiled:
             verdict = self._affinity.lead(suffix, frontend.port_name, frontend.protocol, endpoints)
             return self._verdict(name, key, verdict, frontend)
         hashed = self.service.load_balancing is LoadBalancing.MAGLEV
-        size = MAGLEV if hashed else next(size for size in SIZES if size >= len(endpoints))
+        size = MAGLEV if hashed else 1 << (len(endpoints) - 1).bit_length()  # the smallest of SIZES that will do
         local = suffix in ("-local", "-prefer-local")
         return Pool(
             name,
@@ -146,39 +141,53 @@ class _Compiled:
             _shared_chain(f"{kind.chain}{'-local' if local else suffix}/{size}"),
             kind.slots,
             endpoints,
-            comment(self.service.key, frontend.port_name),
+            self._comment(frontend.port_name),
             LOCAL_SLOTS if local else 0,
             fixed=hashed,
         )
 
     def _verdict(self, name: str, key: Key, verdict: Goto, frontend: Frontend) -> Pool:
-        return Pool(name, key, verdict, "", (), comment(self.service.key, frontend.port_name))
+        return Pool(name, key, verdict, "", (), self._comment(frontend.port_name))
+
+    def _comment(self, port_name: str) -> str:
+        """The comment of all that a port has: one text, to save memory."""
+        text = self._comments.get(port_name)
+        if text is None:
+            text = self._comments[port_name] = comment(self.service.key, port_name)
+        return text
 
     def _endpoints(self, backends: tuple[Backend, ...]) -> _Endpoints:
         """What stands in the slots. A port's frontends have their backends in common: written out once."""
-        if id(backends) not in self._pools:
-            if self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity:
-                weights = {(self._text(b.address), b.port): b.weight for b in backends}
-                self._pools[id(backends)] = maglev(weights, MAGLEV_SLOTS)
-            else:
-                kept = backends[: most_endpoints(self.service)]
-                weighted = [end for b in kept for end in [(self._text(b.address), b.port)] * b.weight]
-                self._pools[id(backends)] = tuple(weighted[:MAX_ENDPOINTS])
-        return self._pools[id(backends)]
+        endpoints = self._pools.get(id(backends))
+        if endpoints is None:
+            endpoints = self._pools[id(backends)] = self._written_out(backends)
+        return endpoints
+
+    def _written_out(self, backends: tuple[Backend, ...]) -> _Endpoints:
+        if self.service.load_balancing is LoadBalancing.MAGLEV and not self._affinity:
+            weights = {(self._text(b.address), b.port): b.weight for b in backends}
+            return maglev(weights, MAGLEV_SLOTS)
+        weighted: list[tuple[str, int]] = []
+        for address, port, _, weight in backends[: most_endpoints(self.service)]:
+            weighted += ((self._text(address), port),) * weight
+        return tuple(weighted[:MAX_ENDPOINTS])
 
     def _text(self, address: IPAddress) -> str:
         """An address as it stands in keys and values; the same object wherever it stands, to save memory."""
         # By the packed form: that of an IPv6Address is a hash that whoever writes the address can choose.
         text = self._texts.get(packed := address.packed)
         if text is None:
-            text = self._texts[packed] = str(address)
+            # What str() makes of it, in half of the time: there are very many of IPv4.
+            text = self._texts[packed] = ".".join(map(str, packed)) if len(packed) == 4 else str(address)
         return text
 
     def _guard(self, frontend: Frontend) -> Goto | None:
         """The chain that lets only some sources through to a frontend (F4, X5); None if it is open to all."""
+        if frontend.kind is FrontendKind.CLUSTER_IP:
+            return None
         if frontend.kind is FrontendKind.NODE_PORT:
             word = "firewall-node-ports"
-        elif frontend.kind is not FrontendKind.CLUSTER_IP and self._is_load_balancers(frontend):
+        elif self._is_load_balancers(frontend):
             word = "firewall"
         else:
             return None
@@ -206,7 +215,7 @@ class _Compiled:
         rule = InSet((Field.SADDR,), name, negated=True), Drop()
         self._firewalls[name] = self.schema.new_map(name), Chain(name, (rule,))
         for prefix in collapsed(allowed, self.family):
-            self.shared[name, (prefix,)] = Element((prefix,))
+            self._share(name, prefix)
         return Goto(name)
 
     def share(self, frontend: Frontend) -> None:
@@ -217,8 +226,8 @@ class _Compiled:
         protocol = sys.intern(frontend.protocol.lower())
         # The local pool may hold what the other has not: an endpoint that terminates here while ready ones are
         # elsewhere.
-        for backends in (frontend.backends, frontend.local_backends or ()):
-            if (id(backends), protocol) in self._paired:  # a port's frontends have them in common
+        for backends in (frontend.backends, frontend.local_backends):
+            if not backends or (id(backends), protocol) in self._paired:  # a port's frontends have them in common
                 continue
             self._paired.add((id(backends), protocol))
             for backend in backends[:MAX_ENDPOINTS]:
@@ -227,7 +236,7 @@ class _Compiled:
                     self._share("hairpin-connections", address, address, protocol, backend.port)
 
     def _share(self, name: str, *key: str | int) -> None:
-        self.shared[name, key] = Element(key)
+        self.shared[name, key] = None
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from nodeport_nft.errors import KernelError
@@ -22,6 +22,10 @@ from nodeport_nft.scarcity import scarcity
 
 if TYPE_CHECKING:  # `sync --once` counts nothing, and need not read in what exports it
     from nodeport_nft.observe.connections import Connections
+
+
+_MANY = 4096
+"""Elements of a write during which nobody listens: where others write meanwhile, the tables are read back for it."""
 
 
 class KernelTables:
@@ -87,13 +91,20 @@ class KernelTables:
                     self.connections.refused()
 
     def _commit(self, transactions: list[Transaction]) -> bool:
-        before, commits = self._events.generation(), 0
+        many = sum(transaction.size for transaction in transactions) > _MANY
+        with self._events.away() if many else nullcontext():
+            return self._counted(lambda: self.nft.apply(transactions)) > 0
+
+    def _counted(self, write: Callable[[], object]) -> int:
+        """How many commits this was, of which the events are told in any case."""
+        before, committed = self._events.generation(), self.nft.commits
         try:
-            commits = self.nft.apply(transactions)
+            write()
         finally:
+            commits = self.nft.commits - committed
             self._events.wrote(before, commits)
-        self.commits += commits
-        return bool(commits)
+            self.commits += commits
+        return commits
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""
@@ -138,12 +149,7 @@ class KernelTables:
         """
         with _translated(), self.lock.at_once():
             if found.nft:
-                before, commits = self._events.generation(), 0
-                try:
-                    self.nft.remove_others(found.nft.messages())
-                    commits = 1
-                finally:
-                    self._events.wrote(before, commits)
+                self._counted(lambda: self.nft.remove_others(found.nft.messages()))
             found.remove_beside()
 
     def remove(self) -> None:

@@ -21,13 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from nodeport_nft.compile import TABLE, nft_family
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.libnftables.answers import NOTHING, View
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
-from nodeport_nft.plan import AddDevices, DeleteDevices, Operation, Transaction
-from nodeport_nft.ruleset import Schema
+from nodeport_nft.plan import AddDevices, DeleteDevices, Operation, Replace, Transaction
+from nodeport_nft.ruleset import Chain, Hook, Offload, Schema, Table
 
 MOST_DEVICES = 256
 """Devices of one flowtable, here."""
@@ -35,26 +33,21 @@ MOST_DEVICES = 256
 _PORTION = 200
 """Devices in one command."""
 
-_PROBE = """\
-table ip nodeport-nft-probe {
-	flowtable probe {
-		hook ingress priority filter
-	}
-	chain probe {
-		type filter hook forward priority filter
-		flow add @probe
-	}
-}
-"""
-
-_DEVICES = re.compile(r"devices = \{([^{}]*)\}")
 _NAME = re.compile(r'[^\s"{},*]+')
+
+_PROBE = Schema(
+    "ip",
+    "nodeport-nft-probe",
+    (),
+    (Chain("probe", ((Offload("probe"),),), Hook("forward", 0, "filter")),),
+    flowtable="probe",
+)
 
 
 def check_flowtables(nft: Nft) -> None:
     """Raise KernelError where the kernel has no flowtables; asks it, and changes nothing."""
     try:
-        nft.run(_PROBE, dry=True, view=NOTHING)
+        nft.check((Transaction(_PROBE.family, _PROBE.name, (Replace(Table(_PROBE)),)),))
     except KernelError as error:
         raise KernelError(
             "flowtable: this kernel cannot have one; load its modules (modprobe nft_flow_offload), take a kernel "
@@ -81,13 +74,7 @@ def left_out(links: Iterable[str]) -> tuple[str, ...]:
 
 def read_devices(nft: Nft, schemas: Mapping[Family, Schema]) -> dict[Family, frozenset[str]]:
     """The devices of the flowtables that are in the kernel. Raises KernelError where one is not."""
-    found = {}
-    for family, schema in schemas.items():
-        command = f"list flowtable {nft_family(family)} {TABLE} {schema.flowtable}"
-        listing = nft.run(command, view=View.table(nft_family(family), TABLE))
-        devices = _DEVICES.search(listing)
-        found[family] = frozenset(_NAME.findall(devices[1])) if devices else frozenset()
-    return found
+    return {family: nft.devices(schema.family, schema.name, schema.flowtable) for family, schema in schemas.items()}
 
 
 def plan_devices(

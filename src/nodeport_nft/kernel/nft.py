@@ -1,9 +1,8 @@
 """nftables: transactions written, tables listed.
 
-Elements are written over netlink (``netlink.elements``); what has rules in it, and listings, are compiled and read by
-libnftables, which never meets the kernel (``libnftables``). Whatever is written goes as one batch, which the kernel
-commits as a whole or not at all (``netlink.batch``). The sockets belong to the network namespace in which they were
-made.
+What is written is packed here and goes over netlink as one batch, which the kernel commits as a whole or not at all
+(``netlink.transactions``, ``netlink.batch``). Listings are put together by libnftables, which never meets the kernel
+(``libnftables``). The sockets belong to the network namespace in which they were made.
 """
 
 from __future__ import annotations
@@ -12,34 +11,34 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable
+import weakref
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
     NOTHING,
     View,
+    ask,
     generation,
     has_table,
     is_anonymous,
     is_dormant,
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
-from nodeport_nft.kernel.libnftables.transactions import Refused, compile_messages
+from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
-from nodeport_nft.kernel.netlink.elements import encode
+from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
-from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, sets_of_rules, weigh_set
-from nodeport_nft.plan import Transaction
-from nodeport_nft.render import ListedTable, read_table
-from nodeport_nft.ruleset import Schema
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, read_base_chains, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.tables import read_table
+from nodeport_nft.kernel.netlink.transactions import encode, portions
+from nodeport_nft.plan import ListedTable, Remove, Replace, Transaction
+from nodeport_nft.ruleset import Schema, Table
 
 _ERROR_LIMIT = 2000
 """Characters of libnftables' words that an error repeats: it echoes whole commands, which can be megabytes."""
-
-_TRIES = 3
-"""How often a table is listed before a listing is taken although somebody has committed meanwhile."""
-
 
 _MOST_RULES, _MOST_WITHIN, _MOST_ELEMENTS = 1 << 23, 1 << 21, 1 << 20
 """Bytes of messages that others' rules, the elements within these, and a set of theirs may take to be listed.
@@ -52,50 +51,101 @@ _SECONDS = 30.0
 """How long libnftables may take over what is others': there is little of it."""
 
 
+_MANY = 4096
+"""Elements from which on it pays to write them in many commits."""
+
+
 class BeyondUs(KernelError):
     """What others have cannot be listed, and will not be the next time either, as long as it is as it is."""
 
 
 class Nft:
-    """nftables in the caller's network namespace."""
+    """nftables in the caller's network namespace. ``commits`` of ours there were so far."""
 
     def __init__(self) -> None:
         """Raises KernelError if the capability or netlink is missing."""
         if not may_administer():
             raise KernelError("nftables needs CAP_NET_ADMIN; run as root, or give the program that capability")
+        self.commits = 0
         self._writer = BatchWriter()
         self._library = Library()
+        self._reader = open_netlink()
+        weakref.finalize(self, self._reader.close)
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
         """Commit all of them as one, or raise KernelError and leave everything as it was (K1).
 
-        The late ones among them are committed after that, as one. Returns how many commits it was.
+        The late ones among them are committed after that, as one. Much that no packet sees yet goes in many commits
+        (``_load``). Returns how many commits it was.
         """
         transactions = tuple(transactions)
-        commits = 0
+        before = self.commits
         for late in (False, True):
             due = [transaction for transaction in transactions if transaction.late is late]
-            if batch := encode(due) or self._compile(due):
-                self._writer.commit(batch)
-                commits += 1
-        return commits
+            if tables := self._loadable(due):
+                self._load(tables)
+            elif batch := encode(due):
+                self._commit(batch)
+        return self.commits - before
+
+    def _commit(self, batch: bytes | bytearray) -> None:
+        self._writer.commit(batch)
+        self.commits += 1
+
+    def _loadable(self, transactions: Collection[Transaction]) -> list[Table]:
+        """The tables of which these transactions consist, where they are large and packets meet none of that name."""
+        operations = [operation for transaction in transactions for operation in transaction.operations]
+        tables = [operation.table for operation in operations if isinstance(operation, Replace)]
+        if len(tables) < len(operations) or sum(transaction.size for transaction in transactions) < _MANY:
+            return []
+        names = {(table.schema.family, table.schema.name) for table in tables}
+        if any(self.has_table(*name) for name in names):
+            try:
+                seen = {(chain.family, chain.table) for chain in read_base_chains()}
+            except OSError as error:
+                raise KernelError(f"the chains of nftables cannot be read: {error.strerror}") from error
+            if seen & names:
+                return []
+        return tables
+
+    def _load(self, tables: Collection[Table]) -> None:
+        """Put tables in place in many commits, of which the last makes packets see them.
+
+        While the kernel carries one out, the next is packed. Where one is refused, nothing stays of those before it.
+        Who is killed in between leaves tables without base chains. They are unequal to their schema, so that the next
+        who reads them puts them in place anew.
+        """
+        from concurrent.futures import Future, ThreadPoolExecutor  # half of what this module takes to be read in
+
+        done = False
+        try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as kernel:
+                running: Future[None] | None = None
+                for batch in portions(tables):
+                    if running:
+                        running.result()
+                    running = kernel.submit(self._commit, batch)
+                if running:
+                    running.result()
+            done = True
+        finally:
+            if not done:
+                self._unload(tables)
+
+    def _unload(self, tables: Collection[Table]) -> None:
+        there = [(t.schema.family, t.schema.name) for t in tables if self.has_table(t.schema.family, t.schema.name)]
+        if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
+            with suppress(KernelError):  # whoever reads them next finds them unequal, as after a crash
+                self._commit(batch)
 
     def remove_others(self, messages: Iterable[Message]) -> None:
         """Delete what is not ours: all that these messages delete or, with a KernelError, nothing."""
-        self._writer.commit(join(messages))
+        self._commit(join(messages))
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""
-        if batch := self._compile([tx for tx in transactions if not tx.late], dry=True):
+        if batch := encode((tx for tx in transactions if not tx.late), dry=True):
             self._writer.commit(batch)
-
-    def _compile(self, transactions: Iterable[Transaction], *, dry: bool = False) -> bytes:
-        """One batch of all of them; nothing where there is nothing to do."""
-        try:
-            messages = compile_messages(transactions, self._library)
-        except Refused as error:
-            raise KernelError(_explain(error.done.error)) from None
-        return join(messages, dry=dry) if messages else b""
 
     def version(self) -> str:
         """libnftables' version, such as ``1.0.6``."""
@@ -111,25 +161,8 @@ class Nft:
         self._library.close()
 
     def list_table(self, schema: Schema) -> ListedTable | None:
-        """What the kernel holds of this table; None if there is no such table.
-
-        One that libnftables cannot read, since somebody has put into it what it does not know, is unequal to its
-        schema. Raises KernelError if it cannot be listed for another reason.
-        """
-        if not self.has_table(schema.family, schema.name):
-            return None
-        view = View.table(schema.family, schema.name)
-        for _ in range(_TRIES):
-            before = generation(self._library.netlink)
-            try:
-                text = self._list(f"list table {schema.family} {schema.name}", view)
-            except LibraryError as error:
-                if not self.has_table(schema.family, schema.name):
-                    return None
-                return ListedTable(faults=(str(error),), differences=(str(error),))
-            if generation(self._library.netlink) == before:
-                break
-        return read_table(text, schema)
+        """What the kernel holds of this table; None if there is no such table. Raises KernelError."""
+        return read_table(self._reader, schema)
 
     def has_table(self, family: str, name: str) -> bool:
         """Whether the kernel has a table of this name. Raises KernelError."""
@@ -138,6 +171,15 @@ class Nft:
     def is_dormant(self, family: str, name: str) -> bool:
         """Whether a table is switched off, of which listings of its chains say nothing; not if it is gone."""
         return is_dormant(self._library.netlink, family, name)
+
+    def devices(self, family: str, table: str, flowtable: str) -> frozenset[str]:
+        """The devices of a flowtable. Raises KernelError, also where it is not there."""
+        try:
+            answers = ask(self._library.netlink, flowtables.question(family, table, flowtable))
+        except OSError as error:
+            whose = f"flowtable {flowtable} of table {family} {table}"
+            raise KernelError(f"{whose} cannot be read: {error.strerror}") from error
+        return frozenset().union(*(flowtables.devices(data) for _, data in answers))
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """nft's listing of one chain with its rules. Raises KernelError: BeyondUs where it can never be listed."""

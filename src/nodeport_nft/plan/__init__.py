@@ -15,7 +15,8 @@ A ``Transaction`` is a value: an ordered tuple of operations that ``render`` can
 """
 
 from nodeport_nft.plan.desired import Contest, Desired, place
-from nodeport_nft.plan.edits import Edits, diff, plan_edits, plan_replacement
+from nodeport_nft.plan.edits import Change, Comparing, Edits, diff, plan_edits, plan_replacement
+from nodeport_nft.plan.listed import ListedTable
 from nodeport_nft.plan.transaction import (
     Add,
     AddChain,
@@ -33,6 +34,7 @@ from nodeport_nft.plan.transaction import (
     Replace,
     Transaction,
 )
+from nodeport_nft.plan.views import SlotsView
 
 __all__ = [
     "Add",
@@ -40,6 +42,8 @@ __all__ = [
     "AddDevices",
     "AddMap",
     "AddRules",
+    "Change",
+    "Comparing",
     "Contest",
     "Delete",
     "DeleteChain",
@@ -48,10 +52,12 @@ __all__ = [
     "Desired",
     "Edits",
     "FlushChain",
+    "ListedTable",
     "Operation",
     "Remember",
     "Remove",
     "Replace",
+    "SlotsView",
     "Transaction",
     "diff",
     "place",

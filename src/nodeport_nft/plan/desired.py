@@ -6,10 +6,12 @@ import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TypeVar
 
-from nodeport_nft.plan.edits import Change, Edits, ElementEdits
-from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank
+from nodeport_nft.plan.edits import Change, Comparing, Edits, ElementEdits
+from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView, slots_of, verdict_of
+from nodeport_nft.ruleset import Chain, Contender, Element, Elements, Key, Map, Pool, Rank, Shared
 
 Owned = TypeVar("Owned", Map, Chain)
 Changed = TypeVar("Changed", Element, Map, Chain)
@@ -32,6 +34,9 @@ Claim = tuple[str, Key]
 Want = tuple[Rank, tuple[Pool, ...]]
 """Who wants a frontend, and what it would be."""
 
+_Slots = dict[int, dict[Key, Pool]]
+"""By first slot and key: pools the endpoints of which stand in the order of their slots."""
+
 
 def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     """Assign endpoints to slots 0 to n-1, moving as few as possible.
@@ -40,7 +45,7 @@ def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]
     and those from beyond fill the holes in order. For one endpoint more or less, at most two slots for each time it
     is among them change.
     """
-    if not before:
+    if not before or before == endpoints:
         return tuple(endpoints)
     wanted = Counter(endpoints)
     # The newer of two equal values: what was read from the kernel can then be given up.
@@ -61,55 +66,64 @@ class Desired:
 
     ``adopted``: the elements the kernel has at the start, consulted for the places of endpoints alone.
     ``is_noting``: whether changes are noted; else from the first ``take_edits`` on, where all is compared before.
+
+    What stands in verdict and slot maps is kept as the pools that it comes from: ``elements`` makes elements of it.
     """
 
     adopted: Elements = field(default_factory=dict)
     is_noting: bool = True
-    elements: dict[str, dict[Key, Element]] = field(default_factory=lambda: defaultdict(dict))
     maps: dict[str, Map] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
     _owners: dict[tuple[str, str], Contender] = field(default_factory=dict)
-    _claims: dict[Claim, list[Want]] = field(default_factory=dict)  # by rank; the first has the frontend
-    _contested: set[Claim] = field(default_factory=set)
-    _leading: set[str] = field(default_factory=set)
-    _shares: Counter[tuple[str, Key]] = field(default_factory=Counter)
+    _claims: dict[str, dict[Key, Want]] = field(default_factory=lambda: defaultdict(dict))  # who has it, by claim
+    _waiting: dict[Claim, list[Want]] = field(default_factory=dict)  # who wants it besides, by rank
+    _verdicts: dict[str, dict[Key, Pool]] = field(default_factory=lambda: defaultdict(dict))  # by verdict map
+    _slots: dict[str, _Slots] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))  # by slot map
+    _sets: dict[str, dict[Key, None]] = field(default_factory=lambda: defaultdict(dict))
+    _shares: dict[Shared, int] = field(default_factory=dict)  # owners beyond the first
     _edits: dict[str, dict[Key, Change]] = field(default_factory=lambda: defaultdict(dict))
     _map_edits: dict[str, tuple[Map | None, Map | None]] = field(default_factory=dict)
     _chain_edits: dict[str, tuple[Chain | None, Chain | None]] = field(default_factory=dict)
 
+    @property
+    def elements(self) -> Mapping[str, Mapping[Key, Element]]:
+        """The elements by map or set name and key, as they are at any time; nothing under any other name."""
+        found: dict[str, Mapping[Key, Element]] = defaultdict(dict)
+        found.update((name, VerdictsView(pools)) for name, pools in tuple(self._verdicts.items()))
+        found.update((name, SlotsView(pools)) for name, pools in tuple(self._slots.items()))
+        found.update((name, SetView(keys)) for name, keys in tuple(self._sets.items()))
+        return found
+
     def update(self, owner: tuple[str, str], contender: Contender | None) -> None:
         """Let ``owner`` want what ``contender`` says and nothing else; None: nothing at all."""
         before = self._owners.pop(owner, None)
+        if before is None and contender is None:
+            return
         if contender is not None:
             self._owners[owner] = contender
-        held: dict[Claim, tuple[Pool, ...]] = {}  # what stands in the tables for each frontend that is touched
-        for claim, _ in _frontends(before):
-            wants = self._claims[claim]
-            held[claim] = wants[0][1]
-            assert before is not None
-            del wants[bisect.bisect_left(wants, before.rank, key=_rank)]
-        for claim, pools in _frontends(contender):
-            wants = self._claims.setdefault(claim, [])
-            held.setdefault(claim, wants[0][1] if wants else ())
-            assert contender is not None
-            bisect.insort(wants, (contender.rank, pools), key=_rank)
-            self._leading.add(claim[0])
+        stood: dict[Claim, tuple[Pool, ...]] = {}  # what is in the tables for each frontend that is touched
+        if before is not None:
+            for claim, _ in _frontends(before):
+                stood[claim] = self._withdraw(claim, before.rank)
+        if contender is not None:
+            for claim, pools in _frontends(contender):
+                stood.setdefault(claim, self._claim(claim, (contender.rank, pools)))
         # All that is given up is cleared before anything is filled: two pools may lie in one slot map.
-        for claim, pools in held.items():
-            self._vacate(claim, pools)
-        for claim in held:
-            self._settle(claim)
-        self._share(contender.shared if contender else (), +1)
-        self._share(before.shared if before else (), -1)
-        for chain in _own(before.chains if before else (), contender.chains if contender else ()):
-            _note(self.chains, self._chain_edits, *chain)
-        for declared in _own(before.maps if before else (), contender.maps if contender else ()):
-            _note(self.maps, self._map_edits, *declared)
+        for claim, pools in stood.items():
+            if pools:
+                self._vacate(claim, pools)
+        for claim in stood:
+            for pool in self._wanted(claim):
+                self._put_verdict(pool.map, pool.key, pool)
+                self._fill(pool)
+        self._share(contender.shared if contender else ())
+        self._share_no_longer(before.shared if before else ())
+        self._note_own(before, contender)
 
-    def put(self, elements: Iterable[tuple[str, Element]]) -> None:
+    def put(self, elements: Iterable[Shared]) -> None:
         """Want elements that belong to the table itself."""
-        for name, element in elements:
-            self._set(name, element.key, element)
+        for name, key in elements:
+            self._add(name, key)
 
     def contender(self, owner: tuple[str, str]) -> Contender | None:
         """What this owner wants now."""
@@ -121,16 +135,20 @@ class Desired:
         A frontend has one key in all its maps, and the claim is in one of few maps that lead. Another thread may ask:
         while an owner is being updated, None may be said of what it has.
         """
-        for leading in (name, *tuple(self._leading)):
-            for rank, pools in self._claims.get((leading, key), ())[:1]:
-                if any((pool.map, pool.key) == (name, key) for pool in pools):
-                    return rank[1:]
+        for leading in (name, *tuple(self._claims)):
+            want = self._claims.get(leading, {}).get(key)
+            if want is not None and any((pool.map, pool.key) == (name, key) for pool in want[1]):
+                return want[0][1:]
         return None
 
     def contests(self) -> tuple[Contest, ...]:
         """Every frontend that more than one owner wants, sorted; costs the contested ones."""
-        lost = ((c, self._claims[c][0][0], rank) for c in self._contested for rank, _ in self._claims[c][1:])
-        return tuple(sorted((Contest(*c, h, r) for c, h, r in lost), key=lambda c: (c.loser, c.map, str(c.key))))
+        lost = (
+            Contest(name, key, self._claims[name][key][0], rank)
+            for (name, key), wants in self._waiting.items()
+            for rank, _ in wants
+        )
+        return tuple(sorted(lost, key=lambda c: (c.loser, c.map, str(c.key))))
 
     def take_edits(self) -> Edits:
         """What has changed since the last call; an element that is back to what it was is not among it."""
@@ -146,10 +164,43 @@ class Desired:
         }
         return Edits(elements, _different(self._map_edits), _different(self._chain_edits))
 
+    # --- who has which frontend ---------------------------------------------------------------------------
+
     def _wanted(self, claim: Claim) -> tuple[Pool, ...]:
         """The frontend of the first in line; nothing if nobody is."""
-        wants = self._claims[claim]
-        return wants[0][1] if wants else ()
+        want = self._claims[claim[0]].get(claim[1])
+        return want[1] if want else ()
+
+    def _claim(self, claim: Claim, want: Want) -> tuple[Pool, ...]:
+        """Let somebody more be in line for a frontend; what stood there, nothing if nobody was."""
+        name, key = claim
+        holder = self._claims[name].get(key)
+        if holder is None:
+            self._claims[name][key] = want
+            return ()
+        waiting = self._waiting.setdefault(claim, [])
+        if want[0] < holder[0]:
+            self._claims[name][key] = want
+            waiting.insert(0, holder)
+        else:
+            bisect.insort(waiting, want, key=_rank)
+        return holder[1]
+
+    def _withdraw(self, claim: Claim, rank: Rank) -> tuple[Pool, ...]:
+        """Let somebody be in line no longer; what stood there."""
+        name, key = claim
+        holder, waiting = self._claims[name][key], self._waiting.get(claim, [])
+        if holder[0] != rank:
+            del waiting[bisect.bisect_left(waiting, rank, key=_rank)]
+        elif waiting:
+            self._claims[name][key] = waiting.pop(0)
+        else:
+            del self._claims[name][key]
+        if not waiting:
+            self._waiting.pop(claim, None)
+        return holder[1]
+
+    # --- what stands in the maps --------------------------------------------------------------------------
 
     def _vacate(self, claim: Claim, pools: tuple[Pool, ...]) -> None:
         """Clear what a frontend has and will not have."""
@@ -157,63 +208,86 @@ class Desired:
         maps, places = {pool.map for pool in wanted}, {(pool.slots, pool.first) for pool in wanted}
         for pool in pools:
             if pool.map not in maps:
-                self._set(pool.map, pool.key, None)
-            if (pool.slots, pool.first) not in places:
-                self._fill(replace(pool, endpoints=()))
-
-    def _settle(self, claim: Claim) -> None:
-        """Give a frontend to the first in line, and its slots to that one's endpoints."""
-        wanted = self._wanted(claim)
-        if len(self._claims[claim]) > 1:
-            self._contested.add(claim)
-        else:
-            self._contested.discard(claim)
-        if not wanted:
-            del self._claims[claim]
-            return
-        for pool in wanted:
-            self._set(pool.map, pool.key, Element(pool.key, pool.verdict, pool.comment))
-            self._fill(pool)
+                self._put_verdict(pool.map, pool.key, None)
+            if pool.slots and (pool.slots, pool.first) not in places:
+                self._put_slots(pool.slots, pool.first, pool.key, None)
 
     def _fill(self, pool: Pool) -> None:
+        """Give its endpoints their slots."""
         if not pool.slots:
             return
-        before = tuple(_slots(self.elements[pool.slots], pool))
-        placed = pool.endpoints
+        placed = pool
         if not pool.fixed:
-            placed = place(before or tuple(_slots(self.adopted.get(pool.slots, {}), pool)), placed)
-        for slot, value in enumerate(placed, pool.first):
-            key = (*pool.key, slot)
-            self._set(pool.slots, key, Element(key, value, pool.comment))
-        for slot in range(pool.first + len(placed), pool.first + len(before)):
-            self._set(pool.slots, (*pool.key, slot), None)
-
-    def _share(self, shared: Iterable[tuple[str, Element]], step: int) -> None:
-        """Count an owner more or less. Few elements have several, so only those beyond the first are counted."""
-        for name, element in shared:
-            share = name, element.key
-            if step > 0:
-                self._shares[share] += element.key in self.elements[name]
-                self._set(name, element.key, element)
-            elif not self._shares[share]:
-                self._set(name, element.key, None)
+            there = self._slots[pool.slots][pool.first].get(pool.key)
+            if there is not None:
+                before = there.endpoints
+            elif pool.slots in self.adopted:
+                before = _endpoints(self.adopted[pool.slots], pool)
             else:
-                self._shares[share] -= 1
-            if not self._shares[share]:
-                del self._shares[share]
+                before = ()
+            endpoints = place(before, pool.endpoints)
+            if endpoints != pool.endpoints:
+                placed = replace(pool, endpoints=endpoints)
+        self._put_slots(pool.slots, pool.first, pool.key, placed if placed.endpoints else None)
 
-    def _set(self, name: str, key: Key, element: Element | None) -> None:
-        elements = self.elements[name]
-        before = elements.get(key)
-        if element == before:
-            return
+    def _put_verdict(self, name: str, key: Key, pool: Pool | None) -> None:
+        pools = self._verdicts[name]
         if self.is_noting:
-            first = self._edits[name].get(key, (before, None))[0]
-            self._edits[name][key] = first, element
-        if element is None:
-            del elements[key]
-        else:
-            elements[key] = element
+            before = pools.get(key)
+            self._note(name, key, verdict_of(before) if before else None, verdict_of(pool) if pool else None)
+        _put(pools, key, pool)
+
+    def _put_slots(self, name: str, first: int, key: Key, pool: Pool | None) -> None:
+        pools = self._slots[name][first]
+        if self.is_noting:
+            for old, new in zip_longest(slots_of(pools.get(key)), slots_of(pool)):
+                self._note(name, (new or old).key, old, new)
+        _put(pools, key, pool)
+
+    def _add(self, name: str, key: Key) -> None:
+        keys = self._sets[name]
+        if self.is_noting and key not in keys:
+            self._note(name, key, None, Element(key))
+        keys[key] = None
+
+    def _share(self, shared: Iterable[Shared]) -> None:
+        """Count one owner more. Few elements have several, so only those beyond the first are counted."""
+        for share in shared:
+            name, key = share
+            if key in self._sets[name]:
+                self._shares[share] = self._shares.get(share, 0) + 1
+            else:
+                self._add(name, key)
+
+    def _share_no_longer(self, shared: Iterable[Shared]) -> None:
+        for share in shared:
+            name, key = share
+            more = self._shares.pop(share, 0)
+            if more > 1:
+                self._shares[share] = more - 1
+            elif not more:
+                del self._sets[name][key]
+                if self.is_noting:
+                    self._note(name, key, Element(key), None)
+
+    def _note(self, name: str, key: Key, before: Element | None, after: Element | None) -> None:
+        if before != after:
+            edits = self._edits[name]
+            edits[key] = edits[key][0] if key in edits else before, after
+
+    def _note_own(self, before: Contender | None, after: Contender | None) -> None:
+        """Hold an owner's maps and chains, which are nobody else's."""
+        for chain in _own(before.chains if before else (), after.chains if after else ()):
+            _note(self.chains, self._chain_edits, *chain)
+        for declared in _own(before.maps if before else (), after.maps if after else ()):
+            _note(self.maps, self._map_edits, *declared)
+
+
+def _put(pools: dict[Key, Pool], key: Key, pool: Pool | None) -> None:
+    if pool is None:
+        pools.pop(key, None)
+    else:
+        pools[key] = pool
 
 
 def _own(before: Iterable[Owned], after: Iterable[Owned]) -> Iterator[tuple[str, Owned | None]]:
@@ -242,8 +316,8 @@ def _different(
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _frontends(contender: Contender | None) -> Iterator[tuple[Claim, tuple[Pool, ...]]]:
-    for pools in contender.frontends if contender else ():
+def _frontends(contender: Contender) -> Iterator[tuple[Claim, tuple[Pool, ...]]]:
+    for pools in contender.frontends:
         yield (pools[0].map, pools[0].key), pools
 
 
@@ -251,10 +325,14 @@ def _rank(want: Want) -> Rank:
     return want[0]
 
 
-def _slots(elements: Mapping[Key, Element], pool: Pool) -> Iterator[tuple[str, int]]:
+def _endpoints(elements: Mapping[Key, Element], pool: Pool) -> tuple[tuple[str, int], ...]:
     """What stands in the slots of a pool, from the first one up to the first empty one."""
+    if isinstance(elements, Comparing):
+        return elements.run(pool.key, pool.first)
+    endpoints = []
     slot = pool.first
     while (element := elements.get((*pool.key, slot))) is not None:
         assert isinstance(element.value, tuple)  # the values of a slot map
-        yield element.value
+        endpoints.append(element.value)
         slot += 1
+    return tuple(endpoints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,6 +44,18 @@ class Edits:
         return bool(self.elements or self.maps or self.chains)
 
 
+class Comparing(Mapping[Key, Element]):
+    """Elements that are held in another form, in which they are cheaper to compare and to look through."""
+
+    @abstractmethod
+    def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
+        """What is not as wanted, each as it is and as it should be."""
+
+    @abstractmethod
+    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
+        """What stands in the slots behind this key, from ``first`` up to the first empty one."""
+
+
 Value = TypeVar("Value", Element, Map, Chain)
 Name = TypeVar("Name", Key, str)
 
@@ -51,7 +64,8 @@ def diff(have: Table, want: Table) -> Edits:
     """Everything that differs between two tables of one schema, but for what packets have put in."""
     elements: dict[str, dict[Key, Change]] = {}
     for name in {**have.elements, **want.elements}:
-        changed = _differing(have.elements.get(name, {}), want.elements.get(name, {}))
+        held, wanted = have.elements.get(name, {}), want.elements.get(name, {})
+        changed = held.differing(wanted) if isinstance(held, Comparing) else _differing(held, wanted)
         if changed:
             elements[name] = changed
     return Edits(elements, _differing(have.maps, want.maps), _differing(have.chains, want.chains))
@@ -60,10 +74,16 @@ def diff(have: Table, want: Table) -> Edits:
 def _differing(
     have: Mapping[Name, Value], want: Mapping[Name, Value]
 ) -> dict[Name, tuple[Value | None, Value | None]]:
-    changed: dict[Name, tuple[Value | None, Value | None]] = {
-        name: (value, want.get(name)) for name, value in have.items() if want.get(name) != value
-    }
-    return changed | {name: (None, value) for name, value in want.items() if name not in have}
+    changed: dict[Name, tuple[Value | None, Value | None]] = {}
+    common = 0
+    for name, value in want.items():  # gone through, not asked: what is wanted may be made as it comes
+        before = have.get(name)
+        common += before is not None
+        if before != value:
+            changed[name] = before, value
+    if common < len(have):
+        changed.update((name, (value, None)) for name, value in have.items() if name not in want)
+    return changed
 
 
 def plan_edits(schema: Schema, edits: Edits) -> tuple[Transaction, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
@@ -23,9 +23,9 @@ from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
 from nodeport_nft.flows import led_to
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.model import Family, IPAddress, ObjectName, Ref, Service
-from nodeport_nft.render import ListedTable
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.resolve import Backend, Frontend, FrontendKind, Index, Place
-from nodeport_nft.ruleset import Chain, Contender, Element, Goto, Key, Pool, Schema
+from nodeport_nft.ruleset import Chain, Contender, Element, Goto, Key, Pool, Schema, Shared
 
 Listed = Mapping[Family, ListedTable | None]
 
@@ -35,8 +35,8 @@ Wants = Mapping[Family, Contender | None]
 
 def cluster_ips(wants: Wants) -> set[IPAddress]:
     """The clusterIPs of a Service, by what it wants: nobody else may claim them."""
-    elements = (each for contender in wants.values() if contender for each in contender.shared)
-    return {ip_address(str(element.key[0])) for name, element in elements if name == "cluster-ips"}
+    shared = (each for contender in wants.values() if contender for each in contender.shared)
+    return {ip_address(str(key[0])) for name, key in shared if name == "cluster-ips"}
 
 
 _CUT = COMMENT_LIMIT - 9
@@ -125,7 +125,7 @@ def _completed(frontend: Frontend, in_kernel: Mapping[_Frontend, tuple[Backend, 
     if local is not None:
         here = [b for b in more if b.place is Place.HERE and (b.address, b.port) not in _ends(local)]
         local = _sorted((*local, *here))
-    return replace(frontend, backends=_sorted((*frontend.backends, *more)), local_backends=local)
+    return frontend._replace(backends=_sorted((*frontend.backends, *more)), local_backends=local)
 
 
 def _identity(frontend: Frontend) -> _Frontend:
@@ -186,9 +186,11 @@ class _KernelTable:
             if (pools := self._pools(kind, key, chains))
         )
         # A Service of another proxy has nothing that names it: what nobody else has of this kind may be its own.
-        shared = {("foreign-cluster-ips", key): element for key, element in self._map("foreign-cluster-ips").items()}
+        shared: dict[Shared, None] = dict.fromkeys(
+            ("foreign-cluster-ips", key) for key in self._map("foreign-cluster-ips")
+        )
         maps = {name: m for name, m in self._listed.own_maps.items() if frontends and _is_of(owner, name)}
-        shared |= {(name, e.key): e for name, m in maps.items() if not m.learned for e in self._map(name).values()}
+        shared |= dict.fromkeys((name, key) for name, m in maps.items() if not m.learned for key in self._map(name))
         for pools in frontends:
             shared |= self._shared_by(pools, chains)
         if not shared and not frontends:
@@ -197,21 +199,21 @@ class _KernelTable:
         return Contender(
             ("", *owner),
             frontends,
-            tuple((name, element) for (name, _), element in shared.items()),
+            tuple(shared),
             tuple(maps.values()),
             tuple(chains.values()) if frontends else (),
         )
 
-    def _shared_by(self, pools: tuple[Pool, ...], chains: Mapping[str, Chain]) -> dict[tuple[str, Key], Element]:
+    def _shared_by(self, pools: tuple[Pool, ...], chains: Mapping[str, Chain]) -> dict[Shared, None]:
         """Which elements that others may have as well are in the table for a frontend."""
         key = pools[0].key
-        found: dict[tuple[str, Key], Element] = {}
+        found: dict[Shared, None] = {}
         if pools[0].map == VIPS.map and key[:1] in self._map("cluster-ips"):
-            found["cluster-ips", key[:1]] = Element(key[:1])
+            found["cluster-ips", key[:1]] = None
         for address, port in {end for pool in pools for end in self._ends_of(pool, chains)}:
             hairpin = (address, address, key[-2], port)
             if hairpin in self._map("hairpin-connections"):
-                found["hairpin-connections", hairpin] = Element(hairpin)
+                found["hairpin-connections", hairpin] = None
         return found
 
     def backends(self, owner: ObjectName) -> dict[tuple[FrontendKind, Key], tuple[Backend, ...]]:

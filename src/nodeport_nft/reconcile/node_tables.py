@@ -8,13 +8,14 @@ name) is replaced as a whole in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
 from nodeport_nft.compile import (
     MAX_ENDPOINTS,
     TABLE,
+    are_few,
     compile_node,
     compile_schema,
     compile_service,
@@ -34,6 +35,7 @@ from nodeport_nft.plan import (
     Contest,
     Desired,
     Edits,
+    ListedTable,
     Remove,
     Transaction,
     diff,
@@ -42,11 +44,13 @@ from nodeport_nft.plan import (
 )
 from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Wants
-from nodeport_nft.render import ListedTable
-from nodeport_nft.resolve import Frontend, Resolved
+from nodeport_nft.resolve import Backend, Frontend, Resolved
 from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
+
+_NOTHING: Wants = dict.fromkeys(Family)
+"""What a Service wants that is new, as all are at the start."""
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class NodeTables:
             adopted = listed.elements if listed and not listed.differences else {}
             self.schemas[family] = compile_schema(family, self.facts)
             self.desired[family] = Desired(adopted=adopted, is_noting=False)
-            self.desired[family].put(compile_node(family, self.facts))
+            self.desired[family].put((name, element.key) for name, element in compile_node(family, self.facts))
 
     @property
     def differences(self) -> dict[Family, tuple[str, ...]]:
@@ -77,9 +81,13 @@ class NodeTables:
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
+        self.serve(service.key, service, frontends)
+
+    def serve(self, key: ObjectName, service: Service, frontends: Iterable[Frontend]) -> None:
+        """As ``put``. ``key`` is the Service's, as one object wherever it is kept, to save memory."""
         wanted: dict[Family, Contender] = dict(compile_service(service, frontends, self.facts, self.schemas))
         for family, desired in self.desired.items():
-            desired.update(service.key, wanted.get(family))
+            desired.update(key, wanted.get(family))
 
     def remove(self, key: ObjectName) -> None:
         """Serve this Service no longer."""
@@ -100,7 +108,8 @@ class NodeTables:
 
     def wants(self, key: ObjectName) -> Wants:
         """What this Service is served by now, for ``restore``."""
-        return {family: desired.contender(key) for family, desired in self.desired.items()}
+        wants = {family: desired.contender(key) for family, desired in self.desired.items()}
+        return wants if any(wants.values()) else _NOTHING
 
     def restore(self, key: ObjectName, wants: Wants) -> None:
         """Serve this Service as it was once served, in slots that do not depend on what was in between."""
@@ -168,10 +177,23 @@ def _told(contest: Contest) -> str:
     )
 
 
-def service_problems(service: Service, frontends: Iterable[Frontend], resolved: Resolved) -> tuple[str, ...]:
+def service_problems(service: Service, frontends: Collection[Frontend], resolved: Resolved) -> tuple[str, ...]:
     """What an operator should mend of one service, on its own; those of one kind are counted from some number on."""
+    if len(frontends) >= resolved.offered and not resolved.problems and are_few(frontends) and _are_light(frontends):
+        return ()  # nearly all of them
     found = chain(_too_many(service, frontends, resolved.offered), resolved.problems)
     return counted((f"Service/{service.key}", text) for text in found)
+
+
+def _are_light(frontends: Iterable[Frontend]) -> bool:
+    """Whether the endpoints have the weight that nobody gave them."""
+    before: tuple[Backend, ...] = ()
+    for frontend in frontends:
+        if frontend.backends is not before:  # a port's frontends have them in common
+            before = frontend.backends
+            if any(backend.weight != 1 for backend in before):
+                return False
+    return True
 
 
 def _too_many(service: Service, frontends: Iterable[Frontend], offered: int) -> Iterable[str]:

@@ -23,12 +23,11 @@ from typing import Protocol as Interface
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import Frontends
 from nodeport_nft.model import Family, IPAddress, NodeFacts, ObjectName
-from nodeport_nft.plan import AddChain, Transaction
+from nodeport_nft.plan import AddChain, ListedTable, Transaction
 from nodeport_nft.reconcile.kept import Listed, Wants
 from nodeport_nft.reconcile.node_tables import Edited
 from nodeport_nft.reconcile.stale import changed_frontends, stale_frontends
 from nodeport_nft.reconcile.state import NodeState
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Chain, Element, Key
 
 _MOST_CHECKS = 400
@@ -174,7 +173,9 @@ class Reconciler:
         # Whoever was at the tables may have let flows through untranslated.
         frontends = {}
         if transactions or self._before or not self._has_synced:
-            frontends = stale_frontends(self.state.snapshot(), self.state.tables, listed, local_ips)
+            # Where nothing was to be written, what was there before is what is there now.
+            before = listed if transactions else {}
+            frontends = stale_frontends(self.state.snapshot(), self.state.tables, before, local_ips)
         return Synced(transactions, whole=True, differences=differences, frontends=frontends)
 
     def _apply_over(self, listed: Listed) -> tuple[Transaction, ...]:

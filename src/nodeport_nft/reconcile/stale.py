@@ -12,10 +12,9 @@ from dataclasses import replace
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.flows import FRONTENDS, Frontends, guarding_set, only_draining, read_frontends
 from nodeport_nft.model import Family, IPAddress, IPNetwork, NodePortMode, ObjectName, Snapshot
-from nodeport_nft.plan import Edits
+from nodeport_nft.plan import Edits, ListedTable
 from nodeport_nft.reconcile.node_tables import Edited, NodeTables
 from nodeport_nft.reconcile.state import compile_snapshot
-from nodeport_nft.render import ListedTable
 from nodeport_nft.ruleset import Element, Elements, Field, Key, Schema, Table
 
 

@@ -24,11 +24,11 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.reconcile.kept import Kept, Listed, Wants, cluster_ips
 from nodeport_nft.reconcile.node_tables import NodeTables, service_problems
 from nodeport_nft.reconcile.own_dns import REF as DNS_REF
 from nodeport_nft.reconcile.own_dns import OwnDNS, own_dns_problems
-from nodeport_nft.render import ListedTable
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 from nodeport_nft.resolve.index import by_object
 
@@ -136,7 +136,8 @@ class NodeState:
             frontends = self.kept.completed(service, resolved.frontends) if service else ()
             self._note(key, service, frontends, resolved)
             if service:
-                self.tables.put(service, frontends)  # also without any: another proxy's has its clusterIPs in a set
+                # Also without any: another proxy's has its clusterIPs in a set.
+                self.tables.serve(key, service, frontends)
             else:
                 self.tables.remove(key)
         return before
@@ -186,28 +187,34 @@ class NodeState:
     ) -> None:
         self._problems.pop(key, None)
         (self.served.add if frontends else self.served.discard)(key)
-        self.starving.subtract(self._starved.pop(key, ()))
-        idling = frozenset(frontend.family for frontend in frontends if not frontend.backends)
-        self.idle.subtract(self._idling.get(key, ()))
-        self.idle.update(idling)
-        if idling:
-            self._idling[key] = idling
-        else:
-            self._idling.pop(key, None)
+        self._note_idling(key, {frontend.family for frontend in frontends if not frontend.backends})
+        if starved := self._starved.pop(key, None):
+            self.starving.subtract(starved)
         if service is None:
             return
         if problems := service_problems(service, frontends, resolved):
             self._problems[key] = problems
         starved = frozenset(
-            (frontend.family, where)
-            for frontend in frontends
-            if frontend.backends and frontend.local_backends == ()
-            for where, policy in (_policy_of(service, frontend),)
-            if policy == "Local"
+            [
+                (frontend.family, where)
+                for frontend in frontends
+                if frontend.backends and frontend.local_backends == ()
+                for where, policy in (_policy_of(service, frontend),)
+                if policy == "Local"
+            ]
         )
         if starved:
             self._starved[key] = starved
             self.starving.update(starved)
+
+    def _note_idling(self, key: ObjectName, idling: Collection[Family]) -> None:
+        if before := self._idling.get(key):
+            self.idle.subtract(before)
+        if idling:
+            self.idle.update(idling)
+            self._idling[key] = frozenset(idling)
+        elif before:
+            del self._idling[key]
 
 
 def _policy_of(service: Service, frontend: Frontend) -> tuple[str, str]:

@@ -13,8 +13,9 @@ of the others.
 
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS, MAX_SLOTS, MAX_STICKY
 from nodeport_nft.resolve.claims import Claimable
+from nodeport_nft.resolve.frontend import Backend, Frontend, FrontendKind, Place
 from nodeport_nft.resolve.index import Index
-from nodeport_nft.resolve.resolver import KEPT, Backend, Frontend, FrontendKind, Place, Resolved, Resolver, is_proxied
+from nodeport_nft.resolve.resolver import KEPT, Resolved, Resolver, is_proxied
 
 __all__ = [
     "KEPT",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nodeport_nft.model import IPAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An endpoint of one Service port, before its conditions are weighed.
 
     ``is_drained``: it, or its node; ``once_each`` makes conditions of that.
@@ -52,9 +51,9 @@ def _drained(candidate: Candidate) -> Candidate:
 
     Also of a Service that publishes what is not ready: that it is drained is not a matter of readiness.
     """
-    return replace(candidate, ready=False, serving=candidate.is_usable, terminating=True)
+    return candidate._replace(ready=False, serving=candidate.is_usable, terminating=True)
 
 
 def _preference(candidate: Candidate) -> tuple[object, ...]:
     c = candidate  # all of it, so that the order of the slices makes no difference
-    return not c.terminating, c.ready, c.serving, not c.is_drained, c.node_name, c.weight, c.zones, c.nodes
+    return not c.terminating, c.ready, c.serving, c.node_name, c.weight, c.zones, c.nodes, not c.is_drained

@@ -72,10 +72,12 @@ class Index:
         self.failing: dict[tuple[str, bytes], float] = {}  # by namespace and packed address
         self.service_cidrs: dict[str, ServiceCIDR] = {}  # what an API server gives clusterIPs from
         self._values: dict[Ref, tuple[Value, ...]] = {}
-        self._slices: dict[ObjectName, dict[Ref, list[EndpointSlice]]] = defaultdict(dict)
+        # The objects with slices of a Service; one alone needs no dict, which is most of them.
+        self._slices: dict[tuple[str, str], Ref | dict[Ref, None]] = {}
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
-        self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
+        # Of clusterIPs, by their packed form. A store gives each once, and one alone needs no set.
+        self._holders: dict[bytes, ObjectName | set[ObjectName]] = {}
         self._held: dict[ObjectName, frozenset[bytes]] = {}  # clusterIPs of Services that are not known themselves
         self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
         self._by_address = Whereabouts(addresses_of)
@@ -96,8 +98,9 @@ class Index:
             return set()
         touched: set[ObjectName] = set()
         for whereabouts in (self._by_address, self._by_node):
-            whereabouts.remove(ref, before)
-            whereabouts.add(ref, values)
+            if whereabouts.is_used:
+                whereabouts.remove(ref, before)
+                whereabouts.add(ref, values)
         for value in before:
             touched |= self._take_out(ref, value)
         for value in values:
@@ -118,7 +121,12 @@ class Index:
 
     def slices(self, service: Service) -> Iterable[EndpointSlice]:
         """All slices of a Service, those of its Endpoints object among them."""
-        return (piece for pieces in self._slices.get(service.key, {}).values() for piece in pieces)
+        name = service.namespace, service.name
+        found = self._slices.get(name, {})
+        for ref in (found,) if isinstance(found, Ref) else found:
+            for value in self._values[ref]:
+                if isinstance(value, EndpointSlice) and (value.namespace, value.service) == name:
+                    yield value
 
     def selected(self, service: Service) -> list[Pod]:
         """Pods that carry every label of the selector; the rarest label narrows the search."""
@@ -128,7 +136,9 @@ class Index:
 
     def holder(self, address: IPAddress, other_than: ObjectName) -> ObjectName | None:
         """Another Service whose clusterIP this is; None if there is none."""
-        return min((key for key in self._holders.get(address.packed, ()) if key != other_than), default=None)
+        found = self._holders.get(address.packed, ())
+        holders = (found,) if isinstance(found, ObjectName) else found
+        return min((key for key in holders if key != other_than), default=None)
 
     def hold(self, owner: ObjectName, addresses: Iterable[IPAddress]) -> set[ObjectName]:
         """Let these clusterIPs, and no others, be those of a Service that is not known itself; who claims them."""
@@ -142,12 +152,18 @@ class Index:
         return {claimant for address in before | now for claimant in self._claiming.get(address, ())}
 
     def _give(self, address: bytes, owner: ObjectName) -> None:
-        self._holders[address] = (*self._holders.get(address, ()), owner)
+        others = self._holders.setdefault(address, owner)
+        if isinstance(others, set):
+            others.add(owner)
+        elif others != owner:
+            self._holders[address] = {others, owner}
 
     def _let_go(self, address: bytes, owner: ObjectName) -> None:
-        others = tuple(key for key in self._holders.pop(address, ()) if key != owner)
-        if others:
-            self._holders[address] = others
+        others = self._holders.get(address)
+        if isinstance(others, set):
+            others.discard(owner)
+        if others in (owner, set()):
+            del self._holders[address]
 
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -160,10 +176,14 @@ class Index:
                     self._give(ip.packed, key)
                 for address in _from_outside(value):
                     self._claiming[address].add(key)
-                return {key} | self._claiming_of(value)
+                return {key} | self._claiming_of(value) if self._claiming else {key}
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
-                self._slices[owner].setdefault(ref, []).append(value)
+                others = self._slices.setdefault(owner, ref)
+                if isinstance(others, dict):
+                    others[ref] = None
+                elif others != ref:
+                    self._slices[owner] = {others: None, ref: None}
                 return {owner}
             case Pod():
                 for label in _labels(value):
@@ -200,8 +220,10 @@ class Index:
                 return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 owner = ObjectName(value.namespace, value.service)
-                self._slices[owner].pop(ref, None)  # with all of the object's slices of this Service
-                if not self._slices[owner]:
+                others = self._slices.get(owner)
+                if isinstance(others, dict):
+                    others.pop(ref, None)
+                if others in (ref, {}):  # gone with all of the object's slices of this Service
                     del self._slices[owner]
                 return {owner}
             case Pod():
@@ -270,6 +292,8 @@ def _labels(pod: Pod) -> Iterable[_Label]:
 
 def _from_outside(service: Service) -> set[bytes]:
     """The addresses that a Service claims, packed: of an IPv6 address the author can choose the hash, too."""
+    if not (service.external_ips or service.load_balancer_ips):
+        return set()
     return {ip.packed for ip in (*service.external_ips, *service.load_balancer_ips)}
 
 

@@ -7,7 +7,6 @@ numbers behind a Pod's port names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import inf
 
 from nodeport_nft.model import (
@@ -23,13 +22,17 @@ from nodeport_nft.model import (
 )
 from nodeport_nft.resolve.bounds import MAX_WEIGHED
 from nodeport_nft.resolve.candidate import Candidate, once_each
+from nodeport_nft.resolve.frontend import Backend, Place
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.trouble import Failing, LastGood, Trouble, failing_at
 
 
 def families(service: Service) -> tuple[Family, ...]:
     """The families in which a Service is served."""
-    return service.ip_families or tuple(Family(ip.version) for ip in service.cluster_ips)
+    return service.ip_families or tuple(_FAMILIES[ip.version] for ip in service.cluster_ips)
+
+
+_FAMILIES = {family.value: family for family in Family}
 
 
 class Join:
@@ -38,7 +41,6 @@ class Join:
     def __init__(self, index: Index, service: Service) -> None:
         self._index = index
         self._service = service
-        self._families = families(service)
         self._trouble = Trouble(index, service)
         self._pods: Sequence[Pod] | None = None  # None: from slices
         self._slices: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = {}  # by the port's name
@@ -57,18 +59,58 @@ class Join:
 
         None where the ports that were asked for before have so many that this one's are too many (MAX_WEIGHED).
         """
-        # Slice ports match by name (E4), so a name may stand for different numbers in different slices.
-        slices = [pair for pair in self._slices.get(port.name, ()) if pair[1].protocol is port.protocol]
-        count = sum(len(piece.endpoints) for piece, _ in slices) if self._pods is None else len(self._pods)
-        if count > self._left and self._left < MAX_WEIGHED:
+        pieces = self._pieces(port)
+        count = self._count(pieces)
+        if self._is_too_many(count):
             return None
         self._left = max(0, self._left - count)
-        found = self._from_slices(slices) if self._pods is None else self._from_pods(self._pods, port)
+        found = self._from_slices(pieces) if self._pods is None else self._from_pods(self._pods, port)
         if self._index.drained:
-            found = (replace(c, is_drained=True) if c.node_name in self._index.drained else c for c in found)
+            found = (c._replace(is_drained=True) if c.node_name in self._index.drained else c for c in found)
         if self._trouble:
             return self._trouble.judged(found)
         return tuple(c for c in once_each(found) if c.weight)
+
+    def plain(self, port: ServicePort, node_name: str) -> list[Backend] | None:
+        """The endpoints that ``candidates`` come to on this node where nothing is to be weighed; None where it is.
+
+        So it is with nearly all Services: their endpoints come from slices, each once, ready and without hints, and
+        nothing is drained, lost or failing. It takes a fifth of the time. Sorted by family, address and port.
+        """
+        if self._pods is not None or self._service.weights or self._index.drained or self._trouble or not node_name:
+            return None
+        pieces = self._pieces(port)
+        count = self._count(pieces)
+        if self._is_too_many(count):
+            return None
+        # By the packed form: that of an IPv6Address is a hash that whoever writes the address can choose.
+        found: dict[tuple[int, bytes, int], Backend] = {}
+        for piece, own in pieces:
+            number, weight = own.port, piece.weight
+            if piece.drained or not weight:
+                return None
+            for endpoint in piece.endpoints:
+                if not endpoint.ready or endpoint.zones or endpoint.nodes:
+                    return None
+                address = endpoint.address
+                place = Place.of(endpoint.node_name, node_name)
+                found[address.version, address.packed, number] = Backend(address, number, place, weight)
+        if len(found) < count:  # of two copies of one, the better one counts (E3)
+            return None
+        self._left -= min(count, self._left)
+        return [found[at] for at in sorted(found)] if count > 1 else list(found.values())
+
+    def _pieces(self, port: ServicePort) -> list[tuple[EndpointSlice, EndpointPort]]:
+        """The slices that have a port, by its name (E4): it may stand for different numbers in different slices."""
+        return [pair for pair in self._slices.get(port.name, ()) if pair[1].protocol is port.protocol]
+
+    def _count(self, pieces: Iterable[tuple[EndpointSlice, EndpointPort]]) -> int:
+        """How many endpoints a port has to be looked at."""
+        return sum([len(piece.endpoints) for piece, _ in pieces]) if self._pods is None else len(self._pods)
+
+    def _is_too_many(self, count: int) -> bool:
+        """Whether they are more than there is room for, behind those of the ports before (MAX_WEIGHED)."""
+        return count > self._left and self._left < MAX_WEIGHED
 
     def has_failed(self, candidate: Candidate) -> bool:
         """Whether a candidate's node is lost or its readiness probe fails, and that counts."""
@@ -103,7 +145,7 @@ class Join:
             ready = service.publish_not_ready_addresses or (pod.ready and not pod.terminating)
             zone = self._zone_of(pod.node_name) if service.traffic_distribution else ""
             nodes = (pod.node_name,) if service.traffic_distribution == "PreferSameNode" and pod.node_name else ()
-            for family in self._families:
+            for family in families(service):
                 first = next((ip for ip in pod.ips if ip.version == family), None)
                 if first is not None:
                     zones = (zone,) if zone else ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from nodeport_nft.hosts import MARKER
 from nodeport_nft.model import Family, IPAddress, ObjectName, Service, ServiceType
@@ -92,7 +91,7 @@ def _published(index: Index, service: Service) -> list[IPAddress]:
     """
     every = list(_endpoints(index, service))
     others = _ready(index, service, (c for c in every if not c.is_drained))
-    return others or _ready(index, service, (replace(c, is_drained=False) for c in every))
+    return others or _ready(index, service, (c._replace(is_drained=False) for c in every))
 
 
 def _ready(index: Index, service: Service, candidates: Iterable[Candidate]) -> list[IPAddress]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nodeport_nft.model import (
     HOSTNAME_LABEL,
     Family,
     IPAddress,
-    Protocol,
     Service,
     ServicePort,
     ServiceType,
@@ -19,56 +18,10 @@ from nodeport_nft.model import (
 from nodeport_nft.resolve.bounds import MAX_FRONTENDS
 from nodeport_nft.resolve.candidate import Candidate
 from nodeport_nft.resolve.claims import Claimable, Claims
+from nodeport_nft.resolve.frontend import Backend, Frontend, FrontendKind, Place
 from nodeport_nft.resolve.index import Index
 from nodeport_nft.resolve.join import Join, families
 from nodeport_nft.resolve.trouble import Failing
-
-
-class FrontendKind(enum.Enum):
-    """How a client reaches a frontend."""
-
-    CLUSTER_IP = "clusterIP"
-    EXTERNAL_IP = "externalIP"
-    LOAD_BALANCER = "loadBalancer"
-    NODE_PORT = "nodePort"
-
-
-class Place(enum.Enum):
-    """Where an endpoint runs, by its ``nodeName`` (E1)."""
-
-    HERE = "here"
-    ELSEWHERE = "elsewhere"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """One endpoint of a frontend: where packets go, in proportion to its ``weight`` (X7)."""
-
-    address: IPAddress
-    port: int
-    place: Place
-    weight: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Frontend:
-    """One thing a client can connect to. ``address`` is None for a nodePort: every nodePort address serves it.
-
-    ``backends`` are the usable endpoints, sorted, each once. None at all: connections are refused (F5).
-    ``local_backends`` is None unless the traffic policy is Local; then it holds those that run on this node (P2, P3).
-    ``prefer_local``: the policy is PreferLocal; where there is none on this node, all of them serve (X10).
-    """
-
-    kind: FrontendKind
-    family: Family
-    address: IPAddress | None
-    protocol: Protocol
-    port: int
-    port_name: str
-    backends: tuple[Backend, ...]
-    local_backends: tuple[Backend, ...] | None = None
-    prefer_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +38,7 @@ class Endpoints:
     failing: tuple[Failing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What a Service gets on one node: its ``frontends``, of the ``offered`` many that it may ask for.
 
     ``problems``: the addresses from outside that it claims and does not get, and endpoints that are used though they
@@ -96,6 +48,10 @@ class Resolved:
     frontends: tuple[Frontend, ...] = ()
     offered: int = 0
     problems: tuple[str, ...] = ()
+
+
+_Serving = tuple[tuple[Backend, ...], Mapping[str, "tuple[Backend, ...] | None"]]
+"""The endpoints of one family, and by traffic policy those of this node; None where that is no matter (Cluster)."""
 
 
 def is_proxied(service: Service) -> bool:
@@ -124,49 +80,63 @@ class Resolver:
             return Resolved()
         granted, problems = self._claims.judge(service)
         join = Join(self._index, granted)
-        frontends = tuple(self._frontends(granted, join))
+        offers = self._offers(granted)
+        offered = sum([offer.count(granted) for _, own in offers for offer in own])
+        frontends = tuple(self._frontends(granted, offers, join))
         if last := join.last_good:
             problems = (*problems, f"Service/{service.key}: {last.text}; {last.remedy}")
-        return Resolved(frontends, self._offered(granted), problems)
+        return Resolved(frontends, offered, problems)
 
-    def _frontends(self, service: Service, join: Join) -> Iterator[Frontend]:
-        offers = self._offers(service)
+    def _frontends(
+        self, service: Service, offers: Sequence[tuple[Family, Sequence[_Offer]]], join: Join
+    ) -> Iterator[Frontend]:
         policies = _policies(service)
         for port in service.ports:
-            candidates: tuple[Candidate, ...] | None = None
-            for family, families_offers in offers:
-                offered = [(o.kind, ip) for o in families_offers for ip in o.take(port)]
-                if not offered:
-                    continue
-                if candidates is None:
-                    candidates = join.candidates(port)
-                    if candidates is None:
-                        break
-                own = [c for c in candidates if c.address.version == family]
-                everywhere = self._usable(self._near(own))
-                here = {policy: self._here(own, policy) for policy in policies}
-                for kind, address in offered:
-                    policy = _policy(service, kind)
-                    yield Frontend(
-                        kind,
-                        family,
-                        address,
-                        port.protocol,
-                        port.node_port if address is None else port.port,
-                        port.name,
-                        everywhere,
-                        here[policy],
-                        prefer_local=policy == "PreferLocal",
-                    )
+            offered = [(family, o.kind, ip) for family, own in offers for o in own for ip in o.take(port)]
+            serving = self._serving(join, port, [family for family, _ in offers], policies) if offered else None
+            if serving is None:
+                continue
+            for family, kind, address in offered:
+                everywhere, here = serving[family]
+                policy = _policy(service, kind)
+                yield Frontend(
+                    kind,
+                    family,
+                    address,
+                    port.protocol,
+                    port.node_port if address is None else port.port,
+                    port.name,
+                    everywhere,
+                    here[policy],
+                    policy == "PreferLocal",
+                )
 
-    def _offered(self, service: Service) -> int:
-        """How many frontends there are for it on this node, those that are left out included."""
-        addresses = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
-        versions = families(service)
-        count = len(service.ports) * sum(ip.version in versions for ip in addresses)
-        if self.serves_node_ports(service):
-            count += len(versions) * sum(port.node_port > 0 for port in service.ports)
-        return count
+    def _serving(
+        self, join: Join, port: ServicePort, versions: Iterable[Family], policies: Iterable[str]
+    ) -> dict[Family, _Serving] | None:
+        """The endpoints of a port by family; None where there are too many (``Join.candidates``)."""
+        plain = join.plain(port, self._node_name)
+        if plain is not None:
+            return {family: self._as_they_are(plain, family, policies) for family in versions}
+        candidates = join.candidates(port)
+        if candidates is None:
+            return None
+        return {family: self._weighed(candidates, family, policies) for family in versions}
+
+    def _as_they_are(self, plain: Iterable[Backend], family: Family, policies: Iterable[str]) -> _Serving:
+        """What ``_weighed`` comes to where all are ready and none has hints."""
+        everywhere = tuple([backend for backend in plain if backend.address.version == family])
+        here: dict[str, tuple[Backend, ...] | None] = {}
+        for policy in policies:
+            of_policy = None
+            if policy != "Cluster":
+                of_policy = tuple([backend for backend in everywhere if backend.place is Place.HERE])
+            here[policy] = of_policy
+        return everywhere, here
+
+    def _weighed(self, candidates: Iterable[Candidate], family: Family, policies: Iterable[str]) -> _Serving:
+        own = [c for c in candidates if c.address.version == family]
+        return self._usable(self._near(own)), {policy: self._here(own, policy) for policy in policies}
 
     def _offers(self, service: Service) -> list[tuple[Family, list[_Offer]]]:
         """On which addresses the ports are offered, in each family (F1, F2, F3), and on how many there may be."""
@@ -239,13 +209,8 @@ class Resolver:
         return self._backends(usable)
 
     def _backends(self, candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
-        backends = (Backend(c.address, c.port, self._place(c.node_name), c.weight) for c in candidates)
+        backends = (Backend(c.address, c.port, Place.of(c.node_name, self._node_name), c.weight) for c in candidates)
         return tuple(sorted(backends, key=lambda b: (b.address.version, int(b.address), b.port)))
-
-    def _place(self, node_name: str) -> Place:
-        if not node_name:
-            return Place.UNKNOWN
-        return Place.HERE if node_name == self._node_name else Place.ELSEWHERE
 
 
 def _node_hints(candidate: Candidate) -> tuple[str, ...]:
@@ -287,12 +252,17 @@ class _Offer:
 
 
 def _family_offers(service: Service, family: Family, node_ports: Sequence[None]) -> list[_Offer]:
-    return [
-        _Offer(FrontendKind.CLUSTER_IP, [ip for ip in service.cluster_ips if ip.version == family]),
-        _Offer(FrontendKind.EXTERNAL_IP, [ip for ip in service.external_ips if ip.version == family]),
-        _Offer(FrontendKind.LOAD_BALANCER, [ip for ip in service.load_balancer_ips if ip.version == family]),
-        _Offer(FrontendKind.NODE_PORT, node_ports),
+    claimed = (
+        (FrontendKind.CLUSTER_IP, service.cluster_ips),
+        (FrontendKind.EXTERNAL_IP, service.external_ips),
+        (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
+    )
+    offers = [
+        _Offer(kind, own)
+        for kind, addresses in claimed
+        if addresses and (own := [ip for ip in addresses if ip.version == family])
     ]
+    return [*offers, _Offer(FrontendKind.NODE_PORT, node_ports)] if node_ports else offers
 
 
 def _with_room(service: Service, offers: list[_Offer]) -> list[_Offer]:

@@ -11,7 +11,7 @@ Every node decides alike, by the times that the store has, whatever it was told 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 
 from nodeport_nft.model import IPAddress, Service
@@ -138,7 +138,7 @@ class Trouble:
     def _of_family(self, candidates: Sequence[Candidate]) -> Iterable[Candidate]:
         times = [self.failed_at(candidate) for candidate in candidates]
         without = _weighty(
-            c if time == inf else replace(c, ready=False, serving=False)
+            c if time == inf else c._replace(ready=False, serving=False)
             for c, time in zip(candidates, times, strict=True)
         )
         if any(c.is_usable for c in without):

@@ -44,6 +44,11 @@ class Whereabouts(Generic[Place]):
         self._places: Callable[[Value], Iterable[Place]] = places
         self._refs: dict[Place, Ref | set[Ref]] | None = None  # one alone needs no set, which is most of them
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it has been asked for, and is to be kept up to date."""
+        return self._refs is not None
+
     def at(self, place: Place, everything: Iterable[Parsed]) -> Collection[Ref]:
         """The objects with an endpoint there; ``everything`` is what there is, looked through the first time."""
         if self._refs is None:

@@ -6,9 +6,6 @@ enough (seen with 1.0.6). And it begins again whenever somebody else commits mea
 shown a ``View``: nothing that no command of ours names, at one moment. The kernel is asked for our sets and rules by
 table, so that it costs nothing how much others have.
 
-What a command has made that is not committed yet can be shown as well (``made``), so that one transaction can be put
-together by several commands.
-
 Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c; src/cache.c and src/mnl.c of nftables 1.0.6.
 """
 
@@ -18,12 +15,11 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.netlink.batch import FAMILIES, Message
+from nodeport_nft.kernel.netlink.batch import FAMILIES
 from nodeport_nft.kernel.netlink.layouts import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink.messages import (
     ACK,
@@ -74,11 +70,6 @@ class View:
     sets: frozenset[str] | None = None
 
     @classmethod
-    def ours(cls, families: Iterable[str], names: Iterable[str]) -> View:
-        """Our tables of these families."""
-        return cls(frozenset((FAMILIES[family], TABLE) for family in families), frozenset(names))
-
-    @classmethod
     def table(cls, family: str, name: str) -> View:
         """One table, whoever's."""
         return cls(frozenset({(FAMILIES[family], name)}))
@@ -97,11 +88,10 @@ class Answers:
     ``fault`` is what the kernel has refused to tell, but for what is not there.
     """
 
-    def __init__(self, netlink: socket.socket, view: View, number: int, made: Iterable[Message] = ()) -> None:
+    def __init__(self, netlink: socket.socket, view: View, number: int) -> None:
         self._netlink = netlink
         self._view = view
         self._number = number & 0xFFFF
-        self._made = tuple(made)
         self.fault: OSError | None = None
 
     def to(self, question: bytes) -> Iterator[bytes]:
@@ -137,10 +127,6 @@ class Answers:
     def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
         if self._view.sets is not None and kind == _GETSETELEM and not is_anonymous(_named(asked, LIST_SET)):
             return
-        if is_dump:
-            for each in self._made:
-                if each.kind == kind - 1:
-                    yield each.kind, bytes((each.family, 0, 0, 0)) + each.attributes
         family, name, attributes = asked[0], _named(asked), asked[BODY:]
         tables = self._view.tables
         questions = [(family, attributes)]

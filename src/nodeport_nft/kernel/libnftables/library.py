@@ -23,7 +23,6 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
 from typing import IO, NamedTuple
 
 from nodeport_nft.errors import KernelError
@@ -76,16 +75,8 @@ class Library:
         self._lock = threading.Lock()
         self._is_used = False
 
-    def run(
-        self,
-        text: str,
-        view: View,
-        made: Iterable[Message] = (),
-        *,
-        as_json: bool = False,
-        seconds: float | None = None,
-    ) -> Done:
-        """Run commands in nft's language over what ``view`` shows, and what was ``made`` besides.
+    def run(self, text: str, view: View, *, as_json: bool = False, seconds: float | None = None) -> Done:
+        """Run commands in nft's language over what ``view`` shows.
 
         ``seconds``: how long it may neither ask nor answer, if not as long as the largest tables of ours take.
         Nothing is changed in the kernel. Raises KernelError where libnftables cannot be had, LibraryError where it
@@ -94,7 +85,7 @@ class Library:
         with self._lock:
             self._is_used = True
             child, self._child = self._child or _Child(), None
-            answers, done = Answers(self.netlink, view, next(self._numbers), made), None
+            answers, done = Answers(self.netlink, view, next(self._numbers)), None
             try:
                 done = child.run(text, answers, as_json=as_json, seconds=seconds or _SECONDS)
             finally:

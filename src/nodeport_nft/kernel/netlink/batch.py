@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.disassembly import disassemble
+from nodeport_nft.kernel.netlink.expressions import unpack
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DELSETELEM,
@@ -44,6 +46,7 @@ from nodeport_nft.kernel.netlink.messages import (
     HEADER,
     NETFILTER,
     SOL_NETLINK,
+    acknowledge,
     code,
     failed_attribute,
     failed_message,
@@ -53,6 +56,8 @@ from nodeport_nft.kernel.netlink.messages import (
     messages,
     walk,
 )
+from nodeport_nft.kernel.netlink.rules import ADDRESS_SIZES
+from nodeport_nft.render import write_rule
 
 _WMEM_MAX = Path("/proc/sys/net/core/wmem_max")
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h
@@ -60,6 +65,8 @@ _OVERHEAD = 32  # bytes of its send buffer that a netlink socket keeps back (net
 
 FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
 """nft's names of families, and the kernel's numbers (linux/netfilter.h, NFPROTO_*)."""
+
+_RULE_EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 
 # Of NFT_MSG_*: what a message makes (the number) or deletes (two above it), and which attribute has its name.
 _OBJECTS = {0: ("table", 0), 3: ("chain", 3), 6: ("rule", 2), 9: ("set", 2), 12: ("element", 2), 22: ("flowtable", 2)}
@@ -74,19 +81,27 @@ class Message(NamedTuple):
     attributes: bytes
 
 
-def join(written: Iterable[Message], *, dry: bool = False) -> bytes:
-    """The batch of these messages. ``dry``: without its end, so that the kernel looks at it and drops it."""
-    numbered = list(written)
-    numbered[-1] = numbered[-1]._replace(flags=numbered[-1].flags | ACK)
-    end = message(NFNL_MSG_BATCH_END, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES, sequence=len(numbered) + 1)
-    return b"".join((
-        message(NFNL_MSG_BATCH_BEGIN, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES),
-        *(message(*each, sequence=number) for number, each in enumerate(numbered, 1)),
-        b"" if dry else end,
-    ))  # fmt: skip
+def join(written: Iterable[Message], *, dry: bool = False) -> bytearray:
+    """The batch of these messages, at least one. ``dry``: without its end, so that the kernel drops what it has done.
+
+    They are taken one by one: whoever makes them as they are taken has all of them in memory once, here.
+    """
+    batch = bytearray(_bound(NFNL_MSG_BATCH_BEGIN, 0))
+    last = number = 0
+    for number, (kind, flags, family, attributes) in enumerate(written, 1):
+        last = len(batch)
+        batch += message(kind, flags, family, attributes, sequence=number)
+    acknowledge(batch, last)
+    if not dry:
+        batch += _bound(NFNL_MSG_BATCH_END, number + 1)
+    return batch
 
 
-def split(batch: bytes) -> list[Message]:
+def _bound(kind: int, number: int) -> bytes:
+    return message(kind, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES, sequence=number)
+
+
+def split(batch: bytes | bytearray) -> list[Message]:
     """The messages of a batch that somebody else has put together, to be joined with others."""
     return [
         Message(kind, flags & ~ACK, data[0], data[BODY:])
@@ -109,7 +124,7 @@ class BatchWriter:
         self._socket.setsockopt(SOL_NETLINK, CAP_ACK, 1)  # errors without the message they are about
         self._socket.setsockopt(SOL_NETLINK, EXT_ACK, 1)  # but with where in it
 
-    def commit(self, batch: bytes) -> None:
+    def commit(self, batch: bytes | bytearray) -> None:
         """Have the kernel carry out all that ``join`` has put into it, or raise KernelError: none of it."""
         self._make_room(len(batch))
         self._answers()  # what an earlier call may have left
@@ -120,7 +135,7 @@ class BatchWriter:
         answers, lost = self._answers()
         failures = [answer for answer in answers if code(answer)]
         if failures:
-            raise KernelError(_refusal(batch, failures))
+            raise KernelError(_refusal(bytes(batch), failures))
         if lost or not answers:
             raise KernelError(
                 "the kernel's answer was lost, for want of memory; whether it has carried out the transaction "
@@ -224,7 +239,15 @@ def _object(kind: int, family: str, data: bytes) -> str:
         return ""
     what, named = _OBJECTS[known]
     name = f" {_string(data, named)}" if named else ""
-    return f"{verb} {what} {family} {_string(data, LIST_TABLE)}{name}: "
+    rule = f"{spelled}: " if what == "rule" and (spelled := _rule(family, data)) else ""
+    return f"{verb} {what} {family} {_string(data, LIST_TABLE)}{name}: {rule}"
+
+
+def _rule(family: str, data: bytes) -> str:
+    """A rule of a message as nft spells it; nothing where it is none of ours, or a chain is named alone."""
+    instructions = unpack(data[slice(*find(data, BODY, len(data), _RULE_EXPRESSIONS))])
+    rule = disassemble(family, instructions) if family in ADDRESS_SIZES else None
+    return write_rule(family, rule) if rule else ""
 
 
 def _string(data: bytes, kind: int) -> str:

@@ -4,12 +4,8 @@ A nat chain sees the first packet of a connection alone, so what an element has 
 the counters too, but as megabytes of text, and it keeps the memory of its largest answer; this asks the kernel for
 the elements of one map, or for some keys alone, and decodes no more than key and counter.
 
-A dump is no snapshot: the kernel hands it out in pieces, and where a commit falls between two of them, elements may
-be missing. It may say so (NLM_F_DUMP_INTR), and every piece carries the number of the last commit; such a dump is
-thrown away and read again. But a commit has its number first and takes out elements after that: an element
-was seen to be missing from a dump that began in between. So the number is read before, and then an empty batch is
-sent, which has to wait for a commit that is under way. To make commits in a dump rare, it is taken in before anything
-is decoded. Keys asked for one by one cannot be missed.
+A dump into which a commit falls is thrown away and read again (see ``dumps``). Keys asked for one by one cannot be
+missed.
 
 Measured on Linux 6.18, seconds: a dump of 10,000 elements 0.04, of 100,000 0.86, of which the kernel's own are 0.01
 and 0.55 (it finds the beginning of each piece by counting); 1,000 keys of any map 0.01.
@@ -26,40 +22,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nodeport_nft.compile import TABLE, nft_family
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, open_netlink, settled
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     ELEM_EXPR,
     ELEM_EXPRESSIONS,
     ELEM_KEY,
-    GETGEN,
     GETSETELEM,
     LIST_ELEM,
     LIST_ELEMENTS,
-    NEWSETELEM,
-    NFNL_MSG_BATCH_BEGIN,
-    NFNL_MSG_BATCH_END,
-    NFNL_SUBSYS_NFTABLES,
     Layout,
     layouts,
 )
 from nodeport_nft.kernel.netlink.messages import (
     ACK,
     BODY,
-    CAP_ACK,
-    DONE,
-    DUMP,
     ERROR,
-    INTERRUPTED,
     NESTED,
-    NETFILTER,
-    SOL_NETLINK,
     answers,
     attribute,
     code,
     find,
-    flagged,
     message,
-    revision,
     walk,
 )
 from nodeport_nft.model import Family
@@ -68,9 +52,6 @@ from nodeport_nft.ruleset import Key
 # linux/netfilter/nf_tables.h
 _EXPR_NAME, _EXPR_DATA = 1, 2
 _COUNTER_PACKETS = 2
-
-TRIES = 3
-"""How often a map is read before we give up because commits fall into each reading."""
 
 _BATCH = 64
 """Keys asked for at a time: their answers, one message each, fit into any socket's receive buffer."""
@@ -85,8 +66,7 @@ def read_counters(family: Family, wanted: Mapping[str, Collection[Key] | None]) 
     """
     known = layouts(nft_family(family))
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
-            netlink.setsockopt(SOL_NETLINK, CAP_ACK, 1)  # errors without the question
+        with open_netlink() as netlink:
             return {name: _read(netlink, known[name], keys) for name, keys in wanted.items()}
     except OSError as error:
         raise KernelError(
@@ -114,47 +94,16 @@ def _read(netlink: socket.socket, asked: Layout, keys: Collection[Key] | None) -
             found.update(_read_keys(netlink, asked, waiting[first : first + _BATCH]))
         return found
     for _ in range(TRIES):
-        pieces = _dump(netlink, asked)
-        if pieces is not None:
-            return {key: packets for piece in pieces for key, packets in _decode(asked, piece)}
+        try:
+            # Taken in before anything is decoded, to make commits in a dump rare.
+            pieces = list(dump(netlink, GETSETELEM, asked.family, asked.naming, settled(netlink)))
+        except Interrupted:
+            continue
+        return {key: packets for piece in pieces for key, packets in _decode(asked, piece)}
     raise ChangingError(
         f"the counters of {asked.name} cannot be read: nftables was changed during each of {TRIES} attempts; "
         "find out what changes it so often, with: nft monitor"
     )
-
-
-def _dump(netlink: socket.socket, asked: Layout) -> list[bytes] | None:
-    """Every message of a dump; none if there is no such map, None if a commit fell into it."""
-    begun = _settled(netlink)
-    netlink.send(message(GETSETELEM, DUMP, asked.family, asked.naming))
-    pieces: list[bytes] = []
-    interrupted = False
-    while True:
-        for kind, flags, data in flagged(netlink.recv(1 << 16)):
-            interrupted |= bool(flags & INTERRUPTED)
-            if kind == ERROR:  # refused from the start
-                if code(data) == errno.ENOENT:
-                    return []
-                _check(data)
-            elif kind == DONE:
-                if code(data) not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # the map was there a moment ago
-                    _check(data)
-                    return None if interrupted or any(revision(piece) != begun for piece in pieces) else pieces
-                return None
-            elif kind == NEWSETELEM:
-                pieces.append(data)
-
-
-def _settled(netlink: socket.socket) -> bytes:
-    """The number of the last commit, once that one is through."""
-    netlink.send(message(GETGEN, 0, socket.AF_UNSPEC, b""))
-    kind, data = next(answers(netlink))
-    if kind == ERROR:
-        _check(data)
-    ends = NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END
-    # It changes nothing, and nothing is answered; the call returns when the batch is done.
-    netlink.send(b"".join(message(end, 0, socket.AF_UNSPEC, b"", NFNL_SUBSYS_NFTABLES) for end in ends))
-    return revision(data)
 
 
 def _read_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> Iterator[tuple[Key, int]]:

@@ -1,77 +1,89 @@
-"""Elements alone, written over netlink without libnftables.
+"""Elements written over netlink, as libnftables writes them.
 
-libnftables asks the kernel for all chains and sets before it adds an element, and it writes, parses and keeps text.
-Almost every change of a service is elements of maps that are always there, so these go as the messages that
-libnftables would make of them, with the same flags: adding fails over an element of that key with another value
-(EEXIST), and deleting over one that is not there (ENOENT). Whatever is anything else is left to ``libnftables``.
+Almost every change of a service, and nearly all of a full load, is elements. They go as the messages that libnftables
+would make of them, with the same flags: adding fails over an element of that key with another value (EEXIST), and
+deleting over one that is not there (ENOENT).
 
-Source: linux/netfilter/nf_tables.h.
+An element of a set of intervals is two of the kernel's: where the interval begins, and the first address behind it.
+Where nothing is behind it, the first says so.
+
+Source: linux/netfilter/nf_tables.h; what stands in user data is nft's own (include/udata.h there).
 """
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.netlink.batch import Message, join
+from nodeport_nft.kernel.netlink.batch import Message
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DATA_VERDICT,
     DELSETELEM,
     ELEM_DATA,
+    ELEM_EXPIRATION,
+    ELEM_FLAGS,
     ELEM_KEY,
+    ELEM_TIMEOUT,
     ELEM_USERDATA,
     LIST_ELEM,
     LIST_ELEMENTS,
     NEWSETELEM,
+    Fields,
     Layout,
-    layouts,
+    layout_of,
 )
-from nodeport_nft.kernel.netlink.messages import CREATE, NESTED, attribute
-from nodeport_nft.plan import Add, Delete, Operation, Transaction
-from nodeport_nft.ruleset import Element, Goto, Value
+from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, CREATE, NESTED, attribute
+from nodeport_nft.plan import Add, Delete, Operation, Remember, Transaction
+from nodeport_nft.ruleset import Element, Goto, Key, Memory, Value
 
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2  # NFTA_VERDICT_*
 _GOTO = struct.pack(">i", -4)  # NFT_GOTO, in network byte order as all numbers of nf_tables
-_COMMENT = 0  # NFTNL_UDATA_SET_ELEM_COMMENT (libnftnl/udata.h): a type and a length of a byte each, then the text
+# A type and a length of a byte each, then the value: NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_SET_ELEM_FLAGS
+_COMMENT, _FLAGS = 0, 1
 _COMMENT_LIMIT = 128  # bytes that nft takes
+_OPEN = bytes((_FLAGS, 4)) + (1).to_bytes(4, sys.byteorder)  # SET_ELEM_F_INTERVAL_OPEN
+_INTERVAL_END = attribute(ELEM_FLAGS, struct.pack(">I", 1))  # NFT_SET_ELEM_INTERVAL_END
+_HEADERS = struct.Struct("=HHHHHH")
+_MILLISECONDS = struct.Struct(">Q")
 
-_PAYLOAD = 0xFFFF - 4
+_PAYLOAD = 0xFFFF - ATTRIBUTE
 """Bytes of elements in one message: the length of the attribute around them has 16 bits."""
 
 
-def encode(transactions: Iterable[Transaction]) -> bytes | None:
-    """One batch of all of them, in their order; None if that takes libnftables, or if there is nothing to do."""
-    written: list[Message] = []
-    for transaction in transactions:
-        for operation in transaction.operations:
-            found = element_messages(transaction, operation)
-            if found is None:
-                return None
-            written += found
-    return join(written) if written else None
+UNFIT = (KeyError, TypeError, ValueError, OSError, OverflowError, struct.error)
+"""What is raised over elements that their map cannot have, such as an address where a port should be."""
 
 
 def element_messages(transaction: Transaction, operation: Operation) -> list[Message] | None:
-    """The messages that carry out this operation of the transaction; None if that takes libnftables."""
-    known = layouts(transaction.family) if transaction.name == TABLE else {}
-    if not isinstance(operation, Add | Delete) or operation.map not in known:
+    """The messages that carry out this operation of the transaction; None if it is no element of a table of ours."""
+    if not isinstance(operation, Add | Delete | Remember) or transaction.name != TABLE:
         return None
-    layout = known[operation.map]
-    kind, flags = (NEWSETELEM, CREATE) if isinstance(operation, Add) else (DELSETELEM, 0)
+    layout = layout_of(transaction.family, operation.map)
+    if layout is None:
+        return None
+    kind, flags = (DELSETELEM, 0) if isinstance(operation, Delete) else (NEWSETELEM, CREATE)
     try:
-        return [Message(kind, flags, layout.family, body) for body in _bodies(layout, operation)]
-    except (KeyError, ValueError, OSError, struct.error):  # such as the number of a protocol that is not ours
+        return [Message(kind, flags, layout.family, body) for body in _bodies(layout, _packed(layout, operation))]
+    except UNFIT:
         return None
 
 
-def _bodies(layout: Layout, operation: Add | Delete) -> Iterator[bytes]:
-    """The attributes of each message that the operation takes."""
-    if isinstance(operation, Add):
-        elements = (_element(layout, element) for element in operation.elements)
-    else:
-        elements = (attribute(LIST_ELEM | NESTED, _data(ELEM_KEY, layout.key.pack(key))) for key in operation.keys)
+def new_elements(family: str, name: str, elements: Iterable[Element]) -> Iterator[Message]:
+    """The messages that add these elements to a map or set, made as they are taken. Raises what is UNFIT."""
+    layout = layout_of(family, name)
+    if layout is None:
+        raise KeyError(name)
+    for body in _bodies(layout, _added(layout, elements)):
+        yield Message(NEWSETELEM, CREATE, layout.family, body)
+
+
+def _bodies(layout: Layout, elements: Iterable[bytes]) -> Iterator[bytes]:
+    """The attributes of each message that these elements take."""
     waiting: list[bytes] = []
     size = 0
     for element in elements:
@@ -80,33 +92,121 @@ def _bodies(layout: Layout, operation: Add | Delete) -> Iterator[bytes]:
             waiting, size = [], 0
         waiting.append(element)
         size += len(element)
-    yield layout.naming + attribute(LIST_ELEMENTS | NESTED, b"".join(waiting))
+    if waiting:
+        yield layout.naming + attribute(LIST_ELEMENTS | NESTED, b"".join(waiting))
 
 
-def _element(layout: Layout, element: Element) -> bytes:
-    parts = _data(ELEM_KEY, layout.key.pack(element.key)) + _value(layout, element.value)
-    if element.comment:
-        parts += attribute(ELEM_USERDATA, _comment(element.comment))
-    return attribute(LIST_ELEM | NESTED, parts)
+def _packed(layout: Layout, operation: Add | Delete | Remember) -> Iterator[bytes]:
+    match operation:
+        case Remember(memories=memories):
+            return (_remembered(layout, memory) for memory in memories)
+        case Delete(keys=keys) if layout.interval:
+            return _intervals(Element(key) for key in keys)
+        case Delete(keys=keys):
+            return (attribute(LIST_ELEM | NESTED, _data(ELEM_KEY, layout.key.pack(key))) for key in keys)
+        case Add(elements=elements):
+            return _added(layout, elements)
+
+
+def _added(layout: Layout, elements: Iterable[Element]) -> Iterator[bytes]:
+    if layout.interval:
+        return _intervals(elements)
+    if layout.has_slots and layout.value:
+        return _slots(layout, layout.value, elements)
+    return (_single(layout, element) for element in elements)
+
+
+def _single(layout: Layout, element: Element) -> bytes:
+    key, rest = layout.key.pack(element.key), _value(layout, element.value) + _user_data(_comment(element.comment))
+    # Three attributes, one within the other: as `attribute` makes them, at once, since there are so many.
+    size = ATTRIBUTE + len(key)
+    whole, outer = 2 * ATTRIBUTE + size + len(rest), ATTRIBUTE + size
+    return _HEADERS.pack(whole, LIST_ELEM | NESTED, outer, ELEM_KEY | NESTED, size, DATA_VALUE) + key + rest
+
+
+def _slots(layout: Layout, value: Fields, elements: Iterable[Element]) -> Iterator[bytes]:
+    """The elements of a slot map, which are most of a table: they come one frontend after the other.
+
+    The first of a frontend is packed as any other; those behind it differ in slot and endpoint alone.
+    """
+    slot_at = 3 * ATTRIBUTE + layout.key.size - 4  # behind the headers of the element, its key and the key's value
+    data_at = slot_at + 4
+    value_at = data_at + 2 * ATTRIBUTE
+    pack = struct.Struct(f">I{2 * ATTRIBUTE}s{value.size - 4}sH2x").pack
+    family, packed = layout.family, socket.inet_pton
+    in_order: Callable[..., int] = socket.htonl
+    frontend: Key | None = None
+    said = ""
+    before = between = after = b""
+    for element in elements:
+        key, endpoint, comment = element
+        if key[:-1] != frontend or comment != said:
+            whole = _single(layout, element)
+            frontend, said = key[:-1], comment
+            before, between, after = whole[:slot_at], whole[data_at:value_at], whole[value_at + value.size :]
+            yield whole
+        elif isinstance(endpoint, tuple):
+            address, port = endpoint
+            yield b"%b%b%b" % (before, pack(in_order(key[-1]), between, packed(family, address), port), after)
+        else:
+            raise _misplaced(layout, endpoint)
+
+
+def _intervals(elements: Iterable[Element]) -> Iterator[bytes]:
+    """The two of each interval, one where no address is behind it."""
+    for element in elements:
+        first, behind = _bounds(*element.key)
+        data = _comment(element.comment) + (b"" if behind else _OPEN)
+        yield attribute(LIST_ELEM | NESTED, _data(ELEM_KEY, first) + _user_data(data))
+        if behind:
+            yield attribute(LIST_ELEM | NESTED, _INTERVAL_END + _data(ELEM_KEY, behind))
+
+
+def _bounds(prefix: str | int) -> tuple[bytes, bytes]:
+    """The first address of an address or prefix, and the first behind it; nothing where there is none."""
+    first, _, length = str(prefix).partition("/")
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in first else socket.AF_INET, first)
+    bits = 8 * len(packed)
+    end = int.from_bytes(packed, "big") + (1 << bits - int(length or bits))
+    return packed, b"" if end >> bits else end.to_bytes(len(packed), "big")
+
+
+def _remembered(layout: Layout, memory: Memory) -> bytes:
+    times = (ELEM_TIMEOUT, memory.timeout), (ELEM_EXPIRATION, memory.expires)
+    parts = b"".join(attribute(kind, _MILLISECONDS.pack(time)) for kind, time in times)
+    return attribute(LIST_ELEM | NESTED, parts + _data(ELEM_KEY, layout.key.pack(memory.key)))
 
 
 def _value(layout: Layout, value: Value) -> bytes:
     if isinstance(value, Goto) and layout.verdict:
-        chain = attribute(_VERDICT_CODE, _GOTO) + attribute(_VERDICT_CHAIN, value.chain.encode() + b"\0")
-        return attribute(ELEM_DATA | NESTED, attribute(DATA_VERDICT | NESTED, chain))
+        return _verdict(value.chain)
     if isinstance(value, tuple) and layout.value:
         return _data(ELEM_DATA, layout.value.pack(value))
     if value is None and not layout.verdict and not layout.value:
         return b""
-    raise ValueError(f"an element of {layout.name} cannot be {value!r}")
+    raise _misplaced(layout, value)
+
+
+def _misplaced(layout: Layout, value: Value) -> ValueError:
+    return ValueError(f"an element of {layout.name} cannot be {value!r}")
+
+
+@lru_cache(maxsize=256)  # almost all elements lead to the chains that are in every table
+def _verdict(name: str) -> bytes:
+    chain = attribute(_VERDICT_CODE, _GOTO) + attribute(_VERDICT_CHAIN, name.encode() + b"\0")
+    return attribute(ELEM_DATA | NESTED, attribute(DATA_VERDICT | NESTED, chain))
 
 
 def _data(kind: int, packed: bytes) -> bytes:
     return attribute(kind | NESTED, attribute(DATA_VALUE, packed))
 
 
+def _user_data(data: bytes) -> bytes:
+    return attribute(ELEM_USERDATA, data) if data else b""
+
+
 def _comment(text: str) -> bytes:
     comment = text.encode()
     if len(comment) > _COMMENT_LIMIT or any(byte in comment for byte in b'"\n\0'):
         raise ValueError(f"a comment that nft cannot hold: {text!r}")
-    return bytes((_COMMENT, len(comment) + 1)) + comment + b"\0"
+    return bytes((_COMMENT, len(comment) + 1)) + comment + b"\0" if text else b""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NETFILTER, SOL_NETLINK, CAP_ACK, EXT_ACK = 12, 270, 10, 11
-ACK, DUMP, CREATE = 0x004, 0x300, 0x400
+ACK, DUMP, CREATE, APPEND = 0x004, 0x300, 0x400, 0x800
 ERROR, DONE = 2, 3
 NESTED = 0x8000
 INTERRUPTED = 0x010  # NLM_F_DUMP_INTR: what a dump reads has changed meanwhile
@@ -45,6 +45,12 @@ def message(kind: int, flags: int, family: int, attributes: bytes, resource: int
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
 
 
+def acknowledge(data: bytearray, at: int) -> None:
+    """Let the message that begins there ask to be acknowledged."""
+    length, kind, flags, *_ = _HEADER.unpack_from(data, at)
+    struct.pack_into("=IHH", data, at, length, kind, flags | ACK)
+
+
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Each message of what one ``recv`` gave, as its type and what follows its header."""
     at = 0
@@ -54,12 +60,12 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += aligned(length)
 
 
-def flagged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def flagged(data: bytes | bytearray) -> Iterator[tuple[int, int, bytes]]:
     """The same with each message's flags: type, flags, what follows the header."""
     at = 0
     while at < len(data):
         length, kind, flags, *_ = _HEADER.unpack_from(data, at)
-        yield kind, flags, data[at + _HEADER.size : at + length]
+        yield kind, flags, bytes(data[at + _HEADER.size : at + length])
         at += aligned(length)
 
 
@@ -95,7 +101,8 @@ def failed_attribute(data: bytes) -> int:
 
 def attribute(kind: int, payload: bytes) -> bytes:
     """One attribute, padded."""
-    return (_ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload).ljust(aligned(4 + len(payload)), b"\0")
+    length = _ATTRIBUTE.size + len(payload)
+    return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length & 3)
 
 
 def walk(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:

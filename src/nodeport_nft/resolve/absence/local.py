@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from nodeport_nft.model import Service, ServicePort
 from nodeport_nft.resolve.absence.around import Around
 from nodeport_nft.resolve.absence.cause import Cause, has_or_have, is_or_are, named
+from nodeport_nft.resolve.frontend import Backend
 from nodeport_nft.resolve.join import Join
-from nodeport_nft.resolve.resolver import Backend
 
 _MOST = 3
 

@@ -11,6 +11,7 @@ from typing import Any
 from nodeport_nft.allocate import Claims
 from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ref
+from nodeport_nft.store.bodies import document_of
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.dropped import dropped_spec
 from nodeport_nft.store.sqlite.outside import OutsideRows
@@ -32,7 +33,8 @@ class KnownRows:
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
-        return read_row(self._db, ref) if "objects" in self._filled else None
+        found = read_row(self._db, ref) if "objects" in self._filled else None
+        return None if found is None else document_of(found)
 
     def held_by(self, key: ObjectName) -> Claims:
         """What a Service holds; rows that somebody has damaged say nothing."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Made, Objects, Written
+from nodeport_nft.store.api import Written
+from nodeport_nft.store.bodies import Body, StoredBodies
 from nodeport_nft.store.checking import Checked
 from nodeport_nft.store.copying import Image
 from nodeport_nft.store.objects import Damaged
@@ -20,13 +20,13 @@ from nodeport_nft.store.sqlite import checking, copying, writers
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
-from nodeport_nft.store.sqlite.rows import read_row, read_rows, unread_rows
+from nodeport_nft.store.sqlite.rows import read_row, read_rows
 from nodeport_nft.store.sqlite.schema import check_structure, has_table
 from nodeport_nft.store.sqlite.transaction import Transaction, read_version
 from nodeport_nft.store.writing import Plan, plan
 
 
-class Store(Objects):
+class Store(StoredBodies):
     """One file. A write is atomic, however large; other threads and processes open their own Store.
 
     Raises StoreError where the file cannot be read or written.
@@ -118,31 +118,12 @@ class Store(Objects):
                 if self._db.in_transaction:  # SQLite itself has rolled back where it found no memory
                     self._db.execute("ROLLBACK")
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
-        """The rows, as ``Objects`` has it. Whether rows may be missing is looked at where all of them are wanted."""
+    def bodies(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Body | Damaged]:
+        """The rows, as ``StoredBodies`` has it. Whether any may be missing is looked at where all are wanted."""
         if kind is None and namespace is None:
             check_structure(self._db, self._path)
         with translated(self._path):
             yield from read_rows(self._db, kind, namespace)
-
-    def made_of_each(
-        self,
-        kind: str,
-        namespace: str | None,
-        of_body: Callable[[str, str, bytes], Made | None],
-        of_object: Callable[[Object], Made],
-    ) -> builtins.list[Made]:
-        """As ``Objects`` has it."""
-        with translated(self._path):
-            rows = unread_rows(self._db, kind, namespace)
-        made = []
-        for row in rows:
-            found = of_body(row.namespace, row.name, row.body) if row.is_sound else None
-            if found is None and isinstance(stored := self._noted(row.read()), Object):
-                found = of_object(stored)
-            if found is not None:
-                made.append(found)
-        return made
 
     def check(self, *, repair: bool = False) -> Checked:
         """What is wrong with what the tables hold. Raises StoreError also for damaged pages, and a lost version."""
@@ -157,8 +138,8 @@ class Store(Objects):
         with self.reading():
             return copying.read_image(self._db, self._path)
 
-    def find(self, ref: Ref) -> Object | Damaged | None:
-        """One row, as ``Objects`` has it."""
+    def body(self, ref: Ref) -> Body | Damaged | None:
+        """One row, as ``StoredBodies`` has it."""
         with translated(self._path):
             return read_row(self._db, ref)
 

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from nodeport_nft.render.rules import read_rules, read_time
+from nodeport_nft.plan import ListedTable
 from nodeport_nft.render.write import FLOWTABLE_LINES, chain_lines, map_lines, schema_comment
-from nodeport_nft.ruleset import LEARNED_SIZE, Chain, Element, Field, Goto, Key, Map, Memory, Schema, Table, Value
+from nodeport_nft.ruleset import LEARNED_SIZE, Chain, Element, Field, Goto, Key, Map, Memory, Schema, Value
+from tests.listings.rules import read_rules, read_time
 
 
 class _Unreadable(Exception):
@@ -27,41 +28,20 @@ class _Unreadable(Exception):
 
 
 @dataclass(slots=True)
-class ListedTable:
-    """A table as the kernel holds it: what does not depend on services as normalized text, the rest as values.
+class ListedText(ListedTable):
+    """A table as nft lists it: what does not depend on services as normalized text, the rest as values.
 
-    ``unreadable``: chains of services with a rule of a form we never write; in ``own_chains`` they are empty, which
-    none of ours is. ``faults``: what else is there that we never write, for people. ``differences``: what of it is
-    not as in the schema it was read for (see ``schema_differences``).
+    ``faults``: what else is there that we never write, for people.
     """
 
     comment: str = ""
     maps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
     flowtables: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    elements: dict[str, dict[Key, Element]] = field(default_factory=dict)
-    own_maps: dict[str, Map] = field(default_factory=dict)
-    own_chains: dict[str, Chain] = field(default_factory=dict)
-    memories: dict[str, tuple[Memory, ...]] = field(default_factory=dict)
-    unreadable: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
-    differences: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, table: Table) -> ListedTable:
-        """A table that is in the kernel exactly like this."""
-        return cls(
-            elements={name: dict(held) for name, held in table.elements.items()},
-            own_maps=dict(table.maps),
-            own_chains=dict(table.chains),
-        )
-
-    def table(self, schema: Schema) -> Table:
-        """The same as a value, given that nothing of it differs from the schema."""
-        return Table(schema, self.elements, self.own_maps, self.own_chains, self.memories)
 
 
-def schema_differences(listed: ListedTable, schema: Schema) -> tuple[str, ...]:
+def schema_differences(listed: ListedText, schema: Schema) -> tuple[str, ...]:
     """What of a listed table is not as in ``schema``, named for people: ``chain services``, …; () if equal."""
     wanted_maps, wanted_chains = _expected(schema)
     flowtables = {schema.flowtable: FLOWTABLE_LINES} if schema.flowtable else {}
@@ -100,13 +80,13 @@ _COMMENT = re.compile(r'\tcomment "([^"]*)"$')
 _PROTOCOLS = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
 
 
-def read_table(text: str, schema: Schema) -> ListedTable:
+def read_table(text: str, schema: Schema) -> ListedText:
     """Read the listing of our table; ``schema`` says how the keys of its maps are made up.
 
     A map or chain that neither the schema has nor a service may add makes the table unequal to it, and so does an
     element that cannot be one of ours.
     """
-    table = ListedTable()
+    table = ListedText()
     declared = {m.name: m for m in schema.maps}
     lines = iter(text.splitlines())
     for line in lines:
@@ -135,7 +115,7 @@ def read_table(text: str, schema: Schema) -> ListedTable:
     return table
 
 
-def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[str, ...]) -> None:
+def _read_own_chain(table: ListedText, schema: Schema, name: str, body: tuple[str, ...]) -> None:
     lines = [line.strip() for line in body if line.strip()]
     comment = _CHAIN_COMMENT.fullmatch(lines[0]) if lines else None
     rules = read_rules(schema.family, lines[1:] if comment else lines, _normal)
@@ -144,7 +124,7 @@ def _read_own_chain(table: ListedTable, schema: Schema, name: str, body: tuple[s
     table.own_chains[name] = Chain(name, rules or (), comment=comment[1] if comment else "")
 
 
-def _read_own_map(table: ListedTable, schema: Schema, declared: Map, body: tuple[str, ...]) -> None:
+def _read_own_map(table: ListedText, schema: Schema, declared: Map, body: tuple[str, ...]) -> None:
     size = f"size {LEARNED_SIZE}"  # the kernel's, not ours
     held = tuple(line for line in _normalized(_head(body)) if not (declared.learned and line == size))
     if held != _normalized(map_lines(schema.family, declared)):
@@ -159,7 +139,7 @@ def _read_own_map(table: ListedTable, schema: Schema, declared: Map, body: tuple
         _read_elements(table, declared, body)
 
 
-def _read_elements(table: ListedTable, declared: Map, body: tuple[str, ...]) -> None:
+def _read_elements(table: ListedText, declared: Map, body: tuple[str, ...]) -> None:
     try:
         table.elements[declared.name] = _elements(declared, body)
     except _Unreadable as error:

@@ -1,0 +1,177 @@
+"""Elements as the kernel tells them: what is ours is compared as it is, what is not is named, nothing is an error."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeport_nft.compile import compile_schema, nft_family
+from nodeport_nft.kernel.netlink.layouts import (
+    DATA_VALUE,
+    DATA_VERDICT,
+    ELEM_DATA,
+    ELEM_EXPR,
+    ELEM_EXPRESSIONS,
+    ELEM_FLAGS,
+    ELEM_KEY,
+    ELEM_TIMEOUT,
+    ELEM_USERDATA,
+    LIST_ELEM,
+    LIST_ELEMENTS,
+    Layout,
+    layout_of,
+)
+from nodeport_nft.kernel.netlink.messages import BODY, attribute
+from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements, make_reader
+from nodeport_nft.model import Family
+from nodeport_nft.plan import diff
+from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Table, Value
+from tests.builders import FACTS
+
+SCHEMAS = {family: compile_schema(family, FACTS) for family in Family}
+MAPS = [declared for declared in SCHEMAS[Family.IPV4].maps if not declared.interval]
+COUNTER = attribute(1, b"counter\0") + attribute(
+    2, attribute(1, struct.pack(">Q", 7 << 32)) + attribute(2, struct.pack(">Q", 3))
+)
+ONE_COUNTER = attribute(ELEM_EXPR, COUNTER)
+COMMENTS = st.text(st.characters(exclude_characters='"\n\0', codec="utf-8"), max_size=30)
+
+
+def key_of(declared: Map, family: Family, data: st.DataObject) -> Key:
+    kinds: dict[Field, st.SearchStrategy[Any]] = {
+        Field.L4PROTO: st.sampled_from(("tcp", "udp", "sctp")),
+        Field.DPORT: st.integers(0, 65535),
+        Field.SLOT: st.integers(0, 65535),
+    }
+    addresses = st.ip_addresses(v=4 if family is Family.IPV4 else 6).map(str)
+    return tuple(data.draw(kinds.get(field, addresses)) for field in declared.key)
+
+
+def value_of(declared: Map, family: Family, data: st.DataObject) -> Value:
+    if declared.data == "verdict":
+        return Goto(data.draw(st.sampled_from(("refuse", "service/1", "a" * 200))))
+    return key_of(Map("", declared.data), family, data) if isinstance(declared.data, tuple) else None  # type: ignore[return-value]
+
+
+def told(layout: Layout, element: Element, *more: bytes, counter: bytes = ONE_COUNTER) -> bytes:
+    """An element as the kernel tells it, with these attributes besides."""
+    parts = attribute(ELEM_KEY, attribute(DATA_VALUE, layout.key.pack(element.key)))
+    if isinstance(element.value, Goto):
+        parts += verdict(-4, element.value.chain)
+    elif element.value:
+        assert layout.value is not None
+        parts += attribute(ELEM_DATA, attribute(DATA_VALUE, layout.value.pack(element.value)))
+    parts += counter + b"".join(more)
+    if element.comment:
+        text = element.comment.encode()[:200] + b"\0"
+        parts += attribute(ELEM_USERDATA, bytes((0, len(text))) + text)
+    return attribute(LIST_ELEM, parts)
+
+
+def verdict(code: int, chain: str = "") -> bytes:
+    named = attribute(2, chain.encode() + b"\0") if chain else b""
+    return attribute(ELEM_DATA, attribute(DATA_VERDICT, attribute(1, struct.pack(">i", code)) + named))
+
+
+def message(elements: Iterable[bytes]) -> bytes:
+    return bytes(BODY) + attribute(1, b"nodeport-nft\0") + attribute(LIST_ELEMENTS, b"".join(elements))
+
+
+def read(layout: Layout, *elements: bytes) -> PackedElements:
+    packed: dict[bytes, bytes] = {}
+    assert make_reader(layout)(message(elements), packed) == len(elements)
+    return PackedElements(layout, packed)
+
+
+def layout(family: Family, name: str) -> Layout:
+    found = layout_of(nft_family(family), name)
+    assert found is not None
+    return found
+
+
+@given(st.sampled_from(MAPS), st.sampled_from(Family), st.data())
+def test_what_is_told_is_read_and_what_is_equal_makes_no_difference(
+    declared: Map, family: Family, data: st.DataObject
+) -> None:
+    known = layout(family, declared.name)
+    counters = st.sampled_from(
+        (b"", attribute(ELEM_EXPR, COUNTER), attribute(ELEM_EXPRESSIONS, attribute(1, COUNTER)))
+    )
+    keys = [key_of(declared, family, data) for _ in range(data.draw(st.integers(0, 4)))]
+    elements = {key: Element(key, value_of(declared, family, data), data.draw(COMMENTS)) for key in keys}
+    there = read(known, *(told(known, element, counter=data.draw(counters)) for element in elements.values()))
+    assert dict(there) == dict(there.items()) == elements
+    assert list(there.values()) == list(elements.values())
+    assert all(key in there for key in elements)
+    assert there.differing(elements) == {}
+    schema = SCHEMAS[family]
+    wanted = {**elements}
+    for key in keys[:1]:
+        wanted[key] = wanted[key]._replace(comment="another")
+    for key in keys[1:2]:
+        wanted.pop(key, None)
+    more = key_of(declared, family, data)
+    wanted[more] = Element(more, value_of(declared, family, data))
+    want = Table(schema, {declared.name: wanted})
+    assert diff(Table(schema, {declared.name: there}), want) == diff(Table(schema, {declared.name: elements}), want)
+
+
+def test_the_endpoints_behind_a_frontend_end_with_the_first_empty_slot() -> None:
+    known = layout(Family.IPV6, "node-port-endpoints")
+    ends = {slot: (f"fd00::1:{slot:x}", 80 + slot) for slot in (0, 1, 3, 32768)}
+    there = read(known, *(told(known, Element(("tcp", 30080, slot), end)) for slot, end in ends.items()))
+    assert there.run(("tcp", 30080), 0) == (ends[0], ends[1])
+    assert there.run(("tcp", 30080), 32768) == (ends[32768],)
+    assert there.run(("udp", 30080), 0) == there.run(("no such", 30080), 0) == ()
+
+
+def test_no_key_of_the_map_is_in_it() -> None:
+    known = layout(Family.IPV4, "service-ips")
+    there = read(known)
+    for key in (("x", "tcp", 80), ("10.0.0.1", "tcp", 70000), ("10.0.0.1",), "no key"):
+        assert key not in there
+    assert there.get(("10.0.0.1", "tcp", 70000)) is None
+
+
+VIP = Element(("10.96.0.10", "tcp", 80), Goto("refuse"))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "drop"), (1, "accept"), (-3, "jump refuse"), (-5, "return"), (9, "9")]
+)
+def test_another_verdict_is_read_and_equal_to_none_of_ours(code: int, words: str) -> None:
+    known = layout(Family.IPV4, "service-ips")
+    told_verdict = verdict(code, "refuse" if code == -3 else "")
+    there = read(known, told(known, VIP._replace(value=None), told_verdict, counter=b""))
+    assert there[VIP.key].value == Goto(words)
+    assert there.differing({VIP.key: VIP._replace(value=Goto(words))}).keys() == {VIP.key}
+
+
+VIPS = layout(Family.IPV4, "service-ips")
+BARE = VIP._replace(value=None)
+LIMIT = attribute(1, attribute(1, b"limit\0"))
+ODD = {
+    "a timeout": told(VIPS, VIP, attribute(ELEM_TIMEOUT, bytes(8))),
+    "flags": told(VIPS, VIP, attribute(ELEM_FLAGS, struct.pack(">I", 1))),
+    "an end of its key": told(VIPS, VIP, attribute(10, attribute(DATA_VALUE, bytes(12)))),
+    "an object": told(VIPS, VIP, attribute(9, b"quota\0")),
+    "something new": told(VIPS, VIP, attribute(99, b"")),
+    "another expression": told(VIPS, VIP, counter=attribute(ELEM_EXPR, attribute(1, b"limit\0"))),
+    "another expression besides": told(VIPS, VIP, counter=attribute(ELEM_EXPRESSIONS, attribute(1, COUNTER) + LIMIT)),
+    "no key": attribute(LIST_ELEM, verdict(-4, "refuse") + attribute(ELEM_FLAGS, struct.pack(">I", 2))),
+    "a longer key": attribute(LIST_ELEM, attribute(ELEM_KEY, attribute(DATA_VALUE, bytes(16)))),
+    "a value": told(VIPS, BARE, attribute(ELEM_DATA, attribute(DATA_VALUE, bytes(8)))),
+    "nothing": attribute(LIST_ELEM, b""),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_element_that_is_none_of_ours_is_named(odd: str) -> None:
+    with pytest.raises(OddElement) as raised:
+        read(VIPS, ODD[odd])
+    assert str(raised.value).isprintable()

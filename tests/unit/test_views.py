@@ -1,0 +1,80 @@
+"""Elements that are made when somebody looks are those that would be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView
+from nodeport_nft.ruleset import Element, Goto, Key, Pool
+
+A, B, C = ("10.244.0.1", 80), ("10.244.0.2", 80), ("10.244.0.3", 80)
+WEB = Pool("frontends", ("10.96.0.1", "tcp", 80), Goto("draw/2"), "slots", (A, B), "default/web")
+HERE = Pool("inside", ("10.96.0.1", "tcp", 80), Goto("draw/1"), "slots", (C,), "default/web", 1000)
+DNS = Pool("frontends", ("10.96.0.2", "udp", 53), Goto("draw/1"), "slots", (C,), "default/dns")
+
+SLOTS = {
+    (*WEB.key, 0): Element((*WEB.key, 0), A, "default/web"),
+    (*WEB.key, 1): Element((*WEB.key, 1), B, "default/web"),
+    (*WEB.key, 1000): Element((*WEB.key, 1000), C, "default/web"),
+    (*DNS.key, 0): Element((*DNS.key, 0), C, "default/dns"),
+}
+PAIRS: dict[Key, Element] = {("10.244.0.1",): Element(("10.244.0.1",)), ("10.244.0.2",): Element(("10.244.0.2",))}
+VERDICTS = {pool.key: Element(pool.key, pool.verdict, pool.comment) for pool in (WEB, DNS)}
+
+
+def views() -> tuple[VerdictsView, SlotsView]:
+    by_key = {pool.key: pool for pool in (WEB, DNS)}
+    return VerdictsView(by_key), SlotsView({0: by_key, 1000: {HERE.key: HERE}})
+
+
+@pytest.mark.parametrize(
+    ("view", "kept"),
+    [*zip(views(), (VERDICTS, SLOTS), strict=True), (SetView(dict.fromkeys(PAIRS)), PAIRS)],
+    ids=["verdicts", "slots", "set"],
+)
+def test_a_view_is_as_the_dict_would_be(view: Mapping[Key, Element], kept: dict[Key, Element]) -> None:
+    assert view == kept
+    assert len(view) == len(kept)
+    assert sorted(view) == sorted(view.keys()) == sorted(kept)
+    assert sorted(view.values()) == sorted(kept.values())
+    assert sorted(view.items()) == sorted(kept.items())
+    assert {key: view[key] for key in kept} == kept
+    assert all(key in view and view.get(key) == element for key, element in kept.items())
+    assert all(repr(element) in repr(view) for element in kept.values())
+
+
+@pytest.mark.parametrize("key", [(*WEB.key, 2), (*WEB.key, 999), (*WEB.key, 1001), (*WEB.key, -1), (*DNS.key, 1000)])
+def test_a_slot_that_is_empty_is_not_there(key: Key) -> None:
+    _, slots = views()
+    assert key not in slots
+    assert slots.get(key) is None
+    with pytest.raises(KeyError):
+        slots[key]
+
+
+def test_a_frontend_that_nobody_has_is_not_there() -> None:
+    verdicts, slots = views()
+    assert ("10.96.0.9", "tcp", 80) not in verdicts
+    assert ("10.96.0.9", "tcp", 80, 0) not in slots
+    assert ("10.244.0.9",) not in SetView(dict.fromkeys(PAIRS))
+    assert SetView(dict.fromkeys(PAIRS)).get(("10.244.0.9",)) is None
+    assert not VerdictsView({})
+    assert not SlotsView({0: {}})
+
+
+def test_a_view_shows_what_there_is_now() -> None:
+    pools: dict[Key, Pool] = {}
+    verdicts, slots = VerdictsView(pools), SlotsView({0: pools})
+    pools[WEB.key] = WEB
+    assert (len(verdicts), len(slots)) == (1, 2)
+
+
+def test_slots_can_be_had_by_frontend() -> None:
+    _, slots = views()
+    assert [(pool.key, pool.first, pool.endpoints) for pool in slots.pools()] == [
+        (WEB.key, 0, (A, B)),
+        (DNS.key, 0, (C,)),
+        (HERE.key, 1000, (C,)),
+    ]
