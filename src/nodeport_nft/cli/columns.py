@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from nodeport_nft.cli.layout import (
     NONE,
     UNKNOWN,
@@ -26,8 +24,8 @@ from nodeport_nft.cli.layout import (
 )
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
-from nodeport_nft.manifest.plain import PlainService
-from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Service, ServiceType, Snapshot
+from nodeport_nft.kube.typed import decode, shapes
+from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Protocol, Service, ServiceType, Snapshot
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.trouble import failing_at
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 Row = tuple[str, ...]
 
-_PLAIN_SERVICE = msgspec.json.Decoder(PlainService)
+_PROTOCOLS = frozenset(map(str, Protocol))
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _ROLE = "node-role.kubernetes.io/"
@@ -89,22 +87,26 @@ def services_table(store: Objects, namespace: str | None, *, wide: bool, now: da
         return line(stored.name, stored.namespace, cells, more, string(stored.raw, "metadata", "creationTimestamp"))
 
     def of_body(where: str, name: str, body: bytes) -> Row | None:
-        try:
-            service = _PLAIN_SERVICE.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = decode("Service", body)
+        if not isinstance(document, shapes.Service) or document.spec is None:
             return None
-        metadata, spec = service.metadata, service.spec
-        ip, has_node_ports = spec.clusterIP, spec.type == "NodePort"
-        if metadata.name != name or metadata.namespace != where or spec.clusterIPs != [ip]:
+        metadata, spec = document.metadata, document.spec
+        if (document.kind, document.api_version, metadata.name, metadata.namespace) != ("Service", "v1", name, where):
             return None
-        if not _IPV4.fullmatch(ip) or not (has_node_ports or all(port.nodePort is None for port in spec.ports)):
+        ip, ports = spec.cluster_ip or "", spec.ports or ()
+        has_node_ports = spec.type == "NodePort"
+        if not (has_node_ports or (spec.type == "ClusterIP" and not any(port.node_port for port in ports))):
             return None
-        ports = [
-            f"{port.port}:{port.nodePort}/{port.protocol}" if port.nodePort else f"{port.port}/{port.protocol}"
-            for port in spec.ports
+        if not _IPV4.fullmatch(ip) or spec.cluster_ips != [ip] or spec.external_ips:
+            return None
+        if not all(0 < port.port < 65536 and port.protocol in _PROTOCOLS for port in ports):
+            return None
+        shown = [
+            f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}"
+            for port in ports
         ]
-        more = (joined(equations(spec.selector)),) if wide else ()
-        return line(name, where, (spec.type, ip, NONE, joined(ports)), more, metadata.creationTimestamp or "")
+        more = (joined(equations(spec.selector or {})),) if wide else ()
+        return line(name, where, (spec.type or "", ip, NONE, joined(shown)), more, metadata.creation_timestamp or "")
 
     lines = store.made_of_each("Service", namespace, of_body, of_object)
     titles = ("NAME", *header, "AGE", *(extra if wide else ()))
