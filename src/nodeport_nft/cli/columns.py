@@ -26,10 +26,9 @@ from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.kube.typed import decode, shapes
 from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Protocol, Service, ServiceType, Snapshot
-from nodeport_nft.resolve import Index, Resolver
-from nodeport_nft.resolve.trouble import failing_at
 
 if TYPE_CHECKING:
+    from nodeport_nft.resolve import Index, Resolver
     from nodeport_nft.store import Objects
 
 Row = tuple[str, ...]
@@ -54,15 +53,11 @@ def object_table(
     ``heard``: what a cluster's store says besides its objects: a Pod that it says to have failed is not ready.
     """
     header, extra, row = _COLUMNS[kind]
-    cluster = Index()
-    for ref, values in heard:
-        cluster.put(ref, values)
-    # Where nothing has failed no Pod need be read a second time for it.
-    is_troubled = kind == "Pod" and bool(cluster.lost or cluster.failing)
+    cluster = _troubled(heard)
     lines = []
     for stored in objects:
         cells, more = row(stored)
-        if is_troubled and _has_failed(pod_of(stored), cluster):
+        if kind == "Pod" and cluster is not None and _has_failed(pod_of(stored), cluster):
             cells = (f"0/{cells[0].partition('/')[2]}", *cells[1:])
         created = string(stored.raw, "metadata", "creationTimestamp")
         line = (stored.name, *cells, age(created, now), *(more if wide else ()))
@@ -127,6 +122,8 @@ def endpoints_rows(
 
     Those of a Service are computed, so that what a selector selects is shown as well. Raises Problems.
     """
+    from nodeport_nft.resolve import Resolver
+
     resolver = Resolver(snapshot, node_name="")
     rows = {
         service.key: (_service_endpoints(resolver, service), service.created)
@@ -173,7 +170,22 @@ def node_roles(raw: Mapping[str, Any]) -> str:
     return joined(sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)))
 
 
+def _troubled(heard: Iterable[Parsed]) -> Index | None:
+    """The cluster, for those who ask which Pods have failed; None: nothing has, and none need be read for it."""
+    told = tuple(heard)
+    if not told:
+        return None
+    from nodeport_nft.resolve import Index  # late: it is half of what a list takes to be printed
+
+    cluster = Index()
+    for ref, values in told:
+        cluster.put(ref, values)
+    return cluster if cluster.lost or cluster.failing else None
+
+
 def _has_failed(pod: Pod, cluster: Index) -> bool:
+    from nodeport_nft.resolve.trouble import failing_at
+
     return any(failing_at(cluster, pod.namespace, pod.node_name, ip) for ip in pod.ips)
 
 

@@ -28,8 +28,8 @@ _LIST = rf"\[(?:{_FLOW_WORD}(?:, {_FLOW_WORD})*)?\]"
 _MAPPING = rf"\{{(?:{_FLOW_WORD}: {_FLOW_WORD}(?:, {_FLOW_WORD}: {_FLOW_WORD})*)?\}}"
 _VALUE = f"{_WORD}|{_QUOTED}|{_LIST}|{_MAPPING}"
 _LINE = re.compile(
-    rf"(?:( *)(- )?(?:({_KEY}):(?: ({_VALUE}))?|({_VALUE}))|(---)| *(?:#[\t -~]*)?)(?:\n|\Z)"
-)  # indentation, dash, key, its value, or an item; or the mark of a document
+    rf"(?:( *)(- )?(?:({_KEY}):(?: ({_VALUE}))?|({_VALUE}))|(---)| *(?:#[\t -~]*)?)(?:\n|\Z)|([^\n])"
+)  # indentation, dash, key, its value, or an item; or the mark of a document; or a line that is none of these
 
 _Level = tuple[int, Any, Any, bool]
 """An open container: its column, the container, the lines of what is in it, and whether it is a list of items that
@@ -43,7 +43,6 @@ def read_lines(text: str, line: int) -> Generator[Document, None, tuple[int, int
     """
     number = line + 1  # of the line that is being read
     begun, begun_line = 0, line  # where the document begins that is being read
-    position = 0
     levels: list[_Level] = []
     lines: dict[int, Any] = {}
     first = 0
@@ -55,10 +54,9 @@ def read_lines(text: str, line: int) -> Generator[Document, None, tuple[int, int
     inner_where: Any
     column = 0  # of ``into``
     for match in _LINE.finditer(text):
-        if match.start() != position:
+        indentation, dash, key, value, item, mark, other = match.groups()
+        if other:  # it is matched, so that nobody looks for the next line that is understood, from each character on
             return begun, begun_line
-        position = match.end()
-        indentation, dash, key, value, item, mark = match.groups()
         if key is None and item is None:
             if mark:
                 if root is not None:
@@ -122,8 +120,6 @@ def read_lines(text: str, line: int) -> Generator[Document, None, tuple[int, int
                 return begun, begun_line
             into[key] = read
         number += 1
-    if position != len(text):
-        return begun, begun_line
     if root is not None:
         yield Document(root, first, lines=lines)
     return len(text), number - 1
