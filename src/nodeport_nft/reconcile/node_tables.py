@@ -49,6 +49,9 @@ from nodeport_nft.ruleset import Contender, Schema, Table
 
 Edited = Mapping[Family, Edits]
 
+_NOTHING: Wants = dict.fromkeys(Family)
+"""What a Service wants that is new, as all are at the start."""
+
 
 @dataclass(slots=True)
 class NodeTables:
@@ -105,7 +108,8 @@ class NodeTables:
 
     def wants(self, key: ObjectName) -> Wants:
         """What this Service is served by now, for ``restore``."""
-        return {family: desired.contender(key) for family, desired in self.desired.items()}
+        wants = {family: desired.contender(key) for family, desired in self.desired.items()}
+        return wants if any(wants.values()) else _NOTHING
 
     def restore(self, key: ObjectName, wants: Wants) -> None:
         """Serve this Service as it was once served, in slots that do not depend on what was in between."""

@@ -76,7 +76,8 @@ class Index:
         self._slices: dict[tuple[str, str], Ref | dict[Ref, None]] = {}
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
-        self._holders: dict[bytes, tuple[ObjectName, ...]] = {}  # of clusterIPs; a store gives each once
+        # Of clusterIPs, by their packed form. A store gives each once, and one alone needs no set.
+        self._holders: dict[bytes, ObjectName | set[ObjectName]] = {}
         self._held: dict[ObjectName, frozenset[bytes]] = {}  # clusterIPs of Services that are not known themselves
         self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
         self._by_address = Whereabouts(addresses_of)
@@ -135,7 +136,9 @@ class Index:
 
     def holder(self, address: IPAddress, other_than: ObjectName) -> ObjectName | None:
         """Another Service whose clusterIP this is; None if there is none."""
-        return min((key for key in self._holders.get(address.packed, ()) if key != other_than), default=None)
+        found = self._holders.get(address.packed, ())
+        holders = (found,) if isinstance(found, ObjectName) else found
+        return min((key for key in holders if key != other_than), default=None)
 
     def hold(self, owner: ObjectName, addresses: Iterable[IPAddress]) -> set[ObjectName]:
         """Let these clusterIPs, and no others, be those of a Service that is not known itself; who claims them."""
@@ -149,12 +152,18 @@ class Index:
         return {claimant for address in before | now for claimant in self._claiming.get(address, ())}
 
     def _give(self, address: bytes, owner: ObjectName) -> None:
-        self._holders[address] = (*self._holders.get(address, ()), owner)
+        others = self._holders.setdefault(address, owner)
+        if isinstance(others, set):
+            others.add(owner)
+        elif others != owner:
+            self._holders[address] = {others, owner}
 
     def _let_go(self, address: bytes, owner: ObjectName) -> None:
-        others = tuple(key for key in self._holders.pop(address, ()) if key != owner)
-        if others:
-            self._holders[address] = others
+        others = self._holders.get(address)
+        if isinstance(others, set):
+            others.discard(owner)
+        if others in (owner, set()):
+            del self._holders[address]
 
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
