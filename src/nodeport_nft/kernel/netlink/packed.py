@@ -56,6 +56,7 @@ _COUNTER_HEAD = struct.pack(
 )
 _COUNTER_MIDDLE = struct.pack("=HH", 12, _COUNTER_PACKETS)
 _COUNTER_SIZE = 44
+_LIST_HEAD = struct.pack("=H", LIST_ELEMENTS)
 _COMMENT_HEAD = struct.pack("=HB", ELEM_USERDATA, _COMMENT)
 
 
@@ -243,8 +244,14 @@ def make_reader(layout: Layout) -> Reader:
 
     rest_of = verdict if layout.verdict else single
 
+    list_at = BODY + len(layout.naming)  # in answers, as in questions, the table and the map are named first
+    element_at = list_at + ATTRIBUTE
+
     def read(data: bytes, into: dict[bytes, bytes]) -> int:
-        at, end = find(data, BODY, len(data), LIST_ELEMENTS)
+        if data[BODY:list_at] == layout.naming and data[list_at + 2 : element_at] == _LIST_HEAD:
+            at, end = element_at, list_at + int(_length_at(data, list_at)[0])
+        else:
+            at, end = find(data, BODY, len(data), LIST_ELEMENTS)
         count = 0
         while at < end:
             behind = at + int(_length_at(data, at)[0])
