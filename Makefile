@@ -18,8 +18,8 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak fuzz lint format bench bench-daemon bench-cluster bench-kubernetes vm-test vm-test-local vm-packages \
-	clean namespaces packages
+.PHONY: help setup demo test soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster vm-test vm-test-local vm-packages \
+	clean namespaces packages compiler
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,18 +50,22 @@ format: $(VENV)/tools ## Bring the sources into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/tools ## Seconds and memory for 100 to 10,000 Services (as root)
-	$(BIN)/python -m bench
+bench: $(VENV)/tools compiler ## The program beside others, 100 to 10,000 Services; minutes; ARGS="--help" (as root)
+	$(BIN)/python -m bench $(ARGS)
 
-bench-daemon: $(VENV)/tools ## The daemon beside 1,000 to 100,000 Services: time, memory, idleness (as root)
-	$(BIN)/python -m bench.daemon
+bench-full: $(VENV)/tools compiler ## The same to 100,000 Services and in two more shapes; hours (as root)
+	$(BIN)/python -m bench --full $(ARGS)
+
+bench-report: $(VENV)/tools ## What the last of both has measured, as tables and plots into docs/performance.md
+	$(BIN)/pip install --quiet "$$(echo $(VENV)/wheel/*.whl)[bench]"
+	$(BIN)/python -m bench.report $(or $(RESULT),build/bench.json)
+
+bench-stages: $(VENV)/tools ## Seconds and memory of each part of the program, and of its commands (as root)
+	$(BIN)/python -m bench.stages $(ARGS)
 
 bench-cluster: $(VENV)/tools ## Many nodes on one etcd, and one more apply beside 50,000 Services (as root)
 	$(BIN)/python -m bench.watchers
 	$(BIN)/python -m bench.allocation
-
-bench-kubernetes: $(VENV)/tools ## The daemon over an API server of 10,000 Services; ARGS="--kubeconfig PATH" (as root)
-	$(BIN)/python -m bench.kubernetes $(ARGS)
 
 vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagrant up` has started; ARGS="-k walk"
 	rm -f build/previous.tar.gz
@@ -83,6 +87,10 @@ namespaces:
 
 packages:
 	@PYTHON=$(PYTHON) lab/packages.sh
+
+# The load of the benchmarks is a few lines of C.
+compiler:
+	@PYTHON=$(PYTHON) lab/packages.sh gcc libc6-dev
 
 # What vm/local runs; QEMU emulates where there is no KVM.
 vm-packages:

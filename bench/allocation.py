@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from bench.etcd import NOW, fill, member, opened, piece, service
+from bench.etcd import fill, member, opened, piece, service
+from bench.figures import table
+from bench.workload import NOW
 from lab.namespaces import enter_private_namespaces
 from nodeport_nft.model import Ref
 from nodeport_nft.store.etcd import layout
@@ -39,10 +41,8 @@ def main(counts: list[int]) -> None:
             measure(store, note)
             note("etcd's database (MB)", f"{etcd.database_megabytes():.0f}")
             note("etcd's memory (MB)", f"{etcd.megabytes():.0f}")
-    print("| | " + " | ".join(f"{count:,} Services" for count in counts) + " |")
-    print("| --- |" + " ---: |" * len(counts))
-    for what, cells in rows.items():
-        print(f"| {what} | {' | '.join(cells)} |")
+    heads = ["", *(f"{count:,} Services" for count in counts)]
+    print(table(heads, [[what, *cells] for what, cells in rows.items()]))
 
 
 class Counting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -14,19 +13,20 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from bench.measuring import ended, memory, processor_seconds
+from bench.workload import NOW, Workload, name_of
 from nodeport_nft.config import Config
-from nodeport_nft.kube import parse_object
+from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store import Objects, StoreError, open_objects
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.values import MOST_OPERATIONS, Put
 
 URL = "etcd://127.0.0.1:2379/bench"
-NOW = "2026-01-01T00:00:00Z"
 RANGES = Ranges()
 WITH_NODE_PORT = 2_000
-ENDPOINTS = 3
 
+_WORKLOAD = Workload(WITH_NODE_PORT + 1, 3, WITH_NODE_PORT, given_ips=False)
 _READY_SECONDS = 60.0
 
 
@@ -43,18 +43,11 @@ class Member:
 
     def megabytes(self) -> float:
         """Its resident memory."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+        return memory(self.pid, "VmRSS")
 
     def database_megabytes(self) -> float:
         """Its database on the disk."""
         return (self.directory / "member" / "snap" / "db").stat().st_size / 2**20
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process has used of the processors."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -77,8 +70,7 @@ def member() -> Iterator[Member]:
                 time.sleep(0.2)
             yield Member(process.pid, Path(directory))
         finally:
-            process.kill()
-            process.wait()
+            ended(process)
 
 
 def opened() -> Objects:
@@ -86,28 +78,21 @@ def opened() -> Objects:
     return open_objects(Config(store=URL, ranges=RANGES))
 
 
-def service(number: int, name: str = "") -> Any:
+def service(number: int, name: str = "") -> Object:
     """A Service as somebody applies it, with free numbers: the first 2,000 with a nodePort."""
-    spec: dict[str, Any] = {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
-    if number < WITH_NODE_PORT:
-        spec["type"] = "NodePort"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name or f"service-{number}"},
-        "spec": spec,
-    }
+    document = _WORKLOAD.service(number)
+    for port in document["spec"]["ports"]:
+        port.pop("nodePort", None)
+    document["metadata"]["name"] = name or name_of(number)
     return parse_object(document, ranges=RANGES)
 
 
-def piece(number: int, version: int = 0, *, name: str = "") -> Any:
+def piece(number: int, version: int = 0, *, name: str = "") -> Object:
     """The endpoints of a Service; each version has others."""
-    first = int(ip_address("10.0.0.1")) + ENDPOINTS * (number + 1_000_000 * (version % 2))
-    endpoints = [{"addresses": [str(ip_address(first + i))], "nodeName": f"node-{i}"} for i in range(ENDPOINTS)]
-    name = name or f"service-{number}"
-    metadata = {"name": f"{name}-x", "labels": {"kubernetes.io/service-name": name}}
-    document: dict[str, Any] = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata}
-    document |= {"addressType": "IPv4", "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints}
+    name = name or name_of(number)
+    document = _WORKLOAD.piece(number + 1_000_000 * (version % 2))
+    document["metadata"]["name"] = f"{name}-x"
+    document["metadata"]["labels"]["kubernetes.io/service-name"] = name
     return parse_object(document, ranges=RANGES)
 
 

@@ -1,4 +1,4 @@
-"""One measured process: what a sync takes beside connections of others, ``python -m bench.tracked PROTOCOL COUNT``.
+"""What a sync takes beside connections of others; ``python -m bench.tracked PROTOCOL COUNT`` is one measured process.
 
 The node serves a UDP service, so that every sync looks for stale flows (K2). The tracked connections have nothing to
 do with it; TCP ones are left out by the kernel's filter, UDP ones come to this program and are compared.
@@ -14,7 +14,8 @@ import tempfile
 import time
 from dataclasses import replace
 
-from bench.workload import FACTS, make_service, make_slice
+from bench.figures import cell, table
+from bench.workload import FACTS, Workload, service_value, slice_value
 from lab.namespaces import enter_private_namespaces
 from nodeport_nft.kernel.netlink.conntrack import delete_stale_flows
 from nodeport_nft.kernel.nft import Nft
@@ -22,12 +23,30 @@ from nodeport_nft.model import Protocol, Snapshot
 from nodeport_nft.reconcile import compile_snapshot, read_tables, stale_frontends
 
 SYNCS = 5
+ROUNDS = 3
+TRACKED = 128_000
+
+_SECONDS = 600.0
+
+
+def report() -> str:
+    """A table of what a sync takes on a node that tracks connections of others (K2)."""
+    rows = []
+    for protocol, count in (("tcp", 0), ("tcp", TRACKED), ("udp", TRACKED)):
+        command = [sys.executable, "-m", "bench.tracked", protocol, str(count)]
+        rounds = [
+            float(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_SECONDS).stdout)
+            for _ in range(ROUNDS)
+        ]
+        rows.append([f"{count:,} {protocol.upper()}" if count else "none", cell(statistics.median(rounds))])
+    return table(["a sync beside tracked connections of others", "seconds"], rows)
 
 
 def main(protocol: str, count: int) -> float:
     """Seconds, the median of several syncs that find nothing to do."""
     enter_private_namespaces()
-    service, piece = make_service(0), make_slice(0, 3)
+    load = Workload(1, 3, node_ports=1)
+    service, piece = service_value(load.service(0)), slice_value(load.piece(0))
     service = replace(service, ports=tuple(replace(port, protocol=Protocol.UDP) for port in service.ports))
     piece = replace(piece, ports=tuple(replace(port, protocol=Protocol.UDP) for port in piece.ports))
     snapshot = Snapshot((service,), (piece,))

@@ -16,8 +16,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from bench.etcd import NOW, URL, Member, fill, member, opened, piece, processor_seconds
-from bench.workload import FACTS
+from bench.etcd import URL, Member, fill, member, opened, piece
+from bench.figures import percentile
+from bench.measuring import ended, processor_seconds
+from bench.workload import FACTS, NOW
 from lab.namespaces import enter_private_namespaces
 from nodeport_nft.model import Family
 from nodeport_nft.plan import Transaction
@@ -95,8 +97,7 @@ def main(loops: int, changes: int) -> None:
             measure(etcd, store, followers, loops, changes)
         finally:
             for follower in followers:
-                follower.kill()
-                follower.wait()
+                ended(follower)
 
 
 def measure(etcd: Member, store: Any, followers: list[Any], loops: int, changes: int) -> None:
@@ -118,7 +119,7 @@ def measure(etcd: Member, store: Any, followers: list[Any], loops: int, changes:
         sum(map(_processor_seconds, followers)) - used_by_loops,
     )
     for what, samples in (("acknowledged", acknowledged), ("first commit", first), ("last commit", last)):
-        p99 = sorted(samples)[min(len(samples) - 1, int(len(samples) * 0.99))]
+        p99 = percentile(samples, 0.99)
         print(f"write → {what}: p50 {statistics.median(samples) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
     print(f"etcd, a change: {used / changes * 1000:.1f} ms of processor; idle {idle * 100:.1f} %")
     print(f"a loop, a change: {used_by_loops / changes / loops * 1000:.2f} ms of processor")

@@ -208,7 +208,7 @@ class Cluster:
         host: str,
         argv: Sequence[str],
         *,
-        timeout: float = 30.0,
+        timeout: float = 60.0,
         check: bool = True,
         text: str = "",
         hosts_file: str | Path | None = None,
@@ -243,7 +243,7 @@ class Cluster:
             raise LabError(f"{host}: {' '.join(argv)}: exit {process.returncode}: {(errors or output).strip()}")
         return subprocess.CompletedProcess(list(argv), process.returncode, output, errors)
 
-    def call(self, host: str, function: Callable[[], Result], *, timeout: float = 30.0) -> Result:
+    def call(self, host: str, function: Callable[[], Result], *, timeout: float = 60.0) -> Result:
         """``in_namespace`` on ``host``: run ``function`` in a forked child there and return its result."""
         return in_namespace(self.host(host).namespace, function, timeout=timeout)
 
@@ -280,7 +280,7 @@ class Cluster:
             self.run(host, ["conntrack", "-F"])
 
     def start_responder(
-        self, host: str, ports: Sequence[int], name: str = "", *, timeout: float = 10.0
+        self, host: str, ports: Sequence[int], name: str = "", *, timeout: float = 60.0
     ) -> subprocess.Popen[str]:
         """Serve ``ports`` on ``host`` over TCP and UDP, as ``responder`` describes; it listens on return.
 

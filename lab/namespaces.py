@@ -60,7 +60,7 @@ def enter_private_namespaces() -> None:
     if libc.mount(b"lab", b"/run", b"tmpfs", 0, b"mode=755") != 0:
         raise LabError(f"cannot mount a /run: {os.strerror(ctypes.get_errno())}; run as root")
     try:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True, text=True, timeout=10)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         raise LabError("the program `ip` is missing; install the package iproute2") from None
     except subprocess.CalledProcessError as error:
@@ -99,7 +99,7 @@ class Namespace:
             self._descriptor = -1
 
 
-def in_namespace(namespace: Namespace, function: Callable[[], Result], *, timeout: float = 30.0) -> Result:
+def in_namespace(namespace: Namespace, function: Callable[[], Result], *, timeout: float = 60.0) -> Result:
     """Call ``function`` in a forked child inside ``namespace`` and return what it returned, pickled.
 
     ``timeout`` is in seconds. An exception of the function is raised here, with the child's traceback as a

@@ -14,7 +14,7 @@ CONFIGURATION = Path(__file__).with_name("nginx.conf")
 
 
 def start_nginx(
-    cluster: Cluster, host: str, directory: Path, port: int = 80, *, timeout: float = 10.0
+    cluster: Cluster, host: str, directory: Path, port: int = 80, *, timeout: float = 60.0
 ) -> subprocess.Popen[str]:
     """Run nginx on ``host`` with its files in ``directory`` (one for each host); it listens on return.
 

@@ -25,6 +25,9 @@ Destination = tuple[IPAddress | str, int]
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 TCP_ESTABLISHED = 1  # <linux/tcp.h>: the first byte of TCP_INFO
 
+ANSWER_SECONDS = 30.0
+"""How long an answer is waited for: a machine with much else to do gives it late."""
+
 
 def connect(
     cluster: Cluster,
@@ -32,12 +35,13 @@ def connect(
     destination: Destination,
     protocol: str = "TCP",
     *,
-    timeout: float = 1.0,
+    timeout: float = ANSWER_SECONDS,
 ) -> Outcome:
     """One new connection from host ``source`` to (address, port); ``protocol`` is TCP, UDP or SCTP.
 
-    ``timeout`` (seconds) is how long silence has to last. The outcome is REACHED only if a responder (or, for
-    SCTP, a pod) says so: a TCP connection on which nothing is said is SILENT with the detail "connected".
+    ``timeout`` (seconds) is how long silence has to last; who expects silence gives a short one. The outcome is
+    REACHED only if a responder (or, for SCTP, a pod) says so: a TCP connection on which nothing is said is SILENT
+    with the detail "connected".
     """
     return connect_many(cluster, source, destination, protocol, 1, timeout=timeout)[0]
 
@@ -49,7 +53,7 @@ def connect_many(
     protocol: str = "TCP",
     count: int = 1,
     *,
-    timeout: float = 1.0,
+    timeout: float = ANSWER_SECONDS,
     concurrency: int = 64,
 ) -> tuple[Outcome, ...]:
     """``count`` new connections as ``connect`` makes them, in order of their start.

@@ -82,7 +82,7 @@ def sctp_probe(
     destination: tuple[IPAddress | str, int],
     receivers: Sequence[str] | None = None,
     *,
-    timeout: float = 1.0,
+    timeout: float = 30.0,
 ) -> Outcome:
     """Send one INIT from host ``source`` to (address, port) and say where it came out.
 

@@ -236,7 +236,9 @@ def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[De
     """Where clients reach these frontends: a nodePort on each of the addresses."""
     for *address, protocol, port in keys:
         assert isinstance(port, int)  # the key's last field
-        number = _NUMBERS[protocol]
+        number = _NUMBERS.get(protocol)
+        if number is None:
+            continue  # somebody else's element: nothing of ours was ever translated by it
         if address:
             yield number, _packed(str(address[0])), port
         else:

@@ -177,8 +177,10 @@ def listing(cluster: Cluster, node: str) -> list[str]:
 
 def send(cluster: Cluster, packet: Packet) -> tuple[Outcome, ...]:
     """Start the connections."""
-    if packet.fate != "reached":
+    if packet.fate == "dropped":
         return (connect(cluster, packet.source, packet.destination, packet.protocol, timeout=0.4),)
+    if packet.fate != "reached":
+        return (connect(cluster, packet.source, packet.destination, packet.protocol),)
     rounds = ROUNDS if len(packet.reaches) > 1 else 3
     # A client has its endpoint from its first connection on; two that begin at once may each draw one.
     first = connect_many(cluster, packet.source, packet.destination, packet.protocol, int(packet.sticky))

@@ -22,7 +22,7 @@ from nodeport_nft.observe.status import Status
 from tests.cli.program import Answer, Program
 
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

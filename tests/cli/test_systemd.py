@@ -31,7 +31,7 @@ UNIT = CONTRIB / "nodeport-nft.service"
 NO_PORTS = CONTRIB / "no-ports.conf"
 SOCKET = CONTRIB / "nodeport-nft.socket"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my-ser.yaml"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 READ_ONLY = """
 mount --make-rprivate / && mount --bind "$0" "$0" && mount --bind /proc/sys /proc/sys &&

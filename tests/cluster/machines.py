@@ -149,9 +149,19 @@ class Machines:
                 return next(name for name, ip in NODES.items() if ip == address)
         return ""
 
+    def used_by(self, node: str) -> str:
+        """The machine whose member the daemon of this one is connected to, once there is one."""
+        return str(wait_for(lambda: self.in_use(node), f"the daemon of {node} has a member", SECONDS))
+
     def control(self, *words: str, at: Sequence[str] = (), is_root: bool = True) -> str:
-        """Run etcdctl on worker-1 until it succeeds; it asks all members, or only those of ``at``."""
-        done = wait_for(lambda: self._succeeded(words, at or tuple(NODES), is_root=is_root), " ".join(words), SECONDS)
+        """Run etcdctl on worker-1 until it succeeds; it asks all members, or only those of ``at``.
+
+        Half a minute for an answer: what was given up and done all the same would be refused from then on.
+        """
+        patient = ("--command-timeout=30s", *words)
+        done = wait_for(
+            lambda: self._succeeded(patient, at or tuple(NODES), is_root=is_root), " ".join(words), SECONDS
+        )
         assert isinstance(done, subprocess.CompletedProcess)
         return str(done.stdout)
 
@@ -229,7 +239,7 @@ class Machines:
 
     def events(self, node: str, name: str) -> list[dict[str, Any]]:
         """What the daemon of a machine has logged under a name."""
-        lines = self._log(node).read_text().splitlines()
+        lines = [line for line in self._log(node).read_text().splitlines(keepends=True) if line.endswith("\n")]
         assert not any("Traceback" in line for line in lines), "\n".join(lines)
         return [event for event in map(json.loads, lines) if event["event"] == name]
 

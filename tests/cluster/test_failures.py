@@ -91,7 +91,7 @@ def the_leader_is_killed(machines: Machines, storm: Storm) -> None:
 
 
 def the_member_in_use_is_killed(machines: Machines, storm: Storm) -> None:
-    used = machines.in_use("worker-3")
+    used = machines.used_by("worker-3")
     machines.end_member(used)
     storm.until("acknowledged", MORE)
     wait_for(lambda: machines.in_use("worker-3") not in ("", used), "the daemon has another member", SECONDS)
@@ -99,7 +99,7 @@ def the_member_in_use_is_killed(machines: Machines, storm: Storm) -> None:
 
 
 def a_disk_is_lost(machines: Machines, storm: Storm) -> None:
-    node = machines.in_use("worker-3")
+    node = machines.used_by("worker-3")
     others = [name for name in NODES if name != node]
     machines.lose_disk(node)
     storm.until("acknowledged", MORE)
@@ -111,7 +111,7 @@ def a_disk_is_lost(machines: Machines, storm: Storm) -> None:
 
 
 def the_member_in_use_is_frozen(machines: Machines, storm: Storm) -> None:
-    used = machines.in_use("worker-3")
+    used = machines.used_by("worker-3")
     machines.signal_member(used, signal.SIGSTOP)
     outage()
     storm.until("acknowledged", MORE)
@@ -139,7 +139,7 @@ def a_machine_is_cut_off(machines: Machines, storm: Storm) -> None:
 
 def changes_are_compacted_away_meanwhile(machines: Machines, storm: Storm) -> None:
     """While a machine stands still, and its connection is gone when it goes on."""
-    used = machines.in_use("worker-3")
+    used = machines.used_by("worker-3")
     machines.signal_daemon("worker-3", signal.SIGSTOP)
     machines.end_member(used)
     machines.start_member(used)
@@ -199,7 +199,7 @@ def logins_end(machines: Machines, storm: Storm) -> None:
     storm.until("acknowledged", MORE)
     machines.control("user", "add", f"another-{time.time_ns()}:password")
     storm.until("acknowledged", MORE)
-    used = machines.in_use("worker-3")
+    used = machines.used_by("worker-3")
     machines.end_member(used)
     storm.until("acknowledged", MORE)
     outage()
@@ -207,12 +207,12 @@ def logins_end(machines: Machines, storm: Storm) -> None:
 
 
 def a_member_has_a_wrong_certificate(machines: Machines, storm: Storm) -> None:
-    used = machines.in_use("worker-3")
+    used = machines.used_by("worker-3")
     machines.end_member(used)
     machines.start_member(used, files=machines.of_stranger)
     storm.until("acknowledged", MORE)
     outage()
-    assert machines.in_use("worker-3") not in ("", used)
+    wait_for(lambda: machines.in_use("worker-3") not in ("", used), "the daemon has another member", SECONDS)
     machines.end_member(used)
     machines.start_member(used)
 
@@ -227,7 +227,7 @@ def a_machine_has_a_wrong_certificate(machines: Machines, storm: Storm) -> None:
     machines.until_told("worker-3", "with the certificates of the members", told)
     storm.until("acknowledged", MORE)
     outage()
-    assert machines.in_use("worker-3") == ""
+    wait_for(lambda: machines.in_use("worker-3") == "", "the daemon has no member", SECONDS)  # but when it tries
     machines.use("worker-3", machines.of_node["worker-3"])
 
 

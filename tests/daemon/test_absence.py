@@ -32,7 +32,7 @@ def test_services_without_endpoints_are_counted_and_named(cluster: Cluster, desi
         assert found
         return found[1]
 
-    assert told() == (2, ("default/api", "default/db"))
+    wait_for(lambda: told() == (2, ("default/api", "default/db")), "two without endpoints")
     assert gauge("IPv4") == "2.0"
     answer = daemon.cli("status")
     assert "No endpoints:  2 Services: default/api, default/db" in answer.stdout

@@ -27,7 +27,7 @@ def backed(cluster: Cluster, name: str, pod: str, port: int = 8080) -> dict[str,
 
 def answers(cluster: Cluster, address: str, port: int = 80) -> str:
     """Who answers a pod of the node there; "" if nobody does."""
-    outcome = connect(cluster, "web-2", (ip_address(address), port), timeout=1.0)
+    outcome = connect(cluster, "web-2", (ip_address(address), port))
     return outcome.name if outcome.kind is Kind.REACHED else ""
 
 

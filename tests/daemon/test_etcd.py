@@ -67,7 +67,8 @@ class Nodes:
         return self._directory / f"{node}.json"
 
     def events(self, node: str, name: str) -> list[dict[str, object]]:
-        events = [json.loads(line) for line in self.log(node).read_text().splitlines()]
+        lines = self.log(node).read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may not be whole yet
         return [event for event in events if event["event"] == name]
 
     def end(self, name: str, number: signal.Signals = signal.SIGTERM) -> int:

@@ -103,7 +103,8 @@ class _Alone:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        lines = self._log.read_text().splitlines(keepends=True)
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
         return [event for event in found if event["event"] == name]
 
     def told(self, where: str, text: str) -> bool:

@@ -66,7 +66,7 @@ def test_where_memory_was_short_it_begins_anew_once_all_is_listed_again(
     for times in (1, 2):
         daemon.send(signal.SIGALRM)
         wait_for(lambda: len(anew(daemon)) == times, "that it begins anew", LONG)  # noqa: B023 (called at once)
-    assert not daemon.status().pending, "nothing waits to be written"
+    wait_for(lambda: not daemon.status().pending, "that nothing waits to be written", LONG)
 
 
 def anew(daemon: Daemon) -> list[object]:

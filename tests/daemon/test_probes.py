@@ -24,7 +24,7 @@ PODS = ("web-1", "web-2", "web-3")
 PORT = 8000
 TARGET = {"port": 80, "targetPort": PORT, "nodePort": 30010}
 PATIENCE = 60.0
-QUICK = {"periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 3}  # of a machine that is busy with other tests
+QUICK = {"periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 30}  # of a machine that is busy otherwise
 
 
 class Webs:
@@ -76,7 +76,7 @@ def pod(cluster: Cluster, name: str, probe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def asked(cluster: Cluster, seconds: float = 5.0) -> str:
+def asked(cluster: Cluster, seconds: float = 60.0) -> str:
     """Who answers on the nodePort of worker-1; "" if nobody does."""
     address = str(cluster.address("worker-1"))
     connection = HTTPConnection(address, 30010)
@@ -98,6 +98,11 @@ def reached(cluster: Cluster, times: int = 30) -> set[str]:
     found = {asked(cluster) for _ in range(times)}
     assert "" not in found
     return found
+
+
+def until_reached(cluster: Cluster, *pods: str) -> None:
+    """Wait until these are the ones who answer."""
+    wait_for(lambda: reached(cluster) == set(pods), f"{pods} answer and no others", PATIENCE)
 
 
 def failing(daemon: Daemon) -> list[str]:
@@ -150,12 +155,13 @@ def test_who_does_not_pass_gets_no_connections_until_it_passes(
     """However a backend is ill. No connection fails once it is known."""
     for name in PODS:
         webs.start(name)
-    probe = {"httpGet": {"path": "/healthz", "port": "http"}, **QUICK}
+    probe: dict[str, Any] = {"httpGet": {"path": "/healthz", "port": "http"}, **QUICK}
+    impatient = {**probe, "timeoutSeconds": 3}  # of the one who hangs
     desired.apply(service("web", 10, ports=[TARGET], selector={"app": "web"}))
-    desired.apply(*(pod(cluster, name, probe) for name in PODS))
+    desired.apply(*(pod(cluster, name, impatient if name == "web-2" else probe) for name in PODS))
     daemon.start(seconds=PATIENCE)
     wait_for(lambda: daemon.status().probes == 3, "probes of all pods", PATIENCE)
-    assert reached(cluster) == set(PODS)
+    until_reached(cluster, *PODS)
     ways: list[tuple[Callable[[Webs], None], Callable[[Webs], None], str]] = [
         (kill, restart, "connection refused"),
         (refuse, relent, "HTTP status 500"),
@@ -168,7 +174,7 @@ def test_who_does_not_pass_gets_no_connections_until_it_passes(
         assert reached(cluster) == {"web-1", "web-3"}
         recover(webs)
         until_failing(cluster, daemon)
-        assert reached(cluster) == set(PODS)
+        until_reached(cluster, *PODS)
     told = daemon.ask("/metrics")
     assert "\nnodeport_nft_readiness_probes 3.0\n" in told
     assert "\nnodeport_nft_readiness_probes_failing 0.0\n" in told

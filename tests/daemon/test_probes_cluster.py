@@ -32,7 +32,7 @@ def nodes(cluster: Cluster, tmp_path: Path) -> Iterator[Nodes]:
 
 def pod(cluster: Cluster, name: str) -> dict[str, object]:
     host = cluster.host(name)
-    probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 5}
+    probe = {"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 30}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -24,7 +24,7 @@ UNREADABLE = "a key of an unknown expression"
 
 def reached(cluster: Cluster, number: int) -> set[str]:
     """The pods that answer on this nodePort."""
-    outcomes = connect_many(cluster, "client", (NODE_IP, 30000 + number), count=8, timeout=5.0)
+    outcomes = connect_many(cluster, "client", (NODE_IP, 30000 + number), count=8)
     assert {outcome.kind for outcome in outcomes} == {Kind.REACHED}
     return {outcome.name for outcome in outcomes}
 

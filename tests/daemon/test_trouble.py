@@ -12,9 +12,6 @@ from lab.cluster import Cluster
 from tests.daemon.objects import Desired, service, slices
 from tests.daemon.running import SECONDS, Daemon, wait_for
 
-LOOK_SECONDS = 10.0
-"""How often the daemon looks at what it is not told of at once."""
-
 MANIFEST = """
 apiVersion: v1
 kind: Service
@@ -109,11 +106,11 @@ def test_a_firewall_in_the_way_is_told_while_it_is_there(cluster: Cluster, desir
     assert not told()
     chain = "type filter hook forward priority filter; policy drop;"
     cluster.nft("worker-1", f"table inet somebody {{ chain forward {{ {chain} }}; }}")
-    wait_for(told, "the chain is told", 2 * LOOK_SECONDS)
+    wait_for(told, "the chain is told", SECONDS)  # it looks every ten seconds
     cluster.run(
         "worker-1", ["nft", "insert", "rule", "inet", "somebody", "forward", "ct", "status", "dnat", "accept"]
     )
-    wait_for(lambda: not told(), "it is no longer told", 2 * LOOK_SECONDS)
+    wait_for(lambda: not told(), "it is no longer told", SECONDS)
 
 
 @pytest.mark.proves("K6")
@@ -151,7 +148,7 @@ def test_a_connection_begun_before_its_service_is_made_while_the_daemon_runs(
             sock.setblocking(False)
             sock.connect_ex((address, 80))
             listed = ["conntrack", "-L", "-p", "tcp", "-d", address]
-            wait_for(lambda: "UNREPLIED" in cluster.run("worker-1", listed).stdout, "the first packet", 30)
+            wait_for(lambda: "UNREPLIED" in cluster.run("worker-1", listed).stdout, "the first packet", SECONDS)
             late = service("late", 11, externalIPs=[address])
             desired.apply(late, *slices(cluster, "late", [("web-1", 8080)]))
             assert select.select([], [sock], [], 60)[1], "not connected after many repetitions"

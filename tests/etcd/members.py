@@ -126,7 +126,7 @@ class Members:
     def control(self, *words: str, stdin: str = "") -> str:
         """Run etcdctl at the first member."""
         done = subprocess.run(
-            ["etcdctl", "--endpoints", self.all[0].url, *words],
+            ["etcdctl", "--command-timeout=50s", "--endpoints", self.all[0].url, *words],
             env={**os.environ, "ETCDCTL_API": "3"},
             input=stdin,
             capture_output=True,
@@ -165,6 +165,11 @@ def timings(**other: float) -> Any:
         "silence": 20.0,
     }
     return Timings(**{**short, **other})
+
+
+def patient(**other: float) -> Any:
+    """For who breaks nothing: what takes long is waited for. A write that has no answer in time is not repeated."""
+    return timings(**{"call": WAIT, "patience": WAIT, "keepalive_answer": WAIT, **other})
 
 
 @contextlib.contextmanager

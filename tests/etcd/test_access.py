@@ -13,7 +13,7 @@ import pytest
 
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.errors import Cause, EtcdError
-from tests.etcd.members import PREFIX, WAIT, Members, certificates, in_etcd, timings
+from tests.etcd.members import PREFIX, WAIT, Members, certificates, in_etcd, patient, timings
 from tests.etcd.storm import Storm
 
 pytestmark = pytest.mark.usefixtures("private_namespaces")
@@ -78,14 +78,14 @@ def test_a_login_of_a_history_that_is_gone(tmp_path: Path) -> None:
             members.control("auth", "enable")
             snapshot = tmp_path / "snapshot"
             members.control(*ROOT, "snapshot", "save", str(snapshot))
-            short = timings(call=1.0)
             async with (
-                open_client(members.connection(**login), short) as client,
-                open_client(members.connection(**login), short) as keeper,
+                open_client(members.connection(**login), patient()) as client,
+                open_client(members.connection(**login), patient()) as keeper,
             ):
                 for number in range(50):
                     await client.put(f"key-{number}", b"v")
                 lease = await keeper.lease_grant(60)
+                client.calls.timings = keeper.calls.timings = timings(call=1.0, patience=WAIT)
                 members.restore(snapshot)
                 await members.ready(**login)
                 assert await client.get("key-0") is None
@@ -98,7 +98,7 @@ def test_a_lease_outlives_its_login(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with guarded(tmp_path, 1) as (members, login):
             members.control("auth", "enable")
-            async with open_client(members.connection(**login), timings()) as client:
+            async with open_client(members.connection(**login), patient()) as client:
                 lease = await client.lease_grant(60)
                 await asyncio.sleep(4)
                 assert await client.lease_refresh(lease) > 0
@@ -123,15 +123,15 @@ def test_who_may_not(tmp_path: Path) -> None:
             }
             said = {}
             for case, settings in cases.items():
-                async with open_client(members.connection(**settings), timings()) as client:
+                async with open_client(members.connection(**settings), patient()) as client:
                     with pytest.raises(EtcdError) as caught:
                         await client.put("key", b"v")
                     said[case] = (caught.value.cause, str(caught.value))
 
-            async with open_client(members.connection(**login), timings()) as client:
+            async with open_client(members.connection(**login), patient()) as client:
                 position = (await client.list_all()).position
             told: asyncio.Queue[EtcdError | None] = asyncio.Queue()
-            async with open_client(members.connection(**cases["prefix"]), timings()) as client:
+            async with open_client(members.connection(**cases["prefix"]), patient()) as client:
                 batches = watch(client, position, tell=told.put_nowait)
                 watching = asyncio.ensure_future(anext(batches))
                 async with asyncio.timeout(WAIT):
@@ -204,7 +204,7 @@ def test_certificates(tmp_path: Path) -> None:
         changing.write_bytes(other.read_bytes())
         changing_key.write_bytes(other_key.read_bytes())
         settings = {"ca": ca, "cert": changing, "key": changing_key}
-        async with open_client(members.connection(**settings), timings(patience=3)) as client:
+        async with open_client(members.connection(**settings), patient(patience=3)) as client:
             with pytest.raises(EtcdError):
                 await client.get("key")
             changing.write_bytes(cert.read_bytes())

@@ -280,7 +280,7 @@ def test_the_program_checks_repairs_and_copies_a_store_in_etcd(tmp_path: Path) -
         ):
             argv = [str(script), *line.split()]
             if line.startswith("del"):
-                argv = ["etcdctl", *line.split()]
+                argv = ["etcdctl", "--command-timeout=50s", *line.split()]
             done = subprocess.run(
                 argv,
                 capture_output=True,

@@ -23,7 +23,7 @@ from nodeport_nft.store.etcd.values import (
     is_present,
     is_unchanged,
 )
-from tests.etcd.members import PREFIX, WAIT, Members, in_etcd, timings
+from tests.etcd.members import PREFIX, WAIT, Members, in_etcd, patient
 
 pytestmark = pytest.mark.usefixtures("private_namespaces")
 
@@ -34,7 +34,7 @@ def with_client(tmp_path: Path, scenario: Any) -> None:
     async def run() -> None:
         members = Members(1, tmp_path)
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             await scenario(client)
 
     in_etcd(run)
@@ -117,7 +117,7 @@ def test_keys_belong_to_the_prefix(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members(1, tmp_path)
         members.start()
-        long = timings(patience=WAIT)
+        long = patient()
         async with (
             open_client(members.connection(), long) as ours,
             open_client(members.connection(prefix=f"{PREFIX}-2"), long) as others,
@@ -208,7 +208,7 @@ def test_commands_need_no_event_loop(tmp_path: Path) -> None:
         await asyncio.to_thread(work, members)
 
     def work(members: Members) -> None:
-        with open_blocking(members.connection(), timings(patience=WAIT)) as store:
+        with open_blocking(members.connection(), patient()) as store:
             assert store.run(store.client.put("key", b"v")) > 0
             found = store.run(store.client.get("key"))
             assert found is not None

@@ -11,7 +11,7 @@ import pytest
 
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.errors import PASSING
-from tests.etcd.members import Member, Members, in_etcd, timings
+from tests.etcd.members import WAIT, Member, Members, in_etcd, timings
 from tests.etcd.storm import Storm, causes
 
 pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
@@ -135,7 +135,7 @@ def test_a_member_that_is_silent_otherwise(tmp_path: Path) -> None:
         members.start()
         await members.ready()
         connection = members.connection()
-        no_pings = timings(keepalive=3600.0, silence=0.3, call=1.5)
+        no_pings = timings(keepalive=3600.0, silence=0.3, call=WAIT)
         async with (
             open_client(connection, timings(), first=0) as writer,
             open_client(connection, no_pings, first=1) as follower,
@@ -150,6 +150,7 @@ def test_a_member_that_is_silent_otherwise(tmp_path: Path) -> None:
                 assert storm.told == [None]
                 storm.pause.set()
                 await storm.until_seen(20)
+                follower.calls.timings = timings(keepalive=3600.0, silence=0.3, call=1.5)
                 members.at(at).signal(signal.SIGSTOP)
                 await storm.until_seen(20)
                 assert follower.calls.endpoint != at

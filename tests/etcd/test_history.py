@@ -13,7 +13,7 @@ import pytest
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.errors import Cause, EtcdError
 from nodeport_nft.store.etcd.values import BeginAgain, Compacted, Event, Position, Restored
-from tests.etcd.members import WAIT, Members, in_etcd, timings
+from tests.etcd.members import WAIT, Members, in_etcd, patient
 
 pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
 
@@ -44,7 +44,7 @@ def test_compaction_while_away(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members(1, tmp_path)
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             start = (await client.list_all()).position
             revisions = [await client.put(f"k{number}", b"v") for number in range(5)]
             known = Position(start.cluster, revisions[1], start.term)
@@ -73,7 +73,7 @@ def test_compaction_of_all_that_is_known(is_deletion: bool, tmp_path: Path) -> N
     async def scenario() -> None:
         members = Members(1, tmp_path)
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             start = (await client.list_all()).position
             await client.put("k0", b"v")
             if is_deletion:
@@ -96,7 +96,7 @@ def test_a_snapshot_is_restored_under_a_watch(count: int, written_since: int, tm
         members = Members(count, tmp_path)
         members.start()
         await members.ready()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             await client.put("kept", b"v")
             snapshot = tmp_path / "snapshot"
             members.control("snapshot", "save", str(snapshot))
@@ -121,7 +121,7 @@ def test_a_cluster_made_anew_at_the_same_place(tmp_path: Path) -> None:
     async def scenario() -> None:
         members = Members(1, tmp_path)
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             for number in range(3):
                 await client.put(f"k{number}", b"v")
             known = (await client.list_all()).position
@@ -140,7 +140,7 @@ def test_a_database_that_is_full(tmp_path: Path) -> None:
     async def scenario() -> str:
         members = Members(1, tmp_path, arguments=("--quota-backend-bytes", str(2 * 1024 * 1024)))
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             start = (await client.list_all()).position
             written: list[str] = []
 

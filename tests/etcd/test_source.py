@@ -17,7 +17,7 @@ from nodeport_nft.store import MemoryStore
 from nodeport_nft.store.api import Changes, Source
 from nodeport_nft.store.etcd import etcd_source, layout, open_client
 from nodeport_nft.store.etcd.client import Client
-from tests.etcd.members import WAIT, Members, in_etcd, timings
+from tests.etcd.members import WAIT, Members, in_etcd, patient
 from tests.unit.test_store import NOW, RANGES, node, service
 
 pytestmark = [pytest.mark.proves("C4"), pytest.mark.usefixtures("private_namespaces")]
@@ -53,7 +53,7 @@ def follow(directory: Path, walk: Callable[[Source, Client, Members], Awaitable[
         members = Members(1, directory)
         members.start()
         await members.ready()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             for key, body in bodies().items():
                 await client.put(key, body)
             source = etcd_source(members.connection(), Validate.warn)

@@ -16,7 +16,7 @@ from nodeport_nft.model import PROBE_FAILURE, ProbeFailure, Ref
 from nodeport_nft.store.etcd import open_client
 from nodeport_nft.store.etcd.values import Put
 from nodeport_nft.store.etcd.verdicts import EtcdVerdicts
-from tests.etcd.members import WAIT, Members, in_etcd, timings
+from tests.etcd.members import WAIT, Members, in_etcd, patient
 
 pytestmark = [pytest.mark.usefixtures("private_namespaces"), pytest.mark.proves("X9")]
 
@@ -35,7 +35,7 @@ class Node:
     def __init__(self, members: Members, client: Any, **options: Any) -> None:
         self.client = client
         self.problems: tuple[str, ...] = ()
-        own = open_client(members.connection(), timings(patience=WAIT))
+        own = open_client(members.connection(), patient())
         self.verdicts = EtcdVerdicts(own, "worker-1", self._report, **{"leave_seconds": 60.0, **options})
 
     def _report(self, problems: tuple[str, ...]) -> None:
@@ -62,7 +62,7 @@ def with_node(tmp_path: Path, scenario: Callable[[Node], Awaitable[None]], **opt
     async def run() -> None:
         members = Members(1, tmp_path)
         members.start()
-        async with open_client(members.connection(), timings(patience=WAIT)) as client:
+        async with open_client(members.connection(), patient()) as client:
             await client.put("ready", b"")
             node = Node(members, client, **options)
             running = asyncio.create_task(node.verdicts.run())

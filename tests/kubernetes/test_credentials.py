@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -316,15 +318,18 @@ def test_plugin_that_fails_is_left_alone_for_longer_and_longer(server: ApiServer
     plugin = Plugin(tmp_path, "os.path.exists(here + '/says') or sys.exit('no login')")
 
     async def work(client: Client) -> None:
+        begun = time.monotonic()
         for _ in range(5):
             with pytest.raises(NoCredentials, match="no login"):
                 await ask(client)
-        assert plugin.runs == 1
+        # Once, if this takes less than a second; again after one, two more, four more.
+        assert plugin.runs <= 1 + math.log2(1 + time.monotonic() - begun)
+        before = plugin.runs
         plugin.will_say(token=server.token)
         async with asyncio.timeout(60):
             while not await asked(client):
                 await asyncio.sleep(0.1)
-        assert plugin.runs == 2
+        assert plugin.runs == before + 1
 
     asking(config(server, tmp_path, plugin.user()), work)
 
@@ -392,16 +397,19 @@ def test_of_a_plugin_that_hangs_nobody_is_left(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its child holds the pipes; both are gone, so that the one end of a pipe that they had is closed."""
-    monkeypatch.setattr("nodeport_nft.store.kubernetes.identity.PLUGIN_SECONDS", 1.0)
     os.mkfifo(tmp_path / "alive")
     reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
     plugin = Plugin(
         tmp_path, "held = open(here + '/alive', 'w'); held.write('x'); held.flush(); os.fork()\ntime.sleep(999)"
     )
-    with pytest.raises(NoCredentials, match="gave nothing within 1 s"):
-        asking(config(server, tmp_path, plugin.user()), ask)
     os.set_blocking(reader, True)
-    assert os.read(reader, 10) in (b"x", b"xx")
+    for seconds in (1, 5, 30):  # so that it has come to write something
+        monkeypatch.setattr("nodeport_nft.store.kubernetes.identity.PLUGIN_SECONDS", float(seconds))
+        with pytest.raises(NoCredentials, match=f"gave nothing within {seconds} s"):
+            asking(config(server, tmp_path, plugin.user()), ask)
+        if said := os.read(reader, 10):
+            break
+    assert said in (b"x", b"xx")
     assert os.read(reader, 10) == b""
     os.close(reader)
 

@@ -127,7 +127,7 @@ def test_an_api_server_that_is_away_at_the_start_is_waited_for(
         assert asked(10256, "healthz").endswith("\n503")
         server.start()
         wait_for(lambda: asked(10256, "healthz").endswith("\n200"), "the first sync")
-        assert '"waits_for_store": false' in asked(10249, "status")
+        wait_for(lambda: '"waits_for_store": false' in asked(10249, "status"), "that it waits no longer")
         assert "default/web" in cluster.ruleset("worker-1")
     finally:
         cluster.stop(process)
@@ -143,7 +143,7 @@ def test_on_the_way_back_it_takes_its_tables_with_it(cluster: Cluster, server: A
     try:
         wait_for(lambda: "default/web" in cluster.ruleset("worker-1"), "the tables")
         os.kill(running.program(process), signal.SIGTERM)
-        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
     finally:
         cluster.stop(process)
     assert "nodeport-nft" not in cluster.ruleset("worker-1"), (tmp_path / "log").read_text()
@@ -174,7 +174,7 @@ def serves(node: Container, cluster: Cluster, server: ApiServer, log: Path) -> N
         assert event["note"].startswith("192.0.2.1 tcp 80 is held by Service/default/web, which ")
 
         os.kill(node.program(process), signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
     finally:
         cluster.stop(process)
     assert "Traceback" not in log.read_text(), log.read_text()

@@ -53,7 +53,7 @@ def test_a_stream_that_never_says_that_this_was_all_is_none(server: ApiServer) -
     async def scenario(told: Told) -> None:
         await told.until(lambda: told.changes)
         assert told.names("Service") == {"web", "kubernetes"}
-        assert not told.problems
+        await told.until(lambda: not told.problems)
 
     follow(server, scenario, Timings(answer=1.0, shortest=0.2))
     assert lists(server)

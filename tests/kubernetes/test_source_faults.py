@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nodeport_nft.store.kubernetes.follower import Timings
-from tests.kubernetes.followed import Told, follow, lists, node, service, watches
+from tests.kubernetes.followed import SECONDS, Told, follow, lists, node, service, watches
 from tests.kubernetes.running import ApiServer
 
 pytestmark = pytest.mark.proves("W1")
@@ -24,7 +24,9 @@ def test_a_bookmark_is_where_the_next_watch_begins(server: ApiServer) -> None:
         await told.until(lambda: told.changes)
         server.bump(50)
         revision = server.revision()
-        await asyncio.sleep(1.0)  # some bookmarks
+        async with asyncio.timeout(SECONDS):
+            while any(int(each.known.revision) < revision for each in told.source._followers):
+                await asyncio.sleep(0.05)  # until bookmarks have told of it
         server.compact(revision)
         server.drop_connections()
         server.create(service("later", 81))
@@ -132,7 +134,7 @@ def test_a_silent_server_is_asked_again_without_a_list(server: ApiServer) -> Non
         for number in range(5):  # a watch tells two of them, and then nothing
             server.create(service(f"s-{number}", 81))
         await told.until(lambda: len(told.names("Service")) == 7)
-        assert not told.problems
+        await told.until(lambda: not told.problems)
 
     follow(server, scenario, Timings(silence=0.5, shortest=0.2))
     pages = [each for each in lists(server) if "limit=500" in str(each["path"])]

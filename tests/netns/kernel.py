@@ -63,7 +63,7 @@ def generation(cluster: Cluster, node: str) -> int:
     netlink_netfilter, get_generation, request = 12, 10 << 8 | 16, 1
     message = struct.pack("=IHHIIBBH", 20, get_generation, request, 1, 0, socket.AF_UNSPEC, 0, 0)
     with cluster.socket(node, socket.AF_NETLINK, socket.SOCK_RAW, netlink_netfilter) as netlink:
-        netlink.settimeout(5)
+        netlink.settimeout(60)
         netlink.send(message)
         answer = netlink.recv(4096)
     # Behind nlmsghdr (16 bytes) and nfgenmsg (4) the first attribute is NFTA_GEN_ID, in network byte order.

@@ -27,6 +27,7 @@ WEB = replace(
     session_affinity_seconds=10800,
     external_ips=(ip_address("192.0.2.7"),),
 )
+TICK = 100  # ms: more than a tick of any kernel's clock, and than what is left off where it is told
 UDP = replace(WEB, ports=(make_port(80, node_port=30080, protocol="UDP"),))
 
 
@@ -88,14 +89,18 @@ def test_each_connection_begins_the_timeout_anew(cluster: Cluster) -> None:
         return memory.timeout, memory.expires
 
     reached(cluster)
-    time.sleep(0.5)
     timeout, early = left()
-    time.sleep(0.5)
+    time.sleep(1)
     _, later = left()
+    begun = time.monotonic()
     reached(cluster)
     _, anew = left()
+    passed = (time.monotonic() - begun) * 1000
     assert timeout == 10_800_000
-    assert later < early < anew <= timeout
+    assert later <= early - 1000 + TICK
+    # However long the connections and the listing take: without them it would have the second that was slept less.
+    assert timeout - TICK <= anew + passed
+    assert anew <= timeout
 
 
 @pytest.mark.proves("P7")
@@ -104,12 +109,12 @@ def test_a_client_whose_time_is_up_is_forgotten_and_a_shorter_timeout_holds_at_o
     reached(cluster)
     changed = sync(cluster, (replace(WEB, session_affinity_seconds=1),), (slices_of(cluster, PODS),))
     assert not any(isinstance(operation, Replace) for operation in changed[0].operations)
-    mine = reached(cluster)
-    deadline = time.monotonic() + 20
+    (mine,) = connect_many(cluster, "web-2", FRONTENDS[0])  # one alone: what a second one finds is a matter of time
+    deadline = time.monotonic() + 60
     while any(listed(cluster).memories.values()):
         assert time.monotonic() < deadline, "one second is over, and the client is still remembered"
         time.sleep(0.2)
-    assert mine in PODS
+    assert mine.name in PODS
 
 
 @pytest.mark.proves("P7", "K8")

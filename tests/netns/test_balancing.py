@@ -69,7 +69,7 @@ def reached(cluster: Cluster, ip: str, ports: range) -> dict[int, str]:
     found = {}
     for port in ports:
         with cluster.socket("client", socket.AF_INET, socket.SOCK_STREAM) as connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Closed by a reset, so that the port is free for the next connection at once.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -75,7 +75,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.sock.close()
 
-    def ask(self, patience: float = 5.0) -> str:
+    def ask(self, patience: float = 30.0) -> str:
         """Who answers one datagram; else ``refused``, or ``nothing`` after ``patience`` seconds."""
         self.sock.settimeout(patience)
         try:
@@ -272,7 +272,7 @@ def test_k2_a_tcp_connection_outlives_its_endpoints_removal(cluster: Cluster) ->
     tcp = slices(cluster, "web-1", service="web", protocol="TCP")
     sync(cluster, (web,), tcp)
     with cluster.socket("client", socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         sock.connect((NODE_IP, 30080))
         assert b'"web-1"' in sock.recv(1 << 16)
         assert sync(cluster, (web,), slices(cluster, "web-3", service="web", protocol="TCP")) == 0
@@ -484,7 +484,7 @@ def test_a_flow_that_ended_by_itself_is_no_error(cluster: Cluster) -> None:
     with Client(cluster, "client", NODE_IP, 30053) as client:
         assert client.ask() == "web-1"
     with cluster.socket("worker-1", socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:  # NETLINK_NETFILTER
-        netlink.settimeout(5)
+        netlink.settimeout(60)
         found = conntrack._find_stale(netlink, Family.IPV4, STALE)
         assert len(found) == 1
         cluster.run("worker-1", ["conntrack", "-F"])

@@ -22,7 +22,7 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.outcome import IPAddress, Kind, Outcome
-from lab.probe import connect_many
+from lab.probe import ANSWER_SECONDS, connect_many
 from lab.topology import ROUTER
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import (
@@ -277,13 +277,14 @@ def follow(cluster: Cluster, table: Table, probe: Probe) -> Trace:
 def send(cluster: Cluster, probe: Probe, traced: Trace, ways: set[Way]) -> tuple[Outcome, ...]:
     """Start as many connections as it takes to see all that the tracer says."""
     rarest = min(outcome.probability for outcome in traced.outcomes)
+    silent = {way[0] is Kind.SILENT for way in ways}
     return connect_many(
         cluster,
         probe.source,
         (probe.address, probe.port),
         probe.protocol,
         PACKETS if len(ways) == 1 else ceil(UNSEEN / rarest),
-        timeout=SILENCE if any(way[0] is Kind.SILENT for way in ways) else 5.0,
+        timeout=SILENCE if silent == {True} else 5.0 if True in silent else ANSWER_SECONDS,
     )
 
 

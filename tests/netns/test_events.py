@@ -61,7 +61,7 @@ class Watched:
                 step(self)
 
     def foreign(self, text: str) -> None:
-        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=30)
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True, timeout=60)
 
     def shrink(self) -> None:
         """Let the socket hold a few messages only."""

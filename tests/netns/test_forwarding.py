@@ -13,10 +13,11 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.outcome import Kind
-from lab.probe import connect
+from lab.probe import ANSWER_SECONDS, connect
 from tests.netns.strangers import DROPS, FORWARDS, STRANGERS, chain, looks_into, put
 
 PROGRAM = Path(sys.executable).with_name("nodeport-nft")
+SILENCE = 0.5  # seconds, where nobody is to answer
 
 MANIFESTS = """\
 apiVersion: v1
@@ -77,9 +78,9 @@ def remedy(warning: str) -> list[str]:
     return shlex.split(match[1])
 
 
-def reached(cluster: Cluster) -> Kind:
+def reached(cluster: Cluster, timeout: float = ANSWER_SECONDS) -> Kind:
     """What becomes of a connection from outside."""
-    return connect(cluster, "client", ("172.30.1.2", 30010), timeout=0.5).kind
+    return connect(cluster, "client", ("172.30.1.2", 30010), timeout=timeout).kind
 
 
 @pytest.mark.proves("K9")
@@ -87,7 +88,7 @@ def test_a_chain_that_drops_is_named_and_its_remedy_works(cluster: Cluster, tmp_
     assert warnings(cluster, tmp_path) == []
     assert reached(cluster) is Kind.REACHED
     cluster.nft("worker-1", DROPPING)
-    assert reached(cluster) is Kind.SILENT
+    assert reached(cluster, SILENCE) is Kind.SILENT
     (warning,) = warnings(cluster, tmp_path)
     assert "chain inet somebody forward in the forward hook drops by default" in warning
     cluster.run("worker-1", remedy(warning))
@@ -99,7 +100,7 @@ def test_a_chain_that_drops_is_named_and_its_remedy_works(cluster: Cluster, tmp_
 def test_the_chain_of_iptables_is_named_in_its_own_words(cluster: Cluster, tmp_path: Path) -> None:
     cluster.run("worker-1", ["iptables-nft", "-P", "FORWARD", "DROP"])
     (warning,) = warnings(cluster, tmp_path)
-    assert reached(cluster) is Kind.SILENT
+    assert reached(cluster, SILENCE) is Kind.SILENT
     command = remedy(warning)
     assert command[0] == "iptables"
     cluster.run("worker-1", ["iptables-nft", *command[1:]])
@@ -253,7 +254,7 @@ def test_rules_that_drop_under_a_condition_are_named(
 ) -> None:
     iptables(cluster, *commands)
     (warning,) = warnings(cluster, tmp_path)
-    assert reached(cluster) is not Kind.REACHED
+    assert reached(cluster, SILENCE) is not Kind.REACHED
     assert rule in warning
     assert "every endpoint: 10.244.1.2:8080 by pod2" in warning
     command = remedy(warning)
@@ -309,7 +310,7 @@ def test_what_is_known_of_a_first_packet_is_known_of_rules_of_iptables(
     more = ("--cluster-cidr", "10.244.0.0/16")
     (warning,) = warnings(cluster, tmp_path, *more)
     assert "in the forward hook drops or rejects by the rule" in warning
-    assert reached(cluster) is Kind.SILENT
+    assert reached(cluster, SILENCE) is Kind.SILENT
     cluster.run("worker-1", ["iptables-nft", *remedy(warning)[1:]])
     assert reached(cluster) is Kind.REACHED
     assert warnings(cluster, tmp_path, *more) == []
@@ -355,10 +356,10 @@ def test_chains_of_several_hooks_and_priorities_are_all_asked(
     """What one chain accepts, another may drop; each that does needs its remedy."""
     cluster.nft("worker-1", ruleset)
     found = warnings(cluster, tmp_path)
-    assert reached(cluster) is not Kind.REACHED
+    assert reached(cluster, SILENCE) is not Kind.REACHED
     assert {warning.split()[4] for warning in found} == chains
     for warning in found:
-        assert reached(cluster) is not Kind.REACHED
+        assert reached(cluster, SILENCE) is not Kind.REACHED
         cluster.run("worker-1", remedy(warning))
     assert reached(cluster) is Kind.REACHED
     assert warnings(cluster, tmp_path) == []
@@ -394,7 +395,7 @@ def test_endpoints_on_the_node_itself_are_asked_of_input_chains(cluster: Cluster
         closed = "policy drop; ct state established,related accept; tcp dport { 22, 30010 } accept"
         cluster.nft("worker-1", f"table ip f {{ chain f {{ type filter hook input priority 0; {closed}; }}\n}}")
         (warning,) = warnings(cluster, tmp_path)
-        assert reached(cluster) is Kind.SILENT
+        assert reached(cluster, SILENCE) is Kind.SILENT
         assert "chain ip f f in the input hook drops by default" in warning
         assert "172.30.1.2:8080 on this host" in warning
         cluster.run("worker-1", remedy(warning))
@@ -452,7 +453,7 @@ def test_chains_of_the_old_iptables_are_judged_as_well(
 ) -> None:
     iptables(old, *commands, program="iptables-legacy")
     (warning,) = warnings(old, tmp_path)
-    assert reached(old) is not Kind.REACHED
+    assert reached(old, SILENCE) is not Kind.REACHED
     assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops" in warning
     assert rule in warning
     old.run("worker-1", remedy(warning))

@@ -12,7 +12,7 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.outcome import Kind
-from lab.probe import connect
+from lab.probe import ANSWER_SECONDS, connect
 from nodeport_nft.forwarding import Endpoint, Judge, Packet
 from nodeport_nft.forwarding.rules import read_rule
 from nodeport_nft.forwarding.values import addresses
@@ -407,7 +407,7 @@ def test_every_condition_is_judged_as_the_kernel_does(
         if served.run("worker-1", ["nft", f"add rule inet probe probes {condition} counter"], check=False).returncode
     ]
     assert [condition for condition in refused if not condition.startswith(_OPTIONAL)] == []
-    assert connect(served, "client", ("172.30.1.2", 30010), timeout=10.0).kind is Kind.REACHED
+    assert connect(served, "client", ("172.30.1.2", 30010)).kind is Kind.REACHED
 
     def judged(nft: Nft) -> list[tuple[str, bool | None, bool]]:
         table, found = Tables(nft).listing("inet", "probe"), []
@@ -520,7 +520,7 @@ def test_chains_made_at_random_are_judged_as_the_kernel_does(served: Cluster) ->
         if expected is None:
             continue
         known += 1
-        kind = connect(served, "client", ("172.30.1.2", 30010), timeout=20.0 if expected else 0.5).kind
+        kind = connect(served, "client", ("172.30.1.2", 30010), timeout=ANSWER_SECONDS if expected else 0.5).kind
         seen.add(kind)
         assert (kind is Kind.REACHED) is expected, f"seed {seed}: {kind}\n{text}"
     assert known > SEEDS // 2

@@ -102,21 +102,26 @@ def test_what_hangs_beyond_all_bounds_is_told_and_waited_for(monkeypatch: pytest
 def test_what_takes_long_at_many_steps_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does what computes for long, at no step. Each step ends when it has been looked at."""
     look_every(0.01, monkeypatch)
-    looked = threading.Event()
+    looked, gone_on = threading.Event(), threading.Event()
 
     class Looked(Patience):
         def ends(self, step: Step | None) -> bool:
+            found = super().ends(step)
+            gone_on.clear()
             looked.set()
-            return super().ends(step)
+            assert gone_on.wait(SECONDS)  # a machine that does not come to the work looks no oftener for that
+            return found
 
     monkeypatch.setattr(aside, "Patience", Looked)
 
     def steps(work: Work) -> int:
         for number in range(70):
-            looked.clear()
             work.at(f"/m/{number // 10}")
+            gone_on.set()
             assert looked.wait(SECONDS)
+            looked.clear()
         work.done()
+        gone_on.set()
         time.sleep(0.5)  # 50 looks
         return number
 

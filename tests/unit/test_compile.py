@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -17,7 +18,7 @@ from nodeport_nft.ruleset import Element, Goto, Key
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
 
-def elements(service: Service, *addresses: str, family: Family = Family.IPV4) -> dict[str, dict[Key, Element]]:
+def elements(service: Service, *addresses: str, family: Family = Family.IPV4) -> Mapping[str, Mapping[Key, Element]]:
     snapshot = Snapshot((service,), (make_slice(*addresses),))
     return compile_snapshot(snapshot, FACTS).tables.desired[family].elements
 

@@ -63,7 +63,7 @@ def frontends(
     listed: dict[Family, ListedTable | None] = {}
     if before is not None:
         held = compile_snapshot(before, facts).tables.desired[family].elements
-        listed[family] = ListedTable(elements=held)
+        listed[family] = ListedTable(elements=dict(held))
     return stale_frontends(snapshot, compile_snapshot(snapshot, facts).tables, listed, map(ip_address, local))[family]
 
 

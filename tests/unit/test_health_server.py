@@ -28,7 +28,7 @@ FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 BOTH = (FOUR, SIX)
 ANY = (ip_address("0.0.0.0"), ip_address("::"))
 ABSENT = ip_address("192.0.2.1")  # RFC 5737: for documentation only
-PATIENCE = 20.0  # seconds until a test gives up
+PATIENCE = 60.0  # seconds until a test gives up
 
 Answer = tuple[int, Message, bytes]
 
@@ -251,7 +251,11 @@ def test_who_does_not_finish_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, port
         with knock(ports[0]) as connection:
             connection.sendall(sent)
             assert rest(connection) == b""
-        assert count(ports[0]) == 1
+        for _ in range(100):  # who asks on a machine that stalls does not finish in time himself
+            with contextlib.suppress(ConnectionError):
+                assert count(ports[0]) == 1
+                return
+    pytest.fail("nobody is served any more")
 
 
 @pytest.mark.parametrize(

@@ -155,10 +155,12 @@ def test_what_steers_a_terminal_is_told_as_escapes(
 
 
 def test_a_sign_of_life_waits_for_nobody_and_all_else_for_room(
-    manager_at: Callable[[str], Manager], path: str, listening: socket.socket
+    manager_at: Callable[[str], Manager], path: str, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert Manager._send.__kwdefaults__ is not None
+    monkeypatch.setitem(Manager._send.__kwdefaults__, "seconds", PATIENCE)  # for room, which comes when it is read
     manager = manager_at(path)
-    for _ in range(fill(path)):  # the other messages wait for 3 s each; there are many of these
+    for _ in range(fill(path)):  # the other messages wait; there are many of these
         manager.alive()
     waiting = threading.Thread(target=manager.stopping)
     waiting.start()

@@ -28,7 +28,7 @@ from nodeport_nft.serving.server import MAX_BYTES
 
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 ABSENT = ip_address("192.0.2.1")  # RFC 5737: for documentation only
-PATIENCE = 20.0  # seconds until a test gives up
+PATIENCE = 60.0  # seconds until a test gives up
 
 Answer = tuple[int, Message, bytes]
 
@@ -315,6 +315,14 @@ def test_who_holds_connections_open_pushes_out_its_own(server: ObserveServer) ->
     assert server._observed.pool.dismissed == set()  # else each of them would stay in memory
 
 
+def is_served(port: int) -> bool:
+    """Whether a probe passes. Who asks on a machine that stalls does not finish in time himself, and asks again."""
+    for _ in range(100):
+        with contextlib.suppress(ConnectionError):
+            return ask(port, "/livez")[0] == 200
+    return False
+
+
 @pytest.mark.parametrize("limit", ["_SECONDS", "_LIFETIME"])
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /livez HTTP/1.1\r\nHost:", b"GET /livez HTTP/1.1\r\nContent-Length: 5\r\n\r\na"]
@@ -329,7 +337,7 @@ def test_who_does_not_finish_is_hung_up_on(
         with knock(server.healthz_port) as connection:
             connection.sendall(sent)
             assert rest(connection) == b""
-        assert ask(server.healthz_port, "/livez")[0] == 200
+        assert is_served(server.healthz_port)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,9 @@ def evidence(lab: Lab, desired: Desired, request: pytest.FixtureRequest) -> Iter
 def collect(machine: Machine, folder: Path) -> None:
     """Bring the evidence of one machine here."""
     folder.mkdir(parents=True, exist_ok=True)
+    console = Path(os.environ.get("LAB_STATE", "/"), f"{machine.name}.console")
+    if console.exists():  # in machines of vm/local alone
+        shutil.copy(console, folder / "console.txt")
     for name, command in EVIDENCE.items():
         try:
             said = machine.run(f"{command} 2>&1", check=False)

@@ -55,7 +55,7 @@ def test_a_worker_boots_again(lab: Lab, desired: Desired) -> None:
     with traffic(lab.client, ("connect", [(stays.ipv4, 30041), (stays.ipv6, 30041)])) as results:
         machine.run("systemctl reboot", check=False)
         machine.forget_connection()
-        eventually(lambda: boot_id(machine) != before, f"{machine.name} boots", seconds=300)
+        eventually(lambda: boot_id(machine) != before, f"{machine.name} boots", seconds=900)  # as Vagrant waits
         lab.client.reaches({stays.pods[0].name}, boots.ipv4, 30041, count=3)
     (all_the_while,) = results
     assert not all_the_while["failures"]

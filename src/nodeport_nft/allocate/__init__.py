@@ -19,7 +19,7 @@ Sources: KEP-3668 (nodePort bands), KEP-3070 (clusterIP bands), KEP-563 (dual st
 core/v1 ServiceSpec for what is kept, what is immutable and what is shared.
 """
 
-from nodeport_nft.allocate.claims import PREFER_DUAL_STACK, AllocationError, Claims, Refusal, claims, holdings
+from nodeport_nft.allocate.claims import PREFER_DUAL_STACK, AllocationError, Claims, Refusal, claims, draft, holdings
 from nodeport_nft.allocate.probing import FreePorts
 from nodeport_nft.allocate.service import allocate
 
@@ -31,5 +31,6 @@ __all__ = [
     "Refusal",
     "allocate",
     "claims",
+    "draft",
     "holdings",
 ]

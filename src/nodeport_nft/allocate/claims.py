@@ -21,6 +21,7 @@ SINGLE_STACK = "SingleStack"
 PREFER_DUAL_STACK = "PreferDualStack"
 REQUIRE_DUAL_STACK = "RequireDualStack"
 
+_FAMILIES: dict[int, Family] = {family.value: family for family in Family}  # Family(4) takes ten times as long
 _OTHER = "choose another or leave it out"
 _IMMUTABLE = "it cannot change while the Service exists: leave it out, or delete the Service first"
 _ANEW = "delete the Service and create it anew"
@@ -58,11 +59,7 @@ def holdings(service: Service) -> Claims:
 
 def claims(wanted: Service, stored: Service | None, *, ranges: Ranges) -> Claims:
     """What ``wanted`` keeps of what the ``stored`` one holds, and what it names explicitly, allowed or not."""
-    drawn = draft(wanted, stored, ranges)
-    return Claims(
-        frozenset(number for number in (*drawn.node_ports, drawn.health) if number),
-        frozenset(ip for ip in drawn.ips if ip is not None),
-    )
+    return draft(wanted, stored, ranges).claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +75,14 @@ class Draft:
     health: int
     finds_health: bool
     refusals: tuple[Refusal, ...]
+
+    @property
+    def claims(self) -> Claims:
+        """What it keeps and what it names, allowed or not."""
+        return Claims(
+            frozenset([number for number in (*self.node_ports, self.health) if number]),
+            frozenset([ip for ip in self.ips if ip is not None]),
+        )
 
 
 def draft(wanted: Service, stored: Service | None, ranges: Ranges) -> Draft:
@@ -228,8 +233,8 @@ def _families(
     policy = wanted.ip_family_policy or ("" if before is None else before.ip_family_policy)
     policy = policy or (REQUIRE_DUAL_STACK if free else SINGLE_STACK)
     named = wanted.ip_families
-    named += tuple(Family(ip.version) for ip in wanted.cluster_ips[len(named) :])
-    configured = tuple(Family(cidr.version) for cidr in ranges.service_cidrs)
+    named += tuple([_FAMILIES[ip.version] for ip in wanted.cluster_ips[len(named) :]])
+    configured = tuple([_FAMILIES[cidr.version] for cidr in ranges.service_cidrs])
     known = (*configured, *old)  # a family that is held stays, whatever the CIDRs are now
     first = (named or old or configured or (Family.IPV4,))[0]
     second = Family.IPV6 if first is Family.IPV4 else Family.IPV4

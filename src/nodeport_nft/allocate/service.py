@@ -36,18 +36,21 @@ def allocate(
     port_holder: Callable[[int], ObjectName | None],
     ip_holder: Callable[[IPAddress], ObjectName | None],
     claimant: Callable[[IPAddress], ObjectName | None] = _nobody,
+    drawn: Draft | None = None,
+    created: str = "",
 ) -> Service:
     """``wanted``, completed with clusterIPs, IP families and their policy, nodePorts, healthCheckNodePort.
 
     ``stored`` is the Service of that name as it is stored, None for a new one. The holders tell whose a number
     or an address is; ``wanted``'s own name counts as free. ``claimant`` tells which other Service claims an address
     from outside (externalIPs, load-balancer addresses): it can be no clusterIP then, or two would have it.
+    ``drawn`` is the ``draft`` of the two Services where it is known already, ``created`` the creation time to note.
 
     Raises AllocationError with all refusals: an explicit value outside its range or held by another Service,
     a change of what is immutable (clusterIP, primary family, healthCheckNodePort), a family without a service
     CIDR, an exhausted range. Sources: see the package.
     """
-    drawn = draft(wanted, stored, ranges)
+    drawn = drawn or draft(wanted, stored, ranges)
     own = Claims() if stored is None else holdings(stored)
     refusals = [*drawn.refusals, *refused_claims(drawn, wanted.key, own, ranges, port_holder, ip_holder, claimant)]
     ips = _found_ips(drawn, wanted.key, ranges, ip_holder, claimant, refusals)
@@ -65,6 +68,7 @@ def allocate(
             for port, number in zip(wanted.ports, numbers, strict=True)
         ),
         health_check_node_port=health,
+        created=created or wanted.created,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from nodeport_nft.cli.layout import (
     NONE,
@@ -23,12 +26,19 @@ from nodeport_nft.cli.layout import (
 )
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
+from nodeport_nft.manifest.plain import PlainService
 from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Service, ServiceType, Snapshot
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.trouble import failing_at
 
+if TYPE_CHECKING:
+    from nodeport_nft.store import Objects
+
 Row = tuple[str, ...]
 
+_PLAIN_SERVICE = msgspec.json.Decoder(PlainService)
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _ROLE = "node-role.kubernetes.io/"
 
 
@@ -61,6 +71,44 @@ def object_table(
         lines.append((stored.namespace, *line) if namespaces else line)
     titles = ("NAME", *header, "AGE", *(extra if wide else ()))
     return table(("NAMESPACE", *titles) if namespaces else titles, lines)
+
+
+def services_table(store: Objects, namespace: str | None, *, wide: bool, now: datetime) -> str:
+    """As ``object_table`` of all Services of a namespace (None: of all), each read no further than it is shown."""
+    header, extra, row = _COLUMNS["Service"]
+    ages: dict[str, str] = {}
+
+    def line(name: str, where: str, cells: Row, more: Row, created: str) -> Row:
+        if (old := ages.get(created)) is None:
+            old = ages[created] = age(created, now)
+        shown = (name, *cells, old, *more) if wide else (name, *cells, old)
+        return (where, *shown) if namespace is None else shown
+
+    def of_object(stored: Object) -> Row:
+        cells, more = row(stored)
+        return line(stored.name, stored.namespace, cells, more, string(stored.raw, "metadata", "creationTimestamp"))
+
+    def of_body(where: str, name: str, body: bytes) -> Row | None:
+        try:
+            service = _PLAIN_SERVICE.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        metadata, spec = service.metadata, service.spec
+        ip, has_node_ports = spec.clusterIP, spec.type == "NodePort"
+        if metadata.name != name or metadata.namespace != where or spec.clusterIPs != [ip]:
+            return None
+        if not _IPV4.fullmatch(ip) or not (has_node_ports or all(port.nodePort is None for port in spec.ports)):
+            return None
+        ports = [
+            f"{port.port}:{port.nodePort}/{port.protocol}" if port.nodePort else f"{port.port}/{port.protocol}"
+            for port in spec.ports
+        ]
+        more = (joined(equations(spec.selector)),) if wide else ()
+        return line(name, where, (spec.type, ip, NONE, joined(ports)), more, metadata.creationTimestamp or "")
+
+    lines = store.made_of_each("Service", namespace, of_body, of_object)
+    titles = ("NAME", *header, "AGE", *(extra if wide else ()))
+    return table(("NAMESPACE", *titles) if namespace is None else titles, lines) if lines else ""
 
 
 def endpoints_table(rows: Iterable[tuple[ObjectName, str, str]], *, namespaces: bool, now: datetime) -> str:

@@ -187,7 +187,7 @@ def _tables(
     store: Objects, config: Config, targets: tuple[Target, ...], namespace: str | None, *, wide: bool
 ) -> tuple[str, tuple[str, ...]]:
     """A table for each kind that has objects, and a message for each name that has none."""
-    from nodeport_nft.cli.columns import object_table
+    from nodeport_nft.cli.columns import object_table, services_table
     from nodeport_nft.cli.nodes import nodes_table
 
     tables: list[str] = []
@@ -198,6 +198,8 @@ def _tables(
             table, absent = _endpoints(
                 store, config, resource, [name for _, name in asked if name is not None], namespace
             )
+        elif resource.kind == "Service" and all(name is None for _, name in asked):
+            table, absent = services_table(store, namespace, wide=wide, now=_utc_now()), ()
         else:
             objects, absent, registered = _with_registered(store, config, asked, namespace)
             shows_namespace = namespace is None and resource.namespaced

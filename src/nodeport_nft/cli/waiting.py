@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,6 +96,7 @@ def wait_until_synced(config: Config, seconds: float) -> None:
 
     members = open_members(config)
     assert members is not None
+    gc.enable()  # this may take as long as one likes
     with closing(members):
         waited = members.wait(seconds)
     if not (waited.synced or waited.late):

@@ -110,11 +110,11 @@ class Annotations:
 def note_unknown(labels: Mapping[str, str], annotations: Mapping[str, str], kind: str, fields: Fields) -> None:
     """Note each key under our prefix that means nothing on an object of ``kind``; no label does."""
     known = _KNOWN.get(kind, ())
-    _strange([key for key in labels if _is_ours(key)], "label", known, kind, fields)
-    _strange([key for key in annotations if key not in known and _is_ours(key)], "annotation", known, kind, fields)
+    _strange([key for key in labels if is_ours(key)], "label", known, kind, fields)
+    _strange([key for key in annotations if key not in known and is_ours(key)], "annotation", known, kind, fields)
 
 
-def _is_ours(key: str) -> bool:
+def is_ours(key: str) -> bool:
     """Whether a key is under our prefix, or probably under a slip of it."""
     return key.startswith(PREFIX) or (_OURS.search(key) is not None and _is_slip(key))
 

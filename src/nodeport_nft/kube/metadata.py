@@ -83,11 +83,18 @@ def _time(fields: Fields, metadata: dict[str, Any], key: str) -> str:
     text = fields.text(metadata, _METADATA, key)
     if not text and not (fields.incoming and metadata.get(key) == ""):
         return ""
-    time = None
-    if _TIME.fullmatch(text):
-        with suppress(ValueError, OverflowError):  # no such day; a time zone that leads out of the year 1 or 9999
-            time = datetime.fromisoformat(text).astimezone(UTC)
+    time = utc_time(text)
     if time is None:
         fields.problem((*_METADATA, key), f"{shown(text)} is not an RFC 3339 time; write 2026-01-31T12:00:00Z")
         return ""
-    return time.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return time
+
+
+def utc_time(text: str) -> str | None:
+    """The RFC 3339 time in UTC and cut to seconds; None if it is none."""
+    if not _TIME.fullmatch(text):
+        return None
+    with suppress(ValueError, OverflowError):  # no such day; a time zone that leads out of the year 1 or 9999
+        time = datetime.fromisoformat(text).astimezone(UTC)
+        return time.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return None

@@ -27,9 +27,9 @@ from nodeport_nft.problems import Path, shown
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 
 _SPEC: Path = ("spec",)
-_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")  # KEP-3015
-_AFFINITY = 10800  # seconds: the default of sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
-_LONGEST_AFFINITY = 86400  # seconds
+DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")  # KEP-3015
+DEFAULT_AFFINITY = 10800  # seconds: the default of sessionAffinityConfig.clientIP.timeoutSeconds, core/v1
+LONGEST_AFFINITY = 86400  # seconds
 
 
 def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, ranges: Ranges | None = None) -> Service:
@@ -61,7 +61,7 @@ def parse_service(raw: dict[str, Any], metadata: Metadata, fields: Fields, range
         publish_not_ready_addresses=fields.flag(spec, _SPEC, "publishNotReadyAddresses", False),
         external_traffic_policy=own.external_traffic_policy or external,
         internal_traffic_policy=own.internal_traffic_policy or internal,
-        traffic_distribution=fields.choice(spec, _SPEC, "trafficDistribution", _DISTRIBUTIONS, ""),
+        traffic_distribution=fields.choice(spec, _SPEC, "trafficDistribution", DISTRIBUTIONS, ""),
         external_ips=_external_ips(spec, fields),
         load_balancer_ips=_load_balancer_ips(raw, kind, fields),
         allocate_node_ports=allocate,
@@ -277,11 +277,11 @@ def _affinity_seconds(spec: dict[str, Any], fields: Fields) -> int:
     if affinity != "ClientIP":
         return 0  # and the API drops the configuration of what is not asked for
     if seconds is None:
-        seconds = _AFFINITY
-    elif not 1 <= seconds <= _LONGEST_AFFINITY:
+        seconds = DEFAULT_AFFINITY
+    elif not 1 <= seconds <= LONGEST_AFFINITY:
         fields.problem(
             (*path, "clientIP", "timeoutSeconds"),
-            f"{shown(seconds)} is outside 1-{_LONGEST_AFFINITY}; give a number of seconds inside",
+            f"{shown(seconds)} is outside 1-{LONGEST_AFFINITY}; give a number of seconds inside",
         )
-        seconds = _AFFINITY
+        seconds = DEFAULT_AFFINITY
     return seconds

@@ -11,8 +11,8 @@ from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType, likely_se
 from nodeport_nft.problems import Path, shown
 
 _SPEC: Path = ("spec",)
-_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
-_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class IPs:
 def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: Ranges | None) -> IPs:
     """The address fields of ``spec``. Addresses go to ``fields.claims``: each belongs to one service."""
     families = _families(spec, fields)
-    policy = fields.choice(spec, _SPEC, "ipFamilyPolicy", _POLICIES, "")
+    policy = fields.choice(spec, _SPEC, "ipFamilyPolicy", POLICIES, "")
     given = _given(spec, fields)
     if kind is ServiceType.EXTERNAL_NAME:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
@@ -88,7 +88,7 @@ def _given(spec: dict[str, Any], fields: Fields) -> list[tuple[Path, str]]:
 def _families(spec: dict[str, Any], fields: Fields) -> tuple[Family, ...]:
     families: list[Family] = []
     for path, text in fields.strings(spec, _SPEC, "ipFamilies"):
-        family = _FAMILIES.get(text)
+        family = FAMILIES.get(text)
         if family is None:
             fields.problem(path, f"{shown(text)} is unknown; use IPv4 or IPv6")
         elif family in families:

@@ -15,6 +15,7 @@ from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.objects import Object, describe, foreign, name_object, read_object
 from nodeport_nft.kube.unknown import note_unknown_fields
 from nodeport_nft.manifest.lists import Item, owner, unfold
+from nodeport_nft.manifest.plain import PlainReader
 from nodeport_nft.manifest.skipped import Skipped
 from nodeport_nft.model import IPAddress, Ranges
 from nodeport_nft.problems import Leftover, Path, Problem, Problems, Tally, field_text, shown
@@ -118,6 +119,10 @@ class _Reading:
     skipped: Skipped = field(default_factory=Skipped)
     sources: dict[tuple[str, str, str], str] = field(default_factory=dict)  # where each object was first read
     holders: dict[int | IPAddress, tuple[str, str]] = field(default_factory=dict)  # ref and source of claimants
+    plain: PlainReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plain = PlainReader(self.ranges, self.namespace)
 
     def add_text(self, path: str, text: str | Problem) -> None:
         """Add what a file holds, or the problem that kept it from being read."""
@@ -151,7 +156,7 @@ class _Reading:
         found: Tally[tuple[Path, str, Path, str]] = Tally()  # a list may have a million items, each of them wrong
         placed, faulty = self._note_text(name, document)
         for item in unfold(document.value):
-            if item.path in faulty:
+            if item.path in faulty or self._add_plain(name, document, item):
                 continue
             ref = describe(item.raw, self.namespace)
             if not isinstance(item.raw, dict):
@@ -190,6 +195,22 @@ class _Reading:
             ref = describe(owner(document.value, double.path).raw, self.namespace)
             self._warn(f"{name}:{double.line}", ref, f"{double.message}; the last one counts", double.more)
         return placed, faulty
+
+    def _add_plain(self, name: str, document: Document, item: Item) -> bool:
+        """Add an object of which there is nothing to tell; False where there may be, and nothing is added then."""
+        made = None if self.names_only or item.contradictions else self.plain.read(item.raw)
+        if made is None:
+            return False
+        obj, claims = made
+        ref = str(obj.ref)
+        if obj.ref in self.sources or any(self.holders.get(claim, (ref,))[0] != ref for claim in claims):
+            return False
+        source = f"{name}:{document.known_line(item.path)}"
+        self.sources[obj.ref] = source
+        for claim in claims:
+            self.holders.setdefault(claim, (ref, source))
+        self.objects.append(replace(obj, source=source))
+        return True
 
     def _add(self, name: str, document: Document, item: Item, ref: str, fields: Fields) -> None:
         path, raw = item.path, item.raw

@@ -6,11 +6,12 @@ people needs ``Objects``: it reads and writes.
 
 from __future__ import annotations
 
+import builtins
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, TypeVar
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
@@ -18,6 +19,8 @@ from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
 from nodeport_nft.store.strange import strange_fields, told_strange
+
+Made = TypeVar("Made")
 
 
 class Superseded(Problems):
@@ -136,6 +139,20 @@ class Objects(ABC):
         """``list`` without what is ``damaged``."""
         found = [self._noted(each) for each in self.list(kind, namespace)]
         return tuple(each for each in found if isinstance(each, Object))
+
+    def made_of_each(
+        self,
+        kind: str,
+        namespace: str | None,
+        of_body: Callable[[str, str, bytes], Made | None],  # noqa: ARG002
+        of_object: Callable[[Object], Made],
+    ) -> builtins.list[Made]:
+        """What is made of each of the ``objects`` of a kind, for lists of them all.
+
+        A store that has them as JSON asks ``of_body`` first, with namespace, name and body, and ``of_object`` only
+        where that says None: nothing is decoded then that is not asked for.
+        """
+        return [of_object(each) for each in self.objects(kind, namespace)]
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """One object, None if there is none of that name, or it is ``damaged``. The namespace of a Node is ""."""

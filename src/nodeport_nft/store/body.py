@@ -5,13 +5,17 @@ Source: the Kubernetes API reference of core/v1 ServiceSpec and meta/v1 ObjectMe
 
 from __future__ import annotations
 
-import uuid
+import json
+import os
 from typing import Any
+
+import msgspec
 
 from nodeport_nft.kube.service import is_external
 from nodeport_nft.model import Family, Service, ServiceType
 from nodeport_nft.store.trimming import trimmed
 
+_JSON = msgspec.json.Encoder()
 _ALLOCATED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort")
 
 
@@ -25,7 +29,7 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
     metadata = dict(raw["metadata"])
     metadata.pop("resourceVersion", None)
     kept = {} if old is None else old["metadata"]  # a damaged one may have neither
-    metadata["uid"] = kept.get("uid") or str(uuid.uuid4())
+    metadata["uid"] = kept.get("uid") or _new_uid()
     metadata["creationTimestamp"] = kept.get("creationTimestamp") or now
     body = trimmed({**raw, "metadata": metadata})
     if service is not None:
@@ -34,6 +38,21 @@ def completed(raw: dict[str, Any], service: Service | None, old: dict[str, Any] 
         if service.type is not ServiceType.LOAD_BALANCER and isinstance(status, dict) and status.get("loadBalancer"):
             body["status"] = {**status, "loadBalancer": {}}  # there is none any more
     return body
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """The body as JSON."""
+    try:
+        return _JSON.encode(body)
+    except (OverflowError, ValueError):  # an integer of more than 64 bits, half of a surrogate pair
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _new_uid() -> str:
+    """A random UUID (RFC 9562, section 5.4), in a third of the time that Python's ``uuid`` takes."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _spec(spec: dict[str, Any], service: Service) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from nodeport_nft.allocate import Claims
@@ -18,7 +18,7 @@ class KnownHolders(Protocol):
     def ip_holder(self, ip: IPAddress) -> ObjectName | None:
         """Whose a clusterIP is."""
 
-    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def outside_claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """Which Services claim an address from outside (externalIPs, load-balancer addresses)."""
 
 
@@ -76,9 +76,11 @@ class OutsideClaims:
 
     def claimant(self, ip: IPAddress, other_than: ObjectName, *, stored: bool) -> ObjectName | None:
         """Another Service that claims an address. ``stored``: one that did so before this write, and still does."""
+        known = self._known.outside_claimants(ip)
+        if not known and (stored or not self._new):
+            return None  # as with nearly all Services: nobody claims anything
         text = str(ip)
         found = [] if stored else [key for key in self._new.get(text, ()) if key != other_than]
-        known = self._known.outside_claimants(ip)
         found += (key for key in known if key != other_than and text in self._written.get(key, (text,)))
         return min(found, default=None)
 

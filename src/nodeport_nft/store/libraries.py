@@ -19,7 +19,7 @@ class LibraryMissing(StoreError):
 class Libraries:
     """What speaks to ``whom``: these ``packages``, which the program's ``extra`` installs."""
 
-    packages: str
+    packages: tuple[str, ...]
     whom: str
     extra: str
 
@@ -31,7 +31,9 @@ class Libraries:
         except ImportError as error:
             if (error.name or "").startswith("nodeport_nft"):
                 raise
+            names, are_many = " and ".join(self.packages), len(self.packages) > 1
+            noun, speak, be = ("packages", "speak", "are") if are_many else ("package", "speaks", "is")
             raise LibraryMissing(
-                f"{store}: the Python packages {self.packages}, which speak to {self.whom}, are missing; in a clone "
-                f"of nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[{self.extra}]'"
+                f"{store}: the Python {noun} {names}, which {speak} to {self.whom}, {be} missing; in a clone of "
+                f"nodeport-nft, {shlex.quote(sys.executable or 'python3')} -m pip install '.[{self.extra}]'"
             ) from error

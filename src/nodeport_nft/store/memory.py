@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodeport_nft.allocate import Claims
 from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ranges, Ref
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Objects, Written
+from nodeport_nft.store.api import Written
+from nodeport_nft.store.bodies import Body, StoredBodies
 from nodeport_nft.store.holders import claimed_from_outside
 from nodeport_nft.store.leftovers import spec_of
-from nodeport_nft.store.objects import Damaged, read_document
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.writing import Plan, plan
 
 
-class MemoryStore(Objects):
+class MemoryStore(StoredBodies):
     """An empty store at first. A write is atomic, however large."""
 
     def __init__(self, ranges: Ranges, *, validate: Validate = Validate.ignore) -> None:
@@ -32,15 +33,15 @@ class MemoryStore(Objects):
         self._claimants: dict[str, dict[ObjectName, None]] = {}  # the same, by address
         self._dropped: dict[Ref, dict[str, Any]] = {}
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
-        """As ``Objects`` has it."""
+    def bodies(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Body | Damaged]:
+        """As ``StoredBodies`` has it."""
         for ref in sorted(self._bodies):
             if kind in (None, ref.kind) and namespace in (None, ref.namespace):
-                yield read_document(ref, *self._bodies[ref])
+                yield Body(ref, *self._bodies[ref])
 
-    def find(self, ref: Ref) -> Object | Damaged | None:
-        """As ``Objects`` has it."""
-        return read_document(ref, *self._bodies[ref]) if ref in self._bodies else None
+    def body(self, ref: Ref) -> Body | Damaged | None:
+        """As ``StoredBodies`` has it."""
+        return Body(ref, *self._bodies[ref]) if ref in self._bodies else None
 
     def write(
         self,
@@ -73,7 +74,7 @@ class MemoryStore(Objects):
         """Whose a clusterIP is."""
         return self._ips.get(ip)
 
-    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def outside_claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """Which Services claim an address from outside."""
         return self._claimants.get(str(ip), ())
 

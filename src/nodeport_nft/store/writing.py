@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
+from nodeport_nft.allocate import AllocationError, Claims, allocate, draft, holdings
 from nodeport_nft.kinds import reference
 from nodeport_nft.kube import Object
 from nodeport_nft.kube.annotations import DRAIN
@@ -70,7 +70,8 @@ class Put:
     def applied(self, version: str) -> Applied:
         """What became of it, with the version that it has then."""
         body = with_resource_version(self.body, version)
-        stored = replace(self.wanted, raw=body, values=self.values, version=version, leftovers=())
+        wanted = self.wanted
+        stored = Object(wanted.ref, body, self.values, wanted.source, version, notes=wanted.notes)
         return Applied(reference(stored.kind, stored.name), stored, self.action)
 
 
@@ -139,7 +140,7 @@ def plan(
     _refuse_touched(objects, before, known)
     wanted = {obj.ref: obj for obj in objects if obj.kind == "Service"}
     freed = {ObjectName(*ref[1:]): known.held_by(ObjectName(*ref[1:])) for ref in gone if ref.kind == "Service"}
-    services = _allocated(wanted, before, freed, known, ranges)
+    services = _allocated(wanted, before, freed, known, ranges, now)
     puts = tuple(_put(obj, services.get(obj.ref), before.get(obj.ref), now) for obj in objects)
     _refuse_superseded(puts, before, frozenset(gone))
     freed |= {ObjectName(*ref[1:]): before[ref].held for ref in wanted if ref in before}
@@ -150,10 +151,7 @@ def plan(
 def _put(obj: Object, service: Service | None, before: _Before | None, now: str) -> Put:
     obj = still_drained(obj, before.metadata if before else {})
     body = completed(obj.raw, service, {"metadata": before.metadata} if before else None, now)
-    values = obj.values
-    if service is not None:
-        created = (before.service.created if before and before.service else "") or now
-        values = (replace(service, created=created),)
+    values = obj.values if service is None else (service,)
     if before is None:
         return Put(obj, body, values, "created")
     if body == before.body:
@@ -223,6 +221,7 @@ def _allocated(
     freed: Mapping[ObjectName, Claims],
     known: Known,
     ranges: Ranges,
+    now: str,
 ) -> dict[Ref, Service]:
     holders = Holders(known)
     for claim in freed.values():
@@ -233,31 +232,35 @@ def _allocated(
     owned = {ref: Claims() if service is None else holdings(service) for ref, service in held.items()}
     for own in owned.values():
         holders.release(own)
-    claimed = {ref: claims(wanted[ref], held[ref], ranges=ranges) for ref in held}
+    keys = {ref: ObjectName(ref.namespace, ref.name) for ref in held}
+    drawn = {ref: draft(wanted[ref], held[ref], ranges) for ref in held}
+    claimed = {ref: each.claims for ref, each in drawn.items()}
     for ref, claim in claimed.items():
         own = owned[ref]
-        kept = Claims(claim.node_ports & own.node_ports, claim.cluster_ips & own.cluster_ips)
-        holders.take(kept, wanted[ref].key)
+        holders.take(Claims(claim.node_ports & own.node_ports, claim.cluster_ips & own.cluster_ips), keys[ref])
     for ref, claim in claimed.items():
-        holders.take(claim, wanted[ref].key)
+        holders.take(claim, keys[ref])
     allocated: dict[Ref, Service] = {}
     problems: Tally[Problem] = Tally()
     for ref, service in wanted.items():
+        key, old = keys[ref], held[ref]
         try:
             allocated[ref] = allocate(
                 service,
-                held[ref],
+                old,
                 ranges=ranges,
                 port_holder=holders.port,
                 ip_holder=holders.ip,
-                claimant=partial(claimant, holders, outside, service.key),
+                claimant=partial(claimant, holders, outside, key),
+                drawn=drawn[ref],
+                created=(old.created if old else "") or now,
             )
         except AllocationError as error:
             obj = objects[ref]
             for no in error.refusals:
                 problems.add(str(obj.ref), no.message, Problem(obj.source, str(obj.ref), no.field, no.message))
         else:
-            holders.take(holdings(allocated[ref]), service.key)
+            holders.take(holdings(allocated[ref]), key)
     if problems:
         raise Problems(tuple(replace(problem, more=more) for _, problem, more in problems))
     return allocated

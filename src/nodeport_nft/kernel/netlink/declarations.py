@@ -69,15 +69,15 @@ TABLE_COMMENT = CHAIN_COMMENT = 0
 KEY_ORDER, DATA_ORDER, KEY_TYPEOF, DATA_TYPEOF, DATA_INTERVAL, SET_COMMENT = 0, 1, 3, 4, 6, 7
 _TYPEOF_EXPRESSION, _TYPEOF_DETAILS = 0, 1
 _BIG_ENDIAN = 2  # enum byteorder of nft; 0 for what has several fields
-# enum expr_types of nft, and of enum proto_desc_id and the fields of its headers.
+# enum expr_types of nft, enum proto_desc_id, and the numbers of fields in these headers (ip and ip6: 12 and 13).
 _VERDICT, _PAYLOAD, _META, _CONCAT, _NUMGEN = 1, 7, 9, 13, 23
-_TH, _IP, _IP6 = 11, 12, 13
+_TH = 11
 _PORTS = {Field.SPORT: 1, Field.DPORT: 2}
 _ADDRESSES = {
-    ("ip", Field.SADDR): (_IP, 11),
-    ("ip", Field.DADDR): (_IP, 12),
-    ("ip6", Field.SADDR): (_IP6, 8),
-    ("ip6", Field.DADDR): (_IP6, 9),
+    ("ip", Field.SADDR): (12, 11),
+    ("ip", Field.DADDR): (12, 12),
+    ("ip6", Field.SADDR): (13, 8),
+    ("ip6", Field.DADDR): (13, 9),
 }
 _RANDOM, _SLOTS = 1, 65536  # ``numgen random mod 65536``
 

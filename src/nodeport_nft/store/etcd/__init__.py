@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nodeport_nft.store.etcd.store import EtcdStore
 
 
-_LIBRARIES = Libraries("grpcio and protobuf", "etcd", "etcd")
+_LIBRARIES = Libraries(("grpcio", "protobuf"), "etcd", "etcd")
 
 
 def open_client(connection: Connection, timings: Timings | None = None, *, first: int = 0) -> Client:

@@ -113,16 +113,16 @@ class KnownKeys:
         near = (ip + i for i in range(min(_NEIGHBOURS, last + 1)))
         return self._holder(layout.ip_key(ip), map(layout.ip_key, near))
 
-    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def outside_claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """Which Services claim an address from outside."""
         if self._any_outside is None:
             self._any_outside = self._is_any(layout.OUTSIDE)
         if not self._any_outside:
-            return
+            return ()
         prefix = layout.outside_prefix(ip)
         if layout.OUTSIDE not in self._complete and prefix not in self._complete:
             self._read_all(prefix)
-        yield from self._claimants.get(prefix, ())
+        return self._claimants.get(prefix, ())
 
     def dropped_spec(self, ref: Ref) -> Mapping[str, Any]:
         """The spec that came last with what was dropped of it."""

@@ -18,6 +18,7 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref, Value
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Change, Changes
+from nodeport_nft.store.bodies import Body
 from nodeport_nft.store.errors import StoreError, told_by_daemon
 from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.address import Connection
@@ -182,7 +183,10 @@ class EtcdSource:
 
     def _read(self, ref: Ref, found: KeyValue, told: tuple[str, ...]) -> tuple[Value, ...] | Damaged:
         """What it is parsed into; notes which of its unknown fields are new."""
-        stored = read_document(ref, str(found.mod_revision), found.value)
+        body = Body(ref, str(found.mod_revision), found.value)
+        if (values := body.plain_values()) is not None:
+            return values
+        stored = read_document(*body)
         if not isinstance(stored, Object):
             return stored
         if self._validate is not Validate.ignore and (fields := strange_fields(ref.kind, stored.raw)):

@@ -11,7 +11,8 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Ranges, Ref
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Action, Applied, Conflict, Objects, Written
+from nodeport_nft.store.api import Action, Applied, Conflict, Written
+from nodeport_nft.store.bodies import Body, StoredBodies
 from nodeport_nft.store.checking import Checked
 from nodeport_nft.store.copying import Image
 from nodeport_nft.store.errors import StoreError
@@ -22,7 +23,7 @@ from nodeport_nft.store.etcd.errors import EtcdError, Outcome
 from nodeport_nft.store.etcd.heard import heard
 from nodeport_nft.store.etcd.known import KnownKeys
 from nodeport_nft.store.etcd.transactions import Step, steps_of
-from nodeport_nft.store.objects import Damaged, read_document
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.writing import Plan, Put, plan
 
 _MOST_TRIES = 100
@@ -50,7 +51,7 @@ def _named(refs: Sequence[Ref]) -> str:
     return ", ".join(map(str, refs[:5])) + (f" and {len(refs) - 5:,} more" if len(refs) > 5 else "")
 
 
-class EtcdStore(Objects):
+class EtcdStore(StoredBodies):
     """The store under one prefix of an etcd.
 
     A write of up to about 30 Services is atomic. A larger one is cut into transactions, each of which leaves a
@@ -70,19 +71,19 @@ class EtcdStore(Objects):
         """Hang up."""
         self._etcd.close()
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
-        """As ``Objects`` has it, at one revision."""
+    def bodies(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Body | Damaged]:
+        """As ``StoredBodies`` has it, at one revision."""
         prefix = layout.objects_prefix(kind, namespace)
         found = self._etcd.run(self._etcd.client.list_all(prefix)).keys
         by_ref = sorted((layout.object_ref(each.key), each) for each in found)
         for ref, each in by_ref:
             if namespace in (None, ref.namespace):
-                yield read_document(ref, str(each.mod_revision), each.value)
+                yield Body(ref, str(each.mod_revision), each.value)
 
-    def find(self, ref: Ref) -> Object | Damaged | None:
-        """As ``Objects`` has it."""
+    def body(self, ref: Ref) -> Body | Damaged | None:
+        """As ``StoredBodies`` has it."""
         found = self._etcd.run(self._etcd.client.get(layout.object_key(ref)))
-        return None if found is None else read_document(ref, str(found.mod_revision), found.value)
+        return None if found is None else Body(ref, str(found.mod_revision), found.value)
 
     def heard(self) -> Iterator[Parsed]:
         """As ``Objects`` has it, by the clock of this machine."""

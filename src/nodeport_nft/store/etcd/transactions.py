@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from nodeport_nft.allocate import Claims
 from nodeport_nft.model import ObjectName, Ref, Service
+from nodeport_nft.store.body import encoded
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.client import request_bytes
@@ -117,7 +118,7 @@ def _put(put: PlannedPut, plan: Plan, known: KnownKeys, givers: Mapping[str, Obj
     """``givers``: who gives up which claim with the same plan, or keeps it."""
     step = Step([put.ref])
     if put.action != "unchanged":
-        step.puts[layout.object_key(put.ref)] = json.dumps(put.body, separators=(",", ":")).encode()
+        step.puts[layout.object_key(put.ref)] = encoded(put.body)
     if put.service is None:
         return step
     if put.action != "unchanged":

@@ -1,8 +1,8 @@
 """The API server of a Kubernetes cluster as the store: what hides its HTTP from those above.
 
 ``connection`` and ``kubeconfig/`` say where it is and who we are, ``client`` asks, ``source`` follows what changes,
-``store`` reads and writes for commands. Only what is opened here needs aiohttp and msgspec, and says so where they
-are missing; this package can be imported without.
+``store`` reads and writes for commands. Only what is opened here needs aiohttp, and says so where it is
+missing; this package can be imported without.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nodeport_nft.store.kubernetes.store import KubernetesStore
 
 
-_LIBRARIES = Libraries("aiohttp and msgspec", "an API server", "kubernetes")
+_LIBRARIES = Libraries(("aiohttp",), "an API server", "kubernetes")
 
 
 def open_client(connection: Connection) -> Client:

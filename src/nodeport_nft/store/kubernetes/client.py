@@ -110,8 +110,11 @@ class Client:
     @asynccontextmanager
     async def stream(
         self, path: str, query: Mapping[str, str], *, silent_seconds: float | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The lines of a watch, each an event, until the server ends it. Raises as ``request`` does, also in between.
+    ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """The lines of a watch, each an event, until the server ends it: those that have come, and so on.
+
+        What there is at its begin comes by the hundred: to wait for each line took longer than to read it. Raises as
+        ``request`` does, also in between.
 
         An answer that breaks off in the middle of a line is Unreachable, and so is one of which no byte comes for
         ``silent_seconds``. Whoever asks tries again (429) himself.
@@ -236,7 +239,9 @@ class Client:
                 raise Unreachable(f"{self._where()}: an answer has more than {_MOST_BYTES >> 20} MiB", is_sent=True)
         return b"".join(parts)
 
-    async def _lines(self, response: aiohttp.ClientResponse, silent_seconds: float | None) -> AsyncIterator[bytes]:
+    async def _lines(
+        self, response: aiohttp.ClientResponse, silent_seconds: float | None
+    ) -> AsyncIterator[list[bytes]]:
         parts: list[bytes] = []  # of a line whose end is yet to come
         size = 0
         while chunk := await self._chunk(response, silent_seconds):
@@ -245,10 +250,13 @@ class Client:
             size += len(first)
             if size > _MOST_BYTES:
                 raise Unreachable(f"{self._where()}: an event has more than {_MOST_BYTES >> 20} MiB")
-            for line in lines:
-                if whole := b"".join(parts).strip():
-                    yield whole
-                parts, size = [line], len(line)
+            if not lines:
+                continue
+            last = lines.pop()
+            whole = [stripped for line in (b"".join(parts), *lines) if (stripped := line.strip())]
+            parts, size = [last], len(last)
+            if whole:
+                yield whole
         if b"".join(parts).strip():
             raise Unreachable(f"{self._where()}: the stream broke off in the middle of an object")
 

@@ -140,7 +140,7 @@ class Follower:
             try:
                 while True:
                     page = await self._page({**limit, **({"continue": token} if token else {})})
-                    self.known.note(listing, map(read_item, page.items))
+                    self.known.note(listing, (read_item(each, self.known.kind) for each in page.items))
                     token = page.token
                     if not token:
                         return self._adopt(listing, page.revision)
@@ -163,18 +163,19 @@ class Follower:
         query = {**query, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": self._watch_seconds()}
         count = 0
         try:
-            async with self._stream(query) as lines, self._proving(listing):
+            async with self._stream(query) as portions, self._proving(listing):
                 self._begun = asyncio.get_running_loop().time()
                 if listing is None and not self._is_doubtful:
                     self._heard()
-                while (line := await self._next(lines, is_initial=listing is not None)) is not None:
-                    if listing is None:
-                        self._take(read_event(line))
-                    elif self._take_initial(read_event(line), listing):
-                        listing = None
-                    count += 1
-                    if count % _PORTION == 0:
-                        await asyncio.sleep(0)
+                while lines := await self._next(portions, is_initial=listing is not None):
+                    for line in lines:
+                        if listing is None:
+                            self._take(read_event(line))
+                        elif self._take_initial(read_event(line), listing):
+                            listing = None
+                        count += 1
+                        if count % _PORTION == 0:
+                            await asyncio.sleep(0)
         except Refused as refused:
             if listing is None or refused.code not in _NOT_STREAMED:
                 raise
@@ -193,7 +194,7 @@ class Follower:
                 raise _BeginAgain
             return is_end
         self._check(event)
-        self.known.note(listing, [read_item(event.body)])
+        self.known.note(listing, (read_item(event.body, self.known.kind),))
         return False
 
     def _take(self, event: Event) -> None:
@@ -201,7 +202,7 @@ class Follower:
             self.known.reached(read_bookmark(event)[0])
         else:
             self._check(event)
-            if self.known.change(read_item(event.body), deleted=event.type == "DELETED"):
+            if self.known.change(read_item(event.body, self.known.kind), deleted=event.type == "DELETED"):
                 self._told()
         self._heard()
 
@@ -211,18 +212,16 @@ class Follower:
         if event.type not in ("ADDED", "MODIFIED", "DELETED"):
             raise Garbled(f"its watch tells of an event {event.type[:20]!r}, which the API does not know")
 
-    async def _next(self, lines: AsyncIterator[bytes], *, is_initial: bool) -> bytes | None:
-        """The next line, None where the watch has ended or has been silent too long.
+    async def _next(self, portions: AsyncIterator[list[bytes]], *, is_initial: bool) -> list[bytes]:
+        """The lines that come next, none where the watch has ended or has been silent too long.
 
         ``is_initial``: there is something to be told now.
         """
         try:
             async with asyncio.timeout(self._timings.answer if is_initial else self._timings.silence):
-                while not (line := await anext(lines)).strip():
-                    pass
-                return line
+                return await anext(portions)
         except (StopAsyncIteration, TimeoutError):
-            return None
+            return []
 
     async def _failed(self, error: StoreError) -> None:
         """Tell it, and wait as long as that takes."""
@@ -316,20 +315,20 @@ class Follower:
         return read_page(answer.body)
 
     @asynccontextmanager
-    async def _stream(self, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The lines of a watch; it counts as answered when it has begun."""
+    async def _stream(self, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """The lines of a watch, as they come; it counts as answered when it has begun."""
         opening = self._client.stream(self._paths[0], {**self._selected.query, **query})
         async with self._reach.turn():
             try:
                 async with asyncio.timeout(self._timings.answer):
-                    lines = await opening.__aenter__()
+                    portions = await opening.__aenter__()
             except TimeoutError:
                 text = (
                     f"{self._client.connection}: no answer within {self._timings.answer:g} s; see how its server does"
                 )
                 raise Unreachable(text) from None
         try:
-            yield lines
+            yield portions
         except BaseException as error:
             if not await opening.__aexit__(type(error), error, error.__traceback__):
                 raise

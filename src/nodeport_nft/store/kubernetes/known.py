@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nodeport_nft.kinds import BY_KIND
+from nodeport_nft.kube.typed import values_of
 from nodeport_nft.model import Ref, Value
 from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.store.kubernetes.decoding import Item, revision_of
@@ -160,10 +161,16 @@ class Known:
         return Ref(self.kind, sys.intern(item.namespace) if known and known.namespaced else "", item.name)
 
     def _read(self, ref: Ref, item: Item, notes: dict[Ref, Texts]) -> tuple[Value, ...] | Damaged:
+        if item.document is not None:
+            # The selector is for Pods, of which none is an endpoint here; 8 MB of 10,000 Services.
+            values = values_of(ref, item.document, with_selector=False)
+            if values is not None:
+                return values
+            item = item.untyped()
         if item.raw is None:
             return Damaged(ref, item.why, frozenset((ref,)))
         if self.kind == "Service" and isinstance(spec := item.raw.get("spec"), dict):
-            spec.pop("selector", None)  # for Pods, of which none is an endpoint here; 8 MB of 10,000 Services
+            spec.pop("selector", None)
         try:
             read = parse_item(self.kind, item.raw)
         except Problems as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from nodeport_nft.model import IPAddress, ObjectName, Ref
+from nodeport_nft.store.bodies import document_of
 from nodeport_nft.store.checking import Checked, Claim, Contents, Finding, Item, Note, Outside, Repair, findings
 from nodeport_nft.store.sqlite.rows import read_rows
 from nodeport_nft.store.sqlite.schema import has_table
@@ -70,7 +71,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
     if has_table(db, "outside_ips"):
         rows = db.execute("SELECT ip, namespace, name FROM outside_ips")
         outside = frozenset(Outside(ip, ObjectName(*key)) for ip, *key in rows)
-    return Contents(tuple(read_rows(db)), claims, outside, frozenset(_notes(db)), tuple(strange))
+    return Contents(tuple(map(document_of, read_rows(db))), claims, outside, frozenset(_notes(db)), tuple(strange))
 
 
 def _ports(db: sqlite3.Connection) -> Iterator[tuple[int, ObjectName]]:

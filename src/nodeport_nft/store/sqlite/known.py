@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from nodeport_nft.allocate import Claims
 from nodeport_nft.kube import Object
 from nodeport_nft.model import IPAddress, ObjectName, Ref
+from nodeport_nft.store.bodies import document_of
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.dropped import dropped_spec
 from nodeport_nft.store.sqlite.outside import OutsideRows
@@ -23,10 +24,17 @@ class KnownRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._outside = OutsideRows(db)
+        # Tens of thousands of questions need not be asked of an empty store.
+        self._filled = {
+            table
+            for table in ("objects", "node_ports", "cluster_ips")
+            if db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608 (constants)
+        }
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
-        return read_row(self._db, ref)
+        found = read_row(self._db, ref) if "objects" in self._filled else None
+        return None if found is None else document_of(found)
 
     def held_by(self, key: ObjectName) -> Claims:
         """What a Service holds; rows that somebody has damaged say nothing."""
@@ -40,13 +48,13 @@ class KnownRows:
 
     def port_holder(self, port: int) -> ObjectName | None:
         """Whose a number of the nodePort range is."""
-        return self._holder("SELECT namespace, name FROM node_ports WHERE port = ?", port)
+        return self._holder("node_ports", "port", port)
 
     def ip_holder(self, ip: IPAddress) -> ObjectName | None:
         """Whose a clusterIP is."""
-        return self._holder("SELECT namespace, name FROM cluster_ips WHERE ip = ?", str(ip))
+        return self._holder("cluster_ips", "ip", str(ip))
 
-    def outside_claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def outside_claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """Which Services claim an address from outside."""
         return self._outside.claimants(ip)
 
@@ -54,6 +62,9 @@ class KnownRows:
         """The spec that came last with what was dropped of it."""
         return dropped_spec(self._db, ref)
 
-    def _holder(self, query: str, value: int | str) -> ObjectName | None:
+    def _holder(self, table: str, column: str, value: int | str) -> ObjectName | None:
+        if table not in self._filled:
+            return None
+        query = f"SELECT namespace, name FROM {table} WHERE {column} = ?"  # noqa: S608 (constants)
         row = self._db.execute(query, (value,)).fetchone()
         return None if row is None else ObjectName(*row)

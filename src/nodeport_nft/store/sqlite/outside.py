@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from nodeport_nft.kube import parse_object
@@ -74,9 +74,9 @@ class OutsideRows:
         elif not db.execute("SELECT 1 FROM outside_ips LIMIT 1").fetchone():
             self._claimants = {}
 
-    def claimants(self, ip: IPAddress) -> Iterable[ObjectName]:
+    def claimants(self, ip: IPAddress) -> Collection[ObjectName]:
         """The Services that claim it."""
         if self._claimants is not None:
-            return self._claimants.get(str(ip), ())
+            return self._claimants.get(str(ip), ()) if self._claimants else ()
         rows = self._db.execute("SELECT namespace, name FROM outside_ips WHERE ip = ?", (str(ip),))
         return [ObjectName(*row) for row in rows]

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
-from nodeport_nft.store.objects import Damaged, read_document
+from nodeport_nft.store.bodies import Body
+from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
 
 # A column may hold anything, whatever was declared; a body of bytes says itself whether it is text.
@@ -19,7 +19,7 @@ _COLUMNS = "SELECT kind, namespace, name, resource_version, typeof(body), CAST(b
 
 def read_rows(
     db: sqlite3.Connection, kind: str | None = None, namespace: str | None = None
-) -> Iterator[Object | Damaged]:
+) -> Iterator[Body | Damaged]:
     """The rows of a kind and a namespace (None: of all), sorted by kind, namespace and name."""
     rows = db.execute(
         f"{_COLUMNS} WHERE (:kind IS NULL OR kind = :kind) AND (:namespace IS NULL OR namespace = :namespace)"
@@ -29,22 +29,21 @@ def read_rows(
     return map(_read_row, rows)
 
 
-def read_row(db: sqlite3.Connection, ref: Ref) -> Object | Damaged | None:
+def read_row(db: sqlite3.Connection, ref: Ref) -> Body | Damaged | None:
     """One row, None if there is none of that name."""
     row = db.execute(f"{_COLUMNS} WHERE kind = ? AND namespace = ? AND name = ?", ref).fetchone()
     return None if row is None else _read_row(row)
 
 
-def _read_row(row: tuple[Any, ...]) -> Object | Damaged:
+def _read_row(row: tuple[Any, ...]) -> Body | Damaged:
     kind, namespace, name, version, kind_of_body, body = row
     # Of a hundred thousand objects each names its kind and namespace: one text for all of them.
-    ref = Ref(_shared(kind), _shared(namespace), name if isinstance(name, str) else f"{name!r}")
+    if isinstance(kind, str) and isinstance(namespace, str) and isinstance(name, str):
+        ref = Ref(sys.intern(kind), sys.intern(namespace), name)
+    else:
+        ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in (kind, namespace, name)))
     if body is None or kind_of_body != "text":
         return Damaged(ref, f"its body is no text but {kind_of_body}", frozenset((ref,)))
     is_version = isinstance(version, int) and 0 < version <= LAST_VERSION
     fault = "" if is_version else f"its resource version {clipped(str(version))} is none"
-    return read_document(ref, str(version), body, fault)
-
-
-def _shared(part: object) -> str:
-    return sys.intern(part) if isinstance(part, str) else f"{part!r}"
+    return Body(ref, str(version), body, fault)

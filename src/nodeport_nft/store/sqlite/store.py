@@ -11,7 +11,8 @@ from pathlib import Path
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
-from nodeport_nft.store.api import Objects, Written
+from nodeport_nft.store.api import Written
+from nodeport_nft.store.bodies import Body, StoredBodies
 from nodeport_nft.store.checking import Checked
 from nodeport_nft.store.copying import Image
 from nodeport_nft.store.objects import Damaged
@@ -25,7 +26,7 @@ from nodeport_nft.store.sqlite.transaction import Transaction, read_version
 from nodeport_nft.store.writing import Plan, plan
 
 
-class Store(Objects):
+class Store(StoredBodies):
     """One file. A write is atomic, however large; other threads and processes open their own Store.
 
     Raises StoreError where the file cannot be read or written.
@@ -117,8 +118,8 @@ class Store(Objects):
                 if self._db.in_transaction:  # SQLite itself has rolled back where it found no memory
                     self._db.execute("ROLLBACK")
 
-    def list(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Object | Damaged]:
-        """The rows, as ``Objects`` has it. Whether rows may be missing is looked at where all of them are wanted."""
+    def bodies(self, kind: str | None = None, namespace: str | None = None) -> Iterator[Body | Damaged]:
+        """The rows, as ``StoredBodies`` has it. Whether any may be missing is looked at where all are wanted."""
         if kind is None and namespace is None:
             check_structure(self._db, self._path)
         with translated(self._path):
@@ -137,8 +138,8 @@ class Store(Objects):
         with self.reading():
             return copying.read_image(self._db, self._path)
 
-    def find(self, ref: Ref) -> Object | Damaged | None:
-        """One row, as ``Objects`` has it."""
+    def body(self, ref: Ref) -> Body | Damaged | None:
+        """One row, as ``StoredBodies`` has it."""
         with translated(self._path):
             return read_row(self._db, ref)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable
 
@@ -11,6 +10,7 @@ from nodeport_nft.kinds import reference
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store.api import Applied
+from nodeport_nft.store.body import encoded
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
@@ -150,7 +150,7 @@ class Transaction:
             "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (kind, namespace, name)"
             " DO UPDATE SET resource_version = excluded.resource_version, body = excluded.body",
-            [(*put.ref, version, json.dumps(put.body, separators=(",", ":"))) for put, version in changed],
+            [(*put.ref, version, encoded(put.body).decode()) for put, version in changed],
         )
         self._db.executemany(
             "INSERT INTO node_ports (port, kind, namespace, name) VALUES (?, ?, ?, ?)",

@@ -1,0 +1,216 @@
+"""``python -m bench.report RESULT.json``: tables and plots of a result, into docs/performance.md and docs/plots.
+
+What stands between the markers ``<!-- bench: … -->`` and ``<!-- end -->`` is written anew, whatever it was. Plots
+want matplotlib (the extra ``bench``); without it they are left out, and that is said.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.figures import cell, exponent, percentile, table
+
+Result = dict[str, Any]
+Summary = Callable[[Sequence[float]], float]
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+SERIES_ENDPOINTS = 3
+"""Growth is fitted over the scenarios that differ in the number of Services alone: those with so many endpoints."""
+
+CHANGES = (
+    "endpoint added (ms)",
+    "endpoint moved (ms)",
+    "endpoint removed (ms)",
+    "Service added (ms)",
+    "Service removed (ms)",
+    "nodePort changed (ms)",
+    "policy changed (ms)",
+    "affinity switched on (ms)",
+    "affinity switched off (ms)",
+)
+
+
+def median(samples: Sequence[float]) -> float:
+    return percentile(samples, 0.5)
+
+
+def p99(samples: Sequence[float]) -> float:
+    return percentile(samples, 0.99)
+
+
+def _rows(*names: str, summary: Summary = median, what: str = "") -> list[tuple[str, str, Summary]]:
+    return [(name, f"{name}{what}", summary) for name in names]
+
+
+_WAYS = ("pod", "clusterIP", "nodePort")
+
+SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
+    "start": _rows(
+        "start over an empty kernel (s)",
+        "of it, processor (s)",
+        "start over its own tables (s)",
+        "transactions of that",
+    ),
+    "change": [
+        *_rows(*CHANGES),
+        *_rows("endpoint moved (ms)", summary=p99, what=", p99"),
+        *_rows("rolling update, one step (ms)", "rolling update of 1,000 endpoints (s)"),
+    ],
+    "memory": [
+        *_rows("memory at rest (MB)", "memory, peak (MB)", "memory, peak of children (MB)", summary=max),
+        *_rows("kernel memory (MB)", "processor, idle (%)"),
+    ],
+    "packets": [
+        *_rows(*(f"new connection, {way}, {share} (µs)" for share in ("p50", "p99") for way in _WAYS)),
+        *_rows(*(f"new connections, {way} (1/s)" for way in _WAYS)),
+        *_rows(*(f"established flow, {way} (packets/s)" for way in _WAYS)),
+    ],
+}
+"""What each table has: the samples' name, what the row is called, and what stands for all of them."""
+
+PLOTS: Mapping[str, tuple[str, str, Summary]] = {
+    "start": ("start over an empty kernel (s)", "start over an empty kernel, seconds", median),
+    "restart": ("start over its own tables (s)", "start over its own tables, seconds", median),
+    "change": ("endpoint moved (ms)", "one endpoint moved, until the kernel has it, milliseconds", median),
+    "memory": ("memory at rest (MB)", "memory at rest, megabytes", max),
+    "connection": ("new connection, clusterIP, p50 (µs)", "new connection to a clusterIP, microseconds", median),
+}
+
+
+def size(scenario: Mapping[str, Any]) -> str:
+    """As the heads of tables say it."""
+    return f"{scenario['services']:,} × {scenario['endpoints']}"
+
+
+def contestants(result: Result) -> list[str]:
+    """Everyone of whom there are samples, in the order in which they first come."""
+    return list(dict.fromkeys(name for scenario in result["scenarios"] for name in scenario["samples"]))
+
+
+def points(result: Result, name: str, what: str, summary: Summary) -> dict[float, float]:
+    """The number of Services → what was measured there, over the scenarios that differ in it alone."""
+    found: dict[float, float] = {}
+    for scenario in result["scenarios"]:
+        samples = scenario["samples"].get(name, {}).get(what)
+        if samples and scenario["endpoints"] == SERIES_ENDPOINTS:
+            found[scenario["services"]] = summary(samples)
+    return found
+
+
+def section(result: Result, key: str) -> str:
+    """One table: a row for each figure and contestant, a column for each scenario, and the growth."""
+    names = contestants(result)
+    rows = []
+    for what, title, summary in SECTIONS[key]:
+        shown = title
+        for name in names:
+            values = [
+                summary(samples) if (samples := scenario["samples"].get(name, {}).get(what)) else None
+                for scenario in result["scenarios"]
+            ]
+            if all(value is None for value in values):
+                continue
+            growth = exponent(points(result, name, what, summary))
+            cells = [cell(value) for value in values]
+            rows.append([shown, name, *cells, "–" if growth is None else f"{growth:.2f}"])
+            shown = ""
+    heads = ["", "", *(size(scenario) for scenario in result["scenarios"]), "growth"]
+    return table(heads, rows, names=2) if rows else ""
+
+
+def tables(result: Result) -> str:
+    """Every table, for a terminal."""
+    parts = [section(result, key) for key in SECTIONS]
+    notes = [
+        f"{scenario['name']}: {name}: {why}\n" for scenario in result["scenarios"] for name, why in _notes(scenario)
+    ]
+    return "\n".join([*filter(None, parts), *notes])
+
+
+def _notes(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, why.strip().splitlines()[0]) for name, why in scenario["notes"].items()]
+
+
+def provenance(result: Result) -> str:
+    """What it was measured on, and how it is measured again."""
+    facts = result["machine"]
+    words = " ".join(result["command"])
+    lines = [
+        f"Measured on {facts['date']}: {facts['processor']}, {facts['memory']}, {facts['distribution']}, "
+        f"Linux {facts['kernel']}, {facts['nft']}, Python {facts['python']}; revision {facts['revision']}; "
+        f"load {facts['load']}.",
+        f"\n```sh\n{words}\npython -m bench.report {result.get('file', 'build/bench.json')}\n```",
+    ]
+    for scenario in result["scenarios"]:
+        for name, why in _notes(scenario):
+            lines.append(f"\n{size(scenario)}, {name}: not measured to the end: {why}.")
+    return "\n".join(lines) + "\n"
+
+
+def rewritten(text: str, parts: Mapping[str, str]) -> str:
+    """The document with what stands between the markers of each part replaced. Raises ValueError without a marker."""
+    for key, part in parts.items():
+        begin, marker, rest = text.partition(f"<!-- bench: {key} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not marker or not end:
+            raise ValueError(f"there is no part between <!-- bench: {key} --> and <!-- end -->")
+        text = f"{begin}{marker}\n{part}\n{end}{after}"
+    return text
+
+
+def plot(result: Result, folder: Path) -> list[Path]:
+    """An SVG for each of PLOTS of which there are two sizes at least. Raises ImportError without matplotlib."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    # Text stays text, and the same result gives the same file.
+    pyplot.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"})
+    written = []
+    for key, (what, title, summary) in PLOTS.items():
+        lines = {name: points(result, name, what, summary) for name in contestants(result)}
+        lines = {name: line for name, line in lines.items() if len(line) > 1}
+        if not lines:
+            continue
+        figure, axes = pyplot.subplots(figsize=(7, 4))
+        for name, line in lines.items():
+            growth = exponent(line)
+            label = name if growth is None else f"{name} (growth {growth:.2f})"
+            axes.loglog(list(line), list(line.values()), marker="o", label=label)
+        axes.set_xlabel("Services with three endpoints each")
+        axes.set_title(title, fontsize=11)
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.legend(fontsize=8)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{key}.svg"
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+        pyplot.close(figure)
+        written.append(path)
+    return written
+
+
+def main(words: Sequence[str], document: Path = DOCUMENT) -> int:
+    if len(words) != 1:
+        print("usage: python -m bench.report RESULT.json", file=sys.stderr)
+        return 2
+    result: Result = json.loads(Path(words[0]).read_text(encoding="utf-8"))
+    result["file"] = words[0]
+    parts = {key: section(result, key) for key in SECTIONS} | {"machine": provenance(result)}
+    folder = document.parent / "plots"
+    try:
+        written = plot(result, folder)
+    except ImportError:
+        print("matplotlib is missing: no plots; pip install 'nodeport-nft[bench]'", file=sys.stderr)
+    else:
+        parts["plots"] = "".join(f"![{PLOTS[path.stem][1]}](plots/{path.name})\n" for path in written)
+    document.write_text(rewritten(document.read_text(encoding="utf-8"), parts), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

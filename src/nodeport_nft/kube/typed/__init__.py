@@ -1,0 +1,69 @@
+"""The short way from the bytes of a document to values of the model, for documents in which nothing is the matter.
+
+It knows the same rules as the parsers beside it and none of their words: where a document is not plainly right, it
+says nothing (``None``), and ``parse_object`` is asked. What it says is what ``parse_object`` would have said, with
+nothing to note and no field unknown (tests/property/test_typed.py holds one against the other). That is so for
+Services and EndpointSlices without annotations of ours, of which there are very many: it takes a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from nodeport_nft.kinds import BY_KIND
+from nodeport_nft.kube.typed import shapes, texts
+from nodeport_nft.kube.typed.services import service
+from nodeport_nft.kube.typed.slices import endpoint_slice
+from nodeport_nft.model import Ref, Value
+from nodeport_nft.notation import label_fault, subdomain_fault
+
+Document = shapes.Service | shapes.EndpointSlice
+
+_DECODERS: dict[str, msgspec.json.Decoder[Document]] = {
+    "Service": msgspec.json.Decoder(shapes.Service),
+    "EndpointSlice": msgspec.json.Decoder(shapes.EndpointSlice),
+}
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode(kind: str, body: bytes | msgspec.Raw) -> Document | None:
+    """The document, if it is of a kind that is known here, and all its fields are."""
+    decoder = _DECODERS.get(kind)
+    try:
+        return None if decoder is None else decoder.decode(body)
+    except _FAULTS:
+        return None
+
+
+def values_of(ref: Ref, document: Document, *, with_selector: bool = True) -> tuple[Value, ...] | None:
+    """What the document of this object is made into. Whether it says the same name is the caller's to know."""
+    metadata = document.metadata
+    namespace, name = sys.intern(ref.namespace), ref.name
+    if not (texts.is_label(namespace) and texts.are_foreign(metadata.labels)):
+        return None
+    if not texts.are_foreign(metadata.annotations):
+        return None
+    created = texts.time(metadata.creation_timestamp) if metadata.creation_timestamp else ""
+    if created is None or (metadata.deletion_timestamp and texts.time(metadata.deletion_timestamp) is None):
+        return None
+    if isinstance(document, shapes.EndpointSlice):
+        value: Value | None = None if subdomain_fault(name) else endpoint_slice(document, namespace, name)
+    else:
+        value = None if label_fault(name) else service(document, namespace, name, created, with_selector)
+    return None if value is None else (value,)
+
+
+def stored_values(ref: Ref, body: bytes) -> tuple[Value, ...] | None:
+    """What a stored body is made into that is filed under ``ref``."""
+    document = decode(ref.kind, body)
+    if document is None:
+        return None
+    metadata = document.metadata
+    if (document.kind, metadata.namespace, metadata.name) != ref:
+        return None
+    # What was not decoded may hold anything, and in a store that is told.
+    if document.api_version != BY_KIND[ref.kind].api_version or metadata.managed_fields is not msgspec.UNSET:
+        return None
+    return values_of(ref, document)
