@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
         "start over an empty kernel (s)",
         "of it, processor (s)",
         "start over its own tables (s)",
+        "of that, processor (s)",
         "transactions of that",
     ),
     "change": [

@@ -75,8 +75,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     time.sleep(scenario.settle_seconds)  # the kernel frees what was flushed
     before = kernel_memory()
     add("start over an empty kernel (s)", contestant.start())
-    if (used := contestant.processor_seconds()) is not None:
-        add("of it, processor (s)", used)
+    add("of it, processor (s)", contestant.processor_seconds())
     add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
     _add_peaks(contestant, add)
     contestant.stop()
@@ -84,6 +83,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     add("kernel memory (MB)", kernel_memory() - before)
     generation = node.generation()
     add("start over its own tables (s)", contestant.start())
+    add("of that, processor (s)", contestant.processor_seconds())
     add("transactions of that", node.generation() - generation)
     share = [number for number in range(scenario.changes) if number % scenario.rounds == turn]
     begin = time.monotonic()
@@ -95,11 +95,11 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
             time.sleep(QUIET_SECONDS)  # so that the next one is a lone change again
     if scenario.rolling and turn == 0:
         _roll(scenario, contestant, add)
-    if scenario.idle_seconds and contestant.processor_seconds() is not None:
+    if scenario.idle_seconds and contestant.is_daemon:
         time.sleep(scenario.settle_seconds)
-        begin, spent = time.monotonic(), contestant.processor_seconds() or 0.0
+        begin, spent = time.monotonic(), contestant.processor_seconds()
         time.sleep(scenario.idle_seconds)
-        spent = (contestant.processor_seconds() or 0.0) - spent
+        spent = contestant.processor_seconds() - spent
         add("processor, idle (%)", 100 * spent / (time.monotonic() - begin))
     add("memory at rest (MB)", contestant.memory().rest)
     _add_peaks(contestant, add)
