@@ -59,6 +59,7 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
     "change": [
         *_rows(*CHANGES),
         *_rows("endpoint moved (ms)", summary=p99, what=", p99"),
+        *_rows("all of these, after the server's answer (ms)"),
         *_rows("rolling update, one step (ms)", "rolling update of 1,000 endpoints (s)"),
     ],
     "memory": [

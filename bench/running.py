@@ -92,6 +92,8 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
             break  # who needs seconds for a change has made enough of them
         for change in contestant.workload.changes(number):
             add(f"{change.kind} (ms)", contestant.change(change) * 1_000)
+            if contestant.after_answer is not None:
+                add("all of these, after the server's answer (ms)", contestant.after_answer * 1_000)
             time.sleep(QUIET_SECONDS)  # so that the next one is a lone change again
     if scenario.rolling and turn == 0:
         _roll(scenario, contestant, add)

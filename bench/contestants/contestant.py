@@ -30,6 +30,9 @@ class Contestant(ABC):
     is_daemon = True
     """Whether there is a process between a start and a stop."""
 
+    after_answer: float | None = None
+    """Seconds from a server's answer to the last change until the kernel had it; None where there is no server."""
+
     gives_ips = True
     """Whether clusterIPs are what the workload says, and not chosen by a server."""
 

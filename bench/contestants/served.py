@@ -40,7 +40,10 @@ class Served(Contestant):
         with self.node.listen(seconds=CHANGE_SECONDS) as commits:
             begin = time.perf_counter()
             self.cluster.write(change)
-            return commits.last() - begin
+            answered = time.perf_counter()
+            last = commits.last()
+        self.after_answer = max(0.0, last - answered)
+        return last - begin
 
     def cluster_ip(self, number: int) -> str:
         return self.cluster.cluster_ip(name_of(number) if number >= 0 else "datagrams")
