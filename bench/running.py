@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import sys
 import tempfile
@@ -56,6 +57,9 @@ def run(scenario: Scenario, makers: Makers) -> Results:
             _say(scenario, contestant, "is given its Services")
             contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
             contestants.append(contestant)
+        gc.collect()
+        gc.freeze()  # a collection of all these Services would stand in the middle of a measurement
+        stack.callback(gc.unfreeze)
         for turn in range(scenario.rounds):
             for contestant in list(contestants):
                 _say(scenario, contestant, f"round {turn + 1} of {scenario.rounds}")
