@@ -46,16 +46,6 @@ def processor_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def kernel_memory() -> float:
-    """What the kernel has of memory that it cannot give back: slab, vmalloc and per-CPU areas of the whole machine.
-
-    The tables of a namespace are the difference between before and after, on a machine that does nothing else.
-    """
-    wanted = {"SUnreclaim", "VmallocUsed", "Percpu"}
-    lines = (line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    return sum(int(value.split()[0]) for name, value in lines if name in wanted) / 1024
-
-
 class ChildrenPeak:
     """The largest that the children of a process have been together, looked at every 20 ms until it ends."""
 

@@ -64,7 +64,7 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
     ],
     "memory": [
         *_rows("memory at rest (MB)", "memory, peak (MB)", "memory, peak of children (MB)", summary=max),
-        *_rows("kernel memory (MB)", "processor, idle (%)"),
+        *_rows("kernel memory of the tables (MB)", "processor, idle (%)"),
     ],
     "packets": [
         *_rows(*(f"new connection, {way}, {share} (µs)" for share in ("p50", "p99") for way in _WAYS)),

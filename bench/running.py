@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import traffic
+from bench.accounting import kernel_account
 from bench.contestants.contestant import Contestant
 from bench.figures import percentile
-from bench.measuring import QUIET_SECONDS, NotDone, kernel_memory
+from bench.measuring import QUIET_SECONDS, NotDone
 from bench.node import Node
 from bench.scenario import Scenario
 from bench.workload import NODE_ADDRESS, TARGET_PORT, UDP_NODE_PORT, UDP_TARGET_PORT, Workload, address
@@ -77,14 +78,16 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     node = contestant.node
     node.flush()
     time.sleep(scenario.settle_seconds)  # the kernel frees what was flushed
-    before = kernel_memory()
-    add("start over an empty kernel (s)", contestant.start())
-    add("of it, processor (s)", contestant.processor_seconds())
-    add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
-    _add_peaks(contestant, add)
-    contestant.stop()
-    time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
-    add("kernel memory (MB)", kernel_memory() - before)
+    with kernel_account() as account:
+        with node.charged(account):
+            add("start over an empty kernel (s)", contestant.start())
+        add("of it, processor (s)", contestant.processor_seconds())
+        add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
+        _add_peaks(contestant, add)
+        contestant.stop()
+        time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
+        if account is not None:
+            add("kernel memory of the tables (MB)", account.megabytes())
     generation = node.generation()
     add("start over its own tables (s)", contestant.start())
     add("of that, processor (s)", contestant.processor_seconds())

@@ -120,6 +120,7 @@ class KubeProxy(Served):
             if is_quiet and self._has_all() and self.node.generation() == generation:
                 time.sleep(_SETTLE_SECONDS)
                 return last - begin
+        self.stop()
         raise NotDone(f"kube-proxy is not ready: {self._log.read_text(errors='replace')[-2_000:]}")
 
     def stop(self) -> None:
