@@ -56,8 +56,9 @@ def run(scenario: Scenario, makers: Makers) -> Results:
             contestant = make(stack.enter_context(Node()), directory)
             stack.callback(contestant.close)
             _say(scenario, contestant, "is given its Services")
-            contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
             contestants.append(contestant)
+            with _noted(results, contestant, contestants):
+                contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
         gc.collect()
         gc.freeze()  # a collection of all these Services would stand in the middle of a measurement
         stack.callback(gc.unfreeze)
