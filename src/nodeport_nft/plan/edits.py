@@ -44,6 +44,10 @@ class Edits:
         return bool(self.elements or self.maps or self.chains)
 
 
+Endpoints = tuple[tuple[str, int], ...]
+"""Addresses and ports, in the order of their slots."""
+
+
 class Comparing(Mapping[Key, Element]):
     """Elements that are held in another form, in which they are cheaper to compare and to look through."""
 
@@ -52,8 +56,11 @@ class Comparing(Mapping[Key, Element]):
         """What is not as wanted, each as it is and as it should be."""
 
     @abstractmethod
-    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
-        """What stands in the slots behind this key, from ``first`` up to the first empty one."""
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
+        """What stands in the slots behind this key, from ``first`` up to the first empty one.
+
+        That is ``likely`` itself, if it is as likely: nothing need be made then.
+        """
 
 
 Value = TypeVar("Value", Element, Map, Chain)

@@ -32,7 +32,7 @@ from nodeport_nft.kernel.netlink.layouts import (
     address_text,
 )
 from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, BODY, find, walk
-from nodeport_nft.plan import Change, Comparing, SlotsView
+from nodeport_nft.plan import Change, Comparing, Endpoints, SlotsView
 from nodeport_nft.ruleset import Element, Goto, Key
 
 # linux/netfilter/nf_tables.h
@@ -154,17 +154,29 @@ class PackedElements(Comparing):
                     changed[key] = old, Element(key, endpoint, pool.comment)
         return common
 
-    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
         """See ``Comparing``."""
         try:
             frontend = self._frontend(key)
         except (KeyError, ValueError, OSError, struct.error):  # no key of this map
             return ()
+        if likely and self._is_run(frontend, first, likely):
+            return likely
         found = []
         while (rest := self._packed.get(frontend + _packed_slot(first))) is not None:
             found.append(self._endpoint_of(rest[: self._width]))
             first += 1
         return tuple(found)
+
+    def _is_run(self, frontend: bytes, first: int, endpoints: Endpoints) -> bool:
+        """Whether these endpoints, and no others behind them, stand in the slots of a frontend."""
+        pack, packed_address, family = self._endpoint.pack, socket.inet_pton, self._layout.family
+        packed, width = self._packed, self._width
+        for slot, (address, port) in enumerate(endpoints, first):
+            rest = packed.get(frontend + _packed_slot(slot))
+            if rest is None or rest[:width] != pack(packed_address(family, address), port):
+                return False
+        return frontend + _packed_slot(first + len(endpoints)) not in packed
 
     def verdicts(self) -> Iterator[tuple[bytes, str]]:
         """Of a verdict map the packed keys, and where each leads to."""
