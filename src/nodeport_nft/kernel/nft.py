@@ -131,9 +131,11 @@ class Nft:
                 self._unload(tables)
 
     def _unload(self, tables: Collection[Table]) -> None:
-        there = [(t.schema.family, t.schema.name) for t in tables if self.has_table(t.schema.family, t.schema.name)]
-        if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
-            with suppress(KernelError):  # whoever reads them next finds them unequal, as after a crash
+        """Delete what a load has left; where that fails, whoever reads it next finds it unequal, as after a crash."""
+        names = {(table.schema.family, table.schema.name) for table in tables}
+        with suppress(KernelError):
+            there = sorted(name for name in names if self.has_table(*name))
+            if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
                 self._commit(batch)
 
     def remove_others(self, messages: Iterable[Message]) -> None:
