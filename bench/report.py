@@ -53,16 +53,18 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
         "start over an empty kernel (s)",
         "of it, processor (s)",
         "start over its own tables (s)",
+        "of that, processor (s)",
         "transactions of that",
     ),
     "change": [
         *_rows(*CHANGES),
         *_rows("endpoint moved (ms)", summary=p99, what=", p99"),
+        *_rows("all of these, after the server's answer (ms)"),
         *_rows("rolling update, one step (ms)", "rolling update of 1,000 endpoints (s)"),
     ],
     "memory": [
         *_rows("memory at rest (MB)", "memory, peak (MB)", "memory, peak of children (MB)", summary=max),
-        *_rows("kernel memory (MB)", "processor, idle (%)"),
+        *_rows("kernel memory of the tables (MB)", "processor, idle (%)"),
     ],
     "packets": [
         *_rows(*(f"new connection, {way}, {share} (µs)" for share in ("p50", "p99") for way in _WAYS)),

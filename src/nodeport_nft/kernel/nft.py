@@ -8,7 +8,6 @@ What is written is packed here and goes over netlink as one batch, which the ker
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import weakref
@@ -18,7 +17,6 @@ from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
-    NOTHING,
     View,
     ask,
     generation,
@@ -147,11 +145,6 @@ class Nft:
         if batch := encode((tx for tx in transactions if not tx.late), dry=True):
             self._writer.commit(batch)
 
-    def version(self) -> str:
-        """libnftables' version, such as ``1.0.6``."""
-        listed = json.loads(self._library.run("list flowtables", NOTHING, as_json=True).output)
-        return str(listed["nftables"][0]["metainfo"]["version"])
-
     def rest(self) -> None:
         """Give back what is kept for the next command, if there was none since the last call."""
         self._library.rest()
@@ -266,18 +259,16 @@ def _first(error: str) -> str:
     return re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
 
 
-_OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}
-"""What kube-proxy's nftables mode asks for too (KEP-3866); nft 0.9.8 was seen to refuse our maps."""
+_OLDEST = 5, 13
+"""The Linux that kube-proxy's nftables mode asks for too (KEP-3866)."""
 
 
-def too_old(nft_version: str, kernel_release: str) -> tuple[str, ...]:
-    """What is older than this program can work with, each with its remedy."""
-    found = {"nftables": nft_version, "Linux": kernel_release}
-    return tuple(
-        f"{name} {version} is older than {'.'.join(map(str, _OLDEST[name]))}, which our tables need; upgrade it"
-        for name, version in found.items()
-        if _numbers(version) < _OLDEST[name]
-    )
+def too_old(kernel_release: str) -> tuple[str, ...]:
+    """What is older than this program can work with, with its remedy."""
+    if _numbers(kernel_release) >= _OLDEST:
+        return ()
+    oldest = ".".join(map(str, _OLDEST))
+    return (f"Linux {kernel_release} is older than {oldest}, which our tables need; upgrade it",)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -164,7 +164,10 @@ class PackedElements(Comparing):
             return likely
         found = []
         while (rest := self._packed.get(frontend + _packed_slot(first))) is not None:
-            found.append(self._endpoint_of(rest[: self._width]))
+            # Not out of ``_values``: what is kept there until the listing is given up would lie between what is made
+            # for good meanwhile, and its memory could not be given back.
+            address, port = self._endpoint.unpack(rest[: self._width])
+            found.append((address_text(address), port))
             first += 1
         return tuple(found)
 
