@@ -159,6 +159,7 @@ DAMAGE = {
     "a protocol of others": f"add element {OWN} service-ips {{ 10.96.9.9 . icmp . 80 : goto refuse }}",
     "a long comment": f'add element {OWN} service-ips {{ 10.96.9.9 . udp . 1 comment "{"x" * 120}" : goto refuse }}',
     "a prefix": f"add element {OWN} service-cidrs {{ 192.0.2.0/24, 192.0.3.0/24, 198.51.100.7, 240.0.0.0/4 }}",
+    "a prefix up to the last address": f"flush set {OWN} pod-cidrs; add element {OWN} pod-cidrs {{ 240.0.0.0/4 }}",
     "no prefix": f"add element {OWN} service-cidrs {{ 192.0.2.1-192.0.2.2 }}",
     "nothing": "list tables",
 }
