@@ -159,6 +159,7 @@ DAMAGE = {
     "a protocol of others": f"add element {OWN} service-ips {{ 10.96.9.9 . icmp . 80 : goto refuse }}",
     "a long comment": f'add element {OWN} service-ips {{ 10.96.9.9 . udp . 1 comment "{"x" * 120}" : goto refuse }}',
     "a prefix": f"add element {OWN} service-cidrs {{ 192.0.2.0/24, 192.0.3.0/24, 198.51.100.7, 240.0.0.0/4 }}",
+    "a prefix up to the last address": f"flush set {OWN} pod-cidrs; add element {OWN} pod-cidrs {{ 240.0.0.0/4 }}",
     "no prefix": f"add element {OWN} service-cidrs {{ 192.0.2.1-192.0.2.2 }}",
     "nothing": "list tables",
 }
@@ -251,6 +252,18 @@ def test_a_large_map_is_read_by_its_keys_and_whole(
     held = node.read(SCHEMA).elements["service-endpoints"]
     assert found[-2:] == [False, True]  # the other map has all that it should have
     assert {("10.96.9.9", "tcp", 80, 0), ("10.96.0.10", "tcp", 80, 999)} <= held.keys()
+
+
+@pytest.mark.usefixtures("all_maps_are_large")
+def test_a_kernel_that_does_not_count_is_asked_for_everything(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_SET_COUNT", 0x3FFF)  # which no kernel tells; older ones do not count
+    loaded(node)
+    name = learned(node)
+    node.load(f"add element {OWN} {name} {{ 192.0.2.1 timeout 1h }}")
+    read = node.read(SCHEMA)
+    assert read.differences == ()
+    assert len(read.elements["service-ips"]) > 0
+    assert [memory.key for memory in read.memories[name]] == [("192.0.2.1",)]
 
 
 @pytest.mark.usefixtures("all_maps_are_large")

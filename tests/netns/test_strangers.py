@@ -159,8 +159,8 @@ def test_how_much_others_have_is_not_even_asked_for(free: Cluster) -> None:
         heard: list[int] = []
         received = dumps.received
 
-        def listen(netlink: socket.socket) -> Iterator[tuple[int, int, bytes]]:
-            for kind, flags, data in received(netlink):
+        def listen(netlink: socket.socket, buffer: memoryview) -> Iterator[tuple[int, int, bytes]]:
+            for kind, flags, data in received(netlink, buffer):
                 heard.append(kind)
                 yield kind, flags, data
 

@@ -1,8 +1,9 @@
-"""nftables: transactions written, tables listed.
+"""nftables: transactions written, tables read.
 
 What is written is packed here and goes over netlink as one batch, which the kernel commits as a whole or not at all
-(``netlink.transactions``, ``netlink.batch``). Listings are put together by libnftables, which never meets the kernel
-(``libnftables``). The sockets belong to the network namespace in which they were made.
+(``netlink.transactions``, ``netlink.batch``); our own tables are read over netlink, too (``netlink.tables``). Others'
+chains are put into nft's words by libnftables, which never meets the kernel (``libnftables``). The sockets belong to
+the network namespace in which they were made.
 """
 
 from __future__ import annotations

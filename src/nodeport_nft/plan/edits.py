@@ -72,15 +72,16 @@ def diff(have: Table, want: Table) -> Edits:
     elements: dict[str, dict[Key, Change]] = {}
     for name in {**have.elements, **want.elements}:
         held, wanted = have.elements.get(name, {}), want.elements.get(name, {})
-        changed = held.differing(wanted) if isinstance(held, Comparing) else _differing(held, wanted)
+        changed = held.differing(wanted) if isinstance(held, Comparing) else differing(held, wanted)
         if changed:
             elements[name] = changed
-    return Edits(elements, _differing(have.maps, want.maps), _differing(have.chains, want.chains))
+    return Edits(elements, differing(have.maps, want.maps), differing(have.chains, want.chains))
 
 
-def _differing(
+def differing(
     have: Mapping[Name, Value], want: Mapping[Name, Value]
 ) -> dict[Name, tuple[Value | None, Value | None]]:
+    """What is not as wanted, by key or name: each as it is and as it should be."""
     changed: dict[Name, tuple[Value | None, Value | None]] = {}
     common = 0
     for name, value in want.items():  # gone through, not asked: what is wanted may be made as it comes

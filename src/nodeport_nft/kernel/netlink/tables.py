@@ -183,7 +183,7 @@ class _Reading:
             layout = layout_of(self._schema.family, declared.name)
             assert layout is not None, declared.name
             try:
-                if self._counts.get(declared.name) == 0:
+                if self._counts.get(declared.name) == 0 and not declared.interval:  # of which it counts half
                     self._hold_nothing(declared)
                 elif declared.learned:
                     self._listed.memories[declared.name] = read_memories(self._netlink, layout)
