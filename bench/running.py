@@ -56,8 +56,9 @@ def run(scenario: Scenario, makers: Makers) -> Results:
             contestant = make(stack.enter_context(Node()), directory)
             stack.callback(contestant.close)
             _say(scenario, contestant, "is given its Services")
-            contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
             contestants.append(contestant)
+            with _noted(results, contestant, contestants):
+                contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
         gc.collect()
         gc.freeze()  # a collection of all these Services would stand in the middle of a measurement
         stack.callback(gc.unfreeze)
@@ -82,8 +83,7 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
         with node.charged(account):
             add("start over an empty kernel (s)", contestant.start())
         add("of it, processor (s)", contestant.processor_seconds())
-        add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
-        _add_peaks(contestant, add)
+        _add_memory(contestant, add, "memory after a start over an empty kernel (MB)")
         contestant.stop()
         time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
         if account is not None:
@@ -110,15 +110,16 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
         time.sleep(scenario.idle_seconds)
         spent = contestant.processor_seconds() - spent
         add("processor, idle (%)", 100 * spent / (time.monotonic() - begin))
-    add("memory at rest (MB)", contestant.memory().rest)
-    _add_peaks(contestant, add)
+    _add_memory(contestant, add, "memory at rest (MB)")
     contestant.stop()
 
 
-def _add_peaks(contestant: Contestant, add: Callable[..., None]) -> None:
+def _add_memory(contestant: Contestant, add: Callable[..., None], rest: str) -> None:
     memory = contestant.memory()
     add("memory, peak (MB)", memory.peak)
-    add("memory, peak of children (MB)", memory.children)
+    if contestant.is_daemon:
+        add(rest, memory.rest)
+        add("memory, peak of children (MB)", memory.children)
 
 
 def _roll(scenario: Scenario, contestant: Contestant, add: Callable[..., None]) -> None:
