@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.forwarding import Forwarder
+from bench.measuring import NotDone
 from bench.node import Node
 from bench.workload import NAMESPACE, NODE, NODE_ADDRESS, Change, Document, Workload
 from nodeport_nft.store.kubernetes.client import Blocking
 from nodeport_nft.store.kubernetes.connection import Connection
+from nodeport_nft.store.kubernetes.errors import Refused, Unreachable
 
 SELECTOR = {"labelSelector": "app=bench"}
 
@@ -33,7 +35,10 @@ _NODE: Document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE
 
 
 class Cluster:
-    """What stands on the server is the workload it was filled with last, and what was changed since."""
+    """What stands on the server is the workload it was filled with last, and what was changed since.
+
+    Raises NotDone where the server refuses or is silent.
+    """
 
     def __init__(self, kubeconfig: Path, forwarder: Forwarder, load: Callable[[list[Document]], None] | None) -> None:
         """``load``: a way to bring many objects at once that is shorter than requests."""
@@ -58,7 +63,8 @@ class Cluster:
         """Take away what an earlier run or scenario has left, and bring the workload. Two of the same are one."""
         if workload == self._workload:
             return
-        self._api.run(self._fill(workload))
+        with _told():
+            self._api.run(self._fill(workload))
         self._workload = workload
 
     def write(self, change: Change) -> None:
@@ -82,7 +88,8 @@ class Cluster:
 
     def _request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         data = None if body is None else json.dumps(body).encode()
-        answer = self._api.run(self._api.client.request(method, path, body=data, content_type=content_type))
+        with _told():
+            answer = self._api.run(self._api.client.request(method, path, body=data, content_type=content_type))
         return json.loads(answer.body)
 
     async def _fill(self, workload: Workload) -> None:
@@ -118,6 +125,15 @@ class Cluster:
 
         answer = await self._api.client.request("GET", path, SELECTOR, seconds=_SECONDS)
         await asyncio.gather(*(delete(each["metadata"]["name"]) for each in json.loads(answer.body)["items"]))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A server that refuses is one that cannot carry the load: NotDone."""
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise NotDone(f"the API server: {error}") from None
 
 
 def server_of(kubeconfig: Path) -> str:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,19 +41,9 @@ def memory(pid: int, what: str) -> float:
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time of a process that lives, without its children's."""
+    """User and system time of a process that lives, and of the children that it has waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def kernel_memory() -> float:
-    """What the kernel has of memory that it cannot give back: slab, vmalloc and per-CPU areas of the whole machine.
-
-    The tables of a namespace are the difference between before and after, on a machine that does nothing else.
-    """
-    wanted = {"SUnreclaim", "VmallocUsed", "Percpu"}
-    lines = (line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    return sum(int(value.split()[0]) for name, value in lines if name in wanted) / 1024
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 class ChildrenPeak:
@@ -123,8 +114,16 @@ class Commits:
                 self.times.append(time.perf_counter())
 
 
-def waited_for(process: subprocess.Popen[Any], *, seconds: float) -> float:
-    """Wait for a process that ends by itself; its ``returncode`` is set. Its largest resident memory in megabytes.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a process has used that has ended: its largest resident memory, user and system time."""
+
+    megabytes: float
+    processor_seconds: float
+
+
+def waited_for(process: subprocess.Popen[Any], *, seconds: float) -> Ended:
+    """Wait for a process that ends by itself; its ``returncode`` is set.
 
     Raises NotDone where it takes longer than ``seconds``; it is killed then.
     """
@@ -137,7 +136,7 @@ def waited_for(process: subprocess.Popen[Any], *, seconds: float) -> float:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode == -signal.SIGKILL:
         raise NotDone(f"it was not ready within {seconds:g} s")
-    return usage.ru_maxrss / 1024
+    return Ended(usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def ended(process: subprocess.Popen[Any], *, seconds: float = 60.0) -> None:

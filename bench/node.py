@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
+from bench.accounting import KernelAccount
 from bench.measuring import Commits, generation
 from bench.workload import NODE_ADDRESS, POD_CIDR
 from lab.namespaces import Namespace
@@ -25,6 +27,7 @@ class Node:
 
     def __init__(self) -> None:
         self.client, self.node, self.pods = Namespace(), Namespace(), Namespace()
+        self._account: KernelAccount | None = None
 
     def __enter__(self) -> Self:
         for name, inside, outside, other, gateway in (
@@ -58,7 +61,7 @@ class Node:
         self, command: Sequence[str], where: Namespace | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
         """A process on the node, or elsewhere, for the caller to end."""
-        with (where or self.node).entered():
+        with (where or self.node).entered(), self._account.charged() if self._account else nullcontext():
             return subprocess.Popen(command, **options)
 
     def start(
@@ -66,6 +69,15 @@ class Node:
     ) -> subprocess.Popen[bytes]:
         """The same for one that stays: the kernel ends it with this process, however that ends."""
         return self.popen(["setpriv", "--pdeathsig", "KILL", *command], where, **options)
+
+    @contextmanager
+    def charged(self, account: KernelAccount | None) -> Iterator[None]:
+        """What processes that are started here in the block allocate in the kernel is charged to the account."""
+        self._account = account
+        try:
+            yield
+        finally:
+            self._account = None
 
     def flush(self) -> None:
         """Take everything out of the node's nftables."""

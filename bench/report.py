@@ -7,6 +7,7 @@ want matplotlib (the extra ``bench``); without it they are left out, and that is
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,16 +54,18 @@ SECTIONS: Mapping[str, list[tuple[str, str, Summary]]] = {
         "start over an empty kernel (s)",
         "of it, processor (s)",
         "start over its own tables (s)",
+        "of that, processor (s)",
         "transactions of that",
     ),
     "change": [
         *_rows(*CHANGES),
         *_rows("endpoint moved (ms)", summary=p99, what=", p99"),
+        *_rows("all of these, after the server's answer (ms)"),
         *_rows("rolling update, one step (ms)", "rolling update of 1,000 endpoints (s)"),
     ],
     "memory": [
         *_rows("memory at rest (MB)", "memory, peak (MB)", "memory, peak of children (MB)", summary=max),
-        *_rows("kernel memory (MB)", "processor, idle (%)"),
+        *_rows("kernel memory of the tables (MB)", "processor, idle (%)"),
     ],
     "packets": [
         *_rows(*(f"new connection, {way}, {share} (µs)" for share in ("p50", "p99") for way in _WAYS)),
@@ -167,14 +170,14 @@ def plot(result: Result, folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     # Text stays text, and the same result gives the same file.
     pyplot.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"})
     written = []
     for key, (what, title, summary) in PLOTS.items():
         lines = {name: points(result, name, what, summary) for name in contestants(result)}
-        lines = {name: line for name, line in lines.items() if len(line) > 1}
+        lines = {name: line for name, line in lines.items() if len(line) > 1 and min(line.values()) > 0}
         if not lines:
             continue
         figure, axes = pyplot.subplots(figsize=(7, 4))
@@ -182,10 +185,16 @@ def plot(result: Result, folder: Path) -> list[Path]:
             growth = exponent(line)
             label = name if growth is None else f"{name} (growth {growth:.2f})"
             axes.loglog(list(line), list(line.values()), marker="o", label=label)
+        # Whole decades: what hardly grows looks as if it hardly grew.
+        values = [value for line in lines.values() for value in line.values()]
+        axes.set_ylim(10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)) + 0.01))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlabel("Services with three endpoints each")
         axes.set_title(title, fontsize=11)
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{key}.svg"
         figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")

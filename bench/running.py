@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import sys
 import tempfile
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import traffic
+from bench.accounting import kernel_account
 from bench.contestants.contestant import Contestant
 from bench.figures import percentile
-from bench.measuring import QUIET_SECONDS, NotDone, kernel_memory
+from bench.measuring import QUIET_SECONDS, NotDone
 from bench.node import Node
 from bench.scenario import Scenario
 from bench.workload import NODE_ADDRESS, TARGET_PORT, UDP_NODE_PORT, UDP_TARGET_PORT, Workload, address
@@ -54,8 +56,12 @@ def run(scenario: Scenario, makers: Makers) -> Results:
             contestant = make(stack.enter_context(Node()), directory)
             stack.callback(contestant.close)
             _say(scenario, contestant, "is given its Services")
-            contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
             contestants.append(contestant)
+            with _noted(results, contestant, contestants):
+                contestant.fill(Workload.of(scenario, given_ips=contestant.gives_ips))
+        gc.collect()
+        gc.freeze()  # a collection of all these Services would stand in the middle of a measurement
+        stack.callback(gc.unfreeze)
         for turn in range(scenario.rounds):
             for contestant in list(contestants):
                 _say(scenario, contestant, f"round {turn + 1} of {scenario.rounds}")
@@ -73,17 +79,18 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
     node = contestant.node
     node.flush()
     time.sleep(scenario.settle_seconds)  # the kernel frees what was flushed
-    before = kernel_memory()
-    add("start over an empty kernel (s)", contestant.start())
-    if (used := contestant.processor_seconds()) is not None:
-        add("of it, processor (s)", used)
-    add("memory after a start over an empty kernel (MB)", contestant.memory().rest)
-    _add_peaks(contestant, add)
-    contestant.stop()
-    time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
-    add("kernel memory (MB)", kernel_memory() - before)
+    with kernel_account() as account:
+        with node.charged(account):
+            add("start over an empty kernel (s)", contestant.start())
+        add("of it, processor (s)", contestant.processor_seconds())
+        _add_memory(contestant, add, "memory after a start over an empty kernel (MB)")
+        contestant.stop()
+        time.sleep(scenario.settle_seconds)  # what its process had in the kernel is gone, its tables stay
+        if account is not None:
+            add("kernel memory of the tables (MB)", account.megabytes())
     generation = node.generation()
     add("start over its own tables (s)", contestant.start())
+    add("of that, processor (s)", contestant.processor_seconds())
     add("transactions of that", node.generation() - generation)
     share = [number for number in range(scenario.changes) if number % scenario.rounds == turn]
     begin = time.monotonic()
@@ -92,24 +99,27 @@ def _round(scenario: Scenario, contestant: Contestant, turn: int, results: Resul
             break  # who needs seconds for a change has made enough of them
         for change in contestant.workload.changes(number):
             add(f"{change.kind} (ms)", contestant.change(change) * 1_000)
+            if contestant.after_answer is not None:
+                add("all of these, after the server's answer (ms)", contestant.after_answer * 1_000)
             time.sleep(QUIET_SECONDS)  # so that the next one is a lone change again
     if scenario.rolling and turn == 0:
         _roll(scenario, contestant, add)
-    if scenario.idle_seconds and contestant.processor_seconds() is not None:
+    if scenario.idle_seconds and contestant.is_daemon:
         time.sleep(scenario.settle_seconds)
-        begin, spent = time.monotonic(), contestant.processor_seconds() or 0.0
+        begin, spent = time.monotonic(), contestant.processor_seconds()
         time.sleep(scenario.idle_seconds)
-        spent = (contestant.processor_seconds() or 0.0) - spent
+        spent = contestant.processor_seconds() - spent
         add("processor, idle (%)", 100 * spent / (time.monotonic() - begin))
-    add("memory at rest (MB)", contestant.memory().rest)
-    _add_peaks(contestant, add)
+    _add_memory(contestant, add, "memory at rest (MB)")
     contestant.stop()
 
 
-def _add_peaks(contestant: Contestant, add: Callable[..., None]) -> None:
+def _add_memory(contestant: Contestant, add: Callable[..., None], rest: str) -> None:
     memory = contestant.memory()
     add("memory, peak (MB)", memory.peak)
-    add("memory, peak of children (MB)", memory.children)
+    if contestant.is_daemon:
+        add(rest, memory.rest)
+        add("memory, peak of children (MB)", memory.children)
 
 
 def _roll(scenario: Scenario, contestant: Contestant, add: Callable[..., None]) -> None:

@@ -165,9 +165,9 @@ def _timed(*words: str, store: Path | None = None) -> dict[str, float]:
         where = where[:2]
     start = time.perf_counter()
     process = subprocess.Popen([str(PROGRAM), *words, *where], stdout=subprocess.DEVNULL)
-    peak = waited_for(process, seconds=_SECONDS)
+    ended = waited_for(process, seconds=_SECONDS)
     assert process.returncode == 0, words
-    return {"seconds": time.perf_counter() - start, "megabytes": peak}
+    return {"seconds": time.perf_counter() - start, "megabytes": ended.megabytes}
 
 
 STAGES: dict[str, Callable[[int], Figures]] = {"read": read, "program": program, "commands": commands}

@@ -28,13 +28,14 @@ class Chains(Contestant):
     """What is in the table is known all the while, as a tool that has just written it knows it."""
 
     name = "chains by nft -f"
+    is_daemon = False
 
     def __init__(self, node: Node, directory: Path) -> None:
         super().__init__(node)
         self._text, self._errors = directory / "transaction.nft", directory / "errors"
         self._services: dict[str, Document] = {}
         self._pieces: dict[str, dict[str, Document]] = {}
-        self._peak = 0.0
+        self._peak = self._processor = 0.0
 
     def fill(self, workload: Workload) -> None:
         self.workload = workload
@@ -71,6 +72,9 @@ class Chains(Contestant):
     def memory(self) -> Memory:
         return Memory(0.0, self._peak, 0.0)
 
+    def processor_seconds(self) -> float:
+        return self._processor
+
     def _put(self, document: Document) -> None:
         metadata = document["metadata"]
         if document["kind"] == "Service":
@@ -92,8 +96,9 @@ class Chains(Contestant):
         with self._errors.open("wb") as errors:
             begin = time.perf_counter()
             process = self.node.popen(["nft", "-f", str(self._text)], stderr=errors)
-            peak = waited_for(process, seconds=seconds)
+            ended = waited_for(process, seconds=seconds)
             took = time.perf_counter() - begin
         assert process.returncode == 0, self._errors.read_text(errors="replace")[:2_000]
-        self._peak = max(self._peak, peak)
+        self._peak = max(self._peak, ended.megabytes)
+        self._processor = ended.processor_seconds
         return took

@@ -27,6 +27,12 @@ class Contestant(ABC):
     """One of those measured, with a node of its own. Every method raises ``NotDone`` where it takes too long."""
 
     name: str
+    is_daemon = True
+    """Whether there is a process between a start and a stop."""
+
+    after_answer: float | None = None
+    """Seconds from a server's answer to the last change until the kernel had it; None where there is no server."""
+
     gives_ips = True
     """Whether clusterIPs are what the workload says, and not chosen by a server."""
 
@@ -53,9 +59,9 @@ class Contestant(ABC):
     def memory(self) -> Memory:
         """Of the processes, since the last start."""
 
-    def processor_seconds(self) -> float | None:
-        """What its process has used; None where there is none."""
-        return None
+    @abstractmethod
+    def processor_seconds(self) -> float:
+        """User and system time of its process since the start, and of the children that have ended."""
 
     def cluster_ip(self, number: int) -> str:
         """Of a Service by its number; -1: of the one that takes datagrams."""

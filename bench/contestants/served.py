@@ -40,7 +40,10 @@ class Served(Contestant):
         with self.node.listen(seconds=CHANGE_SECONDS) as commits:
             begin = time.perf_counter()
             self.cluster.write(change)
-            return commits.last() - begin
+            answered = time.perf_counter()
+            last = commits.last()
+        self.after_answer = max(0.0, last - answered)
+        return last - begin
 
     def cluster_ip(self, number: int) -> str:
         return self.cluster.cluster_ip(name_of(number) if number >= 0 else "datagrams")
@@ -117,6 +120,7 @@ class KubeProxy(Served):
             if is_quiet and self._has_all() and self.node.generation() == generation:
                 time.sleep(_SETTLE_SECONDS)
                 return last - begin
+        self.stop()
         raise NotDone(f"kube-proxy is not ready: {self._log.read_text(errors='replace')[-2_000:]}")
 
     def stop(self) -> None:

@@ -57,7 +57,7 @@ def run(data: bytes) -> None:
         serve(_snapshot(), {family: listed})
         _trace(listed, family)
     _look_for_obstacles(text)
-    too_old(text, text)
+    too_old(text)
     _explain(text)
 
 

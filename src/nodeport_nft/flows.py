@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
@@ -85,7 +85,7 @@ class Frontends:
     another proxy serves. ``sources``: who may connect, of those frontends where not everybody may (F4, X5).
     """
 
-    serving: Mapping[Destination, frozenset[Place]]
+    serving: Mapping[Destination, Set[Place]]
     ranges: tuple[tuple[bytes, bytes], ...] = ()
     foreign: frozenset[bytes] = field(default_factory=frozenset)
     sources: Mapping[Destination, Sources] = field(default_factory=dict)
@@ -140,12 +140,10 @@ def read_frontends(
     for key, found in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
         if key in new and "udp" in key:
             new[key] |= found
-    serving: dict[Destination, frozenset[Place]] = dict.fromkeys(
-        _places(old, local | _node_port_ips(before)), frozenset()
-    )
+    nobody: Set[Place] = frozenset()
+    serving = dict.fromkeys(_places(old, local | _node_port_ips(before)), nobody)
     addresses = local | _node_port_ips(now.elements)
-    for key, found in new.items():
-        endpoints: frozenset[Place] = frozenset(found)
+    for key, endpoints in new.items():
         for place in _places([key], addresses):
             others = serving.get(place)
             serving[place] = others | endpoints if others else endpoints  # one set for all the node's addresses
@@ -238,7 +236,9 @@ def _places(keys: Iterable[Key], node_port_ips: frozenset[bytes]) -> Iterator[De
     """Where clients reach these frontends: a nodePort on each of the addresses."""
     for *address, protocol, port in keys:
         assert isinstance(port, int)  # the key's last field
-        number = _NUMBERS[protocol]
+        number = _NUMBERS.get(protocol)
+        if number is None:
+            continue  # somebody else's element: nothing of ours was ever translated by it
         if address:
             yield number, _packed(str(address[0])), port
         else:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.accounting import kernel_account
+from bench.measuring import waited_for
+from bench.node import Node
 from lab.namespaces import LabError, Namespace
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +68,23 @@ def test_a_tiny_run(tmp_path: Path) -> None:
         assert "| " + name + " |" in done.stdout
     assert samples["nodeport-nft"]["transactions of that"] == [0], "it writes where nothing differs"
     assert samples["chains by nft -f"]["transactions of that"] == [1]
+
+
+@pytest.mark.usefixtures("privileged")
+def test_what_a_table_takes_in_the_kernel_is_charged_to_who_loads_it(tmp_path: Path) -> None:
+    def loaded(count: int) -> float:
+        elements = ", ".join(f"10.{number >> 8}.{number & 255}.1" for number in range(count))
+        path = tmp_path / "set.nft"
+        path.write_text(f"table ip t {{\n set s{count} {{ type ipv4_addr; elements = {{ {elements} }}; }}\n}}\n")
+        with kernel_account() as account, node.charged(account):
+            if account is None:
+                pytest.skip("there is no memory cgroup to be had")
+            assert waited_for(node.popen(["nft", "-f", str(path)]), seconds=60).megabytes > 0
+            return account.megabytes()
+
+    with Node() as node:
+        few, many = loaded(1), loaded(20_000)
+    assert many - few > 20_000 * 40 / 2**20, "an element takes 40 bytes at least"
 
 
 def test_a_kube_proxy_wants_an_api_server() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from lab.cluster import Cluster
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family
 from nodeport_nft.plan import AddChain, AddRules, Replace, Transaction
 from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
@@ -133,3 +136,16 @@ def test_a_refusal_names_what_is_refused(raw: Node, case: str) -> None:
     with pytest.raises(KernelError, match=words) as refused:
         raw.apply([Transaction("ip", "nodeport-nft", operations)])
     assert "nothing was changed" in str(refused.value)
+
+
+def test_our_tables_are_written_and_read_without_libnftables(cluster: Cluster) -> None:
+    def served() -> list[str]:
+        nft = Nft()
+        transactions = [replacement(Table(compile_schema(family, FACTS))) for family in Family]
+        nft.check(transactions)
+        nft.apply(transactions)
+        assert all(listed is not None for listed in read_tables(nft, FACTS).values())
+        nft.apply(removal(nft))
+        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+    assert cluster.call(RAW, served) == []

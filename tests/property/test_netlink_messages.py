@@ -21,8 +21,16 @@ from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.kernel.libnftables.library import Library
 from nodeport_nft.kernel.netlink import declarations, flowtables, rules
 from nodeport_nft.kernel.netlink.declarations import declaration_messages
-from nodeport_nft.kernel.netlink.disassembly import disassemble
-from nodeport_nft.kernel.netlink.expressions import pack, unpack
+from nodeport_nft.kernel.netlink.disassembly import disassemble, matches
+from nodeport_nft.kernel.netlink.expressions import (
+    Instruction,
+    Opaque,
+    Operand,
+    Verdict,
+    instruct,
+    pack,
+    unpack,
+)
 from nodeport_nft.kernel.netlink.rules import assemble
 from nodeport_nft.model import Family, NodeFacts, NodePortMode
 from nodeport_nft.plan import (
@@ -260,6 +268,59 @@ def test_any_rule_is_assembled_as_by_libnftables_and_read_back(
 
 # --- what is no rule of ours ------------------------------------------------------------------------------
 
+REGISTERS = {"to", "source", "address", "port"}
+
+
+def of_all_nodes(family: str) -> set[Rule]:
+    schemas = [compile_schema(FAMILIES[family], facts) for facts in nodes()]
+    own = (rule for schema in schemas for rule in every_rule(schema))
+    return {rule for schema in schemas for chain in schema.chains for rule in chain.rules} | set(own)
+
+
+def elsewhere(instruction: Instruction) -> Instruction:
+    """The same in other registers, as another version of nft might choose them."""
+    moved = {
+        name: operand + 4 if name in REGISTERS and isinstance(operand, int) and operand >= 0 else operand
+        for name, operand in instruction.operands
+    }
+    return instruct(instruction.kind, **moved)
+
+
+def altered(operand: Operand) -> Operand:
+    match operand:
+        case Verdict(code, chain):
+            return Verdict(code, f"{chain}x")
+        case bytes():
+            return bytes((operand[0] ^ 1,)) + operand[1:]
+        case int():
+            return operand + 1
+        case _:
+            return f"{operand}x"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rule_is_known_in_any_registers_and_by_all_that_it_says(family: str) -> None:
+    for rule in of_all_nodes(family):
+        right = assemble(family, rule)
+        assert matches(family, rule, tuple(map(elsewhere, right)))
+        for at, instruction in enumerate(right):
+            before, after = right[:at], right[at + 1 :]
+            assert disassemble(family, (*before, *after)) != rule
+            assert disassemble(family, (*before, Opaque("counter", b""), instruction, *after)) is None
+            for name, operand in instruction.operands:
+                wrong = instruct(instruction.kind, **{**dict(instruction.operands), name: altered(operand)})
+                assert not matches(family, rule, (*before, wrong, *after)), (rule, wrong)
+
+
+def test_what_is_not_known_is_opaque() -> None:
+    known = pack([instruct("flow_offload", flowtable="fast-path")])
+    assert unpack(known.replace(b"flow_offload", b"flow_unknown"))[0].kind == "flow_unknown"
+    (odd,) = unpack(known.replace(b"fast-path", b"fast\xffpath"))
+    assert isinstance(odd, Opaque)
+    assert disassemble("ip", (odd,)) is None
+
+
+# --- that the comparisons can fail ------------------------------------------------------------------------
 
 NOT_SENT = {"COMMENT_LIMIT", "NFNL_SUBSYS_NFTABLES", "ACK", "BODY", "_GETFLOWTABLE"}
 CONSTANTS = [

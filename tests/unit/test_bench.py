@@ -96,6 +96,7 @@ def test_the_scenarios_that_there_are() -> None:
         ('services = "many"\nendpoints = 1', "services = 'many' is no int"),
         ("services = 1.5\nendpoints = 1", "services = 1.5 is no int"),
         ("services = 1\nendpoints = 1\nfull = 1", "full = 1 is no bool"),
+        ("services = 1\nendpoints = 1\ncontestants = 'a'", "contestants = 'a' is no tuple"),
         ("services = 1\nendpoints = 1\nchanges = -1", "changes = -1 is no int"),
         ("services = 1\nendpoints = 1\nnode_ports = 2001", "at most 2,000"),
         ("services = 1\nendpoints = 1\ncolour = 1", "colour is not known"),

@@ -303,7 +303,8 @@ def test_files_that_hang_hold_up_nothing_else(desk: Desk) -> None:
                     write(near, service("near", target=target))
                     await followed.until(lambda wanted=target: followed.targets()["near"] == wanted)  # type: ignore[misc]
                 assert not server.asked, "what hangs is left alone"
-                assert threading.active_count() <= threads + 2
+                # Two, and one more for each file that this machine was too busy to read within a look.
+                assert threading.active_count() < threads + len(names), "what hangs has no thread of its own each"
                 assert followed.targets()["h"] == 8080, "what it held stays in force"
                 assert len(followed.names()) == 9
                 server.release()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeport_nft.compile import compile_schema, nft_family
+from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink import reading
+from nodeport_nft.kernel.netlink.dumps import Interrupted
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DATA_VERDICT,
@@ -28,6 +32,7 @@ from nodeport_nft.kernel.netlink.layouts import (
 )
 from nodeport_nft.kernel.netlink.messages import BODY, attribute
 from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements, make_reader
+from nodeport_nft.kernel.netlink.reading import read_elements
 from nodeport_nft.model import Family
 from nodeport_nft.plan import diff
 from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Table, Value
@@ -127,6 +132,8 @@ def test_the_endpoints_behind_a_frontend_end_with_the_first_empty_slot() -> None
     there = read(known, *(told(known, Element(("tcp", 30080, slot), end)) for slot, end in ends.items()))
     assert there.run(("tcp", 30080), 0) == (ends[0], ends[1])
     assert there.run(("tcp", 30080), 32768) == (ends[32768],)
+    for likely in ((ends[0], ends[1]), (ends[1], ends[0]), (ends[0],), (ends[0], ends[1], ends[3]), ()):
+        assert there.run(("tcp", 30080), 0, likely) == (ends[0], ends[1])
     assert there.run(("udp", 30080), 0) == there.run(("no such", 30080), 0) == ()
 
 
@@ -175,3 +182,45 @@ def test_an_element_that_is_none_of_ours_is_named(odd: str) -> None:
     with pytest.raises(OddElement) as raised:
         read(VIPS, ODD[odd])
     assert str(raised.value).isprintable()
+
+
+NETLINK = cast(socket.socket, None)  # nothing is asked: the answers are given here
+ONE, TWO = told(VIPS, VIP), told(VIPS, VIP._replace(key=("10.96.0.11", "tcp", 80)))
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """What the dumps that follow tell, one after the other; the last again and again."""
+    given: list[list[bytes]] = []
+
+    def dump(*_: object) -> Iterator[bytes]:
+        yield from given.pop(0) if len(given) > 1 else given[0]
+
+    monkeypatch.setattr(reading, "dump", dump)
+    monkeypatch.setattr(reading, "settled", lambda _: b"")
+    monkeypatch.setattr(reading, "_PAUSE", 0)
+    return given
+
+
+def test_a_dump_that_has_an_element_twice_may_lack_another_and_is_read_again(answers: list[list[bytes]]) -> None:
+    """As while the kernel grows a map's hash table between two pieces."""
+    answers += [[message((ONE,)), message((ONE,))], [message((ONE,)), message((TWO,))]]
+    assert len(read_elements(NETLINK, VIPS)) == 2
+
+
+def test_a_map_that_never_comes_to_rest_is_an_error(answers: list[list[bytes]]) -> None:
+    answers.append([message((ONE, ONE))])
+    with pytest.raises(KernelError, match="map service-ips cannot be read: it changes all the time"):
+        read_elements(NETLINK, VIPS)
+
+
+def test_commits_without_an_end_are_put_up_with(monkeypatch: pytest.MonkeyPatch, answers: list[list[bytes]]) -> None:
+    answers.append([message((ONE, TWO))])
+
+    def dump(*asked: object) -> Iterator[bytes]:
+        yield from answers[0]
+        if asked[-1] is not None:  # it is to be whole
+            raise Interrupted
+
+    monkeypatch.setattr(reading, "dump", dump)
+    assert len(read_elements(NETLINK, VIPS)) == 2

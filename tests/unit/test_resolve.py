@@ -18,6 +18,7 @@ from nodeport_nft.model import (
     EndpointPort,
     EndpointSlice,
     Family,
+    IPAddress,
     Member,
     Node,
     ObjectName,
@@ -165,6 +166,21 @@ def test_e3_the_copy_that_is_not_terminating_wins(order: int) -> None:
     leaving = make_endpoint("10.244.1.1", ready=False, terminating=True)
     slices = (make_slice(leaving), make_slice("10.244.1.1", name="web-2"))[::order]
     assert addresses(make_service(), slices=slices) == ["10.244.1.1"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_e3_draining_one_of_two_copies_lets_no_other_one_win(order: int) -> None:
+    """Two Pods have one address, and by their weights one takes no connection: the same one, drained or not."""
+    ip = ip_address("10.244.0.4")
+
+    def used(drained: tuple[IPAddress, ...]) -> list[str]:
+        pods = (
+            make_pod("a", str(ip), labels={"app": "web"}, node_name="worker-1"),
+            make_pod("b", str(ip), labels={"app": "web"}, node_name="worker-2", weight=0, drained=drained),
+        )[::order]
+        return addresses(make_service("web", make_port(80), selector={"app": "web"}), pods=pods)
+
+    assert used(()) == used((ip,))
 
 
 @pytest.mark.proves("E4")

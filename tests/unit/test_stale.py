@@ -117,7 +117,7 @@ def test_of_what_it_knows_it_says_the_same_as_a_look_at_everything(
 
 def frontends_of(listed: ListedTable, state: NodeState, family: Family) -> dict[Destination, frozenset[Place]]:
     """The frontends that a table has, with the endpoints in it."""
-    return dict(read(listed, state, family).serving)
+    return {place: frozenset(ends) for place, ends in read(listed, state, family).serving.items()}
 
 
 def read_sources(listed: ListedTable, state: NodeState, family: Family) -> dict[Destination, Sources]:

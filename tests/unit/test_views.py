@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from nodeport_nft.plan.edits import differing
 from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView
 from nodeport_nft.ruleset import Element, Goto, Key, Pool
 
@@ -78,3 +80,31 @@ def test_slots_can_be_had_by_frontend() -> None:
         (DNS.key, 0, (C,)),
         (HERE.key, 1000, (C,)),
     ]
+
+
+def test_what_differs_is_found_as_between_dicts() -> None:
+    """Also where it is a comment alone, a slot more, another place, or a whole frontend."""
+    changed = (
+        replace(WEB, endpoints=(B, A)),
+        replace(WEB, endpoints=(A, B, C)),
+        replace(WEB, endpoints=(A,)),
+        replace(WEB, comment="default/other"),
+        replace(WEB, verdict=Goto("draw/4")),
+        WEB,
+    )
+    views: list[tuple[VerdictsView, SlotsView]] = []
+    for one in changed:
+        for pools in ({one.key: one}, {one.key: one, DNS.key: DNS}):
+            views += [(VerdictsView(pools), SlotsView({0: pools, 1000: here})) for here in ({}, {HERE.key: HERE})]
+    for have in views:
+        for want in views:
+            for old, new in zip(have, want, strict=True):
+                expected = differing(dict(old), dict(new))
+                assert old.differing(new) == expected
+                assert old.differing(dict(new)) == expected
+
+
+def test_a_run_is_what_stands_in_a_frontends_slots() -> None:
+    verdicts, slots = views()
+    assert (slots.run(WEB.key, 0), slots.run(WEB.key, 1000), slots.run(DNS.key, 1000)) == ((A, B), (C,), ())
+    assert verdicts.run(WEB.key, 0) == ()

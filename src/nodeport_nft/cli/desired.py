@@ -262,7 +262,7 @@ def open_kernel(config: Config, code: int = BAD_INPUT) -> tuple[Nft, Host]:
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     nft = Nft()
-    warn(too_old(nft.version(), platform.release()))
+    warn(too_old(platform.release()))
     host = read_host()
     # What an API server says of its networks is yet to be read, and goes before what the configuration says.
     if not is_kubernetes(config.store) and (found := collisions(config, host)):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from nodeport_nft.compile import compile_schema
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.report import Reporter
-from nodeport_nft.model import Family, Node, NodeFacts, Ref, ServiceCIDR
+from nodeport_nft.model import Node, NodeFacts, Ref, ServiceCIDR
 from nodeport_nft.reconcile import Listed, NodeState
-from nodeport_nft.ruleset import Schema
 from nodeport_nft.store import StoreError
 from nodeport_nft.store.api import Changes, Source
-
-
-def _schemas(facts: NodeFacts) -> list[Schema]:
-    return [compile_schema(family, facts) for family in Family]
 
 
 def take_told(source: Source, reporter: Reporter) -> Changes:
@@ -60,14 +54,10 @@ def service_cidrs(changes: Changes) -> tuple[ServiceCIDR, ...]:
     return tuple(value for value in values if isinstance(value, ServiceCIDR))
 
 
-def begun(
-    changes: Changes, facts: NodeFacts, tables: KernelTables, listed: tuple[NodeFacts, Listed] | None = None
-) -> tuple[NodeState, Listed]:
-    """The state that all there is wants, and what the tables hold. Raises KernelError, MemoryError.
-
-    ``listed``: what they hold as read with other facts, which will do unless these make another schema.
-    """
-    will_do = listed is not None and _schemas(listed[0]) == _schemas(facts)
-    known = listed[1] if listed is not None and will_do else tables.read(facts)
+def begun(changes: Changes, facts: NodeFacts, tables: KernelTables) -> tuple[NodeState, Listed]:
+    """The state that all there is wants, and what the tables hold. Raises KernelError, MemoryError."""
+    # Only now, and not beside the reading of the store: what is listed is soon given up again, and would lie among
+    # values that stay, so that its memory could not be given back.
+    known = tables.read(facts)
     objects = ((change.ref, change.values) for change in changes.changes)
     return NodeState.of(facts, known, objects, changes.unreadable), known

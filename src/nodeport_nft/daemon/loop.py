@@ -7,7 +7,6 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import wait
 from typing import Any
 
 from nodeport_nft.agenda import Agenda, Backoff
@@ -34,14 +33,14 @@ from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
-from nodeport_nft.model import Family, NodeFacts, Ref
+from nodeport_nft.model import Family, Ref
 from nodeport_nft.observe.connections import Connections
-from nodeport_nft.reconcile import Listed, Reconciler
+from nodeport_nft.reconcile import Reconciler
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
-from nodeport_nft.store import StoreError, is_shared
+from nodeport_nft.store import StoreError
 from nodeport_nft.store.api import Changes, Membership, Recorder
 
 _RETRY_SECONDS = 30.0
@@ -176,9 +175,9 @@ class Daemon:
         while await self._has_lock():
             try:
                 gc.disable()
-                changes, listed = self._all_there_is()
+                changes = take_told(self._source, self._reporter)
                 if changes.whole:
-                    self._start(changes, listed)
+                    self._start(changes)
                     return True
             finally:
                 gc.enable()
@@ -190,33 +189,15 @@ class Daemon:
             self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
 
-    def _all_there_is(self) -> tuple[Changes, tuple[NodeFacts, Listed] | None]:
-        """What the store holds, not ``whole`` where it is not listed yet, and what the tables hold if that is known.
-
-        Raises StoreError and KernelError.
-        """
-        if is_shared(self._node.config.store):
-            # It has been listed over the network, or not yet: then nobody needs the tables, and listing them would
-            # only keep the loop from the network.
-            return take_told(self._source, self._reporter), None
-        # A child lists the tables: meanwhile we can read the store.
-        expected = self._node.facts_expected()
-        listing = self._workers.submit(self._tables.read, expected)
-        try:
-            changes = take_told(self._source, self._reporter)
-        finally:
-            wait([listing])  # nobody else may be at nftables before it is done
-        return changes, (expected, listing.result()) if changes.whole else None
-
-    def _start(self, changes: Changes, listed: tuple[NodeFacts, Listed] | None) -> None:
+    def _start(self, changes: Changes) -> None:
         """Write what differs between these changes, which are all there is, and what the kernel holds (K4).
 
         What is made here lives as long as the daemon: the garbage collector need not go through it again and again.
         """
         facts = self._node.facts(own_node(changes, self._options.node_name), service_cidrs(changes))
-        state, known = begun(changes, facts, self._tables, listed)
+        state, known = begun(changes, facts, self._tables)
         self._writing.begin(Reconciler(self._tables, state, known), "start", changes.position)
-        del known, listed
+        del known
         self._probes = self._made_probes()
         self._probes.begin(changes.changes)
         if self._node.config.metrics_address is not None:

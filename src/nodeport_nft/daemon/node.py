@@ -37,17 +37,7 @@ class ThisNode:
     def facts(self, node: Node | None, service_cidrs: Iterable[ServiceCIDR] = ()) -> NodeFacts:
         """The facts to compile with; tells what is wrong with them. ``service_cidrs``: what an API server says."""
         self._service_cidrs = networks_of(service_cidrs)
-        facts, warnings = self._gathered(node)
-        self._report.problems("node", (*warnings, *self.collisions(self.config)))
-        self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
-        return facts
-
-    def facts_expected(self) -> NodeFacts:
-        """What the facts are if this node's own object has nothing to say about them; nothing is told."""
-        return self._gathered(None)[0]
-
-    def _gathered(self, node: Node | None) -> tuple[NodeFacts, tuple[str, ...]]:
-        return gather(
+        facts, warnings = gather(
             self.config,
             name=self._options.node_name,
             node=node,
@@ -55,6 +45,9 @@ class ThisNode:
             host=self.host,
             service_cidrs=self._service_cidrs,
         )
+        self._report.problems("node", (*warnings, *self.collisions(self.config)))
+        self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
+        return facts
 
     def facts_in(self, state: NodeState) -> NodeFacts:
         """The same with the Node object and the ServiceCIDRs that the state knows, if there are any."""

@@ -1,14 +1,14 @@
-"""nftables: transactions written, tables listed.
+"""nftables: transactions written, tables read.
 
 What is written is packed here and goes over netlink as one batch, which the kernel commits as a whole or not at all
-(``netlink.transactions``, ``netlink.batch``). Listings are put together by libnftables, which never meets the kernel
-(``libnftables``). The sockets belong to the network namespace in which they were made.
+(``netlink.transactions``, ``netlink.batch``); our own tables are read over netlink, too (``netlink.tables``). Others'
+chains are put into nft's words by libnftables, which never meets the kernel (``libnftables``). The sockets belong to
+the network namespace in which they were made.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import weakref
@@ -18,7 +18,6 @@ from dataclasses import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (
-    NOTHING,
     View,
     ask,
     generation,
@@ -133,9 +132,11 @@ class Nft:
                 self._unload(tables)
 
     def _unload(self, tables: Collection[Table]) -> None:
-        there = [(t.schema.family, t.schema.name) for t in tables if self.has_table(t.schema.family, t.schema.name)]
-        if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
-            with suppress(KernelError):  # whoever reads them next finds them unequal, as after a crash
+        """Delete what a load has left; where that fails, whoever reads it next finds it unequal, as after a crash."""
+        names = {(table.schema.family, table.schema.name) for table in tables}
+        with suppress(KernelError):
+            there = sorted(name for name in names if self.has_table(*name))
+            if batch := encode(Transaction(*name, (Remove(*name),)) for name in there):
                 self._commit(batch)
 
     def remove_others(self, messages: Iterable[Message]) -> None:
@@ -146,11 +147,6 @@ class Nft:
         """Ask the kernel whether it would take all of them as one; raises KernelError if not. Nothing is changed."""
         if batch := encode((tx for tx in transactions if not tx.late), dry=True):
             self._writer.commit(batch)
-
-    def version(self) -> str:
-        """libnftables' version, such as ``1.0.6``."""
-        listed = json.loads(self._library.run("list flowtables", NOTHING, as_json=True).output)
-        return str(listed["nftables"][0]["metainfo"]["version"])
 
     def rest(self) -> None:
         """Give back what is kept for the next command, if there was none since the last call."""
@@ -266,18 +262,16 @@ def _first(error: str) -> str:
     return re.sub(r"[^\x20-\x7e\n\t]", "?", words)[:_ERROR_LIMIT].rstrip()
 
 
-_OLDEST = {"nftables": (1, 0, 1), "Linux": (5, 13)}
-"""What kube-proxy's nftables mode asks for too (KEP-3866); nft 0.9.8 was seen to refuse our maps."""
+_OLDEST = 5, 13
+"""The Linux that kube-proxy's nftables mode asks for too (KEP-3866)."""
 
 
-def too_old(nft_version: str, kernel_release: str) -> tuple[str, ...]:
-    """What is older than this program can work with, each with its remedy."""
-    found = {"nftables": nft_version, "Linux": kernel_release}
-    return tuple(
-        f"{name} {version} is older than {'.'.join(map(str, _OLDEST[name]))}, which our tables need; upgrade it"
-        for name, version in found.items()
-        if _numbers(version) < _OLDEST[name]
-    )
+def too_old(kernel_release: str) -> tuple[str, ...]:
+    """What is older than this program can work with, with its remedy."""
+    if _numbers(kernel_release) >= _OLDEST:
+        return ()
+    oldest = ".".join(map(str, _OLDEST))
+    return (f"Linux {kernel_release} is older than {oldest}, which our tables need; upgrade it",)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

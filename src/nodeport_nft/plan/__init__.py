@@ -15,7 +15,7 @@ A ``Transaction`` is a value: an ordered tuple of operations that ``render`` can
 """
 
 from nodeport_nft.plan.desired import Contest, Desired, place
-from nodeport_nft.plan.edits import Change, Comparing, Edits, diff, plan_edits, plan_replacement
+from nodeport_nft.plan.edits import Change, Comparing, Edits, Endpoints, diff, plan_edits, plan_replacement
 from nodeport_nft.plan.listed import ListedTable
 from nodeport_nft.plan.transaction import (
     Add,
@@ -51,6 +51,7 @@ __all__ = [
     "DeleteMap",
     "Desired",
     "Edits",
+    "Endpoints",
     "FlushChain",
     "ListedTable",
     "Operation",

@@ -44,6 +44,10 @@ class Edits:
         return bool(self.elements or self.maps or self.chains)
 
 
+Endpoints = tuple[tuple[str, int], ...]
+"""Addresses and ports, in the order of their slots."""
+
+
 class Comparing(Mapping[Key, Element]):
     """Elements that are held in another form, in which they are cheaper to compare and to look through."""
 
@@ -52,8 +56,11 @@ class Comparing(Mapping[Key, Element]):
         """What is not as wanted, each as it is and as it should be."""
 
     @abstractmethod
-    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
-        """What stands in the slots behind this key, from ``first`` up to the first empty one."""
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
+        """What stands in the slots behind this key, from ``first`` up to the first empty one.
+
+        That is ``likely`` itself, if it is as likely: nothing need be made then.
+        """
 
 
 Value = TypeVar("Value", Element, Map, Chain)
@@ -65,15 +72,16 @@ def diff(have: Table, want: Table) -> Edits:
     elements: dict[str, dict[Key, Change]] = {}
     for name in {**have.elements, **want.elements}:
         held, wanted = have.elements.get(name, {}), want.elements.get(name, {})
-        changed = held.differing(wanted) if isinstance(held, Comparing) else _differing(held, wanted)
+        changed = held.differing(wanted) if isinstance(held, Comparing) else differing(held, wanted)
         if changed:
             elements[name] = changed
-    return Edits(elements, _differing(have.maps, want.maps), _differing(have.chains, want.chains))
+    return Edits(elements, differing(have.maps, want.maps), differing(have.chains, want.chains))
 
 
-def _differing(
+def differing(
     have: Mapping[Name, Value], want: Mapping[Name, Value]
 ) -> dict[Name, tuple[Value | None, Value | None]]:
+    """What is not as wanted, by key or name: each as it is and as it should be."""
     changed: dict[Name, tuple[Value | None, Value | None]] = {}
     common = 0
     for name, value in want.items():  # gone through, not asked: what is wanted may be made as it comes

@@ -33,6 +33,11 @@ class ListedTable:
             own_chains=dict(table.chains),
         )
 
+    @classmethod
+    def unchanging(cls, table: Table) -> ListedTable:
+        """The same of a table that is changed no more: nothing of it is copied."""
+        return cls(dict(table.elements), dict(table.maps), dict(table.chains))
+
     def table(self, schema: Schema) -> Table:
         """The same as a value, given that nothing of it differs from the schema."""
         return Table(schema, self.elements, self.own_maps, self.own_chains, self.memories)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from itertools import zip_longest
 
+from nodeport_nft.plan.edits import Change, Comparing, Endpoints, differing
 from nodeport_nft.ruleset import Element, Key, Pool
 
 Pools = Mapping[Key, Pool]
 """By the key of the frontend."""
 
 
-class ElementsView(Mapping[Key, Element]):
+class ElementsView(Comparing):
     """One map's elements by their keys."""
 
     @abstractmethod
@@ -33,6 +35,14 @@ class ElementsView(Mapping[Key, Element]):
     def values(self) -> ValuesView[Element]:
         """The elements."""
         return _Values(self)
+
+    def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
+        """As ``Comparing`` has it."""
+        return differing(self, want)
+
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:  # noqa: ARG002 (those of SlotsView)
+        """As ``Comparing`` has it: in a map without slots there are none."""
+        return ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self)!r})"
@@ -117,6 +127,29 @@ class SlotsView(ElementsView):
     def made(self) -> Iterator[Element]:
         for pool in self.pools():
             yield from slots_of(pool)
+
+    def differing(self, want: Mapping[Key, Element]) -> dict[Key, Change]:
+        """As ``Comparing`` has it; of what is equal no element is made."""
+        if not isinstance(want, SlotsView):
+            return differing(self, want)
+        changed: dict[Key, Change] = {}
+        for first in {**self._pools, **want._pools}:
+            have, now = self._pools.get(first, {}), want._pools.get(first, {})
+            for key in {**have, **now}:
+                old, new = have.get(key), now.get(key)
+                if old and new and (old.endpoints, old.comment) == (new.endpoints, new.comment):
+                    continue
+                for one, other in zip_longest(slots_of(old), slots_of(new)):
+                    if one != other:
+                        changed[(one or other).key] = one, other
+        return changed
+
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
+        """As ``Comparing`` has it."""
+        pool = self._pools.get(first, {}).get(key)
+        if pool is None:
+            return ()
+        return likely if likely == pool.endpoints else pool.endpoints
 
     def pools(self) -> Iterable[Pool]:
         """The frontends with their endpoints in the order of their slots, which begin with ``first``.

@@ -95,7 +95,7 @@ class Reconciler:
         if facts == self.state.facts:
             return
         before = self.state.tables
-        known = {family: ListedTable.of(before.table(family)) for family in Family}
+        known = {family: ListedTable.unchanging(before.table(family)) for family in Family}
         self.state.refit(facts, self._known or known)
         if self.state.tables.schemas != before.schemas:
             self.distrust()  # the tables are replaced, and what they have learned is only in the kernel

@@ -70,8 +70,12 @@ class NodeState:
         Objects that are ``unreadable`` keep what the kernel, which holds ``listed``, has of them.
         """
         state = cls(facts, listed)
+        touched: set[ObjectName] = set()
         for ref, values in objects:
-            state.put(ref, values)
+            touched |= state.index.put(ref, () if state._is_own(ref) else values)
+        # The index's own names where there are: each is kept in many places, and is one object then.
+        state.touched |= {*state.index.services, *touched}
+        state.renamed |= state.touched
         state.keep(unreadable, listed)
         return state
 
@@ -93,8 +97,8 @@ class NodeState:
 
     def put(self, ref: Ref, values: tuple[Value, ...]) -> set[ObjectName]:
         """Let an object have these values, none if it is gone; the services that this touches."""
-        if ref == Ref(MEMBER, "", self.facts.name):
-            values = ()  # whatever became of its registration: the node is here, and its endpoints with it
+        if self._is_own(ref):
+            values = ()
         touched = self.kept.release(ref)
         for key in tuple(touched):
             touched |= self.index.hold(key, ())
@@ -104,6 +108,10 @@ class NodeState:
         self.touched |= touched
         self.renamed |= touched
         return touched
+
+    def _is_own(self, ref: Ref) -> bool:
+        """Whether it is this node's registration: whatever became of that, the node and its endpoints are here."""
+        return ref.kind == MEMBER and ref.name == self.facts.name
 
     def _settle_dns(self, unreadable: Collection[Ref]) -> set[ObjectName]:
         """Offer the cluster's DNS, or give way to whom the store has in its place; the services that this touches."""

@@ -72,8 +72,8 @@ class Index:
         self.failing: dict[tuple[str, bytes], float] = {}  # by namespace and packed address
         self.service_cidrs: dict[str, ServiceCIDR] = {}  # what an API server gives clusterIPs from
         self._values: dict[Ref, tuple[Value, ...]] = {}
-        # The objects with slices of a Service; one alone needs no dict, which is most of them.
-        self._slices: dict[tuple[str, str], Ref | dict[Ref, None]] = {}
+        # The objects with slices of a Service, by namespace and name; one alone needs no dict, which is most of them.
+        self._slices: dict[str, dict[str, Ref | dict[Ref, None]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
         self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
         # Of clusterIPs, by their packed form. A store gives each once, and one alone needs no set.
@@ -121,11 +121,11 @@ class Index:
 
     def slices(self, service: Service) -> Iterable[EndpointSlice]:
         """All slices of a Service, those of its Endpoints object among them."""
-        name = service.namespace, service.name
-        found = self._slices.get(name, {})
+        namespace, name = service.namespace, service.name
+        found = self._slices.get(namespace, {}).get(name, {})
         for ref in (found,) if isinstance(found, Ref) else found:
             for value in self._values[ref]:
-                if isinstance(value, EndpointSlice) and (value.namespace, value.service) == name:
+                if isinstance(value, EndpointSlice) and (value.namespace, value.service) == (namespace, name):
                     yield value
 
     def selected(self, service: Service) -> list[Pod]:
@@ -178,13 +178,13 @@ class Index:
                     self._claiming[address].add(key)
                 return {key} | self._claiming_of(value) if self._claiming else {key}
             case EndpointSlice():
-                owner = ObjectName(value.namespace, value.service)
-                others = self._slices.setdefault(owner, ref)
+                by_name = self._slices[value.namespace]
+                others = by_name.setdefault(value.service, ref)
                 if isinstance(others, dict):
                     others[ref] = None
                 elif others != ref:
-                    self._slices[owner] = {others: None, ref: None}
-                return {owner}
+                    by_name[value.service] = {others: None, ref: None}
+                return {ObjectName(value.namespace, value.service)}
             case Pod():
                 for label in _labels(value):
                     self._pods[label][ref] = value
@@ -219,13 +219,15 @@ class Index:
                     _discard(self._claiming, address, value.key)
                 return {value.key} | self._claiming_of(value)
             case EndpointSlice():
-                owner = ObjectName(value.namespace, value.service)
-                others = self._slices.get(owner)
+                by_name = self._slices[value.namespace]
+                others = by_name.get(value.service)
                 if isinstance(others, dict):
                     others.pop(ref, None)
                 if others in (ref, {}):  # gone with all of the object's slices of this Service
-                    del self._slices[owner]
-                return {owner}
+                    del by_name[value.service]
+                if not by_name:
+                    del self._slices[value.namespace]
+                return {ObjectName(value.namespace, value.service)}
             case Pod():
                 for label in _labels(value):
                     self._pods[label].pop(ref, None)

@@ -17,8 +17,8 @@ import sys
 
 _LIBRARY = "libnftables.so.1"
 
-REQUEST = struct.Struct("=?Q")
-"""Whether JSON is wanted, bytes of the commands that follow."""
+REQUEST = struct.Struct("=Q")
+"""Bytes of the commands that follow."""
 
 REPLY = struct.Struct("=iQQ")
 """libnftables' code, bytes of its output, bytes of its words about errors; both follow."""
@@ -43,10 +43,9 @@ def main() -> None:
     _replace_socket(int(sys.argv[1]))
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     while header := requests.read(REQUEST.size):
-        as_json, size = REQUEST.unpack(header)
+        (size,) = REQUEST.unpack(header)
         text = requests.read(size)
         _make_sure_of_room(size)
-        library.set_json_output(as_json)
         # Not the binding's own method: it wants all of it to be UTF-8, and others may name their tables as they like.
         context = library._Nftables__ctx
         code = library.nft_run_cmd_from_buffer(context, text)

@@ -75,7 +75,7 @@ class Library:
         self._lock = threading.Lock()
         self._is_used = False
 
-    def run(self, text: str, view: View, *, as_json: bool = False, seconds: float | None = None) -> Done:
+    def run(self, text: str, view: View, *, seconds: float | None = None) -> Done:
         """Run commands in nft's language over what ``view`` shows.
 
         ``seconds``: how long it may neither ask nor answer, if not as long as the largest tables of ours take.
@@ -87,7 +87,7 @@ class Library:
             child, self._child = self._child or _Child(), None
             answers, done = Answers(self.netlink, view, next(self._numbers)), None
             try:
-                done = child.run(text, answers, as_json=as_json, seconds=seconds or _SECONDS)
+                done = child.run(text, answers, seconds or _SECONDS)
             finally:
                 if done is None or len(text) + len(done.output) > _LARGE:
                     child.end()
@@ -143,10 +143,10 @@ class _Child:
             self, _end, os.getpid(), self._process, ours, self._requests, self._replies, self._said
         )
 
-    def run(self, text: str, answers: Answers, *, as_json: bool, seconds: float) -> Done:
+    def run(self, text: str, answers: Answers, seconds: float) -> Done:
         request = text.encode()
         try:
-            self._requests.write(REQUEST.pack(as_json, len(request)) + request)
+            self._requests.write(REQUEST.pack(len(request)) + request)
             self._requests.flush()
             batches = self._attend(answers, seconds)
             code, output, error = REPLY.unpack(self._read(REPLY.size))

@@ -120,6 +120,12 @@ class _Masked(NamedTuple):
     xor: bytes
 
 
+class _Ordered(NamedTuple):
+    """What was loaded, brought to network byte order."""
+
+    loaded: object
+
+
 class _Part(NamedTuple):
     """The first bytes of an address."""
 
@@ -154,7 +160,7 @@ class _Reader:
             case "payload":
                 self._loaded[to] = self._field(operands)
             case "meta" if source is not None:
-                self._set_mark(self._loaded.get(source))
+                self._set_mark(self._at(source))
             case "meta" if operands["key"] == META_L4PROTO:
                 self._loaded[to] = Field.L4PROTO
             case "meta" | "ct" | "fib" | "numgen":
@@ -163,15 +169,15 @@ class _Reader:
                 self._loaded[to] = _Hashed(instruction, self._fields(source))
             case "bitwise":
                 mask, xor = _bytes(operands["mask"]), _bytes(operands["xor"])
-                self._loaded[to] = _Masked(self._loaded.get(source), mask, xor)
+                self._loaded[to] = _Masked(self._at(source), mask, xor)
             case "byteorder":
-                self._loaded[to] = self._loaded.get(source)
+                self._loaded[to] = _Ordered(self._at(source))
             case "immediate" if to == VERDICT:
                 self._decide(operands["value"])
             case "immediate":
                 self._loaded[to] = _bytes(operands["value"])
             case "cmp":
-                self._compare(self._loaded.get(source), operands["operation"], _bytes(operands["value"]))
+                self._compare(self._at(source), operands["operation"], _bytes(operands["value"]))
             case "lookup":
                 self._look_up(str(operands["set"]), source, to, negated="flags" in operands)
             case "dynset" if self._fields(source) == (Field.SADDR,):
@@ -190,6 +196,10 @@ class _Reader:
     def _add(self, statement: Statement) -> None:
         self.statements.append(statement)
         self._loaded.clear()  # nothing of it is used by the next one
+
+    def _at(self, register: object) -> object:
+        """What a register has; it must have been loaded."""
+        return self._loaded[register]
 
     def _field(self, operands: dict[str, Operand]) -> object:
         base, offset, length = (_int(operands[name]) for name in ("base", "offset", "length"))
@@ -210,7 +220,7 @@ class _Reader:
         return tuple(found)
 
     def _set_mark(self, value: object) -> None:
-        if not isinstance(value, _Masked):
+        if not isinstance(value, _Masked) or not isinstance(value.loaded, Instruction):
             raise _UnknownError
         mask, bits = _host(value.mask), _host(value.xor)
         self._add(MarkFlip(bits) if mask == _ALL_BITS else MarkSet(bits))
@@ -254,7 +264,7 @@ class _Reader:
             case Instruction("meta") as meta, _ if meta["key"] == META_IIFNAME:
                 name = value.rstrip(b"\0").decode() + ("*" if len(value) < INTERFACE_SIZE else "")
                 self._add(Interface(name, operation == CMP_NEQ))
-            case Instruction("numgen") as numgen, _ if operation == CMP_LT:
+            case _Ordered(Instruction("numgen") as numgen), _ if operation == CMP_LT:
                 self._chance, self._share = numgen, int.from_bytes(value, "big")
             case _:
                 raise _UnknownError
@@ -269,7 +279,7 @@ class _Reader:
         elif to == VERDICT:
             self._add(Dispatch(fields, name))
         else:
-            drawn = self._loaded.get(_int(source) + registers(self._family, fields))
+            drawn = self._at(_int(source) + registers(self._family, fields))
             made = self._slot(fields, name, drawn)
             self._loaded.clear()
             self._loaded[to] = made
@@ -283,11 +293,11 @@ class _Reader:
         raise _UnknownError
 
     def _translate(self, address: Operand, port: Operand) -> None:
-        target = self._loaded.get(address)
+        target = self._at(address)
         if isinstance(target, DnatSlot) and _int(port) == _int(address) + registers(self._family, (Field.DADDR,)):
             self._add(target)
         elif isinstance(target, bytes) and self._protocol:
-            number = int.from_bytes(_bytes(self._loaded.get(port)), "big")
+            number = int.from_bytes(_bytes(self._at(port)), "big")
             self._add(Dnat(self._protocol, self._prefix(target, 0).removesuffix("/0"), number))
             self._protocol = ""
         else:

@@ -75,11 +75,12 @@ def dump(
     where one did, or where the kernel has broken the dump off, and OSError where it refuses.
     """
     netlink.send(message(kind, flags, family, asked))
+    buffer = make_buffer()
     is_whole = has_ended = False
     try:
         is_sound = True
         while not has_ended:
-            for answer, marks, data in received(netlink):
+            for answer, marks, data in received(netlink, buffer):
                 is_sound = is_sound and (begun is None or not marks & INTERRUPTED)
                 if answer in (ERROR, DONE):
                     has_ended = True
@@ -93,18 +94,22 @@ def dump(
         is_whole = is_sound
     finally:
         while not has_ended:  # the kernel begins no other dump on this socket before
-            has_ended = any(answer in (ERROR, DONE) for answer, _, _ in received(netlink))
+            has_ended = any(answer in (ERROR, DONE) for answer, _, _ in received(netlink, buffer))
     if not is_whole:
         raise Interrupted
 
 
-def received(netlink: socket.socket) -> Iterator[tuple[int, int, bytes]]:
+def make_buffer() -> memoryview:
+    """Where ``received`` puts what comes: one for many pieces, since to make it takes longer than to fill it."""
+    return memoryview(bytearray(_PIECE))
+
+
+def received(netlink: socket.socket, buffer: memoryview) -> Iterator[tuple[int, int, bytes]]:
     """Type, flags and content of each message of one piece."""
-    piece = memoryview(bytearray(_PIECE))
-    size, at = netlink.recv_into(piece), 0
+    size, at = netlink.recv_into(buffer), 0
     while at < size:
-        length, answer, flags = _MESSAGE.unpack_from(piece, at)
-        yield answer, flags, bytes(piece[at + HEADER : at + length])
+        length, answer, flags = _MESSAGE.unpack_from(buffer, at)
+        yield answer, flags, bytes(buffer[at + HEADER : at + length])
         at += aligned(length)
 
 

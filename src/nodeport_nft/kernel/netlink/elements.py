@@ -12,6 +12,7 @@ Source: linux/netfilter/nf_tables.h; what stands in user data is nft's own (incl
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import sys
@@ -46,6 +47,7 @@ _GOTO = struct.pack(">i", -4)  # NFT_GOTO, in network byte order as all numbers 
 # A type and a length of a byte each, then the value: NFTNL_UDATA_SET_ELEM_COMMENT, NFTNL_UDATA_SET_ELEM_FLAGS
 _COMMENT, _FLAGS = 0, 1
 _COMMENT_LIMIT = 128  # bytes that nft takes
+_UNTOLD = re.compile(rb'["\n\0]')
 _OPEN = bytes((_FLAGS, 4)) + (1).to_bytes(4, sys.byteorder)  # SET_ELEM_F_INTERVAL_OPEN
 _INTERVAL_END = attribute(ELEM_FLAGS, struct.pack(">I", 1))  # NFT_SET_ELEM_INTERVAL_END
 _HEADERS = struct.Struct("=HHHHHH")
@@ -117,7 +119,10 @@ def _added(layout: Layout, elements: Iterable[Element]) -> Iterator[bytes]:
 
 
 def _single(layout: Layout, element: Element) -> bytes:
-    key, rest = layout.key.pack(element.key), _value(layout, element.value) + _user_data(_comment(element.comment))
+    fields, value, comment = element
+    key, rest = layout.key.pack(fields), _value(layout, value)
+    if comment:
+        rest += _user_data(_comment(comment))
     # Three attributes, one within the other: as `attribute` makes them, at once, since there are so many.
     size = ATTRIBUTE + len(key)
     whole, outer = 2 * ATTRIBUTE + size + len(rest), ATTRIBUTE + size
@@ -207,6 +212,6 @@ def _user_data(data: bytes) -> bytes:
 
 def _comment(text: str) -> bytes:
     comment = text.encode()
-    if len(comment) > _COMMENT_LIMIT or any(byte in comment for byte in b'"\n\0'):
+    if len(comment) > _COMMENT_LIMIT or _UNTOLD.search(comment):
         raise ValueError(f"a comment that nft cannot hold: {text!r}")
-    return bytes((_COMMENT, len(comment) + 1)) + comment + b"\0" if text else b""
+    return b"%c%c%b\0" % (_COMMENT, len(comment) + 1, comment) if text else b""

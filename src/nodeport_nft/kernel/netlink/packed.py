@@ -32,7 +32,7 @@ from nodeport_nft.kernel.netlink.layouts import (
     address_text,
 )
 from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, BODY, find, walk
-from nodeport_nft.plan import Change, Comparing, SlotsView
+from nodeport_nft.plan import Change, Comparing, Endpoints, SlotsView
 from nodeport_nft.ruleset import Element, Goto, Key
 
 # linux/netfilter/nf_tables.h
@@ -56,6 +56,7 @@ _COUNTER_HEAD = struct.pack(
 )
 _COUNTER_MIDDLE = struct.pack("=HH", 12, _COUNTER_PACKETS)
 _COUNTER_SIZE = 44
+_LIST_HEAD = struct.pack("=H", LIST_ELEMENTS)
 _COMMENT_HEAD = struct.pack("=HB", ELEM_USERDATA, _COMMENT)
 
 
@@ -153,17 +154,32 @@ class PackedElements(Comparing):
                     changed[key] = old, Element(key, endpoint, pool.comment)
         return common
 
-    def run(self, key: Key, first: int) -> tuple[tuple[str, int], ...]:
+    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
         """See ``Comparing``."""
         try:
             frontend = self._frontend(key)
         except (KeyError, ValueError, OSError, struct.error):  # no key of this map
             return ()
+        if likely and self._is_run(frontend, first, likely):
+            return likely
         found = []
         while (rest := self._packed.get(frontend + _packed_slot(first))) is not None:
-            found.append(self._endpoint_of(rest[: self._width]))
+            # Not out of ``_values``: what is kept there until the listing is given up would lie between what is made
+            # for good meanwhile, and its memory could not be given back.
+            address, port = self._endpoint.unpack(rest[: self._width])
+            found.append((address_text(address), port))
             first += 1
         return tuple(found)
+
+    def _is_run(self, frontend: bytes, first: int, endpoints: Endpoints) -> bool:
+        """Whether these endpoints, and no others behind them, stand in the slots of a frontend."""
+        pack, packed_address, family = self._endpoint.pack, socket.inet_pton, self._layout.family
+        packed, width = self._packed, self._width
+        for slot, (address, port) in enumerate(endpoints, first):
+            rest = packed.get(frontend + _packed_slot(slot))
+            if rest is None or rest[:width] != pack(packed_address(family, address), port):
+                return False
+        return frontend + _packed_slot(first + len(endpoints)) not in packed
 
     def verdicts(self) -> Iterator[tuple[bytes, str]]:
         """Of a verdict map the packed keys, and where each leads to."""
@@ -243,8 +259,14 @@ def make_reader(layout: Layout) -> Reader:
 
     rest_of = verdict if layout.verdict else single
 
+    list_at = BODY + len(layout.naming)  # in answers, as in questions, the table and the map are named first
+    element_at = list_at + ATTRIBUTE
+
     def read(data: bytes, into: dict[bytes, bytes]) -> int:
-        at, end = find(data, BODY, len(data), LIST_ELEMENTS)
+        if data[BODY:list_at] == layout.naming and data[list_at + 2 : element_at] == _LIST_HEAD:
+            at, end = element_at, list_at + int(_length_at(data, list_at)[0])
+        else:
+            at, end = find(data, BODY, len(data), LIST_ELEMENTS)
         count = 0
         while at < end:
             behind = at + int(_length_at(data, at)[0])

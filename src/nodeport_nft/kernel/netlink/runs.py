@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from nodeport_nft.kernel.netlink.dumps import received
+from nodeport_nft.kernel.netlink.dumps import make_buffer, received
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     ELEM_KEY,
@@ -81,6 +81,7 @@ def read_runs(netlink: socket.socket, layout: Layout, runs: Iterable[Run]) -> di
     take_in = make_reader(layout)
     size = layout.key.size
     head = attribute(LIST_ELEM | NESTED, attribute(ELEM_KEY | NESTED, attribute(DATA_VALUE, bytes(size))))[:-size]
+    buffer = make_buffer()
     packed: dict[bytes, bytes] = {}
     coming, begun = iter(runs), list[Run]()
     while asked := _portion(coming, begun):
@@ -94,7 +95,7 @@ def read_runs(netlink: socket.socket, layout: Layout, runs: Iterable[Run]) -> di
         waiting = len(questions)
         refusal: OddElement | OSError | None = None
         while waiting:  # for all of it in any case: what is left would be taken for the answer to the next question
-            for kind, _, data in received(netlink):
+            for kind, _, data in received(netlink, buffer):
                 if kind != ERROR:
                     try:
                         take_in(data, packed)

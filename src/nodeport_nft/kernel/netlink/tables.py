@@ -90,6 +90,7 @@ class _Reading:
         self._netlink = netlink
         self._schema = schema
         self._begun = begun
+        self._expected = _expected(schema)
         self._listed = ListedTable()
         self._counts: dict[str, int] = {}  # of elements, where the kernel tells them
 
@@ -120,19 +121,20 @@ class _Reading:
 
     def _sets(self) -> Iterable[str]:
         """Reads the declarations of maps and sets; names those that differ."""
-        wanted = _expected(self._schema).sets
+        wanted = self._expected.sets
         found: dict[str, Form] = {}
         for data in self._dumped(_GETSET):
             name, flags = _text(data, _NAME[_GETSET]), _number(data, find(data, BODY, len(data), _SET_FLAGS))
             if flags & _ANONYMOUS:
                 continue  # of a rule, which is then none of ours
-            self._counts[name] = _number(data, find(data, BODY, len(data), _SET_COUNT))
+            if (counted := find(data, BODY, len(data), _SET_COUNT))[0]:
+                self._counts[name] = _number(data, counted)
             own = self._schema.own_map(name) if _OWN_NAME.fullmatch(name) else None
             if name in wanted:
                 found[name] = _set_form(data)
             elif own is None:
                 yield f"{'map' if flags & declared_as.SET_MAP else 'set'} {_told(name)}"
-            elif _set_form(data) == _own_set(self._schema, own):
+            elif _set_form(data) == self._expected.own_sets[name.partition("/")[0]]:
                 self._listed.own_maps[name] = own
             else:
                 yield f"set {name}"  # its type cannot be changed: the table has to be made anew
@@ -140,7 +142,7 @@ class _Reading:
 
     def _chains(self) -> Iterable[str]:
         """Reads chains with their rules; names those that differ."""
-        expected = _expected(self._schema)
+        expected = self._expected
         found = {_text(data, _NAME[_GETCHAIN]): _chain_form(data) for data in self._dumped(_GETCHAIN)}
         rules: dict[str, list[tuple[Instruction | Opaque, ...]]] = defaultdict(list)
         for data in self._dumped(_GETRULE):
@@ -173,7 +175,7 @@ class _Reading:
         found = {
             _text(data, _NAME[_GETFLOWTABLE]): _flowtable_form(data, BODY) for data in self._dumped(_GETFLOWTABLE)
         }
-        return _unequal("flowtable", found, _expected(self._schema).flowtables)
+        return _unequal("flowtable", found, self._expected.flowtables)
 
     def _elements(self) -> Iterable[str]:
         """Reads what maps and sets hold, of those that can be read; says of which that cannot be."""
@@ -181,7 +183,9 @@ class _Reading:
             layout = layout_of(self._schema.family, declared.name)
             assert layout is not None, declared.name
             try:
-                if declared.learned:
+                if self._counts.get(declared.name) == 0 and not declared.interval:  # of which it counts half
+                    self._hold_nothing(declared)
+                elif declared.learned:
                     self._listed.memories[declared.name] = read_memories(self._netlink, layout)
                 elif declared.interval:
                     self._listed.elements[declared.name] = read_prefixes(self._netlink, layout)
@@ -189,6 +193,12 @@ class _Reading:
                     self._listed.elements[declared.name] = self._slots(layout) or read_elements(self._netlink, layout)
             except OddElement as error:
                 yield f"map {declared.name} holds an unknown element: {error}"
+
+    def _hold_nothing(self, declared: Map) -> None:
+        if declared.learned:
+            self._listed.memories[declared.name] = ()
+        else:
+            self._listed.elements[declared.name] = {}
 
     def _slots(self, layout: Layout) -> Mapping[Key, Element] | None:
         """What a large slot map holds, by its keys; None where that is not known to be all."""
@@ -213,10 +223,11 @@ class _Reading:
 
 
 class _Expected:
-    """The forms and rules of all that is the same whatever the services."""
+    """The forms and rules of all that is the same whatever the services, and the forms of sets that they add."""
 
     def __init__(self, schema: Schema) -> None:
         self.sets = {declared.name: _made_set(schema, declared) for declared in schema.maps}
+        self.own_sets = {pattern.name: _made_set(schema, pattern) for pattern in schema.own_maps}
         self.chains: dict[str, Form] = {}
         self.rules: dict[str, list[tuple[Rule, tuple[Instruction, ...]]]] = {}
         for chain in schema.chains:
@@ -236,18 +247,6 @@ def _expected(schema: Schema) -> _Expected:
 
 def _made_set(schema: Schema, declared: Map) -> Form:
     return _set_form(bytes(BODY) + declared_as.new_set(schema.family, schema.name, declared).attributes)
-
-
-@lru_cache(maxsize=32)
-def _pattern_form(schema: Schema, pattern: Map) -> Form:
-    return _made_set(schema, pattern)
-
-
-def _own_set(schema: Schema, own: Map) -> Form:
-    """The form of a set that a service may add: that of its pattern."""
-    return _pattern_form(
-        schema, next(pattern for pattern in schema.own_maps if own.name.startswith(pattern.name + "/"))
-    )
 
 
 def _same_rules(

@@ -206,3 +206,77 @@ class Service(Shape, frozen=True):
     kind: str | None = None
     spec: ServiceSpec | None = None
     status: ServiceStatus | None = None
+
+
+class ContainerPort(Shape, frozen=True):
+    API: ClassVar[str] = "V1ContainerPort"
+    container_port: int = 0
+    name: str | None = None
+    protocol: str | None = None
+
+
+class Container(Shape, frozen=True):
+    API: ClassVar[str] = "V1Container"
+    name: _Plain = None
+    ports: tuple[ContainerPort, ...] | None = None
+    restart_policy: str | None = None
+
+
+class PodSpec(Shape, frozen=True):
+    API: ClassVar[str] = "V1PodSpec"
+    containers: tuple[Container, ...] | None = None
+    host_network: _Plain = None
+    init_containers: tuple[Container, ...] | None = None
+    node_name: str | None = None
+
+
+class PodIP(Shape, frozen=True):
+    API: ClassVar[str] = "V1PodIP"
+    ip: str | None = None
+
+
+class PodCondition(Shape, frozen=True):
+    API: ClassVar[str] = "V1PodCondition"
+    reason: _Plain = None
+    status: str | None = None
+    type: str | None = None
+
+
+class StateWaiting(Shape, frozen=True):
+    API: ClassVar[str] = "V1ContainerStateWaiting"
+    reason: _Plain = None
+
+
+class ContainerState(Shape, frozen=True):
+    API: ClassVar[str] = "V1ContainerState"
+    waiting: StateWaiting | None = None
+
+
+class ContainerStatus(Shape, frozen=True):
+    API: ClassVar[str] = "V1ContainerStatus"
+    name: _Plain = None
+    ready: _Plain = None
+    restart_count: _Plain = None
+    state: ContainerState | None = None
+
+
+class PodStatus(Shape, frozen=True):
+    API: ClassVar[str] = "V1PodStatus"
+    conditions: list[PodCondition] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    host_ip: _Plain = None
+    phase: str | None = None
+    pod_ip: str | None = None
+    pod_ips: list[PodIP] | None = None
+    reason: _Plain = None
+
+
+class Pod(Shape, frozen=True):
+    """As it is stored: without what only a kubelet needs (``store.trimming``), and without probes of ours."""
+
+    API: ClassVar[str] = "V1Pod"
+    metadata: Metadata
+    api_version: str | None = None
+    kind: str | None = None
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
