@@ -226,3 +226,9 @@ def test_the_rest_is_left_from_the_beginning_of_its_document_on() -> None:
 def test_what_is_nested_too_deep_is_left(step: str) -> None:
     for deep in (30, 60, 99, 100, 150):
         check_law("\n".join(" " * (number * (len(step) - 1)) + step for number in range(deep)))
+
+
+@pytest.mark.parametrize("line", ["a: {} b", "a: [{}", "{}", "a: '{}", "- {} b", "{} #"])
+def test_a_long_line_is_looked_at_once(line: str) -> None:
+    """From each of its characters on it would be hours."""
+    assert taken(line.format("x" * 1_000_000)) == ""
