@@ -209,6 +209,7 @@ ODD: list[Any] = [
         "fe80::1",
         "ff02::1",
         "fe80::1%1",
+        "fd00::0x1",
     ),
     *("2026-01-01T00:00:00.5+01:00", "2026-02-30T00:00:00Z", "a" * 64, "a" * 254, "a.b", "é", "\ud800"),
     *([], {}, [None], [{}], ["10.0.0.2"], ["IPv6"], {"name": "a"}, {"a": None}, {"a": 1}, [[[]]]),
@@ -432,7 +433,7 @@ def test_another_name_or_version_is_no_plain_document() -> None:
     st.one_of(
         st.ip_addresses().map(str),
         st.ip_addresses(v=6).map(lambda ip: ip.exploded.upper()),
-        st.text(alphabet="0123456789abcdefABCDEFg.:%/_+ ٣", max_size=20),
+        st.text(alphabet="0123456789abcdefABCDEFgxX.:%/_+ ٣", max_size=20),
         st.builds("{}.{}.{}.{}".format, *(st.integers(-1, 300) for _ in range(4))),
         st.sampled_from(ODD).filter(lambda value: isinstance(value, str)),
     )
@@ -443,6 +444,14 @@ def test_an_address_is_read_as_by_the_library_or_not_at_all(text: str) -> None:
         assert address == parse_address(text)
         assert not special_fault(address)
         assert not group_fault(address)
+
+
+@pytest.mark.parametrize("tail", ["0x1", "0XF", "0x", "x1", "-1", "+1", "1_0", " 1", "1 ", "1\n", "٣", "00001", "g"])
+@pytest.mark.parametrize("head", ["fd00::", "fd00:0:0:0:0:0:0:", "10.0.0."])
+def test_what_only_python_reads_as_a_number_is_no_part_of_an_address(head: str, tail: str) -> None:
+    with pytest.raises(ValueError, match="is not an IP address|has leading zeros"):
+        parse_address(head + tail)
+    assert texts.endpoint_address(head + tail) is None
 
 
 def test_what_is_plainly_an_address_is_one() -> None:
