@@ -8,7 +8,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -235,10 +235,21 @@ class BothWays(Store):
             if isinstance(stored, Damaged):
                 assert quick is None
             elif quick is not None:
-                with suppress(Problems):  # it says what is wrong with what is not shown
-                    assert quick == of_object(stored)
+                assert quick == of_object(stored)
                 made.append(quick)
         return made
+
+
+def test_a_fault_of_what_a_list_does_not_show_is_told(tmp_path: Path) -> None:
+    """As of each Service by itself: whoever lists them is not to take a Service for right that nobody can serve."""
+    path = tmp_path / "store.db"
+    with Store(path, ranges=RANGES) as store:
+        store.write([parse_object(SERVICE, ranges=RANGES)], now=NOW)
+    with closing(sqlite3.connect(path)) as db, db:
+        changed = "UPDATE objects SET body = json_set(body, '$.metadata.annotations', json(?))"
+        db.execute(changed, (json.dumps({"nodeport-nft/weights": "x"}),))
+    with Store(path, ranges=RANGES) as store, pytest.raises(Problems, match="is not an address with a weight"):
+        services_table(store, None, wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
 
 
 def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) -> None:
@@ -265,7 +276,7 @@ def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) ->
     with BothWays(path, ranges=RANGES) as store:
         wide = services_table(store, None, wide=True, now=datetime(2026, 2, 1, tzinfo=UTC))
         short = services_table(store, "shop", wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
-    assert "NodePort   10.96.1.2 " in wide
+    assert "NodePort    10.96.1.2 " in wide
     assert "80:30080/TCP,53:30080/UDP" in short
     assert len(short.splitlines()) > 300
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,8 @@ from nodeport_nft.cli.layout import (
 )
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
-from nodeport_nft.kube.typed import decode, shapes
-from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Protocol, Service, ServiceType, Snapshot
+from nodeport_nft.kube.typed import stored_values
+from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Ref, Service, ServiceType, Snapshot
 
 if TYPE_CHECKING:
     from nodeport_nft.resolve import Index, Resolver
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 Row = tuple[str, ...]
 
-_PROTOCOLS = frozenset(map(str, Protocol))
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _ROLE = "node-role.kubernetes.io/"
 
 
@@ -67,7 +63,10 @@ def object_table(
 
 
 def services_table(store: Objects, namespace: str | None, *, wide: bool, now: datetime) -> str:
-    """As ``object_table`` of all Services of a namespace (None: of all), each read no further than it is shown."""
+    """As ``object_table`` of all Services of a namespace (None: of all). Raises Problems.
+
+    Nearly all are read the short way from their bodies: ten thousand in a tenth of the time.
+    """
     header, extra, row = _COLUMNS["Service"]
     ages: dict[str, str] = {}
 
@@ -82,26 +81,16 @@ def services_table(store: Objects, namespace: str | None, *, wide: bool, now: da
         return line(stored.name, stored.namespace, cells, more, string(stored.raw, "metadata", "creationTimestamp"))
 
     def of_body(where: str, name: str, body: bytes) -> Row | None:
-        document = decode("Service", body)
-        if not isinstance(document, shapes.Service) or document.spec is None:
+        values = stored_values(Ref("Service", where, name), body)
+        if values is None:
             return None
-        metadata, spec = document.metadata, document.spec
-        if (document.kind, document.api_version, metadata.name, metadata.namespace) != ("Service", "v1", name, where):
+        (service,) = values
+        assert isinstance(service, Service)
+        # What else has external addresses shows them as they were written.
+        if service.type not in (ServiceType.CLUSTER_IP, ServiceType.NODE_PORT) or service.external_ips:
             return None
-        ip, ports = spec.cluster_ip or "", spec.ports or ()
-        has_node_ports = spec.type == "NodePort"
-        if not (has_node_ports or (spec.type == "ClusterIP" and not any(port.node_port for port in ports))):
-            return None
-        if not _IPV4.fullmatch(ip) or spec.cluster_ips != [ip] or spec.external_ips:
-            return None
-        if not all(0 < port.port < 65536 and port.protocol in _PROTOCOLS for port in ports):
-            return None
-        shown = [
-            f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}"
-            for port in ports
-        ]
-        more = (joined(equations(spec.selector or {})),) if wide else ()
-        return line(name, where, (spec.type or "", ip, NONE, joined(shown)), more, metadata.creation_timestamp or "")
+        more = (_selector(service),) if wide else ()
+        return line(name, where, _service_cells(service, NONE), more, service.created)
 
     lines = store.made_of_each("Service", namespace, of_body, of_object)
     titles = ("NAME", *header, "AGE", *(extra if wide else ()))
@@ -205,13 +194,20 @@ def service_of(stored: Object) -> Service:
 
 def _service(stored: Object) -> tuple[Row, Row]:
     service = service_of(stored)
+    return _service_cells(service, _external_ip(stored.raw, service.type)), (_selector(service),)
+
+
+def _service_cells(service: Service, external_ip: str) -> Row:
     ip = str(service.cluster_ips[0]) if service.cluster_ips else "None" if service.headless else NONE
     ports = [
         f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}"
         for port in service.ports
     ]
-    cells = str(service.type), ip, _external_ip(stored.raw, service.type), joined(ports)
-    return cells, (joined(equations(service.selector)),)
+    return str(service.type), ip, external_ip, joined(ports)
+
+
+def _selector(service: Service) -> str:
+    return joined(equations(service.selector))
 
 
 def _external_ip(raw: dict[str, Any], kind: ServiceType) -> str:
