@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from sys import intern
 from typing import Any
@@ -27,12 +28,10 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from nodeport_nft.json_values import MAX_DEPTH
+from nodeport_nft.json_values import MAX_DEPTH, finite
 from nodeport_nft.problems import Path, Tally, clipped
 from nodeport_nft.terminal import printable
 from nodeport_nft.text.document import Document, Fault
-from nodeport_nft.text.yaml_lines import read_lines
-from nodeport_nft.text.yaml_scalars import plain_scalar
 
 MAX_ALIASED = 500_000  # nodes that aliases may stand for in one text; 64 characters of a string count as one
 MAX_BROKEN = 100  # documents given up in one text, before the rest of it is left unread
@@ -41,6 +40,21 @@ MARKER = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 # What an object begins with, or names its kind by, at the start of any line that libyaml takes for one.
 _KIND = re.compile(r"""(?:^|(?<=[\r\x85\u2028\u2029]))(?:["']?kind["']?[ \t]*:|\{)""", re.MULTILINE)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
+_WORDS: dict[str, bool | None] = {
+    spelling: value
+    for word, value in (
+        ("yes", True),
+        ("true", True),
+        ("on", True),
+        ("no", False),
+        ("false", False),
+        ("off", False),
+        ("null", None),
+    )
+    for spelling in (word, word.capitalize(), word.upper())
+} | {"": None, "~": None}
 
 _CORE = "tag:yaml.org,2002:"
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -82,10 +96,6 @@ def read_yaml(text: str, line: int = 0) -> Iterator[Document | Fault]:
     Empty documents are left out; faults come in between. ``line`` lines go before the text. Never raises.
     """
     start = 0  # where the part being read begins
-    if not _UNPRINTABLE.search(text):
-        start, line = yield from read_lines(text, line)
-        if start == len(text):
-            return
     budget = [MAX_ALIASED]
     for _ in range(MAX_BROKEN):
         known = None
@@ -170,7 +180,7 @@ def _compose(text: str, line: int, budget: list[int]) -> Iterator[Document]:
             wants_key = type(into) is dict and key is _NO_KEY
             value = event.value
             if not wants_key and event.implicit[0]:
-                value = plain_scalar(value)
+                value = _plain(value)
             elif not wants_key and event.tag is not None:
                 try:
                     value = _tagged(event)
@@ -312,12 +322,29 @@ def _place(stack: list[tuple[Any, Any, Any]], into: Any, key: Any) -> Path:
     return tuple("<<" if part is _MERGE else "?" if part is _DROPPED else part for part in path)
 
 
+@lru_cache(4096)
+def _plain(text: str) -> str | int | float | bool | None:
+    """What an unquoted scalar means: YAML 1.1 without dates, sexagesimals, infinities and "="."""
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        if _INTEGER.fullmatch(text):
+            digits = text.replace("_", "")
+            octal = digits.lstrip("+-").startswith("0") and digits.lstrip("+-").isdigit()
+            return int(digits, 8 if octal else 0)
+        if _FLOAT.fullmatch(text):
+            return finite(text)
+    except ValueError:  # "0x_", or more digits than Python converts
+        return text
+    return text
+
+
 def _tagged(event: Any) -> Any:
     """The value of a scalar with an explicit tag. Raises _Unfit for tags outside JSON's types."""
     name = event.tag.removeprefix(_CORE)
     if name == "str":
         return event.value
-    value = plain_scalar(event.value)
+    value = _plain(event.value)
     if name in _TYPES and isinstance(value, _TYPES[name]) and (name == "bool" or type(value) is not bool):
         return value
     raise _Unfit(f"tag {clipped(event.tag)} is not supported for this value; remove it", event.value)
