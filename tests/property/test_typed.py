@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.kube import Object
+from nodeport_nft.kube import Object, typed
 from nodeport_nft.kube.typed import shapes, stored_values, texts, values_of
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Ranges, Ref
@@ -472,6 +472,39 @@ def stored_bodies(manifests: Path) -> Iterator[Body]:
         with suppress(Problems):
             store.write([obj], now="2026-01-31T12:00:00Z")
     return (body for body in store.bodies() if isinstance(body, Body))
+
+
+def remembered() -> list[int]:
+    """How much each cache of the short way holds."""
+    modules = (typed.pods, typed.services, typed.slices, typed.texts)
+    caches = [each for module in modules for each in vars(module).values() if hasattr(each, "cache_info")]
+    assert len(caches) >= 8
+    return [cache.cache_info().currsize for cache in caches]
+
+
+def test_nothing_long_is_remembered() -> None:
+    """Of objects that are gone texts and ports are kept, and whoever writes is not to fill the memory with them."""
+    long = "a" * 400
+    for plain in PLAIN.values():
+        document = copy.deepcopy(plain)
+        stored_values(ref_of(document), in_json(document))
+        before = remembered()
+        for parent in list(parents(document)):
+            if isinstance(parent, list) and parent:
+                items = parent[:]
+                parent += [items[0]] * 60
+                stored_values(ref_of(document), in_json(document))
+                parent[:] = items
+                assert remembered() == before
+            for place in list(parent) if isinstance(parent, dict) else ():
+                for name, value in ((place, long), (long, parent[place])):
+                    kept = dict(parent)
+                    del parent[place]
+                    parent[name] = value
+                    stored_values(Ref(plain["kind"], "default", plain["metadata"]["name"]), in_json(document))
+                    parent.clear()
+                    parent.update(kept)
+                    assert remembered() == before, (place, name[:20])
 
 
 def test_another_name_or_version_is_no_plain_document() -> None:

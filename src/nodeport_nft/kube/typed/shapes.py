@@ -7,12 +7,25 @@ which the API takes for absent. Source: ``api_fields.json``, as in ``unknown``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
 _Plain = str | int | float | bool | None
 """Of a field that is not read."""
+
+Text = Annotated[str, msgspec.Meta(max_length=317)]
+"""Of a field that is looked at: as long as a label's key, which is the longest of what is right there.
+
+What is longer goes the long way: texts and ports are remembered when the object is gone, and whoever writes to the
+store is not to fill the memory with them.
+"""
+
+Short = Text | int | float | bool | None
+"""Of a field that is not read, in what is remembered."""
+
+MOST = msgspec.Meta(max_length=50)
+"""The longest list that is remembered."""
 
 
 def _in_json(name: str) -> str:
@@ -41,34 +54,34 @@ class Metadata(Shape, frozen=True):
     """``managed_fields`` is passed over undecoded: an API server has more of it than of all the rest."""
 
     API: ClassVar[str] = "V1ObjectMeta"
-    annotations: dict[str, str] | None = None
-    creation_timestamp: str | None = None
+    annotations: dict[Text, str] | None = None
+    creation_timestamp: Text | None = None
     deletion_grace_period_seconds: _Plain = None
-    deletion_timestamp: str | None = None
-    finalizers: list[str] | None = None
+    deletion_timestamp: Text | None = None
+    finalizers: list[Text] | None = None
     generate_name: _Plain = None
     generation: _Plain = None
-    labels: dict[str, str] | None = None
+    labels: dict[Text, Text] | None = None
     managed_fields: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    name: str = ""
-    namespace: str = ""
+    name: Text = ""
+    namespace: Text = ""
     owner_references: list[OwnerReference] | None = None
-    resource_version: str = ""
+    resource_version: Text = ""
     self_link: _Plain = None
-    uid: str = ""
+    uid: Text = ""
 
 
 class Named(Shape, frozen=True):
     """A hint: a zone or a node that should use an endpoint."""
 
     API: ClassVar[str] = "V1ForZone"
-    name: str | None = None
+    name: Text | None = None
 
 
 class Hints(Shape, frozen=True):
     API: ClassVar[str] = "V1EndpointHints"
-    for_nodes: tuple[Named, ...] | None = None
-    for_zones: tuple[Named, ...] | None = None
+    for_nodes: Annotated[tuple[Named, ...], MOST] | None = None
+    for_zones: Annotated[tuple[Named, ...], MOST] | None = None
 
 
 class EndpointConditions(Shape, frozen=True):
@@ -91,42 +104,42 @@ class ObjectReference(Shape, frozen=True):
 
 class Endpoint(Shape, frozen=True):
     API: ClassVar[str] = "V1Endpoint"
-    addresses: list[str] | None = None
+    addresses: list[Text] | None = None
     conditions: EndpointConditions | None = None
-    deprecated_topology: dict[str, str] | None = None
+    deprecated_topology: dict[Text, Text] | None = None
     hints: Hints | None = None
     hostname: _Plain = None
-    node_name: str | None = None
+    node_name: Text | None = None
     target_ref: ObjectReference | None = None
     zone: _Plain = None
 
 
 class SlicePort(Shape, frozen=True):
     API: ClassVar[str] = "DiscoveryV1EndpointPort"
-    app_protocol: _Plain = None
-    name: str | None = None
+    app_protocol: Short = None
+    name: Text | None = None
     port: int | None = None
-    protocol: str | None = None
+    protocol: Text | None = None
 
 
 class EndpointSlice(Shape, frozen=True):
     API: ClassVar[str] = "V1EndpointSlice"
     metadata: Metadata
-    address_type: str | None = None
-    api_version: str | None = None
+    address_type: Text | None = None
+    api_version: Text | None = None
     endpoints: list[Endpoint] | None = None
-    kind: str | None = None
-    ports: tuple[SlicePort, ...] | None = None
+    kind: Text | None = None
+    ports: Annotated[tuple[SlicePort, ...], MOST] | None = None
 
 
 class ServicePort(Shape, frozen=True):
     API: ClassVar[str] = "V1ServicePort"
-    app_protocol: _Plain = None
-    name: str | None = None
+    app_protocol: Short = None
+    name: Text | None = None
     node_port: int | None = None
     port: int = 0
-    protocol: str | None = None
-    target_port: int | str | None = None
+    protocol: Text | None = None
+    target_port: int | Text | None = None
 
 
 class ClientIP(Shape, frozen=True):
@@ -142,25 +155,25 @@ class SessionAffinityConfig(Shape, frozen=True):
 class ServiceSpec(Shape, frozen=True):
     API: ClassVar[str] = "V1ServiceSpec"
     allocate_load_balancer_node_ports: bool | None = None
-    cluster_ip: str | None = None
-    cluster_ips: list[str] | None = None
-    external_ips: list[str] | None = None
-    external_name: str | None = None
-    external_traffic_policy: str | None = None
+    cluster_ip: Text | None = None
+    cluster_ips: list[Text] | None = None
+    external_ips: list[Text] | None = None
+    external_name: Text | None = None
+    external_traffic_policy: Text | None = None
     health_check_node_port: int | None = None
-    internal_traffic_policy: str | None = None
-    ip_families: tuple[str, ...] | None = None
-    ip_family_policy: str | None = None
+    internal_traffic_policy: Text | None = None
+    ip_families: Annotated[tuple[Text, ...], MOST] | None = None
+    ip_family_policy: Text | None = None
     load_balancer_class: _Plain = None
     load_balancer_ip: _Plain = None
-    load_balancer_source_ranges: list[str] | None = None
-    ports: tuple[ServicePort, ...] | None = None
+    load_balancer_source_ranges: list[Text] | None = None
+    ports: Annotated[tuple[ServicePort, ...], MOST] | None = None
     publish_not_ready_addresses: bool | None = None
-    selector: dict[str, str] | None = None
-    session_affinity: str | None = None
+    selector: dict[Text, Text] | None = None
+    session_affinity: Text | None = None
     session_affinity_config: SessionAffinityConfig | None = None
-    traffic_distribution: str | None = None
-    type: str | None = None
+    traffic_distribution: Text | None = None
+    type: Text | None = None
 
 
 class Condition(Shape, frozen=True):
@@ -183,8 +196,8 @@ class PortStatus(Shape, frozen=True):
 class Ingress(Shape, frozen=True):
     API: ClassVar[str] = "V1LoadBalancerIngress"
     hostname: _Plain = None
-    ip: str | None = None
-    ip_mode: str | None = None
+    ip: Text | None = None
+    ip_mode: Text | None = None
     ports: list[PortStatus] | None = None
 
 
@@ -202,8 +215,8 @@ class ServiceStatus(Shape, frozen=True):
 class Service(Shape, frozen=True):
     API: ClassVar[str] = "V1Service"
     metadata: Metadata
-    api_version: str | None = None
-    kind: str | None = None
+    api_version: Text | None = None
+    kind: Text | None = None
     spec: ServiceSpec | None = None
     status: ServiceStatus | None = None
 
@@ -211,35 +224,35 @@ class Service(Shape, frozen=True):
 class ContainerPort(Shape, frozen=True):
     API: ClassVar[str] = "V1ContainerPort"
     container_port: int = 0
-    name: str | None = None
-    protocol: str | None = None
+    name: Text | None = None
+    protocol: Text | None = None
 
 
 class Container(Shape, frozen=True):
     API: ClassVar[str] = "V1Container"
-    name: _Plain = None
-    ports: tuple[ContainerPort, ...] | None = None
-    restart_policy: str | None = None
+    name: Short = None
+    ports: Annotated[tuple[ContainerPort, ...], MOST] | None = None
+    restart_policy: Text | None = None
 
 
 class PodSpec(Shape, frozen=True):
     API: ClassVar[str] = "V1PodSpec"
-    containers: tuple[Container, ...] | None = None
+    containers: Annotated[tuple[Container, ...], MOST] | None = None
     host_network: _Plain = None
-    init_containers: tuple[Container, ...] | None = None
-    node_name: str | None = None
+    init_containers: Annotated[tuple[Container, ...], MOST] | None = None
+    node_name: Text | None = None
 
 
 class PodIP(Shape, frozen=True):
     API: ClassVar[str] = "V1PodIP"
-    ip: str | None = None
+    ip: Text | None = None
 
 
 class PodCondition(Shape, frozen=True):
     API: ClassVar[str] = "V1PodCondition"
     reason: _Plain = None
-    status: str | None = None
-    type: str | None = None
+    status: Text | None = None
+    type: Text | None = None
 
 
 class StateWaiting(Shape, frozen=True):
@@ -265,8 +278,8 @@ class PodStatus(Shape, frozen=True):
     conditions: list[PodCondition] | None = None
     container_statuses: list[ContainerStatus] | None = None
     host_ip: _Plain = None
-    phase: str | None = None
-    pod_ip: str | None = None
+    phase: Text | None = None
+    pod_ip: Text | None = None
     pod_ips: list[PodIP] | None = None
     reason: _Plain = None
 
@@ -276,7 +289,7 @@ class Pod(Shape, frozen=True):
 
     API: ClassVar[str] = "V1Pod"
     metadata: Metadata
-    api_version: str | None = None
-    kind: str | None = None
+    api_version: Text | None = None
+    kind: Text | None = None
     spec: PodSpec | None = None
     status: PodStatus | None = None
