@@ -496,14 +496,16 @@ def test_nothing_long_is_remembered() -> None:
                 stored_values(ref_of(document), in_json(document))
                 parent[:] = items
                 assert remembered() == before
-            for place in list(parent) if isinstance(parent, dict) else ():
-                for name, value in ((place, long), (long, parent[place])):
-                    kept = dict(parent)
+            if not isinstance(parent, dict):
+                continue
+            for place, given_there in list(parent.items()):
+                for name, value in ((place, long), (long, given_there)):
+                    fields = dict(parent)
                     del parent[place]
                     parent[name] = value
                     stored_values(Ref(plain["kind"], "default", plain["metadata"]["name"]), in_json(document))
                     parent.clear()
-                    parent.update(kept)
+                    parent.update(fields)
                     assert remembered() == before, (place, name[:20])
 
 
