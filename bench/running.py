@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -144,21 +145,36 @@ def _traffic(scenario: Scenario, contestants: Sequence[Contestant], results: Res
         for turn in range(scenario.rounds):
             print(f"{scenario.name}: packets, round {turn + 1}", file=sys.stderr, flush=True)
             for name, node, way, targets, flow in _ways(scenario, bare, contestants):
-                samples, rate = traffic.connect(
-                    node, program, targets, max(1, scenario.connections // scenario.rounds)
-                )
-                results.add(name, f"new connection, {way}, p50 (µs)", percentile(samples, 0.50))
-                results.add(name, f"new connection, {way}, p99 (µs)", percentile(samples, 0.99))
-                results.add(name, f"new connections, {way} (1/s)", rate)
-                if scenario.packet_seconds:
-                    packets = traffic.packets_per_second(node, program, flow, scenario.packet_seconds)
-                    results.add(name, f"established flow, {way} (packets/s)", packets)
+                with _sound(results, name):
+                    _packets(scenario, results, program, (name, node, way, targets, flow))
 
 
-def _ways(
-    scenario: Scenario, bare: Node, contestants: Sequence[Contestant]
-) -> Iterator[tuple[str, Node, str, list[str], str]]:
-    """Who, over which node, by which way, to which Services, and where datagrams go."""
+_Way = tuple[str, Node, str, list[str], str]
+"""Who, over which node, by which way, to which Services, and where datagrams go."""
+
+
+def _packets(scenario: Scenario, results: Results, program: Path, over: _Way) -> None:
+    name, node, way, targets, flow = over
+    samples, rate = traffic.connect(node, program, targets, max(1, scenario.connections // scenario.rounds))
+    results.add(name, f"new connection, {way}, p50 (µs)", percentile(samples, 0.50))
+    results.add(name, f"new connection, {way}, p99 (µs)", percentile(samples, 0.99))
+    results.add(name, f"new connections, {way} (1/s)", rate)
+    if scenario.packet_seconds:
+        packets = traffic.packets_per_second(node, program, flow, scenario.packet_seconds)
+        results.add(name, f"established flow, {way} (packets/s)", packets)
+
+
+@contextlib.contextmanager
+def _sound(results: Results, name: str) -> Iterator[None]:
+    """Whose packets do not come through is noted: what was measured by then is kept, and the rest goes on."""
+    try:
+        yield
+    except (traffic.Unsound, subprocess.SubprocessError) as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        results.notes[name] = str(error)
+
+
+def _ways(scenario: Scenario, bare: Node, contestants: Sequence[Contestant]) -> Iterator[_Way]:
     workload = contestants[0].workload
     numbers = random.Random(1).sample(range(scenario.services), min(TARGETS, scenario.services))
     pods = [f"{address(workload.pods(number)[0])}:{TARGET_PORT}" for number in numbers]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import report
+from bench import report, running, traffic
 from bench.contestants.layout import Layout, lay_out, rewriting_transaction, sweep, transaction
 from bench.figures import cell, exponent, percentile, table
-from bench.scenario import DIRECTORY, ScenarioWrong, read_scenario, read_scenarios
+from bench.scenario import DIRECTORY, Scenario, ScenarioWrong, read_scenario, read_scenarios
 from bench.workload import Change, Document, Workload, parsed
 
 SAMPLES = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50)
@@ -251,6 +251,24 @@ def test_who_was_not_measured_is_told_of() -> None:
     made_of = result()
     assert report.tables(made_of).count("b: it was not ready\n") == 3
     assert "5,006 × 50, b: not measured to the end: it was not ready." in report.provenance(made_of)
+
+
+def test_whose_connections_fail_is_noted_and_the_others_are_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    node: Any = object()
+
+    def connect(_: object, __: Path, targets: Sequence[str], ___: int) -> tuple[list[float], float]:
+        if targets == ["nobody"]:
+            raise traffic.Unsound("3 of 3 connections to nobody failed")
+        return [20.0], 1_000.0
+
+    monkeypatch.setattr(traffic, "connect", connect)
+    results = running.Results()
+    scenario = Scenario("few", services=1, endpoints=1, rounds=1, connections=3)
+    for name, target in (("a", "nobody"), ("b", "somebody")):
+        with running._sound(results, name):
+            running._packets(scenario, results, Path("traffic"), (name, node, "pod", [target], ""))
+    assert results.notes == {"a": "3 of 3 connections to nobody failed"}
+    assert list(results.samples) == ["b"]
 
 
 def test_a_report_rewrites_what_is_between_its_markers_alone(tmp_path: Path) -> None:
