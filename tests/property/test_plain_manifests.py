@@ -255,8 +255,19 @@ def test_a_fault_of_what_a_list_does_not_show_is_told(tmp_path: Path) -> None:
 def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) -> None:
     """Of stored Services, and of these with every odd value in the place of every field."""
     path = tmp_path / "store.db"
+    others = {
+        "short": {"ports": [{"port": 80}]},
+        "headless": {"clusterIP": "None"},
+        "balanced": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+        "external": {"type": "ExternalName", "externalName": "example.org"},
+        "outside": {"ports": [{"port": 80, "protocol": "SCTP"}], "externalIPs": ["192.0.2.1"]},
+    }
+    documents = [
+        SERVICE,
+        *({**SERVICE, "metadata": {**METADATA, "name": name}, "spec": spec} for name, spec in others.items()),
+    ]
     with Store(path, ranges=RANGES) as store:
-        store.write([parse_object(SERVICE, ranges=RANGES)], now=NOW)
+        store.write([parse_object({**raw, "status": {}}, ranges=RANGES) for raw in documents], now=NOW)
         found = store.objects("Service")
     bodies = []
     for stored in found:
@@ -266,7 +277,7 @@ def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) ->
             _at(bodies[-1], within)[last] = odd
     rows = []
     for version, body in enumerate(bodies, 100):
-        if isinstance(body["metadata"], dict) and body["metadata"].get("name") == "web":
+        if isinstance(body["metadata"], dict) and body["metadata"].get("name") in ("web", *others):
             body["metadata"]["name"] = f"web-{version}"
         rows.append(("shop", f"web-{version}", version, json.dumps(body)))
     db = sqlite3.connect(path)
