@@ -15,6 +15,7 @@ Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c (nf_tables_fi
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections import defaultdict
@@ -26,7 +27,7 @@ from nodeport_nft.kernel.netlink import declarations as declared_as
 from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import FAMILIES
 from nodeport_nft.kernel.netlink.disassembly import disassemble
-from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, settled
+from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, forget, settled
 from nodeport_nft.kernel.netlink.expressions import Instruction, Opaque, unpack
 from nodeport_nft.kernel.netlink.layouts import NFNL_SUBSYS_NFTABLES, Layout, layout_of
 from nodeport_nft.kernel.netlink.messages import ACK, BODY, DUMP, attribute, find, walk
@@ -74,6 +75,7 @@ def read_table(netlink: socket.socket, schema: Schema) -> ListedTable | None:
     whose = f"table {schema.family} {schema.name}"
     try:
         for tried in range(_TIMES_LOOKED):
+            forget(netlink)
             try:
                 return _Reading(netlink, schema, settled(netlink) if tried < TRIES else None).table()
             except Interrupted:
@@ -213,7 +215,13 @@ class _Reading:
                 for (name, first), slots in draws.get(chain, {}).items():
                     if name == layout.name and len(key) == size:
                         runs[key, first] = max(slots, runs.get((key, first), 0))
-        packed = read_runs(self._netlink, layout, (Run(*which, slots) for which, slots in runs.items()))
+        try:
+            packed = read_runs(self._netlink, layout, (Run(*which, slots) for which, slots in runs.items()))
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            forget(self._netlink)  # the host lets sockets hold very little (net.core.rmem_default): a dump waits
+            return None
         if self._begun is not None and settled(self._netlink) != self._begun:
             raise Interrupted
         return PackedElements(layout, packed) if len(packed) == count else None
