@@ -68,7 +68,10 @@ class Nft:
         self.commits = 0
         self._writer = BatchWriter()
         self._library = Library()
-        self._reader = open_netlink()
+        try:
+            self._reader = open_netlink()
+        except OSError as error:
+            raise KernelError(f"nftables cannot be reached: {error.strerror}") from error
         weakref.finalize(self, self._reader.close)
 
     def apply(self, transactions: Iterable[Transaction]) -> int:

@@ -35,7 +35,7 @@ LARGE = 40_000
 """Elements from which on a map is read so: below, a dump takes less."""
 
 _PORTION = 64
-"""Keys asked for at a time: their answers, one message each and one more for each run, fit into a socket as it is made."""
+"""Keys asked for at a time: their answers, a message each and one more for each run, fit into most sockets."""
 
 _packed_slot = struct.Struct("=I").pack
 
