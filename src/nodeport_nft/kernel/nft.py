@@ -28,7 +28,7 @@ from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
 from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
-from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, read_base_chains, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, hooked_tables, sets_of_rules, weigh_set
 from nodeport_nft.kernel.netlink.tables import read_table
 from nodeport_nft.kernel.netlink.transactions import encode, portions
 from nodeport_nft.plan import ListedTable, Remove, Replace, Transaction
@@ -101,10 +101,10 @@ class Nft:
         names = {(table.schema.family, table.schema.name) for table in tables}
         if any(self.has_table(*name) for name in names):
             try:
-                seen = {(chain.family, chain.table) for chain in read_base_chains()}
+                hooked = hooked_tables(self._reader)
             except OSError as error:
                 raise KernelError(f"the chains of nftables cannot be read: {error.strerror}") from error
-            if seen & names:
+            if hooked is None or hooked & names:  # in doubt, too: nobody may be let through untranslated meanwhile
                 return []
         return tables
 
