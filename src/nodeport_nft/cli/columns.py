@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from nodeport_nft.cli.layout import (
     NONE,
     UNKNOWN,
@@ -26,17 +24,16 @@ from nodeport_nft.cli.layout import (
 )
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
-from nodeport_nft.manifest.plain import PlainService
-from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Service, ServiceType, Snapshot
-from nodeport_nft.resolve import Index, Resolver
-from nodeport_nft.resolve.trouble import failing_at
+from nodeport_nft.kube.typed import decode, shapes
+from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Protocol, Service, ServiceType, Snapshot
 
 if TYPE_CHECKING:
+    from nodeport_nft.resolve import Index, Resolver
     from nodeport_nft.store import Objects
 
 Row = tuple[str, ...]
 
-_PLAIN_SERVICE = msgspec.json.Decoder(PlainService)
+_PROTOCOLS = frozenset(map(str, Protocol))
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _ROLE = "node-role.kubernetes.io/"
@@ -56,15 +53,11 @@ def object_table(
     ``heard``: what a cluster's store says besides its objects: a Pod that it says to have failed is not ready.
     """
     header, extra, row = _COLUMNS[kind]
-    cluster = Index()
-    for ref, values in heard:
-        cluster.put(ref, values)
-    # Where nothing has failed no Pod need be read a second time for it.
-    is_troubled = kind == "Pod" and bool(cluster.lost or cluster.failing)
+    cluster = _troubled(heard)
     lines = []
     for stored in objects:
         cells, more = row(stored)
-        if is_troubled and _has_failed(pod_of(stored), cluster):
+        if kind == "Pod" and cluster is not None and _has_failed(pod_of(stored), cluster):
             cells = (f"0/{cells[0].partition('/')[2]}", *cells[1:])
         created = string(stored.raw, "metadata", "creationTimestamp")
         line = (stored.name, *cells, age(created, now), *(more if wide else ()))
@@ -89,22 +82,26 @@ def services_table(store: Objects, namespace: str | None, *, wide: bool, now: da
         return line(stored.name, stored.namespace, cells, more, string(stored.raw, "metadata", "creationTimestamp"))
 
     def of_body(where: str, name: str, body: bytes) -> Row | None:
-        try:
-            service = _PLAIN_SERVICE.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = decode("Service", body)
+        if not isinstance(document, shapes.Service) or document.spec is None:
             return None
-        metadata, spec = service.metadata, service.spec
-        ip, has_node_ports = spec.clusterIP, spec.type == "NodePort"
-        if metadata.name != name or metadata.namespace != where or spec.clusterIPs != [ip]:
+        metadata, spec = document.metadata, document.spec
+        if (document.kind, document.api_version, metadata.name, metadata.namespace) != ("Service", "v1", name, where):
             return None
-        if not _IPV4.fullmatch(ip) or not (has_node_ports or all(port.nodePort is None for port in spec.ports)):
+        ip, ports = spec.cluster_ip or "", spec.ports or ()
+        has_node_ports = spec.type == "NodePort"
+        if not (has_node_ports or (spec.type == "ClusterIP" and not any(port.node_port for port in ports))):
             return None
-        ports = [
-            f"{port.port}:{port.nodePort}/{port.protocol}" if port.nodePort else f"{port.port}/{port.protocol}"
-            for port in spec.ports
+        if not _IPV4.fullmatch(ip) or spec.cluster_ips != [ip] or spec.external_ips:
+            return None
+        if not all(0 < port.port < 65536 and port.protocol in _PROTOCOLS for port in ports):
+            return None
+        shown = [
+            f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else f"{port.port}/{port.protocol}"
+            for port in ports
         ]
-        more = (joined(equations(spec.selector)),) if wide else ()
-        return line(name, where, (spec.type, ip, NONE, joined(ports)), more, metadata.creationTimestamp or "")
+        more = (joined(equations(spec.selector or {})),) if wide else ()
+        return line(name, where, (spec.type or "", ip, NONE, joined(shown)), more, metadata.creation_timestamp or "")
 
     lines = store.made_of_each("Service", namespace, of_body, of_object)
     titles = ("NAME", *header, "AGE", *(extra if wide else ()))
@@ -125,6 +122,8 @@ def endpoints_rows(
 
     Those of a Service are computed, so that what a selector selects is shown as well. Raises Problems.
     """
+    from nodeport_nft.resolve import Resolver
+
     resolver = Resolver(snapshot, node_name="")
     rows = {
         service.key: (_service_endpoints(resolver, service), service.created)
@@ -171,7 +170,22 @@ def node_roles(raw: Mapping[str, Any]) -> str:
     return joined(sorted(label.removeprefix(_ROLE) for label in labels if label.startswith(_ROLE)))
 
 
+def _troubled(heard: Iterable[Parsed]) -> Index | None:
+    """The cluster, for those who ask which Pods have failed; None: nothing has, and none need be read for it."""
+    told = tuple(heard)
+    if not told:
+        return None
+    from nodeport_nft.resolve import Index  # late: it is half of what a list takes to be printed
+
+    cluster = Index()
+    for ref, values in told:
+        cluster.put(ref, values)
+    return cluster if cluster.lost or cluster.failing else None
+
+
 def _has_failed(pod: Pod, cluster: Index) -> bool:
+    from nodeport_nft.resolve.trouble import failing_at
+
     return any(failing_at(cluster, pod.namespace, pod.node_name, ip) for ip in pod.ips)
 
 

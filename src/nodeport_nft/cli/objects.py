@@ -85,8 +85,7 @@ def apply(
     with (open_trial if dry_run else open_objects)(chosen, force=force_conflicts) as store:
         written = store.write(manifests.objects, now=now(), dry_run=dry_run)
     warn(written.told)
-    for one in written.applied:
-        put(f"{one.ref} {one.action}{note}")
+    put("\n".join(f"{one.ref} {one.action}{note}" for one in written.applied))
     if not dry_run and any(one.action != "unchanged" for one in written.applied):
         tell_if_unheard(chosen)
     if wait and not dry_run:

@@ -1,9 +1,9 @@
 """Documents as most are, with nothing to be told of them: read by typed decoding, several times as fast.
 
-Ten thousand Services and their slices look alike: names, numbers and addresses, all of them right. For these the
-types below are enough. Whatever else a document has (a field that is wrong, unknown or null; a note to be told; a
-type of Service, an annotation or a hint that asks for more than is understood here) is not plain, and nothing is said
-of it here: it is read as a whole by the parsers of ``kube``, which are the ones to say what is wrong.
+Ten thousand Services and their slices look alike: names, numbers and addresses, all of them right. ``kube.typed``
+makes values of such; what comes in from a manifest has a few rules more than what is stored, and these are here.
+Whatever else a document has (something wrong, a note to be told, a type of Service or a field that asks for more than
+is understood here) is not plain, and nothing is said of it: it is read by the parsers of ``kube``, which have words.
 
 So there is one law: of a plain document both ways make the same object, and the parsers have nothing to tell.
 """
@@ -12,179 +12,25 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from ipaddress import IPv4Address
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import ValidationError, convert
 
+from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube.annotations import PREFIX, note_unknown
-from nodeport_nft.kube.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.foreign_keys import SOURCE_RANGES, check_foreign_keys
-from nodeport_nft.kube.limits import MAX_ANNOTATIONS, MAX_ENDPOINTS
-from nodeport_nft.kube.metadata import Metadata, parse_metadata
+from nodeport_nft.kube.limits import MAX_ANNOTATIONS, MAX_ENDPOINTS, MAX_PORTS
+from nodeport_nft.kube.metadata import Metadata
 from nodeport_nft.kube.objects import Object
-from nodeport_nft.kube.service import PROXY_NAME_LABEL
-from nodeport_nft.model import (
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Family,
-    IPAddress,
-    Protocol,
-    Ranges,
-    Ref,
-    Service,
-    ServicePort,
-    ServiceType,
-)
-from nodeport_nft.notation import (
-    group_fault,
-    label_fault,
-    label_key_fault,
-    label_value_fault,
-    parse_address,
-    service_name_fault,
-    special_fault,
-    subdomain_fault,
-)
+from nodeport_nft.kube.typed import shapes, values_of
+from nodeport_nft.model import EndpointSlice, IPAddress, Ranges, Ref, Service
+from nodeport_nft.notation import label_fault, label_key_fault, label_value_fault, subdomain_fault
 
 Claim = int | IPAddress
 """A nodePort or a clusterIP, of which the cluster has one each."""
 
-_Port = Annotated[int, Meta(ge=1, le=65535)]
-_Word = Literal["TCP", "UDP", "SCTP"]
-_FamilyName = Literal["IPv4", "IPv6"]
-
-
-class _Plain(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    """What has these fields and no others; null is none of their values."""
-
-
-class _Owner(_Plain, frozen=True):
-    apiVersion: str = ""
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-    controller: bool = False
-    blockOwnerDeletion: bool = False
-
-
-class _Managed(_Plain, frozen=True):
-    manager: str = ""
-    operation: str = ""
-    apiVersion: str = ""
-    time: str = ""
-    fieldsType: str = ""
-    fieldsV1: dict[str, Any] = {}
-    subresource: str = ""
-
-
-class _Metadata(_Plain, frozen=True):
-    name: str
-    namespace: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    creationTimestamp: str | None = None
-    generateName: str = ""
-    generation: int = 0
-    managedFields: list[_Managed] = []
-    ownerReferences: list[_Owner] = []
-    resourceVersion: str = ""
-    uid: str = ""
-
-
-class _ServicePort(_Plain, frozen=True):
-    port: _Port
-    name: str | None = None
-    protocol: _Word = "TCP"
-    targetPort: _Port | str | None = None
-    nodePort: _Port | None = None
-    appProtocol: str | None = None
-
-
-class _Spec(_Plain, frozen=True):
-    ports: Annotated[list[_ServicePort], Meta(min_length=1)]
-    type: Literal["ClusterIP", "NodePort"] = "ClusterIP"
-    clusterIP: str = ""
-    clusterIPs: Annotated[list[str], Meta(max_length=1)] = []
-    ipFamilies: Annotated[list[_FamilyName], Meta(max_length=1)] = []
-    ipFamilyPolicy: Literal["SingleStack", "PreferDualStack"] | None = None
-    selector: dict[str, str] = {}
-    sessionAffinity: Literal["None"] = "None"
-    internalTrafficPolicy: Literal["Cluster", "Local"] = "Cluster"
-    externalTrafficPolicy: Literal["Cluster", "Local"] | None = None
-    publishNotReadyAddresses: bool = False
-
-
-class _NoBalancer(_Plain, frozen=True):
-    pass
-
-
-class _ServiceStatus(_Plain, frozen=True):
-    loadBalancer: _NoBalancer = _NoBalancer()
-
-
-class PlainService(_Plain, frozen=True):
-    """A Service without anything that is seldom asked for. What its texts say is not checked by its types."""
-
-    apiVersion: Literal["v1"]
-    kind: Literal["Service"]
-    metadata: _Metadata
-    spec: _Spec
-    status: _ServiceStatus = _ServiceStatus()
-
-
-class _SlicePort(_Plain, frozen=True):
-    port: _Port
-    name: str | None = None
-    protocol: _Word = "TCP"
-    appProtocol: str | None = None
-
-
-class _Conditions(_Plain, frozen=True):
-    ready: bool = True
-    serving: bool = True
-    terminating: bool = False
-
-
-_USUAL = _Conditions()
-
-
-class _Target(_Plain, frozen=True):
-    kind: str = ""
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-
-
-class _Endpoint(_Plain, frozen=True):
-    addresses: Annotated[list[str], Meta(min_length=1, max_length=1)]
-    conditions: _Conditions = _USUAL
-    nodeName: str | None = None
-    hostname: str | None = None
-    zone: str = ""
-    targetRef: _Target = _Target()
-
-
-class _Slice(_Plain, frozen=True):
-    apiVersion: Literal["discovery.k8s.io/v1"]
-    kind: Literal["EndpointSlice"]
-    metadata: _Metadata
-    addressType: _FamilyName
-    ports: list[_SlicePort] = []
-    endpoints: Annotated[list[_Endpoint], Meta(max_length=MAX_ENDPOINTS)] = []
-
-
-_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
-_PROTOCOLS: dict[str, Protocol] = {str(protocol): protocol for protocol in Protocol}
-_TYPES = {"ClusterIP": ServiceType.CLUSTER_IP, "NodePort": ServiceType.NODE_PORT}
-_ORDINARY = frozenset(range(1, 224)) - {127, 169}
-"""First octets that no special address (``notation.special_fault``, ``group_fault``) begins with."""
-
-
-class _Other(Exception):
-    """The document is not plain."""
+_SHAPES = {"Service": shapes.Service, "EndpointSlice": shapes.EndpointSlice}
 
 
 class PlainReader:
@@ -193,7 +39,7 @@ class PlainReader:
     def __init__(self, ranges: Ranges, namespace: str) -> None:
         self._namespace = "" if label_fault(namespace) else sys.intern(namespace)
         self._node_ports = ranges.node_ports
-        self._cluster_ips: dict[int, tuple[int, int]] = {}
+        self._cluster_ips: dict[int, tuple[int, int]] = {}  # by family, the first and the last that can be one
         for cidr in reversed(ranges.service_cidrs):
             first, last = int(cidr.network_address), int(cidr.broadcast_address)
             if cidr.num_addresses > 2:
@@ -204,162 +50,118 @@ class PlainReader:
         """The object of a document, without its source, and what it claims; None: it is not plain."""
         try:
             kind = raw["kind"]
-            if kind == "EndpointSlice":
-                return self._slice(raw, convert(raw, _Slice)), []
-            if kind == "Service":
-                return self._service(raw, convert(raw, PlainService))
-        except (_Other, ValidationError, TypeError, KeyError, ValueError):
-            pass
-        return None
-
-    def _service(self, raw: dict[str, Any], read: PlainService) -> tuple[Object, list[Claim]]:
-        metadata, spec = read.metadata, read.spec
-        kind = _TYPES[spec.type]
-        _ask(not label_fault(metadata.name))
-        namespace, created = self._check_metadata(metadata, "Service")
+            document: shapes.Service | shapes.EndpointSlice = convert(raw, _SHAPES[kind])
+        except (ValidationError, TypeError, KeyError):
+            return None
+        metadata = document.metadata
+        namespace = metadata.namespace or self._namespace
+        if not namespace or document.api_version != BY_KIND[kind].api_version:
+            return None
+        is_plain = _is_plain_service(document) if isinstance(document, shapes.Service) else _is_plain_slice(document)
+        if not (is_plain and _is_plain_metadata(metadata, kind)):
+            return None
+        values = values_of(Ref(kind, namespace, metadata.name), document)
+        if values is None:
+            return None
+        (value,) = values
         claims: list[Claim] = []
-        addresses, headless = self._addresses(spec, kind, claims)
-        _ask(spec.externalTrafficPolicy is None or kind is ServiceType.NODE_PORT)
-        _check_labels(spec.selector, "Service")
-        service = Service(
-            namespace,
-            metadata.name,
-            kind,
-            self._ports(spec.ports, kind, claims),
-            cluster_ips=addresses,
-            headless=headless,
-            ip_families=tuple([_FAMILIES[family] for family in spec.ipFamilies]),
-            ip_family_policy=spec.ipFamilyPolicy or "",
-            selector=spec.selector,
-            publish_not_ready_addresses=spec.publishNotReadyAddresses,
-            external_traffic_policy=sys.intern(spec.externalTrafficPolicy or "Cluster"),
-            internal_traffic_policy=sys.intern(spec.internalTrafficPolicy),
-            created=created,
-            proxy_name=metadata.labels.get(PROXY_NAME_LABEL),
-        )
-        return _object(raw, service), claims
+        if isinstance(value, Service):
+            claims += value.cluster_ips
+            claims += [port.node_port for port in value.ports if port.node_port]
+            if not self._in_ranges(value):
+                return None
+        elif isinstance(document, shapes.EndpointSlice) and document.address_type != "IPv4":
+            given = [each.addresses for each in document.endpoints or ()]
+            assert isinstance(value, EndpointSlice)
+            if given != [[str(each.address)] for each in value.endpoints]:  # the API wants the canonical form
+                return None
+        if not metadata.namespace:
+            raw = {**raw, "metadata": {**raw["metadata"], "namespace": namespace}}
+        return Object(Ref(kind, namespace, metadata.name), raw, values), claims
 
-    def _addresses(self, spec: _Spec, kind: ServiceType, claims: list[Claim]) -> tuple[tuple[IPAddress, ...], bool]:
-        """The clusterIP as far as it is given, and whether the Service is headless."""
-        given = spec.clusterIPs[0] if spec.clusterIPs else spec.clusterIP
-        _ask(not spec.clusterIP or spec.clusterIP == given)
-        for family in spec.ipFamilies:
-            _ask(_FAMILIES[family] in self._cluster_ips)
-        if not given:
-            _ask(not spec.clusterIPs)
-            return (), False
-        if given == "None":
-            _ask(kind is ServiceType.CLUSTER_IP)
-            return (), True
-        ip = parse_address(given)
-        _ask(not spec.ipFamilies or _FAMILIES[spec.ipFamilies[0]] == ip.version)
-        first, last = self._cluster_ips[ip.version]
-        _ask(first <= int(ip) <= last)
-        claims.append(ip)
-        return (ip,), False
-
-    def _ports(self, given: list[_ServicePort], kind: ServiceType, claims: list[Claim]) -> tuple[ServicePort, ...]:
-        ports = []
-        for each in given:
-            if each.name is not None:
-                _ask(not label_fault(each.name))
-            if each.appProtocol is not None:
-                _ask(not label_key_fault(each.appProtocol))
-            target = each.port if each.targetPort is None else each.targetPort
-            if isinstance(target, str):
-                _ask(not service_name_fault(target))
-            if each.nodePort is not None:
-                _ask(kind is ServiceType.NODE_PORT and each.nodePort in self._node_ports)
-                claims.append(each.nodePort)
-            protocol = _PROTOCOLS[each.protocol]
-            ports.append(ServicePort(sys.intern(each.name or ""), protocol, each.port, target, each.nodePort or 0))
-        if len(ports) > 1:
-            _ask(all(port.name for port in ports) and len({port.name for port in ports}) == len(ports))
-            _ask(len({(port.protocol, port.port) for port in ports}) == len(ports))
-            numbers = [(port.protocol, port.node_port) for port in ports if port.node_port]
-            _ask(len(set(numbers)) == len(numbers))
-        return tuple(ports)
-
-    def _slice(self, raw: dict[str, Any], read: _Slice) -> Object:
-        metadata = read.metadata
-        _ask(not subdomain_fault(metadata.name))
-        namespace, _ = self._check_metadata(metadata, "EndpointSlice")
-        service = metadata.labels.get(SERVICE_NAME_LABEL, "")
-        _ask(service)
-        family = _FAMILIES[read.addressType]
-        ports = tuple(map(_slice_port, read.ports))
-        _ask(len({port.name for port in ports}) == len(ports))
-        made = EndpointSlice(
-            namespace,
-            metadata.name,
-            service,
-            ports,
-            tuple([_endpoint(each, family) for each in read.endpoints]),
-            headless=HEADLESS_LABEL in metadata.labels,
-        )
-        return _object(raw, made)
-
-    def _check_metadata(self, metadata: _Metadata, kind: str) -> tuple[str, str]:
-        """Its namespace and its creation time."""
-        namespace = metadata.namespace
-        if namespace:
-            _ask(not label_fault(namespace))
-        else:
-            namespace = self._namespace
-            _ask(namespace)
-        if metadata.labels:
-            _check_labels(metadata.labels, kind)
-        if metadata.annotations:
-            pairs = metadata.annotations.items()
-            _ask(all(_is_plain_annotation(key, kind) for key in metadata.annotations))
-            _ask(sum(len(key) + len(text) for key, text in pairs) * 4 <= MAX_ANNOTATIONS)  # UTF-8 has 4 bytes at most
-        created = "" if metadata.creationTimestamp is None else _created(metadata.creationTimestamp)
-        return sys.intern(namespace), created
+    def _in_ranges(self, service: Service) -> bool:
+        for family in service.ip_families:
+            if family not in self._cluster_ips:
+                return False
+        for ip in service.cluster_ips:
+            first, last = self._cluster_ips.get(ip.version, (1, 0))
+            if not first <= int(ip) <= last:
+                return False
+        return all(port.node_port in self._node_ports for port in service.ports if port.node_port)
 
 
-def _ask(is_plain: object) -> None:
-    if not is_plain:
-        raise _Other
+def _is_plain_metadata(metadata: shapes.Metadata, kind: str) -> bool:
+    if metadata.deletion_timestamp is not None or metadata.creation_timestamp == "":
+        return False
+    if metadata.labels and not _are_plain_labels(metadata.labels, kind):
+        return False
+    annotations = metadata.annotations
+    if not annotations:
+        return True
+    size = sum(len(key) + len(text) for key, text in annotations.items()) * 4  # bytes of UTF-8 at most
+    return size <= MAX_ANNOTATIONS and all(_is_plain_annotation(key, kind) for key in annotations)
 
 
-def _object(raw: dict[str, Any], value: Service | EndpointSlice) -> Object:
-    given = raw["metadata"]
-    if not given.get("namespace"):
-        raw = {**raw, "metadata": {**given, "namespace": value.namespace}}
-    return Object(Ref(raw["kind"], value.namespace, value.name), raw, (value,))
+def _is_plain_service(document: shapes.Service) -> bool:
+    spec, status = document.spec, document.status
+    if spec is None or (status is not None and status.load_balancer is not None and status.load_balancer.ingress):
+        return False
+    ports = spec.ports or ()
+    if spec.type != "NodePort" and (
+        spec.type not in (None, "", "ClusterIP")
+        or spec.external_traffic_policy
+        or any(port.node_port for port in ports)
+    ):
+        return False
+    if spec.external_ips or spec.load_balancer_source_ranges or spec.health_check_node_port:
+        return False
+    if not (
+        spec.external_name is None
+        and spec.allocate_load_balancer_node_ports is None
+        and spec.load_balancer_class is None
+        and spec.load_balancer_ip is None
+        and spec.session_affinity != "ClientIP"
+        and spec.session_affinity_config is None
+    ):
+        return False
+    if "" in (spec.ip_family_policy, spec.internal_traffic_policy, spec.traffic_distribution):
+        return False
+    # Two families ask for more than is looked at here.
+    if len(spec.cluster_ips or ()) > 1 or len(spec.ip_families or ()) > 1 or spec.ip_family_policy == _BOTH:
+        return False
+    if spec.selector and not _are_plain_labels(spec.selector, "Service"):
+        return False
+    return all(port.app_protocol is None or _is_key(port.app_protocol) for port in ports)
 
 
-def _slice_port(given: _SlicePort) -> EndpointPort:
-    if given.name is not None:
-        _ask(not label_fault(given.name))
-    if given.appProtocol is not None:
-        _ask(not label_key_fault(given.appProtocol))
-    return EndpointPort(sys.intern(given.name or ""), _PROTOCOLS[given.protocol], given.port)
+_BOTH = "RequireDualStack"
 
 
-def _endpoint(given: _Endpoint, family: Family) -> Endpoint:
-    text = given.addresses[0]
-    address = parse_address(text)
-    _ask(address.version == family)
-    if not (isinstance(address, IPv4Address) and int(address) >> 24 in _ORDINARY):
-        _ask(not special_fault(address) and not group_fault(address) and text == str(address))
-    if given.hostname is not None:
-        _ask(not label_fault(given.hostname))
-    node = given.nodeName
-    if node is None:
-        node = ""
-    else:
-        _ask(_is_node_name(node))
-        node = sys.intern(node)
-    conditions = given.conditions
-    if conditions is _USUAL:
-        return Endpoint(address, node_name=node)
-    return Endpoint(address, conditions.ready, conditions.serving, conditions.terminating, node)
+def _is_plain_slice(document: shapes.EndpointSlice) -> bool:
+    endpoints, ports = document.endpoints or (), document.ports or ()
+    if len(endpoints) > MAX_ENDPOINTS or len(ports) > MAX_PORTS:
+        return False
+    for port in ports:
+        if port.protocol == "" or not (port.app_protocol is None or _is_key(port.app_protocol)):
+            return False
+    for each in endpoints:
+        if not each.addresses or len(each.addresses) > 1 or each.hints is not None:
+            return False
+        if each.node_name is not None and not _is_node_name(each.node_name):
+            return False
+        if each.hostname is not None and (not isinstance(each.hostname, str) or label_fault(each.hostname)):
+            return False
+        if not isinstance(each.zone, str | None):
+            return False
+    return True
 
 
-def _check_labels(labels: dict[str, str], kind: str) -> None:
-    for key, value in labels.items():
-        _ask(_is_plain_label(key, kind) and not label_value_fault(value))
+def _is_key(given: object) -> bool:
+    return isinstance(given, str) and not label_key_fault(given)
+
+
+def _are_plain_labels(labels: dict[str, str], kind: str) -> bool:
+    return all(_is_plain_label(key, kind) and not label_value_fault(value) for key, value in labels.items())
 
 
 @lru_cache(4096)
@@ -386,14 +188,3 @@ def _nothing_told(labels: dict[str, str], annotations: dict[str, str], kind: str
     note_unknown(labels, annotations, kind, fields)
     check_foreign_keys({}, kind, Metadata("", "", labels, annotations, created="", deleted=False), fields)
     return not (fields.problems or fields.notes or fields.unknown)
-
-
-@lru_cache(4096)
-def _created(text: str) -> str:
-    """A creation time as the model has it. Raises _Other."""
-    fields = Fields()
-    fields.incoming = True
-    named = {"metadata": {"name": "any", "creationTimestamp": text}}
-    created = parse_metadata(named, "Service", "any", fields).created
-    _ask(not fields.problems)
-    return created
