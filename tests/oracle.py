@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from nodeport_nft.kernel.libnftables.answers import NOTHING
 from nodeport_nft.kernel.libnftables.library import Library
 from nodeport_nft.kernel.netlink.batch import Message
 from nodeport_nft.plan import Transaction
 from nodeport_nft.render import write_transaction
+from tests.by_text import NOTHING
 
 _NEWRULE, _NEWSET, _NEWSETELEM = 6, 9, 12
 _RULE_EXPRESSIONS, _SET_NUMBER = 4, 10

@@ -27,7 +27,7 @@ from fuzz.targets.common import (
     small,
 )
 from nodeport_nft.forwarding import BaseChain, Endpoint, Judge, Listing, Traffic, obstacles
-from nodeport_nft.kernel.nft import _explain, too_old
+from nodeport_nft.kernel.nft import _first, too_old
 from nodeport_nft.manifest import read_manifests
 from nodeport_nft.model import Family, Snapshot
 from nodeport_nft.plan import ListedTable, plan_replacement
@@ -58,7 +58,7 @@ def run(data: bytes) -> None:
         _trace(listed, family)
     _look_for_obstacles(text)
     too_old(text)
-    _explain(text)
+    _first(text)
 
 
 def _complete(listed: ListedText, family: Family) -> None:

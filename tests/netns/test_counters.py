@@ -16,7 +16,6 @@ from lab.outcome import Kind
 from lab.probe import connect_many
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.netlink.counters import ChangingError, read_counters
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import EndpointSlice, Family, Service, Snapshot
@@ -26,6 +25,7 @@ from nodeport_nft.reconcile import NodeTables
 from nodeport_nft.resolve import Resolver
 from nodeport_nft.ruleset import Element, Goto, Key
 from tests.builders import make_endpoint, make_port, make_service, make_slice
+from tests.by_text import run_text
 from tests.netns.kernel import facts
 
 NODE = "worker-1"
@@ -321,11 +321,11 @@ def churn(seconds: float) -> Callable[[], int]:
         nft, commits, deadline = Nft(), 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             keys = [f"10.98.{commits % 7}.{n} . tcp . 80" for n in range(50)]
-            nft.run(
+            run_text(
+                nft,
                 f"add element ip {TABLE} service-ips {{ {', '.join(f'{key} : goto refuse' for key in keys)} }}",
-                view=View(),
             )
-            nft.run(f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}", view=View())
+            run_text(nft, f"delete element ip {TABLE} service-ips {{ {', '.join(keys)} }}")
             commits += 2
             time.sleep(0.002)
         return commits

@@ -13,9 +13,9 @@ import pytest
 
 from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE
-from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
+from tests.by_text import run_text
 from tests.user_namespaces import UNSHARE, need_user_namespaces
 
 pytestmark = pytest.mark.proves("K8")
@@ -47,12 +47,12 @@ class Watched:
 
     def __init__(self) -> None:
         self.nft = Nft()
-        self.nft.run(BASE, view=View())
+        run_text(self.nft, BASE)
         self.events = TableEvents()
 
     def own(self, text: str) -> None:
         before = self.events.generation()
-        self.nft.run(text, view=View())
+        run_text(self.nft, text)
         self.events.wrote(before, 1)
 
     def own_away(self, *steps: Step) -> None:
@@ -136,7 +136,7 @@ def test_a_foreign_write_while_we_write_is_told(namespace: Namespace) -> None:
     def during(tables: Watched) -> None:
         before = tables.events.generation()
         tables.foreign(ONE)
-        tables.nft.run(TWO, view=View())
+        run_text(tables.nft, TWO)
         tables.events.wrote(before, 1)
 
     others, _ = told(namespace, during)
@@ -192,9 +192,9 @@ def test_after_events_were_lost_what_follows_is_told_right(namespace: Namespace)
 def test_looking_and_running_dry_change_and_tell_nothing(namespace: Namespace) -> None:
     def run() -> tuple[tuple[str, ...], int, bool]:
         tables = Watched()
-        before, listing = tables.events.generation(), tables.nft.run("list ruleset", view=View())
-        tables.nft.run(ONE + f"delete table ip6 {TABLE}\n", dry=True, view=View())
-        assert tables.nft.run("list ruleset", view=View()) == listing
+        before, listing = tables.events.generation(), run_text(tables.nft, "list ruleset")
+        run_text(tables.nft, ONE + f"delete table ip6 {TABLE}\n", dry=True)
+        assert run_text(tables.nft, "list ruleset") == listing
         return tables.events.read(), tables.events.generation() - before, bool(listing)
 
     assert in_namespace(namespace, run) == ((), 0, True)
@@ -284,8 +284,8 @@ import sys
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.errors import KernelError
 from nodeport_nft.reconcile import NodeState, Reconciler
-from nodeport_nft.kernel.libnftables.answers import View
 from tests.builders import FACTS
+from tests.by_text import run_text
 
 tables = KernelTables(sys.argv[1])
 known = tables.read(FACTS)
@@ -293,7 +293,7 @@ try:
     Reconciler(tables, NodeState(FACTS, known), known).sync()
 except KernelError as error:
     print(error)
-    assert not tables.nft.run("list tables", view=View())
+    assert not run_text(tables.nft, "list tables")
 """
 
 

@@ -15,7 +15,9 @@ from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE, compile_schema
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.errors import KernelError
+from nodeport_nft.kernel.netlink import others
 from nodeport_nft.kernel.netlink.batch import BatchWriter
+from nodeport_nft.kernel.netlink.dumps import Interrupted
 from nodeport_nft.kernel.netlink.others import read_base_chains
 from nodeport_nft.kernel.netlink.transactions import portions
 from nodeport_nft.kernel.nft import Nft
@@ -144,6 +146,34 @@ def test_where_packets_are_led_to_a_table_it_is_exchanged_in_one_commit(namespac
         assert holds(nft, made)
 
     inside(namespace, run)
+
+
+def test_where_it_is_not_known_whether_packets_are_led_to_a_table_it_is_exchanged_in_one_commit(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> Iterator[bytes]:
+        raise Interrupted
+        yield
+
+    def run() -> None:
+        made, nft = tables(), Nft()
+        nft.apply(replacing(made))
+        with monkeypatch.context() as patched:
+            patched.setattr(others, "dump", interrupted)  # somebody commits all the time
+            assert nft.apply(replacing(made)) == 1
+        assert holds(nft, made)
+
+    inside(namespace, run)
+
+
+def test_it_is_the_namespace_of_the_sockets_in_which_packets_are_led_to_a_table(namespace: Namespace) -> None:
+    with namespace.entered():
+        nft = Nft()
+    made = tables()
+    assert nft.apply(replacing(made)) > 4
+    assert nft.apply(replacing(made)) == 1
+    assert holds(nft, made)
+    nft.close()
 
 
 def test_a_load_that_is_refused_leaves_nothing_and_nobody_is_blamed(namespace: Namespace, tmp_path: Path) -> None:

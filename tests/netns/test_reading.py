@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ import pytest
 from lab.namespaces import Namespace
 from nodeport_nft.compile import TABLE, compile_schema
 from nodeport_nft.kernel.netlink import tables
-from nodeport_nft.kernel.netlink.layouts import Layout
+from nodeport_nft.kernel.netlink.layouts import GETSETELEM, LIST_SET, LIST_TABLE, Layout
+from nodeport_nft.kernel.netlink.messages import ACK, DUMP, attribute, message
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, NodeFacts, Snapshot
 from nodeport_nft.plan import ListedTable, Transaction, diff, plan_replacement
@@ -264,6 +266,26 @@ def test_a_kernel_that_does_not_count_is_asked_for_everything(node: Node, monkey
     assert read.differences == ()
     assert len(read.elements["service-ips"]) > 0
     assert [memory.key for memory in read.memories[name]] == [("192.0.2.1",)]
+
+
+@pytest.mark.usefixtures("all_maps_are_large")
+def test_where_sockets_hold_little_a_large_map_is_read_all_the_same(node: Node) -> None:
+    """As where net.core.rmem_default is small."""
+    ends = [f"10.244.0.{number}" for number in range(200)]
+    snapshot = Snapshot((make_service("web", make_port(80)),), (make_slice(*ends),))
+    node.apply(compile_snapshot(snapshot, FACTS).tables.first_transaction())
+    node.nft._reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's least is some 2 KiB
+    assert len(node.read(SCHEMA).elements["service-endpoints"]) == 200
+
+
+def test_what_is_left_of_an_answer_is_not_taken_for_the_next(node: Node) -> None:
+    """Whoever asked has run out of memory, say, before it was read."""
+    loaded(node)
+    before = node.read(SCHEMA)
+    naming = attribute(LIST_TABLE, TABLE.encode() + b"\0") + attribute(LIST_SET, b"service-ips\0")
+    for flags in (ACK, DUMP):
+        node.nft._reader.send(message(GETSETELEM, flags, socket.AF_INET, naming))
+        assert not diff(node.read(SCHEMA).table(SCHEMA), before.table(SCHEMA))
 
 
 @pytest.mark.usefixtures("all_maps_are_large")

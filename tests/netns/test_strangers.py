@@ -23,7 +23,6 @@ from nodeport_nft.kernel import nft as nft_module
 from nodeport_nft.kernel.host.addresses import read_host
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
 from nodeport_nft.kernel.libnftables import answers, library
-from nodeport_nft.kernel.libnftables.answers import NOTHING
 from nodeport_nft.kernel.netlink import dumps
 from nodeport_nft.kernel.netlink.batch import Message
 from nodeport_nft.kernel.netlink.others import read_base_chains
@@ -34,6 +33,7 @@ from nodeport_nft.reconcile import compile_snapshot, read_tables, removal
 from nodeport_nft.ruleset import Chain, Drop
 from nodeport_nft.scarcity import scarcity
 from tests.builders import make_port, make_service
+from tests.by_text import NOTHING, run_text
 from tests.netns import strangers
 from tests.netns.kernel import facts, slices_of, sync
 from tests.netns.strangers import FORWARDS, STRANGERS, a_set, committing, put, typeof
@@ -93,7 +93,7 @@ def _asked() -> None:
 
 def use_libnftables(nft: Nft) -> None:
     """Have it do something, over no table at all."""
-    nft.run("list tables", view=NOTHING)
+    run_text(nft, "list tables", view=NOTHING)
 
 
 def _listed(nft: Nft, *named: str) -> str:

@@ -18,7 +18,7 @@ INSIDE = (*UNSHARE, "--fork", "--kill-child")
 def inside(script: str, directory: Path) -> str:
     """What a shell in a user namespace of its own prints; ``$PROGRAM`` is the program, ``$PYTHON`` what runs it."""
     need_user_namespaces()
-    environment = ["env", f"PROGRAM={SCRIPT}", f"PYTHON={sys.executable}"]
+    environment = ["env", f"PROGRAM={SCRIPT}", f"PYTHON={sys.executable}", f"PYTHONPATH={Path(__file__).parents[2]}"]
     done = subprocess.run(
         [*INSIDE, *environment, "sh", "-euc", script],
         capture_output=True,
@@ -113,43 +113,15 @@ def test_sync_once_leaves_out_a_service_that_the_kernel_refuses_and_serves_the_o
     assert 'comment "default/big' not in said
 
 
-TOO_MUCH = """
-from pathlib import Path
-from nodeport_nft.kernel.libnftables.answers import View
-from nodeport_nft.kernel.nft import Nft
-from nodeport_nft.errors import KernelError
-most = 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
-comment = "c" * 120
-keys = (f"{number >> 16}.{number >> 8 & 255}.{number & 255}.1" for number in range(most // 120))
-elements = ", ".join(f'{key} comment "{comment}"' for key in keys)
-nft = Nft()
-try:
-    nft.run("add table ip x; add set ip x s { type ipv4_addr; }; add element ip x s {" + elements + "}", view=View())
-except KernelError as error:
-    print(error)
-assert nft.run("list ruleset", view=View()) == ""
-print(most)
-"""
-
-
-def test_what_is_more_than_a_message_is_refused_with_the_number_and_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "too_much.py").write_text(TOO_MUCH)
-    *said, most = inside('"$PYTHON" too_much.py', tmp_path).splitlines()
-    told = " ".join(said)
-    assert "nothing was changed" in told
-    assert f"more than the {most} bytes that may be sent at once in a user namespace" in told
-    assert "sysctl net.core.wmem_max=" in told
-
-
 def test_contexts_come_and_go_without_leaving_descriptors() -> None:
     """From the 1024th on libnftables would abort (select(2))."""
     code = """
 import gc, os
-from nodeport_nft.kernel.libnftables.answers import View
 from nodeport_nft.kernel.nft import Nft
+from tests.by_text import run_text
 counts = []
 for _ in range(20):
-    Nft().run("list tables", view=View())
+    run_text(Nft(), "list tables")
     gc.collect()
     counts.append(len(os.listdir("/proc/self/fd")))
 print(*sorted(set(counts[1:])))

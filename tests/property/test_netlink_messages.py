@@ -312,6 +312,17 @@ def test_a_rule_is_known_in_any_registers_and_by_all_that_it_says(family: str) -
                 assert not matches(family, rule, (*before, wrong, *after)), (rule, wrong)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_shorter_or_longer_than_ours_is_another_rule_and_no_error(family: str) -> None:
+    for rule in of_all_nodes(family):
+        right = assemble(family, rule)
+        for at, instruction in enumerate(right):
+            for name, operand in instruction.operands:
+                for wrong in (b"", operand[:-1], operand + b"\1", operand * 5) if isinstance(operand, bytes) else ():
+                    odd = instruct(instruction.kind, **{**dict(instruction.operands), name: wrong})
+                    assert disassemble(family, (*right[:at], odd, *right[at + 1 :])) != rule
+
+
 def test_what_is_not_known_is_opaque() -> None:
     known = pack([instruct("flow_offload", flowtable="fast-path")])
     assert unpack(known.replace(b"flow_offload", b"flow_unknown"))[0].kind == "flow_unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.config import ConfigError, load_config
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import MOST_DEVICES, eligible, left_out, plan_devices
+from nodeport_nft.kernel.netlink import flowtables
+from nodeport_nft.kernel.netlink.messages import BODY
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import AddDevices, DeleteDevices, Transaction
 from nodeport_nft.reconcile import NodeTables
@@ -122,3 +125,11 @@ def test_a_kernel_without_flowtables_is_told_with_the_remedy() -> None:
         check_flowtables(Refusing())  # type: ignore[arg-type]
     assert "modprobe nft_flow_offload" in str(told.value)
     assert str(told.value).endswith("It says: add flowtable ip probe probe: No such file or directory")
+
+
+def test_devices_have_any_bytes_for_names() -> None:
+    """A link may be called what is no UTF-8; the system's other answers tell it so, too."""
+    names = ("eth0", os.fsdecode(b"caf\xe9"))
+    made = flowtables.new("ip", "nodeport-nft", FLOWTABLE, names)
+    assert b"caf\xe9\0" in made.attributes
+    assert flowtables.devices(bytes(BODY) + made.attributes) == set(names)

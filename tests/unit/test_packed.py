@@ -19,10 +19,12 @@ from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
     DATA_VERDICT,
     ELEM_DATA,
+    ELEM_EXPIRATION,
     ELEM_EXPR,
     ELEM_EXPRESSIONS,
     ELEM_FLAGS,
     ELEM_KEY,
+    ELEM_PAD,
     ELEM_TIMEOUT,
     ELEM_USERDATA,
     LIST_ELEM,
@@ -32,10 +34,10 @@ from nodeport_nft.kernel.netlink.layouts import (
 )
 from nodeport_nft.kernel.netlink.messages import BODY, attribute
 from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements, make_reader
-from nodeport_nft.kernel.netlink.reading import read_elements
+from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
 from nodeport_nft.model import Family
 from nodeport_nft.plan import diff
-from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Table, Value
+from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Memory, Table, Value
 from tests.builders import FACTS
 
 SCHEMAS = {family: compile_schema(family, FACTS) for family in Family}
@@ -224,3 +226,33 @@ def test_commits_without_an_end_are_put_up_with(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(reading, "dump", dump)
     assert len(read_elements(NETLINK, VIPS)) == 2
+
+
+PAD = attribute(ELEM_PAD, b"")
+"""Stands before each number of 64 bits on machines that want it at an address that 8 divides."""
+
+
+@pytest.mark.parametrize("pad", [b"", PAD])
+def test_what_a_set_has_learned_is_read_on_any_machine(answers: list[list[bytes]], pad: bytes) -> None:
+    learned = layout(Family.IPV4, "affinity/default/web")
+    key = attribute(ELEM_KEY, attribute(DATA_VALUE, bytes((192, 0, 2, 1))))
+    times = [pad + attribute(kind, struct.pack(">Q", ms)) for kind, ms in ((ELEM_TIMEOUT, 9), (ELEM_EXPIRATION, 7))]
+    answers.append([message((attribute(LIST_ELEM, key + b"".join(times)),))])
+    assert read_memories(NETLINK, learned) == (Memory(("192.0.2.1",), 9, 7),)
+
+
+def test_a_counter_is_padded_on_some_machines() -> None:
+    padded = attribute(1, b"counter\0") + attribute(
+        2, PAD + attribute(1, struct.pack(">Q", 7)) + PAD + attribute(2, struct.pack(">Q", 3))
+    )
+    assert dict(read(VIPS, told(VIPS, VIP, counter=attribute(ELEM_EXPR, padded)))) == {VIP.key: VIP}
+
+
+@pytest.mark.parametrize("expression", [attribute(ELEM_EXPR, COUNTER), attribute(ELEM_EXPRESSIONS, LIMIT)])
+def test_a_prefix_with_more_than_a_comment_is_named(answers: list[list[bytes]], expression: bytes) -> None:
+    """Such as a limit, by which it is not always in the set."""
+    prefixes = layout(Family.IPV4, "service-cidrs")
+    key = attribute(ELEM_KEY, attribute(DATA_VALUE, bytes((240, 0, 0, 0))))
+    answers.append([message((attribute(LIST_ELEM, key + expression),))])
+    with pytest.raises(OddElement, match=r"240\.0\.0\.0, with more than a comment"):
+        read_prefixes(NETLINK, prefixes)

@@ -8,8 +8,6 @@ the network namespace in which they were made.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import weakref
 from collections.abc import Collection, Iterable
@@ -27,10 +25,10 @@ from nodeport_nft.kernel.libnftables.answers import (
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import flowtables
-from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join, too_long
+from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
 from nodeport_nft.kernel.netlink.dumps import open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
-from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, read_base_chains, sets_of_rules, weigh_set
+from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, hooked_tables, sets_of_rules, weigh_set
 from nodeport_nft.kernel.netlink.tables import read_table
 from nodeport_nft.kernel.netlink.transactions import encode, portions
 from nodeport_nft.plan import ListedTable, Remove, Replace, Transaction
@@ -68,7 +66,10 @@ class Nft:
         self.commits = 0
         self._writer = BatchWriter()
         self._library = Library()
-        self._reader = open_netlink()
+        try:
+            self._reader = open_netlink()
+        except OSError as error:
+            raise KernelError(f"nftables cannot be reached: {error.strerror}") from error
         weakref.finalize(self, self._reader.close)
 
     def apply(self, transactions: Iterable[Transaction]) -> int:
@@ -100,10 +101,10 @@ class Nft:
         names = {(table.schema.family, table.schema.name) for table in tables}
         if any(self.has_table(*name) for name in names):
             try:
-                seen = {(chain.family, chain.table) for chain in read_base_chains()}
+                hooked = hooked_tables(self._reader)
             except OSError as error:
                 raise KernelError(f"the chains of nftables cannot be read: {error.strerror}") from error
-            if seen & names:
+            if hooked is None or hooked & names:  # in doubt, too: nobody may be let through untranslated meanwhile
                 return []
         return tables
 
@@ -214,18 +215,6 @@ class Nft:
             raise LibraryError(f"libnftables says: {_first(done.error)}")
         return done.output
 
-    def run(self, text: str, *, view: View, dry: bool = False) -> str:
-        """Run commands in nft's language as one batch, over the tables that ``view`` shows; their output.
-
-        ``dry``: let the kernel look at the batch and carry out none of it. Raises KernelError, MemoryError.
-        """
-        done = self._library.run(text, view)
-        if done.code != 0:
-            raise KernelError(_explain(done.error))
-        if done.messages:
-            self._writer.commit(join(done.messages, dry=dry))
-        return done.output
-
 
 def _weigh_rules(family: str, table: str, chain: str) -> frozenset[str]:
     """The sets that a chain's rules look into, where all that is listed with them is small enough."""
@@ -243,16 +232,6 @@ def _weigh_rules(family: str, table: str, chain: str) -> frozenset[str]:
 
 
 _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")
-
-
-def _explain(error: str) -> str:
-    # libnftables tells each command that fails, with an echo of it. The first says what the others say.
-    _, *others = re.findall(r"^Error: ", error, re.MULTILINE) or ["", ""]
-    words = _first(error)
-    if os.strerror(errno.EMSGSIZE) in words:
-        words += f"\n{too_long()}"
-    more = f"\nand {len(others)} more" if others and others != [""] else ""
-    return f"nftables refused the transaction; nothing was changed:\n{words}{more}"
 
 
 def _first(error: str) -> str:

@@ -79,9 +79,6 @@ class View:
         return self.tables is None or (data[0], _named(data)) in self.tables
 
 
-NOTHING = View(frozenset())
-
-
 class Answers:
     """Answers the questions of one command. ``number`` is another one for each command, as a generation is.
 

@@ -170,23 +170,21 @@ class BatchWriter:
 def _unsent(error: OSError, size: int) -> str:
     refused = "nftables did not get the transaction; nothing was changed"
     if error.errno == errno.EMSGSIZE:
-        return f"{refused}: {too_long(size)}"
+        return f"{refused}: {_too_long(size)}"
     return f"{refused}: {error.strerror}"
 
 
-def too_long(size: int = 0) -> str:
-    """The kernel's "Message too long" in words: a transaction of ``size`` bytes (0: not known) is one message."""
+def _too_long(size: int) -> str:
+    """The kernel's "Message too long" in words: a transaction of ``size`` bytes is one message."""
     try:
         most = int(_WMEM_MAX.read_text(encoding="ascii"))
     except (OSError, ValueError):  # a network namespace of an older kernel shows none
         most = 0
-    what = f"its {size} bytes are" if size else "it is"
     limit = (
         f" than the {2 * most} bytes that may be sent at once in a user namespace" if most else " than may be sent"
     )
-    value = size or 4 * most
-    remedy = f"sysctl net.core.wmem_max={value}" if value else "sysctl net.core.wmem_max"
-    return f"{what} more{limit}; write less at a time, or raise the limit on the host: {remedy}"
+    remedy = f"sysctl net.core.wmem_max={size}"
+    return f"its {size} bytes are more{limit}; write less at a time, or raise the limit on the host: {remedy}"
 
 
 def _refusal(batch: bytes, failures: list[bytes]) -> str:

@@ -7,6 +7,7 @@ again, and has to be what was there but for its registers: nothing has been pass
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -94,7 +95,7 @@ def disassemble(family: str, instructions: Iterable[Instruction | Opaque]) -> Ru
             reader.take(instruction)
         rule = tuple(reader.statements)
         again = assemble(family, rule)
-    except (_UnknownError, KeyError, ValueError, OSError):
+    except (_UnknownError, LookupError, ValueError, OSError, struct.error):
         return None
     # Also where some were opaque, or a protocol was asked for that nothing came after.
     return rule if list(map(_spelling, again)) == list(map(_spelling, instructions)) else None

@@ -99,6 +99,18 @@ def dump(
         raise Interrupted
 
 
+def forget(netlink: socket.socket) -> None:
+    """Throw away what is left of earlier answers: who asked may have failed before all was read. Raises OSError."""
+    while True:
+        try:
+            netlink.recv(_PIECE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+
+
 def make_buffer() -> memoryview:
     """Where ``received`` puts what comes: one for many pieces, since to make it takes longer than to fill it."""
     return memoryview(bytearray(_PIECE))

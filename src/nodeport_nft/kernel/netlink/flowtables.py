@@ -5,6 +5,7 @@ Source: linux/netfilter/nf_tables.h.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable
 
@@ -36,10 +37,15 @@ def question(family: str, table: str, name: str) -> bytes:
 
 
 def devices(answer: bytes) -> frozenset[str]:
-    """The devices of a flowtable, of what the kernel answers behind the message's header."""
+    """The devices of a flowtable, of what the kernel answers behind the message's header.
+
+    Their names are any bytes, as files' are.
+    """
     hook = find(answer, BODY, len(answer), _HOOK)
     named = walk(answer, *find(answer, *hook, _HOOK_DEVICES))
-    return frozenset(answer[start:end].rstrip(b"\0").decode() for kind, start, end in named if kind == _DEVICE_NAME)
+    return frozenset(
+        os.fsdecode(answer[start:end].rstrip(b"\0")) for kind, start, end in named if kind == _DEVICE_NAME
+    )
 
 
 def _naming(table: str, name: str) -> bytes:
@@ -49,5 +55,5 @@ def _naming(table: str, name: str) -> bytes:
 def _hook(devices: Iterable[str]) -> bytes:
     """``hook ingress priority filter``, and the devices."""
     hook = attribute(_HOOK_NUMBER, _NUMBER.pack(_INGRESS)) + attribute(_HOOK_PRIORITY, _NUMBER.pack(_FILTER))
-    names = b"".join(attribute(_DEVICE_NAME, device.encode() + b"\0") for device in devices)
+    names = b"".join(attribute(_DEVICE_NAME, os.fsencode(device) + b"\0") for device in devices)
     return attribute(_HOOK | NESTED, hook + (attribute(_HOOK_DEVICES | NESTED, names) if names else b""))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from nodeport_nft.forwarding import Hooked
 from nodeport_nft.kernel.netlink.batch import FAMILIES
+from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, forget, settled
 from nodeport_nft.kernel.netlink.layouts import GETSETELEM, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink.messages import (
     BODY,
@@ -64,6 +65,21 @@ class Allowance:
 def read_base_chains() -> list[Hooked]:
     """The base chains of this network namespace, whoever's. Raises OSError."""
     return [hooked for data in _dump(_GETCHAIN, 0, b"") if (hooked := _hooked(data))]
+
+
+def hooked_tables(netlink: socket.socket) -> frozenset[tuple[str, str]] | None:
+    """Family and name of every table that packets are led to; None where commits fall into each reading.
+
+    Raises OSError.
+    """
+    for _ in range(TRIES):
+        forget(netlink)
+        try:
+            told = list(dump(netlink, _GETCHAIN, 0, b"", settled(netlink)))
+        except Interrupted:
+            continue
+        return frozenset((chain.family, chain.table) for data in told if (chain := _hooked(data)))
+    return None
 
 
 def sets_of_rules(family: str, table: str, chain: str, allowance: Allowance) -> frozenset[str]:

@@ -20,9 +20,11 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, settled
 from nodeport_nft.kernel.netlink.layouts import (
     DATA_VALUE,
-    ELEM_EXPR,
-    ELEM_EXPRESSIONS,
+    ELEM_EXPIRATION,
+    ELEM_FLAGS,
     ELEM_KEY,
+    ELEM_PAD,
+    ELEM_TIMEOUT,
     ELEM_USERDATA,
     GETSETELEM,
     LIST_ELEMENTS,
@@ -32,7 +34,6 @@ from nodeport_nft.kernel.netlink.messages import BODY, find, walk
 from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements, comment_of, make_reader
 from nodeport_nft.ruleset import Element, Key, Memory
 
-_ELEM_FLAGS, _ELEM_TIMEOUT, _ELEM_EXPIRATION = 3, 4, 5  # NFTA_SET_ELEM_*; times in milliseconds
 _INTERVAL_END = 1  # NFT_SET_ELEM_INTERVAL_END
 
 _PATIENCE = 20
@@ -123,9 +124,9 @@ def _prefixes(layout: Layout, pieces: list[bytes]) -> dict[Key, Element]:
     for data in pieces:
         for parts in _elements(data):
             address = int.from_bytes(_key(layout, data, parts), "big")
-            if parts.keys() - {ELEM_KEY, _ELEM_FLAGS, ELEM_USERDATA, ELEM_EXPR, ELEM_EXPRESSIONS}:
+            if parts.keys() - {ELEM_KEY, ELEM_FLAGS, ELEM_USERDATA}:
                 raise OddElement(f"{kind(address)}, with more than a comment")
-            flags = int.from_bytes(data[slice(*parts.get(_ELEM_FLAGS, (0, 0)))], "big")
+            flags = int.from_bytes(data[slice(*parts.get(ELEM_FLAGS, (0, 0)))], "big")
             if flags & ~_INTERVAL_END:
                 raise OddElement(f"{kind(address)}, of unknown flags")
             comment = comment_of(data, parts.get(ELEM_USERDATA, (0, 0))).decode(errors="replace")
@@ -148,12 +149,12 @@ def _prefixes(layout: Layout, pieces: list[bytes]) -> dict[Key, Element]:
 
 
 def _memories(layout: Layout, pieces: list[bytes]) -> Iterator[Memory]:
-    number = struct.Struct(">Q")
+    number = struct.Struct(">Q")  # of milliseconds
     for data in pieces:
         for parts in _elements(data):
-            if not parts.keys() - {ELEM_KEY, _ELEM_TIMEOUT, _ELEM_EXPIRATION} and len(parts) == 3:
+            if parts.keys() - {ELEM_PAD} == {ELEM_KEY, ELEM_TIMEOUT, ELEM_EXPIRATION}:
                 key = layout.key.unpack(_key(layout, data, parts))
                 timeout, expires = (
-                    int(number.unpack_from(data, parts[kind][0])[0]) for kind in (_ELEM_TIMEOUT, _ELEM_EXPIRATION)
+                    int(number.unpack_from(data, parts[kind][0])[0]) for kind in (ELEM_TIMEOUT, ELEM_EXPIRATION)
                 )
                 yield Memory(key, timeout, expires)

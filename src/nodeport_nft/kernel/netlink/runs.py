@@ -35,7 +35,7 @@ LARGE = 40_000
 """Elements from which on a map is read so: below, a dump takes less."""
 
 _PORTION = 64
-"""Keys asked for at a time: their answers, one message each and one more for each run, fit into any socket."""
+"""Keys asked for at a time: their answers, a message each and one more for each run, fit into most sockets."""
 
 _packed_slot = struct.Struct("=I").pack
 
@@ -77,7 +77,10 @@ def draws_of(chains: Iterable[Chain]) -> Draws:
 
 
 def read_runs(netlink: socket.socket, layout: Layout, runs: Iterable[Run]) -> dict[bytes, bytes]:
-    """The elements of these runs, as of ``PackedElements``. Raises OddElement, OSError."""
+    """The elements of these runs, as of ``PackedElements``.
+
+    Raises OddElement, and OSError: ENOBUFS where the socket takes less than the answers, of which some are left then.
+    """
     take_in = make_reader(layout)
     size = layout.key.size
     head = attribute(LIST_ELEM | NESTED, attribute(ELEM_KEY | NESTED, attribute(DATA_VALUE, bytes(size))))[:-size]

@@ -15,24 +15,24 @@ Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c (nf_tables_fi
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink import declarations as declared_as
 from nodeport_nft.kernel.netlink import flowtables
 from nodeport_nft.kernel.netlink.batch import FAMILIES
-from nodeport_nft.kernel.netlink.disassembly import disassemble
-from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, settled
+from nodeport_nft.kernel.netlink.disassembly import disassemble, matches
+from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, forget, settled
 from nodeport_nft.kernel.netlink.expressions import Instruction, Opaque, unpack
 from nodeport_nft.kernel.netlink.layouts import NFNL_SUBSYS_NFTABLES, Layout, layout_of
 from nodeport_nft.kernel.netlink.messages import ACK, BODY, DUMP, attribute, find, walk
 from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements
 from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
-from nodeport_nft.kernel.netlink.rules import assemble
 from nodeport_nft.kernel.netlink.runs import LARGE, Run, draws_of, read_runs
 from nodeport_nft.plan import ListedTable
 from nodeport_nft.render import schema_comment
@@ -74,6 +74,7 @@ def read_table(netlink: socket.socket, schema: Schema) -> ListedTable | None:
     whose = f"table {schema.family} {schema.name}"
     try:
         for tried in range(_TIMES_LOOKED):
+            forget(netlink)
             try:
                 return _Reading(netlink, schema, settled(netlink) if tried < TRIES else None).table()
             except Interrupted:
@@ -213,7 +214,13 @@ class _Reading:
                 for (name, first), slots in draws.get(chain, {}).items():
                     if name == layout.name and len(key) == size:
                         runs[key, first] = max(slots, runs.get((key, first), 0))
-        packed = read_runs(self._netlink, layout, (Run(*which, slots) for which, slots in runs.items()))
+        try:
+            packed = read_runs(self._netlink, layout, (Run(*which, slots) for which, slots in runs.items()))
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            forget(self._netlink)  # the host lets sockets hold very little (net.core.rmem_default): a dump waits
+            return None
         if self._begun is not None and settled(self._netlink) != self._begun:
             raise Interrupted
         return PackedElements(layout, packed) if len(packed) == count else None
@@ -229,11 +236,11 @@ class _Expected:
         self.sets = {declared.name: _made_set(schema, declared) for declared in schema.maps}
         self.own_sets = {pattern.name: _made_set(schema, pattern) for pattern in schema.own_maps}
         self.chains: dict[str, Form] = {}
-        self.rules: dict[str, list[tuple[Rule, tuple[Instruction, ...]]]] = {}
+        self.rules: dict[str, tuple[Rule, ...]] = {}
         for chain in schema.chains:
             made = declared_as.new_chain(schema.family, schema.name, chain)
             self.chains[chain.name] = _chain_form(bytes(BODY) + made.attributes)
-            self.rules[chain.name] = [(rule, tuple(assemble(schema.family, rule))) for rule in chain.rules]
+            self.rules[chain.name] = chain.rules
         self.flowtables: dict[str, Form] = {}
         if schema.flowtable:
             flowtable = flowtables.new(schema.family, schema.name, schema.flowtable)
@@ -251,15 +258,10 @@ def _made_set(schema: Schema, declared: Map) -> Form:
 
 def _same_rules(
     family: str,
-    wanted: list[tuple[Rule, tuple[Instruction, ...]]],
-    found: list[tuple[Instruction | Opaque, ...]],
+    wanted: Sequence[Rule],
+    found: Sequence[tuple[Instruction | Opaque, ...]],
 ) -> bool:
-    if len(wanted) != len(found):
-        return False
-    return all(
-        have == instructions or disassemble(family, have) == rule
-        for (rule, instructions), have in zip(wanted, found, strict=True)
-    )
+    return len(wanted) == len(found) and all(map(partial(matches, family), wanted, found))
 
 
 def _unequal(kind: str, found: Mapping[str, Form], wanted: Mapping[str, Form]) -> Iterable[str]:
