@@ -167,10 +167,10 @@ def serves(node: Container, cluster: Cluster, server: ApiServer, log: Path) -> N
         for path in ("livez", "healthz"):
             cluster.run("worker-1", ["curl", "-sf", "--max-time", "30", f"http://127.0.0.1:10256/{path}"])
 
-        publish(server, cluster, "late", externalIPs=["192.0.2.1"])
+        publish(server, cluster, "web-late", externalIPs=["192.0.2.1"])
         wait_for(lambda: server.list("Event"), "an Event about the contested address")
         [event] = server.list("Event")
-        assert (event["regarding"]["name"], event["reason"]) == ("late", "FrontendContested")
+        assert (event["regarding"]["name"], event["reason"]) == ("web-late", "FrontendContested")
         assert event["note"].startswith("192.0.2.1 tcp 80 is held by Service/default/web, which ")
 
         os.kill(node.program(process), signal.SIGTERM)
@@ -179,7 +179,7 @@ def serves(node: Container, cluster: Cluster, server: ApiServer, log: Path) -> N
         cluster.stop(process)
     assert "Traceback" not in log.read_text(), log.read_text()
     assert "default/web" in cluster.ruleset("worker-1"), "an end leaves the rules"
-    assert [line for line in log.read_text().splitlines() if '"problem"' in line and "default/late" not in line] == []
+    assert [line for line in log.read_text().splitlines() if '"problem"' in line and "default/web-late" not in line] == []
 
 
 @pytest.mark.proves("W8")

@@ -131,7 +131,7 @@ def _cluster_ips(given: Collection[str], families: tuple[Family, ...]) -> tuple[
 
 def _ports_of(entries: tuple[shapes.ServicePort, ...], *, has_node_ports: bool) -> tuple[ServicePort, ...]:
     """The ports; those without a nodePort are the same in very many Services, and made once."""
-    is_own = has_node_ports and any(entry.node_port for entry in entries)
+    is_own = len(entries) > shapes.MOST or (has_node_ports and any(entry.node_port for entry in entries))
     return (_ports if is_own else _shared_ports)(entries, has_node_ports)
 
 

@@ -24,8 +24,10 @@ store is not to fill the memory with them.
 Short = Text | int | float | bool | None
 """Of a field that is not read, in what is remembered."""
 
-MOST = msgspec.Meta(max_length=50)
-"""The longest list that is remembered."""
+MOST = 50
+"""Items of the longest list that is remembered."""
+
+_Few = msgspec.Meta(max_length=MOST)
 
 
 def _in_json(name: str) -> str:
@@ -80,8 +82,8 @@ class Named(Shape, frozen=True):
 
 class Hints(Shape, frozen=True):
     API: ClassVar[str] = "V1EndpointHints"
-    for_nodes: Annotated[tuple[Named, ...], MOST] | None = None
-    for_zones: Annotated[tuple[Named, ...], MOST] | None = None
+    for_nodes: Annotated[tuple[Named, ...], _Few] | None = None
+    for_zones: Annotated[tuple[Named, ...], _Few] | None = None
 
 
 class EndpointConditions(Shape, frozen=True):
@@ -129,7 +131,7 @@ class EndpointSlice(Shape, frozen=True):
     api_version: Text | None = None
     endpoints: list[Endpoint] | None = None
     kind: Text | None = None
-    ports: Annotated[tuple[SlicePort, ...], MOST] | None = None
+    ports: tuple[SlicePort, ...] | None = None
 
 
 class ServicePort(Shape, frozen=True):
@@ -162,12 +164,12 @@ class ServiceSpec(Shape, frozen=True):
     external_traffic_policy: Text | None = None
     health_check_node_port: int | None = None
     internal_traffic_policy: Text | None = None
-    ip_families: Annotated[tuple[Text, ...], MOST] | None = None
+    ip_families: Annotated[tuple[Text, ...], _Few] | None = None
     ip_family_policy: Text | None = None
     load_balancer_class: _Plain = None
     load_balancer_ip: _Plain = None
     load_balancer_source_ranges: list[Text] | None = None
-    ports: Annotated[tuple[ServicePort, ...], MOST] | None = None
+    ports: tuple[ServicePort, ...] | None = None
     publish_not_ready_addresses: bool | None = None
     selector: dict[Text, Text] | None = None
     session_affinity: Text | None = None
@@ -231,15 +233,15 @@ class ContainerPort(Shape, frozen=True):
 class Container(Shape, frozen=True):
     API: ClassVar[str] = "V1Container"
     name: Short = None
-    ports: Annotated[tuple[ContainerPort, ...], MOST] | None = None
+    ports: Annotated[tuple[ContainerPort, ...], _Few] | None = None
     restart_policy: Text | None = None
 
 
 class PodSpec(Shape, frozen=True):
     API: ClassVar[str] = "V1PodSpec"
-    containers: Annotated[tuple[Container, ...], MOST] | None = None
+    containers: Annotated[tuple[Container, ...], _Few] | None = None
     host_network: _Plain = None
-    init_containers: Annotated[tuple[Container, ...], MOST] | None = None
+    init_containers: Annotated[tuple[Container, ...], _Few] | None = None
     node_name: Text | None = None
 
 

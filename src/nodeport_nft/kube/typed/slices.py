@@ -24,7 +24,8 @@ def endpoint_slice(found: shapes.EndpointSlice, namespace: str, name: str) -> En
     labels = found.metadata.labels
     service = labels.get(SERVICE_NAME_LABEL) if labels else None
     version = _VERSIONS.get(found.address_type or "")
-    ports = _ports(found.ports or ())
+    entries = found.ports or ()
+    ports = _shared_ports(entries) if len(entries) <= shapes.MOST else _ports(entries)
     if not service or version is None or ports is None:
         return None
     endpoints = []
@@ -67,9 +68,8 @@ def _names(hints: tuple[shapes.Named, ...]) -> tuple[str, ...]:
     return tuple(hint.name for hint in hints if hint.name)
 
 
-@lru_cache(1024)
 def _ports(entries: tuple[shapes.SlicePort, ...]) -> tuple[EndpointPort, ...] | None:
-    """The ports that have a number; the same in very many slices, and made once."""
+    """The ports that have a number."""
     ports: dict[str, EndpointPort | None] = {}
     for entry in entries:
         name, protocol = sys.intern(entry.name or ""), _PROTOCOLS.get(entry.protocol)
@@ -79,3 +79,7 @@ def _ports(entries: tuple[shapes.SlicePort, ...]) -> tuple[EndpointPort, ...] | 
             return None
         ports[name] = None if entry.port is None else EndpointPort(name, protocol, entry.port)
     return tuple(port for port in ports.values() if port is not None)
+
+
+_shared_ports = lru_cache(1024)(_ports)
+"""The same ports are in very many slices, and made once."""
