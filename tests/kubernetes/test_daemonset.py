@@ -179,7 +179,9 @@ def serves(node: Container, cluster: Cluster, server: ApiServer, log: Path) -> N
         cluster.stop(process)
     assert "Traceback" not in log.read_text(), log.read_text()
     assert "default/web" in cluster.ruleset("worker-1"), "an end leaves the rules"
-    assert [line for line in log.read_text().splitlines() if '"problem"' in line and "default/web-late" not in line] == []
+    assert [
+        line for line in log.read_text().splitlines() if '"problem"' in line and "default/web-late" not in line
+    ] == []
 
 
 @pytest.mark.proves("W8")
