@@ -47,7 +47,6 @@ more, so that neither its memory nor its time grow with what others have.
 _SECONDS = 30.0
 """How long libnftables may take over what is others': there is little of it."""
 
-
 _MANY = 4096
 """Elements from which on it pays to write them in many commits."""
 

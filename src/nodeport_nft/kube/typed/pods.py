@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from nodeport_nft.kube.typed import shapes, texts
-from nodeport_nft.model import ContainerPort, IPAddress, Pod, Protocol
+from nodeport_nft.model import ContainerPort, IPAddress, Pod
 from nodeport_nft.notation import service_name_fault
 
-_PROTOCOLS: dict[str | None, Protocol] = {
-    None: Protocol.TCP,
-    "": Protocol.TCP,
-    **{str(protocol): protocol for protocol in Protocol},
-}
 _STATES = (None, "", "True", "False", "Unknown")
 _FINISHED = ("Succeeded", "Failed")
 _NO_LABELS: dict[str, str] = {}
@@ -71,7 +66,7 @@ def _ports(
     for container in (*containers, *(each for each in before if each.restart_policy == "Always")):
         names = set()
         for entry in container.ports or ():
-            protocol = _PROTOCOLS.get(entry.protocol)
+            protocol = texts.PROTOCOLS.get(entry.protocol)
             if protocol is None or not 1 <= entry.container_port <= 65535 or entry.name in names:
                 return None
             if not entry.name:

@@ -10,18 +10,13 @@ from nodeport_nft.kube.annotations import NODE_PORT_TYPES
 from nodeport_nft.kube.service import DEFAULT_AFFINITY, DISTRIBUTIONS, LONGEST_AFFINITY, PROXY_NAME_LABEL
 from nodeport_nft.kube.service_ips import FAMILIES, POLICIES
 from nodeport_nft.kube.typed import shapes, texts
-from nodeport_nft.model import Family, IPAddress, IPNetwork, Protocol, Service, ServicePort, ServiceType
+from nodeport_nft.model import Family, IPAddress, IPNetwork, Service, ServicePort, ServiceType
 from nodeport_nft.notation import each_once, label_fault, service_name_fault
 
 _TYPES: dict[str | None, ServiceType] = {
     None: ServiceType.CLUSTER_IP,
     "": ServiceType.CLUSTER_IP,
     **{str(kind): kind for kind in ServiceType},
-}
-_PROTOCOLS: dict[str | None, Protocol] = {
-    None: Protocol.TCP,
-    "": Protocol.TCP,
-    **{str(protocol): protocol for protocol in Protocol},
 }
 _TRAFFIC: dict[str | None, str] = {None: "Cluster", "": "Cluster", "Cluster": "Cluster", "Local": "Local"}
 _SPREAD: dict[str | None, str] = {None: "", "": "", **{text: text for text in DISTRIBUTIONS}}
@@ -157,7 +152,7 @@ def _port(entry: shapes.ServicePort, has_node_ports: bool) -> ServicePort:
         raise _Declined
     if service_name_fault(target) if isinstance(target, str) else not 1 <= target <= 65535:
         raise _Declined
-    protocol = _PROTOCOLS[entry.protocol]
+    protocol = texts.PROTOCOLS[entry.protocol]
     return ServicePort(sys.intern(name), protocol, entry.port, target, node_port if has_node_ports else 0)
 
 

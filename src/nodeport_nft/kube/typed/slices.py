@@ -7,15 +7,10 @@ from functools import lru_cache
 
 from nodeport_nft.kube.endpoints import HEADLESS_LABEL, SERVICE_NAME_LABEL
 from nodeport_nft.kube.typed import shapes, texts
-from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, Protocol
+from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice
 from nodeport_nft.notation import label_fault
 
 _VERSIONS = {"IPv4": 4, "IPv6": 6}
-_PROTOCOLS: dict[str | None, Protocol] = {
-    None: Protocol.TCP,
-    "": Protocol.TCP,
-    **{str(protocol): protocol for protocol in Protocol},
-}
 _NO_CONDITIONS = shapes.EndpointConditions()
 
 
@@ -72,7 +67,7 @@ def _ports(entries: tuple[shapes.SlicePort, ...]) -> tuple[EndpointPort, ...] | 
     """The ports that have a number."""
     ports: dict[str, EndpointPort | None] = {}
     for entry in entries:
-        name, protocol = sys.intern(entry.name or ""), _PROTOCOLS.get(entry.protocol)
+        name, protocol = sys.intern(entry.name or ""), texts.PROTOCOLS.get(entry.protocol)
         if protocol is None or name in ports or (name and label_fault(name)):
             return None
         if entry.port is not None and not 1 <= entry.port <= 65535:

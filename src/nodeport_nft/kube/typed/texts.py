@@ -14,8 +14,15 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nodeport_nft.kube.annotations import is_ours
 from nodeport_nft.kube.metadata import utc_time
-from nodeport_nft.model import IPAddress, IPNetwork
+from nodeport_nft.model import IPAddress, IPNetwork, Protocol
 from nodeport_nft.notation import group_fault, label_fault, parse_address, parse_network, special_fault
+
+PROTOCOLS: dict[str | None, Protocol] = {
+    None: Protocol.TCP,
+    "": Protocol.TCP,
+    **{str(protocol): protocol for protocol in Protocol},
+}
+"""What the word of a port says; without one it is TCP."""
 
 _OCTETS = {str(number): number for number in range(256)}
 _HEX_DIGITS = frozenset(string.hexdigits)
