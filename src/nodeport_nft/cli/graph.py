@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +27,10 @@ from nodeport_nft.settings import Group
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.graph import Graph
+    from nodeport_nft.kube import Object
     from nodeport_nft.model import Snapshot
+    from nodeport_nft.resolve import Claimable
+    from nodeport_nft.store import Objects
 
 _DRAWING_SECONDS = 60
 
@@ -53,14 +56,14 @@ def graph(
     *,
     services: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVICE]...", help="Services; default all.", autocompletion=_complete),
+        typer.Argument(metavar="SERVICE", help="Services; default all.", autocompletion=_complete),
     ] = None,
     filename: Files = None,
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     output: Annotated[
         GraphFormat,
-        typer.Option("--output", "-o", help="mermaid (default), dot, or svg, for which Graphviz draws."),
+        typer.Option("--output", "-o", help="svg needs Graphviz."),
     ] = GraphFormat.mermaid,
     limit: Annotated[
         int | None,
@@ -113,14 +116,30 @@ def _drawn(
     """A message for each name that no Service has, and the graph of the others; of all, where no name is given."""
     from nodeport_nft.cli.resources import not_found
     from nodeport_nft.graph import MOST_SHOWN, graph_of
-    from nodeport_nft.resolve import Claimable, Index
+    from nodeport_nft.resolve import Index
 
     shown = sorted((s for s in snapshot.services if namespace in (None, s.namespace)), key=lambda s: s.key)
     there = {service.name: service for service in shown}
     missing = tuple(not_found(BY_KIND["Service"], namespace or "", name) for name in names if name not in there)
     chosen = [there[name] for name in dict.fromkeys(names) if name in there] if names else shown
-    claimable = Claimable(config.external_ips, config.load_balancer_ips)
-    return missing, graph_of(chosen, Index.of(snapshot), claimable=claimable, most=limit or MOST_SHOWN)
+    return missing, graph_of(chosen, Index.of(snapshot), claimable=_claimable(config), most=limit or MOST_SHOWN)
+
+
+def service_trees(store: Objects, config: Config, services: Iterable[Object]) -> str:
+    """The trees of these Services, which the store has; an empty line between two. Raises Problems."""
+    from nodeport_nft.cli.columns import service_of
+    from nodeport_nft.graph import graph_of, tree
+    from nodeport_nft.resolve import Index
+
+    index = Index.of(store.snapshot())
+    claimable = _claimable(config)
+    return "\n\n".join(tree(graph_of([service_of(each)], index, claimable=claimable)) for each in services)
+
+
+def _claimable(config: Config) -> Claimable:
+    from nodeport_nft.resolve import Claimable
+
+    return Claimable(config.external_ips, config.load_balancer_ips)
 
 
 def _written(drawn: Graph, output: GraphFormat) -> str:

@@ -1,9 +1,9 @@
 """From the desired state to the graph: as the cluster has it, so that traffic policies and hints are only named.
 
-How it is bounded: of one Service at most ``most`` ports, frontends and endpoints are drawn, and a vertex says how many
-more there are. Endpoints that get connections come before those that do not. Further Services are drawn while there
-are at most ``MAX_EDGES`` edges; the first one is drawn in any case. So 1,000 endpoints are some 20 boxes and one that
-says "980 more", and 10,000 Services some dozens and a number that is told.
+How it is bounded: of one Service at most ``most`` ports, frontends and endpoints are drawn, and a vertex says how
+many more there are. Endpoints that get connections come before those that do not. Further Services are drawn while
+there are at most ``MAX_EDGES`` edges; the first one is drawn in any case. So 1,000 endpoints are 20 boxes and one
+that says "980 more endpoints", and 10,000 Services some dozens and a number that is told.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Drawing:
             every = _frontends(granted, port) if proxied else ()
             frontends = every[:frontends_left]
             for kind, address in frontends:
-                self._frontend(whole, target, place, port, (kind, address), _policy(service, kind), used)
+                self._frontend(whole, target, place, (service, port), (kind, address), used)
             if not frontends:
                 self._edge(whole, target, in_use=used)
             for candidate, in_use in endpoints[:endpoints_left]:
@@ -111,20 +111,22 @@ class _Drawing:
 
     def _frontend(
         self,
-        service: Vertex,
+        whole: Vertex,
         target: Vertex,
         place: str,
-        port: ServicePort,
+        of: tuple[Service, ServicePort],
         at: tuple[FrontendKind, IPAddress | None],
-        policy: str,
         in_use: bool,
     ) -> None:
+        service, port = of
         kind, address = at
-        label = f"any node:{port.node_port}" if address is None else _socket_address(address, port.port)
+        policy = _policy(service, kind)
+        nodes = "chosen nodes" if service.node_port_nodes else "any node"
+        label = f"{nodes}:{port.node_port}" if address is None else _socket_address(address, port.port)
         frontend = self._vertex(Kind.FRONTEND, f"{place} {kind} {label}", label, kind.value, in_use=in_use)
         if kind in _OUTSIDE:
             self._edge(self._vertex(Kind.CLIENT, "", "Client (ext)"), frontend, in_use=in_use)
-        self._edge(service, frontend, in_use=in_use)
+        self._edge(whole, frontend, in_use=in_use)
         self._edge(frontend, target, "" if policy == "Cluster" else policy, in_use=in_use)
 
     def _endpoint(self, target: Vertex, place: str, candidate: Candidate, state: str, in_use: bool) -> None:

@@ -1,16 +1,19 @@
 """The graph as Mermaid's flowchart: clients outside, a box for the cluster, and in it Services, addresses and nodes.
 
-A label stands in quotes, and each character that is no letter, digit or plain punctuation as its number (``#34;``), as
-Mermaid decodes it: so no label can end its quotes, begin Markdown, HTML or a directive. Source: Mermaid, "Flowcharts -
-Basic Syntax", special characters and entity codes. Ids are ours alone.
+A label stands in quotes, and each character that is no letter, digit or plain punctuation as its number (``#34;``),
+as Mermaid decodes it: so no label can end its quotes, begin Markdown, HTML or a directive. Source: Mermaid,
+"Flowcharts - Basic Syntax", special characters and entity codes. Ids are ours alone.
 """
 
 from __future__ import annotations
+
+import re
 
 from nodeport_nft.graph.shape import Edge, Graph, Kind, Vertex
 from nodeport_nft.terminal import visible
 
 _PLAIN = frozenset(" .,/:()[]_-→")
+_DIRECTION = re.compile("d(?=irection)", re.IGNORECASE)  # with a blank behind it a statement, wherever in a line
 
 _SHAPES = {
     Kind.CLIENT: ("[", "]"),
@@ -42,7 +45,8 @@ def mermaid(graph: Graph) -> str:
 def _vertex(vertex: Vertex) -> str:
     start, end = _SHAPES[vertex.kind]
     lines = [_escaped(text) for text in (vertex.label, vertex.detail) if text]
-    return f'{vertex.id}{start}"{"<br>".join(lines)}"{end}'
+    label = "<br>".join(lines) or " "  # nothing at all in the quotes is a syntax error
+    return f'{vertex.id}{start}"{label}"{end}'
 
 
 def _edge(edge: Edge, arrow: str = "-->") -> str:
@@ -51,4 +55,5 @@ def _edge(edge: Edge, arrow: str = "-->") -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(c if c.isalnum() or c in _PLAIN else f"#{ord(c)};" for c in visible(text))
+    plain = "".join(c if c.isalnum() or c in _PLAIN else f"#{ord(c)};" for c in visible(text))
+    return _DIRECTION.sub(lambda found: f"#{ord(found[0])};", plain)
