@@ -9,9 +9,11 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
+from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import BAD_INPUT, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
+from nodeport_nft.cli.top import top
 from nodeport_nft.cli.trace import trace
 from nodeport_nft.cli.waiting import wait
 
@@ -81,6 +83,7 @@ app.command("drain", epilog="Example: nodeport-nft drain worker-2")(drain.drain)
 app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
+app.command("graph", epilog="Example: nodeport-nft graph my-ser -o svg > my-ser.svg")(graph)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(sync)
@@ -90,6 +93,7 @@ app.command("status", epilog="Example: nodeport-nft status -o json")(status)
 app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)
+app.command("top", epilog="Example: nodeport-nft top endpoints web --once -o json")(top)
 app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
 app.add_typer(stores.store, name="store")
 for _word, _hint in _ELSEWHERE.items():

@@ -153,9 +153,10 @@ def trace(
 def _node_port_address(facts: NodeFacts, family: Family) -> IPAddress:
     """Where a client of a nodePort connects to, of a node that is not named."""
     known = (*facts.node_port_ips, *facts.addresses)
-    if address := next((each for each in known if each.version == family), None):
-        return address
-    fail(f"node {facts.name} has no IPv{family.value} address that is known; give one with --node-ip", BAD_INPUT)
+    found = next((address for address in known if address.version == family), None)
+    if found is None:
+        fail(f"node {facts.name} has no IPv{family.value} address that is known; give one with --node-ip", BAD_INPUT)
+    return found
 
 
 def _desired_table(
