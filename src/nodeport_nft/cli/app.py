@@ -9,6 +9,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
+from nodeport_nft.cli.doctor import doctor
 from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import BAD_INPUT, fail, put
 from nodeport_nft.cli.status import status
@@ -94,6 +95,7 @@ app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)
 app.command("top", epilog="Example: nodeport-nft top endpoints web --once -o json")(top)
+app.command("doctor", epilog="Example: nodeport-nft doctor --connect")(doctor)
 app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
 app.add_typer(stores.store, name="store")
 for _word, _hint in _ELSEWHERE.items():
