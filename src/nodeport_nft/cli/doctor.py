@@ -70,12 +70,17 @@ def doctor(
 
 
 def _configuration(flags: Flags) -> tuple[Config, ConfigError | None]:
-    """What is in force, as far as it is right; what is wrong with it is a finding as any other."""
+    """What is in force, as far as it is right; what is wrong with the file is a finding as any other.
+
+    Raises ConfigError for wrong flags: whoever gave them is there to correct them.
+    """
     from nodeport_nft.config import ConfigError
 
     try:
         return flags.load(), None
     except ConfigError as error:
+        if any(flags.has(key) for key in error.wrong):
+            raise
         return error.right, error
 
 

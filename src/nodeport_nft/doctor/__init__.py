@@ -1,8 +1,8 @@
 """One pass over everything that can be wrong on a node: what was seen, what it means, and what mends it.
 
-What the daemon judges is judged here by the same functions: sysctls, chains of others, collisions, tables, Services. A
-check is a function of one ``Examination``, in the table of its domain; ``CHECKS`` is all of them in the order in which
-one thing needs another. To add one, write the function and its row.
+What the daemon judges is judged here by the same functions: sysctls, chains of others, collisions, tables, Services.
+A check is a function of one ``Examination``, in the table of its domain; ``CHECKS`` is all of them in the order in
+which one thing needs another. To add one, write the function and its row.
 
 Nothing is changed. What a check needs is read once, however many need it; where that fails, the others say so.
 """
