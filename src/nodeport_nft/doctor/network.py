@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, State, failed, of_text, ok, skipped, warning
-from nodeport_nft.facts import collisions, served_on
+from nodeport_nft.facts import Host, collisions, served_on
 from nodeport_nft.kernel.host.foreign_chains import Served, served_endpoints
 from nodeport_nft.kernel.host.routes import devices_to
 from nodeport_nft.kernel.host.sysctl import find_service_routes
@@ -76,22 +76,17 @@ def _endpoint_routes(examination: Examination) -> Iterator[Finding]:
             "connections to these endpoints are dropped, or answered with an ICMP error",
             f"ip route add {_network(lost[0])} via NODE-OR-GATEWAY (the network of the pods on the other node)",
         )
-    stray = [
-        address
-        for address in addresses
-        if devices.get(address)
-        and any(ip_address(address) in cidr for cidr in examination.pod_cidrs)
-        and not any(ip_address(address) in route.prefix for route in host.routes)
-    ]
-    if stray:
-        yield warning(
-            f"only the default route ({devices[stray[0]]}) leads to {_count(stray)} of pods: {_listed(stray)}",
-            "packets to pods go to the router, which may not know them",
-            f"ip route add {_network(stray[0])} via ADDRESS-OF-ITS-NODE, or mend what the network plugin sets up",
-        )
-    if not lost and not stray:
-        ways = Counter(device or "this node itself" for device in devices.values())
-        yield ok(f"{_count(addresses)}: {', '.join(f'{count} via {way}' for way, count in sorted(ways.items()))}")
+        return
+    ways = Counter(_way(address, devices[address], host) for address in addresses)
+    yield ok(f"{_count(addresses)}: {', '.join(f'{count:,} {way}' for way, count in sorted(ways.items()))}")
+
+
+def _way(address: str, device: str, host: Host) -> str:
+    """How packets leave for an address. That a router has to know pods is how many clouds have it, and no fault."""
+    if not device:
+        return "on this node itself"
+    has_route = any(ip_address(address) in route.prefix for route in host.routes)
+    return f"via {device}" if has_route else f"via {device} by the default route (the router there has to know it)"
 
 
 def _network(address: str) -> str:
