@@ -56,7 +56,10 @@ def status(
         address = error.right.metrics_address
     if address is None:
         fail("metricsBindAddress is none, so no daemon can be asked; give one ADDRESS:PORT to both", BAD_INPUT)
-    body = _ask(*address)
+    try:
+        body = ask(*address)
+    except NoAnswer as error:
+        fail(str(error), BAD_INPUT)
     try:
         told = from_json(body)
     except ValueError as error:
@@ -83,8 +86,12 @@ def _place(address: IPAddress, port: int) -> str:
     return socket_address(address, port)
 
 
-def _ask(address: IPAddress, port: int) -> bytes:
-    """What the daemon answers to /status; leaves the program if none does."""
+class NoAnswer(Exception):
+    """No daemon of ours answers; the message says why, and what to do."""
+
+
+def ask(address: IPAddress, port: int) -> bytes:
+    """What the daemon answers to /status. Raises NoAnswer."""
     from http.client import HTTPConnection, HTTPException
     from ipaddress import ip_address
 
@@ -97,19 +104,20 @@ def _ask(address: IPAddress, port: int) -> bytes:
         response = connection.getresponse()
         code, body = response.status, response.read(_MAX_BYTES)
     except TimeoutError:
-        fail(f"the daemon at {place} does not answer within {SECONDS:g} s: it is stopped, or hangs", BAD_INPUT)
+        raise NoAnswer(
+            f"the daemon at {place} does not answer within {SECONDS:g} s: it is stopped, or hangs"
+        ) from None
     except OSError as error:
-        fail(
+        raise NoAnswer(
             f"no daemon answers at {place}: {error.strerror or error}; start it with `nodeport-nft sync`, "
-            "or name the metricsBindAddress it has",
-            BAD_INPUT,
-        )
+            "or name the metricsBindAddress it has"
+        ) from error
     except HTTPException as error:
-        fail(f"what {place} answers is not HTTP ({type(error).__name__}); {_FOREIGN}", BAD_INPUT)
+        raise NoAnswer(f"what {place} answers is not HTTP ({type(error).__name__}); {_FOREIGN}") from error
     finally:
         connection.close()
     if code != 200:
-        fail(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}", BAD_INPUT)
+        raise NoAnswer(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}")
     return body
 
 
