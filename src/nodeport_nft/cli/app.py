@@ -8,9 +8,11 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import about, configuration, drain, node, objects, show, stores
+from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import AllNamespaces, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
+from nodeport_nft.cli.top import top
 from nodeport_nft.cli.trace import trace
 from nodeport_nft.cli.verbs import WIDTH, Commands, Verbs
 from nodeport_nft.cli.waiting import wait
@@ -99,6 +101,12 @@ app.command(
     epilog="Example: nodeport-nft describe service my-ser",
 )(show.describe)
 app.command(
+    "graph",
+    rich_help_panel=LOOK,
+    short_help="Draw a Service with its frontends, endpoints and nodes",
+    epilog="Example: nodeport-nft graph my-ser -o svg > my-ser.svg",
+)(graph)
+app.command(
     "trace",
     rich_help_panel=LOOK,
     short_help="Follow a connection through a node's tables to its endpoints",
@@ -167,6 +175,12 @@ app.command(
     short_help="Tell how this node's daemon does",
     epilog="Example: nodeport-nft status -o json",
 )(status)
+app.command(
+    "top",
+    rich_help_panel=NODE,
+    short_help="Watch new connections by Service, or by endpoint",
+    epilog="Example: nodeport-nft top endpoints web --once -o json",
+)(top)
 app.command(
     "cleanup",
     rich_help_panel=NODE,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.graph import service_trees
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
@@ -103,6 +104,9 @@ def describe(
             help="The node of which traffic policies Local are told; default the host name, if there is such a Node.",
         ),
     ] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Services as trees: ports, addresses, endpoints and nodes.")
+    ] = False,
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none."""
@@ -110,13 +114,17 @@ def describe(
     for resource, name in targets:
         if resource.kind not in ("Service", "Pod", "Node"):
             fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
+        if tree and resource.kind != "Service":
+            fail(f"--tree is for services; leave it out, or {resource.plural}", BAD_INPUT)
         if name is not None and all_namespaces:
             fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
     scope = None if all_namespaces else namespace
     chosen = flags.config()
     with open_existing(chosen) as opened:
         found, missing, registered = _with_registered(opened, chosen, targets, scope)
-        if found:
+        if found and tree:
+            put(service_trees(opened, chosen, found))
+        elif found:
             describer = _describer(opened, node_name, registered, chosen)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()

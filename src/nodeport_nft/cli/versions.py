@@ -29,14 +29,13 @@ def versions_here() -> dict[str, str | None]:
 
 def daemon_version(address: tuple[IPAddress, int] | None) -> str | None:
     """That of the daemon which answers there."""
-    from nodeport_nft.cli.status import NoAnswer, ask
-    from nodeport_nft.observe.status import from_json
+    from nodeport_nft.cli.status import NoDaemon, ask
 
     if address is None:
         return None
     try:
-        return from_json(ask(*address)).version
-    except (NoAnswer, ValueError):
+        return ask(*address, _SECONDS).version
+    except NoDaemon:
         return None
 
 
