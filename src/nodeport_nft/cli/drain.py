@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
+from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, put, say, warn
 from nodeport_nft.cli.resources import complete_drainable, resource_meant
 from nodeport_nft.cli.unheard import tell_if_unheard
