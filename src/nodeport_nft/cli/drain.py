@@ -95,9 +95,8 @@ def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: DryRun
     touched = {key for obj in written for key in new.put(obj.ref, obj.values)}
     for name in (*asked.nodes, *map(str, asked.addresses)):
         already = "" if name in names else "already "
-        put(
-            f"{'node' if asked.nodes else 'endpoint'}/{name} {already}{'drained' if drains else 'uncordoned'}{note(dry_run)}"
-        )
+        done = f"{already}{'drained' if drains else 'uncordoned'}{note(dry_run)}"
+        put(f"{'node' if asked.nodes else 'endpoint'}/{name} {done}")
     for line in _told(effects(old, new, touched)):
         say(line)
     warn(complaints)

@@ -22,7 +22,7 @@ Kustomize = Annotated[str | None, typer.Option("--kustomize", "-k", hidden=True)
 def read_named(
     verb: str, files: list[str] | None, kustomize: str | None, config: Config, namespace: str
 ) -> tuple[Object, ...]:
-    """The objects that ``-f`` names, one at least. Raises Problems; leaves where no file is named, or none in them."""
+    """The objects that ``-f`` names. Raises Problems; leaves where there is none."""
     check_named(verb, files, kustomize)
     objects = read_files(files or [], config, namespace).objects
     if not objects:
