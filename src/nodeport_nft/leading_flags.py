@@ -12,6 +12,7 @@ SWITCHES = frozenset(
         *("-A", "--all-namespaces", "-w", "--watch", "--show-labels", "--no-headers", "--show-managed-fields"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair"),
+        *("--overwrite", "--list"),
     )
 )
 """Flags of which no value stands in the next word. Of one that is not known here that is taken for granted."""

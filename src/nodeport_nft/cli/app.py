@@ -9,7 +9,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
-from nodeport_nft.cli.changing import apply, create
+from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
@@ -94,6 +94,14 @@ _create.add_typer(_of_service, name="svc", hidden=True)
 app.command("apply", cls=Command, epilog="Example: nodeport-nft apply -f web.yaml")(apply.apply)
 app.add_typer(_create, name="create")
 app.command("replace", cls=Command, epilog="Example: nodeport-nft replace -f web.yaml")(apply.replace)
+app.command("edit", epilog="Example: nodeport-nft edit service my-ser")(edit.edit)
+app.command("expose", cls=Command, epilog="Example: nodeport-nft expose pod web-1 --port 80 --type NodePort")(
+    expose.expose
+)
+app.command("label", cls=Command, epilog="Example: nodeport-nft label pod web-1 tier=front canary-")(labels.label)
+app.command(
+    "annotate", cls=Command, epilog="Example: nodeport-nft annotate svc web nodeport-nft/weights=10.244.1.2=3"
+)(labels.annotate)
 app.command("delete", cls=Command, epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
 app.command("drain", cls=Command, epilog="Example: nodeport-nft drain worker-2")(drain.drain)
 app.command("uncordon", cls=Command, epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
