@@ -8,6 +8,8 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import about, configuration, drain, node, objects, show, stores
+from nodeport_nft.cli.changing import apply, create, edit, expose, labels
+from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
 from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import AllNamespaces, put
 from nodeport_nft.cli.status import status
@@ -63,27 +65,31 @@ def _root(
     """Flags that a command takes may stand before it, as kubectl has it: ``Verbs`` moves them behind it."""
 
 
-create = typer.Typer(
-    cls=Commands,
-    help="Create a Service without a manifest.",
-    epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-service = typer.Typer(
+_of_service = typer.Typer(
     cls=Commands,
     help="Create a Service.",
     epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-service.command("nodeport", epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80")(
-    objects.create_nodeport
+for _word, _command, _short, _example in (
+    ("clusterip", create.create_clusterip, "With an address inside of the cluster", "my-ser --tcp=8000:80"),
+    ("nodeport", create.create_nodeport, "And a port on each node", "my-ser --tcp=8000:80"),
+    ("loadbalancer", create.create_loadbalancer, "And addresses from outside", "my-ser --tcp=8000:80"),
+    ("externalname", create.create_externalname, "A name for another name", "my-ser --external-name db.example"),
+):
+    _epilog = f"Example: nodeport-nft create service {_word} {_example}"
+    _of_service.command(_word, cls=Command, short_help=_short, epilog=_epilog)(_command)
+_create = typer.Typer(
+    cls=CommandGroup,
+    epilog="Example: nodeport-nft create -f web.yaml",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode=None,
 )
-service.command("clusterip", epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80")(
-    objects.create_clusterip
-)
-create.add_typer(service, name="service")
+_create.callback()(create.create)
+_create.add_typer(_of_service, name="service")
+_create.add_typer(_of_service, name="svc", hidden=True)
 
 # short_help is the command's line in the list, of which nothing is cut: the first sentence of its help where it is
 # short enough for one line.
@@ -121,25 +127,65 @@ app.command(
 
 app.command(
     "apply",
+    cls=Command,
     rich_help_panel=CHANGE,
     short_help="Store the objects of manifests",
     epilog="Example: nodeport-nft apply -f web.yaml",
-)(objects.apply)
-app.add_typer(create, name="create", rich_help_panel=CHANGE)
+)(apply.apply)
+app.add_typer(
+    _create, name="create", rich_help_panel=CHANGE, short_help="Create objects of manifests, or a Service without one"
+)
+app.command(
+    "replace",
+    cls=Command,
+    rich_help_panel=CHANGE,
+    short_help="Have objects be as manifests say, and nothing else of them",
+    epilog="Example: nodeport-nft replace -f web.yaml",
+)(apply.replace)
+app.command(
+    "edit",
+    rich_help_panel=CHANGE,
+    short_help="Change objects in an editor",
+    epilog="Example: nodeport-nft edit service my-ser",
+)(edit.edit)
+app.command(
+    "expose",
+    cls=Command,
+    rich_help_panel=CHANGE,
+    short_help="Create a Service for a pod, or for another one's pods",
+    epilog="Example: nodeport-nft expose pod web-1 --port 80 --type NodePort",
+)(expose.expose)
+app.command(
+    "label",
+    cls=Command,
+    rich_help_panel=CHANGE,
+    short_help="Set labels of objects, or take them away",
+    epilog="Example: nodeport-nft label pod web-1 tier=front canary-",
+)(labels.label)
+app.command(
+    "annotate",
+    cls=Command,
+    rich_help_panel=CHANGE,
+    short_help="Set annotations of objects, or take them away",
+    epilog="Example: nodeport-nft annotate svc web nodeport-nft/weights=10.244.1.2=3",
+)(labels.annotate)
 app.command(
     "delete",
+    cls=Command,
     rich_help_panel=CHANGE,
     short_help="Delete objects, and free the numbers that they held",
     epilog="Example: nodeport-nft delete service my-ser",
 )(objects.delete)
 app.command(
     "drain",
+    cls=Command,
     rich_help_panel=CHANGE,
     short_help="Let nodes or endpoints get no new connections",
     epilog="Example: nodeport-nft drain worker-2",
 )(drain.drain)
 app.command(
     "uncordon",
+    cls=Command,
     rich_help_panel=CHANGE,
     short_help="Let them get new connections again",
     epilog="Example: nodeport-nft uncordon worker-2",

@@ -34,7 +34,6 @@ VERBS: Mapping[str, str] = {
     "then connect to NODE:NODEPORT",
     "proxy": "there is no API server here; get KIND -o json has objects, status -o json this node's daemon",
     "ps": "get services lists objects, and status says how this node's daemon does",
-    "replace": "apply -f FILE has the objects be as the file says; delete them first to give them new numbers",
     "restart": "objects are not restarted; systemctl restart nodeport-nft is this node's daemon",
     "rm": "delete KIND NAME deletes objects",
     "rollout": f"{_NO_PODS}; whoever starts them replaces them, and drain endpoint IP takes one out of use before",

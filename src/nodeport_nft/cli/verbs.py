@@ -103,9 +103,9 @@ class Verbs(Commands):
         while depth < len(rest) and rest[depth] in getattr(command, "commands", {}):
             command = command.commands[rest[depth]]
             depth += 1
-        if not depth or hasattr(command, "commands"):
-            return list(words)
         own, of_group = _flags_of(command), _flags_of(self) - {"-h", "--help"}
+        if not depth or (hasattr(command, "commands") and "--config" not in own):
+            return list(words)
         if "--filename" in own:
             of_group = set()
         stay = [each for each in flags if _name(each) in of_group - own]
