@@ -9,6 +9,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
+from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import BAD_INPUT, fail, put
 from nodeport_nft.cli.status import status
@@ -83,6 +84,7 @@ app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("graph", epilog="Example: nodeport-nft graph my-ser -o svg > my-ser.svg")(graph)
+app.command("explain", epilog="Example: nodeport-nft explain service.spec.ports")(explain)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(sync)
