@@ -10,6 +10,7 @@ from nodeport_nft import __version__
 from nodeport_nft.cli import about, configuration, drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import AllNamespaces, put
 from nodeport_nft.cli.status import status
@@ -106,6 +107,12 @@ app.command(
     short_help="Show objects in detail, and why a Service has no endpoints",
     epilog="Example: nodeport-nft describe service my-ser",
 )(show.describe)
+app.command(
+    "explain",
+    rich_help_panel=LOOK,
+    short_help="Say what fields of manifests mean here",
+    epilog="Example: nodeport-nft explain service.spec.ports",
+)(explain)
 app.command(
     "graph",
     rich_help_panel=LOOK,
