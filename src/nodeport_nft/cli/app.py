@@ -9,6 +9,7 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
+from nodeport_nft.cli.get.command import get
 from nodeport_nft.cli.options import BAD_INPUT, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
@@ -79,7 +80,7 @@ app.add_typer(create, name="create")
 app.command("delete", epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
 app.command("drain", epilog="Example: nodeport-nft drain worker-2")(drain.drain)
 app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
-app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
+app.command("get", epilog="Example: nodeport-nft get services -o wide")(get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
