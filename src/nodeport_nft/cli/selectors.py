@@ -88,7 +88,6 @@ def read_selector(labels: str | None, fields: str | None, targets: Iterable[Targ
 def _read_labels(text: str) -> tuple[Requirement, ...]:
     from nodeport_nft.kube.selector import parse_selector
 
-    text = text.removeprefix("=")  # as in -l=app=web
     if not text.strip():
         return ()
     requirements, faults = parse_selector(text)

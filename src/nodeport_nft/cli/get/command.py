@@ -70,7 +70,7 @@ def get(
     targets = parse_targets(resources)
     check_names(targets, all_namespaces=all_namespaces)
     form = read_output(output, titles=not no_headers)
-    columns = tuple(part.removeprefix("=") for each in label_columns or () for part in each.split(","))
+    columns = tuple(part for each in label_columns or () for part in each.split(","))
     _check_table_alone(form, output, show_labels=show_labels, label_columns=bool(columns), show_kind=show_kind)
     wanted = Wanted(
         targets,

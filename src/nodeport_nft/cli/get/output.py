@@ -97,7 +97,7 @@ def read_output(text: str | None, *, titles: bool = True) -> Output:
     """What ``-o`` says, in whatever case; None: the table. Leaves with BAD_INPUT for what it cannot say."""
     if text is None:
         return Output(Form.table)
-    word, sign, rest = text.removeprefix("=").partition("=")
+    word, sign, rest = text.partition("=")
     word = word.lower()
     if hint := _REFUSED.get(word):
         fail(f"-o {word}: is not known here; {hint}", BAD_INPUT)
