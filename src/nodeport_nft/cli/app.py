@@ -11,6 +11,7 @@ from nodeport_nft.cli import about, configuration, drain, node, objects, show, s
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
 from nodeport_nft.cli.explain import explain
+from nodeport_nft.cli.get.command import get
 from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import AllNamespaces, put
 from nodeport_nft.cli.status import status
@@ -100,7 +101,7 @@ app.command(
     rich_help_panel=LOOK,
     short_help="List services, endpoints, endpointslices, pods or nodes",
     epilog="Example: nodeport-nft get services -o wide",
-)(show.get)
+)(get)
 app.command(
     "describe",
     rich_help_panel=LOOK,
