@@ -10,6 +10,7 @@ from collections.abc import Sequence
 SWITCHES = frozenset(
     (
         *("-A", "--all-namespaces", "-w", "--watch", "--show-labels", "--no-headers", "--show-managed-fields"),
+        *("--watch-only", "--output-watch-events", "--show-kind", "--now"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair"),
         *("--overwrite", "--list"),

@@ -11,6 +11,7 @@ from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.get.command import get
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
@@ -105,7 +106,7 @@ app.command(
 app.command("delete", cls=Command, epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
 app.command("drain", cls=Command, epilog="Example: nodeport-nft drain worker-2")(drain.drain)
 app.command("uncordon", cls=Command, epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
-app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
+app.command("get", epilog="Example: nodeport-nft get services -o wide")(get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
+    AllNamespaces,
     Files,
     Namespace,
     fail,
@@ -24,13 +26,23 @@ from nodeport_nft.cli.options import (
     warn,
 )
 from nodeport_nft.cli.resources import complete, not_found, parse_targets
+from nodeport_nft.cli.selectors import Fields, Labels, Selector, read_selector
 from nodeport_nft.cli.unheard import tell_if_unheard
-from nodeport_nft.kinds import BY_KIND, Resource
+from nodeport_nft.kinds import BY_KIND, Resource, reference
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.model import Ref
     from nodeport_nft.store import Objects
+
+
+_Cascade = Annotated[str | None, typer.Option("--cascade", metavar="MODE", hidden=True)]
+_Force = Annotated[bool, typer.Option("--force", hidden=True)]
+_GracePeriod = Annotated[int | None, typer.Option("--grace-period", metavar="SECONDS", hidden=True)]
+_Now = Annotated[bool, typer.Option("--now", hidden=True)]
+_Wait = Annotated[bool | None, typer.Option("--wait/--no-wait", hidden=True)]
+"""What kubectl's delete takes besides (``_note_manner``)."""
 
 
 @command
@@ -38,47 +50,150 @@ def delete(
     *,
     resources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KIND NAME", help="A kind and names, or KIND/NAME each time.", autocompletion=complete
-        ),
+        typer.Argument(metavar="KIND NAME", help="Kinds and names, or KIND/NAME each time.", autocompletion=complete),
     ] = None,
     filename: Files = None,
     namespace: Namespace = "default",
+    all_namespaces: AllNamespaces = False,
+    labels: Labels = None,
+    fields: Fields = None,
+    every: Annotated[bool, typer.Option("--all", help="All objects of the kinds.")] = False,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
     ] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FORM", help="name: KIND/NAME of what was deleted.")
+    ] = None,
     dry_run: DryRunOption = None,
+    cascade: _Cascade = None,
+    force: _Force = False,
+    grace_period: _GracePeriod = None,
+    immediately: _Now = False,
+    wait: _Wait = None,
     flags: Annotated[Flags, "store"],
 ) -> None:
-    """Delete objects by name, or those of manifests, and free what they held."""
+    """Delete objects by name, by label, all of a kind, or those of manifests, and free what they held."""
     from nodeport_nft.store import open_objects, open_trial
 
+    if output is not None and output.lower() != "name":
+        fail(f"-o {output}: of what is deleted there are names alone; write -o name, or leave it out", BAD_INPUT)
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
+    choice = _choice(resources or [], labels, fields, every=every, all_namespaces=all_namespaces)
     chosen = flags.config()
-    doomed = _of_files(chosen, filename, namespace) if filename else _of_names(resources or [], namespace)
+    _note_manner(chosen, cascade, grace_period, force=force, immediately=immediately, wait=wait)
     is_there = may_exist(chosen.store)
     if not is_there and not ignore_not_found:
         fail(f"there is no store {chosen.store}; name the store with --store")
-    # Where there is none, none is made.
-    nodes = [ref for ref in doomed if ref.kind == "Node"]
+    doomed = _of_files(chosen, filename, namespace) if filename else choice.named(namespace)
     forgotten: dict[Ref, bool] = {}
+    # Where there is none, none is made.
     with (open_objects if is_there and not dry_run else open_trial)(chosen) as store:
+        if choice.is_open:
+            doomed = choice.found(store, None if all_namespaces else namespace)
+        nodes = [ref for ref in doomed if ref.kind == "Node"]
         written = store.write(deletes=list(doomed), now=now(), dry_run=bool(dry_run))
         if nodes and not dry_run:
             forgotten = _forgotten(chosen, store, nodes)
     warn(written.told)
     gone = (*written.deleted, *(ref for ref in written.missing if forgotten.get(ref)))
-    entries = [(ref.kind, f'{doomed[ref].full} "{ref.name}" deleted', "deleted") for ref in gone]
-    if entries:
+    if output:
+        put("".join(f"{reference(ref.kind, ref.name)}\n" for ref in gone), end="")
+    elif gone:
+        entries = [(ref.kind, f'{doomed[ref].full} "{ref.name}" deleted', "deleted") for ref in gone]
         put("\n".join(summarized(entries, note(dry_run))))
-    missing = () if ignore_not_found else tuple(ref for ref in written.missing if ref not in forgotten)
+    if choice.is_open and not doomed:
+        say("No resources found")
+    # What was found and is gone was deleted by somebody else meanwhile.
+    asked = () if ignore_not_found or choice.is_open else written.missing
+    missing = tuple(ref for ref in asked if ref not in forgotten)
     for ref in missing:
         say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
     if written.deleted and not dry_run:
         tell_if_unheard(chosen)
     if missing or not all(forgotten.values()):
         raise typer.Exit(FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What is to be deleted: the names, or (``is_open``) what ``selector`` picks of the kinds."""
+
+    targets: tuple[Target, ...]
+    selector: Selector
+    is_open: bool
+
+    def named(self, namespace: str) -> dict[Ref, Resource]:
+        """The objects of these names."""
+        from nodeport_nft.model import Ref
+
+        return {
+            Ref(resource.kind, namespace if resource.namespaced else "", name): resource
+            for resource, name in self.targets
+            if name is not None
+        }
+
+    def found(self, store: Objects, namespace: str | None) -> dict[Ref, Resource]:
+        """The objects of a namespace (None: of all) that are picked; without selector also what cannot be read."""
+        from nodeport_nft.store import Damaged
+
+        return {
+            each.ref: resource
+            for resource, _ in self.targets
+            for each in store.list(resource.kind, namespace if resource.namespaced else "")
+            if not self.selector or (not isinstance(each, Damaged) and self.selector.picks(each.raw))
+        }
+
+
+def _choice(
+    words: list[str], labels: str | None, fields: str | None, *, every: bool, all_namespaces: bool
+) -> _Choice:
+    """What the command line chooses. Leaves with BAD_INPUT where it says too little, or two things at once."""
+    targets = parse_targets(words) if words else ()
+    given = [flag for flag, value in (("-l", labels), ("--field-selector", fields)) if value is not None]
+    given += ["--all"] if every else []
+    if given and not words:
+        fail(f"{given[0]} chooses among the objects of a kind; name one, as delete services {given[0]}", BAD_INPUT)
+    if every and len(given) > 1:
+        fail(f"{given[0]} and --all choose twice; leave out one of them", BAD_INPUT)
+    selector = read_selector(labels, fields, targets)
+    if given and not (every or selector):
+        fail(f"{given[0]}: is empty; write --all to delete all of them", BAD_INPUT)
+    for resource, name in targets:
+        if given and name is not None:
+            fail(f"{given[0]} and the name {name!r} choose twice; leave out one of them", BAD_INPUT)
+        if not given and name is None:
+            remedy = f"such as delete {resource.full} NAME, or choose with -l or --all"
+            fail(f"name the {resource.plural} to delete, {remedy}", BAD_INPUT)
+    if all_namespaces and not given:
+        fail("--all-namespaces goes with -l or --all; leave it out, and give names with -n", BAD_INPUT)
+    return _Choice(targets, selector, bool(given))
+
+
+def _note_manner(
+    config: Config,
+    cascade: str | None,
+    grace_period: int | None,
+    *,
+    force: bool,
+    immediately: bool,
+    wait: bool | None,
+) -> None:
+    """Say once what has no meaning for objects that nothing is run for; leave with BAD_INPUT where it would have one.
+
+    Of an API server we ask its own defaults; waiting is what every delete of the other stores does by itself.
+    """
+    from nodeport_nft.store import is_kubernetes
+
+    manner = {"--cascade": cascade, "--grace-period": grace_period, "--force": force, "--now": immediately}
+    given = [flag for flag, value in manner.items() if value is not None and value is not False]
+    if is_kubernetes(config.store):
+        given += ["--wait"] if wait is not None else []
+        if given:
+            remedy = "leave it out, or use kubectl delete, which knows how to"
+            fail(f"{given[0]}: {config.store} is asked for its own defaults alone; {remedy}", BAD_INPUT)
+    elif given:
+        say(f"note: {', '.join(given)}: no meaning here; nothing runs for an object, and it is gone at once")
 
 
 def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bool]:
@@ -113,17 +228,6 @@ def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bo
             else:
                 forgotten[ref] = members.forget(ref.name)
         return forgotten
-
-
-def _of_names(words: list[str], namespace: str) -> dict[Ref, Resource]:
-    from nodeport_nft.model import Ref
-
-    doomed = {}
-    for resource, name in parse_targets(words):
-        if name is None:
-            fail(f"name the {resource.plural} to delete, such as delete {resource.full} NAME", BAD_INPUT)
-        doomed[Ref(resource.kind, namespace if resource.namespaced else "", name)] = resource
-    return doomed
 
 
 def _of_files(config: Config, files: list[str], namespace: str) -> dict[Ref, Resource]:
