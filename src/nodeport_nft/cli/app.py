@@ -11,6 +11,7 @@ from nodeport_nft.cli import about, colour, configuration, drain, node, objects,
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
 from nodeport_nft.cli.colour import Colour
+from nodeport_nft.cli.doctor import doctor
 from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.get.command import get
 from nodeport_nft.cli.graph import graph
@@ -245,6 +246,12 @@ app.command(
     short_help="Tell how this node's daemon does",
     epilog="Example: nodeport-nft status -o json",
 )(status)
+app.command(
+    "doctor",
+    rich_help_panel=NODE,
+    short_help="Look for all that can be wrong on this node",
+    epilog="Example: nodeport-nft doctor --connect",
+)(doctor)
 app.command(
     "top",
     rich_help_panel=NODE,
