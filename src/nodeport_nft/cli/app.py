@@ -9,13 +9,15 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
-from nodeport_nft.cli.options import BAD_INPUT, fail, put
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
+from nodeport_nft.cli.verbs import Verbs
 from nodeport_nft.cli.waiting import wait
 
 app = typer.Typer(
+    cls=Verbs,
     help="Kubernetes Services on any Linux node, programmed into nftables.",
     epilog="Example: nodeport-nft apply -f web.yaml && nodeport-nft sync --once",
     no_args_is_help=True,
@@ -50,8 +52,16 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="As with the command: its namespace.")
+    ] = None,
+    all_namespaces: AllNamespaces = False,
+    store: Annotated[str | None, typer.Option("--store", metavar="STORE", help="Its store.")] = None,
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", metavar="PATH", help="Its kubeconfig.")] = None,
+    context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="And context.")] = None,
+    config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="Its configuration.")] = None,
 ) -> None:
-    pass
+    """Flags that a command takes may stand before it, as kubectl has it: ``Verbs`` moves them behind it."""
 
 
 create = typer.Typer(
