@@ -24,9 +24,13 @@ def main(out: Path) -> int:
     # -W --keep-going: every warning is told, and all of them are errors; -n: so is a reference to nothing.
     options = ("-W", "--keep-going", "-n", "-q", "-E", "-d", str(out.with_name(f"{out.name}-doctrees")))
     config = str(Path(__file__).parent)
-    built = subprocess.run([sys.executable, "-m", "sphinx", *options, "-c", config, str(staged), str(out)], check=False)
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, "-c", config, str(staged), str(out)], check=False
+    )
     if built.returncode:
-        print(f"the pages are copies in {staged.relative_to(ROOT)}, with the lines of their originals", file=sys.stderr)
+        print(
+            f"the pages are copies in {staged.relative_to(ROOT)}, with the lines of their originals", file=sys.stderr
+        )
         return 1
     if asked := requests_to_others(out):
         print(*asked, sep="\n", file=sys.stderr)
@@ -36,4 +40,4 @@ def main(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "docs"))
+    sys.exit(main(Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else ROOT / "build" / "docs"))

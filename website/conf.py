@@ -4,7 +4,7 @@ import importlib.metadata
 
 project = "nodeport-nft"
 release = importlib.metadata.version("nodeport-nft")
-copyright = "the authors of nodeport-nft, Apache-2.0"  # noqa: A001 - Sphinx' name
+copyright = "the authors of nodeport-nft, Apache-2.0"
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 4  # as GitHub's, so that links with anchors hold here and there

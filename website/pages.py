@@ -61,7 +61,8 @@ def stage(staged: Path, parts: Callable[[str], str] | None = None) -> None:
 def _sidebar() -> str:
     """The tree of pages, which Sphinx wants on the front page; hidden there, since the README has links of its own."""
     return "".join(
-        f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n\n{chr(10).join(names)}\n```\n" for title, names in GROUPS.items()
+        f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n\n{chr(10).join(names)}\n```\n"
+        for title, names in GROUPS.items()
     )
 
 
