@@ -1,4 +1,4 @@
-"""``python -m website [OUT]``: builds the site into OUT, ``build/docs`` unless it is given. Exit code 1: it cannot be."""
+"""``python -m website [OUT]``: builds the site into OUT, else into ``build/docs``. Exit code 1: it cannot be built."""
 
 from __future__ import annotations
 
@@ -23,14 +23,9 @@ def main(out: Path) -> int:
         return 1
     # -W --keep-going: every warning is told, and all of them are errors; -n: so is a reference to nothing.
     options = ("-W", "--keep-going", "-n", "-q", "-E", "-d", str(out.with_name(f"{out.name}-doctrees")))
-    config = str(Path(__file__).parent)
-    built = subprocess.run(
-        [sys.executable, "-m", "sphinx", *options, "-c", config, str(staged), str(out)], check=False
-    )
-    if built.returncode:
-        print(
-            f"the pages are copies in {staged.relative_to(ROOT)}, with the lines of their originals", file=sys.stderr
-        )
+    command = [sys.executable, "-m", "sphinx", *options, "-c", str(Path(__file__).parent), str(staged), str(out)]
+    if subprocess.run(command, check=False).returncode:
+        print(f"the pages in {staged} are copies; website/pages.py says of which files", file=sys.stderr)
         return 1
     if asked := requests_to_others(out):
         print(*asked, sep="\n", file=sys.stderr)

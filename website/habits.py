@@ -25,11 +25,12 @@ def _part(part: Mapping[str, Any]) -> str:
 
 def _row(row: Mapping[str, Any]) -> str:
     here = row["do"]
-    kubectl = row.get("kubectl", here.replace("nodeport-nft", "kubectl", 1))
+    kubectl = row.get("kubectl")
+    there = "the same" if kubectl is None else _code(kubectl) if kubectl else "nothing like it"
     what = f"{row['title']}. {row['why']}" if row.get("why") else row["title"]
     if row.get("exit", 0) == 2 and row.get("stderr"):
         what += f". Answer: {row['stderr'].strip().splitlines()[0]}"
-    return f"| {_escaped(what)} | {_code(here)} | {_code(kubectl) if kubectl else 'nothing like it'} |"
+    return f"| {_escaped(what)} | {_code(here)} | {there} |"
 
 
 def _code(line: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^()\s]+)\)")
@@ -38,7 +39,7 @@ def moved(text: str, file: str, pages: Mapping[str, str], root: Path) -> tuple[s
     """
     broken = []
 
-    def on_the_site(match: re.Match[str]) -> str:
+    def on_the_site(match: re.Match[str], number: int) -> str:
         target, _, anchor = match["target"].partition("#")
         if _ELSEWHERE.match(target) or not target:
             return match[0]
@@ -55,5 +56,5 @@ def moved(text: str, file: str, pages: Mapping[str, str], root: Path) -> tuple[s
 
     lines = []
     for number, line, is_prose in prose(text):
-        lines.append(_LINK.sub(on_the_site, line) if is_prose else line)
+        lines.append(_LINK.sub(partial(on_the_site, number=number), line) if is_prose else line)
     return "\n".join(lines) + "\n", broken
