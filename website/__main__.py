@@ -1,4 +1,4 @@
-"""``python -m website [OUT]``: builds the site into OUT, else into ``build/docs``. Exit code 1: it cannot be built."""
+"""``python -m website [OUT]``: builds the site into OUT, else into ``build/docs``. Exit code 1: it could not."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def stage(staged: Path, parts: Callable[[str], str] | None = None) -> None:
 
 
 def _sidebar() -> str:
-    """The tree of pages, which Sphinx wants on the front page. It is hidden there: the README has links of its own."""
+    """The tree of pages, which Sphinx wants on the front page; hidden there, as the README has its own links."""
     tree = "\n```{{toctree}}\n:caption: {}\n:hidden:\n\n{}\n```\n"
     return "".join(tree.format(title, "\n".join(names)) for title, names in GROUPS.items())
 
