@@ -61,7 +61,8 @@ class Browser:
         words = [PROGRAM, *_FLAGS, f"--user-data-dir={directory}", "about:blank"]
         try:
             self._process = subprocess.Popen(
-                ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', PROGRAM, *words],   # dash knows no descriptor above 9
+                # dash knows no descriptor above 9
+                ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', PROGRAM, *words],
                 pass_fds=(theirs_in, theirs_out),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -72,6 +73,13 @@ class Browser:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
+        try:
+            self._begin()
+        except LabError:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for room in ("Page", "Runtime", "Network", "Log"):
@@ -83,6 +91,10 @@ class Browser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and all that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(_SECONDS)
@@ -135,7 +147,8 @@ class Browser:
         question = {"id": number, "method": method, "params": parameters}
         if self._session:
             question["sessionId"] = self._session
-        os.write(self._out, json.dumps(question).encode() + b"\0")
+        with contextlib.suppress(BrokenPipeError):  # it has ended: so does what it says
+            os.write(self._out, json.dumps(question).encode() + b"\0")
         deadline = time.monotonic() + _SECONDS
         while True:
             message = self._take(deadline)
