@@ -47,6 +47,11 @@ def test_every_alert_says_how_urgent_it_is_what_it_means_and_what_to_do() -> Non
             assert set(rule["annotations"]) == {"summary", "description", "runbook"}, rule["alert"]
 
 
+def test_the_readme_has_every_alert_with_its_severity() -> None:
+    table = re.findall(r"^\| (NodeportNft\w+) \| (\w+) \|", (RULES.parent / "README.md").read_text(), re.MULTILINE)
+    assert table == [(rule["alert"], rule["labels"]["severity"]) for rule in rules() if "alert" in rule]
+
+
 def test_the_scrape_configuration_is_right(tmp_path: Path) -> None:
     text = SCRAPE.read_text()
     named = "/etc/prometheus/nodeport-nft.rules.yaml"
