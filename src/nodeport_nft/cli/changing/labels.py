@@ -266,7 +266,7 @@ def _made(
     from nodeport_nft.kube import parse_object
     from nodeport_nft.kube.annotations import DRAIN
     from nodeport_nft.model import Ranges
-    from nodeport_nft.problems import Problems
+    from nodeport_nft.problems import Problems, field_text
     from nodeport_nft.store import is_kubernetes
 
     if kind is _ANNOTATIONS and DRAIN in changes.removed and not is_kubernetes(config.store):
@@ -278,12 +278,14 @@ def _made(
     _check_unknown(stored, kind, changes, config.validate)
     if not is_kubernetes(config.store):
         return parse_object(raw, ranges=Ranges.of_anybody())
-    # Whatever else there is was validated by the server; that the change is right is asked of us for our annotations.
-    made = parse_object(raw, lenient=True)
-    known = {(note.field, note.message) for note in parse_object(stored.raw, lenient=True).notes}
-    if wrong := tuple(note for note in made.notes if (note.field, note.message) not in known):
-        raise Problems(wrong)
-    return made
+    # The server has validated all the rest, by its own rules; of what is set here it knows the form alone.
+    fields = {field_text(("metadata", kind.key, key)) for key in changes.given}
+    try:
+        return parse_object(raw)
+    except Problems as error:
+        if wrong := tuple(problem for problem in error.problems if problem.field in fields):
+            raise Problems(wrong) from error
+    return parse_object(raw, lenient=True)
 
 
 def _check_unknown(stored: Object, kind: _Talk, changes: _Changes, validate: Validate) -> None:

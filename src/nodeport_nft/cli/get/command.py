@@ -119,9 +119,7 @@ def _check_table_alone(form: Output, text: str | None, **given: bool) -> None:
     for name, is_given in given.items():
         if is_given and not form.is_table:
             flag = f"--{name.replace('_', '-')}"
-            fail(
-                f"{flag}: option cannot be used with -o {text}; it is for tables, so leave one of them out", BAD_INPUT
-            )
+            fail(f"{flag}: option cannot be used with -o {text}; leave one of them out", BAD_INPUT)
 
 
 @contextmanager
