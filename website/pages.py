@@ -12,7 +12,7 @@ from website.parts import replaced
 ROOT = Path(__file__).parents[1]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "troubleshooting"),
+    "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "monitoring", "troubleshooting"),
     "Reference": ("commands", "configuration", "ruleset", "store", "features", "kubernetes-failures"),
     "Background": ("performance", "scale", "security", "design", "lab"),
     "Project": ("contributing", "changelog"),
