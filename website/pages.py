@@ -12,7 +12,8 @@ from website.parts import replaced
 ROOT = Path(__file__).parents[1]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "monitoring", "troubleshooting"),
+    "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "troubleshooting"),
+    "Look on": ("monitoring", "prometheus", "grafana"),
     "Reference": ("commands", "configuration", "ruleset", "store", "features", "kubernetes-failures"),
     "Background": ("performance", "scale", "security", "design", "lab"),
     "Project": ("contributing", "changelog"),
@@ -23,6 +24,8 @@ ELSEWHERE = {
     "index": "README.md",
     "systemd": "contrib/systemd/README.md",
     "dns": "contrib/dns/README.md",
+    "prometheus": "contrib/prometheus/README.md",
+    "grafana": "contrib/grafana/README.md",
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
 }
