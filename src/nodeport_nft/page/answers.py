@@ -52,6 +52,10 @@ HEADERS = (
 
 REFRESH_SECONDS = 5
 
+_REST = 3.0
+"""How many times as long as an answer has kept the processor busy the next one waits: the daemon has other work, and
+who asks all the time gets no more than a quarter of it."""
+
 _MOST_WAITING = 8  # requests; whoever comes then is to try again
 _MOST_PROBLEMS = 100
 _LONGEST = 200  # characters of what is searched for
@@ -75,6 +79,7 @@ class Page:
         self._reading: Reading | None = None
         self._status: Callable[[], Status] = Status
         self._waiting = 0
+        self._rested = 0.0  # until then there is no next answer
         self._thread = ThreadPoolExecutor(1, "page")
         self._thread.submit(int).result()  # it is there before there may be no room for it
 
@@ -123,6 +128,14 @@ class Page:
     # From here on everything runs on the page's own thread.
 
     def _made(self, request: Request) -> Answer:
+        time.sleep(max(self._rested - time.monotonic(), 0.0))
+        begun = time.thread_time()
+        try:
+            return self._tried(request)
+        finally:
+            self._rested = time.monotonic() + _REST * (time.thread_time() - begun)
+
+    def _tried(self, request: Request) -> Answer:
         given = parse_qs(request.query, encoding="utf-8", errors="replace", max_num_fields=20)
         fields = {name: values[0].strip()[:_LONGEST] for name, values in given.items()}
         try:
