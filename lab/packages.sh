@@ -22,6 +22,7 @@ need dnsmasq dnsmasq-base
 need openssl openssl
 need etcd etcd-server
 need etcdctl etcd-client
+need chromium chromium
 need dot graphviz
 need promtool prometheus
 /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"

@@ -13,7 +13,7 @@ SWITCHES = frozenset(
         *("--watch-only", "--output-watch-events", "--show-kind", "--now"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
-        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store"),
+        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store", "--tree", "--connect"),
         *("--overwrite", "--list"),
     )
 )
