@@ -13,8 +13,7 @@ SWITCHES = frozenset(
         *("--watch-only", "--output-watch-events", "--show-kind", "--now"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
-        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store", "--tree"),
-        *("--overwrite", "--list", "--connect"),
+        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store", "--tree", "--overwrite", "--list", "--connect"),
     )
 )
 """Flags of which no value stands in the next word. Of one that is not known here that is taken for granted."""
