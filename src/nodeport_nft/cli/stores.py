@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
+from nodeport_nft.cli.verbs import Commands
 from nodeport_nft.terminal import printable
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def check(
 
 
 store = typer.Typer(
+    cls=Commands,
     help="Copy a store.",
     epilog="Example: nodeport-nft store copy /var/lib/nodeport-nft/store.db etcd://10.0.0.1:2379/nodeport-nft",
     no_args_is_help=True,
@@ -58,7 +61,11 @@ store = typer.Typer(
 )
 
 
-@store.command("copy", epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db")
+@store.command(
+    "copy",
+    short_help="Copy a store into an empty one, as a backup, too",
+    epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db",
+)
 @command
 def copy(
     *,
@@ -92,9 +99,9 @@ def _tell(checked: Checked, store: str) -> None:
         say(line)
     warn(checked.hints)
     for each in checked.mended:
-        put(printable(each.mended))
+        put(printable(each.mended), paint=colour.repairs)
     for each in checked.findings:
-        put(printable(str(each)))
+        put(printable(str(each)), paint=colour.problems)
     if not checked.findings:
         say(f"{store}: nothing is wrong{' any more' if checked.mended else ''}")
 

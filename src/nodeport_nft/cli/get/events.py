@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.get.listings import utc_now
 from nodeport_nft.cli.get.output import Form, Output
 from nodeport_nft.cli.layout import fitted
@@ -54,7 +55,7 @@ class EventPrinter:
             text = self._lines(titles, cells)
         else:
             text = "".join(self._text(event, of) for event, of in told)
-        put(text, end="")
+        put(text, end="", paint=colour.table if self.output.is_table else None)
 
     def _rows(self, told: Sequence[Happened], heard: Heard) -> str:
         from nodeport_nft.cli.columns import object_listing
