@@ -80,5 +80,4 @@ def examine(checks: Iterable[Check], examination: Examination) -> Iterator[tuple
         except (KernelError, StoreError, Problems, OSError) as error:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             found = [skipped(" ".join(words.split()))]
-        for each in found:
-            yield check, each
+        yield from ((check, each) for each in found)
