@@ -37,6 +37,7 @@ def apply(
         bool,
         typer.Option("--force-conflicts", help="Take fields over from others who manage them (kubernetes:)."),
     ] = False,
+    server_side: Annotated[bool, typer.Option("--server-side", hidden=True)] = False,  # noqa: ARG001 (it always is)
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
