@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -195,6 +196,21 @@ def test_the_command_prints_once_and_fills_a_terminal(cluster: Cluster) -> None:
         assert shown.stdout.splitlines()[1].split()[:2] == ["default", "web"]
         assert "1 of 1 Service had any" in shown.stderr
         _press_keys(cluster)
+
+
+def test_labels_are_those_of_the_store(cluster: Cluster, tmp_path: Path) -> None:
+    Node(cluster).put(WEB, *pieces(cluster))
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web, labels: {tier: front}}\nspec: {ports: [{port: 80}]}\n"
+    )
+    store = ["--store", str(tmp_path / "store.db")]
+    cluster.run(NODE, [str(SCRIPT), "apply", "-f", str(manifest), *store])
+    words = [str(SCRIPT), "top", *store, "--interval", "0.2s", "-l"]
+    assert "default     web" in cluster.run(NODE, [*words, "tier=front"]).stdout
+    none = cluster.run(NODE, [*words, "tier=back"], check=False)
+    assert (none.returncode, none.stdout) == (1, "")
+    assert "serve no Service with tier=back" in none.stderr
 
 
 def _press_keys(cluster: Cluster) -> None:

@@ -103,7 +103,7 @@ class Screen:
             Text(self._title(), style="bold", no_wrap=True, overflow="ellipsis"),
             Text(visible(self._said), no_wrap=True, overflow="ellipsis"),
             self._table(shown[:room]),
-            Text(self._below(len(shown) - room), style="dim", no_wrap=True, overflow="ellipsis"),
+            Text(self._below(len(shown), room), style="dim", no_wrap=True, overflow="ellipsis"),
             Text(self._keys_line(), style="reverse", no_wrap=True, overflow="ellipsis"),
         )
 
@@ -124,10 +124,10 @@ class Screen:
             table.add_row(*row, Text(self._course.drawn(rate), style="green"))
         return table
 
-    def _below(self, more: int) -> str:
-        if more > 0:
-            return f"and {more} more"
-        if self._filter and not self._shown:
+    def _below(self, count: int, room: int) -> str:
+        if count > room:
+            return f"and {count - room} more"
+        if self._filter and self._shown and not count:
             return "no row fits the filter"
         return f"{self._rates.known} Services are served" if self._shown else "no new connections yet"
 

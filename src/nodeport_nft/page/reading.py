@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
@@ -75,12 +75,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint of a port, and what it gets."""
+    """An endpoint of a port, and what it gets. ``is_counted``: whether anything counts that."""
 
     address: str
     node: str
     state: str
     rate: float | None
+    is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Reading:
             rates = self._pace.rates({key: whole.get(key, 0)}, self._clock())
             rates |= self._pace.rates(parts, self._clock())
         graph = graph_of([service], state.index, claimable=Claimable.of(state.facts))
-        ports = tuple(_ports(state, service, lambda port, where: rates.get((key, port, where))))
+        ports = tuple(_ports(state, service, rates))
         return Detail(_row(state, service, rates.get(key)), tuple(_facts(service)), ports, graph, trouble)
 
     # --- what the kernel has counted ----------------------------------------------------------------------------
@@ -317,7 +318,7 @@ def _facts(service: Service) -> Iterator[tuple[str, str]]:
         yield "Served by another proxy", visible(service.proxy_name)
 
 
-def _ports(state: NodeState, service: Service, rate: Callable[[str, str], float | None]) -> Iterator[Port]:
+def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | None]) -> Iterator[Port]:
     nodes = _nodes(state, service)
     for found in state.resolver.endpoints(service):
         port = found.port
@@ -327,12 +328,15 @@ def _ports(state: NodeState, service: Service, rate: Callable[[str, str], float 
                 where := _socket_address(backend.address, backend.port),
                 visible(nodes.get(backend.address.packed, "")),
                 told,
-                rate(port.name, where),
+                rates.get((service.key, port.name, where)),
+                (service.key, port.name, where) in rates,
             )
             for backend, told in states[:MOST_ENDPOINTS]
         ]
         listed += [
-            Endpoint(_socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None)
+            Endpoint(
+                _socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None, False
+            )
             for failing in found.failing[:MOST_ENDPOINTS]
         ]
         more = len(states) + len(found.failing) - len(listed)
