@@ -124,6 +124,10 @@ def test_services_and_their_endpoints_are_shown(show: Callable[..., Shown]) -> N
         assert words in web.text
     assert "svg" in web.elements
     assert "└── endpoints" in web.text
+    (way,) = (link for link in web.attributes["href"] if link.startswith("/trace?"))
+    form = Text(shown.get(way))
+    assert {"10.96.0.10", "80", ""} <= set(form.attributes["value"])
+    assert "an address is missing" not in form.text
     assert "script" not in web.elements | services.elements
     assert "refused or dropped" in Text(shown.get("/services/default/idle")).text
     code, _, body = shown.ask("/services/default/none")

@@ -49,9 +49,9 @@ class Output(enum.StrEnum):
 def top(
     *,
     what: Annotated[
-        str, typer.Argument(metavar="[services|endpoints]", help="What to count.", show_default=False)
+        str, typer.Argument(metavar="services|endpoints", help="What to count.", show_default=False)
     ] = _SERVICES,
-    name: Annotated[str | None, typer.Argument(metavar="[SERVICE]", help="Only of Services of this name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="SERVICE", help="Only of Services of this name.")] = None,
     within: Annotated[
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Only of this namespace.")
     ] = None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import TypeVar
+from urllib.parse import urlencode
 
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
 from nodeport_nft.errors import KernelError
@@ -86,9 +87,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with its endpoints; ``more`` are not named."""
+    """A port with its endpoints; ``more`` are not named. ``trace``: where to ask for the way there, "" if nowhere."""
 
     name: str
+    trace: str
     endpoints: tuple[Endpoint, ...]
     more: int
 
@@ -320,6 +322,7 @@ def _facts(service: Service) -> Iterator[tuple[str, str]]:
 
 def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | None]) -> Iterator[Port]:
     nodes = _nodes(state, service)
+    served = is_proxied(service) and bool(service.cluster_ips)
     for found in state.resolver.endpoints(service):
         port = found.port
         states = [*((b, "in use") for b in found.used), *((b, "draining") for b in found.draining)]
@@ -342,7 +345,13 @@ def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | 
         more = len(states) + len(found.failing) - len(listed)
         target = f"{visible(port.name)} " if port.name else ""
         text = f"{target}{port.port}/{port.protocol} → {visible(str(port.target_port))}"
-        yield Port(f"{text}{f', nodePort {port.node_port}' if port.node_port else ''}", tuple(listed), more)
+        name = f"{text}{f', nodePort {port.node_port}' if port.node_port else ''}"
+        way = (
+            {"to": str(service.cluster_ips[0]), "port": port.port, "protocol": port.protocol.lower()}
+            if served
+            else {}
+        )
+        yield Port(name, f"/trace?{urlencode(way)}" if way else "", tuple(listed), more)
 
 
 def _nodes(state: NodeState, service: Service) -> dict[bytes, str]:
