@@ -1,10 +1,10 @@
 """``python -m deb.build WHEEL``: build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13 alike.
 
 The package brings the Python packages that it needs, in versions that Debian has not got, and leaves the interpreter,
-libnftables and libc, where security updates matter most, to Debian. For each Python it holds a virtual environment that
-was not made by venv but is laid out like one: nothing of it is seen by other programs, nor does it see theirs. What is
-the same for both stands in it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt
-neither lintian nor administrators expect what apt installs.
+libnftables and libc, where security updates matter most, to Debian. For each Python it holds a virtual environment,
+laid out like those of venv: nothing of it is seen by other programs, nor does it see theirs. What is the same for both
+stands in it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody expects what apt
+installs.
 
 Needs pip and its index, dpkg-deb, and ``nodeport_nft`` in the interpreter that runs this.
 """
@@ -83,7 +83,7 @@ def build(wheel: Path, output: Path, compression: str = "xz") -> Path:
 
 def debian_version(version: str) -> str:
     """A version of Python's as dpkg sorts it: 0.2.0rc1 comes before 0.2.0."""
-    return re.sub(r"\.?(a|b|rc|dev)(\d+)", r"~\1\2", version)
+    return re.sub(r"(a|b|rc)(\d+)", r"~\1\2", re.sub(r"\.dev(\d+)", r"~~dev\1", version))
 
 
 def _environments(wheel: Path, target: Path, directory: Path, machine: str) -> None:
@@ -176,7 +176,7 @@ def _texts(tree: Path, version: str) -> None:
 
 
 def completion(shell: str) -> str:
-    """What the program prints for ``shell``. zsh calls a file that it loads for the first TAB: it must answer, too."""
+    """What the program prints for ``shell``. zsh calls a file that it loads for the first TAB: it has to answer."""
     program = [sys.executable, "-I", "-m", "nodeport_nft"]
     environment = {**os.environ, "_NODEPORT_NFT_COMPLETE": f"source_{shell}"}
     script = (
@@ -200,8 +200,8 @@ def _copyright(packages: Path) -> str:
 def _licence(package: Distribution) -> str:
     classifiers = package.metadata.get_all("Classifier") or []
     named = [each.rpartition(" :: ")[2] for each in classifiers if each.startswith("License :: OSI Approved :: ")]
-    told = package.metadata.get("License-Expression") or ", ".join(named) or package.metadata.get("License", "")
-    return f"  {package.name} {package.version}: {told.splitlines()[0] if told else 'see there'}"
+    told = package.metadata.json.get("license_expression") or ", ".join(named) or package.metadata.json.get("license")
+    return f"  {package.name} {package.version}: {str(told).splitlines()[0] if told else 'see there'}"
 
 
 def _control(tree: Path, version: str, architecture: str) -> None:

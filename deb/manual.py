@@ -22,6 +22,8 @@ EXITS = {
     "2": "Wrong input or usage; nothing was changed.",
 }
 
+_ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}  # the backslash first
+
 
 def pages() -> dict[str, str]:
     """The text of each page by its name, such as ``nodeport-nft-apply``; all belong to section 1."""
@@ -82,13 +84,6 @@ def _joined(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Text that roff prints as it is: typed characters stay typed ones, to be copied into a shell."""
-    for plain, escape in (
-        ("\\", "\\e"),
-        ("-", "\\-"),
-        ("'", "\\(aq"),
-        ("`", "\\(ga"),
-        ("^", "\\(ha"),
-        ("~", "\\(ti"),
-    ):
+    for plain, escape in _ESCAPES.items():
         text = text.replace(plain, escape)
     return f"\\&{text}" if text.startswith(".") else text

@@ -1,6 +1,6 @@
 """deb/: the package on fresh Debian 12 and 13, from `apt install` to purge, serving connections in between.
 
-Debian comes from its archive, into directories. No systemd runs in there: the daemon is started with the unit's words.
+Debian comes from its archive, into directories. No systemd runs there: the daemon is started with the unit's words.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -157,8 +158,8 @@ def _daemon(tree: Tree) -> list[str]:
 
 def _serves(cluster: Cluster, log: Path) -> None:
     """A connection from outside reaches the pod. The daemon may still be starting."""
-    node, deadline = str(cluster.address("worker-1")), time.monotonic() + PATIENCE
-    while (outcome := cluster.call("client", lambda: connect(node, 30080))).name != "web-1":
+    destination, deadline = (cluster.address("worker-1"), 30080), time.monotonic() + PATIENCE
+    while (outcome := connect(cluster, "client", destination)).name != "web-1":
         assert time.monotonic() < deadline, f"{outcome}\n{log.read_text()}"
         time.sleep(0.2)
 
@@ -181,7 +182,7 @@ def _end(cluster: Cluster, daemon: subprocess.Popen[str]) -> None:
 def test_versions_sort_in_debian_as_in_python() -> None:
     versions = ["0.1.0.dev3", "0.1.0a1", "0.1.0rc2", "0.1.0", "0.1.1"]
     in_debian = [debian_version(each) for each in versions]
-    for low, high in zip(in_debian, in_debian[1:], strict=False):
+    for low, high in pairwise(in_debian):
         subprocess.run(["dpkg", "--compare-versions", low, "lt", high], check=True)
 
 
