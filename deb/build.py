@@ -2,8 +2,8 @@
 
 The package brings the Python packages that it needs, in versions that Debian has not got, and leaves the interpreter,
 libnftables and libc, where security updates matter most, to Debian. For each Python it holds a virtual environment,
-laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is the same for both stands
-in it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody expects what apt has
+laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is the same for both is in
+it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody expects what apt has
 installed.
 
 Needs pip and its index, dpkg-deb, and ``nodeport_nft`` in the interpreter that runs this.
@@ -193,7 +193,8 @@ def _copyright(packages: Path) -> str:
         "nodeport-nft is under the Apache License 2.0, see /usr/share/common-licenses/Apache-2.0.\n"
         "Copyright: the authors of nodeport-nft\n\n"
         "The package brings these Python packages. Their copyright notices and the texts of their licences are in\n"
-        "/usr/lib/nodeport-nft, in their .dist-info directories.\n\n" + "\n".join(sorted(lines)) + "\n"
+        "/usr/lib/nodeport-nft, in their .dist-info directories.\n"
+        "/usr/share/common-licenses has the GNU and Mozilla ones.\n\n" + "\n".join(sorted(lines)) + "\n"
     )
 
 

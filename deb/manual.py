@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ EXITS = {
     "2": "Wrong input or usage; nothing was changed.",
 }
 
+_TYPE = re.compile(r" <[^>]*>$")
+"""What Typer puts behind an argument's name, in words of Python's."""
+
 _ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}  # the backslash first
 
 
@@ -31,7 +35,8 @@ def pages() -> dict[str, str]:
 
 
 def _pages(command: Any, path: str, parent: Any) -> Iterator[tuple[str, str]]:
-    context = command.context_class(command, info_name=path if parent is None else command.name, parent=parent)
+    name = path if parent is None else command.name
+    context = command.context_class(command, info_name=name, parent=parent, **command.context_settings)
     below = list(_below(command, context))
     yield path.replace(" ", "-"), _page(command, context, path, below)
     for each in below:
@@ -69,7 +74,7 @@ def _page(command: Any, context: Any, path: str, below: list[Any]) -> str:
         if entries:
             lines.append(f".SH {title}")
         for term, text in entries:
-            lines += [".TP", f".B {_escaped(term)}", _escaped(_joined(text)) or "\\&"]
+            lines += [".TP", f".B {_escaped(_TYPE.sub('', term))}", _escaped(_joined(text)) or "\\&"]
     if command.epilog:
         lines += [".SH EXAMPLE", ".nf", _escaped(command.epilog.removeprefix("Example: ")), ".fi"]
     if context.parent:
