@@ -27,6 +27,7 @@ from lab.cluster import Cluster
 from lab.probe import connect
 from nodeport_nft import __version__
 from nodeport_nft.cli import app
+from tests.cli.program import SCRIPT
 from tests.deb.trees import SECONDS, Tree, later
 from tests.kubernetes.image import online
 from tests.kubernetes.running import ROOT
@@ -75,6 +76,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built[0]
 
 
+def _need(program: str) -> None:
+    """lab/packages.sh installs them all; where it did not run, the test is skipped, but not in CI."""
+    if not shutil.which(program):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed")
+
+
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,19 +90,30 @@ def _run(command: list[str]) -> str:
 
 @pytest.fixture(params=["bookworm", "trixie"])
 def tree(request: pytest.FixtureRequest) -> Iterator[Tree]:
-    if not shutil.which("mmdebstrap"):
-        pytest.skip("mmdebstrap is not installed, which makes a Debian in a directory")
+    _need("mmdebstrap")
     with TemporaryDirectory(dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)  # apt downloads as a user of its own
         yield Tree(Path(directory, "root"), request.param)
 
 
 def test_lintian_finds_no_error(package: Path) -> None:
-    if not shutil.which("lintian"):
-        pytest.skip("lintian is not installed")
+    _need("lintian")
     command = ["lintian", "--no-cfg", "--allow-root", "--fail-on", "error", str(package)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_systemd_finds_no_fault_in_the_units(package: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed (package systemd)")
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True, timeout=SECONDS)
+    units = tmp_path / "usr/lib/systemd/system"
+    unit = units / "nodeport-nft.service"
+    unit.write_text(unit.read_text().replace("/usr/bin/nodeport-nft", str(SCRIPT)))
+    command = ["systemd-analyze", "verify", "--man=no", str(unit), str(units / "nodeport-nft.socket")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    about_ours = [line for line in (done.stdout + done.stderr).splitlines() if "nodeport-nft" in line]
+    assert (done.returncode, about_ours) == (0, [])
 
 
 def test_a_life_of_the_package(cluster: Cluster, tmp_path: Path, package: Path, tree: Tree) -> None:
@@ -210,8 +228,7 @@ def test_completion_is_a_script_of_its_shell(shell: str, tmp_path: Path) -> None
 
 
 def test_man_finds_no_fault_in_the_pages(tmp_path: Path) -> None:
-    if not shutil.which("man"):
-        pytest.skip("man-db is not installed")
+    _need("man")
     for name, text in pages().items():
         path = tmp_path / f"{name}.1.gz"
         path.write_bytes(gzip.compress(text.encode()))
