@@ -27,8 +27,9 @@ _ALIVE = 'mkdir -p /run/systemd/system && exec "$@"'
 _VARIABLE = re.compile(
     r"/(dev|proc|run|sys|tmp|var/cache|var/log|var/lib/apt|var/lib/dpkg|etc/alternatives|etc/ld\.so\.cache)(/|$)"
     r"|/__pycache__(/|$)|/etc/(hosts|resolv\.conf)$"
+    r"|/usr/local/lib/python3|/var/lib/python(/|$)|/etc/inputrc$"
 )
-"""What apt, dpkg and python3 write of their own for any package."""
+"""What apt and dpkg write of their own for any package, and the scripts of Debian's Python and of its readline."""
 
 
 class Tree:
