@@ -65,6 +65,8 @@ def build(wheel: Path, output: Path, compression: str = "xz") -> Path:
     """The package's path. Raises CalledProcessError where pip or dpkg-deb fails; it has said why."""
     version = debian_version(wheel.name.split("-")[1])
     architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+    if architecture not in MACHINES:
+        sys.exit(f"error: architecture {architecture}; the package is made for {' and '.join(MACHINES)}")
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"nodeport-nft_{version}_{architecture}.deb"
     with TemporaryDirectory() as directory:
@@ -139,7 +141,16 @@ def _pip(*words: str) -> None:
 def _service(tree: Path) -> None:
     """What contrib/systemd's README has people install by hand, where packages put it."""
     units = tree / "usr/lib/systemd/system"
-    service = _replaced((SYSTEMD / "nodeport-nft.service").read_text(), "/usr/local/bin/", "/usr/bin/")
+    service = (SYSTEMD / "nodeport-nft.service").read_text()
+    for old, new in (
+        ("/usr/local/bin/", "/usr/bin/"),
+        ("contrib/systemd/README.md says how to install it and", "/usr/share/doc/nodeport-nft/systemd.md.gz says"),
+        (
+            "sysctl.d/90-nodeport-nft.conf sets them, at boot and for good",
+            "/etc/nodeport-nft/sysctl.conf is for them",
+        ),
+    ):
+        service = _replaced(service, old, new)
     _write(units / "nodeport-nft.service", service)
     _write(units / "nodeport-nft.socket", (SYSTEMD / "nodeport-nft.socket").read_text())
     _write(units / "nodeport-nft.service.d/package.conf", (PACKAGE / "package.conf").read_text())
