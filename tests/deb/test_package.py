@@ -117,11 +117,13 @@ def test_systemd_finds_no_fault_in_the_units(package: Path, tmp_path: Path) -> N
 
 
 def test_a_life_of_the_package(cluster: Cluster, tmp_path: Path, package: Path, tree: Tree) -> None:
+    tree.satisfy(package)
     shutil.copy(package, tree.path("/root/nodeport-nft.deb"))
     tree.online("apt-get", "install", "--yes", "--no-install-recommends", "/root/nodeport-nft.deb")
     assert tree.online("nodeport-nft", "--version") == f"nodeport-nft {__version__}\n"
     for part in ("/usr/share/man/man1/nodeport-nft.1.gz", *SHELLS.values()):
         assert tree.path(part).stat().st_size, part
+    assert list(tree.path("/usr/lib/nodeport-nft/common/nodeport_nft/__pycache__").glob("*.pyc")), "it is compiled"
     # The clients of the other stores are there, and come from nowhere else.
     python = "/usr/lib/nodeport-nft/$(ls /usr/bin | grep -xE 'python3[.][0-9]+')/bin/python3"
     imports = "import aiohttp, google.protobuf, grpc, msgspec, yaml; print(grpc.__file__)"

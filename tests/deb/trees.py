@@ -27,9 +27,8 @@ _ALIVE = 'mkdir -p /run/systemd/system && exec "$@"'
 _VARIABLE = re.compile(
     r"/(dev|proc|run|sys|tmp|var/cache|var/log|var/lib/apt|var/lib/dpkg|etc/alternatives|etc/ld\.so\.cache)(/|$)"
     r"|/__pycache__(/|$)|/etc/(hosts|resolv\.conf)$"
-    r"|/usr/local/lib/python3|/var/lib/python(/|$)|/etc/inputrc$"
 )
-"""What apt and dpkg write of their own for any package, and the scripts of Debian's Python and of its readline."""
+"""What apt, dpkg and python3 write of their own for any package."""
 
 
 class Tree:
@@ -51,7 +50,13 @@ class Tree:
             if os.environ.get("CI"):
                 pytest.fail(f"CI must install the package: {done.stderr}")
             pytest.skip(f"no {suite} from the archive: {done.stderr.strip().splitlines()[-1]}")
-        self._fresh = self.files()
+        self._before: set[str] = set()
+
+    def satisfy(self, package: Path) -> None:
+        """Install what the package depends on, and nothing else; what is here then is not the package's."""
+        field = subprocess.check_output(["dpkg-deb", "--field", package, "Depends"], text=True, timeout=SECONDS)
+        self.online("apt-get", "satisfy", "--yes", "--no-install-recommends", field.strip())
+        self._before = self.files()
 
     def online(self, *words: str) -> str:
         """What a command printed that may ask the archive."""
@@ -77,11 +82,8 @@ class Tree:
         return {path for path in found if not _VARIABLE.search(path)}
 
     def left_over(self) -> set[str]:
-        """Paths that were not there at first and are no package's that is here now."""
-        listed = self.online("sh", "-c", "dpkg-query --show --showformat '${binary:Package}\\n' | xargs dpkg -L")
-        owned = {os.path.normpath(line) for line in listed.splitlines()}
-        merged = {f"/usr{path}" for path in owned if path.startswith(("/lib", "/bin", "/sbin"))}
-        return self.files() - self._fresh - owned - merged
+        """Paths that were not there before the package was."""
+        return self.files() - self._before
 
     def _entering(self, words: Sequence[str]) -> list[str]:
         return [
