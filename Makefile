@@ -18,7 +18,7 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test deb dist soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster vm-test vm-test-local \
+.PHONY: help setup demo test coverage deb dist soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster vm-test vm-test-local \
 	vm-packages clean namespaces packages compiler
 
 help: ## Show this
@@ -28,6 +28,9 @@ demo: namespaces $(VENV)/program ## From a NodePort Service to "Welcome to nginx
 	@$(BIN)/python -m lab.demo
 
 test: $(VENV)/tools ## All tests, on the installed wheel; those that send packets need root
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+coverage: $(VENV)/tools ## The same with what they cover; the tracer, in all processes, takes as long again
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
