@@ -9,13 +9,18 @@ import typer
 
 from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
-from nodeport_nft.cli.options import BAD_INPUT, fail, put
+from nodeport_nft.cli.changing import apply, create
+from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.get.command import get
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
 from nodeport_nft.cli.trace import trace
+from nodeport_nft.cli.verbs import Verbs
 from nodeport_nft.cli.waiting import wait
 
 app = typer.Typer(
+    cls=Verbs,
     help="Kubernetes Services on any Linux node, programmed into nftables.",
     epilog="Example: nodeport-nft apply -f web.yaml && nodeport-nft sync --once",
     no_args_is_help=True,
@@ -50,36 +55,50 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="As with the command: its namespace.")
+    ] = None,
+    all_namespaces: AllNamespaces = False,
+    store: Annotated[str | None, typer.Option("--store", metavar="STORE", help="Its store.")] = None,
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", metavar="PATH", help="Its kubeconfig.")] = None,
+    context: Annotated[str | None, typer.Option("--context", metavar="NAME", help="And context.")] = None,
+    config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="Its configuration.")] = None,
 ) -> None:
-    pass
+    """Flags that a command takes may stand before it, as kubectl has it: ``Verbs`` moves them behind it."""
 
 
-create = typer.Typer(
-    help="Create a Service without a manifest.",
-    epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-service = typer.Typer(
+_of_service = typer.Typer(
     help="Create a Service.",
     epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-service.command("nodeport", epilog="Example: nodeport-nft create service nodeport my-ser --tcp=8000:80")(
-    objects.create_nodeport
+for _word, _command, _example in (
+    ("clusterip", create.create_clusterip, "my-ser --tcp=8000:80"),
+    ("nodeport", create.create_nodeport, "my-ser --tcp=8000:80"),
+    ("loadbalancer", create.create_loadbalancer, "my-ser --tcp=8000:80"),
+    ("externalname", create.create_externalname, "my-ser --external-name db.example"),
+):
+    _epilog = f"Example: nodeport-nft create service {_word} {_example}"
+    _of_service.command(_word, cls=Command, epilog=_epilog)(_command)
+_create = typer.Typer(
+    cls=CommandGroup,
+    epilog="Example: nodeport-nft create -f web.yaml",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode=None,
 )
-service.command("clusterip", epilog="Example: nodeport-nft create service clusterip my-ser --tcp=8000:80")(
-    objects.create_clusterip
-)
-create.add_typer(service, name="service")
+_create.callback()(create.create)
+_create.add_typer(_of_service, name="service")
+_create.add_typer(_of_service, name="svc", hidden=True)
 
-app.command("apply", epilog="Example: nodeport-nft apply -f web.yaml")(objects.apply)
-app.add_typer(create, name="create")
-app.command("delete", epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
-app.command("drain", epilog="Example: nodeport-nft drain worker-2")(drain.drain)
-app.command("uncordon", epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
-app.command("get", epilog="Example: nodeport-nft get services -o wide")(show.get)
+app.command("apply", cls=Command, epilog="Example: nodeport-nft apply -f web.yaml")(apply.apply)
+app.add_typer(_create, name="create")
+app.command("replace", cls=Command, epilog="Example: nodeport-nft replace -f web.yaml")(apply.replace)
+app.command("delete", cls=Command, epilog="Example: nodeport-nft delete service my-ser")(objects.delete)
+app.command("drain", cls=Command, epilog="Example: nodeport-nft drain worker-2")(drain.drain)
+app.command("uncordon", cls=Command, epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
+app.command("get", epilog="Example: nodeport-nft get services -o wide")(get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)

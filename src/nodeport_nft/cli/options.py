@@ -198,6 +198,9 @@ def read_files(
 
     ``names_only`` as ``read_manifests`` has it.
     """
+    for file in files:
+        if file.lower().startswith(("http://", "https://")):
+            fail(f"{file}: nothing is fetched here; write curl -fsSL {file} | nodeport-nft ... -f -", BAD_INPUT)
     from nodeport_nft.manifest import read_manifests
     from nodeport_nft.text.files import STDIN
     from nodeport_nft.text.steps import told_waiting

@@ -30,11 +30,16 @@ def open_client(connection: Connection) -> Client:
     return Client(connection)
 
 
-def kubernetes_store(connection: Connection, validate: Validate, *, force: bool = False) -> KubernetesStore:
-    """Objects of an API server; ``force`` as in its class. Raises LibraryMissing; connects when it is first asked."""
+def kubernetes_store(
+    connection: Connection, validate: Validate, *, force: bool = False, replacing: bool = False
+) -> KubernetesStore:
+    """Objects of an API server; ``force`` and ``replacing`` as in its class. Raises LibraryMissing.
+
+    It connects when it is first asked.
+    """
     with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.store import KubernetesStore
-    return KubernetesStore(connection, validate, force=force)
+    return KubernetesStore(connection, validate, force=force, replacing=replacing)
 
 
 def kubernetes_source(connection: Connection, node: str) -> Source:
