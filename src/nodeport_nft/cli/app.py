@@ -11,7 +11,9 @@ from nodeport_nft import __version__
 from nodeport_nft.cli import drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.get.command import get
+from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
@@ -100,6 +102,8 @@ app.command("drain", cls=Command, epilog="Example: nodeport-nft drain worker-2")
 app.command("uncordon", cls=Command, epilog="Example: nodeport-nft uncordon worker-2")(drain.uncordon)
 app.command("get", epilog="Example: nodeport-nft get services -o wide")(get)
 app.command("describe", epilog="Example: nodeport-nft describe service my-ser")(show.describe)
+app.command("graph", epilog="Example: nodeport-nft graph my-ser -o svg > my-ser.svg")(graph)
+app.command("explain", epilog="Example: nodeport-nft explain service.spec.ports")(explain)
 app.command("wait", epilog="Example: nodeport-nft wait --for=synced --timeout 30s")(wait)
 app.command("hosts", epilog="Example: nodeport-nft hosts -f web.yaml")(show.hosts)
 app.command("sync", epilog="Example: nodeport-nft sync -f web.yaml --once")(sync)

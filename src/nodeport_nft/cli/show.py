@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.graph import service_trees
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     AllNamespaces,
@@ -46,6 +47,9 @@ def describe(
             help="The node of which traffic policies Local are told; default the host name, if there is such a Node.",
         ),
     ] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Services as trees: ports, addresses, endpoints and nodes.")
+    ] = False,
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none."""
@@ -55,6 +59,8 @@ def describe(
     for resource, _ in targets:
         if resource.kind not in ("Service", "Pod", "Node"):
             fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
+        if tree and resource.kind != "Service":
+            fail(f"--tree is for services; leave it out, or {resource.plural}", BAD_INPUT)
     check_names(targets, all_namespaces=all_namespaces)
     selector = read_selector(labels, fields, targets)
     scope = None if all_namespaces else namespace
@@ -62,7 +68,9 @@ def describe(
     with open_existing(chosen) as opened:
         found, missing, registered = with_registered(opened, chosen, targets, scope)
         found = tuple(stored for stored in found if selector.picks(stored.raw))
-        if found:
+        if found and tree:
+            put(service_trees(opened, chosen, found))
+        elif found:
             describer = _describer(opened, node_name, registered, chosen)
             put("\n\n\n".join(map(describer, found)))
         complaints = opened.complaints()

@@ -35,6 +35,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
 from nodeport_nft.model import Family, Ref
 from nodeport_nft.observe.connections import Connections
+from nodeport_nft.observe.conntrack import ConntrackSize
 from nodeport_nft.reconcile import Reconciler
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
@@ -203,6 +204,7 @@ class Daemon:
         if self._node.config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
             self._reporter.metrics.registry.register(self._tables.connections)
+            self._reporter.metrics.registry.register(ConntrackSize())
         self._agenda.after(Due.CHECK, self._node.config.full_check_period)
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()
