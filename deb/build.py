@@ -1,10 +1,10 @@
 """``python -m deb.build WHEEL``: build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13 alike.
 
 The package brings the Python packages that it needs, in versions that Debian has not got, and leaves the interpreter,
-libnftables with its binding and libc, where security updates matter most, to Debian. For each Python it holds a virtual environment,
-laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is the same for both is in
-it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody expects what apt has
-installed.
+libnftables with its binding and libc, where security updates matter most, to Debian. For each Python it holds a
+virtual environment, laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is
+the same for both is in it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody
+expects what apt has installed.
 
 Needs pip and its index, dpkg-deb, and ``nodeport_nft`` in the interpreter that runs this.
 """

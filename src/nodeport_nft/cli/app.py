@@ -17,6 +17,7 @@ from nodeport_nft.cli.graph import graph
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, fail, put
 from nodeport_nft.cli.status import status
 from nodeport_nft.cli.sync import sync
+from nodeport_nft.cli.top import top
 from nodeport_nft.cli.trace import trace
 from nodeport_nft.cli.verbs import Verbs
 from nodeport_nft.cli.waiting import wait
@@ -113,6 +114,7 @@ app.command("status", epilog="Example: nodeport-nft status -o json")(status)
 app.command(
     "trace", epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1"
 )(trace)
+app.command("top", epilog="Example: nodeport-nft top endpoints web --once -o json")(top)
 app.command("check", epilog="Example: nodeport-nft check --repair")(stores.check)
 app.add_typer(stores.store, name="store")
 for _word, _hint in _ELSEWHERE.items():
