@@ -18,8 +18,8 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test coverage deb dist soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster vm-test vm-test-local \
-	vm-packages clean namespaces packages compiler
+.PHONY: help setup demo test coverage deb dist docs soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster \
+	vm-test vm-test-local vm-packages clean namespaces packages compiler
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,13 +39,18 @@ coverage: $(VENV)/tools ## The same with what they cover; the tracer, in all pro
 soak: $(VENV)/tools ## The proofs of the daemon and of a cluster at full length, and 30 minutes of churn (as root)
 	SOAK=1 $(BIN)/python -m pytest tests/daemon tests/cluster tests/kubernetes
 
-lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabilities
+lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabilities, the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m lab.audit
 	$(MAKE) --no-print-directory dist
+	$(MAKE) --no-print-directory docs
+
+docs: $(VENV)/program build/docs-venv/tools ## The documentation site, build/docs/index.html; a broken link is an error
+	build/docs-venv/bin/pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	build/docs-venv/bin/python -m website build/docs
 
 fuzz: $(VENV)/tools ## Look for inputs that break the program; SECONDS=60, ARGS="--target manifests --seed 2"
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(ARGS)
@@ -108,6 +113,12 @@ compiler:
 vm-packages:
 	@PYTHON=$(PYTHON) lab/packages.sh vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients \
 		dnsmasq-base qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
+
+# Sphinx and the program, whose commands it describes.
+build/docs-venv/tools: pyproject.toml | $(VENV)/program
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/pip install --quiet "$$(echo $(VENV)/wheel/*.whl)[docs]"
+	@touch $@
 
 # The scenarios need pytest alone, on any host that runs Vagrant.
 build/vm-venv/tools:

@@ -1,6 +1,6 @@
 """The table of settings: what is said of a key, and where it comes from, is one row everywhere.
 
-The README's table is made of it; ``UPDATE_GOLDENS=1`` writes it anew.
+The table of docs/configuration.md is made of it; ``UPDATE_GOLDENS=1`` writes it anew.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from nodeport_nft.config.keys import PARSERS
 from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "configuration.md"
 TABLE = re.compile(r"(?<=<!-- settings: begin -->\n\n).*?(?=\n\n<!-- settings: end -->)", re.DOTALL)
-MOST_COMMANDS = 2  # that the README's table names; what more of them have, they have in common
+MOST_COMMANDS = 2  # that the table names; what more of them have, they have in common
 NO_SETTING = {"places", "warnings"}  # what is told of a configuration, and not by it
 
 OTHER = {
@@ -91,8 +91,8 @@ def flags_by_command() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def readme_table() -> str:
-    """The README's table, as Markdown."""
+def page_table() -> str:
+    """The table of docs/configuration.md, as Markdown."""
     lines = ["| key | flag | default | meaning |", "| --- | --- | --- | --- |"]
     for setting in SETTINGS:
         default = ", ".join(f"`{part}`" for part in setting.default.split(", ")) if setting.default else "none"
@@ -109,12 +109,10 @@ def _flag_cell(setting: Setting) -> str:
     return f"`{setting.flag}`{named}"
 
 
-def test_the_readme_has_the_table() -> None:
+def test_the_page_has_the_table() -> None:
     if os.environ.get("UPDATE_GOLDENS"):
-        README.write_text(TABLE.sub(lambda _: readme_table(), README.read_text()))
-    assert TABLE.findall(README.read_text()) == [readme_table()], (
-        "UPDATE_GOLDENS=1 pytest tests/unit/test_settings.py"
-    )
+        PAGE.write_text(TABLE.sub(lambda _: page_table(), PAGE.read_text()))
+    assert TABLE.findall(PAGE.read_text()) == [page_table()], "UPDATE_GOLDENS=1 pytest tests/unit/test_settings.py"
 
 
 # --- the rows, and the fields of the configuration ------------------------------
