@@ -127,7 +127,8 @@ def test_a_life_of_the_package(cluster: Cluster, tmp_path: Path, package: Path, 
     # The clients of the other stores are there, and come from nowhere else.
     python = "/usr/lib/nodeport-nft/$(ls /usr/bin | grep -xE 'python3[.][0-9]+')/bin/python3"
     imports = "import aiohttp, google.protobuf, grpc, msgspec, nftables, yaml; nftables.Nftables()"
-    assert tree.online("sh", "-c", f"{python} -I -c '{imports}; print(grpc.__file__)'").startswith("/usr/lib/nodeport-nft/")
+    client = tree.online("sh", "-c", f"{python} -I -c '{imports}; print(grpc.__file__)'")
+    assert client.startswith("/usr/lib/nodeport-nft/")
     assert not tree.path("/etc/systemd/system/multi-user.target.wants/nodeport-nft.service").is_symlink()
 
     manifest = MANIFEST.replace("POD", str(cluster.address("web-1")))

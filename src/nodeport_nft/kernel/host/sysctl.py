@@ -186,9 +186,7 @@ def _value(name: str) -> str:
         return ""
 
 
-def find_bridge_filtering(
-    host: Host, families: frozenset[Family], pod_cidrs: tuple[IPNetwork, ...]
-) -> list[Missing]:
+def find_bridge_filtering(host: Host, families: frozenset[Family], pod_cidrs: tuple[IPNetwork, ...]) -> list[Missing]:
     """Pods on one bridge answer each other past NAT unless the bridge passes its packets to netfilter."""
     shared = sorted(
         {
