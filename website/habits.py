@@ -28,9 +28,10 @@ def _row(row: Mapping[str, Any]) -> str:
     kubectl = row.get("kubectl")
     there = "the same" if kubectl is None else _code(kubectl) if kubectl else "nothing like it"
     what = f"{row['title']}. {row['why']}" if row.get("why") else row["title"]
+    refusal = ""
     if row.get("exit", 0) == 2 and row.get("stderr"):
-        what += f". Answer: {row['stderr'].strip().splitlines()[0]}"
-    return f"| {_escaped(what)} | {_code(here)} | {there} |"
+        refusal = f"<br>{_escaped(row['stderr'].strip().splitlines()[0])}"
+    return f"| {_escaped(what)} | {_code(here)}{refusal} | {there} |"
 
 
 def _code(line: str) -> str:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "troubleshooting"),
+    "Look on": ("monitoring", "prometheus", "grafana"),
     "Reference": ("commands", "configuration", "ruleset", "store", "features", "kubernetes-failures"),
     "Background": ("performance", "scale", "security", "design", "lab"),
     "Project": ("contributing", "changelog"),
@@ -23,6 +24,8 @@ ELSEWHERE = {
     "index": "README.md",
     "systemd": "contrib/systemd/README.md",
     "dns": "contrib/dns/README.md",
+    "prometheus": "contrib/prometheus/README.md",
+    "grafana": "contrib/grafana/README.md",
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
 }
@@ -34,10 +37,10 @@ def source(page: str) -> str:
     return ELSEWHERE.get(page, f"docs/{page}.md")
 
 
-def stage(staged: Path, parts: Callable[[str], str] | None = None) -> None:
+def stage(staged: Path, completed: Callable[[str, str, Path], str] = replaced) -> None:
     """Write all pages to the folder ``staged``, as Sphinx is to read them.
 
-    Raises BrokenPageError with one line for each link that leads nowhere. ``parts`` gives what is generated, by name.
+    ``completed`` puts generated parts into a page. Raises BrokenPageError with a line for each link to nothing.
     """
     staged.mkdir(parents=True)
     pages = {source(name): f"{name}.md" for name in ("index", *(each for group in GROUPS.values() for each in group))}
@@ -47,7 +50,7 @@ def stage(staged: Path, parts: Callable[[str], str] | None = None) -> None:
     for file, page in pages.items():
         text, broken = moved((ROOT / file).read_text(encoding="utf-8"), file, pages, ROOT)
         wrong += broken
-        text = replaced(text, page.removesuffix(".md"), staged, parts)
+        text = completed(text, page.removesuffix(".md"), staged)
         if page == "index.md":
             text += _sidebar()
         (staged / page).write_text(text, encoding="utf-8")

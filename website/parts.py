@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 _PART = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -11,18 +10,15 @@ _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _THEMES = {"light": "neutral", "dark": "dark"}
 
 
-def replaced(text: str, page: str, staged: Path, parts: Callable[[str], str] | None = None) -> str:
+def replaced(text: str, page: str, staged: Path) -> str:
     """The text with its parts in place; drawings are written below the folder ``staged``."""
-    text = _PART.sub(lambda match: (parts or _generated)(match[1]), text)
+    from website import commands, habits
+
+    makers = {"commands": commands.reference, "habits": habits.table}
+    text = _PART.sub(lambda match: makers[match[1]](), text)
     for number, match in enumerate(list(_MERMAID.finditer(text)), 1):
         text = text.replace(match[0], _drawing(match[1], f"{page}-{number}", staged), 1)
     return text
-
-
-def _generated(name: str) -> str:
-    from website import commands, habits
-
-    return {"commands": commands.reference, "habits": habits.table}[name]()
 
 
 def _drawing(diagram: str, name: str, staged: Path) -> str:
@@ -35,6 +31,6 @@ def _drawing(diagram: str, name: str, staged: Path) -> str:
     alternative = title[1] if title else "diagram"
     pictures = []
     for look, theme in _THEMES.items():
-        (folder / f"{name}-{look}.svg").write_text(Diagram(diagram, theme=theme).to_svg(), encoding="utf-8")
+        (folder / f"{name}-{look}.svg").write_text(Diagram(diagram, theme=theme).svg(), encoding="utf-8")
         pictures.append(f"```{{image}} drawings/{name}-{look}.svg\n:alt: {alternative}\n:class: only-{look}\n```")
     return "\n\n".join(pictures)

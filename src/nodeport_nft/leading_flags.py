@@ -12,24 +12,31 @@ SWITCHES = frozenset(
         *("-A", "--all-namespaces", "-w", "--watch", "--show-labels", "--no-headers", "--show-managed-fields"),
         *("--watch-only", "--output-watch-events", "--show-kind", "--now"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
-        *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair"),
+        *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
+        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store", "--tree"),
+        *("--overwrite", "--list"),
     )
 )
 """Flags of which no value stands in the next word. Of one that is not known here that is taken for granted."""
 
+TWO_SIDED = frozenset(("--flowtable", "--replace-kube-proxy"))
+"""Switches that a file may have on, so that "off" is another thing than not given: ``--no-flowtable``."""
+
 _OF_THE_PROGRAM = ("-h", "--help", "--version")
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags before the verb with their values, and the verb with all that follows; nothing where there is none.
+def split(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """The flags before the verb, each with its value, and the verb with all that follows; [] where there is none.
 
     Where the program itself is asked for help or its version, what stands before that is all there is to it.
     """
-    index = 0
+    flags, index = [], 0
     while index < len(words) and words[index].startswith("-") and words[index] not in ("-", "--", *_OF_THE_PROGRAM):
-        index += 2 if _takes_next(words[index]) else 1
+        end = index + (2 if _takes_next(words[index]) else 1)
+        flags.append(list(words[index:end]))
+        index = end
     rest = list(words[index:])
-    return (list(words[:index]), rest) if rest and not rest[0].startswith("-") else (list(words), [])
+    return (flags, rest) if rest and not rest[0].startswith("-") else (flags, [])
 
 
 def _takes_next(word: str) -> bool:

@@ -441,6 +441,18 @@ SETTINGS = (
         restart=True,
     ),
     Setting(
+        "statusPage",
+        ("status_page",),
+        Plain.SWITCH,
+        default="false",
+        meaning="show a page to look at where `/metrics` answers, at `/`: Services, endpoints, their connections, "
+        "problems, a trace. It changes nothing, and whoever reaches the port can read it",
+        flag="--status-page",
+        help="Show a read-only page at / where /metrics answers; default no.",
+        group=Group.DAEMON,
+        restart=True,
+    ),
+    Setting(
         "minSyncPeriod",
         ("min_sync_period",),
         Seconds(0, 60),

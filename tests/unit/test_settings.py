@@ -59,6 +59,7 @@ OTHER = {
     "validate": "warn",
     "healthzBindAddress": "none",
     "metricsBindAddress": "none",
+    "statusPage": "true",
     "minSyncPeriod": "1s",
     "syncPeriod": "1m",
     "fullCheckPeriod": "2h",

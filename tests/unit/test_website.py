@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from tests.unit.test_settings import flags_by_command
+from nodeport_nft.cli import app
 from website.closed import requests_to_others
 from website.links import moved, prose
 from website.pages import GROUPS, ROOT, source, stage
@@ -16,7 +19,7 @@ PAGES = {source("index"): "index.md", "docs/store.md": "store.md", "contrib/dns/
 
 
 def test_every_link_to_a_file_leads_to_one(tmp_path: Path) -> None:
-    stage(tmp_path / "staged", parts=lambda _: "")
+    stage(tmp_path / "staged", completed=lambda text, *_: text)
     staged = {path.stem for path in (tmp_path / "staged").glob("*.md")}
     assert staged == {"index"}.union(*GROUPS.values()), "each page is in the sidebar"
 
@@ -56,6 +59,12 @@ def test_a_page_that_asks_another_server_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_the_picture_of_the_example_is_what_graph_draws() -> None:
+    drawn = CliRunner().invoke(app, ["graph", "-f", str(ROOT / "examples" / "my-ser.yaml"), "my-ser"])
+    (shown,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs" / "commands.md").read_text(), re.DOTALL)
+    assert drawn.stdout == shown
+
+
 def command_lines() -> list[tuple[str, str]]:
     """The program's command lines in all pages, with their file and line: of code blocks and between backticks."""
     found = []
@@ -68,6 +77,20 @@ def command_lines() -> list[tuple[str, str]]:
                     for match in re.finditer(r"(?:^|[#$|] |&& |sudo )nodeport-nft ([a-z][a-z-]* ?[^|;&#>]*)", text)
                 ]
     return found
+
+
+def flags_by_command() -> dict[str, set[str]]:
+    """The flags of each command and of each group of commands, as "create service nodeport" and "create"."""
+    found = {}
+
+    def walk(name: str, command: Any) -> None:
+        found[name] = {option for made in command.params for option in (*made.opts, *made.secondary_opts)}
+        for word, each in getattr(command, "commands", {}).items():
+            walk(f"{name} {word}".strip(), each)
+
+    walk("", typer.main.get_command(app))
+    del found[""]
+    return dict(sorted(found.items(), reverse=True))  # the longer name of two first
 
 
 def test_commands_in_the_documentation_are_the_programs() -> None:

@@ -31,9 +31,12 @@ def table(header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [*([header] if header is not None else []), *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(fitted(line, widths) for line in lines)
+
+
+def fitted(cells: Iterable[str], widths: Iterable[int]) -> str:
+    """One line of a table with columns of these widths."""
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def age(timestamp: str, now: datetime) -> str:

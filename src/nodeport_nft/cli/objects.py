@@ -186,7 +186,7 @@ def _note_manner(
     from nodeport_nft.store import is_kubernetes
 
     manner = {"--cascade": cascade, "--grace-period": grace_period, "--force": force, "--now": immediately}
-    given = [flag for flag, value in manner.items() if value not in (None, False)]
+    given = [flag for flag, value in manner.items() if value is not None and value is not False]
     if is_kubernetes(config.store):
         given += ["--wait"] if wait is not None else []
         if given:

@@ -11,6 +11,7 @@ import typer
 
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
+from nodeport_nft.cli.verbs import Commands
 from nodeport_nft.terminal import printable
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def check(
 
 
 store = typer.Typer(
+    cls=Commands,
     help="Copy a store.",
     epilog="Example: nodeport-nft store copy /var/lib/nodeport-nft/store.db etcd://10.0.0.1:2379/nodeport-nft",
     no_args_is_help=True,
@@ -58,7 +60,11 @@ store = typer.Typer(
 )
 
 
-@store.command("copy", epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db")
+@store.command(
+    "copy",
+    short_help="Copy a store into an empty one, as a backup, too",
+    epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db",
+)
 @command
 def copy(
     *,

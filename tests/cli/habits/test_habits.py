@@ -30,6 +30,7 @@ def test_a_habit_of_kubectls(filled: Program, tmp_path: Path, monkeypatch: pytes
     shutil.copy(filled.store, store)
     config.write_text(f"store: {store}\nstateDir: {tmp_path}/node\nrunDir: {tmp_path}/node\n")
     for name, text in habit.files.items():
+        (program.directory / name).parent.mkdir(parents=True, exist_ok=True)
         (program.directory / name).write_text(text)
     for name, value in habit.env.items():
         monkeypatch.setenv(name, value)

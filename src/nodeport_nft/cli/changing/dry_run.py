@@ -11,7 +11,9 @@ import enum
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
+
+from nodeport_nft.cli.verbs import Commands
 
 _FLAG = "--dry-run"
 
@@ -71,7 +73,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, _with_value(args))
 
 
-class CommandGroup(TyperGroup):
+class CommandGroup(Commands):
     """The same for a command that has others below it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -122,12 +122,13 @@ def print_objects(objects: Sequence[Object], output: Output) -> None:
     if output is Output.name:
         put("\n".join(reference(one.kind, one.name) for one in objects))
         return
-    documents = [_printed(one.raw) for one in objects]
+    documents = [printed(one) for one in objects]
     (document,) = documents if len(documents) == 1 else ({"apiVersion": "v1", "kind": "List", "items": documents},)
     put(to_yaml(document) if output is Output.yaml else to_json(document))
 
 
-def _printed(raw: dict[str, Any]) -> dict[str, Any]:
-    """A document without what is only noted of each write; an object that is not stored has no version."""
-    left_out = {"managedFields"} if raw["metadata"].get("resourceVersion") else {"managedFields", "resourceVersion"}
-    return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key not in left_out}}
+def printed(one: Object) -> dict[str, Any]:
+    """Its document without what is only noted of each write; an object that is not stored has no version."""
+    metadata = one.raw["metadata"]
+    left_out = {"managedFields"} if metadata.get("resourceVersion") else {"managedFields", "resourceVersion"}
+    return {**one.raw, "metadata": {key: value for key, value in metadata.items() if key not in left_out}}

@@ -15,9 +15,18 @@ from nodeport_nft.cli.resources import Resources, check_names, leave, parse_targ
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.get.events import EventPrinter
     from nodeport_nft.cli.get.jsonpath import Path
+    from nodeport_nft.cli.get.listings import Wanted
     from nodeport_nft.cli.get.output import Output
+    from nodeport_nft.cli.resources import Target
+    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.store import Objects
+
+
+INTERRUPTED = 130
+"""Exit code of a watch that Ctrl-C has ended: a shell's for SIGINT (128 and its number)."""
 
 
 @command
@@ -47,6 +56,13 @@ def get(
     ] = None,
     show_kind: Annotated[
         bool, typer.Option("--show-kind", help="The kind before each name, as with several kinds.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C; of one kind.")
+    ] = False,
+    watch_only: Annotated[bool, typer.Option("--watch-only", help="What changes alone.")] = False,
+    output_watch_events: Annotated[
+        bool, typer.Option("--output-watch-events", help="With --watch: ADDED, MODIFIED or DELETED.")
     ] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Rows alone.")] = False,
     ignore_not_found: Annotated[
@@ -80,18 +96,26 @@ def get(
         wide=form.form is Form.wide,
         labels=show_labels or bool(columns),
     )
+    _check_watch(targets, watches=watch or watch_only, events=output_watch_events)
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
+    hidden = _as_stored if show_managed_fields else _without_managers
     chosen = flags.config()
     with open_existing(chosen) as opened, _sensible(output):
+        if watch or watch_only:
+            from nodeport_nft.cli.get.events import EventPrinter
+
+            printer = EventPrinter(form, look, opened.heard, hidden, events=output_watch_events)
+            absent = _watch(opened, chosen, wanted, printer, only_changes=watch_only)
+            leave(() if ignore_not_found else absent)
+            return
         if form.is_table:
             tables, missing = listings(opened, chosen, wanted)
             text = ("\n" if no_headers else "\n\n").join(each.text(look) for each in tables)
             shown, is_empty = (f"{text}\n" if tables else ""), not tables
         else:
             objects, missing = selected(opened, wanted)
-            if not show_managed_fields:
-                objects = tuple(map(_without_managers, objects))
+            objects = tuple(map(hidden, objects))
             is_single = len(targets) == 1 and targets[0][1] is not None
             shown, is_empty = form.text(objects, single=is_single), not objects
         complaints = opened.complaints()
@@ -101,6 +125,28 @@ def get(
     if is_empty and not (is_list or missing or complaints or ignore_not_found):
         say_nothing_found(targets, wanted.namespace)
     leave((*missing, *complaints))
+
+
+def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) -> None:
+    if watches and len({resource for resource, _ in targets}) > 1:
+        fail("--watch: you may only specify a single resource type; watch each in a terminal of its own", BAD_INPUT)
+    if events and not watches:
+        fail("--output-watch-events: option can only be used with --watch or --watch-only", BAD_INPUT)
+
+
+def _watch(
+    store: Objects, config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool
+) -> tuple[str, ...]:
+    """Watch until Ctrl-C, which is how that ends; or return which of the names are not there."""
+    from nodeport_nft.cli.get.watching import watch
+    from nodeport_nft.store.etcd.address import is_etcd
+
+    kind = wanted.targets[0][0].kind
+    computed = printer.output.is_table and (kind == "Endpoints" or (kind == "Node" and is_etcd(config.store)))
+    try:
+        return watch(store, config, wanted, printer, only_changes=only_changes, computed=computed)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _read_sort(text: str | None) -> Path | None:
@@ -119,9 +165,7 @@ def _check_table_alone(form: Output, text: str | None, **given: bool) -> None:
     for name, is_given in given.items():
         if is_given and not form.is_table:
             flag = f"--{name.replace('_', '-')}"
-            fail(
-                f"{flag}: option cannot be used with -o {text}; it is for tables, so leave one of them out", BAD_INPUT
-            )
+            fail(f"{flag}: option cannot be used with -o {text}; leave one of them out", BAD_INPUT)
 
 
 @contextmanager
@@ -134,6 +178,10 @@ def _sensible(output: str | None) -> Iterator[None]:
     except PathError as error:
         told = str(error)
         fail(told if told.startswith("--") else f"-o {output}: {told}")
+
+
+def _as_stored(stored: Object) -> Object:
+    return stored
 
 
 def _without_managers(stored: Object) -> Object:

@@ -100,9 +100,9 @@ class Meters:
         with self._asking() as netlink:
             return _taken(layout, ask_keys(netlink, layout, keys))
 
-    def key(self, name: str, packed: bytes) -> Key:
-        """A packed key as the ruleset has it."""
-        return self._layouts[name].key.unpack(packed)
+    def packed(self, name: str, key: Key) -> bytes:
+        """A key of the ruleset as the kernel has it."""
+        return self._layouts[name].key.pack(key)
 
     def endpoint(self, name: str, made_of: bytes) -> tuple[str, int]:
         """Address and port that an element of a slot map translates to."""
