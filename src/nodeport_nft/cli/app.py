@@ -10,6 +10,7 @@ from nodeport_nft import __version__
 from nodeport_nft.cli import about, configuration, drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.doctor import doctor
 from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.get.command import get
 from nodeport_nft.cli.graph import graph
@@ -229,6 +230,12 @@ app.command(
     short_help="Tell how this node's daemon does",
     epilog="Example: nodeport-nft status -o json",
 )(status)
+app.command(
+    "doctor",
+    rich_help_panel=NODE,
+    short_help="Look for everything that can be wrong on this node",
+    epilog="Example: nodeport-nft doctor --connect",
+)(doctor)
 app.command(
     "top",
     rich_help_panel=NODE,

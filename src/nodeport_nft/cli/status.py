@@ -62,15 +62,15 @@ def status(
     except ValueError as error:
         fail(f"what {_place(*address)} answers is not our daemon's: {error}; {_FOREIGN}", BAD_INPUT)
     now = time.time()
-    troubles = tuple(_troubles(told, now))
+    wrong = tuple(troubles(told, now))
     if output is Output.json:
         import json
 
         text = to_json(json.loads(body))
     else:
-        text = _text(told, now, troubles)
+        text = _text(told, now, wrong)
     put(text)
-    if troubles:
+    if wrong:
         raise typer.Exit(FAILED)
 
 
@@ -109,7 +109,7 @@ def in_short(answer: Status, now: float) -> str:
     """Node, last sync, lag and trouble in one line."""
     synced = f"last sync {_ago(answer.synced, now)} ago" if answer.synced else "no sync is complete yet"
     waiting = f"; {_lag(answer, now)}" if answer.pending else ""
-    trouble = "; ".join(_troubles(answer, now))
+    trouble = "; ".join(troubles(answer, now))
     return f"node {answer.node or '<unknown>'}: {synced}{waiting}; {trouble or 'all is well'}"
 
 
@@ -144,7 +144,7 @@ def _answer(address: IPAddress, port: int, seconds: float) -> bytes:
     return body
 
 
-def _troubles(answer: Status, now: float) -> Iterator[str]:
+def troubles(answer: Status, now: float) -> Iterator[str]:
     """Why this is not well, if it is not."""
     from nodeport_nft.observe.health import is_live
 
