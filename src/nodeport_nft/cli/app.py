@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from nodeport_nft import __version__
-from nodeport_nft.cli import about, configuration, drain, node, objects, show, stores
+from nodeport_nft.cli import about, colour, configuration, drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
 from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.colour import Colour
 from nodeport_nft.cli.doctor import doctor
 from nodeport_nft.cli.explain import explain
 from nodeport_nft.cli.get.command import get
@@ -46,6 +47,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _choose_colour(given: Colour) -> Colour:
+    colour.wanted = given
+    return given
+
+
 @app.callback()
 def _root(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace.")] = None,
@@ -61,6 +67,16 @@ def _root(
         str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")
     ] = None,
     config: Annotated[str | None, typer.Option("--config", metavar="PATH", help="Configuration file.")] = None,
+    color: Annotated[
+        Colour,
+        typer.Option(
+            "--color",
+            metavar="auto|always|never",
+            callback=_choose_colour,
+            help="Colours; auto: on terminals.",
+            show_default=False,
+        ),
+    ] = Colour.auto,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.options import (
     BAD_INPUT,
     FAILED,
@@ -292,4 +293,4 @@ def print_transactions(transactions: Iterable[Transaction]) -> None:
     from nodeport_nft.render import write_transaction
 
     for transaction in transactions:
-        put(write_transaction(transaction), end="")
+        put(write_transaction(transaction), end="", paint=colour.changes)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.terminal import visible_in
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.colour import Painter
     from nodeport_nft.config import Config
     from nodeport_nft.manifest import Manifests
     from nodeport_nft.model import Ranges
@@ -61,10 +63,16 @@ NodeIP = Annotated[
 ]
 
 
-def put(text: str, end: str = "\n") -> None:
-    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError."""
+def put(text: str, end: str = "\n", paint: Painter | None = None) -> None:
+    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError.
+
+    ``paint`` gives it colours, where there are any.
+    """
     if sys.stdout is not None:  # as where the program is started with `>&-`
-        sys.stdout.write(visible_in(sys.stdout.encoding, text) + end)
+        shown = visible_in(sys.stdout.encoding, text)
+        if paint is not None and colour.wants_colour(sys.stdout):
+            shown = paint(shown)
+        sys.stdout.write(shown + end)
         sys.stdout.flush()
 
 
@@ -76,7 +84,10 @@ def say(message: str) -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(visible_in(sys.stderr.encoding, message) + "\n")
+        shown = visible_in(sys.stderr.encoding, message)
+        if colour.wants_colour(sys.stderr):
+            shown = colour.said(shown)
+        sys.stderr.write(shown + "\n")
         sys.stderr.flush()
     except OSError:
         _abandon(2)

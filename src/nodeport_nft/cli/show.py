@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.graph import service_trees
 from nodeport_nft.cli.options import (
@@ -72,7 +73,7 @@ def describe(
             put(service_trees(opened, chosen, found))
         elif found:
             describer = _describer(opened, node_name, registered, chosen)
-            put("\n\n\n".join(map(describer, found)))
+            put("\n\n\n".join(map(describer, found)), paint=colour.description)
         complaints = opened.complaints()
     if not (found or missing or complaints):
         say_nothing_found(targets, scope)

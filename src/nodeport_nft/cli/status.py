@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
 
@@ -69,7 +70,7 @@ def status(
         text = to_json(json.loads(body))
     else:
         text = _text(told, now, wrong)
-    put(text)
+    put(text, paint=None if output is Output.json else colour.status)
     if wrong:
         raise typer.Exit(FAILED)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
 from nodeport_nft.cli.verbs import Commands
@@ -98,9 +99,9 @@ def _tell(checked: Checked, store: str) -> None:
         say(line)
     warn(checked.hints)
     for each in checked.mended:
-        put(printable(each.mended))
+        put(printable(each.mended), paint=colour.repairs)
     for each in checked.findings:
-        put(printable(str(each)))
+        put(printable(str(each)), paint=colour.problems)
     if not checked.findings:
         say(f"{store}: nothing is wrong{' any more' if checked.mended else ''}")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.desired import compile_state, parse_addresses, parse_node_name, read_wanted
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
@@ -145,7 +146,10 @@ def trace(
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
     causes = why(chosen, walked, known, facts, is_live=wanted is None)
-    put((trace_json if output is Output.json else trace_text)(walked, table.schema.family, causes))
+    if output is Output.json:
+        put(trace_json(walked, table.schema.family, causes))
+    else:
+        put(trace_text(walked, table.schema.family, causes), paint=colour.walk)
     if wanted:
         wanted.leave_if_damaged()
 

@@ -28,6 +28,7 @@ WIDTH = 80
 
 _SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z])=(.*)", re.DOTALL)
 _SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+)=(true|false)")
+_COLOUR = "--color"
 _INSTALLING = ("install_completion", "show_completion")  # Typer's, which guess the shell; ours is ``completion``
 
 
@@ -68,7 +69,7 @@ class Verbs(Commands):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Click's, after our reading of the words."""
-        words = _helped(_joined(args) if ctx.resilient_parsing else list(args))
+        words = _helped(_with_colour_first(_joined(args) if ctx.resilient_parsing else args))
         rest: list[str] = super().parse_args(ctx, list(_separated(self._with_verb_first(words))))
         return rest
 
@@ -135,6 +136,19 @@ def _helped(words: list[str]) -> list[str]:
     if rest[:1] != [HELP] or {"-h", "--help"} & set(rest):
         return words
     return [*chain(*flags), *rest[1:], "--help"]
+
+
+def _with_colour_first(words: Sequence[str]) -> list[str]:
+    """``--color`` is the program's own, wherever it stands."""
+    end = words.index("--") if "--" in words else len(words)
+    found: list[str] = []
+    rest: list[str] = []
+    takes = False
+    for at, word in enumerate(words):
+        is_ours = at < end and (takes or word.partition("=")[0] == _COLOUR)
+        (found if is_ours else rest).append(word)
+        takes = is_ours and word == _COLOUR
+    return [*found, *rest]
 
 
 def _joined(words: Sequence[str]) -> list[str]:

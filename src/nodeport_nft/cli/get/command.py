@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Namespace, fail, open_existing, put
 from nodeport_nft.cli.resources import Resources, check_names, leave, parse_targets, say_nothing_found
@@ -120,7 +121,7 @@ def get(
             shown, is_empty = form.text(objects, single=is_single), not objects
         complaints = opened.complaints()
     missing = () if ignore_not_found else missing
-    put(shown, end="")
+    put(shown, end="", paint=colour.table if form.is_table else None)
     is_list = form.form in (Form.yaml, Form.json, Form.jsonpath, Form.jsonpath_as_json)
     if is_empty and not (is_list or missing or complaints or ignore_not_found):
         say_nothing_found(targets, wanted.namespace)
