@@ -99,3 +99,17 @@ def test_describe_shows_a_tree(program: Program) -> None:
     answer = program("describe", "pods", "--tree")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == "error: --tree is for services; leave it out, or pods\n"
+
+
+@pytest.mark.parametrize(("line", "offers"), [("graph ", ["web"]), ("graph w", ["web"]), ("graph web ", [])])
+def test_the_shell_completes_services(program: Program, line: str, offers: list[str]) -> None:
+    (program.directory / "config.yaml").write_text(f"store: {program.store}\n")
+    words = ["nodeport-nft", "graph", "--config", "config.yaml", *line.split()[1:]]
+    blank = line.endswith(" ")
+    environment = {
+        "_NODEPORT_NFT_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join([*words, *([""] if blank else [])]),
+        "COMP_CWORD": str(len(words) - (not blank)),
+    }
+    answer = program.run(env=environment)
+    assert (answer.out.split(), answer.err) == (offers, "")

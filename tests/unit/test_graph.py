@@ -265,3 +265,30 @@ def test_in_text_each_vertex_is_one_line(texts: list[str]) -> None:
 
 def test_a_service_is_told_by_its_namespace_and_name() -> None:
     assert labels(drawn(make_service()), Kind.SERVICE) == [str(ObjectName("default", "web"))]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 30)), max_size=12),
+    most=st.integers(1, 25),
+)
+def test_a_graph_is_whole_and_bounded_whatever_there_is(sizes: list[tuple[int, int]], most: int) -> None:
+    services, pieces = [], []
+    for number, (ports, endpoints) in enumerate(sizes):
+        name = f"s{number:02}"
+        own = [make_port(80 + i, name=f"p{i}", node_port=30000 + number * 10 + i) for i in range(ports)]
+        services.append(make_service(name, *own, ips=(f"10.96.1.{number}",)))
+        addresses = [f"10.244.{number}.{i}" for i in range(endpoints)]
+        pieces += [make_slice(*addresses, service=name, name=f"{name}-{i}", port_name=f"p{i}") for i in range(ports)]
+    graph = drawn(*services, slices=tuple(pieces), most=most)
+    ids = [vertex.id for vertex in graph.vertices]
+    assert len(set(ids)) == len(ids)
+    assert {end for edge in graph.edges for end in (edge.start, edge.end)} <= set(ids)
+    shown = len(graph.of(Kind.SERVICE))
+    assert shown + graph.left_out == len(sizes)
+    assert shown == 1 or len(graph.edges) <= MAX_EDGES
+    for kind in (Kind.PORT, Kind.FRONTEND, Kind.ENDPOINT):
+        assert len(graph.of(kind)) <= shown * most
+    more = sum(int(vertex.label.split()[0]) for vertex in graph.of(Kind.MORE) if "endpoint" in vertex.label)
+    there = sum(min(ports, most) * endpoints for ports, endpoints in sizes[:shown])
+    assert len(graph.of(Kind.ENDPOINT)) + more == there  # what is not drawn is counted

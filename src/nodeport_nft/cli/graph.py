@@ -47,6 +47,7 @@ def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
     from nodeport_nft.cli.resources import complete
 
     given = ctx.params.get("services") or []
+    # As if "get services" were typed: names are completed there, with the store and the namespace that flags name.
     ctx.params["resources"] = ["services", *given]
     return complete(ctx, incomplete)
 
