@@ -81,7 +81,7 @@ def expose(
     from nodeport_nft.store import open_existing
 
     chosen = flags.config()
-    asked = parse_asked(resources, files=None, kustomize=None, config=chosen, namespace=namespace)
+    asked = parse_asked(resources, files=None, config=chosen, namespace=namespace)
     if len(asked.refs) != 1 or asked.refs[0].kind not in _EXPOSED:
         fail("expose takes one Pod or one Service, as expose pod NAME", BAD_INPUT)
     check_store(chosen)
