@@ -18,7 +18,7 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster docs vm-test vm-test-local vm-packages \
+.PHONY: help setup demo test deb dist soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster docs vm-test vm-test-local vm-packages \
 	clean namespaces packages compiler
 
 help: ## Show this
@@ -42,6 +42,7 @@ lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabili
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m lab.audit
+	$(MAKE) --no-print-directory dist
 	$(MAKE) --no-print-directory docs
 
 docs: $(VENV)/program build/docs-venv/tools ## The documentation site, build/docs/index.html; a broken link is an error
@@ -79,6 +80,14 @@ vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagr
 
 vm-test-local: vm-packages build/vm-venv/tools ## The same on machines of its own, in a private network (as root)
 	PYTHON=$$PWD/build/vm-venv/bin/python vm/local $(ARGS)
+
+deb: $(VENV)/program ## The Debian package, build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13
+	$(BIN)/python -m deb.build $(VENV)/wheel/*.whl
+
+dist: $(VENV)/tools ## What PyPI takes, dist/: the sources' archive and the wheel, checked
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
 
 setup: $(VENV)/tools ## System packages, the virtual environment, the program and the tools
 

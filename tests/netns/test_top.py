@@ -6,11 +6,14 @@ import json
 import os
 import pty
 import select
+import signal
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -194,16 +197,34 @@ def test_the_command_prints_once_and_fills_a_terminal(cluster: Cluster) -> None:
         assert shown.stdout.splitlines()[0].split() == ["NAMESPACE", "NAME", "NEW/S", "REFUSED/S"]
         assert shown.stdout.splitlines()[1].split()[:2] == ["default", "web"]
         assert "1 of 1 Service had any" in shown.stderr
-        _press_keys(cluster)
+        _press_keys(cluster, b"q", 0)
+        _press_keys(cluster, b"\x03", 0)  # Ctrl-C
+        _press_keys(cluster, b"", 143)  # SIGTERM
 
 
-def _press_keys(cluster: Cluster) -> None:
-    """The screen: its rows, the three keys, and that it ends well."""
+def test_labels_are_those_of_the_store(cluster: Cluster, tmp_path: Path) -> None:
+    Node(cluster).put(WEB, *pieces(cluster))
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web, labels: {tier: front}}\nspec: {ports: [{port: 80}]}\n"
+    )
+    store = ["--store", str(tmp_path / "store.db")]
+    cluster.run(NODE, [str(SCRIPT), "apply", "-f", str(manifest), *store])
+    words = [str(SCRIPT), "top", *store, "--interval", "0.2s", "-l"]
+    assert "default     web" in cluster.run(NODE, [*words, "tier=front"]).stdout
+    none = cluster.run(NODE, [*words, "tier=back"], check=False)
+    assert (none.returncode, none.stdout) == (1, "")
+    assert "serve no Service with tier=back" in none.stderr
+
+
+def _press_keys(cluster: Cluster, last: bytes, code: int) -> None:
+    """The screen: its rows, the keys, and that the terminal is left as it was, however it ends."""
     ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "20", "PYTHONUTF8": "1"}
-    argv = [str(SCRIPT), "top", "--interval", "0.2s"]
+    before = termios.tcgetattr(theirs)
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "20"}
+    # A terminal of its own, which Ctrl-C comes from.
+    argv = ["setsid", "--ctty", "--wait", str(SCRIPT), "top", "--interval", "0.2s"]
     running = cluster.popen(NODE, argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
     try:
         seen = _see(ours, b"sort (new connections)")
         assert b"default" in seen
@@ -211,10 +232,17 @@ def _press_keys(cluster: Cluster) -> None:
         for keys, shown in ((b"s", b"sort (refused)"), (b"fnone\r", b"f: filter (none"), (b"\x1b", b"f: filter\x1b")):
             os.write(ours, keys)
             _see(ours, shown)
-        os.write(ours, b"q")
-        assert running.wait(SECONDS) == 0
+        if last:
+            os.write(ours, last)
+        else:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            os.kill(int(children[0]) if children else running.pid, signal.SIGTERM)
+        _see(ours, b"\x1b[?1049l")
+        assert running.wait(SECONDS) == code
+        assert termios.tcgetattr(theirs) == before
     finally:
         cluster.stop(running)
+        os.close(theirs)
         os.close(ours)
 
 

@@ -141,7 +141,7 @@ app.command(
     "trace",
     rich_help_panel=LOOK,
     short_help="Follow a connection through a node's tables to its endpoints",
-    epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1",
+    epilog="Example: nodeport-nft trace pod/web-1 svc/my-ser",
 )(trace)
 app.command(
     "hosts",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
-    from nodeport_nft.store import Objects
 
 
 INTERRUPTED = 130
@@ -80,6 +79,7 @@ def get(
     The endpoints of a Service are computed, from whatever it gets them from; other forms than tables have the stored
     Endpoints objects alone.
     """
+    from nodeport_nft.cli.get.events import EventPrinter
     from nodeport_nft.cli.get.listings import Wanted, listings, selected
     from nodeport_nft.cli.get.output import Form, read_output
     from nodeport_nft.cli.listing import Look
@@ -100,28 +100,28 @@ def get(
     _check_watch(targets, watches=watch or watch_only, events=output_watch_events)
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
-    hidden = _as_stored if show_managed_fields else _without_managers
     chosen = flags.config()
-    with open_existing(chosen) as opened, _sensible(output):
+    with _sensible(output):
         if watch or watch_only:
-            from nodeport_nft.cli.get.events import EventPrinter
-
-            printer = EventPrinter(form, look, opened.heard, hidden, events=output_watch_events)
-            absent = _watch(opened, chosen, wanted, printer, only_changes=watch_only)
-            leave(() if ignore_not_found else absent)
+            shown = _as_stored if show_managed_fields else _without_managers
+            printer = EventPrinter(form, look, shown, events=output_watch_events)
+            complaints = _watch(chosen, wanted, printer, only_changes=watch_only)
+            leave(() if ignore_not_found else complaints)
             return
-        if form.is_table:
-            tables, missing = listings(opened, chosen, wanted)
-            text = ("\n" if no_headers else "\n\n").join(each.text(look) for each in tables)
-            shown, is_empty = (f"{text}\n" if tables else ""), not tables
-        else:
-            objects, missing = selected(opened, wanted)
-            objects = tuple(map(hidden, objects))
-            is_single = len(targets) == 1 and targets[0][1] is not None
-            shown, is_empty = form.text(objects, single=is_single), not objects
-        complaints = opened.complaints()
+        with open_existing(chosen) as opened:
+            if form.is_table:
+                tables, missing = listings(opened, chosen, wanted)
+                text = ("\n" if no_headers else "\n\n").join(each.text(look) for each in tables)
+                text, is_empty = (f"{text}\n" if tables else ""), not tables
+            else:
+                objects, missing = selected(opened, wanted)
+                if not show_managed_fields:
+                    objects = tuple(map(_without_managers, objects))
+                is_single = len(targets) == 1 and targets[0][1] is not None
+                text, is_empty = form.text(objects, single=is_single), not objects
+            complaints = opened.complaints()
     missing = () if ignore_not_found else missing
-    put(shown, end="", paint=colour.table if form.is_table else None)
+    put(text, end="", paint=colour.table if form.is_table else None)
     is_list = form.form in (Form.yaml, Form.json, Form.jsonpath, Form.jsonpath_as_json)
     if is_empty and not (is_list or missing or complaints or ignore_not_found):
         say_nothing_found(targets, wanted.namespace)
@@ -135,9 +135,7 @@ def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) ->
         fail("--output-watch-events: option can only be used with --watch or --watch-only", BAD_INPUT)
 
 
-def _watch(
-    store: Objects, config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool
-) -> tuple[str, ...]:
+def _watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool) -> tuple[str, ...]:
     """Watch until Ctrl-C, which is how that ends; or return which of the names are not there."""
     from nodeport_nft.cli.get.watching import watch
     from nodeport_nft.store.etcd.address import is_etcd
@@ -145,7 +143,7 @@ def _watch(
     kind = wanted.targets[0][0].kind
     computed = printer.output.is_table and (kind == "Endpoints" or (kind == "Node" and is_etcd(config.store)))
     try:
-        return watch(store, config, wanted, printer, only_changes=only_changes, computed=computed)
+        return watch(config, wanted, printer, only_changes=only_changes, computed=computed)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.get.listings import utc_now
 from nodeport_nft.cli.get.output import Form, Output
 from nodeport_nft.cli.layout import fitted
@@ -18,6 +19,8 @@ from nodeport_nft.terminal import visible
 if TYPE_CHECKING:
     from nodeport_nft.model import Parsed
 
+    Heard = Callable[[], Iterable[Parsed]]
+
 Event = Literal["ADDED", "MODIFIED", "DELETED"]
 Happened = tuple[Event, Object | Listing]
 """What has become of an object, and how it is now; or of a row, alone in its listing."""
@@ -27,25 +30,23 @@ Happened = tuple[Event, Object | Listing]
 class EventPrinter:
     """Prints in the form of ``output``; ``events``: with the word for what has happened.
 
-    ``heard``: what the store says of the cluster, for tables of Pods. ``shown`` is what people are to see of an
-    object.
+    ``shown`` is what people are to see of an object.
     """
 
     output: Output
     look: Look
-    heard: Callable[[], Iterable[Parsed]]
     shown: Callable[[Object], Object]
     events: bool = False
     _widths: list[int] = field(default_factory=list)
     _documents: int = 0
 
-    def print(self, happened: Iterable[Happened]) -> None:
-        """Print these. Raises OSError, and PathError."""
+    def print(self, happened: Iterable[Happened], heard: Heard) -> None:
+        """Print these; ``heard`` says what the store knows of the cluster. Raises OSError, and PathError."""
         told = list(happened)
         if not told:
             return
         if self.output.is_table:
-            text = self._rows(told)
+            text = self._rows(told, heard)
         elif self.output.form is Form.columns:
             from nodeport_nft.cli.get.custom_columns import column_cells
 
@@ -54,16 +55,16 @@ class EventPrinter:
             text = self._lines(titles, cells)
         else:
             text = "".join(self._text(event, of) for event, of in told)
-        put(text, end="")
+        put(text, end="", paint=colour.table if self.output.is_table else None)
 
-    def _rows(self, told: Sequence[Happened]) -> str:
+    def _rows(self, told: Sequence[Happened], heard: Heard) -> str:
         from nodeport_nft.cli.columns import object_listing
 
         parts = [of for _, of in told if isinstance(of, Listing)]
         if objects := [of for _, of in told if isinstance(of, Object)]:
             kind, wide = objects[0].kind, self.output.form is Form.wide
-            heard = self.heard() if kind == "Pod" else ()
-            parts.append(object_listing(kind, objects, wide=wide, now=utc_now(), heard=heard))
+            known = heard() if kind == "Pod" else ()
+            parts.append(object_listing(kind, objects, wide=wide, now=utc_now(), heard=known))
         titles, rows = parts[0].lines(self.look)
         rows = [*rows, *(row for part in parts[1:] for row in part.lines(self.look)[1])]
         if self.events:

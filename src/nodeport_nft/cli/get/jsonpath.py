@@ -231,6 +231,8 @@ def _condition(text: str) -> str:
     """A filter's condition in the library's notation. What is not there is unequal to nothing, as with kubectl."""
     compared = _COMPARED.fullmatch(text)
     if compared is None:
+        if re.search("[!<>=]", text):
+            raise PathError(f'{shown(text)}: a filter compares two things, as [?(@.type=="Ready")]')
         return _asked(text)
     left, operator, right = (part.strip() for part in compared.groups())
     sides = [_literal(side) or _asked(side) for side in (left, right)]

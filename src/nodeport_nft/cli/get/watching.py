@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.get.events import Event, EventPrinter
 from nodeport_nft.cli.get.listings import Wanted, listings, selected
-from nodeport_nft.cli.options import warn
+from nodeport_nft.cli.options import open_existing, warn
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
-from nodeport_nft.store import is_kubernetes
+from nodeport_nft.store import is_kubernetes, is_shared
 from nodeport_nft.store.objects import Damaged
 
 if TYPE_CHECKING:
@@ -37,28 +37,33 @@ _MOMENTARY = frozenset({"AGE", "LAG"})
 
 
 def watch(
-    store: Objects, config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool, computed: bool
+    config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool, computed: bool
 ) -> tuple[str, ...]:
     """Print what there is and what changes, until Ctrl-C; or return which of the names are not there.
 
     ``computed``: rows that no object of the kind stands for are among those of its table.
     """
-    followed: _Objects | _Rows = _Rows(store, config, wanted) if computed else _Objects(store, wanted)
-    missing = followed.begin()
-    if missing:
-        return missing
-    if not only_changes:
-        printer.print(followed.all())
     (resource,) = {resource for resource, _ in wanted.targets}
     kinds = _COMPUTED_FROM if resource.kind == "Endpoints" and is_kubernetes(config.store) else (resource.kind,)
-    namespace = None if computed else wanted.namespace
     gc.enable()  # this may take as long as one likes
-    with _followed(config, kinds, namespace) as following:
-        while True:
-            changes = following.next()
-            printer.print(followed.after(changes))
-            if computed:
-                following.rest(_LEAST_APART)
+    # The loop of the source is closed after that of the store: grpc knows both, and calls back whichever it likes.
+    with asyncio.Runner() as runner, ExitStack() as opened:
+        store = opened.enter_context(open_existing(config))
+        followed: _Objects | _Rows = _Rows(store, config, wanted) if computed else _Objects(store, wanted)
+        missing = followed.begin()
+        if missing:
+            return missing
+        if not only_changes:
+            printer.print(followed.all(), store.heard)
+        with _followed(runner, config, kinds, None if computed else wanted.namespace) as following:
+            while True:
+                changes = following.next()
+                if changes.whole and not is_shared(config.store):  # it may be another file by now
+                    opened.close()
+                    followed.store = store = opened.enter_context(open_existing(config))
+                printer.print(followed.after(changes), store.heard)
+                if computed:
+                    following.rest(_LEAST_APART)
 
 
 @dataclass
@@ -197,17 +202,22 @@ class _Following:
 
 
 @contextmanager
-def _followed(config: Config, kinds: tuple[str, ...], namespace: str | None) -> Iterator[_Following]:
+def _followed(
+    runner: asyncio.Runner, config: Config, kinds: tuple[str, ...], namespace: str | None
+) -> Iterator[_Following]:
     from nodeport_nft.sources.by_scheme import open_watch
 
-    with asyncio.Runner() as runner:
+    async def begun() -> tuple[Source, asyncio.Task[None]]:
+        source = open_watch(config, kinds, namespace)
+        return source, asyncio.ensure_future(source.run())
 
-        async def begun() -> tuple[Source, asyncio.Task[None]]:
-            source = open_watch(config, kinds, namespace)
-            return source, asyncio.ensure_future(source.run())
+    async def ended() -> None:
+        running.cancel()
+        await asyncio.wait((running,))
 
-        source, running = runner.run(begun())
-        try:
-            yield _Following(runner, source, running)
-        finally:
-            source.close()
+    source, running = runner.run(begun())
+    try:
+        yield _Following(runner, source, running)
+    finally:
+        runner.run(ended())
+        source.close()
