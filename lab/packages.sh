@@ -61,15 +61,15 @@ quietly apt-get -o DPkg::Lock::Timeout=300 update
 # shellcheck disable=SC2086 # a list of words
 quietly apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing
 
-case " $missing " in
-*" nginx "*) # nor shall it come up with the next boot, or have been started where the policy let it
-    service nginx stop >/dev/null 2>&1 || true
-    update-rc.d nginx disable >/dev/null 2>&1 || true
-    ;;
-esac
-case " $missing " in
-*" etcd-server "*) # nor shall it
-    service etcd stop >/dev/null 2>&1 || true
-    update-rc.d etcd disable >/dev/null 2>&1 || true
-    ;;
-esac
+# Nor shall they come up with the next boot, or have been started where the policy let them.
+stay_down() { # PACKAGE SERVICE
+    case " $missing " in
+    *" $1 "*)
+        service "$2" stop >/dev/null 2>&1 || true
+        update-rc.d "$2" disable >/dev/null 2>&1 || true
+        ;;
+    esac
+}
+stay_down nginx nginx
+stay_down etcd-server etcd
+stay_down prometheus prometheus

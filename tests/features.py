@@ -1,4 +1,4 @@
-"""The README's feature tables, made of what proves them, so that they cannot say more than the tests do.
+"""The tables of docs/features.md, made of what proves them, so that they cannot say more than the tests do.
 
 ``features.yaml`` names the behaviours. Two things prove one: a case, a folder ``cases/ID-words`` with packets, which
 go through the tracer and through the kernel; and a test with the mark ``@pytest.mark.proves("ID", …)``, or all tests
@@ -154,7 +154,7 @@ def _table(group: Group, proofs: Proofs) -> str:
         own = proofs.get(feature.id, ())
         rows.append((feature.id, feature.behaviour, state(feature, bool(own)), "; ".join(_shown(own))))
     lines = ["| " + "".join(f"{cell} | ".lstrip() for cell in map(_escaped, row)).rstrip() for row in rows]
-    return "\n".join([group.title, "", *lines])
+    return "\n".join([f"## {group.title}", "", *lines])
 
 
 def _escaped(cell: str) -> str:

@@ -12,8 +12,9 @@ from fuzz.engine import Target
 from fuzz.targets import manifests
 from fuzz.targets.common import EMPTY, FACTS, NOW, RANGES, check_commands, check_lines
 from fuzz.targets.common import manifests as texts
-from nodeport_nft.cli.columns import endpoints_rows, object_table
+from nodeport_nft.cli.columns import endpoints_rows, object_listing
 from nodeport_nft.cli.description import describe_node, describe_pod, describe_service
+from nodeport_nft.cli.listing import Look
 from nodeport_nft.manifest import KINDS, Manifests, Problems, read_manifests
 from nodeport_nft.reconcile import NodeState
 from nodeport_nft.render import write_transaction
@@ -74,7 +75,8 @@ def _show(store: Store) -> None:
             json.dumps(stored.raw)
             try:
                 if kind in ("Service", "Pod", "Node", "EndpointSlice"):
-                    object_table(kind, [stored], wide=True, namespaces=True, now=_SHOWN_AT)
+                    listing = object_listing(kind, [stored], wide=True, now=_SHOWN_AT)
+                    listing.text(Look(namespaces=True, labels=True))
                 if kind == "Service":
                     describe_service(stored, Resolver(around.index, node_name=""), around, _SHOWN_AT, "worker-1")
                 elif kind == "Pod":

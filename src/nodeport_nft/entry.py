@@ -10,6 +10,7 @@ import signal
 import sys
 from types import FrameType
 
+from nodeport_nft import leading_flags
 from nodeport_nft.scarcity import scarcity
 
 
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def _is_daemon(words: list[str]) -> bool:
-    return words[:1] == ["sync"] and not {"--once", "--dry-run", "--help", "-h"} & set(words)
+    return leading_flags.split(words)[1][:1] == ["sync"] and not {"--once", "--dry-run", "--help", "-h"} & set(words)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

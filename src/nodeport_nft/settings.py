@@ -1,8 +1,8 @@
 """The settings: one row for each, and everything that is said of it anywhere comes from there.
 
 Of a row come the key in the file, the flag of commands and its help (``cli/flags.py``), the fields of ``Config`` that
-take the value (``config/keys.py``), the place that messages name, and the README's table. A setting more is a row
-here, in the order of README and ``--help``, and the field of ``Config`` that it fills.
+take the value (``config/keys.py``), the place that messages name, and the table of docs/configuration.md. A setting
+more is a row here, in the order of that table and ``--help``, and the field of ``Config`` that it fills.
 
 This is data alone, since ``--help`` is to come at once; ``config/keys.py`` has the parser of each ``Kind``.
 """
@@ -101,7 +101,7 @@ class Setting:
     """One row.
 
     ``fields`` of ``Config`` take the value, several one part of it each ("ranges.node_ports": a field of its ranges).
-    ``default`` is written as in the file, "" for none; ``meaning`` is the README's, in Markdown. ``restart``: a new
+    ``default`` is written as in the file, "" for none; ``meaning`` is the table's, in Markdown. ``restart``: a new
     value waits until the daemon is started again.
 
     ``flag`` "" if there is none; ``metavar`` and ``help`` are that one's, and ``{default}`` in it is the default.
@@ -437,6 +437,18 @@ SETTINGS = (
         flag="--metrics-bind-address",
         metavar="ADDRESS:PORT",
         help="Where the daemon's /metrics and /status answer; none: nowhere. Default {default}.",
+        group=Group.DAEMON,
+        restart=True,
+    ),
+    Setting(
+        "statusPage",
+        ("status_page",),
+        Plain.SWITCH,
+        default="false",
+        meaning="show a page to look at where `/metrics` answers, at `/`: Services, endpoints, their connections, "
+        "problems, a trace. It changes nothing, and whoever reaches the port can read it",
+        flag="--status-page",
+        help="Show a read-only page at / where /metrics answers; default no.",
         group=Group.DAEMON,
         restart=True,
     ),

@@ -90,12 +90,17 @@ def test_trace_to_a_cluster_ip_knows_slices_that_no_service_uses(program: Progra
     ]
 
 
-def test_trace_says_nothing_of_it_where_that_is_not_what_stops_a_packet(program: Program, tmp_path: Path) -> None:
+def test_trace_says_something_else_where_that_is_not_what_stops_a_packet(program: Program, tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(MANIFESTS)
-    for to, port in (("10.96.5.6", "80"), ("10.96.5.6", "82"), ("10.96.9.9", "80"), ("172.30.2.2", "22")):
+    for to, port, reasons in (
+        ("10.96.5.6", "80", []),
+        ("10.96.5.6", "82", ["NoSuchPort"]),
+        ("10.96.9.9", "80", ["NoSuchClusterIP"]),
+        ("172.30.2.2", "22", ["NoSuchNodePort"]),
+    ):
         words = ("-f", str(tmp_path / "all.yaml"), "-o", "json", *NODE)
         answer = program.run("trace", "10.244.1.2", to, "--port", port, *words)
-        assert json.loads(answer.out)["why"] == []
+        assert [cause["reason"] for cause in json.loads(answer.out)["why"]] == reasons
 
 
 @pytest.mark.parametrize(
@@ -117,7 +122,7 @@ def test_trace_says_whose_node_port_is_served_on_other_nodes(
     path.write_text(MANIFESTS.replace("metadata: {name: web}", chosen, 1) + node)
     words = ("trace", "-f", str(path), "172.30.9.9", "172.30.2.2", "--node-ip", "172.30.2.2", "--port", "30080")
     told = "nodePorts of default/web are not served on this node: its labels do not match "
-    [_, conditions] = program(*words, "--node-name", "worker-2").out.split(told)
+    [*_, conditions] = program(*words, "--node-name", "worker-2").out.split(told)
     assert all(each in conditions.splitlines()[0] for each in written)
     assert told not in program(*words, "--node-name", "worker-2", "--protocol", "udp").out
     matching = program(*words, "--node-name", "worker-3").out

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nodeport_nft.cli.nodes import nodes_table, registration_fields, select_nodes
+from nodeport_nft.cli.listing import Listing, Look
+from nodeport_nft.cli.nodes import nodes_listing, registration_fields, select_nodes
 from nodeport_nft.cli.resources import parse_targets
 from nodeport_nft.cli.waiting import tell_waited
 from nodeport_nft.kinds import BY_KIND
@@ -48,6 +49,10 @@ def node(**spec: object) -> Object:
     return Object(Ref("Node", "", "a"), {"metadata": {"name": "a"}, "spec": spec})
 
 
+def text(listing: Listing) -> str:
+    return listing.text(Look())
+
+
 @pytest.mark.parametrize(
     ("kind", "cells"),
     [
@@ -65,15 +70,16 @@ def node(**spec: object) -> Object:
 def test_a_row_for_each_kind_of_node(kind: str, cells: list[str]) -> None:
     one = KINDS[kind]
     registered = {"a": one} if one else {}
-    title, row = nodes_table([node()], registered, wide=True, now=NOW).splitlines()
+    title, row = text(nodes_listing([node()], registered, wide=True, now=NOW)).splitlines()
     starts = [title.index(name) for name in ("STATUS", "VERSION", "LAG", "LAST-ERROR")]
     ends = [title.index(name) for name in ("ROLES", "LAG", "INTERNAL-IP")] + [len(row)]
     assert [row[start:end].strip() for start, end in zip(starts, ends, strict=True)] == cells
-    assert "LAST-ERROR" not in nodes_table([node()], registered, wide=False, now=NOW)
+    assert "LAST-ERROR" not in text(nodes_listing([node()], registered, wide=False, now=NOW))
 
 
 def test_a_node_that_takes_no_more_pods_is_ready_all_the_same() -> None:
-    row = nodes_table([node(unschedulable=True)], {"a": KINDS["lost"] or KINDS["well"]}, wide=False, now=NOW)  # type: ignore[dict-item]
+    registered = {"a": KINDS["lost"] or KINDS["well"]}
+    row = text(nodes_listing([node(unschedulable=True)], registered, wide=False, now=NOW))  # type: ignore[arg-type]
     assert "NotReady,SchedulingDisabled" in row
 
 
@@ -152,6 +158,6 @@ def test_what_an_object_lacks_is_what_its_node_has_registered(document: dict[str
             store.write([parse_object(raw)], now="2026-01-01T00:00:00Z")
         [shown], missing = select_nodes(store, [(BY_KIND["Node"], None)], {"a": one})
     assert missing == ()
-    assert "172.30.1.2" in nodes_table([shown], {"a": one}, wide=True, now=NOW)
+    assert "172.30.1.2" in text(nodes_listing([shown], {"a": one}, wide=True, now=NOW))
     assert shown.raw["spec"]["podCIDRs"] == ["10.244.1.0/24"]
     assert document is None or document.get("spec", {}).items() <= shown.raw["spec"].items()

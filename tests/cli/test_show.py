@@ -297,7 +297,8 @@ def test_get_of_one_name_gives_the_object_itself(cluster: Program) -> None:
 
 
 def test_get_of_several_kinds(cluster: Program) -> None:
-    services, pods = cluster.ok("get", "services"), cluster.ok("get", "pods")
+    services, pods = (cluster.ok("get", kind, "--show-kind") for kind in ("services", "pods"))
+    assert services.split("\n")[1].startswith("service/my-ser ")
     assert cluster.ok("get", "services,pods") == f"{services}\n{pods}"
     assert cluster.ok("get", "endpointslices,services") == services  # there are no slices
     names = [(each["kind"], each["metadata"]["name"]) for each in cluster.json("pods,services")["items"]]
@@ -592,8 +593,9 @@ def test_describe_of_several_goes_on_past_what_is_not_there(cluster: Program) ->
     [
         (["get"], "KIND"),
         (["get", "things"], "known are services, endpoints, endpointslices, pods, nodes"),
-        (["get", "svc,pods", "a"], "several kinds have no names in common; write KIND/NAME each time"),
+        (["get", "all", "a"], "write pods,services a"),
         (["get", "svc,things"], "'things' is no kind known here"),
+        (["get", "serivces"], "is services meant?"),
         (["get", "svc", "a", "-A"], "--all-namespaces"),
         (["get", "svc", "-o", "xml"], "xml"),
         (["describe", "svc", "a", "-A"], "--all-namespaces"),

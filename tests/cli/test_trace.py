@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab.cluster import Cluster
 from tests.cli.program import SCRIPT, Program
@@ -61,8 +62,10 @@ def trace(program: Program, manifests: Path, *words: str) -> str:
 
 
 def summary(program: Program, manifests: Path, *words: str) -> list[str]:
-    """What comes before the rules."""
-    return trace(program, manifests, *words).partition("\n\n")[0].splitlines()
+    """What comes before the rules, but for the answer in one line."""
+    answer, *lines = trace(program, manifests, *words).partition("\n\n")[0].splitlines()
+    assert answer.startswith("answer      ")
+    return lines
 
 
 def outcomes(program: Program, manifests: Path, *words: str) -> list[dict[str, Any]]:
@@ -112,6 +115,8 @@ def test_who_reaches_whom(
         assert lines[1:] == [
             "frontend    none",
             "outcome     untouched: no rule of ours is for it; it goes on to the node itself",
+            "why         no Service has nodePort 31000 here; "
+            "did you mean 30081 (default/idle), 30080 (default/my-ser)?",
         ]
         return
     assert lines[1].startswith(f"frontend    {frontend} (default/my-ser) → ")
@@ -145,26 +150,36 @@ def test_both_external_policies(
 
 
 @pytest.mark.parametrize(
-    ("packet", "outcome"),
+    ("packet", "outcome", "why"),
     [
-        ((CLIENT, NODE, "--port", "30081"), "refused with a tcp reset: default/idle has no endpoint"),
-        ((POD, CLUSTER_IP, "--port", "8001"), "refused with a tcp reset: the clusterIP has no such port"),
+        (
+            (CLIENT, NODE, "--port", "30081"),
+            "refused with a tcp reset: default/idle has no endpoint",
+            "no selector, and no EndpointSlice or Endpoints named idle; write one, or a selector",
+        ),
+        (
+            (POD, CLUSTER_IP, "--port", "8001"),
+            "refused with a tcp reset: the clusterIP has no such port",
+            "Service default/my-ser has no port 8001/TCP; it has 8000/TCP",
+        ),
         (
             (POD, CLUSTER_IP, "--port", "8000", "--protocol", "UDP"),
             "refused with an icmp error (port unreachable): the clusterIP has no such port",
+            "Service default/my-ser has no port 8000/UDP; it has 8000/TCP",
         ),
-        ((NODE, "10.96.0.99", "--port", "80", "--protocol", "sctp"), "dropped: an unallocated clusterIP"),
+        (
+            (NODE, "10.96.0.99", "--port", "80", "--protocol", "sctp"),
+            "dropped: an unallocated clusterIP",
+            "no Service has the clusterIP 10.96.0.99; see them with nodeport-nft get services -A",
+        ),
     ],
 )
-def test_why_nothing_is_reached(program: Program, manifests: Path, packet: tuple[str, ...], outcome: str) -> None:
+def test_why_nothing_is_reached(
+    program: Program, manifests: Path, packet: tuple[str, ...], outcome: str, why: str
+) -> None:
     lines = summary(program, manifests, *packet)
     assert f"outcome     {outcome}" in lines
-    # Why is told of a Service without endpoints alone.
-    assert [line for line in lines if line.startswith("why ")] == (
-        ["why         no selector, and no EndpointSlice or Endpoints named idle; write one, or a selector"]
-        if "idle" in outcome
-        else []
-    )
+    assert [line for line in lines if line.startswith("why ")] == [f"why         {why}"]
 
 
 @pytest.mark.parametrize(("source", "hook"), [(NODE, "output"), ("127.0.0.1", "output"), (CLIENT, "prerouting")])
@@ -179,7 +194,7 @@ def test_node_ip_counts_as_an_address_of_the_node(program: Program, manifests: P
     words = ("192.0.2.1", NODE, "--port", "30080", "--node-ip", "192.0.2.1")
     lines = summary(program, manifests, *words)
     assert "from a process on the node (output)" in lines[0]
-    assert lines[-1] == "outcome     untouched: no rule of ours is for it; it goes on to the node itself"
+    assert lines[2] == "outcome     untouched: no rule of ours is for it; it goes on to the node itself"
 
 
 def test_json_has_exact_probabilities(program: Program, manifests: Path) -> None:
@@ -208,7 +223,17 @@ def test_nothing_is_written(program: Program, manifests: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((CLIENT, "web", "--port", "80"), "TO 'web' is no address"),
+        ((CLIENT, "web_1", "--port", "80"), "TO 'web_1' is no address and no Service's name"),
+        (("svc/my-ser", "pod/my-ser-1"), "FROM svc/my-ser: connections come from no Service"),
+        (("pod/my-ser-1:80", "my-ser"), "leave out the port, which the sender's kernel chooses"),
+        ((CLIENT, POD, NODE), "3 ends of one connection"),
+        ((CLIENT, "my-ser", "--from", POD), "are one end of the connection"),
+        (("my-ser:80", "--port", "81"), "are two ports"),
+        (("deploy/web",), "deploy is nothing that connections go to"),
+        (("shop/web",), "a Service in namespace shop is web.shop"),
+        (("http://my-ser/",), "is a URL"),
+        (("my-ser:70000",), "neither a number from 1 to 65535 nor a name"),
+        (("node/worker-1:http",), "only Services and pods have names for ports"),
         (("172.30.01.2", NODE, "--port", "80"), "FROM '172.30.01.2' is no address"),
         ((CLIENT, "fd00:30:1::2", "--port", "80"), "are of two families"),
         (("fe80::1%eth0", "fd00:30:1::2", "--port", "80"), "leave out the zone"),
@@ -232,6 +257,136 @@ def test_without_a_source_it_says_what_to_give(program: Program) -> None:
     answer = program("trace", CLIENT, NODE, "--port", "80")
     assert (answer.code, answer.out) == (2, "")
     assert f"there is no store {program.store}; give manifests with -f" in answer.err
+
+
+# --- names ------------------------------------------------------------------------------------------------
+
+
+def answer_of(program: Program, manifests: Path, *words: str) -> tuple[str, str]:
+    """The answer in one line, and the packet that it is about."""
+    done = program.run("trace", "-f", str(manifests), *words)
+    assert done.code == 0, done.err
+    first, second, *_ = done.out.splitlines()
+    return first.removeprefix("answer      "), second.removeprefix("packet      ").partition(", from ")[0]
+
+
+REACHED = "reaches default/my-ser, one of 3 endpoints: 10.244.1.2:80, 10.244.1.3:80, 10.244.2.2:80"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "packet"),
+    [
+        ("svc/my-ser", REACHED, "192.0.2.1 → 10.96.0.10 tcp port 8000"),
+        ("service/my-ser:8000", REACHED, "192.0.2.1 → 10.96.0.10 tcp port 8000"),
+        ("my-ser --port 8000", REACHED, "192.0.2.1 → 10.96.0.10 tcp port 8000"),
+        ("my-ser.default.svc.cluster.local", REACHED, "192.0.2.1 → 10.96.0.10 tcp port 8000"),
+        ("my-ser:30080", REACHED, "192.0.2.1 → 172.30.1.2 tcp port 30080"),
+        ("node/worker-2:30080", REACHED, "192.0.2.1 → 172.30.2.2 tcp port 30080"),
+        ("pod/{pod} svc/my-ser", REACHED, "10.244.1.2 → 10.96.0.10 tcp port 8000"),
+        ("my-ser --from node/worker-2", REACHED, "172.30.2.2 → 10.96.0.10 tcp port 8000"),
+        ("10.96.0.10:8000 --from 198.51.100.7", REACHED, "198.51.100.7 → 10.96.0.10 tcp port 8000"),
+        (
+            "localhost:30080 --node-name worker-1",
+            "nothing is there: nodePorts are not served on loopback (30080 is default/my-ser's); "
+            "try 172.30.1.2:30080",
+            "127.0.0.1 → 127.0.0.1 tcp port 30080",
+        ),
+        (
+            "node/worker-1:30800",
+            "nothing is there: no Service has nodePort 30800 here; did you mean 30080 (default/my-ser)?",
+            "192.0.2.1 → 172.30.1.2 tcp port 30800",
+        ),
+        (
+            "node/worker-1:8000",
+            "nothing is there: no Service has nodePort 8000 here: 8000 is a port for clusterIPs; "
+            "its nodePort is 30080 (default/my-ser)",
+            "192.0.2.1 → 172.30.1.2 tcp port 8000",
+        ),
+        (
+            "node/worker-1:30080 --protocol udp",
+            "nothing is there: no Service has nodePort 30080 here for UDP: default/my-ser has it for TCP; "
+            "try --protocol tcp",
+            "192.0.2.1 → 172.30.1.2 udp port 30080",
+        ),
+        (
+            "172.30.1.9:30080 --node-name worker-1 --node-ip 172.30.1.2 --node-ip fd00:30:1::2 --from 172.30.1.2",
+            "nothing is there: no Service has the address 172.30.1.9; see them with nodeport-nft get services -A",
+            "172.30.1.2 → 172.30.1.9 tcp port 30080",
+        ),
+        (
+            "idle",
+            "refused: default/idle has no endpoint for it: no selector, "
+            "and no EndpointSlice or Endpoints named idle; write one, or a selector",
+            "192.0.2.1 → 10.96.0.11 tcp port 80",
+        ),
+        (
+            "my-ser:30081",
+            "refused: Service default/my-ser has no port 30081/TCP; it has 8000/TCP",
+            "192.0.2.1 → 10.96.0.10 tcp port 30081",
+        ),
+        (
+            "10.96.0.10:30080",
+            "refused: Service default/my-ser has no port 30080/TCP; it has 8000/TCP; "
+            "30080 is its nodePort, which is for the addresses of nodes",
+            "192.0.2.1 → 10.96.0.10 tcp port 30080",
+        ),
+        (
+            "pod/{pod}:80",
+            "nobody is asked: 10.244.1.2 is Pod default/{pod} itself, and no Service is in between; "
+            "nothing is translated, so nothing of ours can be in the way",
+            "192.0.2.1 → 10.244.1.2 tcp port 80",
+        ),
+    ],
+)
+def test_ends_have_names(program: Program, manifests: Path, words: str, answer: str, packet: str) -> None:
+    pod = pod_at(manifests, POD)
+    named = [word.format(pod=pod) for word in words.split()]
+    assert answer_of(program, manifests, *named) == (answer.format(pod=pod), packet)
+
+
+def pod_at(manifests: Path, address: str) -> str:
+    """The name of the example's pod of this address."""
+    pods = (each for each in yaml.safe_load_all(manifests.read_text()) if each and each["kind"] == "Pod")
+    return str(next(each["metadata"]["name"] for each in pods if each["status"]["podIP"] == address))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("my-srv", "there is no Service my-srv in namespace default; did you mean my-ser?"),
+        ("my-ser.shop", "there is no Service my-ser in namespace shop; there is one as my-ser.default"),
+        ("svc/my-srv.shop", "there is no Service my-srv in namespace shop; did you mean my-ser.default?"),
+        ("quite-another", "there is no Service quite-another in namespace default; nodeport-nft get services"),
+        ("my-ser:https", "Service default/my-ser has no port https; it has 8000/TCP"),
+        ("node/wroker-1:80", "there is no Node wroker-1; did you mean worker-1"),
+        ("my-ser --from pod/nobody", "there is no Pod nobody in namespace default; nodeport-nft get pods"),
+        ("pod/nobody.shop:80", "there is no Pod nobody.shop in namespace default"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_what_is_near(
+    program: Program, manifests: Path, words: str, message: str
+) -> None:
+    done = program.run("trace", "-f", str(manifests), *words.split())
+    assert (done.code, done.out) == (1, "")
+    assert f"error: {message}" in done.err
+
+
+def test_names_are_looked_up_in_the_store_and_completed_from_it(program: Program, manifests: Path) -> None:
+    program.ok("apply", "-f", str(manifests))
+    answer = program("trace", "svc/my-ser", "--node-name", "worker-1")
+    assert (answer.code, answer.out.splitlines()[0]) == (0, f"answer      {REACHED}")
+    offered = {}
+    for word in ("s", "svc/", "node/worker-", "no/such/thing", "deploy/"):
+        line = f"nodeport-nft trace --store {program.store} {word}"
+        words = {"_NODEPORT_NFT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "4"}
+        offered[word] = program.run(env=words).out.split()
+    assert offered == {
+        "s": ["svc/"],
+        "svc/": ["svc/idle", "svc/my-ser"],
+        "node/worker-": ["node/worker-1", "node/worker-2"],
+        "no/such/thing": [],
+        "deploy/": [],
+    }
 
 
 # --- the kernel's tables ----------------------------------------------------------------------------------
@@ -262,7 +417,7 @@ def test_live_says_what_the_manifests_say(
     cluster: Cluster, program: Program, manifests: Path, packet: tuple[str, ...]
 ) -> None:
     sync(cluster, program, manifests)
-    out, _ = on_node(cluster, "trace", *packet, "--live")
+    out, _ = on_node(cluster, "trace", *packet, "--live", "--store", str(program.store))
     assert out == trace(program, manifests, *packet)
 
 

@@ -26,6 +26,7 @@ from nodeport_nft.problems import Problems
 from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, Superseded, open_file, open_objects
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.values import Get, Put
+from tests.cli.watching import Watching
 from tests.etcd.members import WAIT, Members
 from tests.unit import test_store_contract as contract
 from tests.unit.test_store import NOW, RANGES, document, service
@@ -425,3 +426,26 @@ def test_manifests_are_never_the_whole_state_of_a_cluster(prune: str) -> None:
 def test_a_path_is_still_a_file(tmp_path: Path) -> None:
     with open_objects(Config(store=str(tmp_path / "etcd"))) as store:
         assert isinstance(store, Store)
+
+
+def test_a_watch_of_a_command_tells_what_others_write(tmp_path: Path) -> None:
+    """It reads what the source tells of: two event loops, both of them with grpc."""
+
+    def scenario(address: str) -> None:
+        with opened(address) as store:
+            store.write([service("web")], now=NOW)
+            words = ["svc", "-w", "-o", "wide", "--output-watch-events", "--store", address]
+            with Watching(tmp_path, *words) as watch, Watching(tmp_path, "ep", "-w", "--store", address) as endpoints:
+                assert watch.line()[0] == "EVENT"
+                assert watch.line()[:2] == ["ADDED", "web"]
+                assert [endpoints.line()[0], endpoints.line()[0]] == ["NAME", "web"]
+                store.write([service("other")], now=NOW)
+                assert watch.line()[:2] == ["ADDED", "other"]
+                assert endpoints.line()[0] == "other"
+                store.write(deletes=[Ref("Service", "default", "web")], now=NOW)
+                assert watch.line()[:2] == ["DELETED", "web"]
+                assert endpoints.line()[0] == "web"
+                assert watch.interrupt() == (130, "")
+                assert endpoints.interrupt() == (130, "")
+
+    with_etcd(tmp_path, scenario)

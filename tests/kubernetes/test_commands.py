@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.cli.program import Program
+from tests.cli.watching import Watching
 from tests.kubernetes.commanding import Desk, endpoint_slice, service
 from tests.kubernetes.running import ApiServer, apiserver
 
@@ -379,3 +380,33 @@ def _config(desk: Desk, **values: Any) -> str:
     path.write_text(yaml.safe_dump(values))
     path.chmod(0o600)
     return str(path)
+
+
+def test_what_is_chosen_by_label_is_shown_and_deleted(desk: Desk) -> None:
+    labelled = service("front")
+    labelled["metadata"]["labels"] = {"tier": "front"}
+    desk.apply(service("back"), labelled)
+    assert desk.ok("get", "svc", "-l", "tier in (front)", "-o", "name") == "service/front\n"
+    assert desk.ok("get", "svc", "--sort-by", "{.spec.clusterIP}", "--no-headers", "-L", "tier").count("front") == 2
+    answer = desk("delete", "svc", "--all", "--grace-period=5")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--grace-period: kubernetes: is asked for its own defaults alone" in answer.err
+    assert desk.ok("delete", "svc", "-l", "tier", "-o", "name") == "service/front\n"
+    assert desk.ok("delete", "svc", "--all") == 'service "back" deleted\n'
+
+
+@pytest.mark.parametrize("kind", ["Service", "Pod"])
+def test_a_watch_tells_what_the_server_does(desk: Desk, kind: str) -> None:
+    spec = {"containers": [{"name": "web", "image": "web"}]} if kind == "Pod" else {"ports": [{"port": 80}]}
+    raw = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "web", "namespace": desk.namespace}, "spec": spec}
+    desk.server.create(raw)
+    words = [kind.lower(), "-w", "-L", "tier", "--output-watch-events", "-n", desk.namespace]
+    with Watching(desk.program.directory, *words, "--kubeconfig", str(desk.server.kubeconfig)) as watch:
+        assert watch.line()[0] == "EVENT"
+        assert watch.line()[:2] == ["ADDED", "web"]
+        desk.server.patch(kind, desk.namespace, "web", {"metadata": {"labels": {"tier": "front"}}})
+        changed = watch.line()
+        assert (changed[:2], changed[-1]) == (["MODIFIED", "web"], "front")
+        desk.ok("delete", kind.lower(), "web")
+        assert watch.line()[:2] == ["DELETED", "web"]
+        assert watch.interrupt() == (130, "")

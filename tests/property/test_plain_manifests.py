@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodeport_nft.cli.columns import services_table
+from nodeport_nft.cli.columns import services_listing
+from nodeport_nft.cli.listing import Look
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.objects import foreign, read_object
@@ -249,7 +250,7 @@ def test_a_fault_of_what_a_list_does_not_show_is_told(tmp_path: Path) -> None:
         changed = "UPDATE objects SET body = json_set(body, '$.metadata.annotations', json(?))"
         db.execute(changed, (json.dumps({"nodeport-nft/weights": "x"}),))
     with Store(path, ranges=RANGES) as store, pytest.raises(Problems, match="is not an address with a weight"):
-        services_table(store, None, wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
+        services_listing(store, None, wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
 
 
 def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) -> None:
@@ -285,8 +286,8 @@ def test_a_service_is_listed_from_its_body_as_from_its_object(tmp_path: Path) ->
     with closing(db), db:
         db.executemany(query, rows)
     with BothWays(path, ranges=RANGES) as store:
-        wide = services_table(store, None, wide=True, now=datetime(2026, 2, 1, tzinfo=UTC))
-        short = services_table(store, "shop", wide=False, now=datetime(2026, 2, 1, tzinfo=UTC))
+        wide = services_listing(store, None, wide=True, now=datetime(2026, 2, 1, tzinfo=UTC)).text(Look())
+        short = services_listing(store, "shop", wide=False, now=datetime(2026, 2, 1, tzinfo=UTC)).text(Look())
     assert "NodePort    10.96.1.2 " in wide
     assert "80:30080/TCP,53:30080/UDP" in short
     assert len(short.splitlines()) > 300

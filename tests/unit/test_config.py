@@ -501,11 +501,11 @@ def test_a_problem_of_a_flag_names_the_flag_after_those_of_the_file(tmp_path: Pa
     ]
 
 
-def test_the_flags_are_those_of_the_command_line_and_of_the_readme() -> None:
+def test_the_flags_are_those_of_the_command_line_and_of_the_documentation() -> None:
     declared = {option for options in flags_by_command().values() for option in options}
     assert {key.flag for key in KEYS.values()} - declared == {""}
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `([A-Za-z]+)` \| (?:`(--[a-z-]+)`)?", readme, re.MULTILINE))
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([A-Za-z]+)` \| (?:`(--[a-z-]+)`)?", page, re.MULTILINE))
     assert {name: rows.get(name) for name in KEYS} == {name: key.flag for name, key in KEYS.items()}
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from nodeport_nft.cli.columns import object_table
+from nodeport_nft.cli.columns import object_listing
 from nodeport_nft.cli.description import describe_pod, describe_service
+from nodeport_nft.cli.listing import Look
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, Parsed, ProbeFailure, Ref, Snapshot
 from nodeport_nft.resolve import Index, Resolver
@@ -69,7 +70,7 @@ CASES: dict[str, tuple[list[Parsed], list[str], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_failed_pod_is_not_ready_and_describe_says_why(case: str) -> None:
     heard, ready, line = CASES[case]
-    table = object_table("Pod", (ONE, TWO), wide=False, namespaces=False, now=NOW, heard=heard).splitlines()
+    table = object_listing("Pod", (ONE, TWO), wide=False, now=NOW, heard=heard).text(Look()).splitlines()
     assert [row.split()[1] for row in table[1:]] == ready
 
     snapshot: Snapshot = made_of(

@@ -1,4 +1,4 @@
-"""The README's feature tables are those that the tests give; ``UPDATE_GOLDENS=1`` writes them anew."""
+"""The tables of docs/features.md are those that the tests give; ``UPDATE_GOLDENS=1`` writes them anew."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 from tests.features import Feature, FeaturesError, Group, Proof, find_proofs, read_groups, render, state
 
 TESTS = Path(__file__).parents[1]
-README = TESTS.parent / "README.md"
+PAGE = TESTS.parent / "docs" / "features.md"
 TABLES = re.compile(r"(?<=<!-- features: begin -->\n\n).*?(?=\n\n<!-- features: end -->)", re.DOTALL)
 IDS = ("F1", "K1", "K3", "X10")
 
 
-def test_the_readme_says_what_the_tests_prove() -> None:
+def test_the_page_says_what_the_tests_prove() -> None:
     groups = read_groups((TESTS / "features.yaml").read_text())
     proofs = find_proofs(TESTS, [feature.id for group in groups for feature in group.features])
     wanted = render(groups, proofs)
-    text = README.read_text()
+    text = PAGE.read_text()
     if os.environ.get("UPDATE_GOLDENS"):
-        README.write_text(TABLES.sub(lambda _: wanted, text))
-    assert TABLES.findall(README.read_text()) == [wanted], "UPDATE_GOLDENS=1 pytest tests/unit/test_features.py"
+        PAGE.write_text(TABLES.sub(lambda _: wanted, text))
+    assert TABLES.findall(PAGE.read_text()) == [wanted], "UPDATE_GOLDENS=1 pytest tests/unit/test_features.py"
 
 
 def proofs_in(folder: Path, source: str) -> dict[str, tuple[Proof, ...]]:
@@ -107,7 +107,7 @@ def test_a_table() -> None:
     whole = Proof("unit/test_three.py", "")
     group = Group("Frontends", (Feature("F1", "one | two"), Feature("F2", "three")))
     assert render([group], {"F1": (Proof("", "F1-cluster-ip"), *tests, whole, *many)}) == (
-        "Frontends\n\n"
+        "## Frontends\n\n"
         "| id | behaviour | state | shown by |\n"
         "| --- | --- | --- | --- |\n"
         "| F1 | one \\| two | works | traced and sent: `F1-cluster-ip`; `unit/test_one.py::test_a`, `test_b`; "

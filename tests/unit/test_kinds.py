@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodeport_nft.cli.columns import endpoints_table, object_table
+from nodeport_nft.cli.columns import endpoints_listing, object_listing
 from nodeport_nft.kinds import BY_KIND, BY_WORD, KINDS, RESOURCES, Resource, is_namespaced, reference
 from nodeport_nft.kube import parse_object
 from nodeport_nft.kube.fields import Fields
@@ -111,10 +111,11 @@ def test_each_kind_has_what_is_keyed_by_it(resource: Resource) -> None:
     assert not list(fields.problems)
     now = datetime(2026, 1, 31, tzinfo=UTC)
     if kind == "Endpoints":  # computed for Services too, and so in a table of their own
-        shown = endpoints_table((), namespaces=False, now=now)
+        shown = endpoints_listing((), {}, now=now)
     else:
-        shown = object_table(kind, (), wide=True, namespaces=False, now=now)
-    assert shown.split()[0] == "NAME"
+        shown = object_listing(kind, (), wide=True, now=now)
+    assert shown.resource is resource
+    assert "AGE" in shown.titles
 
 
 def test_nothing_is_keyed_by_kinds_that_the_table_lacks() -> None:

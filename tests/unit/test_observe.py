@@ -10,7 +10,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from nodeport_nft.kernel.host.conntrack_size import Tracked
 from nodeport_nft.model import Family
+from nodeport_nft.observe.conntrack import ConntrackSize
 from nodeport_nft.observe.health import START_SECONDS, health_body, is_current, is_healthy, is_live
 from nodeport_nft.observe.metrics import Metrics, Probe, RepairCause
 from nodeport_nft.observe.status import Status, from_json, to_json
@@ -168,6 +170,7 @@ def metrics() -> Metrics:
         ("nodeport_nft_refused_services", "gauge", set()),
         ("nodeport_nft_repairs_total", "counter", {"cause"}),
         ("nodeport_nft_build_info", "gauge", {"version"}),
+        ("nodeport_nft_problems", "gauge", {"part"}),
         ("process_resident_memory_bytes", "gauge", set()),
     ],
 )
@@ -175,6 +178,7 @@ def test_names_types_and_labels_are_kube_proxys(metrics: Metrics, name: str, kin
     metrics.no_local_endpoints(Family.IPV4, internal=0, external=0)
     metrics.probed(Probe.HEALTHZ, 200)
     metrics.probed(Probe.LIVEZ, 200)
+    metrics.problems("store", 0)
     text = metrics.exposition().decode()
     assert f"# TYPE {name} {kind}\n" in text
     (family,) = [
@@ -260,6 +264,8 @@ def test_the_rest_is_counted(metrics: Metrics) -> None:
     metrics.without_endpoints(Family.IPV6, 4)
     metrics.repaired(RepairCause.OUTSIDE_CHANGE)
     metrics.probed(Probe.LIVEZ, 503)
+    metrics.problems("store", 2)
+    metrics.problems("store", 1)
     found = samples(metrics)
     local = "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=IPv4,traffic_policy=%s}"
     for name, value in {
@@ -276,6 +282,7 @@ def test_the_rest_is_counted(metrics: Metrics) -> None:
         "nodeport_nft_repairs_total{cause=full_check}": 0,
         "kubeproxy_proxy_livez_total{code=503}": 1,
         "nodeport_nft_build_info{version=0.1}": 1,
+        "nodeport_nft_problems{part=store}": 1,
     }.items():
         assert found[name] == value, name
 
@@ -287,6 +294,15 @@ def test_the_registry_takes_further_collectors(metrics: Metrics) -> None:
 
     metrics.registry.register(Extra())
     assert samples(metrics)["extra"] == 4
+
+
+def test_how_full_connection_tracking_is_stands_among_them(metrics: Metrics) -> None:
+    told: list[Tracked | None] = [Tracked(3, 10), None]
+    metrics.registry.register(ConntrackSize(lambda: told.pop(0)))
+    found = samples(metrics)
+    assert found["nodeport_nft_conntrack_entries"] == 3
+    assert found["nodeport_nft_conntrack_limit"] == 10
+    assert "nodeport_nft_conntrack_limit" not in samples(metrics)  # where the kernel tracks nothing
 
 
 def test_two_daemons_in_one_process_count_apart(metrics: Metrics) -> None:

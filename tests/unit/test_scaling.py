@@ -23,8 +23,9 @@ import pytest
 
 import nodeport_nft
 from nodeport_nft.allocate import AllocationError, allocate, probing
-from nodeport_nft.cli.columns import endpoints_rows, object_table
+from nodeport_nft.cli.columns import endpoints_rows, object_listing
 from nodeport_nft.cli.description import describe_service
+from nodeport_nft.cli.listing import Look
 from nodeport_nft.compile import bounds as slot_bounds
 from nodeport_nft.hosts import hosts_lines
 from nodeport_nft.manifest import Problems, read_manifests
@@ -135,7 +136,7 @@ def tell(store: Store, node: Node) -> None:
     known, around = Resolver(snapshot, FACTS.name), Around(snapshot, store.objects)
     now = datetime(2026, 1, 2, tzinfo=UTC)
     for kind in ("Service", "EndpointSlice", "Pod", "Node"):
-        object_table(kind, store.objects(kind), wide=True, namespaces=True, now=now)
+        object_listing(kind, store.objects(kind), wide=True, now=now).text(Look(namespaces=True))
     for stored in store.objects("Service"):
         describe_service(stored, known, around, now, FACTS.name)
     for service in snapshot.services[:1]:

@@ -1,6 +1,6 @@
 """The table of settings: what is said of a key, and where it comes from, is one row everywhere.
 
-The README's table is made of it; ``UPDATE_GOLDENS=1`` writes it anew.
+The table of docs/configuration.md is made of it; ``UPDATE_GOLDENS=1`` writes it anew.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from nodeport_nft.config.keys import PARSERS
 from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "configuration.md"
 TABLE = re.compile(r"(?<=<!-- settings: begin -->\n\n).*?(?=\n\n<!-- settings: end -->)", re.DOTALL)
-MOST_COMMANDS = 2  # that the README's table names; what more of them have, they have in common
+MOST_COMMANDS = 2  # that the table names; what more of them have, they have in common
 NO_SETTING = {"places", "warnings"}  # what is told of a configuration, and not by it
 
 OTHER = {
@@ -59,6 +59,7 @@ OTHER = {
     "validate": "warn",
     "healthzBindAddress": "none",
     "metricsBindAddress": "none",
+    "statusPage": "true",
     "minSyncPeriod": "1s",
     "syncPeriod": "1m",
     "fullCheckPeriod": "2h",
@@ -82,6 +83,8 @@ def flags_by_command() -> dict[str, tuple[str, ...]]:
 
     def walk(name: str, group: Any) -> None:
         for word, each in group.commands.items():
+            if each.hidden:  # svc, which is another name of service
+                continue
             if hasattr(each, "commands"):
                 walk(f"{name}{word} ", each)
             else:
@@ -91,8 +94,8 @@ def flags_by_command() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def readme_table() -> str:
-    """The README's table, as Markdown."""
+def page_table() -> str:
+    """The table of docs/configuration.md, as Markdown."""
     lines = ["| key | flag | default | meaning |", "| --- | --- | --- | --- |"]
     for setting in SETTINGS:
         default = ", ".join(f"`{part}`" for part in setting.default.split(", ")) if setting.default else "none"
@@ -109,12 +112,10 @@ def _flag_cell(setting: Setting) -> str:
     return f"`{setting.flag}`{named}"
 
 
-def test_the_readme_has_the_table() -> None:
+def test_the_page_has_the_table() -> None:
     if os.environ.get("UPDATE_GOLDENS"):
-        README.write_text(TABLE.sub(lambda _: readme_table(), README.read_text()))
-    assert TABLE.findall(README.read_text()) == [readme_table()], (
-        "UPDATE_GOLDENS=1 pytest tests/unit/test_settings.py"
-    )
+        PAGE.write_text(TABLE.sub(lambda _: page_table(), PAGE.read_text()))
+    assert TABLE.findall(PAGE.read_text()) == [page_table()], "UPDATE_GOLDENS=1 pytest tests/unit/test_settings.py"
 
 
 # --- the rows, and the fields of the configuration ------------------------------
@@ -184,7 +185,14 @@ def test_a_problem_names_the_flag(setting: Setting) -> None:
 WORDS = {
     "create service nodeport": ["web", "--tcp", "80"],
     "create service clusterip": ["web", "--tcp", "80"],
+    "create service loadbalancer": ["web", "--tcp", "80"],
+    "create service externalname": ["web", "--external-name", "web.example"],
     "apply": ["-f", "-"],
+    "replace": ["-f", "-"],
+    "edit": ["service", "web"],
+    "expose": ["service", "web"],
+    "label": ["service", "web", "a=b"],
+    "annotate": ["service", "web", "a=b"],
     "delete": ["service", "web"],
     "get": ["services"],
     "describe": ["services"],

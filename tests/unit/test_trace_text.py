@@ -9,6 +9,7 @@ from fractions import Fraction
 import pytest
 
 from nodeport_nft.cli.trace_text import percent, trace_json, trace_text
+from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import (
     Chain,
     Dispatch,
@@ -83,6 +84,8 @@ NODE = ("172.30.1.2",)
 PACKET = Packet("172.30.0.10", "172.30.1.2", "tcp", 30080)
 
 TEXT = """\
+answer      reaches default/web:http, one of 2 endpoints: 10.244.1.2:80, 10.244.2.2:8080; \
+6.25 % of such connections reach nobody
 packet      172.30.0.10 → 172.30.1.2 tcp port 30080, from a pod or from outside the node (prerouting)
 frontend    node-ports: tcp . 30080 (default/web:http) → node-port/4
 chain       node-port/4: marks for masquerading; draws one of 4 slots, 3 of them filled
@@ -161,12 +164,28 @@ def test_the_whole_text() -> None:
     ],
 )
 def test_what_becomes_of_others(packet: Packet, lines: list[str]) -> None:
-    assert trace_text(trace(TABLE, packet, NODE), "ip").partition("\n\n")[0].splitlines()[1:] == lines
+    assert trace_text(trace(TABLE, packet, NODE), "ip").partition("\n\n")[0].splitlines()[2:] == lines
+
+
+def test_the_answer_says_first_what_stops_it_and_the_first_cause() -> None:
+    causes = (
+        Cause("NoEndpoints", "no selector", "write one"),
+        Cause("NoSuchNodePort", "no Service has nodePort 22 here", "did you mean 30022?"),
+        Cause("PodItself", "10.244.1.2 is Pod web-1 itself", "nothing is translated", expected=True),
+    )
+    for port, cause, words in (
+        (30081, causes[0], "refused: default/idle has no endpoint for it: no selector; write one"),
+        (22, causes[1], "nothing is there: no Service has nodePort 22 here; did you mean 30022?"),
+        (22, causes[2], "nobody is asked: 10.244.1.2 is Pod web-1 itself; nothing is translated"),
+    ):
+        walked = trace(TABLE, replace(PACKET, port=port), NODE)
+        assert trace_text(walked, "ip", (cause,)).splitlines()[0] == f"answer      {words}"
+        assert json.loads(trace_json(walked, "ip", (cause,)))["answer"] == words
 
 
 def test_a_table_without_rules() -> None:
     text = trace_text(trace(Table(Schema("ip", "test", (), ())), PACKET, NODE), "ip")
-    assert text.splitlines()[2] == "outcome     untouched: no rule of ours is for it; it goes on to the node itself"
+    assert text.splitlines()[3] == "outcome     untouched: no rule of ours is for it; it goes on to the node itself"
 
 
 def test_an_endpoint_on_the_node_itself_and_a_pool_behind_an_offset() -> None:
@@ -175,7 +194,7 @@ def test_an_endpoint_on_the_node_itself_and_a_pool_behind_an_offset() -> None:
     key: Key = ("tcp", 30080, 3)
     made = Table(schema, {"node-port-endpoints": {key: Element(key, ("172.30.1.2", 80))}})
     lines = trace_text(trace(made, PACKET, NODE), "ip").splitlines()
-    assert lines[2:4] == [
+    assert lines[3:5] == [
         "chain       services: draws one of 2 slots from 2 on, 1 of them filled",
         "endpoints   172.30.1.2:80  50.00 %  sees 172.30.0.10, on this node itself",
     ]

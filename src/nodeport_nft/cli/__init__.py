@@ -13,7 +13,8 @@ import sys
 import typer
 
 from nodeport_nft.cli.app import app
-from nodeport_nft.cli.options import FAILED, abandon_stdout, say
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, abandon_stdout, say
+from nodeport_nft.cli.verbs import flag_elsewhere
 from nodeport_nft.scarcity import scarcity
 
 _UsageError = typer.BadParameter.__bases__[0]  # Click's, which newer Typers bring along under another name
@@ -38,7 +39,10 @@ def main() -> None:
         say(f"error: {error.strerror or error}")
         code = FAILED
     except Exception as error:
-        if isinstance(error, _ClickException):  # it repeats arguments
+        if isinstance(error, _ClickException) and (hint := flag_elsewhere(error)):
+            say(f"error: {hint}")
+            code = BAD_INPUT
+        elif isinstance(error, _ClickException):  # it repeats arguments
             words = io.StringIO()
             error.show(words)  # type: ignore[attr-defined]
             say(words.getvalue().rstrip("\n"))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.objects import DryRun
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, put, say, warn
 from nodeport_nft.cli.resources import complete_drainable, resource_meant
 from nodeport_nft.cli.unheard import tell_if_unheard
@@ -42,7 +42,7 @@ _MOST_LINES = 10
 
 
 @command
-def drain(*, what: What, dry_run: DryRun = False, flags: Annotated[Flags, "store"]) -> None:
+def drain(*, what: What, dry_run: DryRunOption = None, flags: Annotated[Flags, "store"]) -> None:
     """Let nodes, or single endpoints, get no new connections; those that they have live on.
 
     A Service that has no other endpoint goes on with those that are drained. Undone by uncordon.
@@ -51,7 +51,7 @@ def drain(*, what: What, dry_run: DryRun = False, flags: Annotated[Flags, "store
 
 
 @command
-def uncordon(*, what: What, dry_run: DryRun = False, flags: Annotated[Flags, "store"]) -> None:
+def uncordon(*, what: What, dry_run: DryRunOption = None, flags: Annotated[Flags, "store"]) -> None:
     """Let nodes, or single endpoints, that were drained get new connections again."""
     _change(flags, what, drains=False, dry_run=dry_run)
 
@@ -73,7 +73,7 @@ class _Changed:
     names: frozenset[str]
 
 
-def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) -> None:
+def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: DryRun | None) -> None:
     from nodeport_nft.resolve import Index
     from nodeport_nft.resolve.leaving import effects
     from nodeport_nft.store import is_kubernetes, open_objects, open_trial
@@ -87,16 +87,16 @@ def _change(flags: Flags, words: Sequence[str], *, drains: bool, dry_run: bool) 
     with (open_trial if dry_run else open_objects)(chosen) as store:
         before = store.readable()
         complaints = store.complaints()
-        written, names = _write(store, asked, before, drains=drains, dry_run=dry_run)
+        written, names = _write(store, asked, before, drains=drains, dry_run=bool(dry_run))
     old, new = Index(), Index()
     for ref, values in before:
         old.put(ref, values)
         new.put(ref, values)
     touched = {key for obj in written for key in new.put(obj.ref, obj.values)}
-    note = " (dry run)" if dry_run else ""
     for name in (*asked.nodes, *map(str, asked.addresses)):
         already = "" if name in names else "already "
-        put(f"{'node' if asked.nodes else 'endpoint'}/{name} {already}{'drained' if drains else 'uncordoned'}{note}")
+        done = f"{already}{'drained' if drains else 'uncordoned'}{note(dry_run)}"
+        put(f"{'node' if asked.nodes else 'endpoint'}/{name} {done}")
     for line in _told(effects(old, new, touched)):
         say(line)
     warn(complaints)

@@ -22,16 +22,21 @@ MOST_SHOWN = 3
 """Endpoints of a port."""
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
     """Columns three spaces apart, as wide as their longest cell; no line is wrapped or ends in a blank.
+
+    Without a ``header`` it is the rows alone, of which there is one at least.
 
     Cells are escaped before they are measured, their newlines as well: a row is one line, whatever is in it.
     """
-    lines = [header, *([visible(cell) for cell in row] for row in rows)]
+    lines = [*([header] if header is not None else []), *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(fitted(line, widths) for line in lines)
+
+
+def fitted(cells: Iterable[str], widths: Iterable[int]) -> str:
+    """One line of a table with columns of these widths."""
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def age(timestamp: str, now: datetime) -> str:

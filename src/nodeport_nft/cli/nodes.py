@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.columns import node_cells
-from nodeport_nft.cli.layout import NONE, UNKNOWN, age, ago, mapping, records, string, table, when
+from nodeport_nft.cli.layout import NONE, UNKNOWN, age, ago, mapping, records, string, when
+from nodeport_nft.cli.listing import Listing
 from nodeport_nft.cli.resources import select
+from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
@@ -77,9 +79,11 @@ def _made(one: Registered) -> Object:
     return Object(Ref("Node", "", one.name), raw)
 
 
-def nodes_table(nodes: Iterable[Object], registered: Mapping[str, Registered], *, wide: bool, now: datetime) -> str:
-    """The table of nodes of a cluster. kubectl's columns come first."""
-    lines = []
+def nodes_listing(
+    nodes: Iterable[Object], registered: Mapping[str, Registered], *, wide: bool, now: datetime
+) -> Listing:
+    """The nodes of a cluster. kubectl's columns come first."""
+    rows, documents = [], []
     for node in nodes:
         (status, roles), more = node_cells(node)
         one = registered.get(node.name)
@@ -88,10 +92,12 @@ def nodes_table(nodes: Iterable[Object], registered: Mapping[str, Registered], *
             status = ("Ready" if one.is_alive else "NotReady") + comma + disabled
         created = age(string(node.raw, "metadata", "creationTimestamp"), now)
         version = one.report.version if one else string(node.raw, "status", "nodeInfo", "kubeletVersion")
-        line = (node.name, status, roles, created, version or (UNKNOWN if one else NONE), _lag(one, now))
-        lines.append((*line, *more, _last_error(one)) if wide else line)
-    titles = ("NAME", "STATUS", "ROLES", "AGE", "VERSION", "LAG")
-    return table((*titles, "INTERNAL-IP", "EXTERNAL-IP", "LAST-ERROR") if wide else titles, lines)
+        row = ("", node.name, status, roles, created, version or (UNKNOWN if one else NONE), _lag(one, now))
+        rows.append((*row, *more, _last_error(one)) if wide else row)
+        documents.append(node.raw)
+    titles = ("STATUS", "ROLES", "AGE", "VERSION", "LAG")
+    shown = (*titles, "INTERNAL-IP", "EXTERNAL-IP", "LAST-ERROR") if wide else titles
+    return Listing(BY_KIND["Node"], shown, rows, documents)
 
 
 def registration_fields(one: Registered | None, now: datetime) -> list[tuple[str, str]]:

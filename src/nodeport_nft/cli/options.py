@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from nodeport_nft.cli import colour, progress
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.terminal import visible_in
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.colour import Painter
     from nodeport_nft.config import Config
     from nodeport_nft.manifest import Manifests
     from nodeport_nft.model import Ranges
@@ -61,11 +63,18 @@ NodeIP = Annotated[
 ]
 
 
-def put(text: str, end: str = "\n") -> None:
-    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError."""
+def put(text: str, end: str = "\n", paint: Painter | None = None) -> None:
+    """Write data to stdout: the one way there. What could steer a terminal is escaped. Raises OSError.
+
+    ``paint`` gives it colours, where there are any.
+    """
     if sys.stdout is not None:  # as where the program is started with `>&-`
-        sys.stdout.write(visible_in(sys.stdout.encoding, text) + end)
-        sys.stdout.flush()
+        shown = visible_in(sys.stdout.encoding, text)
+        if paint is not None and colour.wants_colour(sys.stdout):
+            shown = paint(shown)
+        with progress.hidden():
+            sys.stdout.write(shown + end)
+            sys.stdout.flush()
 
 
 def say(message: str) -> None:
@@ -76,8 +85,12 @@ def say(message: str) -> None:
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(visible_in(sys.stderr.encoding, message) + "\n")
-        sys.stderr.flush()
+        shown = visible_in(sys.stderr.encoding, message)
+        if colour.wants_colour(sys.stderr):
+            shown = colour.said(shown)
+        with progress.hidden():
+            sys.stderr.write(shown + "\n")
+            sys.stderr.flush()
     except OSError:
         _abandon(2)
 
@@ -198,13 +211,21 @@ def read_files(
 
     ``names_only`` as ``read_manifests`` has it.
     """
+    for file in files:
+        if file.lower().startswith(("http://", "https://")):
+            fail(f"{file}: nothing is fetched here; write curl -fsSL {file} | nodeport-nft ... -f -", BAD_INPUT)
     from nodeport_nft.manifest import read_manifests
     from nodeport_nft.text.files import STDIN
     from nodeport_nft.text.steps import told_waiting
 
     if sys.stdin is None and STDIN in files:
         fail("stdin is closed; name a file, or write < FILE", BAD_INPUT)
-    with told_waiting(say) as steps:
+
+    def place() -> str:
+        step = steps.step
+        return "" if step is None else step.shown
+
+    with told_waiting(say) as steps, progress.doing("reading manifests", place):
         manifests = read_manifests(
             files,
             ranges=allowed_ranges(config),

@@ -1,6 +1,7 @@
 """The kinds of object on the command line: kubectl's names for them, and how arguments name objects.
 
-Arguments are ``KIND NAME...``, ``KIND/NAME...`` or ``KIND,KIND...``, as kubectl takes them. The shell completes both.
+Arguments are ``KIND[,KIND...] [NAME...]`` or ``KIND/NAME...``, as kubectl takes them. ``all`` is Pods and Services,
+as with kubectl: neither what has no namespace nor what follows from those. The shell completes kinds and names.
 """
 
 from __future__ import annotations
@@ -23,33 +24,47 @@ Target = tuple[Resource, str | None]
 """A kind and the name of an object; None: every one."""
 
 
+ALL = "all"
+_OF_ALL = ("pods", "services")  # in kubectl's order
+
+
 def parse_targets(words: list[str]) -> tuple[Target, ...]:
-    """What ``KIND``, ``KIND,KIND...``, ``KIND NAME...`` or ``KIND/NAME...`` name; None: every object of the kind.
+    """What ``KIND[,KIND...] [NAME...]`` or ``KIND/NAME...`` name; None: every object of the kind.
 
     Leaves with BAD_INPUT for anything else.
     """
-    if "," in words[0] and "/" not in words[0]:
-        if words[1:]:
-            options.fail("several kinds have no names in common; write KIND/NAME each time", options.BAD_INPUT)
-        return tuple((_resource(word), None) for word in dict.fromkeys(words[0].split(",")))
     if not any("/" in word for word in words):
-        resource = _resource(words[0])
+        kinds = _kinds(words[0], words[1:])
         names: list[str | None] = [*words[1:]] or [None]
-        return tuple((resource, name) for name in names)
-    targets = []
+        return tuple((resource, name) for resource in kinds for name in names)
+    targets: list[Target] = []
     for word in words:
         kind, slash, name = word.partition("/")
         if not (slash and kind and name) or "/" in name:
             options.fail(f"{word!r}: write KIND NAME..., or KIND/NAME each time", options.BAD_INPUT)
-        targets.append((_resource(kind), name))
-    return tuple(targets)
+        targets += [(resource, name) for resource in _kinds(kind, [name])]
+    return tuple(dict.fromkeys(targets))
+
+
+def _kinds(text: str, names: list[str]) -> tuple[Resource, ...]:
+    """The kinds between commas, each once; ``names``: of which objects."""
+    words = text.lower().split(",")
+    if names and ALL in words:
+        remedy = f"write {','.join(_OF_ALL)} {' '.join(names)}"
+        options.fail(f"all is several kinds, and {names[0]!r} would be a name in each; {remedy}", options.BAD_INPUT)
+    plain = (one for word in words for one in (_OF_ALL if word == ALL else (word,)))
+    return tuple(dict.fromkeys(map(_resource, plain)))
 
 
 def _resource(word: str) -> Resource:
-    resource = BY_WORD.get(word.lower())
+    from nodeport_nft.problems import nearest
+
+    resource = BY_WORD.get(word)
     if resource is None:
         known = ", ".join(resource.plural for resource in RESOURCES)
-        options.fail(f"{word!r} is no kind known here; known are {known}", options.BAD_INPUT)
+        meant = nearest(word, tuple(BY_WORD)) if word else ""
+        hint = f"; is {meant} meant?" if meant else ""
+        options.fail(f"{word!r} is no kind known here; known are {known}{hint}", options.BAD_INPUT)
     return resource
 
 
@@ -81,6 +96,27 @@ def select(
         elif Ref(resource.kind, where or "", name) not in store.damaged:  # of which more is said
             missing.append(not_found(resource, where or "", name))
     return tuple(found), tuple(missing)
+
+
+def check_names(targets: Iterable[Target], *, all_namespaces: bool) -> None:
+    """Leave with BAD_INPUT where a name is given beside all namespaces."""
+    if all_namespaces and any(name is not None for _, name in targets):
+        options.fail("a name belongs to one namespace; leave out --all-namespaces or the names", options.BAD_INPUT)
+
+
+def say_nothing_found(targets: Iterable[Target], namespace: str | None) -> None:
+    """That there is no object of these kinds."""
+    is_in_one = namespace is not None and any(resource.namespaced for resource, _ in targets)
+    options.say(f"No resources found{f' in {namespace} namespace' if is_in_one else ''}.")
+
+
+def leave(missing: Iterable[str]) -> None:
+    """Tell what was not found or cannot be read, and leave with FAILED if anything was not."""
+    told = tuple(missing)
+    for message in told:
+        options.say(f"error: {message}")
+    if told:
+        raise typer.Exit(options.FAILED)
 
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -141,7 +177,7 @@ Resources = Annotated[
     list[str],
     typer.Argument(
         metavar="KIND [NAME]",
-        help="A kind and names, KIND/NAME, or KIND,KIND.",
+        help="Kinds (svc or svc,pods; all: pods,services) and names, or KIND/NAME.",
         autocompletion=complete,
         show_default=False,
     ),

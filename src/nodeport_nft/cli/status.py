@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
 
@@ -62,15 +63,15 @@ def status(
     except ValueError as error:
         fail(f"what {_place(*address)} answers is not our daemon's: {error}; {_FOREIGN}", BAD_INPUT)
     now = time.time()
-    troubles = tuple(_troubles(told, now))
+    wrong = tuple(troubles(told, now))
     if output is Output.json:
         import json
 
         text = to_json(json.loads(body))
     else:
-        text = _text(told, now, troubles)
-    put(text)
-    if troubles:
+        text = _text(told, now, wrong)
+    put(text, paint=None if output is Output.json else colour.status)
+    if wrong:
         raise typer.Exit(FAILED)
 
 
@@ -85,35 +86,66 @@ def _place(address: IPAddress, port: int) -> str:
 
 def _ask(address: IPAddress, port: int) -> bytes:
     """What the daemon answers to /status; leaves the program if none does."""
+    try:
+        return _answer(address, port, SECONDS)
+    except NoDaemon as error:
+        fail(str(error), BAD_INPUT)
+
+
+class NoDaemon(Exception):
+    """No daemon of ours answers; ``str()`` says what does instead, and the remedy."""
+
+
+def ask(address: IPAddress, port: int, seconds: float) -> Status:
+    """What the daemon there sees; one step of the conversation takes ``seconds`` at most. Raises NoDaemon."""
+    from nodeport_nft.observe.status import from_json
+
+    try:
+        return from_json(_answer(address, port, seconds))
+    except ValueError as error:
+        raise NoDaemon(f"what {_place(address, port)} answers is not our daemon's: {error}; {_FOREIGN}") from error
+
+
+def in_short(answer: Status, now: float) -> str:
+    """Node, last sync, lag and trouble in one line."""
+    synced = f"last sync {_ago(answer.synced, now)} ago" if answer.synced else "no sync is complete yet"
+    waiting = f"; {_lag(answer, now)}" if answer.pending else ""
+    trouble = "; ".join(troubles(answer, now))
+    return f"node {answer.node or '<unknown>'}: {synced}{waiting}; {trouble or 'all is well'}"
+
+
+def _answer(address: IPAddress, port: int, seconds: float) -> bytes:
+    """The body of the answer to /status. Raises NoDaemon."""
     from http.client import HTTPConnection, HTTPException
     from ipaddress import ip_address
 
     if address.is_unspecified:  # where a daemon listens on all addresses
         address = ip_address("127.0.0.1" if address.version == 4 else "::1")
     place = _place(address, port)
-    connection = HTTPConnection(str(address), port, timeout=SECONDS)
+    connection = HTTPConnection(str(address), port, timeout=seconds)
     try:
         connection.request("GET", "/status")
         response = connection.getresponse()
         code, body = response.status, response.read(_MAX_BYTES)
     except TimeoutError:
-        fail(f"the daemon at {place} does not answer within {SECONDS:g} s: it is stopped, or hangs", BAD_INPUT)
+        raise NoDaemon(
+            f"the daemon at {place} does not answer within {seconds:g} s: it is stopped, or hangs"
+        ) from None
     except OSError as error:
-        fail(
+        raise NoDaemon(
             f"no daemon answers at {place}: {error.strerror or error}; start it with `nodeport-nft sync`, "
-            "or name the metricsBindAddress it has",
-            BAD_INPUT,
-        )
+            "or name the metricsBindAddress it has"
+        ) from error
     except HTTPException as error:
-        fail(f"what {place} answers is not HTTP ({type(error).__name__}); {_FOREIGN}", BAD_INPUT)
+        raise NoDaemon(f"what {place} answers is not HTTP ({type(error).__name__}); {_FOREIGN}") from error
     finally:
         connection.close()
     if code != 200:
-        fail(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}", BAD_INPUT)
+        raise NoDaemon(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}")
     return body
 
 
-def _troubles(answer: Status, now: float) -> Iterator[str]:
+def troubles(answer: Status, now: float) -> Iterator[str]:
     """Why this is not well, if it is not."""
     from nodeport_nft.observe.health import is_live
 
@@ -133,10 +165,7 @@ def _troubles(answer: Status, now: float) -> Iterator[str]:
 
 
 def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
-    lag = "none"
-    if answer.pending:
-        since = f", the oldest for {_seconds(now - answer.pending_since)}" if answer.pending_since else ""
-        lag = f"{_services(answer.pending)} to be written{since}"
+    lag = _lag(answer, now) if answer.pending else "none"
     last = "never"
     if answer.synced:
         operations = f"{answer.sync_operations} operation{'s' * (answer.sync_operations != 1)}"
@@ -203,6 +232,12 @@ def _probes(answer: Status) -> Iterator[str]:
         yield f"and {more} more"
 
 
+def _lag(answer: Status, now: float) -> str:
+    """What is not in the kernel yet."""
+    since = f", the oldest for {_seconds(now - answer.pending_since)}" if answer.pending_since else ""
+    return f"{_services(answer.pending)} to be written{since}"
+
+
 def _services(count: int) -> str:
     return f"{count} Service{'s' * (count != 1)}"
 
@@ -213,7 +248,10 @@ def _seconds(seconds: float) -> str:
 
 def _when(seconds: float, now: float) -> str:
     """A moment as people write it, in UTC, and how long ago it was."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC ({_ago(seconds, now)} ago)"
+
+
+def _ago(seconds: float, now: float) -> str:
     from nodeport_nft.cli.layout import age
 
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(moment.isoformat(), datetime.fromtimestamp(now, UTC))} ago)"
+    return age(datetime.fromtimestamp(seconds, UTC).isoformat(), datetime.fromtimestamp(now, UTC))

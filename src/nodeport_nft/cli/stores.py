@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
+from nodeport_nft.cli.progress import doing
+from nodeport_nft.cli.verbs import Commands
 from nodeport_nft.terminal import printable
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ def check(
 
     with reported(BAD_INPUT):
         chosen = flags.config()
-        checked = check_store(chosen, repair=repair)
+        with doing(f"checking {chosen.store}"):
+            checked = check_store(chosen, repair=repair)
         if output is CheckOutput.json:
             put(json.dumps(_document(checked), indent=4))
         else:
@@ -51,6 +55,7 @@ def check(
 
 
 store = typer.Typer(
+    cls=Commands,
     help="Copy a store.",
     epilog="Example: nodeport-nft store copy /var/lib/nodeport-nft/store.db etcd://10.0.0.1:2379/nodeport-nft",
     no_args_is_help=True,
@@ -58,7 +63,11 @@ store = typer.Typer(
 )
 
 
-@store.command("copy", epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db")
+@store.command(
+    "copy",
+    short_help="Copy a store into an empty one, as a backup, too",
+    epilog="Example: nodeport-nft store copy etcd://10.0.0.1:2379/nodeport-nft backup.db",
+)
 @command
 def copy(
     *,
@@ -76,7 +85,8 @@ def copy(
 
     chosen = flags.config()
     try:
-        image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
+        with doing(f"copying {origin} to {target}"):
+            image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
     except StoreError as error:
         raise StoreError(told_of_argument(str(error))) from error
     put(f"{image.counts} copied from {origin} to {target}")
@@ -92,9 +102,9 @@ def _tell(checked: Checked, store: str) -> None:
         say(line)
     warn(checked.hints)
     for each in checked.mended:
-        put(printable(each.mended))
+        put(printable(each.mended), paint=colour.repairs)
     for each in checked.findings:
-        put(printable(str(each)))
+        put(printable(str(each)), paint=colour.problems)
     if not checked.findings:
         say(f"{store}: nothing is wrong{' any more' if checked.mended else ''}")
 

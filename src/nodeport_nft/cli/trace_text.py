@@ -1,7 +1,7 @@
 """A trace as a person reads it at 3 a.m., and as JSON; pure functions.
 
-First what became of the packet, then the rules that made it so, in nft's own words, so that what is read here can be
-found in ``nft list table``.
+First the answer in one line, then what became of the packet, then the rules that made it so, in nft's own words, so
+that what is read here can be found in ``nft list table``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def trace_text(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
 
     ``why``: why it is stopped for want of an endpoint.
     """
-    lines = list(_labelled("packet", [_packet(walked)]))
+    lines = list(_labelled("answer", [answer(walked, family, why)]))
+    lines += _labelled("packet", [_packet(walked)])
     lines += _labelled("frontend", [_frontend(found) for found in _frontends(walked)] or ["none"])
     lines += _labelled("chain", _doings(walked))
     lines += _labelled("endpoints", _endpoints(walked))
@@ -53,6 +54,7 @@ def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
     """The same as JSON, with exact probabilities ("1/3")."""
     packet = walked.packet
     value = {
+        "answer": answer(walked, family, why),
         "packet": {
             "source": packet.source,
             "destination": packet.destination,
@@ -65,6 +67,38 @@ def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
         "steps": [_step_value(step, family) for step in walked.steps],
     }
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``output_formats``
+
+
+def answer(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
+    """What becomes of the connection, in one line."""
+    reached = [outcome for outcome in walked.outcomes if outcome.fate is Fate.FORWARDED]
+    if not reached:
+        if not why:
+            return "; ".join(_fates(walked, family))
+        fate = walked.outcomes[0].fate
+        if owner := _owner(walked.outcomes):
+            return f"{_IN_SHORT[fate]}: {owner} has no endpoint for it: {why[0]}"
+        said = "nobody is asked" if fate is Fate.UNTOUCHED and why[0].expected else _IN_SHORT[fate]
+        return f"{said}: {why[0]}"
+    share = sum((outcome.probability for outcome in reached), Fraction(0))
+    targets = list(dict.fromkeys(_target(outcome) for outcome in reached))
+    places = ", ".join(targets[:_NAMED]) + (f" and {len(targets) - _NAMED} more" if len(targets) > _NAMED else "")
+    whose = _owner(reached)
+    text = places if len(targets) == 1 else f"one of {len(targets)} endpoints: {places}"
+    stopped = "" if share == 1 else f"; {percent(1 - share)} of such connections reach nobody"
+    return f"reaches {f'{whose}, ' if whose else ''}{text}{stopped}"
+
+
+_NAMED = 3
+"""Endpoints that the answer names."""
+
+_IN_SHORT = {Fate.UNTOUCHED: "nothing is there", Fate.REFUSED: "refused", Fate.DROPPED: "dropped"}
+
+
+def _owner(reached: Sequence[Outcome]) -> str:
+    """Whose frontend led there; "" where no element says it."""
+    comments = [hit.element.comment for outcome in reached for hit in _verdicts(outcome) if hit.element.comment]
+    return comments[0] if comments else ""
 
 
 # --- text -------------------------------------------------------------------------------------------------

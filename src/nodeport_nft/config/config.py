@@ -38,12 +38,12 @@ class Config:
     TABLE CHAIN") that are known to let Services through. ``external_ips`` and ``load_balancer_ips``: the networks of
     the addresses that Services may claim (CVE-2020-8554), None: any, empty: none. ``dns_hosts_dir`` "": the cluster's
     names are kept nowhere. ``node_dns``: where each node's own DNS server listens, at most one address a family.
-    ``healthz_address`` and
-    ``metrics_address`` None: not served. Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once
-    a change has waited for twice the ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are
-    compared in full. A node of a cluster whose registration has ended counts as lost ``node_monitor_grace_period``
-    later. ``node_name`` and ``node_ips`` count where no flag says otherwise. ``replace_kube_proxy``: what kube-proxy
-    has left on the node is removed. ``conntrack_…``: limits of connection tracking, 0 for whatever they are.
+    ``healthz_address`` and ``metrics_address`` None: not served. ``status_page``: a page to look at is at the latter.
+    Syncs begin ``min_sync_period`` apart at least; the daemon is unhealthy once a change has waited for twice the
+    ``sync_period`` (H2). Each ``full_check_period`` the kernel's tables are compared in full. A node of a cluster
+    whose registration has ended counts as lost ``node_monitor_grace_period`` later. ``node_name`` and ``node_ips``
+    count where no flag says otherwise. ``replace_kube_proxy``: what kube-proxy has left on the node is removed.
+    ``conntrack_…``: limits of connection tracking, 0 for whatever they are.
 
     ``places`` says by key where what is not the default was given: "FILE:LINE", or a flag. ``warnings`` are what was
     told of the file and is no error. Two configurations that differ in nothing else are the same.
@@ -79,6 +79,7 @@ class Config:
     own_routes: tuple[IPNetwork, ...] = ()
     healthz_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10256)
     metrics_address: tuple[IPAddress, int] | None = (IPv4Address("127.0.0.1"), 10249)
+    status_page: bool = False
     sync_period: float = 30.0
     min_sync_period: float = 0.05
     full_check_period: float = 3600.0

@@ -7,7 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.config import Config
@@ -35,6 +35,7 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
 from nodeport_nft.model import Family, Ref
 from nodeport_nft.observe.connections import Connections
+from nodeport_nft.observe.conntrack import ConntrackSize
 from nodeport_nft.reconcile import Reconciler
 from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
@@ -42,6 +43,9 @@ from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.store import StoreError
 from nodeport_nft.store.api import Changes, Membership, Recorder
+
+if TYPE_CHECKING:
+    from nodeport_nft.page.answers import Page
 
 _RETRY_SECONDS = 30.0
 """The longest pause before a sync that has failed is tried again."""
@@ -63,9 +67,16 @@ class Daemon:
     """
 
     def __init__(
-        self, options: Options, config: Config, reporter: Reporter, tables: KernelTables, node: FollowedNode
+        self,
+        options: Options,
+        config: Config,
+        reporter: Reporter,
+        tables: KernelTables,
+        node: FollowedNode,
+        page: Page | None = None,
     ) -> None:
         self._options = options
+        self._page = page
         self._reporter = reporter
         self._tables = tables
         self._node = node
@@ -204,6 +215,9 @@ class Daemon:
         if self._node.config.metrics_address is not None:
             self._tables.connections = Connections(read_counters, self._holder)
             self._reporter.metrics.registry.register(self._tables.connections)
+            self._reporter.metrics.registry.register(ConntrackSize())
+        if self._page:
+            self._page.begin(lambda: self._writing.state)
         self._agenda.after(Due.CHECK, self._node.config.full_check_period)
         self._agenda.after(Due.LOOK, 0.0)
         self._writing.sync()

@@ -53,6 +53,7 @@ class Reporter:
     def problems(self, where: str, problems: Iterable[str], failed: Iterable[str] = ()) -> None:
         """These are the problems that there are now in one part of the daemon, and no others."""
         before, now = self._problems.get(where, ()), (*problems, *failed)
+        self.metrics.problems(where, len(now))
         if before == now:
             return
         self._problems[where] = now

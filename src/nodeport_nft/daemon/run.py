@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from nodeport_nft import __version__
 from nodeport_nft.config import Config, ConfigError
@@ -27,6 +28,9 @@ from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.store import StoreError
+
+if TYPE_CHECKING:
+    from nodeport_nft.page.answers import Page
 
 _STOP_SECONDS = 1.5
 """How long an orderly end may take. What is under way then is not waited for: the kernel takes a transaction as a
@@ -60,7 +64,8 @@ def run(options: Options) -> None:
 
 def _run_with(options: Options, config: Config, log: Log) -> None:
     metrics = Metrics(__version__)
-    server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address)
+    page = _page(options, config)
+    server = ObserveServer(metrics, healthz=config.healthz_address, metrics_address=config.metrics_address, page=page)
     status = Status(
         version=__version__,
         node=options.node_name,
@@ -70,17 +75,30 @@ def _run_with(options: Options, config: Config, log: Log) -> None:
         sync_period=config.sync_period,
     )
     reporter = Reporter(log.events, metrics, server, status)
+    if page:
+        page.follow(lambda: reporter.status)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     tables = KernelTables(config.run_dir)
     node = FollowedNode(options, config, reporter, HostEvents(), read_host())
     try:
-        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node), reporter, server, log))
+        asyncio.run(_run(options, Daemon(options, config, reporter, tables, node, page), reporter, server, log))
     except ExceptionGroup as group:
         raise _only(group) from None
     finally:
         tables.close()
         server.close()
+        if page:
+            page.close()
         reporter.close()
+
+
+def _page(options: Options, config: Config) -> Page | None:
+    """The page, where there is to be one: nobody else pays for its templates."""
+    if not config.status_page or config.metrics_address is None:
+        return None
+    from nodeport_nft.page.answers import Page
+
+    return Page(options.node_name)
 
 
 async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: ObserveServer, log: Log) -> None:

@@ -55,6 +55,18 @@ def unknown_in(value: Any, kind: str) -> Iterator[str]:
         yield f"{field_text((*path, name))}: unknown field; {_remedy(name, known, 'leave it out')}"
 
 
+def field_names(kind: str, path: str) -> tuple[str, ...]:
+    """The fields that the API knows inside of the one at ``path`` ("spec.ports") of an object of ``kind``, sorted.
+
+    "" is the object itself. Nothing for a field that holds a plain value, or that there is not.
+    """
+    kinds, types = _known()
+    inner = kinds[kind]
+    for name in path.split(".") if path else ():
+        inner = types.get(inner, {}).get(name, "").strip("[]")
+    return tuple(types.get(inner, {}))
+
+
 def _remedy(name: str, known: Collection[str], otherwise: str) -> str:
     near = nearest(name, known)
     return f"did you mean {near}?" if near else otherwise

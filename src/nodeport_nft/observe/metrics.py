@@ -145,6 +145,11 @@ class Metrics:
         )
         for cause in RepairCause:
             self._repairs.labels(cause)
+        self._problems = self._gauge(
+            "nodeport_nft_problems",
+            "What an operator should mend, by the part of the daemon that has found it; `status` has the words",
+            "part",
+        )
         build = self._gauge("nodeport_nft_build_info", "Always 1; its labels say which program this is", "version")
         build.labels(version).set(1)
 
@@ -224,6 +229,10 @@ class Metrics:
         """So many readiness probes are run here, and so many of them fail."""
         self._readiness_probes.set(probes)
         self._failing_probes.set(failing)
+
+    def problems(self, part: str, count: int) -> None:
+        """A part of the daemon has found so many problems."""
+        self._problems.labels(part).set(count)
 
     def probed(self, probe: Probe, code: int) -> None:
         """A probe has been answered."""

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
+from typing import Protocol
 
 from nodeport_nft.model import IPAddress
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
@@ -40,6 +41,16 @@ _REMEDIES = {
 _Routes = dict[str, Callable[[], Awaitable[Answer]]]
 
 
+class Shown(Protocol):
+    """A page that is shown beside what programs ask for."""
+
+    def serves(self, path: str) -> bool:
+        """Whether a path is one of its own."""
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request for one of these."""
+
+
 @dataclass(slots=True)
 class _Place:
     """Where to listen, by the configuration's key, and what is served there, by path. ``port``: while it is open."""
@@ -48,6 +59,7 @@ class _Place:
     loss: str
     address: tuple[IPAddress, int] | None
     routes: _Routes
+    page: Shown | None = None
     pool: Pool = field(default_factory=partial(Pool, MAX_CONNECTIONS))
     port: Port | None = None
 
@@ -73,6 +85,7 @@ class ObserveServer:
         *,
         healthz: tuple[IPAddress, int] | None,
         metrics_address: tuple[IPAddress, int] | None,
+        page: Shown | None = None,
     ) -> None:
         self._metrics = metrics
         self._status = Status()
@@ -87,6 +100,7 @@ class ObserveServer:
             "there are no metrics, and no `nodeport-nft status`, until then",
             metrics_address,
             {"/metrics": self._answer_metrics, "/status": self._answer_status, "/healthz": self._answer_healthz},
+            page,
         )
         self._scraper = ThreadPoolExecutor(1, "observe-metrics")
         self._scraper.submit(int).result()  # its thread is there before there may be no room for it
@@ -130,7 +144,7 @@ class ObserveServer:
         for place in (self._healthz, self._observed):
             if place.address is None or place.port is not None:
                 continue
-            answer = partial(_answer, place.routes)
+            answer = partial(_answer, place.routes, place.page)
             try:
                 passed = take_passed(*place.address)
                 # [::] is all there is to kube-proxy (Go), and kubeadm's "bindAddress: ::" becomes it: kubelet's
@@ -165,8 +179,10 @@ class ObserveServer:
         return Answer(HTTPStatus.OK, CONTENT_TYPE, body)
 
 
-async def _answer(routes: _Routes, request: Request) -> Answer:
+async def _answer(routes: _Routes, page: Shown | None, request: Request) -> Answer:
     route = routes.get(request.path)
+    if route is None and page and page.serves(request.path):
+        route = partial(page.answer, request)
     if route is None:
         return _plain(HTTPStatus.NOT_FOUND, f"there are {', '.join(routes)}")
     if request.method not in ("GET", "HEAD"):

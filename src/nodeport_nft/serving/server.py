@@ -61,10 +61,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for; ``path`` without its query. A body is read, within limits, and ignored."""
+    """What is asked for; ``path`` without its ``query``. ``host``: whom the client means to ask, or "".
+
+    A body is read, within limits, and ignored.
+    """
 
     method: str
     path: str
+    query: str = ""
+    host: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -250,9 +255,10 @@ class _Exchange(HTTPMessageDelegate):
         self._start = start
         self._request = Request("", "")
 
-    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:  # noqa: ARG002
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
-        self._request = Request(start_line.method, start_line.path.partition("?")[0])
+        path, _, query = start_line.path.partition("?")
+        self._request = Request(start_line.method, path, query, headers.get("Host", ""))
 
     def finish(self) -> None:
         self._start(self._respond())

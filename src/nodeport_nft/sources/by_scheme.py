@@ -5,16 +5,18 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from nodeport_nft.config import Config
 from nodeport_nft.kernel.host.node_lock import boot_id, network_namespace
+from nodeport_nft.settings import Validate
 from nodeport_nft.sources.handover import Handover
 from nodeport_nft.sources.store import StoreSource
 from nodeport_nft.store.api import Membership, Recorder, Source
 from nodeport_nft.store.etcd import etcd_membership, etcd_source
 from nodeport_nft.store.etcd.address import is_etcd
 from nodeport_nft.store.etcd.registration import Identity
-from nodeport_nft.store.kubernetes import kubernetes_recorder, kubernetes_source
+from nodeport_nft.store.kubernetes import kubernetes_recorder, kubernetes_source, kubernetes_watch
 from nodeport_nft.store.kubernetes.connection import is_kubernetes
 from nodeport_nft.store.opening import etcd_connection, kubernetes_connection
 
@@ -31,6 +33,16 @@ def open_source(config: Config, node: str, handover: Handover | None = None) -> 
     if is_kubernetes(config.store):
         return kubernetes_source(kubernetes_connection(config), node)
     return StoreSource(config, handover)
+
+
+def open_watch(config: Config, kinds: tuple[str, ...], namespace: str | None) -> Source:
+    """What tells a person's command that objects of these kinds have changed; it may tell of others, too.
+
+    Raises as ``open_source`` does.
+    """
+    if is_kubernetes(config.store):
+        return kubernetes_watch(kubernetes_connection(config), kinds, namespace)
+    return open_source(replace(config, validate=Validate.ignore), "")
 
 
 def open_membership(config: Config, name: str, changed: Callable[[], None]) -> Membership | None:

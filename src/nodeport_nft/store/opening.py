@@ -35,17 +35,18 @@ _BARE_WORDS = ("etcd", "kubernetes", "k8s")
 """Nor does a colon that is missing: what is written to a file of that name has not come to the cluster."""
 
 
-def open_objects(config: Config, *, force: bool = False) -> Objects:
+def open_objects(config: Config, *, force: bool = False, replacing: bool = False) -> Objects:
     """The store of the configuration, to write to it; a file is made where there is none.
 
-    ``force``: take fields over from other managers, where a store knows any.
+    Where a store knows managers of fields, ``force`` takes them over from others, and ``replacing`` takes away what a
+    document does not name. The other stores have whole documents, and do so anyway.
 
     This and the others raise StoreError, and Problems where what the configuration says of etcd is wrong.
     """
     if is_etcd(config.store):
         return _open_etcd(config)
     if is_kubernetes(config.store):
-        return kubernetes_store(kubernetes_connection(config), config.validate, force=force)
+        return kubernetes_store(kubernetes_connection(config), config.validate, force=force, replacing=replacing)
     return open_file(config)
 
 
@@ -58,10 +59,10 @@ def open_existing(config: Config) -> Objects:
     return Store(store_path(config), ranges=config.ranges, reading=True, validate=config.validate)
 
 
-def open_trial(config: Config, *, force: bool = False) -> Objects:
-    """What the store of the configuration holds, nothing if there is none, to try a write on; ``force`` as above."""
+def open_trial(config: Config, *, force: bool = False, replacing: bool = False) -> Objects:
+    """What the store of the configuration holds, nothing if there is none, to try a write on; the rest as above."""
     if is_kubernetes(config.store):
-        return open_objects(config, force=force)
+        return open_objects(config, force=force, replacing=replacing)
     return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
 
 

@@ -89,7 +89,7 @@ class Obstacles:
         judges = [judge for judge in self._judges if judge.may_drop]
         if not judges:  # as a rule: nothing is asked of the kernel then
             return self._told(served, ())
-        endpoints = tuple(_endpoints(served))
+        endpoints = tuple(served_endpoints(served))
         if self._host != served.host:
             self._out, self._host = {}, served.host
         wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
@@ -125,7 +125,7 @@ def read_chains() -> tuple[BaseChain, ...]:
         raise KernelError(f"nftables does not tell its chains: {error.strerror}") from error
 
 
-def _endpoints(served: Served) -> Iterator[Endpoint]:
+def served_endpoints(served: Served) -> Iterator[Endpoint]:
     """What is served, as far as it is looked at; of a family that has Services without an endpoint, any."""
     for family, desired in served.tables.items():
         found = tuple(islice(dict.fromkeys(_of_table(family, desired)), _MOST_ENDPOINTS))

@@ -57,6 +57,15 @@ def find_missing(
     service_cidrs: tuple[IPNetwork, ...],
 ) -> tuple[Missing, ...]:
     """What keeps packets of these families from being forwarded or from having a route, each with its remedy."""
+    return (
+        *find_forwarding(families),
+        *find_bridge_filtering(host, families, pod_cidrs),
+        *find_service_routes(host, families, service_cidrs),
+    )
+
+
+def find_forwarding(families: frozenset[Family]) -> list[Missing]:
+    """What keeps packets of these families from being forwarded."""
     found = []
     if Family.IPV4 in families:
         found += _check(_FORWARDING_IPV4, "connections are not forwarded to pods")
@@ -66,9 +75,7 @@ def find_missing(
             "IPv6 connections are not forwarded to pods (a host that forwards ignores router advertisements: "
             "where its default route comes from one, set accept_ra=2 on that interface first)",
         )
-    found += _bridge_filtering(host, families, pod_cidrs)
-    found += _service_routes(host, families, service_cidrs)
-    return tuple(found)
+    return found
 
 
 def find_advised(families: frozenset[Family]) -> tuple[Missing, ...]:
@@ -179,7 +186,7 @@ def _value(name: str) -> str:
         return ""
 
 
-def _bridge_filtering(host: Host, families: frozenset[Family], pod_cidrs: tuple[IPNetwork, ...]) -> list[Missing]:
+def find_bridge_filtering(host: Host, families: frozenset[Family], pod_cidrs: tuple[IPNetwork, ...]) -> list[Missing]:
     """Pods on one bridge answer each other past NAT unless the bridge passes its packets to netfilter."""
     shared = sorted(
         {
@@ -204,7 +211,9 @@ def _among(address: IPAddress, cidrs: tuple[IPNetwork, ...]) -> bool:
     return any(address.version == cidr.version and address in cidr for cidr in cidrs)
 
 
-def _service_routes(host: Host, families: frozenset[Family], service_cidrs: tuple[IPNetwork, ...]) -> list[Missing]:
+def find_service_routes(
+    host: Host, families: frozenset[Family], service_cidrs: tuple[IPNetwork, ...]
+) -> list[Missing]:
     """A process on the node needs some route to a clusterIP before NAT can send the packet elsewhere."""
     found = []
     for cidr in service_cidrs:

@@ -53,7 +53,7 @@ from nodeport_nft.ruleset import Key
 _EXPR_NAME, _EXPR_DATA = 1, 2
 _COUNTER_PACKETS = 2
 
-_BATCH = 64
+AT_ONCE = 64
 """Keys asked for at a time: their answers, one message each, fit into any socket's receive buffer."""
 
 
@@ -69,12 +69,11 @@ def read_counters(family: Family, wanted: Mapping[str, Collection[Key] | None]) 
         with open_netlink() as netlink:
             return {name: _read(netlink, known[name], keys) for name, keys in wanted.items()}
     except OSError as error:
-        raise KernelError(
-            f"the counters of {nft_family(family)} {TABLE} cannot be read: {_explain(error)}"
-        ) from error
+        raise KernelError(f"the counters of {nft_family(family)} {TABLE} cannot be read: {explain(error)}") from error
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """Why nftables cannot be asked, with the remedy."""
     if error.errno == errno.EPERM:
         return "nftables needs CAP_NET_ADMIN; run as root, or give the program that capability"
     if error.errno in (errno.EINVAL, errno.EPROTONOSUPPORT):  # nfnetlink knows no such subsystem
@@ -90,8 +89,8 @@ def _read(netlink: socket.socket, asked: Layout, keys: Collection[Key] | None) -
     if keys is not None:
         found: dict[Key, int] = {}
         waiting = [asked.key.pack(key) for key in keys]
-        for first in range(0, len(waiting), _BATCH):
-            found.update(_read_keys(netlink, asked, waiting[first : first + _BATCH]))
+        for piece in ask_keys(netlink, asked, waiting):
+            found.update(_decode(asked, piece))
         return found
     for _ in range(TRIES):
         try:
@@ -106,7 +105,13 @@ def _read(netlink: socket.socket, asked: Layout, keys: Collection[Key] | None) -
     )
 
 
-def _read_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> Iterator[tuple[Key, int]]:
+def ask_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> Iterator[bytes]:
+    """What answers for each of these packed keys that is there. Raises OSError where the kernel refuses."""
+    for first in range(0, len(keys), AT_ONCE):
+        yield from _ask_keys(netlink, asked, keys[first : first + AT_ONCE])
+
+
+def _ask_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> Iterator[bytes]:
     """The kernel answers key by key, and stops at the first that is not there: go on behind that one."""
     while keys:
         elements = b"".join(
@@ -123,7 +128,7 @@ def _read_keys(netlink: socket.socket, asked: Layout, keys: Sequence[bytes]) -> 
                     _check(data)
                 break
             answered += 1
-            yield from _decode(asked, data)
+            yield data
         keys = keys[answered + 1 :]
 
 

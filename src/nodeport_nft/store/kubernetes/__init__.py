@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.libraries import Libraries
 
@@ -30,11 +31,16 @@ def open_client(connection: Connection) -> Client:
     return Client(connection)
 
 
-def kubernetes_store(connection: Connection, validate: Validate, *, force: bool = False) -> KubernetesStore:
-    """Objects of an API server; ``force`` as in its class. Raises LibraryMissing; connects when it is first asked."""
+def kubernetes_store(
+    connection: Connection, validate: Validate, *, force: bool = False, replacing: bool = False
+) -> KubernetesStore:
+    """Objects of an API server; ``force`` and ``replacing`` as in its class. Raises LibraryMissing.
+
+    It connects when it is first asked.
+    """
     with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.store import KubernetesStore
-    return KubernetesStore(connection, validate, force=force)
+    return KubernetesStore(connection, validate, force=force, replacing=replacing)
 
 
 def kubernetes_source(connection: Connection, node: str) -> Source:
@@ -42,6 +48,17 @@ def kubernetes_source(connection: Connection, node: str) -> Source:
     with _LIBRARIES.wanted(connection):
         from nodeport_nft.store.kubernetes.source import KubernetesSource
     return KubernetesSource(connection, node)
+
+
+def kubernetes_watch(connection: Connection, kinds: tuple[str, ...], namespace: str | None) -> Source:
+    """What changes of some kinds in a namespace (None: in all), for who looks at objects. Raises as above."""
+    with _LIBRARIES.wanted(connection):
+        from nodeport_nft.store.kubernetes.reading import list_path
+        from nodeport_nft.store.kubernetes.selection import Selected
+        from nodeport_nft.store.kubernetes.source import KubernetesSource
+    where = {kind: namespace if BY_KIND[kind].namespaced else None for kind in kinds}
+    followed = tuple(Selected(kind, list_path(kind, where[kind]), {}) for kind in kinds)
+    return KubernetesSource(connection, "", followed=followed)
 
 
 def kubernetes_recorder(connection: Connection, node: str, problems: Callable[[tuple[str, ...]], None]) -> Recorder:

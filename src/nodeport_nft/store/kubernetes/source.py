@@ -16,7 +16,7 @@ from nodeport_nft.store.kubernetes import open_client
 from nodeport_nft.store.kubernetes.connection import Connection
 from nodeport_nft.store.kubernetes.follower import Follower, Streaming, Timings
 from nodeport_nft.store.kubernetes.patience import Reach
-from nodeport_nft.store.kubernetes.selection import missing_node, selected
+from nodeport_nft.store.kubernetes.selection import Selected, missing_node, selected
 from nodeport_nft.store.strange import told_strange
 from nodeport_nft.terminal import printable
 
@@ -24,10 +24,19 @@ from nodeport_nft.terminal import printable
 class KubernetesSource:
     """One API server, on the thread of its event loop (``store.api.Source``)."""
 
-    def __init__(self, connection: Connection, node: str, timings: Timings | None = None) -> None:
-        """Connects to nothing yet; ``node`` is whose Node object is followed. Raises StoreError."""
+    def __init__(
+        self,
+        connection: Connection,
+        node: str,
+        timings: Timings | None = None,
+        followed: tuple[Selected, ...] | None = None,
+    ) -> None:
+        """Connects to nothing yet; ``node`` is whose Node object is followed. Raises StoreError.
+
+        ``followed``: these objects, in place of those that the node programs.
+        """
         self._connection = connection
-        self._node = node
+        self._node = node if followed is None else ""
         self._client = open_client(connection)
         self._news = asyncio.Event()
         self._again = asyncio.Event()
@@ -37,7 +46,7 @@ class KubernetesSource:
         reach, streaming = Reach(), Streaming()
         self._followers = tuple(
             Follower(self._client, each, reach, streaming, self._wake, timings or Timings())
-            for each in selected(node)
+            for each in followed or selected(node)
         )
 
     async def run(self) -> None:
@@ -116,6 +125,8 @@ class KubernetesSource:
 
     def _missing(self) -> tuple[str, ...]:
         """This node's own object, where there is none: a name with a slip in it would be a node without pods."""
+        if not self._node:  # nobody's in particular
+            return ()
         (node,) = (each.known for each in self._followers if each.known.kind == "Node")
         if not node.is_listed or len(node):
             return ()

@@ -33,13 +33,17 @@ class KubernetesStore(Objects):
     """The objects of an API server, which allocates itself.
 
     A write is not atomic (``writing``): all objects are tried before the first is written. ``now`` means nothing in
-    it. ``force``: fields are taken over from other managers.
+    it. ``force``: fields are taken over from other managers. ``replacing``: an object that is there becomes what is
+    written, and keeps nothing that this does not name.
     """
 
-    def __init__(self, connection: Connection, validate: Validate, *, force: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, validate: Validate, *, force: bool = False, replacing: bool = False
+    ) -> None:
         """Connects when it is first asked."""
         super().__init__(connection, validate)
         self._force = force
+        self._replacing = replacing
         self._api = Blocking(connection)
         self._unseen: tuple[str, ...] = ()
 
@@ -69,7 +73,7 @@ class KubernetesStore(Objects):
         dry_run: bool = False,
     ) -> Written:
         """Put and delete, as the class has it. Raises as ``Objects`` has it, and PartlyWritten."""
-        writer = Writer(self._api.client, self.where, Manner(self._validate, only_new, self._force))
+        writer = Writer(self._api.client, self.where, Manner(self._validate, only_new, self._force, self._replacing))
         return self._api.run(writer.write(puts, deletes, dry_run=dry_run))
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:

@@ -57,11 +57,15 @@ class PartlyWritten(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a write is done: what becomes of unknown ``fields``, ``only_new`` objects, ``force`` against managers."""
+    """How a write is done: what becomes of unknown ``fields``, ``only_new`` objects, ``force`` against managers.
+
+    ``replacing``: objects that are there become what is written, by PUT.
+    """
 
     fields: Validate
     only_new: bool = False
     force: bool = False
+    replacing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +259,8 @@ class Writer:
         if self._manner.only_new:
             path = reading.list_path(obj.kind, obj.namespace or None)
             return await self._client.request("POST", path, query, body)
+        if self._manner.replacing:
+            return await self._client.request("PUT", reading.object_path(obj.ref), query, body)
         query["force"] = "true" if force else "false"
         return await self._client.request("PATCH", reading.object_path(obj.ref), query, body, _APPLY)
 

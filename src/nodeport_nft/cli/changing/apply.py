@@ -1,0 +1,94 @@
+"""apply and replace: objects of manifests → the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodeport_nft.cli.changing.dry_run import DryRunOption
+from nodeport_nft.cli.changing.manifests import Recursive, read_named
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write_and_tell
+from nodeport_nft.cli.flags import Flags, command
+from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, fail, say
+from nodeport_nft.cli.resources import not_found
+from nodeport_nft.cli.waiting import Timeout, check_shared, parse_timeout, wait_until_synced
+from nodeport_nft.kinds import BY_KIND
+from nodeport_nft.settings import Group
+
+if TYPE_CHECKING:
+    from nodeport_nft.config import Config
+    from nodeport_nft.kube import Object
+
+
+@command
+def apply(
+    *,
+    filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
+    namespace: Namespace = "default",
+    dry_run: DryRunOption = None,
+    output: OutputOption = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until every node of the cluster has programmed it, as wait does.")
+    ] = False,
+    timeout: Timeout = None,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option("--force-conflicts", help="Take fields over from others who manage them (kubernetes:)."),
+    ] = False,
+    server_side: Annotated[bool, typer.Option("--server-side", hidden=True)] = False,  # noqa: ARG001 (it always is)
+    flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
+) -> None:
+    """Store the objects of manifests, and give their Services what they ask for.
+
+    All of them or, if anything is wrong, none.
+    """
+    from nodeport_nft.store import is_kubernetes
+
+    if timeout is not None and not wait:
+        fail("--timeout is how long to --wait; add --wait, or leave it out", BAD_INPUT)
+    seconds = parse_timeout(timeout)
+    chosen = flags.config()
+    if wait:
+        check_shared(chosen, "--wait")
+    if force_conflicts and not is_kubernetes(chosen.store):
+        fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
+    objects = read_named("apply", filename, chosen, namespace)
+    write_and_tell(chosen, objects, Manner(dry_run, read_form(output), force=force_conflicts))
+    if wait and not dry_run:
+        wait_until_synced(chosen, seconds)
+
+
+@command
+def replace(
+    *,
+    filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
+    namespace: Namespace = "default",
+    dry_run: DryRunOption = None,
+    output: OutputOption = None,
+    flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
+) -> None:
+    """Put the objects of manifests in the place of those that are there under their names.
+
+    As apply does, but none of them may be a new one.
+    """
+    chosen = flags.config()
+    objects = read_named("replace", filename, chosen, namespace)
+    if not dry_run or dry_run.asks_store:
+        _check_there(chosen, objects)
+    manner = Manner(dry_run, read_form(output), replacing=True, past="replaced", alike="replaced")
+    write_and_tell(chosen, objects, manner)
+
+
+def _check_there(config: Config, objects: tuple[Object, ...]) -> None:
+    """Leaves with FAILED, and all of their names, where some of the objects are not there."""
+    from nodeport_nft.store import open_trial
+
+    with open_trial(config) as store:
+        missing = [one for one in objects if store.find(one.ref) is None]
+    for one in missing:
+        say(f"error: {not_found(BY_KIND[one.kind], one.namespace, one.name)}")
+    if missing:
+        fail("nothing is replaced; apply -f creates what is not there")

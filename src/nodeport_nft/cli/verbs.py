@@ -1,0 +1,206 @@
+"""The group of all commands: what people know of command lines by kubectl, and Click, which parses ours, does not.
+
+Flags may stand before the verb, and a short flag may have its value behind a ``=``. ``help VERB`` is ``VERB --help``.
+What is no command or no flag is answered with what was probably meant, or with what to do instead. In ``--help``,
+commands stand in groups, each with a line of its own that is never cut.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperGroup
+
+from nodeport_nft import leading_flags
+from nodeport_nft.cli import elsewhere
+from nodeport_nft.cli.options import BAD_INPUT, fail
+from nodeport_nft.kinds import BY_WORD
+from nodeport_nft.terminal import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+HELP = "help"
+WIDTH = 80
+"""Columns that help may take, whatever the terminal has more."""
+
+_SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z])=(.*)", re.DOTALL)
+_SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+)=(true|false)")
+_COLOUR = "--color"
+_OF_OBJECTS = {"-n", "--namespace", "-A", "--all-namespaces"}
+_INSTALLING = ("install_completion", "show_completion")  # Typer's, which guess the shell; ours is ``completion``
+
+
+class Commands(TyperGroup):
+    """Commands, of which help gives the whole summary in groups; ``elsewhere`` are words that are none of them."""
+
+    elsewhere: Mapping[str, str] = {}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Click's; what others do is told."""
+        if args[0] not in self.commands and not ctx.resilient_parsing and (hint := self.elsewhere.get(args[0])):
+            fail(f"{args[0]} is no command: {hint}", BAD_INPUT)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (Click's signature)
+        """The commands by their groups, in the order of their registration."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        commands: Mapping[str, Any] = self.commands
+        for name, each in commands.items():
+            if not each.hidden:
+                panels.setdefault(each.rich_help_panel or "Commands", []).append((name, summary(each)))
+        widest = max(len(name) for rows in panels.values() for name, _ in rows)
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl([(name.ljust(widest), told) for name, told in rows])
+
+
+class OfConfig(Commands):
+    """The commands of ``config``."""
+
+    elsewhere = elsewhere.CONTEXTS
+
+
+class Verbs(Commands):
+    """The program's commands."""
+
+    elsewhere = elsewhere.VERBS
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Click's, after our reading of the words."""
+        words = _helped(_with_colour_first(_joined(args) if ctx.resilient_parsing else args))
+        flags, rest = leading_flags.split(words)
+        command, _ = self._named(rest)
+        words = self._with_verb_first(flags, rest) if rest else words
+        left: list[str] = super().parse_args(ctx, list(_separated(words, command)))
+        return left
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Click's; who names a kind alone is told the verb."""
+        word, *rest = args
+        is_known = word in self.commands or word in self.elsewhere or ctx.resilient_parsing
+        if not is_known and (kind := BY_WORD.get(word.lower().partition("/")[0])):
+            named = " ".join(map(visible, (word, *(each for each in rest if not each.startswith("-")))))
+            hint = f"{kind.plural} are a kind of object; did you mean nodeport-nft get {named}?"
+            fail(f"{visible(word)} is no command: {hint}", BAD_INPUT)
+        return super().resolve_command(ctx, args)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Click's, without the two that ``completion`` stands for now; they go on working."""
+        found: list[Any] = super().get_params(ctx)
+        for each in found:
+            if each.name in _INSTALLING:
+                each.hidden = True
+        return found
+
+    def _named(self, rest: Sequence[str]) -> tuple[Any, int]:
+        """The command that words name, as far as they do, and how many of them it takes."""
+        command: Any = self
+        depth = 0
+        while depth < len(rest) and rest[depth] in getattr(command, "commands", {}):
+            command = command.commands[rest[depth]]
+            depth += 1
+        return command, depth
+
+    def _with_verb_first(self, flags: Sequence[Sequence[str]], rest: Sequence[str]) -> list[str]:
+        """The words with the flags before the verb behind it.
+
+        Before all others of it: of a flag that is given twice the last one counts, as with kubectl. Where a command
+        has no use for one of the group's own, as ``version`` for a namespace, the group takes it. Of manifests that
+        is not said: who names a namespace means it for their objects, and is told that there is no such flag.
+        """
+        command, depth = self._named(rest)
+        own, of_group = _flags_of(command), _flags_of(self)
+        if not depth or (hasattr(command, "commands") and "--config" not in own):
+            return [*chain(*flags), *rest]
+        if "--filename" in own:
+            of_group -= _OF_OBJECTS
+        stay = [each for each in flags if _name(each) in of_group - own]
+        move = [each for each in flags if each not in stay]
+        return [*chain(*stay), *rest[:depth], *chain(*move), *rest[depth:]]
+
+
+def _flags_of(command: Any) -> set[str]:
+    return {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+
+
+def _name(flag: Sequence[str]) -> str:
+    """Of ``--namespace=web`` and ``-nweb`` the flag alone."""
+    word = flag[0]
+    return word.partition("=")[0] if word.startswith("--") else word[:2]
+
+
+def summary(command: Any) -> str:
+    """What ``--help`` says of a command in its list: one line of its own, else the first sentence of its help."""
+    told = " ".join((command.short_help or (command.help or "").split("\n\n")[0]).split())
+    return told.partition(". ")[0].rstrip(".")
+
+
+def _helped(words: list[str]) -> list[str]:
+    """``help VERB`` as ``VERB --help``, with the flags that stand before it."""
+    flags, rest = leading_flags.split(words)
+    if rest[:1] != [HELP] or {"-h", "--help"} & set(rest):
+        return words
+    return [*chain(*flags), *rest[1:], "--help"]
+
+
+def _with_colour_first(words: Sequence[str]) -> list[str]:
+    """``--color`` is the program's own, wherever it stands."""
+    end = words.index("--") if "--" in words else len(words)
+    found: list[str] = []
+    rest: list[str] = []
+    takes = False
+    for at, word in enumerate(words):
+        is_ours = at < end and (takes or word.partition("=")[0] == _COLOUR)
+        (found if is_ours else rest).append(word)
+        takes = is_ours and word == _COLOUR
+    return [*found, *rest]
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """``--store``, ``=`` and ``x`` as one word again: bash asks for completions with words that it parted there."""
+    found: list[str] = []
+    for index, word in enumerate(words):
+        behind = index > 0 and (words[index - 1] == "=" or word == "=") and found and found[-1].startswith("-")
+        if behind:
+            found[-1] += word
+        else:
+            found.append(word)
+    return found
+
+
+def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
+    """``-o=yaml`` as ``-o yaml``: Click takes the ``=`` of short flags for a part of the value.
+
+    And of a switch of the command ``--watch=true`` as ``--watch``, ``--wait=false`` as ``--no-wait`` or as nothing,
+    since Click's switches take no value.
+    """
+    switches = {flag: each for each in command.params if getattr(each, "is_flag", False) for flag in each.opts}
+    ended = False
+    for word in words:
+        ended = ended or word == "--"
+        if not ended and (parts := _SHORT_WITH_VALUE.fullmatch(word)):
+            yield from parts.groups()
+        elif not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
+            yield from [parts[1]] if parts[2] == "true" else switches[parts[1]].secondary_opts
+        else:
+            yield word
+
+
+def flag_elsewhere(error: Exception) -> str:
+    """What to do instead of a flag that a command has not, if that is known; else the error says what was meant."""
+    from nodeport_nft.problems import nearest
+
+    flag = getattr(error, "option_name", "")
+    if not flag or not hasattr(error, "possibilities"):
+        return ""
+    context: Any = getattr(error, "ctx", None)
+    if hint := elsewhere.FLAGS.get(flag):
+        return f"{flag} is no flag of {context.command_path if context else 'ours'}: {hint}"
+    known = [each for param in context.command.params if not param.hidden for each in param.opts] if context else []
+    near = nearest(flag, known)
+    error.possibilities = None
+    error.message = f"{error.message.rstrip('.')}.{f' Did you mean {near}?' if near else ''}"  # type: ignore[attr-defined]
+    return ""

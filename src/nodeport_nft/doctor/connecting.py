@@ -1,0 +1,182 @@
+"""``--connect``: a TCP connection from here to each nodePort on each node, and to each clusterIP.
+
+What should come of it is worked out as each node's tables do: a Service without an endpoint refuses, and one of
+policy Local drops on a node that has none. So what answers as it should is well, whatever the answer is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from nodeport_nft.doctor.examination import Examination
+from nodeport_nft.doctor.finding import Check, Finding, failed, ok, skipped
+from nodeport_nft.model import ZONE_LABEL, IPAddress, Protocol, Service
+from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Resolver
+
+_SECONDS = 3.0  # until a connection is given up: a lost SYN is sent again after one
+_AT_ONCE = 64
+_MOST = 4096  # connections in all: some minutes, where none of them is answered
+_TOLD = 100  # connections that are told one by one
+
+
+class Outcome(enum.StrEnum):
+    """What came of a connection."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A connection to try: ``what`` it is for people, and what ``should`` come of it."""
+
+    service: Service
+    what: str
+    address: IPAddress
+    port: int
+    should: Outcome
+
+    @property
+    def place(self) -> str:
+        """Where it goes."""
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+def _connections(examination: Examination) -> Iterator[Finding]:
+    every = [*_cluster_ips(examination), *_node_ports(examination)]
+    others = sum(
+        port.protocol is not Protocol.TCP
+        for service in examination.state.index.services.values()
+        for port in service.ports
+    )
+    trials = list(islice(_spread(every), _MOST))
+    if not trials:
+        yield skipped("no Service has a TCP port on a clusterIP or a nodePort")
+    results = asyncio.run(_all_of_them(trials)) if trials else []
+    bad = [each for each in results if each[1] is not each[0].should]
+    for trial, outcome, _ in bad[:_TOLD]:
+        yield _finding(trial, outcome)
+    if len(bad) > _TOLD:
+        yield failed(f"{len(bad) - _TOLD:,} more of these", "see above", "nodeport-nft doctor --connect -o json")
+    good = [each for each in results if each[1] is each[0].should]
+    if len(results) <= _TOLD:
+        for trial, outcome, seconds in good:
+            why = "" if outcome is Outcome.ANSWERED else ", as it should"
+            yield ok(f"{trial.place} {outcome.value} in {seconds * 1000:.3g} ms{why} ({trial.what})")
+    elif good:
+        counts = Counter(outcome.value for _, outcome, _ in good)
+        yield ok(", ".join(f"{count:,} {what}" for what, count in counts.items()) + ", as they should")
+    if more := len(every) - len(trials):
+        yield skipped(f"{more:,} more connections; trace says of each what would become of it")
+    if others:
+        yield skipped(
+            f"{others:,} port{'s' * (others != 1)} of UDP and SCTP, which do not say whether anybody is there"
+        )
+
+
+def _cluster_ips(examination: Examination) -> Iterator[Trial]:
+    """Those of all Services, as this node's own processes reach them."""
+    resolver = examination.state.resolver
+    for service in examination.state.index.services.values():
+        for frontend in resolver.resolved(service).frontends:
+            if frontend.kind is FrontendKind.CLUSTER_IP and frontend.protocol is Protocol.TCP:
+                assert frontend.address is not None  # a nodePort alone has none
+                what = f"{service.key}, clusterIP"
+                yield Trial(service, what, frontend.address, frontend.port, _should(frontend, is_own=False))
+
+
+def _node_ports(examination: Examination) -> Iterator[Trial]:
+    """Those of all Services on each node, at the address by which it is known."""
+    state = examination.state
+    own = state.facts.node_port_ips or state.facts.addresses
+    places: dict[str, tuple[str, tuple[IPAddress, ...]]] = {state.facts.name: (state.facts.zone, own)}
+    for node in state.index.nodes.values():
+        if node.name != state.facts.name:
+            places[node.name] = node.labels.get(ZONE_LABEL, ""), node.internal_ips
+    for name, (zone, addresses) in sorted(places.items()):
+        is_own = name == state.facts.name
+        resolver = state.resolver if is_own else Resolver(state.index, name, zone, Claimable.of(state.facts))
+        for service in state.index.services.values():
+            if not any(port.node_port for port in service.ports):
+                continue
+            for frontend in resolver.resolved(service).frontends:
+                address = next((each for each in addresses if each.version == frontend.family), None)
+                if frontend.kind is FrontendKind.NODE_PORT and frontend.protocol is Protocol.TCP and address:
+                    what = f"{service.key}, nodePort of {name}"
+                    yield Trial(service, what, address, frontend.port, _should(frontend, is_own=is_own))
+
+
+def _should(frontend: Frontend, *, is_own: bool) -> Outcome:
+    """What comes of it where all is well; ``is_own``: a nodePort of this node, which offers it all endpoints (P2)."""
+    if not frontend.backends:
+        return Outcome.REFUSED
+    if frontend.local_backends == () and not frontend.prefer_local and not is_own:
+        return Outcome.TIMED_OUT
+    return Outcome.ANSWERED
+
+
+def _spread(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """Each place once; those that should time out are left out, as they would take the time of all others."""
+    known: set[tuple[IPAddress, int]] = set()
+    for trial in trials:
+        if trial.should is not Outcome.TIMED_OUT and (trial.address, trial.port) not in known:
+            known.add((trial.address, trial.port))
+            yield trial
+
+
+async def _all_of_them(trials: Iterable[Trial]) -> list[tuple[Trial, Outcome, float]]:
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(trial: Trial) -> tuple[Trial, Outcome, float]:
+        async with room:
+            begin = time.monotonic()
+            outcome = await _connect(str(trial.address), trial.port)
+            return trial, outcome, time.monotonic() - begin
+
+    return list(await asyncio.gather(*(one(trial) for trial in trials)))
+
+
+async def _connect(address: str, port: int) -> Outcome:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+    except TimeoutError:
+        return Outcome.TIMED_OUT
+    except ConnectionRefusedError:
+        return Outcome.REFUSED
+    except OSError:
+        return Outcome.UNREACHABLE
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return Outcome.ANSWERED
+
+
+_MEANS = {
+    Outcome.ANSWERED: "somebody answers where nobody should: the tables there are others than the store's",
+    Outcome.REFUSED: "nobody listens on the endpoint, or the node has no such nodePort yet",
+    Outcome.TIMED_OUT: "packets are lost on the way: a firewall, a missing route back, or a node that is down",
+    Outcome.UNREACHABLE: "there is no way to that address from here",
+}
+
+
+def _finding(trial: Trial, outcome: Outcome) -> Finding:
+    service = trial.service
+    means = _MEANS[outcome]
+    if outcome is Outcome.TIMED_OUT and (service.node_port_source_ranges or service.load_balancer_source_ranges):
+        means += "; or its source ranges keep this node out, as they may be meant to"
+    seen = f"{trial.place} {outcome.value} ({trial.what})"
+    remedy = f"nodeport-nft trace {trial.place} says what should happen; run doctor on that node, too"
+    return failed(seen, means, remedy)
+
+
+CHECKS = (Check("connect", "connections", _connections),)
