@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from nodeport_nft.cli.changing.summary import MOST_IN_PIPE, summarized
+from nodeport_nft.cli.changing.summary import MOST_IN_PIPE, MOST_ON_TERMINAL, summarized
 from tests.cli.program import SCRIPT, Program
 
 GIVEN = """
@@ -252,6 +254,17 @@ def program_lines(text: str) -> str:
     """What apply says of a thousand of which one is another one now: a line each."""
     numbers = range(1, text.count("---"))
     return "".join(f"service/s{number} {'configured' if number == 7 else 'unchanged'}\n" for number in numbers)
+
+
+def test_a_person_gets_fewer_lines() -> None:
+    entries = [("Pod", f"pod/{number} deleted", "deleted") for number in range(MOST_ON_TERMINAL + 1)]
+    assert len(summarized(entries)) == len(entries)
+    terminal, its_end = os.openpty()
+    try:
+        with os.fdopen(its_end, "w") as out, redirect_stdout(out):
+            assert summarized(entries) == ["101 pods deleted"]
+    finally:
+        os.close(terminal)
 
 
 def test_only_what_is_alike_is_counted() -> None:

@@ -11,6 +11,7 @@ import typer
 from nodeport_nft.cli.changing.dry_run import DryRun, note
 from nodeport_nft.cli.changing.summary import summarized
 from nodeport_nft.cli.options import BAD_INPUT, fail, now, put, warn
+from nodeport_nft.cli.progress import doing
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import BY_KIND, reference
 
@@ -69,7 +70,8 @@ def write(config: Config, objects: Sequence[Object], manner: Manner) -> Written:
         action: Any = "created" if manner.only_new else "applied"
         return Written(tuple(Applied(reference(one.kind, one.name), one, action) for one in objects))
     opening = open_trial if manner.dry_run else open_objects
-    with opening(config, force=manner.force, replacing=manner.replacing) as store:
+    count = f"{len(objects):,} object{'s' * (len(objects) != 1)}"
+    with doing(f"storing {count}"), opening(config, force=manner.force, replacing=manner.replacing) as store:
         return store.write(objects, now=now(), only_new=manner.only_new, dry_run=bool(manner.dry_run))
 
 
