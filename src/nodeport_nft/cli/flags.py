@@ -109,7 +109,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*, config: str | None, **arguments: Any) -> None:
         with reported():
             values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
-            given = {key: _SYNONYMS.get((key, str(value)), value) for key, value in values.items() if value is not None}
+            given = {
+                key: _SYNONYMS.get((key, str(value)), value) for key, value in values.items() if value is not None
+            }
             flags = Flags(config, with_store(given))
             if arguments.get(_NAMESPACE, "") is None:
                 arguments[_NAMESPACE] = flags.namespace(signature.parameters[_NAMESPACE].default)
