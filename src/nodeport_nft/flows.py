@@ -37,7 +37,21 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from nodeport_nft.model import EndpointSlice, IPAddress, IPNetwork, Pod, Protocol, Snapshot
-from nodeport_nft.ruleset import Chain, Dnat, Drop, Elements, Field, Goto, GotoChance, InSet, Key, Schema, Table
+from nodeport_nft.ruleset import (
+    Chain,
+    Dnat,
+    Drop,
+    Element,
+    Elements,
+    Field,
+    Goto,
+    GotoChance,
+    InPools,
+    InSet,
+    Key,
+    Schema,
+    Table,
+)
 
 Place = tuple[bytes, int]
 """A packed address and a port."""
@@ -53,6 +67,7 @@ ATTEMPTS = (TCP, SCTP)
 _NUMBERS: dict[str | int, int] = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 
 _NODE_PORT_IPS = "node-port-ips"
+_NOBODY: Set[Place] = frozenset()
 _PORT = (Field.L4PROTO, Field.DPORT)
 FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
 """The keys of the verdict maps, and of no others; those of the slot maps have the slot behind them."""
@@ -139,9 +154,8 @@ def read_frontends(
     new = _endpoints(now.schema, now.elements, now.chains)
     for key, found in _endpoints(draining.schema, draining.elements, draining.chains).items() if draining else ():
         if key in new and "udp" in key:
-            new[key] |= found
-    nobody: Set[Place] = frozenset()
-    serving = dict.fromkeys(_places(old, local | _node_port_ips(before)), nobody)
+            new[key] = new[key] | found
+    serving = dict.fromkeys(_places(old, local | _node_port_ips(before)), _NOBODY)
     addresses = local | _node_port_ips(now.elements)
     for key, endpoints in new.items():
         for place in _places([key], addresses):
@@ -194,26 +208,42 @@ def _frontend_keys(schema: Schema, elements: Elements) -> set[Key]:
     return found
 
 
-def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) -> dict[Key, set[Place]]:
+def _endpoints(schema: Schema, elements: Elements, chains: Mapping[str, Chain]) -> dict[Key, Set[Place]]:
     """By a frontend's key in the verdict maps: its endpoints, in the slot maps or in chains of its service."""
-    found: dict[Key, set[Place]] = defaultdict(set)
-    places: dict[object, Place] = {}  # of each endpoint once: it is behind several frontends
+    found: dict[Key, Set[Place]] = {}
+
+    def add(key: Key, places: Set[Place]) -> None:
+        before = found.get(key)
+        found[key] = before | places if before else places
+
     for declared in schema.maps:
         held = elements.get(declared.name, {})
         if declared.key in FRONTENDS:
-            for key, element in held.items():
-                own = found[key]
-                if chains and isinstance(element.value, Goto):
-                    own.update(_place(address, port) for address, port in led_to(element.value.chain, chains))
+            found.update((key, _NOBODY) for key in held if key not in found)
+            for key, element in held.items() if chains else ():
+                if isinstance(element.value, Goto):
+                    add(key, {_place(address, port) for address, port in led_to(element.value.chain, chains)})
         elif declared.key[-1] is Field.SLOT:
-            for key, element in held.items():
-                value = element.value
-                if isinstance(value, tuple):
-                    place = places.get(value)
-                    if place is None:
-                        place = places[value] = _place(*value)
-                    found[key[:-1]].add(place)
+            for key, places in _behind(held):
+                add(key, places)
     return found
+
+
+def _behind(slots: Mapping[Key, Element]) -> Iterator[tuple[Key, Set[Place]]]:
+    """What the slots of a map lead to, by the frontend's key, which may come several times."""
+    if isinstance(slots, InPools):
+        made: dict[int, Set[Place]] = {}  # by the endpoints themselves: a port's frontends have them in common
+        for pool in slots.pools():
+            places = made.get(id(pool.endpoints))
+            if places is None:
+                places = made[id(pool.endpoints)] = {_place(*endpoint) for endpoint in pool.endpoints}
+            yield pool.key, places
+        return
+    found: dict[Key, set[Place]] = defaultdict(set)
+    for key, element in slots.items():
+        if isinstance(element.value, tuple):
+            found[key[:-1]].add(_place(*element.value))
+    yield from found.items()
 
 
 def led_to(chain: str, chains: Mapping[str, Chain]) -> Iterator[tuple[str, int]]:

@@ -13,14 +13,11 @@ SWITCHES = frozenset(
         *("--watch-only", "--output-watch-events", "--show-kind", "--now"),
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
-        *("--flowtable", "--replace-kube-proxy", "--live", "--delete-store", "--tree", "--connect"),
-        *("--overwrite", "--list"),
+        *("--flowtable", "--replace-kube-proxy", "--status-page", "--live", "--delete-store", "--tree", "--connect"),
+        *("--overwrite", "--list", "--server-side"),
     )
 )
 """Flags of which no value stands in the next word. Of one that is not known here that is taken for granted."""
-
-TWO_SIDED = frozenset(("--flowtable", "--replace-kube-proxy"))
-"""Switches that a file may have on, so that "off" is another thing than not given: ``--no-flowtable``."""
 
 _OF_THE_PROGRAM = ("-h", "--help", "--version")
 

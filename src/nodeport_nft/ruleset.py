@@ -17,7 +17,8 @@ their names begin with a word that the schema sets aside for them, and a slash.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -369,6 +370,17 @@ class Pool:
     comment: str
     first: int = 0
     fixed: bool = False
+
+
+class InPools(Mapping[Key, Element]):
+    """The elements of a slot map, made of pools when somebody looks."""
+
+    @abstractmethod
+    def pools(self) -> Iterable[Pool]:
+        """The frontends with their endpoints in the order of their slots, which begin with ``first``.
+
+        For who wants to look at a key once, and not once a slot.
+        """
 
 
 Shared = tuple[str, Key]

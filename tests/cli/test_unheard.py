@@ -91,6 +91,8 @@ COMMANDS = [
     pytest.param(("apply", "-f", "-"), id="apply"),
     pytest.param(("create", "service", "nodeport", "other", "--tcp=80"), id="create-nodeport"),
     pytest.param(("create", "service", "clusterip", "other", "--tcp=80"), id="create-clusterip"),
+    pytest.param(("label", "svc", "web", "a=b"), id="label"),
+    pytest.param(("expose", "svc", "web", "--name=other"), id="expose"),
     pytest.param(("delete", "svc", "web"), id="delete"),
     pytest.param(("delete", "-f", "-"), id="delete-file"),
 ]
@@ -98,7 +100,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_without_a_daemon_each_change_says_so_in_one_line(person: Person, words: tuple[str, ...]) -> None:
-    if words[0] == "delete":
+    if words[0] in ("label", "expose", "delete"):
         person.types("apply", "-f", "-")
     (line,) = person.types(*words)
     assert line.startswith(UNHEARD)

@@ -106,7 +106,7 @@ def enter(image: Image, argv: list[str]) -> None:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
     environment |= {name: os.environ[name] for name in _OURS if name in os.environ}
     subprocess.run(
-        [*_online(), "unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
+        [*online(), "unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh", str(image.root), *argv],
         check=True,
         env={**environment, **image.environment, "PIP_CERT": _CERTIFICATES},
         stdin=subprocess.DEVNULL,
@@ -115,7 +115,7 @@ def enter(image: Image, argv: list[str]) -> None:
     )
 
 
-def _online() -> list[str]:
+def online() -> list[str]:
     """What comes before a command that asks a mirror."""
     return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_NETWORK}"]
 
@@ -146,5 +146,5 @@ def _debootstrap(target: Path) -> Path:
         "bookworm",
         str(target),
     ]
-    subprocess.run([*_online(), *make], check=True, stdin=subprocess.DEVNULL, stdout=2, timeout=900)
+    subprocess.run([*online(), *make], check=True, stdin=subprocess.DEVNULL, stdout=2, timeout=900)
     return target

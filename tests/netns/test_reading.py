@@ -258,7 +258,7 @@ def test_a_large_map_is_read_by_its_keys_and_whole(
 
 @pytest.mark.usefixtures("all_maps_are_large")
 def test_a_kernel_that_does_not_count_is_asked_for_everything(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_SET_COUNT", 0x3FFF)  # which no kernel tells; older ones do not count
+    monkeypatch.setattr(tables, "SET_COUNT", 0x3FFF)  # which no kernel tells; older ones do not count
     loaded(node)
     name = learned(node)
     node.load(f"add element {OWN} {name} {{ 192.0.2.1 timeout 1h }}")

@@ -6,11 +6,14 @@ import json
 import os
 import pty
 import select
+import signal
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -100,9 +103,11 @@ def test_services_and_endpoints_have_what_came_and_who_answered(cluster: Cluster
         rates = top.read()
         (web,) = rates.services
         assert (web.namespace, web.name, round(web.connections), web.refused) == ("default", "web", EACH, 0)
-        assert by_pod(cluster, rates, ("web-1", "web-3")) == answered
-    assert not top.read().services
-    assert not top.read().endpoints
+        assert +by_pod(cluster, rates, ("web-1", "web-3")) == answered
+    rates = top.read()
+    assert [rate.connections for rate in rates.services] == [0.0]
+    assert {rate.connections for rate in rates.endpoints} == {0.0}
+    assert set(by_pod(cluster, rates, ("web-1", "web-3"))) == {"web-1", "web-3"}
 
 
 @pytest.mark.proves("X3")
@@ -117,12 +122,13 @@ def test_what_is_refused_or_dropped_or_sticks_to_an_endpoint_is_named(cluster: C
     top.read()
     with cluster.socket("client", 2, 2) as datagrams:  # what is dropped is answered by nobody: do not wait for it
         datagrams.sendto(b"?", (NODE_IPS[0], 30080))
-        assert by_pod(cluster, _until(top, lambda rates: bool(rates.services)), ()) == {DROPPED: 1}
+        rates = _until(top, lambda rates: any(rate.connections for rate in rates.services))
+        assert +by_pod(cluster, rates, ()) == {DROPPED: 1}
     node.put(replace(WEB, session_affinity_seconds=600), *pieces(cluster))
     top.read()
     assert connect(cluster, "client", NODE_IPS, 30080).total() == EACH
     rates = top.read()
-    assert by_pod(cluster, rates, ()) == {AFFINITY: EACH}
+    assert +by_pod(cluster, rates, ()) == {AFFINITY: EACH}
     assert [rate.refused for rate in rates.services] == [0]
 
 
@@ -143,7 +149,7 @@ def test_a_change_of_endpoints_takes_nothing_from_what_comes_after_it(cluster: C
         answered = connect(cluster, "client", NODE_IPS, 30080)
         rates = top.read()
         assert [round(rate.connections) for rate in rates.services] == [EACH]
-        assert by_pod(cluster, rates, pods) == answered
+        assert +by_pod(cluster, rates, pods) == answered
 
 
 @pytest.mark.proves("X3")
@@ -189,21 +195,43 @@ def test_the_command_prints_once_and_fills_a_terminal(cluster: Cluster) -> None:
         told = json.loads(cluster.run(NODE, words).stdout)
         assert told["servicesServed"] == told["endpointsOfServices"] == 1
         assert {rate["service"] for rate in told["endpoints"]} == {"web"}
-        assert all(rate["newConnectionsPerSecond"] > 0 for rate in told["endpoints"])
+        came = {
+            rate["endpoint"]: rate["newConnectionsPerSecond"] for rate in told["endpoints"] if rate["port"] == "tcp"
+        }
+        assert came.keys() >= {f"{cluster.address(pod)}:8080" for pod in ("web-1", "web-3")}
+        assert sum(came.values()) > 0
         shown = cluster.run(NODE, [str(SCRIPT), "top", "--interval", "0.5s"])
         assert shown.stdout.splitlines()[0].split() == ["NAMESPACE", "NAME", "NEW/S", "REFUSED/S"]
         assert shown.stdout.splitlines()[1].split()[:2] == ["default", "web"]
         assert "1 of 1 Service had any" in shown.stderr
-        _press_keys(cluster)
+        _press_keys(cluster, b"q", 0)
+        _press_keys(cluster, b"\x03", 0)  # Ctrl-C
+        _press_keys(cluster, b"", 143)  # SIGTERM
 
 
-def _press_keys(cluster: Cluster) -> None:
-    """The screen: its rows, the three keys, and that it ends well."""
+def test_labels_are_those_of_the_store(cluster: Cluster, tmp_path: Path) -> None:
+    Node(cluster).put(WEB, *pieces(cluster))
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web, labels: {tier: front}}\nspec: {ports: [{port: 80}]}\n"
+    )
+    store = ["--store", str(tmp_path / "store.db")]
+    cluster.run(NODE, [str(SCRIPT), "apply", "-f", str(manifest), *store])
+    words = [str(SCRIPT), "top", *store, "--interval", "0.2s", "-l"]
+    assert "default     web" in cluster.run(NODE, [*words, "tier=front"]).stdout
+    none = cluster.run(NODE, [*words, "tier=back"], check=False)
+    assert (none.returncode, none.stdout) == (1, "")
+    assert "serve no Service with tier=back" in none.stderr
+
+
+def _press_keys(cluster: Cluster, last: bytes, code: int) -> None:
+    """The screen: its rows, the keys, and that the terminal is left as it was, however it ends."""
     ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "20", "PYTHONUTF8": "1"}
-    argv = [str(SCRIPT), "top", "--interval", "0.2s"]
+    before = termios.tcgetattr(theirs)
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "20"}
+    # A terminal of its own, which Ctrl-C comes from.
+    argv = ["setsid", "--ctty", "--wait", str(SCRIPT), "top", "--interval", "0.2s"]
     running = cluster.popen(NODE, argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
     try:
         seen = _see(ours, b"sort (new connections)")
         assert b"default" in seen
@@ -211,10 +239,17 @@ def _press_keys(cluster: Cluster) -> None:
         for keys, shown in ((b"s", b"sort (refused)"), (b"fnone\r", b"f: filter (none"), (b"\x1b", b"f: filter\x1b")):
             os.write(ours, keys)
             _see(ours, shown)
-        os.write(ours, b"q")
-        assert running.wait(SECONDS) == 0
+        if last:
+            os.write(ours, last)
+        else:
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            os.kill(int(children[0]) if children else running.pid, signal.SIGTERM)
+        _see(ours, b"\x1b[?1049l")
+        assert running.wait(SECONDS) == code
+        assert termios.tcgetattr(theirs) == before
     finally:
         cluster.stop(running)
+        os.close(theirs)
         os.close(ours)
 
 

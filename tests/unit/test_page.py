@@ -9,6 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.message import Message
 from html.parser import HTMLParser
@@ -124,6 +125,10 @@ def test_services_and_their_endpoints_are_shown(show: Callable[..., Shown]) -> N
         assert words in web.text
     assert "svg" in web.elements
     assert "└── endpoints" in web.text
+    (way,) = (link for link in web.attributes["href"] if link.startswith("/trace?"))
+    form = Text(shown.get(way))
+    assert {"10.96.0.10", "80", ""} <= set(form.attributes["value"])
+    assert "an address is missing" not in form.text
     assert "script" not in web.elements | services.elements
     assert "refused or dropped" in Text(shown.get("/services/default/idle")).text
     code, _, body = shown.ask("/services/default/none")
@@ -317,6 +322,25 @@ def test_what_changes_while_it_is_read_is_read_again(
     code, _, body = shown.ask("/")
     assert code == 503
     assert "changes all the time" in body
+
+
+def test_who_asks_all_the_time_keeps_no_one_else_from_an_answer(show: Callable[..., Shown]) -> None:
+    services = [
+        make_service(f"web-{number:04}", ips=(f"10.96.{number >> 8}.{number & 255}",)) for number in range(2000)
+    ]
+    shown = show(*services)
+
+    def flood(_: int) -> set[int]:
+        return {shown.ask("/?q=1")[0] for _ in range(5)}
+
+    with ThreadPoolExecutor(30) as threads:
+        floods = [threads.submit(flood, number) for number in range(30)]
+        for _ in range(20):
+            assert shown.ask("/status")[0] == 200
+        codes = set().union(*(done.result(PATIENCE) for done in floods))
+    assert 200 in codes
+    assert codes <= {200, 503}
+    assert "1 of 2000" in Text(shown.get("/?q=web-1999")).text
 
 
 def test_a_rate_is_what_came_between_two_looks() -> None:

@@ -83,6 +83,8 @@ def flags_by_command() -> dict[str, tuple[str, ...]]:
 
     def walk(name: str, group: Any) -> None:
         for word, each in group.commands.items():
+            if each.hidden:  # svc, which is another name of service
+                continue
             if hasattr(each, "commands"):
                 walk(f"{name}{word} ", each)
             else:
@@ -183,7 +185,14 @@ def test_a_problem_names_the_flag(setting: Setting) -> None:
 WORDS = {
     "create service nodeport": ["web", "--tcp", "80"],
     "create service clusterip": ["web", "--tcp", "80"],
+    "create service loadbalancer": ["web", "--tcp", "80"],
+    "create service externalname": ["web", "--external-name", "web.example"],
     "apply": ["-f", "-"],
+    "replace": ["-f", "-"],
+    "edit": ["service", "web"],
+    "expose": ["service", "web"],
+    "label": ["service", "web", "a=b"],
+    "annotate": ["service", "web", "a=b"],
     "delete": ["service", "web"],
     "get": ["services"],
     "describe": ["services"],

@@ -9,7 +9,7 @@ import typer
 from nodeport_nft import __version__
 from nodeport_nft.cli import about, colour, configuration, drain, node, objects, show, stores
 from nodeport_nft.cli.changing import apply, create, edit, expose, labels
-from nodeport_nft.cli.changing.dry_run import Command, CommandGroup
+from nodeport_nft.cli.changing.dry_run import Command, OfCreate
 from nodeport_nft.cli.colour import Colour
 from nodeport_nft.cli.doctor import doctor
 from nodeport_nft.cli.explain import explain
@@ -100,7 +100,7 @@ for _word, _command, _short, _example in (
     _epilog = f"Example: nodeport-nft create service {_word} {_example}"
     _of_service.command(_word, cls=Command, short_help=_short, epilog=_epilog)(_command)
 _create = typer.Typer(
-    cls=CommandGroup,
+    cls=OfCreate,
     epilog="Example: nodeport-nft create -f web.yaml",
     no_args_is_help=True,
     invoke_without_command=True,
@@ -141,7 +141,7 @@ app.command(
     "trace",
     rich_help_panel=LOOK,
     short_help="Follow a connection through a node's tables to its endpoints",
-    epilog="Example: nodeport-nft trace 192.0.2.7 172.30.1.2 --port 30080 -f web.yaml --node-name worker-1",
+    epilog="Example: nodeport-nft trace pod/web-1 svc/my-ser",
 )(trace)
 app.command(
     "hosts",

@@ -148,6 +148,15 @@ def _status_colour(name: str, value: str) -> str:
     return _YELLOW if name in ("No endpoints", "Log") else ""
 
 
+_STATE = re.compile(r"^(ok|warning|failed)(?=  )", re.MULTILINE)
+_OF_STATE = {"ok": _GREEN, "warning": _YELLOW, "failed": _RED}
+
+
+def findings(text: str) -> str:
+    """What ``doctor`` prints: how each thing is."""
+    return _STATE.sub(lambda found: _in(_OF_STATE[found[1]], found[1]), text)
+
+
 _ANSWER = re.compile(r"^((?:answer|outcome) +)(.+)$", re.MULTILINE)
 
 

@@ -21,6 +21,7 @@ from nodeport_nft.cli.options import (
     say,
     warn,
 )
+from nodeport_nft.cli.progress import doing
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
@@ -131,7 +132,7 @@ def read_wanted(
     if with_store:
         _refuse_trial(config)
     manifests = read_files(files, config, namespace)
-    with open_trial(config) if with_store else MemoryStore(config.ranges) as store:
+    with doing("allocating numbers"), open_trial(config) if with_store else MemoryStore(config.ranges) as store:
         if isinstance(store, Store) and not prune:
             store.refuse_others(manifests.objects)
         kept = {obj.ref for obj in manifests.objects}
@@ -169,7 +170,7 @@ def _refuse_trial(config: Config) -> None:
 def read_stored(config: Config, node: str) -> Wanted:
     """The desired state of the node of this name as the store has it; says what may be meant otherwise."""
     gc.disable()  # a third of the time otherwise: all that is made from here on lives until the process ends
-    with open_existing(config) as store:
+    with doing("reading the store"), open_existing(config) as store:
         objects = store.desired(node)
         meant = (damaged.meant for damaged in store.damaged.values())
         wanted = Wanted(objects, frozenset().union(*meant), store.complaints())
@@ -187,7 +188,7 @@ def write_wanted(config: Config, files: list[str], *, prune: bool, allow_empty: 
 
     gc.disable()  # see read_stored
     manifests = read_files(files, config)
-    with open_file(config) as store, store.transaction() as transaction:
+    with doing("storing what the manifests say"), open_file(config) as store, store.transaction() as transaction:
         if not prune:
             transaction.refuse_others(manifests.objects)
         deleted = transaction.prune(manifests.objects)
@@ -234,9 +235,10 @@ def compile_state(
     )
     warn(warnings)
     say(f"node {name}: nodePorts on {served_on(facts)}")
-    listed = read_tables(nft, facts) if nft else {}
-    state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)
-    state.compile(sorted(state.touched))
+    with doing("computing the rules"):
+        listed = read_tables(nft, facts) if nft else {}
+        state = NodeState.of(facts, listed, wanted.objects, wanted.unreadable)
+        state.compile(sorted(state.touched))
     say_replaced(state, state.tables.differences)
     warn(state.problems())
     return state

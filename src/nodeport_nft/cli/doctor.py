@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nodeport_nft.cli import colour
 from nodeport_nft.cli.desired import parse_addresses, parse_node_name
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import FAILED, NodeIP, NodeName, put, say
@@ -54,13 +55,16 @@ def doctor(
         fault=fault,
         ask=lambda: _asked(config),
     )
-    found = list(examine(CHECKS, examination))
+    checks = CHECKS
     if connect:
         from nodeport_nft.doctor.connecting import CHECKS as CONNECTING
 
-        found += examine(CONNECTING, examination)
-    put(_json(found) if output is Output.json else _text(found))
-    counts = {state: sum(each.state is state for _, each in found) for state in State}
+        checks = (*CHECKS, *CONNECTING)
+    found = examine(checks, examination)
+    findings = _told(checks, found) if output is Output.text else list(found)
+    if output is Output.json:
+        put(_json(findings))
+    counts = {state: sum(each.state is state for _, each in findings) for state in State}
     say(
         f"{counts[State.FAILED]} failed, {counts[State.WARNING]} warnings, {counts[State.OK]} ok, "
         f"{counts[State.SKIPPED]} not looked at"
@@ -100,25 +104,23 @@ def _asked(config: Config) -> Answer:
     return Answer(status, tuple(troubles(status, time.time())))
 
 
-def _text(found: Sequence[tuple[Check, Finding]]) -> str:
-    """A line for each finding, with what it means and the remedy below those that are not well."""
+def _told(checks: Sequence[Check], found: Iterable[tuple[Check, Finding]]) -> list[tuple[Check, Finding]]:
+    """Print a line for each finding as it comes, and what it means and the remedy below those that are not well."""
     from nodeport_nft.doctor import State
     from nodeport_nft.terminal import visible
 
-    states = max(len(state.value) for state in State)
-    titles = max(len(check.title) for check, _ in found)
-    blank = " " * (states + 2 + titles + 2)
-    lines = [f"{'STATE':{states}}  {'CHECK':{titles}}  SEEN"]
-    before = ""
+    states, titles = (max(map(len, column)) for column in (State, [check.title for check in checks]))
+    blank = " " * (states + titles + 4)
+    put(f"{'STATE':{states}}  {'CHECK':{titles}}  SEEN")
+    told: list[tuple[Check, Finding]] = []
     for check, each in found:
-        title = "" if check.id == before else check.title
-        lines.append(f"{each.state.value:{states}}  {title:{titles}}  {visible(each.seen)}".rstrip())
-        before = check.id
-        if each.means:
-            lines.append(f"{blank}means: {visible(each.means)}")
-        if each.remedy:
-            lines.append(f"{blank}try: {visible(each.remedy)}")
-    return "\n".join(lines)
+        title = "" if told and told[-1][0] is check else check.title
+        lines = [f"{each.state:{states}}  {title:{titles}}  {visible(each.seen)}"]
+        lines += [f"{blank}means: {visible(each.means)}"] if each.means else []
+        lines += [f"{blank}try: {visible(each.remedy)}"] if each.remedy else []
+        put("\n".join(lines), paint=colour.findings)
+        told.append((check, each))
+    return told
 
 
 def _json(found: Iterable[tuple[Check, Finding]]) -> str:

@@ -48,6 +48,21 @@ VERBS: Mapping[str, str] = {
 }
 """What to do instead, by the word; some are like another command which does the opposite."""
 
+_NOT_KEPT = "objects of this kind have no use here, and are not kept"
+_BY_MANIFEST = "write a manifest, and create -f it"
+CREATED: Mapping[str, str] = {
+    **dict.fromkeys(("namespace", "ns"), "a namespace need not be created; -n NAME with any command is enough"),
+    **dict.fromkeys(("deployment", "deploy", "job", "cronjob", "cj"), f"{_NO_PODS}; expose pod NAME makes a Service"),
+    **dict.fromkeys(
+        ("pod", "node", "endpoints", "endpointslice"), f"nothing makes one of words alone; {_BY_MANIFEST}"
+    ),
+    **dict.fromkeys(("configmap", "cm", "secret", "serviceaccount", "sa", "token", "quota"), _NOT_KEPT),
+    **dict.fromkeys(("role", "rolebinding", "clusterrole", "clusterrolebinding"), _NOT_KEPT),
+    **dict.fromkeys(("priorityclass", "poddisruptionbudget", "pdb"), _NOT_KEPT),
+    **dict.fromkeys(("ingress", "ing"), f"{_NOT_KEPT}; create service nodeport NAME lets connections in"),
+}
+"""What to do instead of what kubectl create can make."""
+
 _OF_KUBECONFIG = "contexts are the kubeconfig's, which kubectl config changes; --context NAME chooses one here"
 CONTEXTS: Mapping[str, str] = {
     "current-context": f"{_OF_KUBECONFIG}, and config view says which",

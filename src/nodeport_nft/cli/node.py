@@ -34,6 +34,7 @@ from nodeport_nft.cli.options import (
     reported,
     say,
 )
+from nodeport_nft.cli.progress import doing
 from nodeport_nft.settings import Group
 
 
@@ -98,7 +99,8 @@ def diff(
         name = parse_node_name(node_name, chosen)
         wanted = read_wanted(chosen, filename, missing=BAD_INPUT, prune=prune, node=name)
         state = compile_state(chosen, wanted, name, parse_addresses(node_ip, chosen), host, nft)
-        transactions = first_transactions(nft, state, host)
+        with doing("comparing with the kernel"):
+            transactions = first_transactions(nft, state, host)
         try:
             print_transactions(transactions)
         except BrokenPipeError:  # who has seen enough still wants to know whether there are changes

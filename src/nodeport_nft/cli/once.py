@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.desired import Wanted, read_stored, say_replaced, write_wanted
 from nodeport_nft.cli.options import fail, put, say, warn
+from nodeport_nft.cli.progress import doing
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.takeover import Takeover
@@ -101,7 +102,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
             wanted = write_wanted(config, files, prune=options.prune, allow_empty=options.allow_empty)
         else:
             wanted = read_stored(config, options.node_name)
-        with _behind(config, wanted):
+        with _behind(config, wanted), doing("programming the node"):
             facts = node.facts(wanted.node(options.node_name), wanted.service_cidrs())
             listed = tables.read(facts)
             report.is_first = not any(listed.values())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from nodeport_nft.cli import colour
+from nodeport_nft.cli import colour, progress
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.terminal import visible_in
 
@@ -72,8 +72,9 @@ def put(text: str, end: str = "\n", paint: Painter | None = None) -> None:
         shown = visible_in(sys.stdout.encoding, text)
         if paint is not None and colour.wants_colour(sys.stdout):
             shown = paint(shown)
-        sys.stdout.write(shown + end)
-        sys.stdout.flush()
+        with progress.hidden():
+            sys.stdout.write(shown + end)
+            sys.stdout.flush()
 
 
 def say(message: str) -> None:
@@ -87,8 +88,9 @@ def say(message: str) -> None:
         shown = visible_in(sys.stderr.encoding, message)
         if colour.wants_colour(sys.stderr):
             shown = colour.said(shown)
-        sys.stderr.write(shown + "\n")
-        sys.stderr.flush()
+        with progress.hidden():
+            sys.stderr.write(shown + "\n")
+            sys.stderr.flush()
     except OSError:
         _abandon(2)
 
@@ -218,7 +220,12 @@ def read_files(
 
     if sys.stdin is None and STDIN in files:
         fail("stdin is closed; name a file, or write < FILE", BAD_INPUT)
-    with told_waiting(say) as steps:
+
+    def place() -> str:
+        step = steps.step
+        return "" if step is None else step.shown
+
+    with told_waiting(say) as steps, progress.doing("reading manifests", place):
         manifests = read_manifests(
             files,
             ranges=allowed_ranges(config),

@@ -12,6 +12,7 @@ import typer
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, reported, say, warn
+from nodeport_nft.cli.progress import doing
 from nodeport_nft.cli.verbs import Commands
 from nodeport_nft.terminal import printable
 
@@ -44,7 +45,8 @@ def check(
 
     with reported(BAD_INPUT):
         chosen = flags.config()
-        checked = check_store(chosen, repair=repair)
+        with doing(f"checking {chosen.store}"):
+            checked = check_store(chosen, repair=repair)
         if output is CheckOutput.json:
             put(json.dumps(_document(checked), indent=4))
         else:
@@ -83,7 +85,8 @@ def copy(
 
     chosen = flags.config()
     try:
-        image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
+        with doing(f"copying {origin} to {target}"):
+            image = copy_store(replace(chosen, store=origin), replace(chosen, store=target))
     except StoreError as error:
         raise StoreError(told_of_argument(str(error))) from error
     put(f"{image.counts} copied from {origin} to {target}")

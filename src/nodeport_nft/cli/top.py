@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, say
+from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, open_existing, put, say
+from nodeport_nft.cli.selectors import Labels, read_selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,13 @@ _WORDS = {
 }
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("pods", "pod", "po"), "no pods run here, kubectl top has their CPU and memory"),
+    **dict.fromkeys(("nodes", "node", "no"), "kubectl top, or top itself, has a node's CPU and memory"),
+}
+"""What kubectl's top is about."""
+
+
 class Output(enum.StrEnum):
     """Formats of ``top``."""
 
@@ -41,15 +49,16 @@ class Output(enum.StrEnum):
 def top(
     *,
     what: Annotated[
-        str, typer.Argument(metavar="[services|endpoints]", help="What to count.", show_default=False)
+        str, typer.Argument(metavar="services|endpoints", help="What to count.", show_default=False)
     ] = _SERVICES,
-    name: Annotated[str | None, typer.Argument(metavar="[SERVICE]", help="Only of Services of this name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="SERVICE", help="Only of Services of this name.")] = None,
     within: Annotated[
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Only of this namespace.")
     ] = None,
     everywhere: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Of every namespace, which is the default.")
     ] = False,
+    labels: Labels = None,
     once: Annotated[
         bool, typer.Option("--once", help="Print what came within one interval; without a terminal, always so.")
     ] = False,
@@ -65,7 +74,7 @@ def top(
         Output | None,
         typer.Option("--output", "-o", help="table or json; both are printed once.", show_default=False),
     ] = None,
-    flags: Annotated[Flags, "metricsBindAddress"],
+    flags: Annotated[Flags, "metricsBindAddress", "store"],
 ) -> None:
     """Show the new connections a second of each Service on this node, or of each endpoint, as the kernel counts them.
 
@@ -79,13 +88,14 @@ def top(
     config = flags.config()
     from nodeport_nft.observe.rates import Sampler
 
-    sampler = Sampler(_wanted(name, within), endpoints=kind == _ENDPOINTS)
+    sampler = Sampler(_wanted(config, name, within, labels), endpoints=kind == _ENDPOINTS)
+    asked = _told(name, within, labels)
     if once or output is not None or not _at_terminal():
-        _print_once(sampler, kind, name, within, seconds, output or Output.table)
+        _print_once(sampler, kind, asked, seconds, output or Output.table)
         return
     from nodeport_nft.cli.top_screen import Screen
 
-    rates = _first(sampler, name, within, min(seconds, 1.0))
+    rates = _first(sampler, asked, min(seconds, 1.0))
     Screen(kind, sampler, rates, seconds, lambda: daemon_line(config)).run()
 
 
@@ -93,6 +103,8 @@ def _asked_for(what: str, name: str | None) -> tuple[str, str | None]:
     """What to count, and of which Service; ``KIND/NAME`` is understood, too. Leaves for another kind."""
     word, slash, part = what.partition("/")
     kind = _WORDS.get(word.lower())
+    if kind is None and (other := _ELSEWHERE.get(word.lower())):
+        fail(f"{what!r}: {other}; here are new connections: nodeport-nft top {_ENDPOINTS}", BAD_INPUT)
     if kind is None or (slash and (name is not None or not part)):
         hint = f"top {_SERVICES} {what}" if kind is None and name is None else f"top {_SERVICES} NAME"
         fail(f"{what!r}: top shows {_SERVICES} or {_ENDPOINTS}; write `nodeport-nft {hint}`", BAD_INPUT)
@@ -111,7 +123,17 @@ def _parse_interval(text: str | None) -> float:
         fail(f"--interval: {error}", BAD_INPUT)
 
 
-def _wanted(name: str | None, within: str | None) -> Callable[[Name], bool] | None:
+def _wanted(
+    config: Config, name: str | None, within: str | None, labels: str | None
+) -> Callable[[Name], bool] | None:
+    """Which Services are asked for, None: all. The kernel knows no labels: those are the store's, as they are now."""
+    if labels is not None:
+        selector = read_selector(labels, None)
+        with open_existing(config) as store:
+            labelled = {
+                (one.namespace, one.name) for one in store.objects("Service", within) if selector.picks(one.raw)
+            }
+        return lambda service: service in labelled and name in (None, service[1])
     if name is None and within is None:
         return None
     return lambda service: name in (None, service[1]) and within in (None, service[0])
@@ -121,30 +143,40 @@ def _at_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
-def _first(sampler: Sampler, name: str | None, within: str | None, seconds: float) -> Rates:
-    """The rates of the first ``seconds``. Leaves where there is nothing that could be counted."""
+def _told(name: str | None, within: str | None, labels: str | None) -> str:
+    """Which Services are asked for, in words; "" for all."""
+    parts = [f" {name}" if name is not None else ""]
+    parts += [
+        f" with {labels}" if labels is not None else "",
+        f" in namespace {within}" if within is not None else "",
+    ]
+    return "".join(parts)
+
+
+def _first(sampler: Sampler, asked: str, seconds: float) -> Rates:
+    """The rates of the first ``seconds``. Leaves where there is nothing that could be counted.
+
+    ``asked``: as ``_told`` has it.
+    """
     sampler.sample()
     time.sleep(seconds)
     rates = sampler.sample()
     assert rates is not None
     if not rates.known:
-        where = f" in namespace {within}" if within is not None else ""
-        if name is not None or within is not None:
+        if asked:
             fail(
-                f"this node's nftables tables serve no Service{f' {name}' if name else ''}{where}; "
-                f"`nodeport-nft get services -A` shows what is stored, `nodeport-nft top` what is served",
+                f"this node's nftables tables serve no Service{asked}; `nodeport-nft get services -A` shows what is "
+                "stored, `nodeport-nft top` what is served",
                 FAILED,
             )
         fail("this node's nftables tables serve no Service; program the node with nodeport-nft sync", FAILED)
     return rates
 
 
-def _print_once(
-    sampler: Sampler, kind: str, name: str | None, within: str | None, seconds: float, output: Output
-) -> None:
+def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output: Output) -> None:
     from nodeport_nft.cli.top_table import summary, to_json, to_table
 
-    rates = _first(sampler, name, within, seconds)
+    rates = _first(sampler, asked, seconds)
     if kind == _ENDPOINTS and rates.known > rates.endpoints_of:
         # Whose endpoints to look at is known only now that it is known who gets connections.
         time.sleep(seconds)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
+import signal
 import sys
 import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -20,7 +22,7 @@ from rich.text import Text
 from nodeport_nft.cli.top import REST
 from nodeport_nft.cli.top_table import Course, cells, header, orders, row_name, rows
 from nodeport_nft.observe.rates import Rates, Sampler
-from nodeport_nft.terminal import visible
+from nodeport_nft.terminal import visible, visible_in
 
 if TYPE_CHECKING:
     from nodeport_nft.cli.top_table import Rate
@@ -45,6 +47,7 @@ class Screen:
         self._is_typing = False
         self._course = Course()
         self._rest = 0.0
+        self._encoding = "utf-8"
         self.take(rates)
 
     def take(self, rates: Rates) -> None:
@@ -56,6 +59,15 @@ class Screen:
     def run(self) -> None:
         """Until q is pressed, or Ctrl-C. Raises KernelError where the kernel refuses."""
         console = Console()
+        self._encoding = console.encoding
+        gc.enable()  # which ``entry`` has switched off for commands that end at once
+        signal.signal(
+            signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+        )  # by way of what restores the terminal
+        with suppress(KeyboardInterrupt):
+            self._go_on(console)
+
+    def _go_on(self, console: Console) -> None:
         with _keys(), Live(console=console, screen=True, auto_refresh=False) as live:
             due = time.monotonic() + self._pause()
             while True:
@@ -101,9 +113,9 @@ class Screen:
         room = max(height - _LINES_AROUND, 1)
         return Group(
             Text(self._title(), style="bold", no_wrap=True, overflow="ellipsis"),
-            Text(visible(self._said), no_wrap=True, overflow="ellipsis"),
+            Text(self._visible(self._said), no_wrap=True, overflow="ellipsis"),
             self._table(shown[:room]),
-            Text(self._below(len(shown) - room), style="dim", no_wrap=True, overflow="ellipsis"),
+            Text(self._below(len(shown), room), style="dim", no_wrap=True, overflow="ellipsis"),
             Text(self._keys_line(), style="reverse", no_wrap=True, overflow="ellipsis"),
         )
 
@@ -116,25 +128,31 @@ class Screen:
         for name in columns:
             is_number = name.endswith("/S")
             table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
-        table.add_column("COURSE", no_wrap=True, overflow="crop")
+        has_course = self._encoding.startswith("utf")
+        if has_course:
+            table.add_column("HISTORY", no_wrap=True, overflow="crop")
         for rate in shown:
-            row = [Text(visible(cell), style="dim" if not rate.connections else "") for cell in cells(rate)]
+            row = [Text(self._visible(cell), style="dim" if not rate.connections else "") for cell in cells(rate)]
             if self._kind == "services" and cells(rate)[-1] != "0":
                 row[-1].stylize("bold red")
-            table.add_row(*row, Text(self._course.drawn(rate), style="green"))
+            course = [Text(self._course.drawn(rate), style="green")] if has_course else []
+            table.add_row(*row, *course)
         return table
 
-    def _below(self, more: int) -> str:
-        if more > 0:
-            return f"and {more} more"
-        if self._filter and not self._shown:
+    def _below(self, count: int, room: int) -> str:
+        if count > room:
+            return f"and {count - room} more"
+        if self._filter and self._shown and not count:
             return "no row fits the filter"
         return f"{self._rates.known} Services are served" if self._shown else "no new connections yet"
 
+    def _visible(self, text: str) -> str:
+        return visible_in(self._encoding, visible(text))
+
     def _keys_line(self) -> str:
         if self._is_typing:
-            return f"filter: {visible(self._filter)}▏ Enter: keep it, Esc: no filter"
-        chosen = f" ({visible(self._filter)}; Esc: none)" if self._filter else ""
+            return f"filter: {self._visible(self._filter)}_ Enter: keep it, Esc: no filter"
+        chosen = f" ({self._visible(self._filter)}; Esc: none)" if self._filter else ""
         return f"q: quit   s: sort ({self._order})   f: filter{chosen}"
 
 

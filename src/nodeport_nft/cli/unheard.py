@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,17 @@ _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/
 def tell_if_unheard(config: Config) -> None:
     """Say in one line on a terminal if no daemon takes to the kernel what this store has just been given.
 
-    A store that nodes share is given things from where no node is, and which nodes follow it cannot be seen here.
+    A store that nodes share is given things from where no node is; of those that follow it the store itself knows,
+    where they register with it.
     """
     from nodeport_nft.store import is_shared
 
-    if is_shared(config.store) or sys.stderr is None or not sys.stderr.isatty() or not _may_program():
+    if sys.stderr is None or not sys.stderr.isatty():
+        return
+    if is_shared(config.store):
+        _tell_if_no_node_is_alive(config)
+        return
+    if not _may_program():
         return
     from nodeport_nft.config import Config as Defaults
     from nodeport_nft.errors import KernelError
@@ -56,6 +62,20 @@ def tell_if_unheard(config: Config) -> None:
         "no daemon programs this node, so nothing of this is in the kernel yet: "
         f"run nodeport-nft sync --once{option}, or the daemon: {lasting}"
     )
+
+
+def _tell_if_no_node_is_alive(config: Config) -> None:
+    from nodeport_nft.store import StoreError, open_members
+
+    members = open_members(config)
+    if members is None:  # an API server, with which none of our nodes registers
+        return
+    with closing(members), suppress(StoreError):  # what was to be done is done
+        if not any(one.is_alive for one in members.list()):
+            say(
+                f"no node of {config.store} is alive, so nothing of this is in any kernel yet: "
+                "start nodeport-nft sync on one"
+            )
 
 
 def _has_unit() -> bool:

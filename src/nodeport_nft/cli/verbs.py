@@ -29,6 +29,7 @@ WIDTH = 80
 _SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z])=(.*)", re.DOTALL)
 _SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+)=(true|false)")
 _COLOUR = "--color"
+_OF_OBJECTS = {"-n", "--namespace", "-A", "--all-namespaces"}
 _INSTALLING = ("install_completion", "show_completion")  # Typer's, which guess the shell; ours is ``completion``
 
 
@@ -70,8 +71,11 @@ class Verbs(Commands):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Click's, after our reading of the words."""
         words = _helped(_with_colour_first(_joined(args) if ctx.resilient_parsing else args))
-        rest: list[str] = super().parse_args(ctx, list(_separated(self._with_verb_first(words))))
-        return rest
+        flags, rest = leading_flags.split(words)
+        command, _ = self._named(rest)
+        words = self._with_verb_first(flags, rest) if rest else words
+        left: list[str] = super().parse_args(ctx, list(_separated(words, command)))
+        return left
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Click's; who names a kind alone is told the verb."""
@@ -91,24 +95,28 @@ class Verbs(Commands):
                 each.hidden = True
         return found
 
-    def _with_verb_first(self, words: Sequence[str]) -> list[str]:
+    def _named(self, rest: Sequence[str]) -> tuple[Any, int]:
+        """The command that words name, as far as they do, and how many of them it takes."""
+        command: Any = self
+        depth = 0
+        while depth < len(rest) and rest[depth] in getattr(command, "commands", {}):
+            command = command.commands[rest[depth]]
+            depth += 1
+        return command, depth
+
+    def _with_verb_first(self, flags: Sequence[Sequence[str]], rest: Sequence[str]) -> list[str]:
         """The words with the flags before the verb behind it.
 
         Before all others of it: of a flag that is given twice the last one counts, as with kubectl. Where a command
         has no use for one of the group's own, as ``version`` for a namespace, the group takes it. Of manifests that
         is not said: who names a namespace means it for their objects, and is told that there is no such flag.
         """
-        flags, rest = leading_flags.split(words)
-        command: Any = self
-        depth = 0
-        while depth < len(rest) and rest[depth] in getattr(command, "commands", {}):
-            command = command.commands[rest[depth]]
-            depth += 1
-        own, of_group = _flags_of(command), _flags_of(self) - {"-h", "--help"}
+        command, depth = self._named(rest)
+        own, of_group = _flags_of(command), _flags_of(self)
         if not depth or (hasattr(command, "commands") and "--config" not in own):
-            return list(words)
+            return [*chain(*flags), *rest]
         if "--filename" in own:
-            of_group = set()
+            of_group -= _OF_OBJECTS
         stay = [each for each in flags if _name(each) in of_group - own]
         move = [each for each in flags if each not in stay]
         return [*chain(*stay), *rest[:depth], *chain(*move), *rest[depth:]]
@@ -163,21 +171,20 @@ def _joined(words: Sequence[str]) -> list[str]:
     return found
 
 
-def _separated(words: Iterable[str]) -> Iterator[str]:
+def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
     """``-o=yaml`` as ``-o yaml``: Click takes the ``=`` of short flags for a part of the value.
 
-    And ``--watch=true`` as ``--watch``, since Click's switches take no value.
+    And of a switch of the command ``--watch=true`` as ``--watch``, ``--wait=false`` as ``--no-wait`` or as nothing,
+    since Click's switches take no value.
     """
+    switches = {flag: each for each in command.params if getattr(each, "is_flag", False) for flag in each.opts}
     ended = False
     for word in words:
         ended = ended or word == "--"
         if not ended and (parts := _SHORT_WITH_VALUE.fullmatch(word)):
             yield from parts.groups()
-        elif not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in leading_flags.SWITCHES:
-            if parts[2] == "true":
-                yield parts[1]
-            elif parts[1] in leading_flags.TWO_SIDED:
-                yield parts[1].replace("--", "--no-", 1)
+        elif not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
+            yield from [parts[1]] if parts[2] == "true" else switches[parts[1]].secondary_opts
         else:
             yield word
 

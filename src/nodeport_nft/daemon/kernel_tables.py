@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from nodeport_nft.compile import compile_schema
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
 from nodeport_nft.kernel.host.kube_proxy.remains import Remains
 from nodeport_nft.kernel.host.node_lock import NodeLock
+from nodeport_nft.kernel.netlink.ahead import ReadAhead
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.netlink.outside_edits import OutsideEdit, read_outside_edits
 from nodeport_nft.kernel.nft import Nft
@@ -42,6 +44,7 @@ class KernelTables:
         self.commits = 0
         self._events = TableEvents()
         self._obstacles = Obstacles(self.nft)
+        self._ahead: ReadAhead | None = None
 
     def close(self) -> None:
         """Watch no longer."""
@@ -69,7 +72,23 @@ class KernelTables:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
         with _translated():
             self._events.read()
+            if self._ahead is not None:
+                ahead, self._ahead = self._ahead, None
+                found = ahead.tables([compile_schema(family, facts) for family in Family])
+                if found is not None:
+                    return dict(zip(Family, found, strict=True))
             return read_tables(self.nft, facts)
+
+    @contextmanager
+    def reading_ahead(self, facts: NodeFacts) -> Iterator[None]:
+        """Who reads the tables in this block, and for such facts, finds them read already where they are large."""
+        self._ahead = self.nft.read_ahead([compile_schema(family, facts) for family in Family])
+        try:
+            yield
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
+                self._ahead = None
 
     def apply(self, transactions: Iterable[Transaction]) -> None:
         """Commit all of them, or raise KernelError and leave everything as it was (K1).

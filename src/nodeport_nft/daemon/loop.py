@@ -186,10 +186,11 @@ class Daemon:
         while await self._has_lock():
             try:
                 gc.disable()
-                changes = take_told(self._source, self._reporter)
-                if changes.whole:
-                    self._start(changes)
-                    return True
+                with self._tables.reading_ahead(self._node.likely_facts()):
+                    changes = take_told(self._source, self._reporter)
+                    if changes.whole:
+                        self._start(changes)
+                        return True
             finally:
                 gc.enable()
                 self._lock.give_back()

@@ -49,6 +49,11 @@ class ThisNode:
         self._report.serves(served_on(facts), deleted=bool(node and node.deleted))
         return facts
 
+    def likely_facts(self) -> NodeFacts:
+        """The facts as far as they are known without the node's object; nothing is told of them."""
+        options = self._options
+        return gather(self.config, name=options.node_name, node=None, node_ips=options.node_ips, host=self.host)[0]
+
     def facts_in(self, state: NodeState) -> NodeFacts:
         """The same with the Node object and the ServiceCIDRs that the state knows, if there are any."""
         return self.facts(state.index.nodes.get(self._options.node_name), state.index.service_cidrs.values())

@@ -36,7 +36,8 @@ def _daemon(examination: Examination) -> Iterator[Finding]:
             )
         else:
             seen = f"a daemon runs (process {pid or 'of another container'}), and does not tell how it is"
-            yield of_text(State.FAILED, f"{seen}: {answer.silence}", "nobody knows whether it works")
+            remedy = "journalctl -u nodeport-nft, then systemctl restart nodeport-nft"
+            yield of_text(State.FAILED, f"{seen}: {answer.silence}", "nobody knows whether it works", remedy)
         return
     status = answer.status
     yield ok(f"version {status.version}, process {status.pid}, from {status.source or 'its store'}")
@@ -102,6 +103,7 @@ def _moments(examination: Examination) -> Iterator[tuple[str, float]]:
         if (path := Path(config.store)).exists():
             yield f"the last write of {path}", path.stat().st_mtime
         return
+    _ = examination.stored  # one that does not answer is waited for once
     members = open_members(config)
     if members is None:
         return

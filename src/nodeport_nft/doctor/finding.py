@@ -54,10 +54,10 @@ def skipped(why: str) -> Finding:
     return Finding(State.SKIPPED, why)
 
 
-def of_text(state: State, text: str, means: str) -> Finding:
-    """A problem as the other rooms word theirs: what is wrong, a semicolon, the remedy."""
+def of_text(state: State, text: str, means: str, otherwise: str = "") -> Finding:
+    """A problem as the other rooms word theirs: what is wrong, a semicolon, and the remedy, or else ``otherwise``."""
     seen, _, remedy = text.partition("; ")
-    return Finding(state, seen, means, remedy)
+    return Finding(state, seen, means, remedy or otherwise)
 
 
 Look = Callable[["Examination"], Iterable[Finding]]
@@ -80,5 +80,4 @@ def examine(checks: Iterable[Check], examination: Examination) -> Iterator[tuple
         except (KernelError, StoreError, Problems, OSError) as error:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             found = [skipped(" ".join(words.split()))]
-        for each in found:
-            yield check, each
+        yield from ((check, each) for each in found)

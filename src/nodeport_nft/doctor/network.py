@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
@@ -12,6 +12,7 @@ from nodeport_nft.facts import collisions, served_on
 from nodeport_nft.kernel.host.foreign_chains import Served, served_endpoints
 from nodeport_nft.kernel.host.routes import devices_to
 from nodeport_nft.kernel.host.sysctl import find_service_routes
+from nodeport_nft.model import IPAddress, IPNetwork
 
 _NAMED = 5  # addresses that a finding names
 
@@ -76,22 +77,37 @@ def _endpoint_routes(examination: Examination) -> Iterator[Finding]:
             "connections to these endpoints are dropped, or answered with an ICMP error",
             f"ip route add {_network(lost[0])} via NODE-OR-GATEWAY (the network of the pods on the other node)",
         )
-    stray = [
-        address
-        for address in addresses
-        if devices.get(address)
-        and any(ip_address(address) in cidr for cidr in examination.pod_cidrs)
-        and not any(ip_address(address) in route.prefix for route in host.routes)
-    ]
-    if stray:
-        yield warning(
-            f"only the default route ({devices[stray[0]]}) leads to {_count(stray)} of pods: {_listed(stray)}",
-            "packets to pods go to the router, which may not know them",
-            f"ip route add {_network(stray[0])} via ADDRESS-OF-ITS-NODE, or mend what the network plugin sets up",
+        return
+    known = _Networks(route.prefix for route in host.routes)
+    ways = Counter(_way(address, devices[address], known) for address in addresses)
+    yield ok(f"{_count(addresses)}: {', '.join(f'{count:,} {way}' for way, count in sorted(ways.items()))}")
+
+
+class _Networks:
+    """Whether an address is in any of many networks, whatever their number."""
+
+    def __init__(self, networks: Iterable[IPNetwork]) -> None:
+        self._starts: dict[tuple[int, int], set[int]] = defaultdict(set)
+        for each in networks:
+            bits = each.max_prefixlen - each.prefixlen
+            self._starts[each.version, bits].add(int(each.network_address) >> bits)
+
+    def __contains__(self, address: IPAddress) -> bool:
+        number = int(address)
+        return any(
+            number >> bits in starts for (version, bits), starts in self._starts.items() if version == address.version
         )
-    if not lost and not stray:
-        ways = Counter(device or "this node itself" for device in devices.values())
-        yield ok(f"{_count(addresses)}: {', '.join(f'{count} via {way}' for way, count in sorted(ways.items()))}")
+
+
+def _way(address: str, device: str, known: _Networks) -> str:
+    """How packets leave for an address. That a router has to know pods is how many clouds have it, and no fault."""
+    if not device:
+        return "on this node itself"
+    return (
+        f"via {device}"
+        if ip_address(address) in known
+        else f"via {device} by the default route (the router there has to know it)"
+    )
 
 
 def _network(address: str) -> str:

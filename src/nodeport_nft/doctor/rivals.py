@@ -63,7 +63,7 @@ def _proxies(examination: Examination) -> Iterator[Finding]:
         if links:
             found = True
             means = "it may translate Services before nftables sees them, and nothing of ours has an effect then"
-            yield warning(f"{name} is here (link {links[0]})", means, remedy)
+            yield warning(f"{name} is here (link {', '.join(sorted(links)[:3])})", means, remedy)
     if not found:
         yield ok("no link of Cilium, Calico's eBPF, kube-router, Antrea or OVN-Kubernetes")
 

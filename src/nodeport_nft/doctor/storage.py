@@ -41,6 +41,10 @@ def _integrity(examination: Examination) -> Iterator[Finding]:
             "an API server looks after its claims itself; kubectl get --raw '/readyz?verbose' tells how it is"
         )
         return
+    if not may_exist(config.store):
+        yield skipped(f"there is no store {config.store}")
+        return
+    _ = examination.stored  # one that does not answer is waited for once
     checked = check_store(config, repair=False)
     for each in checked.findings[:_NAMED]:
         remedy = "nodeport-nft check --repair" if each.repair else each.remedy

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,8 +25,9 @@ from nodeport_nft.kernel.libnftables.answers import (
 )
 from nodeport_nft.kernel.libnftables.library import Library, LibraryError
 from nodeport_nft.kernel.netlink import flowtables
+from nodeport_nft.kernel.netlink.ahead import ReadAhead, is_worth_it
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
-from nodeport_nft.kernel.netlink.dumps import open_netlink
+from nodeport_nft.kernel.netlink.dumps import Interrupted, open_netlink
 from nodeport_nft.kernel.netlink.messages import may_administer
 from nodeport_nft.kernel.netlink.others import Allowance, TooMuch, hooked_tables, sets_of_rules, weigh_set
 from nodeport_nft.kernel.netlink.tables import read_table
@@ -159,6 +160,13 @@ class Nft:
     def list_table(self, schema: Schema) -> ListedTable | None:
         """What the kernel holds of this table; None if there is no such table. Raises KernelError."""
         return read_table(self._reader, schema)
+
+    def read_ahead(self, schemas: Sequence[Schema]) -> ReadAhead | None:
+        """These tables as they are read in another process, to be closed; None where that does not pay, or fails."""
+        try:
+            return ReadAhead(self._reader, schemas) if is_worth_it(self._reader) else None
+        except (OSError, Interrupted):
+            return None
 
     def has_table(self, family: str, name: str) -> bool:
         """Whether the kernel has a table of this name. Raises KernelError."""

@@ -183,7 +183,7 @@ class Page:
 
     def _trace(self, reading: Reading, fields: _Fields) -> Answer:
         traced, error = None, ""
-        if any(fields.get(name) for name in ("from", "to", "port")):
+        if fields.get("from"):  # else somebody is still to fill it in
             try:
                 source, destination = _addresses(fields)
                 traced = reading.trace(source, destination, _protocol(fields), _port(fields.get("port", "")))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import TypeVar
+from urllib.parse import urlencode
 
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
 from nodeport_nft.errors import KernelError
@@ -75,19 +76,21 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint of a port, and what it gets."""
+    """An endpoint of a port, and what it gets. ``is_counted``: whether anything counts that."""
 
     address: str
     node: str
     state: str
     rate: float | None
+    is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with its endpoints; ``more`` are not named."""
+    """A port with its endpoints; ``more`` are not named. ``trace``: where to ask for the way there, "" if nowhere."""
 
     name: str
+    trace: str
     endpoints: tuple[Endpoint, ...]
     more: int
 
@@ -180,7 +183,7 @@ class Reading:
             rates = self._pace.rates({key: whole.get(key, 0)}, self._clock())
             rates |= self._pace.rates(parts, self._clock())
         graph = graph_of([service], state.index, claimable=Claimable.of(state.facts))
-        ports = tuple(_ports(state, service, lambda port, where: rates.get((key, port, where))))
+        ports = tuple(_ports(state, service, rates))
         return Detail(_row(state, service, rates.get(key)), tuple(_facts(service)), ports, graph, trouble)
 
     # --- what the kernel has counted ----------------------------------------------------------------------------
@@ -317,8 +320,9 @@ def _facts(service: Service) -> Iterator[tuple[str, str]]:
         yield "Served by another proxy", visible(service.proxy_name)
 
 
-def _ports(state: NodeState, service: Service, rate: Callable[[str, str], float | None]) -> Iterator[Port]:
+def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | None]) -> Iterator[Port]:
     nodes = _nodes(state, service)
+    served = is_proxied(service) and bool(service.cluster_ips)
     for found in state.resolver.endpoints(service):
         port = found.port
         states = [*((b, "in use") for b in found.used), *((b, "draining") for b in found.draining)]
@@ -327,18 +331,27 @@ def _ports(state: NodeState, service: Service, rate: Callable[[str, str], float 
                 where := _socket_address(backend.address, backend.port),
                 visible(nodes.get(backend.address.packed, "")),
                 told,
-                rate(port.name, where),
+                rates.get((service.key, port.name, where)),
+                (service.key, port.name, where) in rates,
             )
             for backend, told in states[:MOST_ENDPOINTS]
         ]
         listed += [
-            Endpoint(_socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None)
+            Endpoint(
+                _socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None, False
+            )
             for failing in found.failing[:MOST_ENDPOINTS]
         ]
         more = len(states) + len(found.failing) - len(listed)
         target = f"{visible(port.name)} " if port.name else ""
         text = f"{target}{port.port}/{port.protocol} → {visible(str(port.target_port))}"
-        yield Port(f"{text}{f', nodePort {port.node_port}' if port.node_port else ''}", tuple(listed), more)
+        name = f"{text}{f', nodePort {port.node_port}' if port.node_port else ''}"
+        way = (
+            {"to": str(service.cluster_ips[0]), "port": port.port, "protocol": port.protocol.lower()}
+            if served
+            else {}
+        )
+        yield Port(name, f"/trace?{urlencode(way)}" if way else "", tuple(listed), more)
 
 
 def _nodes(state: NodeState, service: Service) -> dict[bytes, str]:

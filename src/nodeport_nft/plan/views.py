@@ -12,7 +12,7 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from itertools import zip_longest
 
 from nodeport_nft.plan.edits import Change, Comparing, Endpoints, differing
-from nodeport_nft.ruleset import Element, Key, Pool
+from nodeport_nft.ruleset import Element, InPools, Key, Pool
 
 Pools = Mapping[Key, Pool]
 """By the key of the frontend."""
@@ -107,7 +107,7 @@ class VerdictsView(ElementsView):
         return map(verdict_of, self._pools.values())
 
 
-class SlotsView(ElementsView):
+class SlotsView(ElementsView, InPools):
     """The elements of a slot map: one for each slot of the pools, by the number of their first slot."""
 
     def __init__(self, pools: Mapping[int, Pools]) -> None:
@@ -152,10 +152,7 @@ class SlotsView(ElementsView):
         return likely if likely == pool.endpoints else pool.endpoints
 
     def pools(self) -> Iterable[Pool]:
-        """The frontends with their endpoints in the order of their slots, which begin with ``first``.
-
-        For who wants to write a key once, and not once a slot.
-        """
+        """As ``InPools`` has it."""
         return (pool for pools in self._pools.values() for pool in pools.values())
 
 

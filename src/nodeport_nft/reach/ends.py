@@ -21,6 +21,11 @@ KINDS = ("Service", "Pod", "Node")
 OUTSIDE: Mapping[int, IPAddress] = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 """A client outside the cluster, by IP version: documentation prefixes (RFC 5737, RFC 3849), which nobody has."""
 
+_WORKLOADS = frozenset(
+    ("deploy", "deployment", "deployments", "rs", "replicaset", "sts", "statefulset", "ds", "daemonset", "job")
+)
+"""What kubectl has names for, so that nobody means a namespace by them."""
+
 _PORT_NAME = re.compile(r"(?=[a-z0-9-]*[a-z])[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # IANA_SVC_NAME (RFC 6335)
 _DIGITS = re.compile(r"[0-9]{1,5}", re.ASCII)
 _LIKE_IPV4 = re.compile(r"[0-9.]+", re.ASCII)
@@ -74,7 +79,7 @@ def _object(text: str, quoted: str) -> End:
     name, colon, port = rest.partition(":")
     if resource is None or resource.kind not in KINDS:
         remedy = "write svc/NAME, pod/NAME, node/NAME or an address"
-        if resource is None and name:
+        if resource is None and name and word.lower() not in _WORKLOADS:
             remedy += f"; a Service in namespace {clipped(word)} is {clipped(name)}.{clipped(word)}"
         raise EndError(f"{quoted}: {clipped(word)} is nothing that connections go to; {remedy}")
     if not name or "/" in rest:

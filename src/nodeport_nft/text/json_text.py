@@ -15,6 +15,7 @@ from typing import Any
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.problems import Path, Tally, clipped
 from nodeport_nft.text.document import Document, Fault
+from nodeport_nft.text.yaml_aside import read_yaml_aside
 from nodeport_nft.text.yaml_text import MARKER, read_yaml
 
 _LIKE_JSON = re.compile(r'\s*(\{\s*["}]|\[)')
@@ -34,7 +35,7 @@ def read_documents(text: str) -> Iterator[Document | Fault]:
     Empty documents are left out. Never raises.
     """
     if not _LIKE_JSON.match(text):
-        return read_yaml(text)
+        return read_yaml_aside(text)
     documents, fault = _read_json(text)
     if fault is None:
         return iter(documents)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRunOption
-from nodeport_nft.cli.changing.manifests import Kustomize, Recursive, read_named
-from nodeport_nft.cli.changing.outcome import Manner, OutputOption, write_and_tell
+from nodeport_nft.cli.changing.manifests import Recursive, read_named
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write_and_tell
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, fail, say
 from nodeport_nft.cli.resources import not_found
@@ -26,7 +26,6 @@ def apply(
     *,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
-    kustomize: Kustomize = None,
     namespace: Namespace = "default",
     dry_run: DryRunOption = None,
     output: OutputOption = None,
@@ -38,6 +37,7 @@ def apply(
         bool,
         typer.Option("--force-conflicts", help="Take fields over from others who manage them (kubernetes:)."),
     ] = False,
+    server_side: Annotated[bool, typer.Option("--server-side", hidden=True)] = False,  # noqa: ARG001 (it always is)
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
     """Store the objects of manifests, and give their Services what they ask for.
@@ -54,8 +54,8 @@ def apply(
         check_shared(chosen, "--wait")
     if force_conflicts and not is_kubernetes(chosen.store):
         fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
-    objects = read_named("apply", filename, kustomize, chosen, namespace)
-    write_and_tell(chosen, objects, Manner(dry_run, output, force=force_conflicts))
+    objects = read_named("apply", filename, chosen, namespace)
+    write_and_tell(chosen, objects, Manner(dry_run, read_form(output), force=force_conflicts))
     if wait and not dry_run:
         wait_until_synced(chosen, seconds)
 
@@ -65,7 +65,6 @@ def replace(
     *,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
-    kustomize: Kustomize = None,
     namespace: Namespace = "default",
     dry_run: DryRunOption = None,
     output: OutputOption = None,
@@ -76,10 +75,11 @@ def replace(
     As apply does, but none of them may be a new one.
     """
     chosen = flags.config()
-    objects = read_named("replace", filename, kustomize, chosen, namespace)
+    objects = read_named("replace", filename, chosen, namespace)
     if not dry_run or dry_run.asks_store:
         _check_there(chosen, objects)
-    write_and_tell(chosen, objects, Manner(dry_run, output, replacing=True, past="replaced", alike="replaced"))
+    manner = Manner(dry_run, read_form(output), replacing=True, past="replaced", alike="replaced")
+    write_and_tell(chosen, objects, manner)
 
 
 def _check_there(config: Config, objects: tuple[Object, ...]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption
-from nodeport_nft.cli.changing.manifests import Kustomize, Recursive, read_named
-from nodeport_nft.cli.changing.outcome import Manner, Output, OutputOption, write_and_tell
+from nodeport_nft.cli.changing.manifests import Recursive, read_named
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write_and_tell
 from nodeport_nft.cli.changing.ports import SCTPPorts, TCPPorts, UDPPorts, parse_ports
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, whole_number
@@ -26,7 +26,6 @@ def create(
     ctx: typer.Context,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
-    kustomize: Kustomize = None,
     namespace: Namespace = "default",
     dry_run: DryRunOption = None,
     output: OutputOption = None,
@@ -41,8 +40,8 @@ def create(
             fail(f"{given} stands before {ctx.invoked_subcommand}; write it behind the name", BAD_INPUT)
         return
     chosen = flags.config()
-    objects = read_named("create", filename, kustomize, chosen, namespace)
-    write_and_tell(chosen, objects, Manner(dry_run, output, only_new=True))
+    objects = read_named("create", filename, chosen, namespace)
+    write_and_tell(chosen, objects, Manner(dry_run, read_form(output), only_new=True))
 
 
 def _given(ctx: typer.Context) -> str:
@@ -193,7 +192,7 @@ def create_service(
     config: Config,
     raw: dict[str, Any],
     dry_run: DryRun | None,
-    output: Output | None,
+    output: str | None,
     *,
     names_namespace: bool,
     past: str = "",
@@ -211,4 +210,4 @@ def create_service(
     if dry_run is DryRun.client and not names_namespace:
         metadata = {key: value for key, value in raw["metadata"].items() if key != "namespace"}
         created = replace(created, raw={**raw, "metadata": metadata})
-    write_and_tell(config, [created], Manner(dry_run, output, only_new=True, past=past))
+    write_and_tell(config, [created], Manner(dry_run, read_form(output), only_new=True, past=past))

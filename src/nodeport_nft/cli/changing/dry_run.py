@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from nodeport_nft.cli import elsewhere
 from nodeport_nft.cli.verbs import Commands
 
 _FLAG = "--dry-run"
@@ -76,9 +77,12 @@ class Command(TyperCommand):
         return super().parse_args(ctx, _with_value(args))
 
 
-class CommandGroup(Commands):
-    """The same for a command that has others below it."""
+class OfCreate(Commands):
+    """``create``, which is a command and has others below it: the same for it."""
+
+    elsewhere = elsewhere.CREATED
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As Click has it."""
-        return super().parse_args(ctx, _with_value(args))
+        rest: list[str] = super().parse_args(ctx, _with_value(args))
+        return rest

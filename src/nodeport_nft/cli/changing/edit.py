@@ -7,13 +7,13 @@ it or leaves it as it is. What he has written is never lost: where it cannot be 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from nodeport_nft.cli.changing.editor import EditedFile, EditorError
-from nodeport_nft.cli.changing.manifests import Kustomize, Recursive
-from nodeport_nft.cli.changing.outcome import Manner, Output, OutputOption, printed, tell
+from nodeport_nft.cli.changing.manifests import Recursive
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell
 from nodeport_nft.cli.changing.stored import check_store, look_up, parse_asked
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import FAILED, Files, Namespace, fail, now, read_files, say, warn
@@ -22,11 +22,16 @@ from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.changing.editor import EditedFile
+    from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
 
 _KEPT = ("resourceVersion", "uid")
 """What says which object, and which state of it, was edited."""
+
+_MOST_TURNS = 100
+"""How often an editor is opened: one that is a program may write what cannot be for ever."""
 
 _HEADER = """\
 # Edit the objects below. Lines that begin with '#' are left out, and an empty file changes nothing.
@@ -49,7 +54,6 @@ def edit(
     ] = None,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
-    kustomize: Kustomize = None,
     namespace: Namespace = "default",
     output: OutputOption = None,
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
@@ -61,19 +65,20 @@ def edit(
     from nodeport_nft.store import open_existing
 
     chosen = flags.config()
-    asked = parse_asked(resources or [], files=filename, kustomize=kustomize, config=chosen, namespace=namespace)
+    asked = parse_asked(resources or [], files=filename, config=chosen, namespace=namespace)
     check_store(chosen)
     with open_existing(chosen) as store:  # not while the user edits: a writer keeps others waiting
         objects = look_up(store, asked)
     if not objects:
         fail("no objects to edit in the manifests; name others with -f")
-    _edit(chosen, objects, output)
+    _edit(chosen, objects, read_form(output))
 
 
 def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> None:
     """Let the user edit them until it can be stored, or he gives up."""
     from dataclasses import replace
 
+    from nodeport_nft.cli.changing.editor import EditedFile, EditorError
     from nodeport_nft.problems import Problems
     from nodeport_nft.store import StoreError, Superseded
 
@@ -81,7 +86,7 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
     body = _text(objects)
     lines: list[str] = []
     failed: str | None = None
-    while True:
+    for turn in count(1):
         comments = "".join(f"# * {line}\n" for line in lines) + ("#\n" if lines else "")
         try:
             after = _without_comments(file.edit(_HEADER + comments + body))
@@ -92,7 +97,7 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
             _cancel(file, "saved file was empty.")
         if failed is None and after == body:
             _cancel(file, "no changes made.")
-        if after == failed:
+        if after == failed or turn > _MOST_TURNS:
             say("\n".join(f"error: {line}" for line in lines))
             say("Edit cancelled, no valid changes were saved.")
             _leave(file)

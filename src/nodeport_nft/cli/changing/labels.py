@@ -6,19 +6,18 @@ open one by a slip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption
-from nodeport_nft.cli.changing.manifests import Kustomize, Recursive
-from nodeport_nft.cli.changing.outcome import Manner, Output, OutputOption, tell
+from nodeport_nft.cli.changing.manifests import Recursive
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, tell
 from nodeport_nft.cli.changing.stored import (
     Asked,
     Every,
-    Selector,
     check_store,
     look_up,
     parse_asked,
@@ -28,13 +27,17 @@ from nodeport_nft.cli.changing.stored import (
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, put, say, warn
 from nodeport_nft.cli.resources import complete
+from nodeport_nft.cli.selectors import Labels
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import reference
 from nodeport_nft.settings import Validate
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.store import Applied
+    from nodeport_nft.store.api import Action
 
 _Words = Annotated[
     list[str] | None,
@@ -95,9 +98,8 @@ def _verb(kind: _Talk, purpose: str) -> Callable[..., None]:
         resources: _Words = None,
         filename: Files = None,
         recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
-        kustomize: Kustomize = None,
         every: Every = False,
-        selector: Selector = None,
+        labels: Labels = None,
         overwrite: _Overwrite = False,
         lists: _List = False,
         resource_version: _Version = None,
@@ -112,14 +114,14 @@ def _verb(kind: _Talk, purpose: str) -> Callable[..., None]:
         asked = parse_asked(
             words,
             files=filename,
-            kustomize=kustomize,
             config=chosen,
             namespace=namespace,
             all_namespaces=all_namespaces,
             every=every,
-            selector=selector,
+            selector=labels,
         )
-        _run(chosen, asked, changes, kind, _Options(overwrite, lists, resource_version, dry_run, output))
+        form = read_form(output)
+        _run(chosen, asked, changes, kind, _Options(overwrite, lists, resource_version, dry_run, form))
 
     verb.__doc__ = purpose
     return command(verb)
@@ -185,8 +187,8 @@ def _run(config: Config, asked: Asked, changes: _Changes, kind: _Talk, options: 
             written = write_over(
                 store, asked, change, dry_run=bool(options.dry_run), once=options.version is not None
             )
-            warn(written.told)
-            made = {one.object.ref: one.object for one in written.applied}
+            warn((*written.told, *_lost(written.applied, changes, kind)))
+            made = {one.object.ref: one.object for one in written.applied if one.action != "unchanged"}
     for line in dict.fromkeys(told):
         say(line)
     if not found:
@@ -206,10 +208,19 @@ def _tell(
     manner = Manner(options.dry_run, options.output, past=past, alike=f"not {kind.done}")
     applied = []
     for one in found:
-        now_is = made.get(one.ref)
-        action: Any = "unchanged" if now_is is None else "configured"
-        applied.append(Applied(reference(one.kind, one.name), now_is or one, action))
+        now_is = made.get(one.ref, one)
+        is_same = _texts(now_is.raw, kind.key) == _texts(one.raw, kind.key)
+        action: Action = "unchanged" if is_same else "configured"
+        applied.append(Applied(reference(one.kind, one.name), now_is, action))
     tell(applied, manner)
+
+
+def _lost(applied: Sequence[Applied], changes: _Changes, kind: _Talk) -> Iterator[str]:
+    """What is to be said of what was set and is not stored: of Pods and Nodes a store of ours keeps what it uses."""
+    for one in applied:
+        kept = _texts(one.object.raw, kind.key)
+        for key in (key for key, value in changes.given.items() if value and key not in kept):
+            yield f"{one.ref}: the {kind.what} {key} is not kept: of a {one.object.kind} only those of use here are"
 
 
 def _list(objects: Sequence[Object], kind: _Talk) -> None:

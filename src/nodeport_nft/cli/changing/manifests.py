@@ -1,4 +1,4 @@
-"""What ``-f`` of a command that changes objects may name, and what to do about that which it may not."""
+"""What ``-f`` of a command that changes objects names."""
 
 from __future__ import annotations
 
@@ -16,23 +16,13 @@ Recursive = Annotated[
     bool,
     typer.Option("--recursive", "-R", help="Directories are read with all below them; this is so without it, too."),
 ]
-Kustomize = Annotated[str | None, typer.Option("--kustomize", "-k", hidden=True)]
 
 
-def read_named(
-    verb: str, files: list[str] | None, kustomize: str | None, config: Config, namespace: str
-) -> tuple[Object, ...]:
+def read_named(verb: str, files: list[str] | None, config: Config, namespace: str) -> tuple[Object, ...]:
     """The objects that ``-f`` names. Raises Problems; leaves where there is none."""
-    check_named(verb, files, kustomize)
-    objects = read_files(files or [], config, namespace).objects
+    if not files:
+        fail(f"name the manifests to {verb} with -f FILE, a directory, or - for stdin", BAD_INPUT)
+    objects = read_files(files, config, namespace).objects
     if not objects:
         fail(f"no objects to {verb} in the manifests; name others with -f")
     return objects
-
-
-def check_named(verb: str, files: list[str] | None, kustomize: str | None) -> None:
-    """Leaves with BAD_INPUT where no files are named, or ``-k`` is given."""
-    if kustomize is not None:
-        fail(f"-k: nothing is built here; write kubectl kustomize DIR | nodeport-nft {verb} -f -", BAD_INPUT)
-    if not files:
-        fail(f"name the manifests to {verb} with -f FILE, a directory, or - for stdin", BAD_INPUT)

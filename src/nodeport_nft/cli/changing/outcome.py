@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRun, note
 from nodeport_nft.cli.changing.summary import summarized
-from nodeport_nft.cli.options import fail, now, put, warn
+from nodeport_nft.cli.options import BAD_INPUT, fail, now, put, warn
+from nodeport_nft.cli.progress import doing
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import BY_KIND, reference
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Applied, Written
 
 
-class Output(enum.StrEnum):
-    """What is printed of objects instead of what became of them."""
-
-    yaml = "yaml"
-    json = "json"
-    name = "name"
-
-
-def _parse_output(text: str) -> Output:
-    try:
-        return Output(text.lower())
-    except ValueError:
-        known = ", ".join(Output)
-        raise typer.BadParameter(f"{text!r} is no format of this command; choose one of {known}.") from None
-
-
 OutputOption = Annotated[
-    Output | None,
+    str | None,
     typer.Option(
         "--output",
         "-o",
-        metavar="yaml|json|name",
-        help="Print the objects, fit for apply -f, or their names; not what became of them.",
-        parser=_parse_output,
-        show_default=False,
+        metavar="FORM",
+        help="Print the objects, as get does: yaml and json are fit for apply -f; name, jsonpath=..., ....",
     ),
 ]
+
+
+def read_form(text: str | None) -> Output | None:
+    """What ``-o`` says; None where it is not given. Leaves with BAD_INPUT for what it cannot say."""
+    from nodeport_nft.cli.get.output import read_output
+
+    if text is None:
+        return None
+    if (form := read_output(text)).is_table:
+        fail(f"-o {text}: is a table, which get prints; write yaml, json, name, or a form of values", BAD_INPUT)
+    return form
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +70,8 @@ def write(config: Config, objects: Sequence[Object], manner: Manner) -> Written:
         action: Any = "created" if manner.only_new else "applied"
         return Written(tuple(Applied(reference(one.kind, one.name), one, action) for one in objects))
     opening = open_trial if manner.dry_run else open_objects
-    with opening(config, force=manner.force, replacing=manner.replacing) as store:
+    count = f"{len(objects):,} object{'s' * (len(objects) != 1)}"
+    with doing(f"storing {count}"), opening(config, force=manner.force, replacing=manner.replacing) as store:
         return store.write(objects, now=now(), only_new=manner.only_new, dry_run=bool(manner.dry_run))
 
 
@@ -105,26 +100,20 @@ def write_and_tell(config: Config, objects: Sequence[Object], manner: Manner) ->
 
 def tell(applied: Sequence[Applied], manner: Manner) -> None:
     """Print what became of objects, or the objects themselves."""
+    from nodeport_nft.cli.get.jsonpath import PathError
+
     if manner.output is not None:
-        print_objects([one.object for one in applied], manner.output)
+        objects = [replace(one.object, raw=printed(one.object)) for one in applied]
+        try:
+            put(manner.output.text(objects, single=len(objects) == 1), end="")
+        except PathError as error:
+            fail(str(error))
         return
     entries = []
     for one in applied:
         done = (manner.alike if one.action == "unchanged" else manner.past) or one.action
         entries.append((one.object.kind, f"{one.ref} {done}", done))
     put("\n".join(summarized(entries, note(manner.dry_run))))
-
-
-def print_objects(objects: Sequence[Object], output: Output) -> None:
-    """Print objects in a format for programs: one as it is, several as a List."""
-    from nodeport_nft.cli.output_formats import to_json, to_yaml
-
-    if output is Output.name:
-        put("\n".join(reference(one.kind, one.name) for one in objects))
-        return
-    documents = [printed(one) for one in objects]
-    (document,) = documents if len(documents) == 1 else ({"apiVersion": "v1", "kind": "List", "items": documents},)
-    put(to_yaml(document) if output is Output.yaml else to_json(document))
 
 
 def printed(one: Object) -> dict[str, Any]:

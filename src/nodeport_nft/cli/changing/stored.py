@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from nodeport_nft.cli.changing.manifests import check_named
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, read_files, say
 from nodeport_nft.cli.resources import Target, not_found, parse_targets
+from nodeport_nft.cli.selectors import Selector, read_selector
 from nodeport_nft.kinds import BY_KIND
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
-    from nodeport_nft.model import Ref, Requirement
+    from nodeport_nft.model import Ref
     from nodeport_nft.store import Objects, Written
 
 _MOST_TRIES = 8
 _LONGEST_PAUSE = 0.5  # seconds between two of them
 
 Every = Annotated[bool, typer.Option("--all", help="All objects of the kinds, in the namespace.")]
-Selector = Annotated[
-    str | None,
-    typer.Option("--selector", "-l", metavar="SELECTOR", help="Those with such labels, as app=web,tier!=front."),
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which objects are meant: ``refs`` by their names, or those of the ``kinds`` that a selector fits.
+    """Which objects are meant: ``refs`` by their names, or those of the ``kinds`` that ``selector`` picks.
 
     ``namespace`` None: those of every one.
     """
@@ -39,14 +35,13 @@ class Asked:
     refs: tuple[Ref, ...] = ()
     kinds: tuple[str, ...] = ()
     namespace: str | None = None
-    requirements: tuple[Requirement, ...] = ()
+    selector: Selector = field(default_factory=Selector)
 
 
 def parse_asked(
     words: Sequence[str],
     *,
     files: list[str] | None,
-    kustomize: str | None,
     config: Config,
     namespace: str,
     all_namespaces: bool = False,
@@ -57,14 +52,12 @@ def parse_asked(
 
     Raises Problems with what is wrong with manifests.
     """
-    from nodeport_nft.kube.selector import parse_selector
     from nodeport_nft.model import Ref
 
-    if files or kustomize is not None:
-        check_named("...", files, kustomize)
+    if files:
         if words or every or selector is not None:
             fail("name objects by -f alone, or by a kind", BAD_INPUT)
-        found = read_files(files or [], config, namespace, names_only=True).objects
+        found = read_files(files, config, namespace, names_only=True).objects
         return Asked(tuple(dict.fromkeys(one.ref for one in found)))
     if not words:
         fail("name the objects: KIND NAME..., KIND/NAME..., or -f FILE", BAD_INPUT)
@@ -73,11 +66,10 @@ def parse_asked(
     if every or selector is not None:
         if by_name:
             fail("name the objects, or leave out the names with --all and --selector", BAD_INPUT)
-        requirements, faults = parse_selector(selector or "") if selector else ((), ())
-        if faults:
-            fail(f"--selector: {faults[0]}", BAD_INPUT)
         kinds = tuple(dict.fromkeys(resource.kind for resource, _ in targets))
-        return Asked(kinds=kinds, namespace=None if all_namespaces else namespace, requirements=requirements)
+        return Asked(
+            kinds=kinds, namespace=None if all_namespaces else namespace, selector=read_selector(selector, None)
+        )
     if all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces, or add --all", BAD_INPUT)
     if len(by_name) < len(targets):
@@ -103,17 +95,11 @@ def look_up(store: Objects, asked: Asked) -> tuple[Object, ...]:
             absent.append(not_found(BY_KIND[ref.kind], ref.namespace, ref.name))
     for kind in asked.kinds:
         stored_ones = store.objects(kind, asked.namespace if BY_KIND[kind].namespaced else "")
-        found += [one for one in stored_ones if _fits(one, asked.requirements)]
+        found += [one for one in stored_ones if asked.selector.picks(one.raw)]
     absent += store.complaints()
     if absent:
         fail("\n".join(absent))
     return tuple(found)
-
-
-def _fits(stored: Object, requirements: Sequence[Requirement]) -> bool:
-    labels = stored.raw["metadata"].get("labels")
-    given = labels if isinstance(labels, dict) else {}
-    return all(each.holds(given) for each in requirements)
 
 
 def check_store(config: Config) -> None:

@@ -46,7 +46,7 @@ _TABLE_NAME, _TABLE_FLAGS, _TABLE_USERDATA = 1, 2, 6
 _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE, _CHAIN_FLAGS, _CHAIN_USERDATA = 4, 5, 7, 10, 12
 _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_COMPATIBLE, _RULE_USERDATA = 2, 4, 5, 7
 _SET_FLAGS, _SET_DATA_TYPE, _SET_DATA_LENGTH, _SET_DESCRIPTION, _SET_NUMBER, _SET_USERDATA = 3, 6, 7, 9, 10, 13
-_SET_HANDLE, _SET_PAD, _SET_EXPRESSION, _SET_BACKEND, _SET_COUNT = 16, 14, 17, 19, 20
+_SET_HANDLE, _SET_PAD, _SET_EXPRESSION, _SET_BACKEND, SET_COUNT = 16, 14, 17, 19, 20
 _FLOWTABLE_HOOK, _FLOWTABLE_FLAGS, _HOOK_DEVICES = 3, 7, 3
 _DESCRIPTION_FIELDS = 2  # NFTA_SET_DESC_CONCAT
 _EXPR_NAME = 1
@@ -128,7 +128,7 @@ class _Reading:
             name, flags = _text(data, _NAME[_GETSET]), _number(data, find(data, BODY, len(data), _SET_FLAGS))
             if flags & _ANONYMOUS:
                 continue  # of a rule, which is then none of ours
-            if (counted := find(data, BODY, len(data), _SET_COUNT))[0]:
+            if (counted := find(data, BODY, len(data), SET_COUNT))[0]:
                 self._counts[name] = _number(data, counted)
             own = self._schema.own_map(name) if _OWN_NAME.fullmatch(name) else None
             if name in wanted:
@@ -277,7 +277,7 @@ def _told(name: str) -> str:
 
 # Numbers of the kernel's or of one transaction, and what is compared in another form.
 _UNCOMPARED = {_TABLE_NAME, _NAME[_GETSET], _SET_DESCRIPTION, _SET_NUMBER, _SET_USERDATA}
-_UNCOMPARED |= {_SET_HANDLE, _SET_PAD, _SET_EXPRESSION, _SET_BACKEND, _SET_COUNT}
+_UNCOMPARED |= {_SET_HANDLE, _SET_PAD, _SET_EXPRESSION, _SET_BACKEND, SET_COUNT}
 
 
 def _set_form(data: bytes) -> Form:

@@ -10,6 +10,7 @@ time.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import msgspec
 
@@ -23,12 +24,16 @@ from nodeport_nft.notation import label_fault, subdomain_fault
 
 Document = shapes.Service | shapes.EndpointSlice | shapes.Pod
 
+_SHAPES: dict[str, type[Document]] = {
+    "Service": shapes.Service,
+    "EndpointSlice": shapes.EndpointSlice,
+    "Pod": shapes.Pod,
+}
 _DECODERS: dict[str, msgspec.json.Decoder[Document]] = {
-    "Service": msgspec.json.Decoder(shapes.Service),
-    "EndpointSlice": msgspec.json.Decoder(shapes.EndpointSlice),
-    "Pod": msgspec.json.Decoder(shapes.Pod),
+    kind: msgspec.json.Decoder(shape) for kind, shape in _SHAPES.items()
 }
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNFIT = (msgspec.ValidationError, UnicodeEncodeError, RecursionError)
 
 
 def decode(kind: str, body: bytes | msgspec.Raw) -> Document | None:
@@ -64,7 +69,19 @@ def values_of(ref: Ref, document: Document, *, with_selector: bool = True) -> tu
 
 def stored_values(ref: Ref, body: bytes) -> tuple[Value, ...] | None:
     """What a stored body is made into that is filed under ``ref``."""
-    document = decode(ref.kind, body)
+    return _filed_values(ref, decode(ref.kind, body))
+
+
+def stored_document_values(ref: Ref, raw: dict[str, Any]) -> tuple[Value, ...] | None:
+    """The same of one that is a document already."""
+    shape = _SHAPES.get(ref.kind)
+    try:
+        return None if shape is None else _filed_values(ref, msgspec.convert(raw, shape))
+    except _UNFIT:
+        return None
+
+
+def _filed_values(ref: Ref, document: Document | None) -> tuple[Value, ...] | None:
     if document is None:
         return None
     metadata = document.metadata

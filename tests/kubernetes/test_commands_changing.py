@@ -1,0 +1,98 @@
+"""label, annotate, edit, expose, create and replace against an API server: whole documents are written, not parts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cli.program import Program
+from tests.kubernetes.commanding import Desk, service
+from tests.kubernetes.running import ApiServer, apiserver
+
+pytestmark = pytest.mark.proves("W7")
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with apiserver(tmp_path_factory.mktemp("apiserver")) as running:
+        yield running
+
+
+@pytest.fixture
+def desk(server: ApiServer, tmp_path: Path) -> Desk:
+    namespace = f"test-{next(_NUMBERS)}"
+    server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    made = Desk(Program(tmp_path), server, namespace)
+    made.apply(service())
+    server.patch("Service", namespace, "web", {"metadata": {"labels": {"theirs": "1"}, "annotations": {"n": "1"}}})
+    return made
+
+
+def text(*documents: dict[str, Any]) -> str:
+    return yaml.safe_dump_all(documents)
+
+
+def test_what_others_have_set_stays_unless_it_is_named(desk: Desk) -> None:
+    assert desk.ok("label", "svc", "web", "ours=1") == "service/web labeled\n"
+    assert desk.stored("web")["metadata"]["labels"] == {"theirs": "1", "ours": "1"}
+    assert desk.ok("label", "svc", "web", "theirs-") == "service/web unlabeled\n"
+    assert desk.ok("annotate", "svc", "web", "n-", "nodeport-nft/load-balancing=maglev") == "service/web annotated\n"
+    metadata = desk.stored("web")["metadata"]
+    assert metadata["labels"] == {"ours": "1"}
+    assert metadata["annotations"] == {"nodeport-nft/load-balancing": "maglev"}
+
+
+def test_an_annotation_of_ours_is_checked_for_the_server(desk: Desk) -> None:
+    done = desk("annotate", "svc", "web", "nodeport-nft/load-balancing=maglef", "other=fine")
+    assert (done.code, done.out) == (2, "")
+    assert '"maglef" is unknown; use random or maglev' in done.err
+    assert desk.stored("web")["metadata"]["annotations"] == {"n": "1"}
+
+
+def test_a_trial_writes_nothing(desk: Desk) -> None:
+    revision = desk.server.revision()
+    for how in ("client", "server"):
+        for words in (
+            ("label", "svc", "web", "a=b"),
+            ("expose", "svc", "web", "--name=second"),
+            ("create", "svc", "nodeport", "third", "--tcp=80"),
+        ):
+            assert f"{'server ' if how == 'server' else ''}dry run)" in desk.ok(*words, f"--dry-run={how}")
+    assert desk.server.revision() == revision
+
+
+def test_an_edit_takes_away_and_does_not_overwrite(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBE_EDITOR", "sed -i /theirs:/d")
+    monkeypatch.setenv("TMPDIR", str(desk.program.directory))
+    assert desk.ok("edit", "svc", "web") == "service/web edited\n"
+    assert not desk.stored("web")["metadata"].get("labels")
+    before = desk.server.revision()
+    monkeypatch.setenv("KUBE_EDITOR", "sed -i -e '/resourceVersion:/d' -e 's/targetPort:.*/targetPort: 8/'")
+    done = desk("edit", "svc", "web")
+    assert (done.code, done.out) == (0, "service/web edited\n"), "which version was read is not the user's to say"
+    assert desk.server.revision() != before
+
+
+def test_replace_leaves_nothing_of_what_was(desk: Desk) -> None:
+    wanted = text(service(sessionAffinity="ClientIP"))
+    assert desk("replace", "-f", "-", stdin=wanted).out == "service/web replaced\n"
+    stored = desk.stored("web")
+    assert not stored["metadata"].get("labels")
+    assert stored["spec"]["sessionAffinity"] == "ClientIP"
+    missing = desk("replace", "-f", "-", stdin=text(service("none")))
+    assert (missing.code, missing.out) == (1, "")
+    assert 'service "none" not found' in missing.err
+
+
+def test_create_of_manifests_is_all_or_none(desk: Desk) -> None:
+    done = desk("create", "-f", "-", stdin=text(service("fresh"), service("web")))
+    assert (done.code, done.out) == (1, "")
+    assert 'service "web" already exists' in done.err
+    assert desk.names() == ["web"]
