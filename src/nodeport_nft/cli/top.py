@@ -74,6 +74,9 @@ def top(
         Output | None,
         typer.Option("--output", "-o", help="table or json; both are printed once.", show_default=False),
     ] = None,
+    no_headers: Annotated[
+        bool, typer.Option("--no-headers", help="Leave out the columns' names; the table is printed once.")
+    ] = False,
     flags: Annotated[Flags, "metricsBindAddress", "store"],
 ) -> None:
     """Show the new connections a second of each Service on this node, or of each endpoint, as the kernel counts them.
@@ -90,8 +93,8 @@ def top(
 
     sampler = Sampler(_wanted(config, name, within, labels), endpoints=kind == _ENDPOINTS)
     asked = _told(name, within, labels)
-    if once or output is not None or not _at_terminal():
-        _print_once(sampler, kind, asked, seconds, output or Output.table)
+    if once or no_headers or output is not None or not _at_terminal():
+        _print_once(sampler, kind, asked, seconds, output or Output.table, headers=not no_headers)
         return
     from nodeport_nft.cli.top_screen import Screen
 
@@ -173,7 +176,7 @@ def _first(sampler: Sampler, asked: str, seconds: float) -> Rates:
     return rates
 
 
-def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output: Output) -> None:
+def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output: Output, *, headers: bool) -> None:
     from nodeport_nft.cli.top_table import summary, to_json, to_table
 
     rates = _first(sampler, asked, seconds)
@@ -184,7 +187,7 @@ def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output:
     if output is Output.json:
         put(to_json(rates, kind, time.time()))
         return
-    if text := to_table(rates, kind):
+    if text := to_table(rates, kind, headers=headers):
         put(text)
     say(summary(rates, kind))
 
