@@ -26,6 +26,8 @@ from tests.builders import make_service, make_slice
 from tests.cli.program import SCRIPT
 from tests.netns.test_counters import CLUSTER_IPS, NODE, NODE_IPS, PROTOCOLS, WEB, Node, pieces
 
+pytestmark = pytest.mark.proves("U4")
+
 COUNT = 6
 """Connections to each address by each protocol."""
 
