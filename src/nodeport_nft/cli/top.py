@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -143,7 +144,9 @@ def _wanted(
 
 
 def _at_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    """Whether there is one on which a screen can be drawn again."""
+    is_there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return is_there and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _told(name: str | None, within: str | None, labels: str | None) -> str:
