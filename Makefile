@@ -18,8 +18,8 @@ SOURCES := pyproject.toml $(wildcard README.md LICENSE) $(shell find src -not -p
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test deb dist soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster docs vm-test vm-test-local vm-packages \
-	clean namespaces packages compiler
+.PHONY: help setup demo test coverage deb dist docs soak fuzz lint format bench bench-full bench-report bench-stages bench-cluster \
+	vm-test vm-test-local vm-packages clean namespaces packages test-packages compiler
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,13 +27,16 @@ help: ## Show this
 demo: namespaces $(VENV)/program ## From a NodePort Service to "Welcome to nginx!" in a cluster of namespaces (as root)
 	@$(BIN)/python -m lab.demo
 
-test: $(VENV)/tools ## All tests, on the installed wheel; those that send packets need root
+test: $(VENV)/tools test-packages ## All tests, on the installed wheel; those that send packets need root
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+coverage: $(VENV)/tools test-packages ## The same with what they cover; the tracer, in all processes, takes as long again
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=85
 
-soak: $(VENV)/tools ## The proofs of the daemon and of a cluster at full length, and 30 minutes of churn (as root)
+soak: $(VENV)/tools test-packages ## The proofs of the daemon and of a cluster at full length, and 30 minutes of churn (as root)
 	SOAK=1 $(BIN)/python -m pytest tests/daemon tests/cluster tests/kubernetes
 
 lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabilities, the documentation
@@ -89,7 +92,7 @@ dist: $(VENV)/tools ## What PyPI takes, dist/: the sources' archive and the whee
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 
-setup: $(VENV)/tools ## System packages, the virtual environment, the program and the tools
+setup: $(VENV)/tools test-packages ## System packages, the virtual environment, the program and the tools
 
 clean: ## Remove what make made here
 	rm -rf $(VENV) build dist vm-failures .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -101,6 +104,10 @@ namespaces:
 
 packages:
 	@PYTHON=$(PYTHON) lab/packages.sh
+
+# What tests ask beside that: a browser for the page, promtool for alerts, dot for graphs, and what looks at the package.
+test-packages:
+	@PYTHON=$(PYTHON) lab/packages.sh chromium prometheus graphviz mmdebstrap lintian man-db
 
 # The load of the benchmarks is a few lines of C.
 compiler:

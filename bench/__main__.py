@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.cluster import Cluster, server_of, tests_own_server
 from bench.contestants.chains import Chains
-from bench.contestants.program import Program
+from bench.contestants.program import Program, compile_program
 from bench.contestants.served import KubeProxy, ServedProgram
 from bench.forwarding import Forwarder
 from bench.machine import machine
@@ -49,6 +49,7 @@ def main(words: Sequence[str]) -> int:
         except (LabError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
+        compile_program()
         measured: list[dict[str, Any]] = []
         result = {"machine": machine(), "command": ["python", "-m", "bench", *words], "scenarios": measured}
         for scenario in scenarios:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import tracked
-from bench.contestants.program import PROGRAM
+from bench.contestants.program import PROGRAM, compile_program
 from bench.figures import cell, exponent, table
 from bench.measuring import waited_for
 from bench.workload import FACTS, NOW, RANGES, Workload, service_value, slice_value, write_json, write_manifests
@@ -45,6 +45,7 @@ Figures = dict[str, dict[str, float]]
 
 
 def main(counts: Sequence[int]) -> None:
+    compile_program()
     seconds: dict[str, dict[float, float]] = defaultdict(dict)
     megabytes: dict[str, dict[float, float]] = defaultdict(dict)
     for count in counts:

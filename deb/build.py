@@ -1,10 +1,10 @@
 """``python -m deb.build WHEEL``: build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13 alike.
 
 The package brings the Python packages that it needs, in versions that Debian has not got, and leaves the interpreter,
-libnftables and libc, where security updates matter most, to Debian. For each Python it holds a virtual environment,
-laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is the same for both is in
-it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody expects what apt has
-installed.
+libnftables with its binding and libc, where security updates matter most, to Debian. For each Python it holds a
+virtual environment, laid out like those of venv: other programs see nothing of it, nor does it see theirs. What is
+the same for both is in it once. dh-virtualenv would tie the file to one Python and so to one Debian; in /opt nobody
+expects what apt has installed.
 
 Needs pip and its index, dpkg-deb, and ``nodeport_nft`` in the interpreter that runs this.
 """
@@ -35,6 +35,9 @@ PYTHONS = ("3.13", "3.11")
 """Debian 13's and Debian 12's. control, triggers and the launcher name them, too."""
 
 EXTRAS = "etcd,kubernetes"
+FROM_DEBIAN = {"pip_nftables": "nftables"}
+"""Projects whose module Debian's python3-nftables brings, at the version of its library, and under the GPL alone."""
+
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Debian's names of architectures, and those in the names of wheels."""
 
@@ -93,6 +96,8 @@ def _environments(wheel: Path, target: Path, directory: Path, machine: str) -> N
     same = set.intersection(*({each.name for each in wheels} for wheels in found.values()))
     common = [each for each in found[PYTHONS[0]] if each.name in same]
     _unpack(common, target / "common", PYTHONS[0], machine)
+    for module in FROM_DEBIAN.values():
+        (target / "common" / module).symlink_to(f"/usr/lib/python3/dist-packages/{module}")
     for python, wheels in found.items():
         place = target / f"python{python}"
         packages = place / "lib" / f"python{python}" / "site-packages"
@@ -120,7 +125,7 @@ def _wheels(wheel: Path, target: Path, python: str, machine: str) -> list[Path]:
     target.mkdir()
     words = ["download", "--dest", str(target), *_platforms(python, machine), f"{wheel}[{EXTRAS}]"]
     _pip(*words)
-    return sorted(target.glob("*.whl"))
+    return sorted(path for path in target.glob("*.whl") if path.name.split("-")[0] not in FROM_DEBIAN)
 
 
 def _unpack(wheels: Iterable[Path], target: Path, python: str, machine: str) -> None:

@@ -22,12 +22,6 @@ need dnsmasq dnsmasq-base
 need openssl openssl
 need etcd etcd-server
 need etcdctl etcd-client
-need chromium chromium
-need dot graphviz
-need promtool prometheus
-need mmdebstrap mmdebstrap
-need lintian lintian
-need man man-db
 /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"
 for package; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed' ||

@@ -126,8 +126,9 @@ def test_a_life_of_the_package(cluster: Cluster, tmp_path: Path, package: Path, 
     assert list(tree.path("/usr/lib/nodeport-nft/common/nodeport_nft/__pycache__").glob("*.pyc")), "it is compiled"
     # The clients of the other stores are there, and come from nowhere else.
     python = "/usr/lib/nodeport-nft/$(ls /usr/bin | grep -xE 'python3[.][0-9]+')/bin/python3"
-    imports = "import aiohttp, google.protobuf, grpc, msgspec, yaml; print(grpc.__file__)"
-    assert tree.online("sh", "-c", f"{python} -I -c '{imports}'").startswith("/usr/lib/nodeport-nft/")
+    imports = "import aiohttp, google.protobuf, grpc, msgspec, nftables, yaml; nftables.Nftables()"
+    client = tree.online("sh", "-c", f"{python} -I -c '{imports}; print(grpc.__file__)'")
+    assert client.startswith("/usr/lib/nodeport-nft/")
     assert not tree.path("/etc/systemd/system/multi-user.target.wants/nodeport-nft.service").is_symlink()
 
     manifest = MANIFEST.replace("POD", str(cluster.address("web-1")))

@@ -130,7 +130,7 @@ class Screen:
             table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
         has_course = self._encoding.startswith("utf")
         if has_course:
-            table.add_column("COURSE", no_wrap=True, overflow="crop")
+            table.add_column("HISTORY", no_wrap=True, overflow="crop")
         for rate in shown:
             row = [Text(self._visible(cell), style="dim" if not rate.connections else "") for cell in cells(rate)]
             if self._kind == "services" and cells(rate)[-1] != "0":

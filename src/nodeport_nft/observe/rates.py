@@ -32,6 +32,9 @@ from nodeport_nft.model import Family
 REFUSED, DROPPED, AFFINITY = "<refused>", "<dropped>", "<session affinity>"
 """What stands for an endpoint where there is none, none on this node, or none that is counted."""
 
+FEW = 50
+"""Services of which all are shown, those without connections, too."""
+
 MOST_SERVICES = 200
 """Services whose endpoints are read."""
 
@@ -77,10 +80,10 @@ class EndpointRate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What came within the last ``seconds``: Services and endpoints that had connections, the most first.
+    """What came within the last ``seconds``: Services and endpoints, those with most connections first.
 
-    ``services`` has those that were asked for by name in any case. ``known``: how many Services there are;
-    ``endpoints_of``: of how many of them endpoints were counted.
+    Those without any are among them where some Services were asked for, or there are FEW at all. ``known``: how many
+    Services there are; ``endpoints_of``: of how many of them endpoints were counted.
     """
 
     seconds: float
@@ -151,8 +154,8 @@ class Sampler:
             sums = services[owner[:2]]
             sums[0] += count
             sums[1] += count * (chain in _NOWHERE)
-        names = {frontend.owner[:2] for each in self._maps.values() for frontend in each.frontends.values()}
-        if self._wanted:
+        names = self._names()
+        if self._shows_idle(names):
             services |= {name: [0, 0] for name in names if name not in services}
         rates = [ServiceRate(*name, count / seconds, no / seconds) for name, (count, no) in services.items()]
         by_endpoint = [EndpointRate(*owner, where, count / seconds) for (owner, where), count in endpoints.items()]
@@ -168,6 +171,13 @@ class Sampler:
             len(names),
             len(self._counted_slots),
         )
+
+    def _names(self) -> set[Name]:
+        return {frontend.owner[:2] for each in self._maps.values() for frontend in each.frontends.values()}
+
+    def _shows_idle(self, names: set[Name]) -> bool:
+        """Whether Services and endpoints are told of that had no connections: among few that is news, too."""
+        return self._wanted is not None or len(names) <= FEW
 
     # --- frontends ----------------------------------------------------------------------------------------------
 
@@ -221,13 +231,16 @@ class Sampler:
             where = AFFINITY if chain.startswith("affinity") else _NOWHERE.get(chain)
             if where and count:
                 found[owner, where] += count
+        shows_idle = self._shows_idle(self._names())
         before, self._slots = self._slots, {}
         for place, owners in asked.items():
             family, name = place
             read = self._meters[family].some(name, tuple(owners))
             known_slots = before.get(place, {})
             for key, meter in read.items():
-                if key in known_slots and (count := _since(known_slots[key], meter)):
+                if key not in known_slots:
+                    continue
+                if (count := _since(known_slots[key], meter)) or shows_idle:
                     address, port = self._meters[family].endpoint(name, meter.made_of)
                     text = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
                     found[owners[key], text] += count

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
-from typing import TypeVar
 
 from nodeport_nft.model import (
     EndpointSlice,
@@ -29,12 +28,11 @@ from nodeport_nft.model import (
     Snapshot,
     Value,
 )
+from nodeport_nft.resolve.owners import Owners
 from nodeport_nft.resolve.whereabouts import Whereabouts, addresses_of, nodes_of
 
 _Label = tuple[str, str, str]
 """A namespace and a label in it, with its value."""
-
-_Sought = TypeVar("_Sought", _Label, bytes)
 
 
 def by_object(snapshot: Snapshot) -> Iterable[Parsed]:
@@ -75,11 +73,10 @@ class Index:
         # The objects with slices of a Service, by namespace and name; one alone needs no dict, which is most of them.
         self._slices: dict[str, dict[str, Ref | dict[Ref, None]]] = defaultdict(dict)
         self._pods: dict[_Label, dict[Ref, Pod]] = defaultdict(dict)
-        self._selecting: dict[_Label, set[ObjectName]] = defaultdict(set)
-        # Of clusterIPs, by their packed form. A store gives each once, and one alone needs no set.
-        self._holders: dict[bytes, ObjectName | set[ObjectName]] = {}
+        self._selecting: Owners[_Label] = Owners()
+        self._holders: Owners[bytes] = Owners()  # of clusterIPs, by their packed form
         self._held: dict[ObjectName, frozenset[bytes]] = {}  # clusterIPs of Services that are not known themselves
-        self._claiming: dict[bytes, set[ObjectName]] = defaultdict(set)  # as an address from outside
+        self._claiming: Owners[bytes] = Owners()  # an address from outside
         self._by_address = Whereabouts(addresses_of)
         self._by_node = Whereabouts(nodes_of)
 
@@ -136,34 +133,18 @@ class Index:
 
     def holder(self, address: IPAddress, other_than: ObjectName) -> ObjectName | None:
         """Another Service whose clusterIP this is; None if there is none."""
-        found = self._holders.get(address.packed, ())
-        holders = (found,) if isinstance(found, ObjectName) else found
-        return min((key for key in holders if key != other_than), default=None)
+        return min((key for key in self._holders.of(address.packed) if key != other_than), default=None)
 
     def hold(self, owner: ObjectName, addresses: Iterable[IPAddress]) -> set[ObjectName]:
         """Let these clusterIPs, and no others, be those of a Service that is not known itself; who claims them."""
         before, now = self._held.pop(owner, frozenset()), frozenset(ip.packed for ip in addresses)
         for address in before:
-            self._let_go(address, owner)
+            self._holders.discard(address, owner)
         for address in now:
-            self._give(address, owner)
+            self._holders.add(address, owner)
         if now:
             self._held[owner] = now
-        return {claimant for address in before | now for claimant in self._claiming.get(address, ())}
-
-    def _give(self, address: bytes, owner: ObjectName) -> None:
-        others = self._holders.setdefault(address, owner)
-        if isinstance(others, set):
-            others.add(owner)
-        elif others != owner:
-            self._holders[address] = {others, owner}
-
-    def _let_go(self, address: bytes, owner: ObjectName) -> None:
-        others = self._holders.get(address)
-        if isinstance(others, set):
-            others.discard(owner)
-        if others in (owner, set()):
-            del self._holders[address]
+        return {claimant for address in before | now for claimant in self._claiming.of(address)}
 
     def _put_in(self, ref: Ref, value: Value) -> AbstractSet[ObjectName]:
         match value:
@@ -171,11 +152,11 @@ class Index:
                 key = value.key  # one object for all places that keep it
                 self.services[key] = value
                 if label := _registered(value):
-                    self._selecting[label].add(key)
+                    self._selecting.add(label, key)
                 for ip in value.cluster_ips:
-                    self._give(ip.packed, key)
+                    self._holders.add(ip.packed, key)
                 for address in _from_outside(value):
-                    self._claiming[address].add(key)
+                    self._claiming.add(address, key)
                 return {key} | self._claiming_of(value) if self._claiming else {key}
             case EndpointSlice():
                 by_name = self._slices[value.namespace]
@@ -212,11 +193,11 @@ class Index:
             case Service():
                 del self.services[value.key]
                 if label := _registered(value):
-                    _discard(self._selecting, label, value.key)
+                    self._selecting.discard(label, value.key)
                 for ip in value.cluster_ips:
-                    self._let_go(ip.packed, value.key)
+                    self._holders.discard(ip.packed, value.key)
                 for address in _from_outside(value):
-                    _discard(self._claiming, address, value.key)
+                    self._claiming.discard(address, value.key)
                 return {value.key} | self._claiming_of(value)
             case EndpointSlice():
                 by_name = self._slices[value.namespace]
@@ -251,12 +232,12 @@ class Index:
 
     def _selected_by(self, pod: Pod) -> set[ObjectName]:
         """The Services whose selector fits a Pod."""
-        near = (self._selecting.get(label, ()) for label in _labels(pod))
+        near = (self._selecting.of(label) for label in _labels(pod))
         return {key for keys in near for key in keys if self.services[key].selector.items() <= pod.labels.items()}
 
     def _claiming_of(self, service: Service) -> set[ObjectName]:
         """The Services that claim a clusterIP of this one from outside: whose it is decides on what they get."""
-        return {key for ip in service.cluster_ips for key in self._claiming.get(ip.packed, ())}
+        return {key for ip in service.cluster_ips for key in self._claiming.of(ip.packed)}
 
     def _on(self, node: str) -> set[ObjectName]:
         """The Services that may have an endpoint on a node."""
@@ -297,9 +278,3 @@ def _from_outside(service: Service) -> set[bytes]:
     if not (service.external_ips or service.load_balancer_ips):
         return set()
     return {ip.packed for ip in (*service.external_ips, *service.load_balancer_ips)}
-
-
-def _discard(index: dict[_Sought, set[ObjectName]], sought: _Sought, key: ObjectName) -> None:
-    index[sought].discard(key)
-    if not index[sought]:
-        del index[sought]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from nodeport_nft.cli.changing.editor import EditedFile, EditorError
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell
 from nodeport_nft.cli.changing.stored import check_store, look_up, parse_asked
@@ -23,6 +22,7 @@ from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.changing.editor import EditedFile
     from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
@@ -78,6 +78,7 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
     """Let the user edit them until it can be stored, or he gives up."""
     from dataclasses import replace
 
+    from nodeport_nft.cli.changing.editor import EditedFile, EditorError
     from nodeport_nft.problems import Problems
     from nodeport_nft.store import StoreError, Superseded
 

@@ -12,7 +12,6 @@ from nodeport_nft.cli.changing.outcome import OutputOption
 from nodeport_nft.cli.changing.ports import number_or_name
 from nodeport_nft.cli.changing.stored import check_store, look_up, parse_asked
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.layout import mapping, records
 from nodeport_nft.cli.options import BAD_INPUT, Namespace, fail, whole_number
 from nodeport_nft.cli.resources import complete
 from nodeport_nft.kinds import reference
@@ -78,6 +77,7 @@ def expose(
     flags: Annotated[Flags, Group.NUMBERS, "store"],
 ) -> None:
     """Create a Service for the pods of a Pod's labels, or for those of another Service."""
+    from nodeport_nft.cli.layout import mapping
     from nodeport_nft.store import open_existing
 
     chosen = flags.config()
@@ -106,6 +106,8 @@ def expose(
 
 def _selector(exposed: Object) -> dict[str, Any]:
     """Which pods are meant. Leaves with FAILED where nothing says so."""
+    from nodeport_nft.cli.layout import mapping
+
     path = ("metadata", "labels") if exposed.kind == "Pod" else ("spec", "selector")
     if not (found := mapping(exposed.raw, *path)):
         what = "labels" if exposed.kind == "Pod" else "selector"
@@ -129,6 +131,8 @@ def _ports(exposed: Object, port: int | None, target_port: str | None, protocol:
 
 
 def _ports_of(exposed: Object) -> list[dict[str, Any]]:
+    from nodeport_nft.cli.layout import records
+
     if exposed.kind == "Service":
         found, key = records(exposed.raw, "spec", "ports"), "port"
     else:
