@@ -35,8 +35,9 @@ _OF_STORE = ("kubeconfig", "context")  # stand behind --store, and are of use wi
 _NAMESPACE = "namespace"
 _LAST = ("store", *_OF_STORE, "stateDir")  # and behind them --config
 
-_SYNONYMS: Mapping[tuple[str, object], str] = {("validate", "true"): "strict", ("validate", "false"): "ignore"}
-"""What kubectl takes as well. In a file they would be switches, and are told as such."""
+_VALIDATE = "validate"
+_AS_KUBECTL = {"true": "strict", "false": "ignore"}
+"""What kubectl takes for that as well. In a file they would be switches, and are told as such."""
 
 _SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
 
@@ -109,7 +110,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*, config: str | None, **arguments: Any) -> None:
         with reported():
             values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
-            given = {key: _SYNONYMS.get((key, value), value) for key, value in values.items() if value is not None}
+            given = {key: value for key, value in values.items() if value is not None}
+            if _VALIDATE in given:
+                given[_VALIDATE] = _AS_KUBECTL.get(str(given[_VALIDATE]), given[_VALIDATE])
             flags = Flags(config, with_store(given))
             if arguments.get(_NAMESPACE, "") is None:
                 arguments[_NAMESPACE] = flags.namespace(signature.parameters[_NAMESPACE].default)
