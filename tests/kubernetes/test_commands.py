@@ -241,6 +241,9 @@ def test_what_is_desired_is_what_the_daemon_follows(desk: Desk) -> None:
         assert f"answer      {answer.format(desk.namespace)}" in named.out, named
     lost = desk.run("trace", "svc/webb", "-n", desk.namespace)
     assert (lost.code, "did you mean web?" in lost.err) == (1, True), lost
+    looked = desk.run("doctor", "-o", "json", "--node-name", "worker-1", "--metrics-bind-address", "none")
+    states = {each["id"]: each["state"] for each in json.loads(looked.out)["checks"]}
+    assert (states["store"], states["store-integrity"]) == ("ok", "not looked at"), looked
     described = desk.ok("describe", "svc", "web")
     assert "10.244.1.5:8080" in described
     assert "10.244.1.99" not in described

@@ -13,6 +13,7 @@ import pytest
 
 from lab.namespaces import Namespace, in_namespace
 from nodeport_nft.compile import TABLE
+from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.kernel.nft import Nft
 from tests.by_text import run_text
@@ -275,6 +276,32 @@ def test_who_listens_again_is_told_of_single_elements(namespace: Namespace) -> N
     assert waiting == 0, "the kernel has told nobody"
     assert len(others) == elements == 1
     assert others[0].startswith("nft (pid ")
+
+
+def test_who_cannot_listen_again_is_told_by_the_count_and_listens_later(namespace: Namespace) -> None:
+    def run() -> list[object]:
+        tables = Watched()
+        join = tables.events._join
+
+        def refuse(membership: int) -> None:
+            if membership == 1:  # NETLINK_ADD_MEMBERSHIP
+                raise KernelError("no memory")
+            join(membership)
+
+        tables.events._join = refuse  # type: ignore[method-assign]
+        tables.own_away(own(BULK))
+        found: list[object] = [tables.events.read()]
+        for text in (ONE, TWO):
+            tables.foreign(text)
+            found.append(bool(tables.events.read()))
+        tables.events._join = join  # type: ignore[method-assign]
+        tables.events.listen()
+        found.append(tables.events.read())
+        tables.foreign(SIX)
+        tables.events.read()
+        return [*found, len(tables.events.elements or ())]
+
+    assert in_namespace(namespace, run) == [(), True, True, (), 1]
 
 
 # --- a transaction that is too long -------------------------------------------

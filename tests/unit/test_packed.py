@@ -232,13 +232,27 @@ PAD = attribute(ELEM_PAD, b"")
 """Stands before each number of 64 bits on machines that want it at an address that 8 divides."""
 
 
+def learned(last: int, pad: bytes = b"") -> bytes:
+    """What a set tells of the client 192.0.2.LAST."""
+    key = attribute(ELEM_KEY, attribute(DATA_VALUE, bytes((192, 0, 2, last))))
+    times = [pad + attribute(kind, struct.pack(">Q", ms)) for kind, ms in ((ELEM_TIMEOUT, 9), (ELEM_EXPIRATION, 7))]
+    return attribute(LIST_ELEM, key + b"".join(times))
+
+
+LEARNED = layout(Family.IPV4, "affinity/default/web")
+
+
 @pytest.mark.parametrize("pad", [b"", PAD])
 def test_what_a_set_has_learned_is_read_on_any_machine(answers: list[list[bytes]], pad: bytes) -> None:
-    learned = layout(Family.IPV4, "affinity/default/web")
-    key = attribute(ELEM_KEY, attribute(DATA_VALUE, bytes((192, 0, 2, 1))))
-    times = [pad + attribute(kind, struct.pack(">Q", ms)) for kind, ms in ((ELEM_TIMEOUT, 9), (ELEM_EXPIRATION, 7))]
-    answers.append([message((attribute(LIST_ELEM, key + b"".join(times)),))])
-    assert read_memories(NETLINK, learned) == (Memory(("192.0.2.1",), 9, 7),)
+    answers.append([message((learned(1, pad),))])
+    assert read_memories(NETLINK, LEARNED) == (Memory(("192.0.2.1",), 9, 7),)
+
+
+def test_a_set_that_tells_a_client_twice_is_read_again_and_at_last_put_up_with(answers: list[list[bytes]]) -> None:
+    answers += [[message((learned(1), learned(1)))], [message((learned(1), learned(2)))]]
+    assert len(read_memories(NETLINK, LEARNED)) == 2
+    answers[:] = [[message((learned(1), learned(1)))]]
+    assert [memory.key for memory in read_memories(NETLINK, LEARNED)] == [("192.0.2.1",)]
 
 
 def test_a_counter_is_padded_on_some_machines() -> None:

@@ -22,7 +22,7 @@ import pytest
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problem, Problems, parse_object
 from nodeport_nft.model import ObjectName, PortRange, Ranges, Ref, Service
-from nodeport_nft.store import Applied, Store, StoreError
+from nodeport_nft.store import Applied, Store, StoreError, writing
 from nodeport_nft.store.sqlite import opening
 
 NOW = "2026-01-31T12:00:00Z"
@@ -265,7 +265,10 @@ def test_objects_are_found_by_kind_and_namespace() -> None:
 # --- versions and watching ----------------------------------------------------
 
 
-def test_an_equal_document_is_unchanged_and_another_is_configured() -> None:
+@pytest.mark.parametrize("many", [writing._MANY, 0])
+def test_an_equal_document_is_unchanged_and_another_is_configured(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """However few objects are written, and however many."""
+    monkeypatch.setattr(writing, "_MANY", many)
     with Store(ranges=RANGES) as store:
         assert [each.action for each in apply(store, service("web"), pod("p"))] == ["created", "created"]
         first = contents(store)

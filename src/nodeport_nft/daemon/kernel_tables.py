@@ -58,6 +58,7 @@ class KernelTables:
     def rest(self) -> None:
         """Give back what is kept for the next write or reading, where there was none since the last call."""
         self.nft.rest()
+        self._events.listen()
 
     def others(self) -> tuple[str, ...]:
         """Who else has changed the tables since the last call."""

@@ -23,7 +23,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -125,6 +125,7 @@ class TableEvents:
             raise KernelError(f"changes of the tables cannot be followed: {error.strerror}") from error
         self._accounted = self.generation()
         self._missed = False  # something may have happened while nobody listened
+        self._is_deaf = False  # nobody listens: the kernel had no memory for it
         self._writes: list[_Write] = []
         self._commit = _Commit()
         self._touched: dict[int, _Commit] = {}
@@ -152,6 +153,7 @@ class TableEvents:
 
     def wrote(self, before: int, commits: int) -> None:
         """Take note of a write of ours that has just ended: the generation before it, and how many commits it was."""
+        self.listen()
         self._writes.append(_Write(before, self.generation(), commits))
 
     @contextmanager
@@ -162,7 +164,16 @@ class TableEvents:
         try:
             yield
         finally:
-            self._join(_ADD_MEMBERSHIP)
+            self._is_deaf = True
+            self.listen()
+
+    def listen(self) -> None:
+        """Listen again where the kernel has had no memory for that; until then only ``read`` tells of others."""
+        if self._is_deaf:
+            with suppress(KernelError):
+                self._join(_ADD_MEMBERSHIP)
+                self._is_deaf = False
+            self._missed = self.foreign_rules = True
 
     def _join(self, membership: int) -> None:
         try:
@@ -177,7 +188,8 @@ class TableEvents:
         """
         others: list[_Commit] = []
         begin = self._accounted
-        lost, self._missed = self._drain() or self._missed, False
+        self.listen()
+        lost, self._missed = self._drain() or self._missed, self._is_deaf
         if lost:
             self._commit = _Commit()  # the rest of what has begun to be told is lost
             now = self.generation()

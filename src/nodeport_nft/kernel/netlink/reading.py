@@ -75,11 +75,22 @@ def read_prefixes(netlink: socket.socket, layout: Layout) -> Mapping[Key, Elemen
 
 
 def read_memories(netlink: socket.socket, layout: Layout) -> tuple[Memory, ...]:
-    """What a learned set holds. Raises KernelError, OSError.
+    """What a learned set holds, each key once. Raises KernelError, OSError.
 
-    What somebody else may have put in, with a comment or without a timeout, is of no use, and does no harm.
+    What somebody else may have put in, with a comment or without a timeout, is of no use, and does no harm. Packets
+    move elements, too, and need no commit for it: after some tries what was found is enough. A client that is not
+    among it is led anew.
     """
-    return _read(netlink, layout, lambda pieces: tuple(_memories(layout, list(pieces))))
+    tries = iter(range(TRIES))
+
+    def read(pieces: Iterator[bytes]) -> tuple[Memory, ...]:
+        found = list(_memories(layout, list(pieces)))
+        each_once = {memory.key: memory for memory in found}
+        if len(each_once) < len(found) and next(tries, None) is not None:
+            raise _Moved
+        return tuple(each_once.values())
+
+    return _read(netlink, layout, read)
 
 
 def _read(netlink: socket.socket, layout: Layout, read: Callable[[Iterator[bytes]], Read]) -> Read:
