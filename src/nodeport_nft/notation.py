@@ -126,11 +126,14 @@ def special_fault(address: IPAddress) -> str:
     return ""
 
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
 def group_fault(address: IPAddress) -> str:
     """Why ``address`` names no single host: multicast and broadcast, which the API takes; else ""."""
     if address.is_multicast:
         return _special(address, "is a multicast address")
-    if address == IPv4Address("255.255.255.255"):
+    if address == _BROADCAST:
         return _special(address, "is the broadcast address")
     return ""
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.program import Program
 
+pytestmark = pytest.mark.proves("U2")
+
 MANIFEST = """
 apiVersion: v1
 kind: Service

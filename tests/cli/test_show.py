@@ -659,6 +659,7 @@ def test_help_loads_nothing_heavy() -> None:
         ("get things ", []),
         ("get --store /dev/null/none svc ", []),
         ("wait --for ", ["synced"]),
+        ("get svc -o js", ["json", "jsonpath=", "jsonpath-file=", "jsonpath-as-json="]),
         ("drain e", ["endpoint"]),
         ("drain ", ["worker-1", "endpoint"]),
         ("uncordon endpoint 10.244.1.3 ", ["10.244.1.2", "10.244.1.4"]),

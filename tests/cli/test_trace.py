@@ -472,6 +472,8 @@ def test_live_says_why_there_is_no_endpoint_or_that_the_objects_do_not_say(
     assert (
         "\nwhy         no selector, and no EndpointSlice or Endpoints named idle; write one, or a selector\n" in out
     )
+    named, _ = on_node(cluster, "trace", "svc/idle:30081", "--live", "--store", str(program.store))
+    assert named.startswith("answer      refused: default/idle has no endpoint for it: no selector, ")
     out, _ = on_node(cluster, *packet, "--store", str(program.directory / "none.db"))
     assert "\nwhy " not in out
     filled = """

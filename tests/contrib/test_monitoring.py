@@ -11,9 +11,12 @@ import subprocess
 from itertools import combinations
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.contrib.promql import DASHBOARD, RULES, SCRAPE, Expression, of_dashboard, of_rules, panels, rules
+
+pytestmark = pytest.mark.proves("U7")
 
 PLAYED = Path(__file__).parent / "nodeport-nft.test.yaml"
 

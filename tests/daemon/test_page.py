@@ -16,6 +16,8 @@ from lab.probe import connect_many
 from tests.daemon.objects import Desired, endpoint_slice, service
 from tests.daemon.running import Daemon, wait_for
 
+pytestmark = pytest.mark.proves("U5")
+
 SITE = "http://127.0.0.1:10249"
 PODS = ("web-1", "web-2", "web-3")
 

@@ -231,6 +231,19 @@ def test_what_is_desired_is_what_the_daemon_follows(desk: Desk) -> None:
     assert first in rendered.out or first.partition("/")[0] in rendered.out
     traced = desk.run("trace", "192.0.2.7", "172.30.1.2", "--port", "31098", "--node-name", "worker-1", "-o", "json")
     assert [each["destination"] for each in json.loads(traced.out)["outcomes"]] == ["10.244.1.5"], traced
+    # Names are looked up among all there is, whatever the daemon follows: other nodes, and pods.
+    for words, answer in (
+        (("svc/web",), "reaches {}/web, 10.244.1.5:8080"),
+        (("node/worker-2:31098",), "reaches {}/web, 10.244.1.5:8080"),
+        (("pod/p:80", "--node-name", "worker-1"), "nobody is asked: 10.244.1.99 is Pod {}/p itself, "),
+    ):
+        named = desk.run("trace", *words, "-n", desk.namespace)
+        assert f"answer      {answer.format(desk.namespace)}" in named.out, named
+    lost = desk.run("trace", "svc/webb", "-n", desk.namespace)
+    assert (lost.code, "did you mean web?" in lost.err) == (1, True), lost
+    looked = desk.run("doctor", "-o", "json", "--node-name", "worker-1", "--metrics-bind-address", "none")
+    states = {each["id"]: each["state"] for each in json.loads(looked.out)["checks"]}
+    assert (states["store"], states["store-integrity"]) == ("ok", "not looked at"), looked
     described = desk.ok("describe", "svc", "web")
     assert "10.244.1.5:8080" in described
     assert "10.244.1.99" not in described

@@ -28,6 +28,8 @@ from nodeport_nft.observe.status import Status
 from tests.cli.program import SCRIPT, Program
 from tests.damage import damage, rewrite
 
+pytestmark = pytest.mark.proves("U6")
+
 NODE = "worker-1"
 
 OBJECTS = """

@@ -19,6 +19,8 @@ from nodeport_nft.kube.unknown import field_names
 from nodeport_nft.model import Ranges
 from nodeport_nft.settings import KEYS, SETTINGS
 
+pytestmark = pytest.mark.proves("U3")
+
 # --- what is read --------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,8 @@ from nodeport_nft.resolve import Index
 from nodeport_nft.terminal import visible
 from tests.builders import make_endpoint, make_port, make_service, make_slice
 
+pytestmark = pytest.mark.proves("U2")
+
 GOLDENS = Path(__file__).parent / "graphs"
 SVG = "{http://www.w3.org/2000/svg}"
 

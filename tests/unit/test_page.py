@@ -31,6 +31,8 @@ from nodeport_nft.page.reading import ROWS
 from nodeport_nft.reconcile import NodeState, compile_snapshot
 from tests.builders import FACTS, make_endpoint, make_port, make_service, make_slice
 
+pytestmark = pytest.mark.proves("U5")
+
 PATIENCE = 60.0
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\n</title>{{ 7 * 7 }}"
 

@@ -60,6 +60,7 @@ def test_tables_and_json_say_what_was_counted() -> None:
     ]
     endpoints = to_table(RATES, "endpoints")
     assert endpoints.splitlines()[2].split() == ["shop", "web", "<unset>", r"[red]\x1b[31m\u202e\nx", "0.04"]
+    assert to_table(RATES, "services", headers=False).splitlines()[0].split() == ["shop", "web", "120", "0"]
     assert to_table(Rates(2.0, (), (), 3, 0), "services") == ""
     assert "2 of 400 Services had any" in summary(RATES, "services")
     assert "the 200 with most" in summary(RATES, "endpoints")

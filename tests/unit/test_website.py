@@ -18,6 +18,10 @@ from website.pages import GROUPS, ROOT, source, stage
 PAGES = {source("index"): "index.md", "docs/store.md": "store.md", "contrib/dns/README.md": "dns.md"}
 
 
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 300, "move what the first ten minutes do not need"
+
+
 def test_every_link_to_a_file_leads_to_one(tmp_path: Path) -> None:
     stage(tmp_path / "staged", completed=lambda text, *_: text)
     staged = {path.stem for path in (tmp_path / "staged").glob("*.md")}

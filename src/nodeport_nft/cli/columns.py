@@ -98,24 +98,6 @@ def endpoints_listing(
     )
 
 
-def endpoints_documents(services: Iterable[Object], stored: Iterable[Object]) -> dict[ObjectName, dict[str, Any]]:
-    """The Endpoints of each row: those that are stored, else what a controller would write beside their Service.
-
-    It gives them the name and the labels of the Service (kubernetes, pkg/controller/endpoint).
-    """
-    resource = BY_KIND["Endpoints"]
-    documents = {}
-    for service in services:
-        known = ("name", "namespace", "labels", "creationTimestamp")
-        metadata = {key: value for key, value in mapping(service.raw, "metadata").items() if key in known}
-        documents[ObjectName(service.namespace, service.name)] = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": metadata,
-        }
-    return documents | {ObjectName(each.namespace, each.name): each.raw for each in stored}
-
-
 def endpoints_rows(
     snapshot: Snapshot, stored: Iterable[Object], namespace: str | None
 ) -> list[tuple[ObjectName, str, str]]:

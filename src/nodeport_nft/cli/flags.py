@@ -35,6 +35,10 @@ _OF_STORE = ("kubeconfig", "context")  # stand behind --store, and are of use wi
 _NAMESPACE = "namespace"
 _LAST = ("store", *_OF_STORE, "stateDir")  # and behind them --config
 
+_VALIDATE = "validate"
+_AS_KUBECTL = {"true": "strict", "false": "ignore"}
+"""What kubectl takes for that as well. In a file they would be switches, and are told as such."""
+
 _SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
 
 
@@ -107,6 +111,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         with reported():
             values = {each.key: arguments.pop(_name(each)) for each in sorted(asked, key=SETTINGS.index)}
             given = {key: value for key, value in values.items() if value is not None}
+            if _VALIDATE in given:
+                given[_VALIDATE] = _AS_KUBECTL.get(str(given[_VALIDATE]), given[_VALIDATE])
             flags = Flags(config, with_store(given))
             if arguments.get(_NAMESPACE, "") is None:
                 arguments[_NAMESPACE] = flags.namespace(signature.parameters[_NAMESPACE].default)

@@ -29,9 +29,13 @@ def table(header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
 
     Cells are escaped before they are measured, their newlines as well: a row is one line, whatever is in it.
     """
-    lines = [*([header] if header is not None else []), *([visible(cell) for cell in row] for row in rows)]
+    lines = [
+        *([header] if header is not None else []),
+        *([cell if cell.isprintable() else visible(cell) for cell in row] for row in rows),
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(fitted(line, widths) for line in lines)
+    line_of = "   ".join(f"{{:<{width}}}" for width in widths).format  # of ten thousand lines
+    return "\n".join([line_of(*line).rstrip() for line in lines])
 
 
 def fitted(cells: Iterable[str], widths: Iterable[int]) -> str:

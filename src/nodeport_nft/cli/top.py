@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -74,6 +75,9 @@ def top(
         Output | None,
         typer.Option("--output", "-o", help="table or json; both are printed once.", show_default=False),
     ] = None,
+    no_headers: Annotated[
+        bool, typer.Option("--no-headers", help="Leave out the columns' names; the table is printed once.")
+    ] = False,
     flags: Annotated[Flags, "metricsBindAddress", "store"],
 ) -> None:
     """Show the new connections a second of each Service on this node, or of each endpoint, as the kernel counts them.
@@ -90,8 +94,8 @@ def top(
 
     sampler = Sampler(_wanted(config, name, within, labels), endpoints=kind == _ENDPOINTS)
     asked = _told(name, within, labels)
-    if once or output is not None or not _at_terminal():
-        _print_once(sampler, kind, asked, seconds, output or Output.table)
+    if once or no_headers or output is not None or not _at_terminal():
+        _print_once(sampler, kind, asked, seconds, output or Output.table, headers=not no_headers)
         return
     from nodeport_nft.cli.top_screen import Screen
 
@@ -140,7 +144,9 @@ def _wanted(
 
 
 def _at_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    """Whether there is one on which a screen can be drawn again."""
+    is_there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return is_there and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _told(name: str | None, within: str | None, labels: str | None) -> str:
@@ -173,7 +179,7 @@ def _first(sampler: Sampler, asked: str, seconds: float) -> Rates:
     return rates
 
 
-def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output: Output) -> None:
+def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output: Output, *, headers: bool) -> None:
     from nodeport_nft.cli.top_table import summary, to_json, to_table
 
     rates = _first(sampler, asked, seconds)
@@ -184,7 +190,7 @@ def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output:
     if output is Output.json:
         put(to_json(rates, kind, time.time()))
         return
-    if text := to_table(rates, kind):
+    if text := to_table(rates, kind, headers=headers):
         put(text)
     say(summary(rates, kind))
 

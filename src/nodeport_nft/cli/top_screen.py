@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nodeport_nft.cli.colour import wants_colour
 from nodeport_nft.cli.top import REST
 from nodeport_nft.cli.top_table import Course, cells, header, orders, row_name, rows
 from nodeport_nft.observe.rates import Rates, Sampler
@@ -58,7 +59,7 @@ class Screen:
 
     def run(self) -> None:
         """Until q is pressed, or Ctrl-C. Raises KernelError where the kernel refuses."""
-        console = Console()
+        console = Console(no_color=not wants_colour(sys.stdout))
         self._encoding = console.encoding
         gc.enable()  # which ``entry`` has switched off for commands that end at once
         signal.signal(

@@ -50,10 +50,10 @@ def number(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2g}"
 
 
-def to_table(rates: Rates, kind: str) -> str:
+def to_table(rates: Rates, kind: str, *, headers: bool = True) -> str:
     """The table; "" if nothing is to be shown."""
-    shown = rows(rates, kind)
-    return table(header(kind), map(cells, shown)) if shown else ""
+    shown = [cells(rate) for rate in rows(rates, kind)]
+    return table(header(kind) if headers else None, shown) if shown else ""
 
 
 def summary(rates: Rates, kind: str) -> str:

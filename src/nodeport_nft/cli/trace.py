@@ -120,7 +120,9 @@ def trace(
         named = asked.node(sent_from, sent_to, known, name)
         is_here = named == name
         if not is_here:  # what the configuration says of this machine says nothing of that one
-            name, node_ips = named, parse_addresses(node_ip, chosen) if node_ip else ()
+            member = known.registered.get(named)
+            registered = member.internal_ips if member else ()
+            name, node_ips = named, parse_addresses(node_ip, chosen) if node_ip else registered
     if late:
         wanted = read_wanted(chosen, None, node=name)
     family = Family(sent_to.address.version if sent_to.address else sent_to.version)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,7 +17,7 @@ from nodeport_nft.kinds import BY_KIND, BY_WORD
 if TYPE_CHECKING:
     from nodeport_nft.cli.desired import Wanted
     from nodeport_nft.config import Config
-    from nodeport_nft.model import IPAddress, Pod, Snapshot
+    from nodeport_nft.model import IPAddress, Node, Pod, Snapshot
     from nodeport_nft.reach import End, Located
     from nodeport_nft.resolve.absence import Document
 
@@ -42,6 +43,28 @@ class Known:
             return None
         with open_existing(self._config) as store:
             return store.snapshot()
+
+    @cached_property
+    def registered(self) -> Mapping[str, Node]:
+        """The nodes that have registered with a shared store, as Node objects would say it; they need none there."""
+        from nodeport_nft.cli.nodes import registered_nodes
+        from nodeport_nft.model import Node
+
+        found = registered_nodes(self._config) if self.is_of_store and may_exist(self._config.store) else None
+        return {
+            name: Node(name, internal_ips=tuple(map(ip_address, one.report.addresses)))
+            for name, one in (found or {}).items()
+        }
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Those that have an object, and those that have registered."""
+        named = self.snapshot.nodes if self.snapshot else ()
+        names = {node.name for node in named if node.internal_ips}
+        return (
+            *(node for node in named if node.internal_ips or node.name not in self.registered),
+            *(node for name, node in self.registered.items() if name not in names),
+        )
 
     def pods(self) -> Iterable[Pod] | None:
         """All Pods, also where they are no endpoints by themselves; None: nobody may see them."""
@@ -80,6 +103,8 @@ class Ends:
         snapshot = known.snapshot if self.has_names else Snapshot()
         if snapshot is None:
             fail("names are looked up in the store, and there is none; give manifests with -f, or --store", BAD_INPUT)
+        if self.has_names:
+            snapshot = replace(snapshot, nodes=known.nodes)
         directory = Directory(snapshot, namespace, known.pods)
         given = self.sender.address if self.sender else None
         try:
@@ -104,7 +129,7 @@ class Ends:
         named = (sender.node if sender else "") or (target.node if self.target.kind == "Node" else "")
         if named or not self.has_names or known.snapshot is None:
             return named or here
-        names = [node.name for node in known.snapshot.nodes if node.internal_ips]
+        names = [node.name for node in known.nodes if node.internal_ips]
         return here if here in names or not names else min(names)
 
 

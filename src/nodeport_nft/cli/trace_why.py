@@ -35,7 +35,7 @@ def why(config: Config, walked: Trace, known: Known, facts: NodeFacts, *, is_liv
     if snapshot is None:
         return ()
     if not owners:
-        return tuple(_nobody(walked, snapshot, facts))
+        return tuple(_nobody(walked, snapshot, facts, known))
     pods = known.pods if known.is_of_store else None
     found = causes(owners, family, snapshot, known.documents, node, pods)
     if found or not is_live:
@@ -56,7 +56,7 @@ def _finds_nobody(walked: Trace) -> bool:
     )
 
 
-def _nobody(walked: Trace, snapshot: Snapshot, facts: NodeFacts) -> Iterable[Cause]:
+def _nobody(walked: Trace, snapshot: Snapshot, facts: NodeFacts, known: Known) -> Iterable[Cause]:
     """Why nobody is there: at the node, in the clusterIPs, or anywhere else."""
     packet = walked.packet
     address = ip_address(packet.destination)
@@ -64,7 +64,7 @@ def _nobody(walked: Trace, snapshot: Snapshot, facts: NodeFacts) -> Iterable[Cau
     if outcome.fate is not Fate.UNTOUCHED:
         yield from at_cluster_ip(snapshot, packet.protocol, address, packet.port)
     elif not outcome.here:
-        yield from elsewhere(snapshot, address)
+        yield from elsewhere(snapshot, address, known.pods() or ())
     elif not address.is_loopback and (
         found := tuple(left_out(snapshot, facts.name, packet.protocol, packet.port, address.version))
     ):

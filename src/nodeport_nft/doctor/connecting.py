@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import islice
 
 from nodeport_nft.doctor.examination import Examination
@@ -102,6 +103,9 @@ def _node_ports(examination: Examination) -> Iterator[Trial]:
     for node in state.index.nodes.values():
         if node.name != state.facts.name:
             places[node.name] = node.labels.get(ZONE_LABEL, ""), node.internal_ips
+    for each in examination.registered:  # a node of etcd needs no object
+        known = tuple(ip_address(text) for text in each.report.addresses)
+        places.setdefault(each.name, (dict(each.report.labels).get(ZONE_LABEL, ""), known))
     for name, (zone, addresses) in sorted(places.items()):
         is_own = name == state.facts.name
         resolver = state.resolver if is_own else Resolver(state.index, name, zone, Claimable.of(state.facts))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from nodeport_nft import __version__
@@ -13,7 +12,7 @@ from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, State, failed, of_text, ok, skipped, warning
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.node_lock import daemon_pid
-from nodeport_nft.store import is_shared, open_members
+from nodeport_nft.store import is_shared
 
 _START = "systemctl enable --now nodeport-nft, or nodeport-nft sync"
 _SKEW_SECONDS = 5.0
@@ -103,13 +102,8 @@ def _moments(examination: Examination) -> Iterator[tuple[str, float]]:
         if (path := Path(config.store)).exists():
             yield f"the last write of {path}", path.stat().st_mtime
         return
-    _ = examination.stored  # one that does not answer is waited for once
-    members = open_members(config)
-    if members is None:
-        return
-    with closing(members):
-        for each in members.list():
-            yield f"what node {each.name} last wrote to its kernel", each.report.programmed
+    for each in examination.registered:
+        yield f"what node {each.name} last wrote to its kernel", each.report.programmed
 
 
 CHECKS = (

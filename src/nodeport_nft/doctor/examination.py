@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,10 +17,11 @@ from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, IPAddress, IPNetwork, Node, NodeFacts, Parsed, Ref, ServiceCIDR
 from nodeport_nft.problems import Problems
 from nodeport_nft.reconcile import NodeState, read_tables
-from nodeport_nft.store import StoreError, may_exist, open_existing
+from nodeport_nft.store import StoreError, may_exist, open_existing, open_members
 
 if TYPE_CHECKING:
     from nodeport_nft.observe.status import Status
+    from nodeport_nft.store.api import Registered
 
 _Read = TypeVar("_Read")
 
@@ -88,6 +90,7 @@ class Examination:
         self._host = _Once(read_host)
         self._nft = _Once(Nft)
         self._stored = _Once(self._read_store)
+        self._registered = _Once(self._read_members)
         self._gathered = _Once(self._gather)
         self._state = _Once(self._compile)
 
@@ -132,6 +135,11 @@ class Examination:
         """What is wrong with the node's own addresses, and its DNS servers."""
         return self._gathered()[1]
 
+    @property
+    def registered(self) -> tuple[Registered, ...]:
+        """The nodes that have registered with a shared store; none with that of one node."""
+        return self._registered()
+
     @cached_property
     def answer(self) -> Answer:
         """The daemon's."""
@@ -144,6 +152,14 @@ class Examination:
             objects = store.desired(self.name)
             meant = (damaged.meant for damaged in store.damaged.values())
             return Stored(objects, frozenset().union(*meant), store.complaints(), store.doubts())
+
+    def _read_members(self) -> tuple[Registered, ...]:
+        _ = self.stored  # a store that does not answer is waited for once
+        members = open_members(self.config)
+        if members is None:
+            return ()
+        with closing(members):
+            return members.list()
 
     def _gather(self) -> tuple[NodeFacts, tuple[str, ...]]:
         values = [value for _, values in self.stored.objects for value in values]

@@ -36,7 +36,8 @@ def _tables(examination: Examination) -> Iterator[Finding]:
         else:
             count = transaction.size
             seen = f"{table} differs by {count:,} element{'s' * (count != 1)}"
-        yield failed(seen, means, "nodeport-nft sync --once writes it (nodeport-nft diff shows it)")
+        remedy = "give doctor the flags that the daemon has; else nodeport-nft diff shows it, sync --once writes it"
+        yield failed(seen, means, remedy)
     if missing:
         seen = f"the kernel has no {' and no '.join(missing)}"
         yield failed(seen, "no Service is served on this node", "nodeport-nft sync --once, or start the daemon")

@@ -6,9 +6,9 @@ and ``resolve.absence`` tell.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from nodeport_nft.model import IPAddress, Service, ServicePort, Snapshot
+from nodeport_nft.model import IPAddress, Pod, Service, ServicePort, Snapshot
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.resolve.resolver import is_proxied
 
@@ -70,14 +70,14 @@ def at_cluster_ip(snapshot: Snapshot, protocol: str, address: IPAddress, port: i
     yield Cause("NoSuchClusterIP", f"no Service has the clusterIP {address}", _LOOK)
 
 
-def elsewhere(snapshot: Snapshot, address: IPAddress) -> Iterator[Cause]:
-    """What an address is that no rule is for and that is not the node's own."""
+def elsewhere(snapshot: Snapshot, address: IPAddress, pods: Iterable[Pod]) -> Iterator[Cause]:
+    """What an address is that no rule is for and that is not the node's own. ``pods``: all there are."""
     for node in snapshot.nodes:
         if address in node.internal_ips:
             text = f"{address} is an address of node {node.name}, whose own tables decide"
             yield Cause("OtherNode", text, f"try --node-name {node.name}", expected=True)
             return
-    for pod in snapshot.pods:
+    for pod in pods:
         if address in pod.ips:
             text = f"{address} is Pod {pod.namespace}/{pod.name} itself, and no Service is in between"
             yield Cause(

@@ -11,6 +11,8 @@ import pytest
 from tests.cli.habits import GIVEN, Habit, habits, matches, parts, words
 from tests.cli.program import Answer, Program
 
+pytestmark = pytest.mark.proves("U1")
+
 HABITS = habits()
 
 

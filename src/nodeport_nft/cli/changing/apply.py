@@ -12,6 +12,7 @@ from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, w
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, fail, say
 from nodeport_nft.cli.resources import not_found
+from nodeport_nft.cli.selectors import Labels, read_selector
 from nodeport_nft.cli.waiting import Timeout, check_shared, parse_timeout, wait_until_synced
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.settings import Group
@@ -26,6 +27,7 @@ def apply(
     *,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
+    labels: Labels = None,
     namespace: Namespace = "default",
     dry_run: DryRunOption = None,
     output: OutputOption = None,
@@ -54,7 +56,7 @@ def apply(
         check_shared(chosen, "--wait")
     if force_conflicts and not is_kubernetes(chosen.store):
         fail(f"--force-conflicts: nobody manages single fields of {chosen.store}; leave it out", BAD_INPUT)
-    objects = read_named("apply", filename, chosen, namespace)
+    objects = read_named("apply", filename, chosen, namespace, read_selector(labels, None))
     write_and_tell(chosen, objects, Manner(dry_run, read_form(output), force=force_conflicts))
     if wait and not dry_run:
         wait_until_synced(chosen, seconds)

@@ -19,12 +19,15 @@ from nodeport_nft.cli.verbs import Commands
 _FLAG = "--dry-run"
 
 
-class DryRun(enum.Enum):
-    """How a write is tried. Each is true; where nothing is tried, there is None."""
+class DryRun(enum.StrEnum):
+    """How a write is tried. Each is true; where nothing is tried, there is None.
+
+    A ``StrEnum`` with no empty value: of another enumeration Typer before 0.29 makes None, which would write.
+    """
 
     client = "client"
     server = "server"
-    plain = ""
+    plain = "plain"
 
     @property
     def asks_store(self) -> bool:
@@ -61,9 +64,9 @@ DryRunOption = Annotated[
 
 
 def _with_value(words: list[str]) -> list[str]:
-    """Arguments in which the flag has a value, if need be an empty one: the word behind it is none of its own."""
+    """Arguments in which the flag has a value, if need be ``plain``: the word behind it is none of its own."""
     end = words.index("--") if "--" in words else len(words)
-    return [f"{_FLAG}=" if at < end and word == _FLAG else word for at, word in enumerate(words)]
+    return [f"{_FLAG}={DryRun.plain}" if at < end and word == _FLAG else word for at, word in enumerate(words)]
 
 
 class Command(TyperCommand):

@@ -29,6 +29,12 @@ INTERRUPTED = 130
 """Exit code of a watch that Ctrl-C has ended: a shell's for SIGINT (128 and its number)."""
 
 
+def _forms() -> list[str]:
+    from nodeport_nft.cli.get.output import WORDS
+
+    return list(WORDS)
+
+
 @command
 def get(
     *,
@@ -44,6 +50,7 @@ def get(
             "-o",
             metavar="FORM",
             help="wide, yaml, json, name, jsonpath[-file|-as-json]=..., custom-columns[-file]=....",
+            autocompletion=_forms,
         ),
     ] = None,
     sort_by: Annotated[
@@ -76,13 +83,13 @@ def get(
 ) -> None:
     """List objects: services, endpoints, endpointslices, pods or nodes, several kinds with commas, or all of them.
 
-    The endpoints of a Service are computed, from whatever it gets them from; other forms than tables have the stored
+    The endpoints of a Service are computed, from whatever it gets them from; yaml, json and name give the stored
     Endpoints objects alone.
     """
-    from nodeport_nft.cli.get.events import EventPrinter
     from nodeport_nft.cli.get.listings import Wanted, listings, selected
     from nodeport_nft.cli.get.output import Form, read_output
     from nodeport_nft.cli.listing import Look
+    from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     targets = parse_targets(resources)
     check_names(targets, all_namespaces=all_namespaces)
@@ -101,8 +108,11 @@ def get(
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
     chosen = flags.config()
+    wanted = replace(wanted, computes_endpoints=form.is_question and not is_kubernetes(chosen.store))
     with _sensible(output):
         if watch or watch_only:
+            from nodeport_nft.cli.get.events import EventPrinter
+
             shown = _as_stored if show_managed_fields else _without_managers
             printer = EventPrinter(form, look, shown, events=output_watch_events)
             complaints = _watch(chosen, wanted, printer, only_changes=watch_only)
@@ -141,6 +151,11 @@ def _watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_change
     from nodeport_nft.store.etcd.address import is_etcd
 
     kind = wanted.targets[0][0].kind
+    if kind == "Endpoints" and wanted.computes_endpoints:
+        fail(
+            "--watch: the endpoints of Services are computed, and watched as a table alone; leave out -o",
+            BAD_INPUT,
+        )
     computed = printer.output.is_table and (kind == "Endpoints" or (kind == "Node" and is_etcd(config.store)))
     try:
         return watch(config, wanted, printer, only_changes=only_changes, computed=computed)

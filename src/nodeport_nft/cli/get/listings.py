@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked for: ``targets`` of a namespace (None: of all), those that ``selector`` picks, in which order."""
+    """What is asked for: ``targets`` of a namespace (None: of all), those that ``selector`` picks, in which order.
+
+    ``computes_endpoints``: of objects, too, not only in tables.
+    """
 
     targets: tuple[Target, ...]
     namespace: str | None
@@ -33,6 +36,7 @@ class Wanted:
     sort: Path | None = None
     wide: bool = False
     labels: bool = False
+    computes_endpoints: bool = False
 
     @property
     def needs_documents(self) -> bool:
@@ -61,12 +65,30 @@ def listings(store: Objects, config: Config, wanted: Wanted) -> tuple[list[Listi
 
 
 def selected(store: Objects, wanted: Wanted) -> tuple[tuple[Object, ...], tuple[str, ...]]:
-    """The stored objects that are asked for, and a message for each name that has none. Raises PathError as above."""
-    objects, missing = select(store, wanted.targets, wanted.namespace)
+    """The objects that are asked for, and a message for each name that has none. Raises PathError as above."""
+    objects, missing = _selected(store, wanted)
     objects = tuple(stored for stored in objects if wanted.selector.picks(stored.raw))
     if wanted.sort is not None:
         objects = tuple(objects[number] for number in order([stored.raw for stored in objects], wanted.sort))
     return objects, missing
+
+
+def _selected(store: Objects, wanted: Wanted) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+    if not wanted.computes_endpoints:
+        return select(store, wanted.targets, wanted.namespace)
+    from nodeport_nft.cli.get.endpoints import computed_endpoints
+
+    found: list[Object] = []
+    missing: list[str] = []
+    for resource, group in groupby(wanted.targets, lambda target: target[0]):
+        several = tuple(group)
+        if resource.kind == "Endpoints":
+            some, absent = computed_endpoints(store, [name for _, name in several], wanted.namespace)
+        else:
+            some, absent = select(store, several, wanted.namespace)
+        found += some
+        missing += absent
+    return tuple(found), tuple(missing)
 
 
 def with_registered(
@@ -117,7 +139,8 @@ def _endpoints(
     store: Objects, config: Config, resource: Resource, names: list[str], wanted: Wanted
 ) -> tuple[Listing, tuple[str, ...]]:
     """The endpoints of Services, which are computed, and those that no Service has."""
-    from nodeport_nft.cli.columns import endpoints_documents, endpoints_listing, endpoints_rows
+    from nodeport_nft.cli.columns import endpoints_listing, endpoints_rows
+    from nodeport_nft.cli.get.endpoints import endpoints_documents
     from nodeport_nft.store import is_kubernetes
 
     namespace = wanted.namespace

@@ -36,6 +36,9 @@ FORMS = (
     "custom-columns=COLUMNS or custom-columns-file=PATH"
 )
 
+WORDS = ("wide", "yaml", "json", "name", "jsonpath=", "jsonpath-file=", "jsonpath-as-json=", "custom-columns=")
+"""What the shell offers."""
+
 _OF_FILES = {"jsonpath-file": Form.jsonpath, "custom-columns-file": Form.columns}
 _WITH_TEXT = (Form.jsonpath, Form.jsonpath_as_json, Form.columns)
 _REFUSED = {
@@ -60,6 +63,11 @@ class Output:
     def is_table(self) -> bool:
         """Whether it is kubectl's own columns."""
         return self.form in (Form.table, Form.wide)
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it picks something out of objects, so that nobody can apply what it gives."""
+        return self.form in _WITH_TEXT
 
     def one(self, document: dict[str, Any]) -> str:
         """A single object, or a whole list as one, with its last newline. Raises PathError."""
