@@ -172,7 +172,7 @@ def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
         cause = f", because of {answer.sync_cause}" if answer.sync_cause else ""
         last = f"{_when(answer.synced, now)}: {operations} in {_seconds(answer.sync_seconds)}{cause}"
     fields = [
-        ("Health", ["; ".join(troubles) or "all is well"]),
+        ("Health", ["; ".join(troubles) or _well(answer)]),
         ("Node", [answer.node or "<unknown>"]),
         ("Daemon", [f"{answer.version}, process {answer.pid}"]),
         ("Running", [f"since {_when(answer.started, now)}" if answer.started else "<unknown>"]),
@@ -204,6 +204,13 @@ def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
         # The kernel's words may have several lines.
         lines += [f"{first:{width}}{' '.join(value.split())}" for first, value in zip(names, values, strict=True)]
     return "\n".join(lines)
+
+
+def _well(answer: Status) -> str:
+    """That a Service has no endpoint is nothing that is wrong with the node, and may be what is looked for."""
+    if not (count := answer.without_endpoints):
+        return "all is well"
+    return f"all is well on this node; {_services(count)} {'has' if count == 1 else 'have'} no endpoint"
 
 
 def _idle(answer: Status) -> Iterator[str]:
