@@ -211,7 +211,7 @@ def _kind(word: str) -> str:
 
 def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
     """What is to be written of nodes. Leaves with all that are not there."""
-    from nodeport_nft.model import Member, Node, Ref
+    from nodeport_nft.model import Member, Node, Pod, Ref
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of
     from nodeport_nft.store import Store
@@ -229,6 +229,10 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
         elif name not in known:
             # No guess which was meant: names of machines are alike, and the wrong one would be drained.
             there = f"known are {listed(sorted(known))}" if known else "no object, endpoint or daemon names one"
+            if pod := next(
+                (each for each in values if isinstance(each, Pod) and each.name == name and each.ips), None
+            ):
+                there = f"for the pod of this name: drain endpoint {pod.ips[0]}"
             refused.append(f'node "{name}" not found; {there}')
         elif name in nodes and nodes[name].drained != drains:
             if (current := store.get(*ref)) is None:
