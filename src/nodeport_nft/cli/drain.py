@@ -220,6 +220,7 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
     nodes = {value.name: value for value in values if isinstance(value, Node)}
     named = {name for value in values for name in nodes_of(value) if name}
     known = {*nodes, *named, *(value.name for value in values if isinstance(value, Member))}
+    pods = {value.name: value.ips[0] for value in values if isinstance(value, Pod) and value.ips}
     refused = []
     puts, new = [], []
     for name in asked.nodes:
@@ -229,10 +230,8 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
         elif name not in known:
             # No guess which was meant: names of machines are alike, and the wrong one would be drained.
             there = f"known are {listed(sorted(known))}" if known else "no object, endpoint or daemon names one"
-            if pod := next(
-                (each for each in values if isinstance(each, Pod) and each.name == name and each.ips), None
-            ):
-                there = f"for the pod of this name: drain endpoint {pod.ips[0]}"
+            if name in pods:
+                there = f"for the pod of this name: drain endpoint {pods[name]}"
             refused.append(f'node "{name}" not found; {there}')
         elif name in nodes and nodes[name].drained != drains:
             if (current := store.get(*ref)) is None:
