@@ -1,4 +1,4 @@
-"""What is put into a page: drawings of mermaid; and parts that the code gives, which stand in the repository as well."""
+"""What is put into a page: drawings of mermaid; and parts that the code gives, which stand in the repository, too."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ GENERATED = re.compile(
 
 def up_to_date(text: str) -> str:
     """The text of a page with its generated parts as the code gives them now."""
-    from website import commands, habits
+    from website import commands, examples, habits
 
-    makers = {"commands": commands.reference, "habits": habits.table}
+    makers = {"commands": commands.reference, "habits": habits.table} | {
+        name: getattr(examples, name) for name in ("trace", "trace_nothing", "graph", "tree")
+    }
     return GENERATED.sub(lambda part: part["begin"] + makers[part["name"]]() + part["end"], text)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from nodeport_nft.cli import app
 from website.closed import requests_to_others
@@ -72,12 +71,6 @@ def test_generated_parts_are_what_the_code_gives(page: str) -> None:
         path.write_text(up_to_date(path.read_text()))
     assert path.read_text() == up_to_date(path.read_text()), "UPDATE_GOLDENS=1 pytest tests/unit/test_website.py"
     assert GENERATED.search(path.read_text())
-
-
-def test_the_picture_of_the_example_is_what_graph_draws() -> None:
-    drawn = CliRunner().invoke(app, ["graph", "-f", str(ROOT / "examples" / "my-ser.yaml"), "my-ser"])
-    (shown,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs" / "commands.md").read_text(), re.DOTALL)
-    assert drawn.stdout == shown
 
 
 def command_lines() -> list[tuple[str, str]]:
