@@ -156,7 +156,7 @@ def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
     for query, wrong in [
         ("from=x&to=172.30.1.2&port=1", "From: connections come from no Service"),
         ("from=172.30.1.9:1&to=172.30.1.2&port=1", "From: leave out the port"),
-        ("from=pod/none&to=172.30.1.2&port=1", "From: there is no Pod none in namespace default"),
+        ("from=pod/none&to=172.30.1.2&port=1", "From: this daemon knows no Pod none in namespace default"),
         ("from=192.0.2.7&port=1", "To: it is missing"),
         ("from=192.0.2.7&to=fd00::1&port=1", "of two families"),
         ("to=wbe", "To: there is no Service wbe in namespace default; did you mean web?"),

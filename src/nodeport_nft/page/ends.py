@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nodeport_nft.model import IPAddress, ObjectName, Pod, Ref, Service, Snapshot
+from nodeport_nft.problems import clipped
 from nodeport_nft.reach import OUTSIDE, Directory, End, EndError, Located, NotThere, parse_end
 from nodeport_nft.reconcile import NodeState
 from nodeport_nft.resolve import Index
@@ -78,6 +79,9 @@ def _located(field: str, end: End, ask: Ask, state: NodeState, version: int | No
     wanted = ObjectName(end.namespace or ask.namespace, end.name)
     objects = Snapshot(tuple(_services(index, wanted)), nodes=tuple(index.nodes.values()))
     pod = [value for value in index.values(Ref("Pod", *wanted)) if isinstance(value, Pod)]
+    if end.kind == "Pod" and not pod:  # of an API server a daemon asks for no Pods
+        name, namespace = clipped(end.name), clipped(wanted.namespace)
+        raise AskError(f"{field}: this daemon knows no Pod {name} in namespace {namespace}; give its address")
     is_target = field == "To"
     try:
         return Directory(objects, ask.namespace, lambda: pod).locate(
