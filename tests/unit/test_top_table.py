@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -94,9 +95,10 @@ def test_the_screen_sorts_and_filters_by_keys() -> None:
     ("seconds", "header"), [(0.2, "LAST 5 S"), (2.0, "LAST 48 S"), (5.0, "LAST 2 MIN"), (3600.0, "LAST 1440 MIN")]
 )
 def test_the_screen_says_of_what_time_the_bars_are_and_that_it_needs_no_daemon(seconds: float, header: str) -> None:
-    lines = Shown("services", seconds=seconds, said="").lines()
+    lines = Shown("services", replace(RATES, seconds=0.2), seconds=seconds, said="").lines()
     assert lines[1].startswith("counted by the kernel; no daemon answers here, and none is needed")
     assert lines[2].rstrip().endswith(header)
+    assert Shown("services", replace(RATES, seconds=5.0), seconds=0.2).lines()[2].rstrip().endswith("LAST 2 MIN")
 
 
 def test_a_small_screen_says_how_many_more_there_are() -> None:

@@ -141,7 +141,8 @@ class Screen:
             table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
         has_course = self._encoding.startswith("utf")
         if has_course:
-            table.add_column(course_header(self._pause()), no_wrap=True, overflow="crop")
+            seconds = max(self._pause(), self._rates.seconds)  # the first reading is sooner, later ones may be late
+            table.add_column(course_header(seconds), no_wrap=True, overflow="crop")
         for rate in shown:
             row = [Text(self._visible(cell), style="dim" if not rate.connections else "") for cell in cells(rate)]
             if self._kind == "services" and cells(rate)[-1] != "0":
