@@ -81,9 +81,21 @@ def build(wheel: Path, output: Path, compression: str = "xz") -> Path:
         _texts(tree, version)
         _control(tree, version, architecture)
         tree.chmod(0o755)
-        command = ["dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", str(tree), str(path)]
-        subprocess.run(command, check=True, stdout=2)
+        _say("packing")
+        # Beside its place: a package that was broken off would be taken for one.
+        begun = path.with_suffix(".part")
+        command = ["dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", str(tree), str(begun)]
+        try:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            begun.replace(path)
+        finally:
+            begun.unlink(missing_ok=True)
     return path
+
+
+def _say(what: str) -> None:
+    """It takes a minute or more: what is going on, on stderr."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def debian_version(version: str) -> str:
@@ -122,6 +134,7 @@ def _platforms(python: str, machine: str) -> list[str]:
 
 
 def _wheels(wheel: Path, target: Path, python: str, machine: str) -> list[Path]:
+    _say(f"collecting packages for Python {python}")
     target.mkdir()
     words = ["download", "--dest", str(target), *_platforms(python, machine), f"{wheel}[{EXTRAS}]"]
     _pip(*words)

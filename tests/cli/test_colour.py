@@ -157,3 +157,10 @@ def test_what_objects_say_is_escaped_whatever_the_colour(filled: Program) -> Non
     hostile.directory.mkdir()
     hostile.ok("apply", "-f", "-", stdin=manifest)
     assert "\x1b" not in hostile("describe", "pod", "x", "--color=always").out
+
+
+def test_what_doctor_finds_has_the_colour_of_its_state_alone() -> None:
+    text = "ok       a  failed  b\nfailed   a  seen\n         try: ok  \nwarning  b  seen\nnot looked at  c  why"
+    coloured = colour.findings(text)
+    assert plain(coloured) == text
+    assert [of(code, coloured) for code in (GREEN, RED, YELLOW)] == [["ok"], ["failed"], ["warning"]]

@@ -36,8 +36,14 @@ def test_a_daemon_that_is_stopped_while_it_is_imported_ends_well(module: str, nu
     assert interrupted(module, number, "sync") == (0, "")
 
 
-@pytest.mark.parametrize("module", ["typer", "nodeport_nft.cli.app", "nodeport_nft.cli.sync"])
-@pytest.mark.parametrize("words", [("get", "svc"), ("sync", "--once")])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (module, words)
+        for words, own in ((("get", "svc"), "get.command"), (("sync", "--once"), "sync"))
+        for module in ("typer", "nodeport_nft.cli.app", f"nodeport_nft.cli.{own}")
+    ],
+)
 def test_ctrl_c_while_a_command_is_imported_has_no_traceback(module: str, words: tuple[str, ...]) -> None:
     assert interrupted(module, 2, *words) == (-2, "")
 

@@ -642,10 +642,26 @@ def test_a_closed_stdout_is_no_failure(cluster: Program) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, nodeport_nft.cli; print(*sys.modules)"
+    code = """import contextlib, io, sys
+from nodeport_nft.cli import app
+with contextlib.redirect_stdout(io.StringIO()) as shown:
+    app(["--help"], standalone_mode=False)
+assert "Look at objects:" in shown.getvalue()
+print(*sys.modules)"""
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it imports a lot
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert not set(done.stdout.split()) & {"yaml", "sqlite3", "rich", "nftables", "pyroute2", "nodeport_nft.store"}
+    loaded = set(done.stdout.split())
+    assert not loaded & {
+        "yaml",
+        "sqlite3",
+        "rich",
+        "nftables",
+        "pyroute2",
+        "nodeport_nft.store",
+        "nodeport_nft.model",
+    }
+    commands = {"nodeport_nft.cli.sync", "nodeport_nft.cli.get.command"}
+    assert not loaded & commands, "they come when they are asked for"
 
 
 @pytest.mark.parametrize(

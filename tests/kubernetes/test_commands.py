@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from nodeport_nft.config import Config
+from nodeport_nft.doctor import Answer, Examination
 from tests.cli.program import Program
 from tests.cli.watching import Watching
 from tests.kubernetes.commanding import Desk, endpoint_slice, service
@@ -244,6 +246,9 @@ def test_what_is_desired_is_what_the_daemon_follows(desk: Desk) -> None:
     looked = desk.run("doctor", "-o", "json", "--node-name", "worker-1", "--metrics-bind-address", "none")
     states = {each["id"]: each["state"] for each in json.loads(looked.out)["checks"]}
     assert (states["store"], states["store-integrity"]) == ("ok", "not looked at"), looked
+    config = Config(store="kubernetes:", kubeconfig=str(desk.server.kubeconfig))
+    examined = Examination(config, name="worker-1", ask=Answer)  # connects to the nodePorts of both
+    assert {node.name for node in examined.nodes} == {"worker-1", "worker-2"}
     described = desk.ok("describe", "svc", "web")
     assert "10.244.1.5:8080" in described
     assert "10.244.1.99" not in described

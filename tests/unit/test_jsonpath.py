@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodeport_nft.cli.get.custom_columns import column_cells, parse_column_lines, parse_columns
 from nodeport_nft.cli.get.jsonpath import PathError, relaxed
@@ -192,3 +195,29 @@ def test_documents_are_sorted_with_those_first_that_lack_the_field() -> None:
     with pytest.raises(PathError, match="have no order"):
         order([{"a": 1}, {"a": "x"}], relaxed("a"))
     assert order([], relaxed(".a")) == []
+
+
+_PIECES = [
+    *"{}[]().@$?'\"=<>!&|*:,\\ \n-01a~#",
+    "range ",
+    "end",
+    ".items",
+    "[?(",
+    "..",
+    "[*]",
+    "==",
+    '"a"',
+    "true",
+    "1e9",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=14).map("".join))
+def test_whatever_somebody_writes_is_a_template_or_is_told_as_none(text: str) -> None:
+    for made in (text, f"{{{text}}}", f"{{.items{text}}}"):
+        with suppress(PathError):
+            Template(made).text(LIST)
+    with suppress(PathError):
+        order(ITEMS, relaxed(text))
+    with suppress(PathError):
+        column_cells(parse_columns(text), LIST)

@@ -15,12 +15,15 @@ from typer.core import TyperGroup
 
 from nodeport_nft import leading_flags
 from nodeport_nft.cli import elsewhere
+from nodeport_nft.cli.lazily import Entries
 from nodeport_nft.cli.options import BAD_INPUT, fail
 from nodeport_nft.kinds import BY_WORD
 from nodeport_nft.terminal import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+
+    from nodeport_nft.cli.lazily import Entry
 
 HELP = "help"
 WIDTH = 80
@@ -47,14 +50,19 @@ class Commands(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (Click's signature)
         """The commands by their groups, in the order of their registration."""
         panels: dict[str, list[tuple[str, str]]] = {}
-        commands: Mapping[str, Any] = self.commands
-        for name, each in commands.items():
-            if not each.hidden:
-                panels.setdefault(each.rich_help_panel or "Commands", []).append((name, summary(each)))
+        for name, panel, told in self.listed():
+            panels.setdefault(panel, []).append((name, told))
         widest = max(len(name) for rows in panels.values() for name, _ in rows)
         for panel, rows in panels.items():
             with formatter.section(panel):
                 formatter.write_dl([(name.ljust(widest), told) for name, told in rows])
+
+    def listed(self) -> Iterator[tuple[str, str, str]]:
+        """Name, heading and summary of each command that is listed."""
+        commands: Mapping[str, Any] = self.commands
+        for name, each in commands.items():
+            if not each.hidden:
+                yield name, each.rich_help_panel or "Commands", summary(each)
 
 
 class OfConfig(Commands):
@@ -67,6 +75,17 @@ class Verbs(Commands):
     """The program's commands."""
 
     elsewhere = elsewhere.VERBS
+    entries: Sequence[Entry] = ()
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: MutableMapping[str, Any] = Entries(self.entries)
+
+    def listed(self) -> Iterator[tuple[str, str, str]]:
+        """From the table, so that ``--help`` needs none of them."""
+        for each in self.entries:
+            if each.panel:
+                yield each.name, each.panel, each.summary
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Click's, after our reading of the words."""

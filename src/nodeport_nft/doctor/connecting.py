@@ -100,7 +100,7 @@ def _node_ports(examination: Examination) -> Iterator[Trial]:
     state = examination.state
     own = state.facts.node_port_ips or state.facts.addresses
     places: dict[str, tuple[str, tuple[IPAddress, ...]]] = {state.facts.name: (state.facts.zone, own)}
-    for node in state.index.nodes.values():
+    for node in examination.nodes:
         if node.name != state.facts.name:
             places[node.name] = node.labels.get(ZONE_LABEL, ""), node.internal_ips
     for each in examination.registered:  # a node of etcd needs no object

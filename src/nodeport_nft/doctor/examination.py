@@ -17,7 +17,7 @@ from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, IPAddress, IPNetwork, Node, NodeFacts, Parsed, Ref, ServiceCIDR
 from nodeport_nft.problems import Problems
 from nodeport_nft.reconcile import NodeState, read_tables
-from nodeport_nft.store import StoreError, may_exist, open_existing, open_members
+from nodeport_nft.store import StoreError, is_kubernetes, may_exist, open_existing, open_members
 
 if TYPE_CHECKING:
     from nodeport_nft.observe.status import Status
@@ -90,6 +90,7 @@ class Examination:
         self._host = _Once(read_host)
         self._nft = _Once(Nft)
         self._stored = _Once(self._read_store)
+        self._nodes = _Once(self._read_nodes)
         self._registered = _Once(self._read_members)
         self._gathered = _Once(self._gather)
         self._state = _Once(self._compile)
@@ -140,6 +141,11 @@ class Examination:
         """The nodes that have registered with a shared store; none with that of one node."""
         return self._registered()
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every Node object, also where a node follows its own alone. Raises as the store does."""
+        return self._nodes()
+
     @cached_property
     def answer(self) -> Answer:
         """The daemon's."""
@@ -152,6 +158,12 @@ class Examination:
             objects = store.desired(self.name)
             meant = (damaged.meant for damaged in store.damaged.values())
             return Stored(objects, frozenset().union(*meant), store.complaints(), store.doubts())
+
+    def _read_nodes(self) -> tuple[Node, ...]:
+        if not is_kubernetes(self.config.store):
+            return tuple(self.state.index.nodes.values())
+        with open_existing(self.config) as store:
+            return store.snapshot().nodes
 
     def _read_members(self) -> tuple[Registered, ...]:
         _ = self.stored  # a store that does not answer is waited for once

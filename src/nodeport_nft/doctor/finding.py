@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
 
 from nodeport_nft.errors import KernelError
@@ -77,7 +78,7 @@ def examine(checks: Iterable[Check], examination: Examination) -> Iterator[tuple
     for check in checks:
         try:
             found = list(check.look(examination))
-        except (KernelError, StoreError, Problems, OSError) as error:
+        except (KernelError, StoreError, Problems, OSError, SubprocessError) as error:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             found = [skipped(" ".join(words.split()))]
         yield from ((check, each) for each in found)

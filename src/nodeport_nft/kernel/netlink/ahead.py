@@ -105,7 +105,9 @@ def main() -> None:
     schemas: Sequence[Schema] = pickle.load(sys.stdin.buffer)  # noqa: S301
     with open_netlink() as netlink:
         tables = [read_table(netlink, schema) for schema in schemas]
-    pickle.dump(tables, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+    pickler = pickle.Pickler(sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+    pickler.fast = True  # it need not remember what it has written: nothing of a listing comes twice
+    pickler.dump(tables)
     sys.stdout.buffer.flush()
 
 
