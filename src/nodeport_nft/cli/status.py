@@ -12,6 +12,7 @@ import typer
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
+from nodeport_nft.observe.health import troubles
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -143,25 +144,6 @@ def _answer(address: IPAddress, port: int, seconds: float) -> bytes:
     if code != 200:
         raise NoDaemon(f"{place} answers {code} to /status, which our daemon does not; {_FOREIGN}")
     return body
-
-
-def troubles(answer: Status, now: float) -> Iterator[str]:
-    """Why this is not well, if it is not."""
-    from nodeport_nft.observe.health import is_live
-
-    if not answer.synced:
-        yield "no sync is complete yet"
-    if not is_live(answer, now):
-        waits = "a change waits" if answer.synced else "the start takes"
-        yield f"{waits} longer than it should; look at the last error and at the daemon's log"
-    if answer.node_deleted:
-        yield "the node is being deleted"
-    if answer.refused:
-        yield f"the kernel refuses {_services(len(answer.refused))}"
-    if answer.error:
-        yield "the last sync failed"
-    if answer.problems:
-        yield f"there {'is 1 problem' if len(answer.problems) == 1 else f'are {len(answer.problems)} problems'}"
 
 
 def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
