@@ -235,6 +235,7 @@ def test_routes_to_endpoints(patient: Patient, kind: str) -> None:
 
 def test_routes_to_cluster_ips_and_who_else_uses_them(patient: Patient) -> None:
     well(patient, "service-routes")
+    assert "fd" not in patient.only("service-routes").seen  # no Service is of IPv6
     well(patient, "collisions")
     _, *route = patient.cluster.run(NODE, ["ip", "-4", "route", "show", "default"]).stdout.split()
     patient.ip("route delete default", f"route replace default {' '.join(route)}")
@@ -449,6 +450,20 @@ def test_connections_to_everything(patient: Patient) -> None:
     assert found["172.30.2.2:30080 timed out"] is State.FAILED
     assert found["172.30.2.2:30081 refused"] is State.OK
     assert found["172.30.1.2:30080 answered"] is State.OK
+
+
+def test_endpoints_that_do_not_listen_are_told_once_and_with_what_to_correct(patient: Patient) -> None:
+    patient.apply(OBJECTS.replace("8080", "8081"))
+    for node in ("worker-1", "worker-2"):
+        patient.sync(node)
+    bad = [each for each in patient.findings("connect") if each.state is State.FAILED]
+    assert [each.seen.partition(" itself")[0] for each in bad] == [
+        f"endpoint {patient.cluster.address(pod)}:8081 of default/web refused" for pod in ("web-1", "web-3")
+    ]
+    assert "10.96.0.10:80, 172.30.1.2:30080, 172.30.2.2:30080" in bad[0].seen
+    assert {each.remedy for each in bad} == {
+        "correct the targetPort of service default/web, or start the server on port 8081"
+    }
 
 
 # --- the program ------------------------------------------------------------------------------------------

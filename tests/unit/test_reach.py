@@ -97,8 +97,8 @@ def locate(text: str, version: int | None = None, protocol: str = "", snapshot: 
 @pytest.mark.parametrize(
     ("text", "version", "protocol", "located"),
     [
-        ("web", None, "", Located(ip_address("10.96.0.10"), 80, "tcp")),
-        ("web", 6, "", Located(ip_address("fd00:10:96::a"), 80, "tcp")),
+        ("web", None, "", Located(ip_address("10.96.0.10"), 80, "tcp", node_port=30080)),
+        ("web", 6, "", Located(ip_address("fd00:10:96::a"), 80, "tcp", node_port=30080)),
         ("web:30080", 6, "", Located(None, 30080, "tcp", version=6)),
         ("web:81", None, "", Located(ip_address("10.96.0.10"), 81)),
         ("dns:dns-tcp", None, "", Located(ip_address("10.96.0.53"), 53, "tcp")),

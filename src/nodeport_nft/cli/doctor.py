@@ -11,6 +11,7 @@ from nodeport_nft.cli import colour
 from nodeport_nft.cli.desired import parse_addresses, parse_node_name
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import FAILED, NodeIP, NodeName, put, say
+from nodeport_nft.cli.wrapping import prose_width, wrapped
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def doctor(
         put(_json(findings))
     counts = {state: sum(each.state is state for _, each in findings) for state in State}
     say(
-        f"{counts[State.FAILED]} failed, {counts[State.WARNING]} warnings, {counts[State.OK]} ok, "
+        f"{counts[State.FAILED]} failed, {counts[State.WARNING]} warning{'s' * (counts[State.WARNING] != 1)}, "
+        f"{counts[State.OK]} ok, "
         f"{counts[State.SKIPPED]} not looked at"
     )
     if counts[State.FAILED]:
@@ -111,14 +113,16 @@ def _told(checks: Sequence[Check], found: Iterable[tuple[Check, Finding]]) -> li
     from nodeport_nft.terminal import visible
 
     states, titles = (max(map(len, column)) for column in (State, [check.title for check in checks]))
-    blank = " " * (states + titles + 4)
+    blank, width = " " * (states + titles + 4), prose_width()
     put(f"{'STATE':{states}}  {'CHECK':{titles}}  SEEN")
     told: list[tuple[Check, Finding]] = []
     for check, each in found:
         title = "" if told and told[-1][0] is check else check.title
-        lines = [f"{each.state:{states}}  {title:{titles}}  {visible(each.seen)}"]
-        lines += [f"{blank}means: {visible(each.means)}"] if each.means else []
-        lines += [f"{blank}try: {visible(each.remedy)}"] if each.remedy else []
+        texts = [visible(each.seen)]
+        texts += [f"means: {visible(each.means)}"] if each.means else []
+        texts += [f"try: {visible(each.remedy)}"] if each.remedy else []
+        first, *others = (line for text in texts for line in wrapped(text, len(blank), width))
+        lines = [f"{each.state:{states}}  {title:{titles}}  {first}", *(blank + line for line in others)]
         put("\n".join(lines), paint=colour.findings)
         told.append((check, each))
     return told

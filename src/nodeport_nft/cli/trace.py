@@ -90,13 +90,16 @@ def trace(
     else on the one that FROM or TO names; or, with --live, those in this node's kernel. No packet is sent. What comes
     FROM an address of the node is sent by a process there; all else comes to it from a pod or from outside.
     """
-    from nodeport_nft.cli.trace_text import trace_json, trace_text
+    from nodeport_nft.cli.layout import socket_address
+    from nodeport_nft.cli.trace_beyond import ELSEWHERE, beyond
+    from nodeport_nft.cli.trace_text import Besides, trace_json, trace_text
     from nodeport_nft.cli.trace_why import why
+    from nodeport_nft.cli.wrapping import prose_width
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.model import Family
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
-    from nodeport_nft.trace import Packet, TraceError, UnknownInterface
+    from nodeport_nft.trace import Fate, Packet, TraceError, UnknownInterface
     from nodeport_nft.trace import trace as walk
 
     chosen = flags.config()
@@ -126,11 +129,11 @@ def trace(
     if late:
         wanted = read_wanted(chosen, None, node=name)
     family = Family(sent_to.address.version if sent_to.address else sent_to.version)
+    # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
+    host = read_host() if filename is None and is_here else Host()
     if wanted is None:
-        table, facts, own = _live_table(chosen, name, node_ips, family)
+        table, facts, own = _live_table(chosen, name, node_ips, family, host)
     else:
-        # Without manifests it is about this very machine, whatever it is called: as sync, look at its addresses.
-        host = read_host() if filename is None and is_here else Host()
         table, facts, own = _desired_table(chosen, wanted, name, node_ips, family, host)
     target = sent_to.address or _node_port_address(facts, family)
     source = sender_address(sent_from, target)
@@ -148,21 +151,38 @@ def trace(
     except TraceError as error:
         fail(f"table {table.schema.family} {table.schema.name} cannot be followed: {error}")
     causes = why(chosen, walked, known, facts, is_live=wanted is None)
+    held_here = {each.address for each in host.addresses}
+    is_ours = wanted is None or not held_here.isdisjoint(facts.node_port_ips or facts.addresses)
+    reaches = any(outcome.fate is Fate.FORWARDED for outcome in walked.outcomes)
+    obstacles, unseen = beyond(walked, facts, host, chosen.trusted_chains) if is_ours else ((), ELSEWHERE)
+    node_port = ""
+    if sent_to.node_port and (on_node := _served_address(facts, family)):
+        node_port = socket_address(on_node, sent_to.node_port)
+    besides = Besides(
+        obstacles,
+        unseen if reaches else "",
+        node_port,
+        is_example=sent_from is None and not source.is_loopback,
+    )
     if output is Output.json:
-        put(trace_json(walked, table.schema.family, causes))
+        put(trace_json(walked, table.schema.family, causes, besides))
     else:
-        put(trace_text(walked, table.schema.family, causes), paint=colour.walk)
+        put(trace_text(walked, table.schema.family, causes, besides, prose_width()), paint=colour.walk)
     if wanted:
         wanted.leave_if_damaged()
 
 
 def _node_port_address(facts: NodeFacts, family: Family) -> IPAddress:
     """Where a client of a nodePort connects to, of a node that is not named."""
-    known = (*facts.node_port_ips, *facts.addresses)
-    found = next((address for address in known if address.version == family), None)
+    found = _served_address(facts, family)
     if found is None:
         fail(f"node {facts.name} has no IPv{family.value} address that is known; give one with --node-ip", BAD_INPUT)
     return found
+
+
+def _served_address(facts: NodeFacts, family: Family) -> IPAddress | None:
+    known = (*facts.node_port_ips, *facts.addresses)
+    return next((address for address in known if address.version == family), None)
 
 
 def _desired_table(
@@ -183,7 +203,7 @@ def _desired_table(
 
 
 def _live_table(
-    config: Config, name: str, node_ips: tuple[IPAddress, ...], family: Family
+    config: Config, name: str, node_ips: tuple[IPAddress, ...], family: Family, host: Host
 ) -> tuple[Table, NodeFacts, frozenset[IPAddress]]:
     """The table in the kernel, its facts, the node's addresses. Leaves if its rules are not what this program writes.
 
@@ -192,10 +212,9 @@ def _live_table(
     """
     from nodeport_nft.compile import compile_schema
     from nodeport_nft.facts import gather, networks_of
-    from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.kernel.nft import Nft
 
-    nft, host = Nft(), read_host()
+    nft = Nft()
     node, cidrs = _stored(config, name)
     facts, _ = gather(config, name=name, node=node, node_ips=node_ips, host=host, service_cidrs=networks_of(cidrs))
     schema = compile_schema(family, facts)

@@ -139,6 +139,10 @@ def parse_ends(words: list[str], sender: str | None, port: int | None, protocol:
         fail(f"{len(words)} ends of one connection; give [FROM] TO", BAD_INPUT)
     if len(words) == 2 and sender is not None:
         fail("--from and FROM are one end of the connection; leave one of them out", BAD_INPUT)
+    if len(words) == 2 and _is_port(words[1]) and not _is_port(words[0]):
+        fail(f"TO {words[1]} is a port alone; did you mean {words[0]}:{words[1]}?", BAD_INPUT)
+    if len(words) == 1 and _is_port(words[0]) and (address := _own_address()):
+        fail(f"TO {words[0]} is a port alone; did you mean {address}:{words[0]}?", BAD_INPUT)
     from_words = words[0] if len(words) == 2 else sender
     from_end = None if from_words is None else _parsed("FROM", from_words)
     target = _parsed("TO", words[-1])
@@ -150,6 +154,21 @@ def parse_ends(words: list[str], sender: str | None, port: int | None, protocol:
     if port is not None and target.port not in (None, port):
         fail(f"TO {target.text} and --port {port} are two ports; leave one of them out", BAD_INPUT)
     return Ends(from_end, target, port, protocol)
+
+
+def _is_port(word: str) -> bool:
+    return word.isascii() and word.isdigit() and 1 <= int(word[:6]) <= 65535
+
+
+def _own_address() -> IPAddress | None:
+    """An address by which this machine is known, to show how one is written; None where there is none to see."""
+    from nodeport_nft.errors import KernelError
+    from nodeport_nft.kernel.host.addresses import read_host
+
+    try:
+        return min(read_host().sources, key=lambda each: each.version, default=None)
+    except (KernelError, OSError):
+        return None
 
 
 def sender_address(sender: Located | None, target: IPAddress) -> IPAddress:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import Any
 
 from nodeport_nft.cli.layout import socket_address
+from nodeport_nft.cli.wrapping import wrapped
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet
@@ -35,26 +37,56 @@ _IN_CHAIN = {
 """What it means that a frontend leads to a chain that stops the packet: by the word that its name begins with."""
 
 
-def trace_text(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
-    """The whole trace; ``family`` is the table's. Lines are not wrapped, and the last one has no newline.
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """What is known of the connection besides what our tables make of it.
 
-    ``why``: why it is stopped for want of an endpoint.
+    ``obstacles`` keep it from endpoints that it is sent to; ``unseen``: what was not looked at, "" for nothing.
+    ``node_port``: where the same port of the Service is served on the node. ``is_example``: nobody said where it
+    comes from.
     """
-    lines = list(_labelled("answer", [answer(walked, family, why)]))
-    lines += _labelled("packet", [_packet(walked)])
+
+    obstacles: tuple[Cause, ...] = ()
+    unseen: str = ""
+    node_port: str = ""
+    is_example: bool = False
+
+
+def trace_text(
+    walked: Trace,
+    family: str,
+    why: Sequence[Cause] = (),
+    besides: Besides = Besides(),
+    width: int | None = None,
+) -> str:
+    """The whole trace; ``family`` is the table's. The last line has no newline.
+
+    ``why``: why it is stopped for want of an endpoint. The answer says the likeliest cause, lines below the others.
+    Prose is wrapped behind its label where a ``width`` is given, in columns; nft's words never are.
+    """
+    causes = [*why, *besides.obstacles]
+
+    def prose(label: str, lines: Iterable[str]) -> Iterator[str]:
+        return _labelled(label, lines, width)
+
+    lines = list(prose("answer", [answer(walked, family, why, besides.obstacles)]))
+    lines += prose("packet", [_packet(walked, is_example=besides.is_example)])
     lines += _labelled("frontend", [_frontend(found) for found in _frontends(walked)] or ["none"])
-    lines += _labelled("chain", _doings(walked))
+    lines += prose("chain", _doings(walked))
     lines += _labelled("endpoints", _endpoints(walked))
-    lines += _labelled("outcome", _fates(walked, family))
-    lines += _labelled("why", map(str, why))
-    return "\n".join([*lines, *_rules(walked, family)])
+    lines += prose("outcome", _fates(walked, family))
+    lines += prose("why", map(str, causes[1:]))
+    lines += _rules(walked, family)
+    last = [*prose("nodePort", [f"nodeport-nft trace {besides.node_port}"] if besides.node_port else [])]
+    last += prose("not seen", [besides.unseen] if besides.unseen else [])
+    return "\n".join([*lines, *([""] if last else []), *last])
 
 
-def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
+def trace_json(walked: Trace, family: str, why: Sequence[Cause] = (), besides: Besides = Besides()) -> str:
     """The same as JSON, with exact probabilities ("1/3")."""
     packet = walked.packet
     value = {
-        "answer": answer(walked, family, why),
+        "answer": answer(walked, family, why, besides.obstacles),
         "packet": {
             "source": packet.source,
             "destination": packet.destination,
@@ -63,14 +95,20 @@ def trace_json(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
             "hook": _hook(walked),
         },
         "outcomes": [_outcome_value(walked, outcome, family) for outcome in walked.outcomes],
-        "why": [{"reason": cause.reason, "text": cause.text, "remedy": cause.remedy} for cause in why],
+        "why": _cause_values(why),
+        "obstacles": _cause_values(besides.obstacles),
+        "notLookedAt": besides.unseen,
         "steps": [_step_value(step, family) for step in walked.steps],
     }
     return json.dumps(value, indent=2).replace("\x7f", "\\u007f")  # ASCII: see ``output_formats``
 
 
-def answer(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
-    """What becomes of the connection, in one line."""
+def _cause_values(causes: Iterable[Cause]) -> list[dict[str, str]]:
+    return [{"reason": cause.reason, "text": cause.text, "remedy": cause.remedy} for cause in causes]
+
+
+def answer(walked: Trace, family: str, why: Sequence[Cause] = (), obstacles: Sequence[Cause] = ()) -> str:
+    """What becomes of the connection, in one line; ``obstacles`` are behind our tables."""
     reached = [outcome for outcome in walked.outcomes if outcome.fate is Fate.FORWARDED]
     if not reached:
         if not why:
@@ -86,7 +124,8 @@ def answer(walked: Trace, family: str, why: Sequence[Cause] = ()) -> str:
     whose = _owner(reached)
     text = places if len(targets) == 1 else f"one of {len(targets)} endpoints: {places}"
     stopped = "" if share == 1 else f"; {percent(1 - share)} of such connections reach nobody"
-    return f"reaches {f'{whose}, ' if whose else ''}{text}{stopped}"
+    reaches, but = ("would reach", f", but {obstacles[0]}") if obstacles else ("reaches", "")
+    return f"{reaches} {f'{whose}, ' if whose else ''}{text}{stopped}{but}"
 
 
 _NAMED = 3
@@ -104,15 +143,20 @@ def _owner(reached: Sequence[Outcome]) -> str:
 # --- text -------------------------------------------------------------------------------------------------
 
 
-def _labelled(label: str, lines: Iterable[str]) -> Iterator[str]:
-    for number, line in enumerate(lines):
+def _labelled(label: str, lines: Iterable[str], width: int | None = None) -> Iterator[str]:
+    pieces = (piece for line in lines for piece in wrapped(line, _LABEL, width))
+    for number, line in enumerate(pieces):
         yield f"{'' if number else label:<{_LABEL}}{line}"
 
 
-def _packet(walked: Trace) -> str:
+def _packet(walked: Trace, *, is_example: bool = False) -> str:
     packet = walked.packet
-    whence = "from a process on the node" if packet.from_node else "from a pod or from outside the node"
-    return f"{packet.source} → {packet.destination} {packet.protocol} port {packet.port}, {whence} ({_hook(walked)})"
+    source, whence = packet.source, ", from a pod or from outside the node"
+    if packet.from_node:
+        whence = ", from a process on the node"
+    elif is_example:
+        source, whence = f"a client outside ({packet.source}, for example)", ""
+    return f"{source} → {packet.destination} {packet.protocol} port {packet.port}{whence} ({_hook(walked)})"
 
 
 def _hook(walked: Trace) -> str:

@@ -2,6 +2,9 @@
 
 What should come of it is worked out as each node's tables do: a Service without an endpoint refuses, and one of
 policy Local drops on a node that has none. So what answers as it should is well, whatever the answer is.
+
+Behind a connection that does not answer as it should, the endpoints themselves are asked: where one does not answer
+either, that is the cause, and it is told once, whatever the number of connections that lead there.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -25,6 +28,8 @@ _SECONDS = 3.0  # until a connection is given up: a lost SYN is sent again after
 _AT_ONCE = 64
 _MOST = 4096  # connections in all: some minutes, where none of them is answered
 _TOLD = 100  # connections that are told one by one
+_ASKED = 8  # endpoints that are asked themselves behind one connection that fails
+_NAMED = 3  # connections that one finding names
 
 
 class Outcome(enum.StrEnum):
@@ -36,20 +41,28 @@ class Outcome(enum.StrEnum):
     UNREACHABLE = "unreachable"
 
 
+_NO_ANSWER = frozenset(Outcome) - {Outcome.ANSWERED}
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A connection to try: ``what`` it is for people, and what ``should`` come of it."""
+    """A connection to try: ``what`` it is for people, what ``should`` come of it, to which ``endpoints`` it leads."""
 
     service: Service
     what: str
     address: IPAddress
     port: int
     should: Outcome
+    endpoints: tuple[tuple[IPAddress, int], ...]
 
     @property
     def place(self) -> str:
         """Where it goes."""
-        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+        return _socket(self.address, self.port)
+
+
+def _socket(address: IPAddress, port: int) -> str:
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _connections(examination: Examination) -> Iterator[Finding]:
@@ -63,7 +76,10 @@ def _connections(examination: Examination) -> Iterator[Finding]:
     if not trials:
         yield skipped("no Service has a TCP port on a clusterIP or a nodePort")
     results = asyncio.run(_all_of_them(trials)) if trials else []
-    bad = [each for each in results if each[1] is not each[0].should]
+    wrong = [each for each in results if each[1] is not each[0].should]
+    yield from _endpoints_that_fail(blamed := _blamed(trial for trial, outcome, _ in wrong if outcome in _NO_ANSWER))
+    explained = {id(trial) for trials_there in blamed.values() for trial in trials_there}
+    bad = [each for each in wrong if id(each[0]) not in explained]
     for trial, outcome, _ in bad[:_TOLD]:
         yield _finding(trial, outcome)
     if len(bad) > _TOLD:
@@ -92,7 +108,7 @@ def _cluster_ips(examination: Examination) -> Iterator[Trial]:
             if frontend.kind is FrontendKind.CLUSTER_IP and frontend.protocol is Protocol.TCP:
                 assert frontend.address is not None  # a nodePort alone has none
                 what = f"{service.key}, clusterIP"
-                yield Trial(service, what, frontend.address, frontend.port, _should(frontend, is_own=False))
+                yield _trial(service, what, frontend.address, frontend, is_own=False)
 
 
 def _node_ports(examination: Examination) -> Iterator[Trial]:
@@ -116,7 +132,12 @@ def _node_ports(examination: Examination) -> Iterator[Trial]:
                 address = next((each for each in addresses if each.version == frontend.family), None)
                 if frontend.kind is FrontendKind.NODE_PORT and frontend.protocol is Protocol.TCP and address:
                     what = f"{service.key}, nodePort of {name}"
-                    yield Trial(service, what, address, frontend.port, _should(frontend, is_own=is_own))
+                    yield _trial(service, what, address, frontend, is_own=is_own)
+
+
+def _trial(service: Service, what: str, address: IPAddress, frontend: Frontend, *, is_own: bool) -> Trial:
+    endpoints = tuple((each.address, each.port) for each in frontend.backends)
+    return Trial(service, what, address, frontend.port, _should(frontend, is_own=is_own), endpoints)
 
 
 def _should(frontend: Frontend, *, is_own: bool) -> Outcome:
@@ -137,16 +158,56 @@ def _spread(trials: Iterable[Trial]) -> Iterator[Trial]:
             yield trial
 
 
+def _blamed(trials: Iterable[Trial]) -> dict[tuple[IPAddress, int, Outcome], list[Trial]]:
+    """The endpoints of these connections that do not answer when they are asked themselves, and how."""
+    behind: dict[tuple[IPAddress, int], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        for endpoint in trial.endpoints[:_ASKED]:
+            behind[endpoint].append(trial)
+    asked = dict(islice(behind.items(), _MOST))
+    outcomes = asyncio.run(_outcomes(asked)) if asked else []
+    return {
+        (*endpoint, outcome): asked[endpoint]
+        for endpoint, (outcome, _) in zip(asked, outcomes, strict=True)
+        if outcome is not Outcome.ANSWERED
+    }
+
+
+def _endpoints_that_fail(blamed: Mapping[tuple[IPAddress, int, Outcome], list[Trial]]) -> Iterator[Finding]:
+    for (address, port, outcome), trials in islice(blamed.items(), _TOLD):
+        place = _socket(address, port)
+        services = ", ".join(dict.fromkeys(str(trial.service.key) for trial in trials[:_NAMED]))
+        whence = ", ".join(dict.fromkeys(trial.place for trial in trials[:_NAMED]))
+        more = f" and {len(trials) - _NAMED} more" if len(trials) > _NAMED else ""
+        seen = f"endpoint {place} of {services} {outcome.value} itself (so no answer from {whence}{more})"
+        if outcome is Outcome.REFUSED:
+            means = "nothing listens there"
+            remedy = f"correct the targetPort of service {services}, or start the server on port {port}"
+        else:
+            means = "packets to the pod or back are lost: it is gone, or a route or a firewall is in the way"
+            remedy = f"see whether the pod runs, and `ip route get {address}` here and on its node"
+        yield failed(seen, means, remedy)
+    if len(blamed) > _TOLD:
+        yield failed(f"{len(blamed) - _TOLD:,} more endpoints", "see above", "mend those above, and look again")
+
+
 async def _all_of_them(trials: Iterable[Trial]) -> list[tuple[Trial, Outcome, float]]:
+    trials = tuple(trials)
+    found = await _outcomes((trial.address, trial.port) for trial in trials)
+    return [(trial, *each) for trial, each in zip(trials, found, strict=True)]
+
+
+async def _outcomes(places: Iterable[tuple[IPAddress, int]]) -> list[tuple[Outcome, float]]:
+    """What comes of a connection to each of these places, and after how many seconds."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(trial: Trial) -> tuple[Trial, Outcome, float]:
+    async def one(address: IPAddress, port: int) -> tuple[Outcome, float]:
         async with room:
             begin = time.monotonic()
-            outcome = await _connect(str(trial.address), trial.port)
-            return trial, outcome, time.monotonic() - begin
+            outcome = await _connect(str(address), port)
+            return outcome, time.monotonic() - begin
 
-    return list(await asyncio.gather(*(one(trial) for trial in trials)))
+    return list(await asyncio.gather(*(one(*place) for place in places)))
 
 
 async def _connect(address: str, port: int) -> Outcome:
@@ -167,7 +228,7 @@ async def _connect(address: str, port: int) -> Outcome:
 
 _MEANS = {
     Outcome.ANSWERED: "somebody answers where nobody should: the tables there are others than the store's",
-    Outcome.REFUSED: "nobody listens on the endpoint, or the node has no such nodePort yet",
+    Outcome.REFUSED: "its endpoints answer, so the tables of that node are others than the store's",
     Outcome.TIMED_OUT: "packets are lost on the way: a firewall, a missing route back, or a node that is down",
     Outcome.UNREACHABLE: "there is no way to that address from here",
 }

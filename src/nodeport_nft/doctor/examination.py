@@ -96,6 +96,11 @@ class Examination:
         self._state = _Once(self._compile)
 
     @property
+    def has_node_ips(self) -> bool:
+        """Whether somebody has said which addresses are the node's."""
+        return bool(self._node_ips)
+
+    @property
     def host(self) -> Host:
         """The host's network."""
         return self._host()

@@ -12,7 +12,7 @@ from nodeport_nft.facts import collisions, served_on
 from nodeport_nft.kernel.host.foreign_chains import Served, served_endpoints
 from nodeport_nft.kernel.host.routes import devices_to
 from nodeport_nft.kernel.host.sysctl import find_service_routes
-from nodeport_nft.model import IPAddress, IPNetwork
+from nodeport_nft.model import Family, IPAddress, IPNetwork, NodePortMode
 
 _NAMED = 5  # addresses that a finding names
 
@@ -22,7 +22,7 @@ def _addresses(examination: Examination) -> Iterator[Finding]:
     for text in examination.facts_warnings:
         yield of_text(State.FAILED, text, "clients of nodePorts, or of the cluster's DNS, find nobody on this node")
     if not examination.facts_warnings:
-        yield ok(f"node {facts.name}: nodePorts on {served_on(facts)}")
+        yield ok(f"node {facts.name}: nodePorts on {served_on(facts)}{_unserved(examination)}")
     held = {each.address for each in examination.host.addresses}
     for address in facts.node_port_ips:
         if address not in held:
@@ -40,6 +40,21 @@ def _addresses(examination: Examination) -> Iterator[Finding]:
         )
 
 
+def _unserved(examination: Examination) -> str:
+    """Which family the node has addresses of and serves no nodePorts in, where nobody has chosen its addresses."""
+    facts, host = examination.state.facts, examination.host
+    node = examination.state.index.nodes.get(facts.name)
+    if examination.has_node_ips or (node and node.internal_ips) or facts.node_port_mode is NodePortMode.ALL:
+        return ""
+    known = {each.version for each in (*facts.node_port_ips, *host.sources)}
+    idle = [held.address for held in host.addresses if not (held.address.is_loopback or held.address.is_link_local)]
+    lacking = {each.version: each for each in idle if each.version not in known}
+    return "".join(
+        f"; no IPv{version}, as no default route leads out from {each}: to serve it, set nodeIPs"
+        for version, each in sorted(lacking.items())
+    )
+
+
 def _collisions(examination: Examination) -> Iterator[Finding]:
     facts = examination.state.facts
     own = facts.service_cidrs if facts.service_cidrs != examination.config.ranges.service_cidrs else ()
@@ -51,11 +66,12 @@ def _collisions(examination: Examination) -> Iterator[Finding]:
 
 
 def _service_routes(examination: Examination) -> Iterator[Finding]:
-    cidrs = examination.state.facts.service_cidrs
-    if not examination.families:
+    families = examination.families
+    cidrs = tuple(cidr for cidr in examination.state.facts.service_cidrs if Family(cidr.version) in families)
+    if not families:
         yield skipped("there is no Service yet")
         return
-    found = find_service_routes(examination.host, examination.families, cidrs)
+    found = find_service_routes(examination.host, families, cidrs)
     for each in found:
         yield of_text(State.FAILED, each.reason, "connect() there fails with ENETUNREACH before any translation")
     if not found:

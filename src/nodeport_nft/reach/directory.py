@@ -25,7 +25,7 @@ class Located:
 
     ``port`` None: none was said, and there is no telling which. ``protocol`` is nft's word for the Service port's, ""
     where none is known. ``node``: where it is, or runs; "" where that is unknown or no matter. ``version``: of the
-    Service's first clusterIP, for a nodePort.
+    Service's first clusterIP, for a nodePort. ``node_port``: the nodePort of the same port of a Service, 0: none.
     """
 
     address: IPAddress | None
@@ -33,6 +33,7 @@ class Located:
     protocol: str = ""
     node: str = ""
     version: int = 0
+    node_port: int = 0
 
 
 class Directory:
@@ -132,10 +133,10 @@ def _of_service(service: Service, port: int | str | None, version: int | None, p
     if port is None:
         if len(ports) != 1:
             raise NotThere(f"{name} has several ports; name one: {_written_ports(service.ports)}")
-        return Located(address, ports[0].port, ports[0].protocol.lower())
+        return Located(address, ports[0].port, ports[0].protocol.lower(), node_port=ports[0].node_port or 0)
     for each in ports:
         if port in (each.port, each.name or None):
-            return Located(address, each.port, each.protocol.lower())
+            return Located(address, each.port, each.protocol.lower(), node_port=each.node_port or 0)
     for each in ports:
         if port == each.node_port:
             return Located(None, each.node_port, each.protocol.lower(), version=address.version)

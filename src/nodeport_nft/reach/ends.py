@@ -63,6 +63,8 @@ def parse_end(text: str) -> End:
         return End(text, address=_address(inner, quoted), port=_number(rest, quoted))
     if "/" in text:
         return _object(text, quoted)
+    if _DIGITS.fullmatch(text):
+        raise EndError(f"{quoted} is a port alone; write svc/NAME:{text} or NODE-ADDRESS:{text}")
     if text.count(":") > 1:
         return End(text, address=_address(text, quoted))
     host, colon, port = text.partition(":")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from itertools import islice
@@ -66,6 +66,24 @@ class Obstacles:
 
     def find(self, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
         """Read the chains, and say what is in the way of these endpoints, each with its remedy."""
+        self._read(trusted)
+        return self._judged(served)
+
+    def between(
+        self, source: str, endpoints: Collection[Endpoint], served: Served, trusted: Collection[str]
+    ) -> tuple[str, ...]:
+        """Read the chains, and say what is in the way from a source elsewhere to these endpoints alone."""
+        self._read(trusted)
+        judges = [judge for judge in self._judges if judge.may_drop]
+        out = devices_to({source, *(endpoint.address for endpoint in endpoints)}) if judges else {}
+        traffic = _traffic(served, endpoints, out)
+        if device := out.get(source):
+            family = next(iter(endpoints)).family
+            is_outside = device in traffic.uplinks[family]
+            traffic = replace(traffic, uplinks={family: (device,)}, inside=traffic.inside if is_outside else {})
+        return _printable((*obstacles(judges, traffic), *self._faults))
+
+    def _read(self, trusted: Collection[str]) -> None:
         saved = tuple(read_saved())
         # Who vouches for a chain of theirs has looked.
         faults = [each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted]
@@ -79,7 +97,6 @@ class Obstacles:
         self._judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(saved, trusted))
         self._trusted = trusted
         self._faults = tuple(faults)
-        return self._judged(served)
 
     def again(self, served: Served) -> tuple[str, ...]:
         """The same of other endpoints, where no chain has changed; those that could not be listed are tried again."""
@@ -101,12 +118,16 @@ class Obstacles:
         faults = (
             self._faults if any(desired.elements.get("cluster-ips") for desired in served.tables.values()) else ()
         )
-        return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in (*found, *faults))
+        return _printable((*found, *faults))
 
     def _of_nft(self, chains: Iterable[BaseChain], tables: Tables, trusted: Collection[str]) -> Iterator[Judge]:
         for chain in chains:
             if str(chain) not in trusted and not self._nft.is_dormant(chain.family, chain.table):
                 yield Judge(chain, tables.listing(chain.family, chain.table))
+
+
+def _printable(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in texts)
 
 
 def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Judge]:
