@@ -92,6 +92,9 @@ FLAGS: Mapping[str, str] = {
     "--insecure-skip-tls-verify": "a cluster of the kubeconfig has it; name its context by --context NAME",
     "--request-timeout": "requests have limits of their own; leave it out",
     "--field-manager": "fields are managed by nodeport-nft; leave it out",
+    "--tcp": "write --protocol tcp",
+    "--udp": "write --protocol udp",
+    "--sctp": "write --protocol sctp",
     "--record": "nothing is kept of what was; leave it out",
     "-v": "errors are told in full; leave it out, and --log-format of sync is for the daemon's log",
 }
