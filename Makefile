@@ -48,8 +48,7 @@ lint: $(VENV)/tools ## Style, types, the direction of imports, known vulnerabili
 	$(MAKE) --no-print-directory dist
 	$(MAKE) --no-print-directory docs
 
-docs: $(VENV)/program build/docs-venv/tools ## The documentation site, build/docs/index.html; a broken link is an error
-	build/docs-venv/bin/pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
+docs: build/docs-venv/tools ## The documentation site, build/docs/index.html; a broken link is an error
 	build/docs-venv/bin/python -m website build/docs
 
 fuzz: $(VENV)/tools ## Look for inputs that break the program; SECONDS=60, ARGS="--target manifests --seed 2"
@@ -118,7 +117,7 @@ vm-packages:
 	@PYTHON=$(PYTHON) lab/packages.sh vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients \
 		dnsmasq-base qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
 
-# Sphinx and the program, whose commands it describes.
+# Sphinx and what it needs: the extra `docs`.
 build/docs-venv/tools: pyproject.toml | $(VENV)/program
 	$(PYTHON) -m venv --clear build/docs-venv
 	build/docs-venv/bin/pip install --quiet "$$(echo $(VENV)/wheel/*.whl)[docs]"

@@ -1,9 +1,10 @@
 """Sphinx' configuration. What is made of which file is said in ``pages``."""
 
-import importlib.metadata
+import tomllib
+from pathlib import Path
 
 project = "nodeport-nft"
-release = importlib.metadata.version("nodeport-nft")
+release = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
 copyright = "the authors of nodeport-nft, Apache-2.0"
 
 extensions = ["myst_parser"]

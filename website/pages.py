@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from website.links import BrokenPageError, moved
-from website.parts import replaced
+from website.parts import drawn
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,10 +37,10 @@ def source(page: str) -> str:
     return ELSEWHERE.get(page, f"docs/{page}.md")
 
 
-def stage(staged: Path, completed: Callable[[str, str, Path], str] = replaced) -> None:
+def stage(staged: Path, pictures: Callable[[str, str, Path], str] = drawn) -> None:
     """Write all pages to the folder ``staged``, as Sphinx is to read them.
 
-    ``completed`` puts generated parts into a page. Raises BrokenPageError with a line for each link to nothing.
+    ``pictures`` puts them in place of mermaid. Raises BrokenPageError with a line for each link to nothing.
     """
     staged.mkdir(parents=True)
     pages = {source(name): f"{name}.md" for name in ("index", *(each for group in GROUPS.values() for each in group))}
@@ -50,7 +50,7 @@ def stage(staged: Path, completed: Callable[[str, str, Path], str] = replaced) -
     for file, page in pages.items():
         text, broken = moved((ROOT / file).read_text(encoding="utf-8"), file, pages, ROOT)
         wrong += broken
-        text = completed(text, page.removesuffix(".md"), staged)
+        text = pictures(text, page.removesuffix(".md"), staged)
         if page == "index.md":
             text += _sidebar()
         (staged / page).write_text(text, encoding="utf-8")

@@ -1,21 +1,31 @@
-"""What is put into a page: parts that the code gives, and drawings of mermaid."""
+"""What is put into a page: drawings of mermaid; and parts that the code gives, which stand in the repository, too."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-_PART = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _THEMES = {"light": "neutral", "dark": "dark"}
 
+GENERATED = re.compile(
+    r"(?P<begin><!-- generated: (?P<name>\w+) -->\n\n)(?P<text>.*?)(?P<end>\n\n<!-- generated: end -->)", re.DOTALL
+)
+"""A part that the code gives. ``UPDATE_GOLDENS=1 pytest tests/unit/test_website.py`` writes it anew."""
 
-def replaced(text: str, page: str, staged: Path) -> str:
-    """The text with its parts in place; drawings are written below the folder ``staged``."""
-    from website import commands, habits
 
-    makers = {"commands": commands.reference, "habits": habits.table}
-    text = _PART.sub(lambda match: makers[match[1]](), text)
+def up_to_date(text: str) -> str:
+    """The text of a page with its generated parts as the code gives them now."""
+    from website import commands, examples, habits
+
+    makers = {"commands": commands.reference, "habits": habits.table} | {
+        name: getattr(examples, name) for name in ("trace", "trace_nothing", "graph", "tree")
+    }
+    return GENERATED.sub(lambda part: part["begin"] + makers[part["name"]]() + part["end"], text)
+
+
+def drawn(text: str, page: str, staged: Path) -> str:
+    """The text of a page with pictures in place of mermaid; they are written below the folder ``staged``."""
     for number, match in enumerate(list(_MERMAID.finditer(text)), 1):
         text = text.replace(match[0], _drawing(match[1], f"{page}-{number}", staged), 1)
     return text

@@ -216,6 +216,7 @@ def test_what_somebody_else_has_written_meanwhile_stays_and_the_edit_is_kept(pro
     ("editor", "code", "told", "kept"),
     [
         ("true", 0, "Edit cancelled, no changes made.", 0),
+        ("", 1, "vi needs a terminal; name another editor with KUBE_EDITOR or EDITOR", 0),
         ("truncate -s 0", 0, "Edit cancelled, saved file was empty.", 0),
         ("sed -i '1i# a comment'", 0, "Edit cancelled, no changes made.", 0),
         ("false", 1, "editor false ended with 1", 0),

@@ -61,9 +61,11 @@ def test_a_word_of_others_is_answered_in_one_line_and_is_no_command() -> None:
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_a_flag_of_others_is_answered_in_one_line(program: Program, flag: str) -> None:
-    answer = program.run("get", "svc", flag, "x")
+    command, _, name = flag.rpartition(" ")
+    command = command or "get"
+    answer = program.run(command, name, "x")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == f"error: {flag} is no flag of nodeport-nft get: {FLAGS[flag]}\n"
+    assert answer.err == f"error: {name} is no flag of nodeport-nft {command}: {FLAGS[flag]}\n"
 
 
 def test_what_is_told_to_do_instead_is_there() -> None:

@@ -173,6 +173,7 @@ def test_what_is_drained_survives_an_apply_and_goes_with_a_dry_run_nowhere(progr
 REFUSED = {
     "no such node": (["worker-9"], 1, 'node "worker-9" not found; known are '),
     "nothing like it": (["elsewhere"], 1, 'node "elsewhere" not found; known are worker-1, worker-2 and worker-3'),
+    "a pod": (["web-2"], 1, 'node "web-2" not found; for the pod of this name: drain endpoint 10.244.2.1'),
     "one of several": (["worker-1", "elsewhere"], 1, 'node "elsewhere" not found'),
     "no such endpoint": (["endpoint", "10.244.1.1", "10.9.9.9"], 1, "endpoint 10.9.9.9 not found: no Pod, Endpoints"),
     "no address": (["endpoint", "web-1"], 2, '"web-1" is not an IP address'),

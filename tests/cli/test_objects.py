@@ -312,7 +312,7 @@ def test_delete_of_manifests_deletes_nothing_where_one_has_no_name(program: Prog
         ([], "-f FILE"),
         (["service", "web", "-f", "-"], "-f FILE"),
         (["service"], "NAME"),
-        (["deployment", "web"], "'deployment' is no kind known here; known are services,"),
+        (["deployment", "web"], "'deployment' is no kind known here: no pods are started here"),
         (["service/web", "web"], "KIND/NAME"),
         (["service/"], "KIND/NAME"),
     ],

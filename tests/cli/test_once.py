@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -210,3 +211,16 @@ def test_what_cannot_be_set_is_an_error_and_the_tables_are_in_force(node: Node) 
     assert done.returncode == 1
     assert f"error: sysctl {setting} cannot be set to 1: Read-only file system" in done.stderr.splitlines()
     assert served(node) == {"new"}
+
+
+def test_services_that_nobody_answers_for_are_named(node: Node) -> None:
+    """A few of them; a script that installs many does not drown in names."""
+    manifests = "".join(SERVICE.format(name=f"s{number}", port=30080 + number) for number in range(5))
+    done = node.run("sync", "--once", "-f", "-", *NODE_NAME, stdin=manifests)
+    (line,) = [line for line in done.stderr.splitlines() if "no endpoint" in line]
+    named = re.fullmatch(
+        r"warning: no endpoint: default/(s\d), default/s\d, default/s\d and 2 more; (.*) says why", line
+    )
+    assert named, line
+    assert named[2] == f"nodeport-nft describe service {named[1]} -n default"
+    assert done.returncode == 0

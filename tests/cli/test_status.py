@@ -165,7 +165,8 @@ def test_services_without_endpoints_are_named_and_no_trouble_of_the_node(
 ) -> None:
     server.set_status(well(without_endpoints=count, idle=names))
     answer = ask(program, server)
-    assert (answer.code, lines(answer)["Health"]) == (0, "all is well")
+    has = "1 Service has" if count == 1 else f"{count} Services have"
+    assert (answer.code, lines(answer)["Health"]) == (0, f"all is well on this node; {has} no endpoint")
     assert lines(answer)["No endpoints"] == told
     assert ("describe service" in answer.out) == bool(names)
 

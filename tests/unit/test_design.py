@@ -1,8 +1,9 @@
-"""docs/design.md names rooms, files and tests that are there."""
+"""docs/design.md and CONTRIBUTING.md name rooms, files and tests that are there."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,3 +37,10 @@ def test_each_room_is_there_and_told_of() -> None:
     assert [name for name in told if not any((SOURCES / f"{name}{end}").exists() for end in ("", ".py"))] == []
     there = {path.stem for path in SOURCES.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert there - told == {"__init__", "__main__"}
+
+
+def test_the_order_of_the_rooms_is_the_contracts() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in settings if contract["type"] == "layers"]
+    told = (ROOT / "CONTRIBUTING.md").read_text().partition("## The rooms\n")[2].split("```\n")[1]
+    assert told.splitlines() == [layer.replace("nodeport_nft.", "") for layer in layers]

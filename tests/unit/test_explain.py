@@ -192,6 +192,10 @@ def test_a_field_that_is_checked_alone_says_so() -> None:
         ("svc.spec.selector.app", "service.spec.selector has keys of your own choice, and no fields"),
         ("svcs", '"svcs" is nothing that is explained; did you mean svc?'),
         ("annotations.wieghts", 'there is no annotation "wieghts"; did you mean weights?'),
+        ("nodeport-nft/wieghts", 'there is no annotation "wieghts"; did you mean weights?'),
+        ("annotations.zzz", 'there is no annotation "zzz"; nodeport-nft explain annotations lists them'),
+        ("svc.name", 'service has no field "name"; did you mean service.metadata.name or service.spec.ports.name?'),
+        ("statuspage", '"statuspage" is nothing that is explained; did you mean config.statusPage?'),
         ("config.stroe", 'there is no setting "stroe"; did you mean store?'),
     ],
 )
@@ -213,6 +217,7 @@ def test_each_setting_can_be_asked_for() -> None:
     listed = said("config")[1]
     for each in SETTINGS:
         out = text_of(f"config.{each.key}")
+        assert out == text_of(each.key)  # no kind has its name
         assert f"SETTING: {each.key} <" in out
         assert f"DEFAULT:    {each.default or 'none'}"[:40] in out
         assert f"  {each.key}\t<" in listed

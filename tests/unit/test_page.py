@@ -21,7 +21,7 @@ import pytest
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.meters import Meters
-from nodeport_nft.model import Node, ObjectName, Service, Snapshot
+from nodeport_nft.model import Node, ObjectName, Pod, Service, Snapshot
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
@@ -113,6 +113,7 @@ class Text(HTMLParser):
 
 
 WEB = make_service("web", make_port(80, node_port=30080))
+CLIENT = Pod("default", "client", {}, (ip_address("10.244.1.9"),))
 WEB_SLICE = make_slice("10.244.1.2", make_endpoint("10.244.2.2", node="worker-2"))
 
 
@@ -130,13 +131,14 @@ def test_services_and_their_endpoints_are_shown(show: Callable[..., Shown]) -> N
     (way,) = (link for link in web.attributes["href"] if link.startswith("/trace?"))
     form = Text(shown.get(way))
     assert {"10.96.0.10", "80", ""} <= set(form.attributes["value"])
-    assert "an address is missing" not in form.text
+    assert "100 % forwarded" in form.text or "50.0 % forwarded" in form.text
     assert "script" not in web.elements | services.elements
     assert "refused or dropped" in Text(shown.get("/services/default/idle")).text
     code, _, body = shown.ask("/services/default/none")
     assert code == 404
     assert "there is no Service default/none" in Text(body).text
     assert shown.ask("/services/default")[0] == shown.ask("/services/a/b/c")[0] == shown.ask("/other")[0] == 404
+    assert shown.ask("/other")[2] == "there are /, /trace, /metrics, /status, /healthz\n"
 
 
 def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
@@ -152,15 +154,44 @@ def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
     refused = show(WEB)
     assert "100 % refused" in Text(refused.get("/trace?from=192.0.2.7&to=172.30.1.2&port=30080")).text
     for query, wrong in [
-        ("from=x&to=172.30.1.2&port=1", "From: 'x' is no address"),
-        ("from=192.0.2.7&port=1", "To: an address is missing"),
+        ("from=x&to=172.30.1.2&port=1", "From: connections come from no Service"),
+        ("from=172.30.1.9:1&to=172.30.1.2&port=1", "From: leave out the port"),
+        ("from=pod/none&to=172.30.1.2&port=1", "From: this daemon knows no Pod none in namespace default"),
+        ("from=192.0.2.7&port=1", "To: it is missing"),
         ("from=192.0.2.7&to=fd00::1&port=1", "of two families"),
+        ("to=wbe", "To: there is no Service wbe in namespace default; did you mean web?"),
+        ("to=web&namespace=shop", "To: there is no Service web in namespace shop; there is one as web.default"),
+        ("to=web:80&port=81", "Port: To has another one"),
+        ("to=172.30.1.2", "Port: which one?"),
         ("from=192.0.2.7&to=172.30.1.2&port=65536", "Port: '65536' is no port"),
         ("from=192.0.2.7&to=172.30.1.2&port=%D9%A1", "is no port"),
         ("from=192.0.2.7&to=172.30.1.2&port=1&protocol=icmp", "Protocol: 'icmp'"),
-        ("from=%FF%00&to=172.30.1.2&port=1", "is no address"),
+        ("from=%FF%00&to=172.30.1.2&port=1", "is no address and no Service's name"),
     ]:
         assert wrong in Text(shown.get(f"/trace?{query}")).text
+
+
+@pytest.mark.parametrize(
+    "query", ["to=web", "to=svc/web:80", "to=web.default:30080&protocol=tcp", "to=10.96.0.10:80"]
+)
+def test_a_connection_is_traced_by_names_as_the_command_does(show: Callable[..., Shown], query: str) -> None:
+    """Nobody in From is a client outside; the port and the protocol are the Service's."""
+    traced = Text(show(WEB, slices=(WEB_SLICE,), pods=(CLIENT,)).get(f"/trace?{query}"))
+    assert "50.0 % forwarded 10.244.1.2:8080" in traced.text
+    assert "192.0.2.1 → " in traced.text
+
+
+def test_a_connection_is_traced_from_a_pod(show: Callable[..., Shown]) -> None:
+    shown = show(WEB, slices=(WEB_SLICE,), pods=(CLIENT,))
+    assert "10.244.1.9 → 10.96.0.10:80/tcp" in Text(shown.get("/trace?from=pod/client&to=web")).text
+
+
+def test_trouble_is_told_as_status_tells_it(show: Callable[..., Shown]) -> None:
+    now = time.time()
+    status = Status(node="worker-1", started=now, synced=now, problems=("annotation x of Service/a/b",))
+    text = Text(show(WEB, status=status).get("/")).text
+    assert "Health there is 1 problem" in text
+    assert "1 Service." in text
 
 
 def test_many_services_are_found_page_by_page(show: Callable[..., Shown]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -25,8 +26,10 @@ RATES = Rates(
 class Shown:
     """A screen, its keys and its lines."""
 
-    def __init__(self, kind: str, rates: Rates = RATES) -> None:
-        self.screen = Screen(kind, Sampler(), rates, 2.0, lambda: f"node {HOSTILE}")
+    def __init__(
+        self, kind: str, rates: Rates = RATES, *, seconds: float = 2.0, said: str = f"node {HOSTILE}"
+    ) -> None:
+        self.screen = Screen(kind, Sampler(), rates, seconds, lambda: said)
 
     def press(self, keys: str) -> bool:
         return all(self.screen.press(key) for key in keys)
@@ -86,6 +89,16 @@ def test_the_screen_sorts_and_filters_by_keys() -> None:
     assert shown.press("\x1b")
     assert shown.names() == ["web", "old", "b"]
     assert not shown.press("q")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"), [(0.2, "LAST 5 S"), (2.0, "LAST 48 S"), (5.0, "LAST 2 MIN"), (3600.0, "LAST 1440 MIN")]
+)
+def test_the_screen_says_of_what_time_the_bars_are_and_that_it_needs_no_daemon(seconds: float, header: str) -> None:
+    lines = Shown("services", replace(RATES, seconds=0.2), seconds=seconds, said="").lines()
+    assert lines[1].startswith("counted by the kernel; no daemon answers here, and none is needed")
+    assert lines[2].rstrip().endswith(header)
+    assert Shown("services", replace(RATES, seconds=5.0), seconds=0.2).lines()[2].rstrip().endswith("LAST 2 MIN")
 
 
 def test_a_small_screen_says_how_many_more_there_are() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from nodeport_nft.cli import app
 from website.closed import requests_to_others
 from website.links import moved, prose
 from website.pages import GROUPS, ROOT, source, stage
+from website.parts import GENERATED, up_to_date
 
 PAGES = {source("index"): "index.md", "docs/store.md": "store.md", "contrib/dns/README.md": "dns.md"}
 
@@ -23,7 +24,7 @@ def test_the_readme_is_short_enough_to_be_read() -> None:
 
 
 def test_every_link_to_a_file_leads_to_one(tmp_path: Path) -> None:
-    stage(tmp_path / "staged", completed=lambda text, *_: text)
+    stage(tmp_path / "staged", pictures=lambda text, *_: text)
     staged = {path.stem for path in (tmp_path / "staged").glob("*.md")}
     assert staged == {"index"}.union(*GROUPS.values()), "each page is in the sidebar"
 
@@ -63,22 +64,26 @@ def test_a_page_that_asks_another_server_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_the_picture_of_the_example_is_what_graph_draws() -> None:
-    drawn = CliRunner().invoke(app, ["graph", "-f", str(ROOT / "examples" / "my-ser.yaml"), "my-ser"])
-    (shown,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / "docs" / "commands.md").read_text(), re.DOTALL)
-    assert drawn.stdout == shown
+@pytest.mark.parametrize("page", ["commands", "kubectl"])
+def test_generated_parts_are_what_the_code_gives(page: str) -> None:
+    path = ROOT / source(page)
+    if os.environ.get("UPDATE_GOLDENS"):
+        path.write_text(up_to_date(path.read_text()))
+    assert path.read_text() == up_to_date(path.read_text()), "UPDATE_GOLDENS=1 pytest tests/unit/test_website.py"
+    assert GENERATED.search(path.read_text())
 
 
 def command_lines() -> list[tuple[str, str]]:
     """The program's command lines in all pages, with their file and line: of code blocks and between backticks."""
     found = []
     for file in map(source, ("index", *(name for names in GROUPS.values() for name in names if name != "changelog"))):
-        for number, line, is_prose in prose((ROOT / file).read_text()):
+        text = GENERATED.sub("", (ROOT / file).read_text())  # which holds slips, too, and what is said of them
+        for number, line, is_prose in prose(text):
             texts = re.findall(r"`([^`]+)`", line) if is_prose else [line]
-            for text in texts:
+            for shown in texts:
                 found += [
                     (f"{file}:{number}", match[1])
-                    for match in re.finditer(r"(?:^|[#$|] |&& |sudo )nodeport-nft ([a-z][a-z-]* ?[^|;&#>]*)", text)
+                    for match in re.finditer(r"(?:^|[#$|] |&& |sudo )nodeport-nft ([a-z][a-z-]* ?[^|;&#>]*)", shown)
                 ]
     return found
 

@@ -140,7 +140,7 @@ def status(text: str) -> str:
 
 def _status_colour(name: str, value: str) -> str:
     if name == "Health":
-        return _GREEN if value == "all is well" else _RED
+        return _GREEN if value.startswith("all is well") else _RED
     if name in ("Refused", "Problems"):
         return "" if value == "none" else _RED
     if name == "Last error":

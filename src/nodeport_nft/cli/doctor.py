@@ -94,8 +94,9 @@ def _asked(config: Config) -> Answer:
     """What the daemon says of itself."""
     import time
 
-    from nodeport_nft.cli.status import SECONDS, NoDaemon, ask, troubles
+    from nodeport_nft.cli.status import SECONDS, NoDaemon, ask
     from nodeport_nft.doctor import Answer
+    from nodeport_nft.observe.health import troubles
 
     if config.metrics_address is None:
         return Answer(silence="metricsBindAddress is none; give one to both")

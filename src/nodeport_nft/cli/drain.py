@@ -211,7 +211,7 @@ def _kind(word: str) -> str:
 
 def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool) -> _Changed:
     """What is to be written of nodes. Leaves with all that are not there."""
-    from nodeport_nft.model import Member, Node, Ref
+    from nodeport_nft.model import Member, Node, Pod, Ref
     from nodeport_nft.resolve.absence.cause import listed
     from nodeport_nft.resolve.whereabouts import nodes_of
     from nodeport_nft.store import Store
@@ -220,6 +220,7 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
     nodes = {value.name: value for value in values if isinstance(value, Node)}
     named = {name for value in values for name in nodes_of(value) if name}
     known = {*nodes, *named, *(value.name for value in values if isinstance(value, Member))}
+    pods = {value.name: value.ips[0] for value in values if isinstance(value, Pod) and value.ips}
     refused = []
     puts, new = [], []
     for name in asked.nodes:
@@ -229,6 +230,8 @@ def _nodes(store: Objects, asked: _Asked, stored: Sequence[Parsed], drains: bool
         elif name not in known:
             # No guess which was meant: names of machines are alike, and the wrong one would be drained.
             there = f"known are {listed(sorted(known))}" if known else "no object, endpoint or daemon names one"
+            if name in pods:
+                there = f"for the pod of this name: drain endpoint {pods[name]}"
             refused.append(f'node "{name}" not found; {there}')
         elif name in nodes and nodes[name].drained != drains:
             if (current := store.get(*ref)) is None:

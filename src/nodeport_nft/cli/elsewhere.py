@@ -80,6 +80,33 @@ CONTEXTS: Mapping[str, str] = {
 }
 """What to do instead of a command of kubectl config."""
 
+FILES = "name manifests with -f: nodeport-nft {command} -f {word}"
+ARGUMENTS: Mapping[str, str] = {
+    "wait": "the nodes of the cluster are what is waited for, by wait --for=synced; get pods -w shows who is ready",
+}
+"""The same for arguments, where a command takes none."""
+
+_WORKLOADS = "no pods are started here; get pods shows those that were told of, describe svc NAME which may answer"
+KINDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("namespace", "namespaces", "ns"), "namespaces are only names; get services -A shows which are used"
+    ),
+    **dict.fromkeys(("event", "events", "ev"), "nothing is kept of what was; describe says what is wrong now"),
+    **dict.fromkeys(("deployment", "deployments", "deploy"), _WORKLOADS),
+    **dict.fromkeys(("replicaset", "replicasets", "rs"), _WORKLOADS),
+    **dict.fromkeys(("daemonset", "daemonsets", "ds"), _WORKLOADS),
+    **dict.fromkeys(("statefulset", "statefulsets", "sts"), _WORKLOADS),
+    **dict.fromkeys(("job", "jobs", "cronjob", "cronjobs", "cj"), _WORKLOADS),
+    **dict.fromkeys(("ingress", "ingresses", "ing"), "names and paths of HTTP are none of ours; a proxy does that"),
+    **dict.fromkeys(
+        ("networkpolicy", "networkpolicies", "netpol"), "who may connect to pods is their network's to say"
+    ),
+    **dict.fromkeys(
+        ("configmap", "configmaps", "cm", "secret", "secrets"), "pods use them, and no pods are started here"
+    ),
+}
+"""What is said of kinds that have no use here."""
+
 FLAGS: Mapping[str, str] = {
     "-k": "kubectl kustomize DIR | nodeport-nft apply -f - takes what it makes",
     "--kustomize": "kubectl kustomize DIR | nodeport-nft apply -f - takes what it makes",
@@ -92,10 +119,13 @@ FLAGS: Mapping[str, str] = {
     "--insecure-skip-tls-verify": "a cluster of the kubeconfig has it; name its context by --context NAME",
     "--request-timeout": "requests have limits of their own; leave it out",
     "--field-manager": "fields are managed by nodeport-nft; leave it out",
-    "--tcp": "write --protocol tcp",
-    "--udp": "write --protocol udp",
-    "--sctp": "write --protocol sctp",
+    "trace --tcp": "write --protocol tcp",
+    "trace --udp": "write --protocol udp",
+    "trace --sctp": "write --protocol sctp",
+    "get -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
+    "describe -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
+    "replace --force": "delete -f FILE, then apply -f FILE, makes the objects anew, with new numbers",
     "--record": "nothing is kept of what was; leave it out",
     "-v": "errors are told in full; leave it out, and --log-format of sync is for the daemon's log",
 }
-"""The same for flags, where a command has none of that name."""
+"""The same for flags, where a command has none of that name; with the command's name before it, for that alone."""

@@ -53,7 +53,7 @@ def explain(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="KIND or KIND.FIELD.FIELD, annotations or annotations.NAME, config or config.KEY.",
+            help="KIND or KIND.FIELD.FIELD, annotations or nodeport-nft/NAME, config or config.KEY.",
             autocompletion=_complete,
             show_default=False,
         ),
@@ -70,7 +70,15 @@ def explain(
 
 def text_of(what: str, *, recursive: bool = False) -> str:
     """What ``explain`` prints. Leaves with BAD_INPUT where there is no such field."""
-    word, _, path = what.replace("[]", "").strip(".").partition(".")
+    from nodeport_nft.kube.annotations import PREFIX
+    from nodeport_nft.settings import KEYS
+
+    what = what.replace("[]", "").strip(".")
+    if what.startswith(PREFIX):  # as it is written in a manifest
+        return _annotations(what)
+    if what in KEYS:  # as it is written in the configuration
+        return _config(what)
+    word, _, path = what.partition(".")
     if word.lower() in _ANNOTATIONS:
         return _annotations(path)
     if word.lower() in _CONFIG:
@@ -82,10 +90,16 @@ def text_of(what: str, *, recursive: bool = False) -> str:
 
 
 def _unknown_kind(word: str) -> str:
+    from nodeport_nft.explain import ANNOTATIONS
     from nodeport_nft.problems import nearest, shown
+    from nodeport_nft.settings import KEYS
 
     words = [*(resource.plural for resource in RESOURCES), _ANNOTATIONS[0], _CONFIG[0]]
-    near = nearest(word, [*words, *BY_WORD])
+    annotations = {each.name: f"{_ANNOTATIONS[0]}.{each.name}" for each in ANNOTATIONS}
+    settings = {key: f"{_CONFIG[0]}.{key}" for key in KEYS}
+    near = annotations.get(word) or nearest(word, [*words, *BY_WORD])
+    if not near and (key := nearest(word, [*annotations, *settings])):
+        near = annotations.get(key) or settings[key]
     return f"{shown(word)} is nothing that is explained; {f'did you mean {near}?' if near else f'use {_or(words)}'}"
 
 
@@ -156,7 +170,7 @@ def _annotations(path: str) -> str:
         return _joined(lines)
     name = path.removeprefix(PREFIX)
     if name not in by_name:
-        fail(_unknown("annotation", path, by_name), BAD_INPUT)
+        fail(_unknown("annotation", name, by_name, _ANNOTATIONS[0]), BAD_INPUT)
     each = by_name[name]
     return "\n".join(
         [
@@ -189,7 +203,7 @@ def _config(path: str) -> str:
         ]
         return _joined(lines)
     if path not in KEYS:
-        fail(_unknown("setting", path, KEYS), BAD_INPUT)
+        fail(_unknown("setting", path, KEYS, _CONFIG[0]), BAD_INPUT)
     each = KEYS[path]
     return "\n".join(
         [
@@ -275,11 +289,11 @@ def _wrapped(text: str, indent: int = 4) -> list[str]:
     )
 
 
-def _unknown(what: str, name: str, known: Collection[str]) -> str:
+def _unknown(what: str, name: str, known: Collection[str], parent: str) -> str:
     from nodeport_nft.problems import nearest, shown
 
     near = nearest(name, known)
-    remedy = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
+    remedy = f"did you mean {near}?" if near else f"nodeport-nft explain {parent} lists them"
     return f"there is no {what} {shown(name)}; {remedy}"
 
 

@@ -111,6 +111,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
             synced = reconciler.sync(held.address for held in host.addresses)
         say_replaced(state, synced.differences)
         report.problems("services", state.problems())
+        _warn_of_idle(state)
         refused = [f"Service/{key} is left out: {why}" for key, why in sorted(reconciler.refused.items())]
         report.problems("refused", (), refused)
         if config.flowtable:
@@ -150,6 +151,19 @@ def _forget_flows(frontends: Mapping[Family, Frontends]) -> None:
                 say(f"{deleted} unanswered connection attempt{'s' * (deleted > 1)} forgotten, to be translated anew")
     except KernelError as error:
         warn([str(error)])
+
+
+_MOST_IDLE = 3
+
+
+def _warn_of_idle(state: NodeState) -> None:
+    """Name Services that nobody answers for."""
+    count, names = state.idle_services(_MOST_IDLE)
+    if names:
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        first = names[0]
+        describe = f"nodeport-nft describe service {first.name} -n {first.namespace}"
+        warn([f"no endpoint: {', '.join(map(str, names))}{more}; {describe} says why"])
 
 
 def _summary(name: str, state: NodeState, synced: Synced, listed: Listed) -> str:

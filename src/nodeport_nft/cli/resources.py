@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nodeport_nft.cli import options
+from nodeport_nft.cli import elsewhere, options
 from nodeport_nft.cli.flags import Flags, with_store
 from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
 
@@ -64,6 +64,10 @@ def _resource(word: str) -> Resource:
         known = ", ".join(resource.plural for resource in RESOURCES)
         meant = nearest(word, tuple(BY_WORD)) if word else ""
         hint = f"; is {meant} meant?" if meant else ""
+        if not meant and word in elsewhere.KINDS:
+            options.fail(f"{word!r} is no kind known here: {elsewhere.KINDS[word]}", options.BAD_INPUT)
+        if not meant and word:
+            hint = f"; an object's name stands behind its kind: service {word}"
         options.fail(f"{word!r} is no kind known here; known are {known}{hint}", options.BAD_INPUT)
     return resource
 

@@ -12,6 +12,7 @@ import typer
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
+from nodeport_nft.observe.health import troubles
 
 if TYPE_CHECKING:
     from nodeport_nft.model import IPAddress
@@ -145,25 +146,6 @@ def _answer(address: IPAddress, port: int, seconds: float) -> bytes:
     return body
 
 
-def troubles(answer: Status, now: float) -> Iterator[str]:
-    """Why this is not well, if it is not."""
-    from nodeport_nft.observe.health import is_live
-
-    if not answer.synced:
-        yield "no sync is complete yet"
-    if not is_live(answer, now):
-        waits = "a change waits" if answer.synced else "the start takes"
-        yield f"{waits} longer than it should; look at the last error and at the daemon's log"
-    if answer.node_deleted:
-        yield "the node is being deleted"
-    if answer.refused:
-        yield f"the kernel refuses {_services(len(answer.refused))}"
-    if answer.error:
-        yield "the last sync failed"
-    if answer.problems:
-        yield f"there {'is 1 problem' if len(answer.problems) == 1 else f'are {len(answer.problems)} problems'}"
-
-
 def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
     lag = _lag(answer, now) if answer.pending else "none"
     last = "never"
@@ -172,7 +154,7 @@ def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
         cause = f", because of {answer.sync_cause}" if answer.sync_cause else ""
         last = f"{_when(answer.synced, now)}: {operations} in {_seconds(answer.sync_seconds)}{cause}"
     fields = [
-        ("Health", ["; ".join(troubles) or "all is well"]),
+        ("Health", ["; ".join(troubles) or _well(answer)]),
         ("Node", [answer.node or "<unknown>"]),
         ("Daemon", [f"{answer.version}, process {answer.pid}"]),
         ("Running", [f"since {_when(answer.started, now)}" if answer.started else "<unknown>"]),
@@ -204,6 +186,13 @@ def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
         # The kernel's words may have several lines.
         lines += [f"{first:{width}}{' '.join(value.split())}" for first, value in zip(names, values, strict=True)]
     return "\n".join(lines)
+
+
+def _well(answer: Status) -> str:
+    """That a Service has no endpoint is nothing that is wrong with the node, and may be what is looked for."""
+    if not (count := answer.without_endpoints):
+        return "all is well"
+    return f"all is well on this node; {_services(count)} {'has' if count == 1 else 'have'} no endpoint"
 
 
 def _idle(answer: Status) -> Iterator[str]:

@@ -196,7 +196,7 @@ def _print_once(sampler: Sampler, kind: str, asked: str, seconds: float, output:
 
 
 def daemon_line(config: Config) -> str:
-    """How this node's daemon does, in a few words; where none answers, that."""
+    """How this node's daemon does, in a few words; "" where none answers."""
     from nodeport_nft.cli.status import NoDaemon, ask, in_short
 
     if config.metrics_address is None:
@@ -204,4 +204,4 @@ def daemon_line(config: Config) -> str:
     try:
         return in_short(ask(*config.metrics_address, seconds=0.5), time.time())
     except NoDaemon:
-        return "no daemon answers on this node"
+        return ""

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from nodeport_nft.cli.colour import wants_colour
 from nodeport_nft.cli.top import REST
-from nodeport_nft.cli.top_table import Course, cells, header, orders, row_name, rows
+from nodeport_nft.cli.top_table import Course, cells, course_header, header, orders, row_name, rows
 from nodeport_nft.observe.rates import Rates, Sampler
 from nodeport_nft.terminal import visible, visible_in
 
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 _LINES_AROUND = 6
 """Lines of the screen that are not rows: two above, the table's header, a rest, the keys."""
 
+_NO_DAEMON = "counted by the kernel; no daemon answers here, and none is needed for it"
+
 _ESCAPE, _DELETE, _ENTER = "\x1b", ("\x7f", "\b"), ("\r", "\n")
 
 
 class Screen:
-    """Shows ``rates``, then what ``sampler`` reads every ``seconds``; ``daemon`` says how the daemon does."""
+    """Shows ``rates``, then what ``sampler`` reads every ``seconds``.
+
+    ``daemon`` says how the daemon does; "": none answers.
+    """
 
     def __init__(self, kind: str, sampler: Sampler, rates: Rates, seconds: float, daemon: Callable[[], str]) -> None:
         self._kind = kind
@@ -114,7 +119,12 @@ class Screen:
         room = max(height - _LINES_AROUND, 1)
         return Group(
             Text(self._title(), style="bold", no_wrap=True, overflow="ellipsis"),
-            Text(self._visible(self._said), no_wrap=True, overflow="ellipsis"),
+            Text(
+                self._visible(self._said or _NO_DAEMON),
+                "" if self._said else "dim",
+                no_wrap=True,
+                overflow="ellipsis",
+            ),
             self._table(shown[:room]),
             Text(self._below(len(shown), room), style="dim", no_wrap=True, overflow="ellipsis"),
             Text(self._keys_line(), style="reverse", no_wrap=True, overflow="ellipsis"),
@@ -131,7 +141,8 @@ class Screen:
             table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
         has_course = self._encoding.startswith("utf")
         if has_course:
-            table.add_column("HISTORY", no_wrap=True, overflow="crop")
+            seconds = max(self._pause(), self._rates.seconds)  # the first reading is sooner, later ones may be late
+            table.add_column(course_header(seconds), no_wrap=True, overflow="crop")
         for rate in shown:
             row = [Text(self._visible(cell), style="dim" if not rate.connections else "") for cell in cells(rate)]
             if self._kind == "services" and cells(rate)[-1] != "0":
@@ -145,7 +156,9 @@ class Screen:
             return f"and {count - room} more"
         if self._filter and self._shown and not count:
             return "no row fits the filter"
-        return f"{self._rates.known} Services are served" if self._shown else "no new connections yet"
+        if not self._shown:
+            return "no new connections yet"
+        return f"{self._rates.known} Services are served" if self._rates.known != 1 else "1 Service is served"
 
     def _visible(self, text: str) -> str:
         return visible_in(self._encoding, visible(text))

@@ -20,7 +20,7 @@ _HEADERS = {
     "endpoints": ("NAMESPACE", "SERVICE", "PORT", "ENDPOINT", "NEW/S"),
 }
 _BARS = "▁▂▃▄▅▆▇█"
-_COURSE = 24
+COURSE = 24
 """Readings in the course of a row."""
 
 
@@ -98,7 +98,7 @@ class Course:
         now = {row_name(rate): rate for rate in shown}
         for name, rate in now.items():
             if rate.connections and name not in self._courses:
-                self._courses[name] = deque([0.0] * _COURSE, maxlen=_COURSE)
+                self._courses[name] = deque([0.0] * COURSE, maxlen=COURSE)
         for name, course in tuple(self._courses.items()):
             course.append(now[name].connections if name in now else 0.0)
             if any(course):
@@ -112,8 +112,14 @@ class Course:
         """A bar for each reading, the highest of the row being full."""
         course = self._courses.get(row_name(rate))
         if course is None:
-            return _BARS[0] * _COURSE
+            return _BARS[0] * COURSE
         return "".join(_BARS[round(each / max(course) * (len(_BARS) - 1))] for each in course)
+
+
+def course_header(seconds: float) -> str:
+    """What time the course of a row is of, if a reading is made every ``seconds``."""
+    span = COURSE * seconds
+    return f"LAST {span:.0f} S" if span < 100 else f"LAST {span / 60:.0f} MIN"
 
 
 def _at_rest(rate: Rate) -> Rate:

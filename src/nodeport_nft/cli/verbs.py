@@ -43,8 +43,11 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Click's; what others do is told."""
-        if args[0] not in self.commands and not ctx.resilient_parsing and (hint := self.elsewhere.get(args[0])):
-            fail(f"{args[0]} is no command: {hint}", BAD_INPUT)
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            if hint := self.elsewhere.get(args[0]):
+                fail(f"{args[0]} is no command: {hint}", BAD_INPUT)
+            if "--filename" in _flags_of(self) and args[0].endswith((".yaml", ".yml", ".json")):
+                fail(elsewhere.FILES.format(command=self.name, word=visible(args[0])), BAD_INPUT)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (Click's signature)
@@ -208,15 +211,31 @@ def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
             yield word
 
 
+_TOO_MUCH = re.compile(r"Got unexpected extra argument.*? \(([^ ]*).*\)", re.DOTALL)
+
+
+def _argument_elsewhere(message: str, context: Any) -> str:
+    """The same for an argument of a command that takes none: the name of a file, above all."""
+    found = _TOO_MUCH.fullmatch(message)
+    if found is None or context is None:
+        return ""
+    if hint := elsewhere.ARGUMENTS.get(context.command.name):
+        return f"{visible(found[1])}: {hint}"
+    if "--filename" in _flags_of(context.command):
+        return elsewhere.FILES.format(command=context.command.name, word=visible(found[1]))
+    return ""
+
+
 def flag_elsewhere(error: Exception) -> str:
     """What to do instead of a flag that a command has not, if that is known; else the error says what was meant."""
     from nodeport_nft.problems import nearest
 
+    context: Any = getattr(error, "ctx", None)
     flag = getattr(error, "option_name", "")
     if not flag or not hasattr(error, "possibilities"):
-        return ""
-    context: Any = getattr(error, "ctx", None)
-    if hint := elsewhere.FLAGS.get(flag):
+        return _argument_elsewhere(str(getattr(error, "message", "")), context)
+    command = context.command.name if context else ""
+    if hint := elsewhere.FLAGS.get(f"{command} {flag}") or elsewhere.FLAGS.get(flag):
         return f"{flag} is no flag of {context.command_path if context else 'ours'}: {hint}"
     known = [each for param in context.command.params if not param.hidden for each in param.opts] if context else []
     near = nearest(flag, known)

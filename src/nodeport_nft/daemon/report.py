@@ -131,7 +131,7 @@ class Reporter:
         self.log.info(
             "sync",
             cause=" ".join(causes),
-            services=synced.services,
+            compiled=synced.services,
             operations=synced.operations,
             seconds=round(seconds, 6),
         )

@@ -30,6 +30,9 @@ KIND_TEXTS: Mapping[str, str] = MappingProxyType(
 
 _KEYED = ("map[string]string",)
 
+_NAMED = 6
+"""Fields that a message names; where there are more, it says how to list them."""
+
 
 class UnknownFieldError(ValueError):
     """Kubernetes has no such field. The message names it, and the near one or those that there are."""
@@ -80,5 +83,13 @@ def _no_such_field(kind: str, parent: str, name: str, own: Mapping[str, Field], 
         return f"{where} has no fields, and so no {shown(name)}"
     used = [field.name for field in own.values() if field.path.rpartition(".")[0] == parent]
     near = nearest(name, used) or nearest(name, known)
-    remedy = f"did you mean {near}?" if near else f"it has {', '.join(used or known)}"
+    deeper = [path for path in own if path.startswith(parent) and path.rpartition(".")[2].lower() == name.lower()]
+    if near:
+        remedy = f"did you mean {near}?"
+    elif deeper:
+        remedy = f"did you mean {' or '.join(f'{kind.lower()}.{path}' for path in deeper[:_NAMED])}?"
+    elif len(used or known) > _NAMED:
+        remedy = f"nodeport-nft explain {where} lists those that it has"
+    else:
+        remedy = f"it has {', '.join(used or known)}"
     return f"{where} has no field {shown(name)}; {remedy}"

@@ -13,6 +13,7 @@ is no fault of the daemon's, and no restart brings it back.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from nodeport_nft.observe.status import Status
@@ -44,6 +45,23 @@ def is_current(status: Status, now: float) -> bool:
 def is_healthy(status: Status, now: float) -> bool:
     """Whether load balancers should choose this node (/healthz): its rules are current, and it is to stay."""
     return is_current(status, now) and not status.node_deleted
+
+
+def troubles(status: Status, now: float) -> Iterator[str]:
+    """Why all is not well, if it is not: what ``nodeport-nft status`` and the page say of it."""
+    if not status.synced:
+        yield "no sync is complete yet"
+    if not is_live(status, now):
+        waits = "a change waits" if status.synced else "the start takes"
+        yield f"{waits} longer than it should; look at the last error and at the daemon's log"
+    if status.node_deleted:
+        yield "the node is being deleted"
+    if status.refused:
+        yield f"the kernel refuses {len(status.refused)} Service{'s' * (len(status.refused) != 1)}"
+    if status.error:
+        yield "the last sync failed"
+    if status.problems:
+        yield f"there {'is 1 problem' if len(status.problems) == 1 else f'are {len(status.problems)} problems'}"
 
 
 def health_body(status: Status, now: float, *, with_node: bool) -> str:

@@ -44,6 +44,10 @@ _Routes = dict[str, Callable[[], Awaitable[Answer]]]
 class Shown(Protocol):
     """A page that is shown beside what programs ask for."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where somebody begins to look at it."""
+
     def serves(self, path: str) -> bool:
         """Whether a path is one of its own."""
 
@@ -184,7 +188,7 @@ async def _answer(routes: _Routes, page: Shown | None, request: Request) -> Answ
     if route is None and page and page.serves(request.path):
         route = partial(page.answer, request)
     if route is None:
-        return _plain(HTTPStatus.NOT_FOUND, f"there are {', '.join(routes)}")
+        return _plain(HTTPStatus.NOT_FOUND, f"there are {', '.join((*(page.paths if page else ()), *routes))}")
     if request.method not in ("GET", "HEAD"):
         text = "nothing can be changed here; ask with GET"
         return _plain(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET, HEAD"))

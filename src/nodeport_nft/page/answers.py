@@ -26,10 +26,11 @@ from tornado.escape import to_unicode, xhtml_escape
 from tornado.template import Loader
 
 from nodeport_nft.graph import tree
-from nodeport_nft.model import IPAddress, ObjectName
-from nodeport_nft.observe.health import is_current
+from nodeport_nft.model import ObjectName
+from nodeport_nft.observe.health import troubles
 from nodeport_nft.observe.status import Status
 from nodeport_nft.page.drawing import draw
+from nodeport_nft.page.ends import Ask, AskError
 from nodeport_nft.page.reading import BusyError, Reading
 from nodeport_nft.reconcile import NodeState
 from nodeport_nft.serving.server import Answer, Request
@@ -95,9 +96,14 @@ class Page:
         """Make no more answers; one that is being made is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where somebody begins, for a text that says what there is."""
+        return ("/", "/trace")
+
     def serves(self, path: str) -> bool:
         """Whether a path is one of the page's."""
-        return path in ("/", "/trace", *_FILES) or path.startswith("/services/")
+        return path in (*self.paths, *_FILES) or path.startswith("/services/")
 
     async def answer(self, request: Request) -> Answer:
         """The answer to a request for one of its paths."""
@@ -183,11 +189,10 @@ class Page:
 
     def _trace(self, reading: Reading, fields: _Fields) -> Answer:
         traced, error = None, ""
-        if fields.get("from"):  # else somebody is still to fill it in
+        if any(fields.get(name) for name in ("from", "to", "port")):  # else somebody is still to fill it in
             try:
-                source, destination = _addresses(fields)
-                traced = reading.trace(source, destination, _protocol(fields), _port(fields.get("port", "")))
-            except (ValueError, TraceError) as wrong:
+                traced = reading.trace(_asked(fields))
+            except (AskError, TraceError) as wrong:
                 error = str(wrong)
         # What was typed must not go while somebody types: no refresh.
         asked = {**fields, "refresh": "0"}
@@ -217,7 +222,7 @@ class Page:
                     "still": f"?{urlencode({**fields, 'refresh': '0'})}",
                     "again": f"?{urlencode({name: value for name, value in fields.items() if name != 'refresh'})}",
                     "status": status,
-                    "is_well": is_current(status, now) and not (status.problems or status.refused or status.error),
+                    "troubles": tuple(troubles(status, now)),
                     "ago": lambda at: _ago(now - at) if at else "never",
                     "problems": [visible(text) for text in status.problems[:_MOST_PROBLEMS]],
                     "refused": [(visible(name), visible(words)) for name, words in status.refused[:_MOST_PROBLEMS]],
@@ -242,33 +247,32 @@ def _escaped(value: str | bytes) -> str:
     return xhtml_escape(visible(to_unicode(value)))
 
 
-def _addresses(fields: _Fields) -> tuple[IPAddress, IPAddress]:
-    source, destination = (_address(name, fields.get(name, "")) for name in ("from", "to"))
-    if source.version != destination.version:
-        raise ValueError("From and To are of two families; give both of one")
-    return source, destination
+def _asked(fields: _Fields) -> Ask:
+    """What the form says. Raises AskError."""
+    target = fields.get("to", "")
+    if not target:
+        raise AskError("To: it is missing; write svc/web, node/worker-2:30080 or 172.30.1.2:30080")
+    return Ask(
+        target,
+        fields.get("from", ""),
+        _port(fields.get("port", "")),
+        _protocol(fields.get("protocol", "")),
+        fields.get("namespace") or "default",
+    )
 
 
-def _address(name: str, text: str) -> IPAddress:
-    try:
-        return ip_address(text)
-    except ValueError:
-        where = {"from": "From", "to": "To"}[name]
-        given = f"{visible(text)!r} is no address" if text else "an address is missing"
-        raise ValueError(f"{where}: {given}; give one such as 172.30.1.2 or fd00:30:1::2") from None
-
-
-def _port(text: str) -> int:
+def _port(text: str) -> int | None:
+    if not text:
+        return None
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
-    given = f"{visible(text)!r} is no port" if text else "a number is missing"
-    raise ValueError(f"Port: {given}; give one from 1 to 65535")
+    raise AskError(f"Port: {visible(text)!r} is no port; give one from 1 to 65535")
 
 
-def _protocol(fields: _Fields) -> str:
-    protocol = fields.get("protocol", "tcp").lower()
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise ValueError(f"Protocol: {visible(protocol)!r} is none that a Service may have; choose tcp, udp or sctp")
+def _protocol(text: str) -> str:
+    protocol = text.lower()
+    if protocol not in ("", "tcp", "udp", "sctp"):
+        raise AskError(f"Protocol: {visible(protocol)!r} is none that a Service may have; choose tcp, udp or sctp")
     return protocol
 
 

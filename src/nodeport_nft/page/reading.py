@@ -17,6 +17,7 @@ from nodeport_nft.graph import Graph, graph_of
 from nodeport_nft.kernel.netlink.meters import Meters, slot_keys
 from nodeport_nft.model import Family, IPAddress, ObjectName, Service
 from nodeport_nft.observe.rates import slots_behind
+from nodeport_nft.page.ends import Ask, connection
 from nodeport_nft.page.pace import Pace
 from nodeport_nft.reconcile import NodeState
 from nodeport_nft.render import write_rule
@@ -144,9 +145,9 @@ class Reading:
         """One Service; None if there is none of this name. Raises BusyError."""
         return _steadily(lambda: self._service(key))
 
-    def trace(self, source: IPAddress, destination: IPAddress, protocol: str, port: int) -> Traced:
-        """What the node's tables, as they should be, do with a connection. Raises TraceError, BusyError."""
-        return _steadily(lambda: self._trace(source, destination, protocol, port))
+    def trace(self, ask: Ask) -> Traced:
+        """What the node's tables, as they should be, do with a connection. Raises AskError, TraceError, BusyError."""
+        return _steadily(lambda: self._trace(ask))
 
     def _sorted(self) -> list[ObjectName]:
         made, names = self._names
@@ -229,8 +230,11 @@ class Reading:
 
     # --- the way of a connection --------------------------------------------------------------------------------
 
-    def _trace(self, source: IPAddress, destination: IPAddress, protocol: str, port: int) -> Traced:
-        state, family = self._state(), Family(destination.version)
+    def _trace(self, ask: Ask) -> Traced:
+        state = self._state()
+        asked = connection(ask, state)
+        source, destination, protocol, port = asked.source, asked.destination, asked.protocol, asked.port
+        family = Family(destination.version)
         own = frozenset(map(str, (*state.facts.addresses, *state.facts.node_port_ips)))
         from_node = source.is_loopback or str(source) in own
         table = state.tables.table(family)

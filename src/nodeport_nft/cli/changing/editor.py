@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,7 +61,11 @@ class EditedFile:
 
 def _editor() -> list[str]:
     """The words of the user's editor. Raises EditorError."""
-    given = next((value for name in _VARIABLES if (value := os.environ.get(name, "").strip())), _DEFAULT)
+    given = next((value for name in _VARIABLES if (value := os.environ.get(name, "").strip())), "")
+    if not given:
+        if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):  # vi would wait for ever
+            raise EditorError(f"{_DEFAULT} needs a terminal; name another editor with KUBE_EDITOR or EDITOR")
+        given = _DEFAULT
     try:
         return shlex.split(given)
     except ValueError as error:
