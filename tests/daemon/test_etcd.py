@@ -141,6 +141,10 @@ def test_what_is_applied_on_one_node_is_served_by_every_node(nodes: Nodes) -> No
     assert "30010/TCP" in nodes.run("worker-1", "get", "svc").stdout
     traced = nodes.run("worker-1", "trace", "svc/web", "--node-name", "worker-1").stdout
     assert traced.startswith("answer      reaches default/web, 10.244.1.2:8080\n")
+    traced = nodes.run(
+        "worker-1", "trace", "node/worker-2:30010", "--cluster-cidr", CIDRS
+    ).stdout  # without an object
+    assert traced.startswith("answer      reaches default/web, 10.244.1.2:8080\n")
     assert " → 172.30.2.2 " in traced
     looked = ("doctor", "--connect", "-o", "json", "--node-name", "worker-1", "--cluster-cidr", CIDRS)
     found = json.loads(nodes.run("worker-1", *looked, check=False).stdout)["checks"]

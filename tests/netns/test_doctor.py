@@ -256,6 +256,11 @@ def test_addresses_that_serve_node_ports(patient: Patient) -> None:
         patient, "node-addresses", "no Node is called wroker-1 (there are worker-1, worker-2)", State.WARNING
     )
     assert "--node-name" in found.remedy
+    _, *route = patient.cluster.run(NODE, ["ip", "-6", "route", "show", "default"]).stdout.split()
+    patient.ip("-6 route delete default", f"-6 route replace default {' '.join(route)}")
+    [seen] = [each.seen for each in patient.findings("node-addresses") if each.state is State.OK]
+    assert "; no IPv6, as no default route leads out from fd" in seen
+    assert seen.endswith(": to serve it, set nodeIPs")
 
 
 def test_chains_of_others_that_drop(patient: Patient) -> None:

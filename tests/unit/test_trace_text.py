@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from nodeport_nft.cli.trace_text import percent, trace_json, trace_text
+from nodeport_nft.cli.trace_text import Besides, percent, trace_json, trace_text
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import (
     Chain,
@@ -263,3 +263,19 @@ def test_json() -> None:
 )
 def test_nothing_is_rounded_to_all_or_to_nothing(share: Fraction, text: str) -> None:
     assert percent(share) == text
+
+
+def test_prose_is_wrapped_behind_its_label_and_nothing_is_lost() -> None:
+    walked = trace(TABLE, PACKET, NODE)
+    cause = Cause("NotForwarded", "net.ipv4.ip_forward is not 1", "sysctl -w net.ipv4.ip_forward=1")
+    besides = Besides((cause,), "other firewalls", "172.30.1.2:30080", is_example=True)
+    plain, narrow = (trace_text(walked, "ip", (), besides, width) for width in (None, 60))
+    assert plain.split() == narrow.split()
+    prose = narrow.partition("endpoints ")[0].splitlines()
+    assert all(len(line) <= 60 for line in prose if not line.startswith("frontend "))
+    assert prose[0].startswith("answer      would reach ")
+    assert prose[1].startswith(" " * 12)
+    assert "but net.ipv4.ip_forward is not 1; sysctl -w net.ipv4.ip_forward=1\n" in plain
+    assert plain.endswith(
+        "\nnodePort    to trace it: nodeport-nft trace 172.30.1.2:30080\nnot seen    other firewalls"
+    )

@@ -77,7 +77,7 @@ def trace_text(
     lines += prose("outcome", _fates(walked, family))
     lines += prose("why", map(str, causes[1:]))
     lines += _rules(walked, family)
-    last = [*prose("nodePort", [f"nodeport-nft trace {besides.node_port}"] if besides.node_port else [])]
+    last = [*prose("nodePort", [f"to trace it: nodeport-nft trace {besides.node_port}"] if besides.node_port else [])]
     last += prose("not seen", [besides.unseen] if besides.unseen else [])
     return "\n".join([*lines, *([""] if last else []), *last])
 
