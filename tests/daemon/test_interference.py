@@ -96,9 +96,8 @@ def test_what_others_do_is_repaired_under_traffic(cluster: Cluster, daemon: Daem
                 before = foreign(cluster, daemon.node)
             assert foreign(cluster, daemon.node) == before, what
     assert daemon.repairs() == LENGTHS.damages
-    assert {e["compiled"] for e in daemon.events("sync") if e["cause"] == "outside change"} == {0}, (
-        "no object changed"
-    )
+    compiled = {event["compiled"] for event in daemon.events("sync") if event["cause"] == "outside change"}
+    assert compiled == {0}, "no object has changed"
     assert daemon.status().problems == ()
 
 

@@ -369,7 +369,7 @@ def test_close_ends_everything_once_and_for_all(metrics: Metrics) -> None:
     server.close()
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # of another test's threads one may just have ended
     assert not any(map(is_open, ports))
     assert server.listen() == ()
     server.set_status(synced())

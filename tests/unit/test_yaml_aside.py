@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(yaml_aside, "_BATCH", 3)
     monkeypatch.setattr(os, "fork", noted)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(threading, "active_count", lambda: 1)  # those of the test's runner hold no lock of ours
+    monkeypatch.setattr(yaml_aside, "_is_alone", lambda: True)  # threads of the test's runner hold no lock of ours
     return made
 
 
@@ -133,11 +134,33 @@ def test_whoever_reads_no_further_ends_the_process(forks: list[int]) -> None:
         os.waitpid(process, os.WNOHANG)
 
 
-@pytest.mark.parametrize(("threads", "processors"), [(2, 2), (1, 1)])
-def test_threads_and_a_lone_processor_leave_it_to_one(
-    monkeypatch: pytest.MonkeyPatch, forks: list[int], threads: int, processors: int
-) -> None:
-    monkeypatch.setattr(threading, "active_count", lambda: threads)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+def test_a_lone_processor_leaves_it_to_one(monkeypatch: pytest.MonkeyPatch, forks: list[int]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert len(list(read_documents(text_of(20)))) == 20
     assert forks == []
+
+
+COMMAND = """
+import os, sys, threading
+from nodeport_nft.entry import main
+from nodeport_nft.text import yaml_aside
+
+yaml_aside.LARGE = 1
+os.sched_getaffinity = lambda _: {0, 1}
+fork = os.fork
+os.fork = lambda: (number := fork()) and print("forked", file=sys.stderr) or number
+if sys.argv.pop(1) == "busy":
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+main()
+"""
+
+
+@pytest.mark.parametrize(("company", "forked"), [("none", "forked\n"), ("busy", "")])
+def test_a_command_forks_unless_another_thread_is_at_work(tmp_path: Path, company: str, forked: str) -> None:
+    pods = "".join(f"---\n{{apiVersion: v1, kind: Pod, metadata: {{name: web-{number}}}}}\n" for number in range(20))
+    words = [company, "apply", "-f", "-", "-o", "name", "--store", str(tmp_path / "store.db")]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *words], input=pods, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == [f"pod/web-{number}" for number in range(20)]
+    assert done.stderr == forked

@@ -4,7 +4,8 @@ Reading a million lines takes three seconds, two thirds of what ``apply`` takes,
 one at a time. So a text of many megabytes is cut where a document begins, a fork reads what is behind, and whoever
 makes objects of the documents has those before it first. What a document is made of, plain values, comes over in a
 fiftieth of the time. A fork it is, and no new process: it has the text, and is there at once. It is made only where
-there is one thread, so that nobody can hold a lock in it for ever.
+no other thread is at work, so that nobody can hold a lock in it for ever; those that tell people of waiting hold none
+that it asks for, since it writes nothing for people.
 
 The documents are those that ``read_yaml`` gives for the whole text, with the same lines. Wherever that is not certain
 (faults, aliases, which are counted over a whole text, other ends of lines), and wherever the fork fails, it is asked.
@@ -33,6 +34,9 @@ LARGE = 2 << 20
 _OURS = 0.3
 """The part that is read here: objects are to be made of all of it, in half of the time that reading takes."""
 
+_TELLING = ("waiting", "progress")
+"""Names of the threads that a command has at its side (``text.steps``, ``cli.progress``)."""
+
 _BATCH = 500  # documents that are handed over at a time
 _SIZE = struct.Struct("=Q")
 _ANCHOR = re.compile(r"(?:^|[\s,\[\]{}:?-])&\S", re.MULTILINE)
@@ -59,7 +63,7 @@ def read_yaml_aside(text: str) -> Iterator[Document | Fault]:
 
 def _cut(text: str) -> int | None:
     """Where the rest begins that another process may read; None where it may not."""
-    if len(text) < LARGE or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+    if len(text) < LARGE or not _is_alone() or len(os.sched_getaffinity(0)) < 2:
         return None
     if text.count("\r") != text.count("\r\n") or any(end in text for end in "\x85\u2028\u2029"):
         return None  # libyaml counts lines by these, too
@@ -67,6 +71,12 @@ def _cut(text: str) -> int | None:
         return None
     found = MARKER.search(text, int(len(text) * _OURS))
     return found and found.start()
+
+
+def _is_alone() -> bool:
+    """Whether this thread is the only one at work."""
+    others = (each for each in threading.enumerate() if each is not threading.current_thread())
+    return all(each.name in _TELLING for each in others)
 
 
 class _Rest:
