@@ -51,7 +51,7 @@ def test_a_configuration_that_is_wrong_hides_no_status(program: Program, server:
     assert "Health:        all is well" in answer.out
     assert [line.partition(": unknown")[0] for line in answer.err.splitlines()] == [
         "warning: c.yaml:1: nodePortAddress",
-        "warning: c.yaml:2: masqueradeBit: 99 is no bit of the packet mark; choose a number from 0 to 31",
+        "warning: c.yaml:2: masqueradeBit: 99 is not a bit of the packet mark; choose a number from 0 to 31",
     ]
     (program.directory / "c.yaml").write_text("metricsBindAddress: 7\n")
     answer = program.run("status", "--config", "c.yaml")
@@ -265,7 +265,7 @@ def test_no_daemon(program: Program) -> None:
         (["--metrics-bind-address", "none"], "error: metricsBindAddress is none, so no daemon can be asked; "),
         (
             ["--metrics-bind-address", "localhost:1"],
-            'error: --metrics-bind-address: "localhost:1" is no address with a port; ',
+            'error: --metrics-bind-address: "localhost:1" is not an address with a port; ',
         ),
     ],
 )
