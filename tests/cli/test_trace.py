@@ -224,7 +224,7 @@ def test_nothing_is_written(program: Program, manifests: Path) -> None:
     ("words", "message"),
     [
         ((CLIENT, "web_1", "--port", "80"), "TO 'web_1' is neither an address nor a Service"),
-        (("svc/my-ser", "pod/my-ser-1"), "FROM svc/my-ser: connections come from no Service"),
+        (("svc/my-ser", "pod/my-ser-1"), "FROM svc/my-ser: a Service opens no connections"),
         (("pod/my-ser-1:80", "my-ser"), "leave out the port, which the sender's kernel chooses"),
         ((CLIENT, POD, NODE), "3 ends of one connection"),
         (("my-ser", "8000"), "TO 8000 is a port alone; did you mean my-ser:8000?"),

@@ -154,7 +154,7 @@ def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
     refused = show(WEB)
     assert "100 % refused" in Text(refused.get("/trace?from=192.0.2.7&to=172.30.1.2&port=30080")).text
     for query, wrong in [
-        ("from=x&to=172.30.1.2&port=1", "From: connections come from no Service"),
+        ("from=x&to=172.30.1.2&port=1", "From: a Service opens no connections"),
         ("from=172.30.1.9:1&to=172.30.1.2&port=1", "From: leave out the port"),
         ("from=pod/none&to=172.30.1.2&port=1", "From: this daemon knows no Pod none in namespace default"),
         ("from=192.0.2.7&port=1", "To: it is missing"),
