@@ -182,7 +182,7 @@ SETTINGS = (
         "the token of the pod that this is, or `~/.kube/config`",
         flag="--kubeconfig",
         metavar="PATH",
-        help="How to come to the API server, with --store kubernetes:.",
+        help="How to reach the API server, with --store kubernetes:.",
         restart=True,
     ),
     Setting(

@@ -41,7 +41,7 @@ def read_cluster(entry: Entry) -> Cluster:
     if is_insecure and server.startswith("https:"):
         entry.warning(
             "insecure-skip-tls-verify",
-            "the server's certificate is not verified: whoever is between can be the server; "
+            "the server's certificate is not verified: anybody on the way can pose as the server; "
             "name certificate-authority-data instead",
         )
     if server.startswith("http:") and not _LOOPBACK.fullmatch(urlsplit(server).hostname or ""):

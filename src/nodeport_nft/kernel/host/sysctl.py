@@ -100,7 +100,7 @@ def find_advised(families: frozenset[Family]) -> tuple[Missing, ...]:
     return tuple(
         _check(
             _LIBERAL,
-            "TCP segments that connection tracking finds outside the window pass untranslated, and whoever gets one "
+            "TCP segments that connection tracking finds outside the window pass untranslated, and the receiver "
             "resets the connection",
         )
     )
