@@ -178,7 +178,7 @@ SETTINGS = (
         ("kubeconfig",),
         PathTo("a file"),
         default="",
-        meaning="with the store `kubernetes:`, how to come to the API server; without it, `$KUBECONFIG`, "
+        meaning="with the store `kubernetes:`, how to reach the API server; without it, `$KUBECONFIG`, "
         "the token of the pod that this is, or `~/.kube/config`",
         flag="--kubeconfig",
         metavar="PATH",

@@ -86,7 +86,7 @@ ARGUMENTS: Mapping[str, str] = {
 }
 """The same for arguments, where a command takes none."""
 
-_WORKLOADS = "no pods are started here; get pods shows those that were told of, describe svc NAME which may answer"
+_WORKLOADS = "no pods are started here; get pods shows those known here, describe svc NAME says which may answer"
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("namespace", "namespaces", "ns"), "namespaces are only names; get services -A shows which are used"
