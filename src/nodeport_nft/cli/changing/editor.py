@@ -56,7 +56,7 @@ class EditedFile:
         self.path.unlink(missing_ok=True)
 
     def _text(self) -> str:
-        return self.path.read_text(errors="replace")  # what is not UTF-8 is told by whoever reads it as a manifest
+        return self.path.read_text(errors="replace")  # what is no UTF-8 is told by whoever reads it as a manifest
 
 
 def _editor() -> list[str]:
