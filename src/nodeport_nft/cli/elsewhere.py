@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NO_PODS = "nodeport-nft runs no pods, it sends connections to them"
+_NO_PODS = "pods run elsewhere, only connections to them are handled here"
 
 VERBS: Mapping[str, str] = {
     "alpha": "kubectl's trials have no counterpart here",
@@ -97,7 +97,7 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("daemonset", "daemonsets", "ds"), _WORKLOADS),
     **dict.fromkeys(("statefulset", "statefulsets", "sts"), _WORKLOADS),
     **dict.fromkeys(("job", "jobs", "cronjob", "cronjobs", "cj"), _WORKLOADS),
-    **dict.fromkeys(("ingress", "ingresses", "ing"), "nodeport-nft knows no HTTP hosts and paths; a proxy does"),
+    **dict.fromkeys(("ingress", "ingresses", "ing"), "hosts and paths of HTTP are the work of a proxy"),
     **dict.fromkeys(
         ("networkpolicy", "networkpolicies", "netpol"), "who may connect to pods is their network's to say"
     ),
