@@ -498,3 +498,13 @@ def test_without_privileges_and_with_a_broken_file_the_rest_is_looked_at(patient
     assert found["privileges"]["state"] == "failed"
     assert found["tables"]["state"] == found["foreign-chains"]["state"] == "not looked at"
     assert found["forwarding"]["state"] == found["store"]["state"] == "ok"
+
+
+def test_nothing_is_run_that_lies_where_doctor_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run as root, and anywhere."""
+    ran = tmp_path / "ran"
+    (tmp_path / "nftables.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    (check,) = (each for each in CHECKS if each.id == "libnftables")
+    list(check.look(Examination(Config(), name=NODE, ask=lambda: Answer())))
+    assert not ran.exists()
