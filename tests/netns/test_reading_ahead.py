@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_nothing_is_said_where_the_process_ends(node: Node) -> None:
     reading._process.kill()
     reading._process.wait(60)
     assert reading.tables(SCHEMAS) is None
+
+
+def test_where_memory_is_scarce_it_is_the_first_to_go(node: Node) -> None:
+    reading = begun(node)
+    score = Path(f"/proc/{reading._process.pid}/oom_score_adj")
+    deadline = time.monotonic() + 60
+    while score.read_text() != "1000\n":  # of a process that has ended it can still be read
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert reading.tables(SCHEMAS) is not None
 
 
 def test_small_tables_and_a_lone_processor_are_not_worth_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
@@ -101,6 +102,9 @@ class ReadAhead:
 def main() -> None:
     """Read what the parent names, and give it back."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        # It takes as much memory as the daemon has for the tables: where there is too little, it goes, and no other.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     # S301: it comes from our own parent.
     schemas: Sequence[Schema] = pickle.load(sys.stdin.buffer)  # noqa: S301
     with open_netlink() as netlink:
