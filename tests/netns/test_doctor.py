@@ -8,7 +8,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -23,6 +23,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, examine
 from nodeport_nft.doctor.connecting import CHECKS as CONNECTING
 from nodeport_nft.kernel.host.node_lock import DaemonPresence
+from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.model import Ranges
 from nodeport_nft.observe.status import Status
 from tests.cli.program import SCRIPT, Program
@@ -498,6 +499,31 @@ def test_without_privileges_and_with_a_broken_file_the_rest_is_looked_at(patient
     assert found["privileges"]["state"] == "failed"
     assert found["tables"]["state"] == found["foreign-chains"]["state"] == "not looked at"
     assert found["forwarding"]["state"] == found["store"]["state"] == "ok"
+
+
+def test_nothing_is_changed(patient: Patient, tmp_path: Path) -> None:
+    """Neither files, nor tables, nor the number of nftables' last commit, whether the node is programmed or not."""
+
+    def all_there_is() -> object:
+        # SQLite leaves these beside a store that is read.
+        there = {path for path in tmp_path.rglob("*") if not path.name.endswith(("-wal", "-shm"))}
+        files = {path: path.read_bytes() for path in there if path.is_file()}
+        tables = patient.cluster.run(NODE, ["nft", "list", "ruleset"]).stdout
+        sysctls = patient.cluster.run(NODE, ["sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter"]).stdout
+        return there, files, tables, sysctls, patient.cluster.call(NODE, generation)
+
+    for programmed in (False, True):
+        if programmed:
+            patient.sync()
+        before = all_there_is()
+        patient.every(*(each.id for each in CHECKS))
+        patient.command("doctor")
+        assert all_there_is() == before
+
+
+def generation() -> int:
+    with closing(TableEvents()) as events:
+        return events.generation()
 
 
 def test_nothing_is_run_that_lies_where_doctor_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

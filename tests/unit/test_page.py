@@ -402,3 +402,17 @@ def test_the_style_waits_for_no_answer(show: Callable[..., Shown]) -> None:
     shown.page._rested = time.monotonic() + 2 * PATIENCE
     assert shown.ask("/style.css")[0] == shown.ask("/icon.svg")[0] == 200
     assert shown.ask("/style.css", host="evil.example")[0] == 421
+
+
+def test_nobody_waits_for_what_cannot_be_answered(
+    show: Callable[..., Shown], caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = show(WEB)
+
+    def fail() -> Status:
+        raise RuntimeError("no status")
+
+    shown.page.follow(fail)
+    assert shown.ask("/")[0] == 500
+    assert "no answer could be made to GET '/'" in caplog.text
+    assert shown.ask("/metrics")[0] == 200
