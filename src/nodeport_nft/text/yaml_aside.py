@@ -119,9 +119,12 @@ class _Rest:
         """End the process, whatever it is at."""
         os.close(self._memory)
         os.close(self._heard)
-        os.kill(self._process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # children may be nobody's business here (SIGCHLD ignored)
-            os.waitpid(self._process, 0)
+        # Where whoever started us ignores SIGCHLD, as we do then, nothing is left of a child that has ended: its number
+        # may be another's already.
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            if not os.waitpid(self._process, os.WNOHANG)[0]:
+                os.kill(self._process, signal.SIGKILL)
+                os.waitpid(self._process, 0)
 
     def _located(self, number: int) -> Document | None:
         if not self._found:
