@@ -21,6 +21,7 @@ from nodeport_nft import __version__
 from nodeport_nft.cli import app
 from nodeport_nft.config import Config
 from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, examine
+from nodeport_nft.doctor import connecting
 from nodeport_nft.doctor.connecting import CHECKS as CONNECTING
 from nodeport_nft.kernel.host.node_lock import DaemonPresence
 from nodeport_nft.kernel.netlink.events import TableEvents
@@ -456,6 +457,32 @@ def test_connections_to_everything(patient: Patient) -> None:
     assert found["172.30.2.2:30080 timed out"] is State.FAILED
     assert found["172.30.2.2:30081 refused"] is State.OK
     assert found["172.30.1.2:30080 answered"] is State.OK
+
+
+def test_what_nobody_should_answer_is_not_waited_for_and_no_more_is_made_than_is_tried(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Local on another node without an endpoint; and of very many connections those beyond are not even made."""
+    patient.apply(OBJECTS.replace("  type: NodePort\n", "  type: NodePort\n  externalTrafficPolicy: Local\n"))
+    patient.apply(OBJECTS.partition("---\n")[2].replace("nodeName: worker-2", "nodeName: worker-1"))
+    for node in ("worker-1", "worker-2"):
+        patient.sync(node)
+    seen = [each.seen for each in patient.findings("connect") if each.state is State.SKIPPED]
+    assert len(seen) == 1
+    assert seen[0].startswith("1 connection that nobody should answer")
+    made: list[object] = []
+    trial = connecting._trial
+    monkeypatch.setattr(connecting, "_MOST", 1)
+    monkeypatch.setattr(connecting, "_trial", lambda *given, **more: made.append(given) or trial(*given, **more))
+
+    def look() -> tuple[list[str], int]:
+        (check,) = CONNECTING
+        examination = Examination(patient.config, name=NODE, ask=lambda: patient.answer)
+        return [each.seen for each in check.look(examination)], len(made)
+
+    told, count = patient.cluster.call(NODE, look)
+    assert "all connections beyond 1; trace says of each what would become of it" in told
+    assert count == 2
 
 
 def test_endpoints_that_do_not_listen_are_told_once_and_with_what_to_correct(patient: Patient) -> None:
