@@ -83,8 +83,8 @@ vm-test: build/vm-venv/tools ## The scenarios on the virtual machines that `vagr
 vm-test-local: vm-packages build/vm-venv/tools ## The same on machines of its own, in a private network (as root)
 	PYTHON=$$PWD/build/vm-venv/bin/python vm/local $(ARGS)
 
-deb: $(VENV)/program ## The Debian package, build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13
-	$(BIN)/python -m deb.build $(VENV)/wheel/*.whl
+deb: build/deb-venv/program ## The Debian package, build/nodeport-nft_VERSION_ARCHITECTURE.deb, for Debian 12 and 13
+	build/deb-venv/bin/python -m deb.build build/deb-venv/wheel/*.whl
 
 dist: $(VENV)/tools ## What PyPI takes, dist/: the sources' archive and the wheel, checked
 	rm -rf dist
@@ -121,6 +121,14 @@ vm-packages:
 build/docs-venv/tools: pyproject.toml | $(VENV)/program
 	$(PYTHON) -m venv --clear build/docs-venv
 	build/docs-venv/bin/pip install --quiet "$$(echo $(VENV)/wheel/*.whl)[docs]"
+	@touch $@
+
+# Who installs the package serves something with this machine, perhaps: nothing of the lab is brought to it.
+build/deb-venv/program: $(SOURCES)
+	@PYTHON=$(PYTHON) lab/packages.sh --only
+	$(PYTHON) -m venv --clear build/deb-venv
+	build/deb-venv/bin/pip wheel --quiet --no-deps --wheel-dir build/deb-venv/wheel .
+	build/deb-venv/bin/pip install --quiet build/deb-venv/wheel/*.whl
 	@touch $@
 
 # The scenarios need pytest alone, on any host that runs Vagrant.

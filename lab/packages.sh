@@ -1,11 +1,15 @@
 #!/bin/sh
 # Installs the Debian packages of the programs that are missing here, and of PACKAGE...; nothing where none is missing.
-# usage: PYTHON=python3 lab/packages.sh [PACKAGE...]
+# --only: what virtual environments need, and PACKAGE..., without the programs of the lab.
+# usage: PYTHON=python3 lab/packages.sh [--only] [PACKAGE...]
 set -eu
+
+lab=yes
+[ "${1:-}" != --only ] || { lab=no; shift; }
 
 missing=""
 need() { # PROGRAM PACKAGE
-    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+    [ $lab = no ] || command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need nft nftables
 need nginx nginx
@@ -22,7 +26,7 @@ need dnsmasq dnsmasq-base
 need openssl openssl
 need etcd etcd-server
 need etcdctl etcd-client
-/sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"
+[ $lab = no ] || /sbin/ldconfig -p | grep -q 'libnftables\.so\.1' || missing="$missing libnftables1"
 for package; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed' ||
         missing="$missing $package"
