@@ -20,8 +20,7 @@ from lab.cluster import Cluster
 from nodeport_nft import __version__
 from nodeport_nft.cli import app
 from nodeport_nft.config import Config
-from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, examine
-from nodeport_nft.doctor import connecting
+from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, connecting, examine
 from nodeport_nft.doctor.connecting import CHECKS as CONNECTING
 from nodeport_nft.kernel.host.node_lock import DaemonPresence
 from nodeport_nft.kernel.netlink.events import TableEvents
@@ -473,7 +472,12 @@ def test_what_nobody_should_answer_is_not_waited_for_and_no_more_is_made_than_is
     made: list[object] = []
     trial = connecting._trial
     monkeypatch.setattr(connecting, "_MOST", 1)
-    monkeypatch.setattr(connecting, "_trial", lambda *given, **more: made.append(given) or trial(*given, **more))
+
+    def counted(*given: object, is_own: bool) -> connecting.Trial:
+        made.append(given)
+        return trial(*given, is_own=is_own)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connecting, "_trial", counted)
 
     def look() -> tuple[list[str], int]:
         (check,) = CONNECTING

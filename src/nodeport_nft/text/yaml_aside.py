@@ -119,8 +119,8 @@ class _Rest:
         """End the process, whatever it is at."""
         os.close(self._memory)
         os.close(self._heard)
-        # Where whoever started us ignores SIGCHLD, as we do then, nothing is left of a child that has ended: its number
-        # may be another's already.
+        # Where whoever started us ignores SIGCHLD, as we do then, nothing is left of a child that has ended: its
+        # number may be another's already.
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             if not os.waitpid(self._process, os.WNOHANG)[0]:
                 os.kill(self._process, signal.SIGKILL)
