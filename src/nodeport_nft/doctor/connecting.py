@@ -22,6 +22,7 @@ from itertools import chain, islice
 from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, failed, ok, skipped
 from nodeport_nft.model import ZONE_LABEL, IPAddress, Protocol, Service
+from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Resolver
 
 _SECONDS = 3.0  # until a connection is given up: a lost SYN is sent again after one
@@ -58,11 +59,7 @@ class Trial:
     @property
     def place(self) -> str:
         """Where it goes."""
-        return _socket(self.address, self.port)
-
-
-def _socket(address: IPAddress, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        return socket_address(self.address, self.port)
 
 
 def _connections(examination: Examination) -> Iterator[Finding]:
@@ -183,7 +180,7 @@ def _blamed(trials: Iterable[Trial]) -> dict[tuple[IPAddress, int, Outcome], lis
 
 def _endpoints_that_fail(blamed: Mapping[tuple[IPAddress, int, Outcome], list[Trial]]) -> Iterator[Finding]:
     for (address, port, outcome), trials in islice(blamed.items(), _TOLD):
-        place = _socket(address, port)
+        place = socket_address(address, port)
         services = ", ".join(dict.fromkeys(str(trial.service.key) for trial in trials[:_NAMED]))
         whence = ", ".join(dict.fromkeys(trial.place for trial in trials[:_NAMED]))
         more = f" and {len(trials) - _NAMED} more" if len(trials) > _NAMED else ""
