@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +112,17 @@ def test_nothing_is_said_where_the_process_ends_at_its_work(node: Node, monkeypa
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     assert begun(node).tables(SCHEMAS) is None
+
+
+def test_a_process_that_hangs_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = node.directory / "python"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(ahead, "_READ_SECONDS", 0.1)
+    reading = begun(node)
+    assert reading.tables(SCHEMAS) is None
+    assert reading._process.returncode == -signal.SIGKILL
 
 
 def test_where_memory_is_scarce_it_is_the_first_to_go(node: Node) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ WORTH_IT = 100_000
 """Elements from which on a process of its own is: starting it takes as long as reading half as many."""
 
 _GETSET = NFNL_SUBSYS_NFTABLES << 8 | 10
+_READ_SECONDS = 60.0  # until the process is given up; half a million elements take it 5 s
 _END_SECONDS = 10.0
 
 Tables = Sequence[ListedTable | None]
@@ -82,6 +84,10 @@ class ReadAhead:
             if tuple(schemas) != self._schemas:
                 return None
             assert self._process.stdout is not None
+            waiting = select.poll()  # it reads all there is before it says anything
+            waiting.register(self._process.stdout, select.POLLIN)
+            if not waiting.poll(_READ_SECONDS * 1000):
+                return None
             # S301: it comes from a process of our own making.
             tables: Tables = pickle.load(self._process.stdout)  # noqa: S301
         except (EOFError, pickle.UnpicklingError):
