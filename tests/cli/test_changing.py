@@ -98,6 +98,16 @@ def comparable(program: Program) -> list[Any]:
     return list(items)
 
 
+def test_a_namespace_without_a_name_is_the_default_one_as_with_kubectl(program: Program) -> None:
+    """And never all of them: scripts write -n "$NAMESPACE"."""
+    program.ok("create", "svc", "clusterip", "web", "--tcp=80", "-n", "other")
+    assert program.ok("get", "svc", "-n", "", "-o", "name") == "service/web\n"
+    words = ("create", "svc", "clusterip", "made", "--tcp=80", "--dry-run=client", "-o", "json")
+    assert program.ok(*words, "--namespace=") == program.ok(*words)
+    assert program.ok("delete", "svc", "--all", "-n", "") == 'service "web" deleted\n'
+    assert len(program.json("svc", "-A")["items"]) == 1
+
+
 def test_a_trial_by_the_store_says_which_numbers_it_would_give(program: Program) -> None:
     words = ("create", "svc", "nodeport", "made", "--tcp=80", "-o", "json")
     tried, made = (yaml.safe_load(program.ok(*words, *more))["spec"] for more in (("--dry-run=server",), ()))
