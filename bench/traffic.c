@@ -44,7 +44,7 @@ static struct sockaddr_in parse(const char *text)
 	if (colon && (size_t)(colon - text) < sizeof(host))
 		memcpy(host, text, colon - text);
 	if (!colon || inet_pton(AF_INET, host, &address.sin_addr) != 1) {
-		fprintf(stderr, "%s is no ADDRESS:PORT\n", text);
+		fprintf(stderr, "%s is not an ADDRESS:PORT\n", text);
 		exit(1);
 	}
 	address.sin_port = htons(atoi(colon + 1));

@@ -27,7 +27,7 @@ def _row(row: Mapping[str, Any]) -> str:
     here = row["do"]
     kubectl = row.get("kubectl")
     there = "the same" if kubectl is None else _code(kubectl) if kubectl else "nothing like it"
-    what = f"{row['title']}. {row['why']}" if row.get("why") else row["title"]
+    what = f"{row['title']} ({row['why'].rstrip('.')})" if row.get("why") else row["title"]
     refusal = ""
     if row.get("exit", 0) == 2 and row.get("stderr"):
         refusal = f"<br>{_escaped(row['stderr'].strip().splitlines()[0])}"

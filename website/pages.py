@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Use": ("start", "kubectl", "manifests", "daemon", "systemd", "cluster", "dns", "kubernetes", "troubleshooting"),
-    "Look on": ("monitoring", "prometheus", "grafana"),
+    "Monitor": ("monitoring", "prometheus", "grafana"),
     "Reference": ("commands", "configuration", "ruleset", "store", "features", "kubernetes-failures"),
     "Background": ("performance", "scale", "security", "design", "lab"),
     "Project": ("contributing", "changelog"),

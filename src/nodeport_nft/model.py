@@ -127,7 +127,7 @@ class Requirement:
                 return self.key in labels
             case "DoesNotExist":
                 return self.key not in labels
-        raise ValueError(f"{self.operator!r} is no operator of a label selector")
+        raise ValueError(f"{self.operator!r} is not an operator of a label selector")
 
 
 @dataclass(frozen=True, slots=True)

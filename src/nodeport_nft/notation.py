@@ -53,7 +53,7 @@ def is_tolerable(name: str) -> bool:
 
 
 def service_name_fault(text: str) -> str:
-    """Why ``text`` is no IANA service name (RFC 6335: container ports and targetPorts given by name)."""
+    """Why ``text`` is not an IANA service name (RFC 6335: container ports and targetPorts given by name)."""
     if len(text) <= 15 and _SERVICE_NAME.fullmatch(text):
         return ""
     return (
@@ -63,7 +63,7 @@ def service_name_fault(text: str) -> str:
 
 
 def label_key_fault(text: str, what: str = "a label key") -> str:
-    """Why ``text`` is no key of a label (a qualified name: ``disk`` or ``example.org/disk``), or no ``what``."""
+    """Why ``text`` is not a key of a label (a qualified name: ``disk`` or ``example.org/disk``), or no ``what``."""
     prefix, slash, name = text.rpartition("/")
     right = len(name) <= 63 and _QUALIFIED.fullmatch(name)
     if right and not (subdomain_fault(prefix) if slash else ""):
@@ -75,7 +75,7 @@ def label_key_fault(text: str, what: str = "a label key") -> str:
 
 
 def label_value_fault(text: str) -> str:
-    """Why ``text`` is no value of a label; an empty one is."""
+    """Why ``text`` is not a value of a label; an empty one is."""
     if not text or (len(text) <= 63 and _QUALIFIED.fullmatch(text)):
         return ""
     return f"{shown(text)} is not a label value; use at most 63 characters: {_ANY_LETTERS}"

@@ -178,11 +178,11 @@ SETTINGS = (
         ("kubeconfig",),
         PathTo("a file"),
         default="",
-        meaning="with the store `kubernetes:`, how to come to the API server; without it, `$KUBECONFIG`, "
+        meaning="with the store `kubernetes:`, how to reach the API server; without it, `$KUBECONFIG`, "
         "the token of the pod that this is, or `~/.kube/config`",
         flag="--kubeconfig",
         metavar="PATH",
-        help="How to come to the API server, with --store kubernetes:.",
+        help="How to reach the API server, with --store kubernetes:.",
         restart=True,
     ),
     Setting(

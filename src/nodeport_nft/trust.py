@@ -87,7 +87,7 @@ def _step_fault(step: Path, status: os.stat_result, believed: set[int], *, wante
     if stat.S_ISLNK(status.st_mode):
         return ""
     if wanted and stat.S_IFMT(status.st_mode) != wanted:
-        return f"{step} is no {'directory' if wanted == stat.S_IFDIR else 'regular file'}; name another"
+        return f"{step} is not a {'directory' if wanted == stat.S_IFDIR else 'regular file'}; name another"
     is_sticky = status.st_mode & stat.S_ISVTX
     if not status.st_mode & _WRITABLE or (is_sticky and not wanted):
         return ""

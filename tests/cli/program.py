@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,12 @@ class Program:
     def json(self, *words: str) -> Any:
         """What ``get … -o json`` gives."""
         return json.loads(self.ok("get", *words, "-o", "json"))
+
+
+def rest(terminal: int) -> str:
+    """What is left to be read of a terminal whose other end is closed, which ends in EIO."""
+    said = b""
+    with suppress(OSError):
+        while more := os.read(terminal, 1 << 16):
+            said += more
+    return said.decode()

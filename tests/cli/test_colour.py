@@ -116,6 +116,13 @@ def test_the_program_sees_its_terminal(filled: Program) -> None:
         ),
         (
             colour.status,
+            "Health:   all is well;\n            more\nLast error:  now, solved since: bad;\n               more",
+            [],
+            ["now, solved since: bad;", "more"],
+            ["all is well;", "more"],
+        ),
+        (
+            colour.status,
             "Last error:  2026-01-01 (5s ago), solved since: bad",
             [],
             ["2026-01-01 (5s ago), solved since: bad"],

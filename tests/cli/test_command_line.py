@@ -55,7 +55,7 @@ def test_a_word_of_others_is_answered_in_one_line_and_is_no_command() -> None:
     for words in (*([word] for word in VERBS), *(["config", word] for word in CONTEXTS)):
         done = CliRunner().invoke(app, [*words, "-x", "--flag=1", "more"])
         assert (done.exit_code, done.stdout) == (2, ""), words
-        assert done.stderr.startswith(f"error: {words[-1]} is no command: "), words
+        assert done.stderr.startswith(f"error: {words[-1]} is not a command: "), words
         assert done.stderr.count("\n") == 1, words
 
 
@@ -65,7 +65,7 @@ def test_a_flag_of_others_is_answered_in_one_line(program: Program, flag: str) -
     command = command or "get"
     answer = program.run(command, name, "x")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == f"error: {name} is no flag of nodeport-nft {command}: {FLAGS[flag]}\n"
+    assert answer.err == f"error: {name} is not a flag of nodeport-nft {command}: {FLAGS[flag]}\n"
 
 
 def test_what_is_told_to_do_instead_is_there() -> None:

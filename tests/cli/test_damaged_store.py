@@ -39,7 +39,9 @@ def node(cluster: Cluster, tmp_path: Path) -> Node:
 
 
 def told(node: Node, ref: str = "Service/default/my-ser") -> str:
-    return f"error: {ref} in {node.store} cannot be read: its body is no text but blob; apply it again or delete it\n"
+    return (
+        f"error: {ref} in {node.store} cannot be read: its body is not text but blob; apply it again or delete it\n"
+    )
 
 
 def elements(node: Node) -> list[str]:

@@ -133,7 +133,7 @@ def test_a_word_that_is_like_the_opposite_is_answered_with_what_is_meant(
     """Else the nearest command would be named, which undoes what was wanted."""
     answer = program.run(word, "worker-1", "--force")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith(f"error: {word} is no command: ")
+    assert answer.err.startswith(f"error: {word} is not a command: ")
     assert meant in answer.err
 
 
@@ -163,7 +163,7 @@ def test_a_flags_number_is_digits_alone(program: Program, flag: str, number: str
     words = ("create", "service", "nodeport", "web", "--tcp=80") if flag == "--node-port" else ("render", "-f", "-")
     answer = program(*words, flag, number)
     assert (answer.code, answer.out) == (2, "")
-    assert "is no integer" in answer.err
+    assert "is not an integer" in answer.err
 
 
 # --- what a terminal would obey -------------------------------------------------------------------------------

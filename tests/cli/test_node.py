@@ -365,7 +365,7 @@ def test_only_a_store_is_deleted(node: Node) -> None:
     node.store = precious
     done = node.run("cleanup", "--delete-store", *NODE_NAME)
     assert done.returncode == 1
-    assert "is no nodeport-nft store" in done.stderr
+    assert "is not a nodeport-nft store" in done.stderr
     assert precious.read_text() == "do not delete"
 
 

@@ -119,7 +119,7 @@ def test_unknown_fields_are_errors_warnings_or_nothing(program: Program) -> None
     assert (quiet.code, "unknown field" in quiet.err) == (0, False)
     assert program.ok("delete", "-f", "-", stdin=slip).startswith('service "web" deleted')
     wrong = program("apply", "-f", "-", "--validate=stict", stdin=slip)
-    told = 'error: --validate: "stict" is no level; choose one of strict, warn, ignore; did you mean strict?\n'
+    told = 'error: --validate: "stict" is not a level; choose one of strict, warn, ignore; did you mean strict?\n'
     assert (wrong.code, wrong.err) == (2, told)
 
 
@@ -312,7 +312,7 @@ def test_delete_of_manifests_deletes_nothing_where_one_has_no_name(program: Prog
         ([], "-f FILE"),
         (["service", "web", "-f", "-"], "-f FILE"),
         (["service"], "NAME"),
-        (["deployment", "web"], "'deployment' is no kind known here: no pods are started here"),
+        (["deployment", "web"], "'deployment' is not a kind known here: no pods are started here"),
         (["service/web", "web"], "KIND/NAME"),
         (["service/"], "KIND/NAME"),
     ],

@@ -594,7 +594,7 @@ def test_describe_of_several_goes_on_past_what_is_not_there(cluster: Program) ->
         (["get"], "KIND"),
         (["get", "things"], "known are services, endpoints, endpointslices, pods, nodes"),
         (["get", "all", "a"], "write pods,services a"),
-        (["get", "svc,things"], "'things' is no kind known here"),
+        (["get", "svc,things"], "'things' is not a kind known here"),
         (["get", "serivces"], "is services meant?"),
         (["get", "svc", "a", "-A"], "--all-namespaces"),
         (["get", "svc", "-o", "xml"], "xml"),

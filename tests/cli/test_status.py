@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ import pytest
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer
 from nodeport_nft.observe.status import Status
-from tests.cli.program import Answer, Program
+from tests.cli.program import SCRIPT, Answer, Program, rest
 
 FOUR, SIX = ip_address("127.0.0.1"), ip_address("::1")
 PATIENCE = 60.0
@@ -49,7 +51,7 @@ def test_a_configuration_that_is_wrong_hides_no_status(program: Program, server:
     assert "Health:        all is well" in answer.out
     assert [line.partition(": unknown")[0] for line in answer.err.splitlines()] == [
         "warning: c.yaml:1: nodePortAddress",
-        "warning: c.yaml:2: masqueradeBit: 99 is no bit of the packet mark; choose a number from 0 to 31",
+        "warning: c.yaml:2: masqueradeBit: 99 is not a bit of the packet mark; choose a number from 0 to 31",
     ]
     (program.directory / "c.yaml").write_text("metricsBindAddress: 7\n")
     answer = program.run("status", "--config", "c.yaml")
@@ -263,7 +265,7 @@ def test_no_daemon(program: Program) -> None:
         (["--metrics-bind-address", "none"], "error: metricsBindAddress is none, so no daemon can be asked; "),
         (
             ["--metrics-bind-address", "localhost:1"],
-            'error: --metrics-bind-address: "localhost:1" is no address with a port; ',
+            'error: --metrics-bind-address: "localhost:1" is not an address with a port; ',
         ),
     ],
 )
@@ -306,6 +308,34 @@ def test_who_accepts_and_says_nothing_keeps_nobody_waiting_for_ever(program: Pro
         answer = program.run("status", "--metrics-bind-address", f"127.0.0.1:{held.getsockname()[1]}")
     assert answer.code == 2
     assert "does not answer" in answer.err
+
+
+def test_what_is_longer_than_a_terminal_goes_on_below_and_the_remedy_begins_a_line(
+    program: Program, server: ObserveServer
+) -> None:
+    long = "net.ipv4.ip_forward is not 1: connections are not forwarded to pods; sysctl -w net.ipv4.ip_forward=1"
+    server.set_status(well(problems=(long, "short; remedy")))
+    words = ("status", "--metrics-bind-address", f"127.0.0.1:{server.metrics_port}", "--color", "never")
+    terminal, its_end = pty.openpty()
+    try:
+        done = subprocess.run(
+            [SCRIPT, *words], stdout=its_end, check=False, timeout=60, env={**os.environ, "COLUMNS": "80"}
+        )
+        os.close(its_end)
+        out = rest(terminal)
+    finally:
+        os.close(terminal)
+    assert done.returncode == 1
+    below = out.splitlines()
+    assert max(map(len, below)) <= 80
+    start = next(number for number, line in enumerate(below) if line.startswith("Problems:"))
+    assert [line.split() for line in below[start : start + 4]] == [
+        ["Problems:", "net.ipv4.ip_forward", "is", "not", "1:", "connections", "are", "not", "forwarded", "to"],
+        ["pods;"],
+        ["sysctl", "-w", "net.ipv4.ip_forward=1"],
+        ["short;", "remedy"],
+    ]
+    assert long in ask(program, server).out, "a pipe is read line by line"
 
 
 def test_a_terminal_that_knows_ascii_alone(program: Program, server: ObserveServer) -> None:

@@ -223,8 +223,8 @@ def test_nothing_is_written(program: Program, manifests: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((CLIENT, "web_1", "--port", "80"), "TO 'web_1' is no address and no Service's name"),
-        (("svc/my-ser", "pod/my-ser-1"), "FROM svc/my-ser: connections come from no Service"),
+        ((CLIENT, "web_1", "--port", "80"), "TO 'web_1' is neither an address nor a Service"),
+        (("svc/my-ser", "pod/my-ser-1"), "FROM svc/my-ser: a Service opens no connections"),
         (("pod/my-ser-1:80", "my-ser"), "leave out the port, which the sender's kernel chooses"),
         ((CLIENT, POD, NODE), "3 ends of one connection"),
         (("my-ser", "8000"), "TO 8000 is a port alone; did you mean my-ser:8000?"),
@@ -235,7 +235,7 @@ def test_nothing_is_written(program: Program, manifests: Path) -> None:
         (("http://my-ser/",), "is a URL"),
         (("my-ser:70000",), "neither a number from 1 to 65535 nor a name"),
         (("node/worker-1:http",), "only Services and pods have names for ports"),
-        (("172.30.01.2", NODE, "--port", "80"), "FROM '172.30.01.2' is no address"),
+        (("172.30.01.2", NODE, "--port", "80"), "FROM '172.30.01.2' is not an address"),
         ((CLIENT, "fd00:30:1::2", "--port", "80"), "are of two families"),
         (("fe80::1%eth0", "fd00:30:1::2", "--port", "80"), "leave out the zone"),
         ((CLIENT, NODE), "--port"),

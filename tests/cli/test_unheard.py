@@ -6,7 +6,7 @@ import os
 import pty
 import subprocess
 from collections.abc import Iterator
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from lab.cluster import Cluster
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.config import Config
-from tests.cli.program import SCRIPT
+from tests.cli.program import SCRIPT, rest
 from tests.daemon.running import wait_for
 from tests.security.nobody import nobody
 
@@ -27,15 +27,6 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80}]}
 """
 
 UNHEARD = "no daemon programs this node, so nothing of this is in the kernel yet"
-
-
-def rest(terminal: int) -> str:
-    """What is left to be read of a terminal whose other end is closed, which ends in EIO."""
-    said = b""
-    with suppress(OSError):
-        while more := os.read(terminal, 1 << 16):
-            said += more
-    return said.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +87,14 @@ COMMANDS = [
     pytest.param(("delete", "svc", "web"), id="delete"),
     pytest.param(("delete", "-f", "-"), id="delete-file"),
 ]
+
+
+def test_get_nodes_says_why_it_cannot_tell_how_nodes_of_a_file_are(person: Person) -> None:
+    person.types("apply", "-f", "-", text="apiVersion: v1\nkind: Node\nmetadata: {name: worker-1}\n")
+    (line,) = person.types("get", "nodes")
+    assert line.startswith("Unknown: ")
+    assert "nodeport-nft status" in line
+    assert person.types("get", "nodes", "-o", "name") == [], "where no STATUS is to be seen"
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -38,7 +38,7 @@ def test_a_changed_kube_proxy_configuration_takes_effect_and_a_broken_one_does_n
     (problem,) = wait_for(
         lambda: [each for each in daemon.status().problems if "config.conf" in each], "what is wrong"
     )
-    assert "nftables.masqueradeBit: 32 is no bit of the packet mark" in problem
+    assert "nftables.masqueradeBit: 32 is not a bit of the packet mark" in problem
     assert problem.endswith("; the configuration read before stays in force")
     daemon.settle()
 

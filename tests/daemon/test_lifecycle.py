@@ -185,7 +185,7 @@ def test_a_changed_configuration_takes_effect_and_a_broken_one_does_not(
     change("nodePortAddresses: [nowhere]\nmasqueradeBit: 99\n")
     problems = wait_for(lambda: daemon.status().problems, "the broken configuration told")
     assert any("nowhere" in problem for problem in problems)
-    bit = "masqueradeBit: 99 is no bit of the packet mark; choose a number from 0 to 31"
+    bit = "masqueradeBit: 99 is not a bit of the packet mark; choose a number from 0 to 31"
     assert any(f"config.yaml:2: {bit}; the configuration read before stays" in problem for problem in problems)
     assert generation(cluster, daemon.node) == before
     change("nodePortAddresses: [primary]\n")

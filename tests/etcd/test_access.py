@@ -197,7 +197,7 @@ def test_certificates(tmp_path: Path) -> None:
         await refused("client of another", {**good, "cert": other, "key": other_key})
         await refused("no TLS", {})
         await refused("no such file", {**good, "ca": tmp_path / "none"})
-        await refused("no PEM", {**good, "ca": server_key.with_suffix(".ext")})
+        await refused("not a PEM", {**good, "ca": server_key.with_suffix(".ext")})
 
         # A certificate that is renewed in its place is used without a new client.
         changing, changing_key = tmp_path / "changing.pem", tmp_path / "changing.key"

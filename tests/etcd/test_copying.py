@@ -124,7 +124,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         copied(first, str(second))
     assert second.read_bytes() == before
     (tmp_path / "text").write_text("no store")
-    with pytest.raises(StoreError, match="is no nodeport-nft store"):
+    with pytest.raises(StoreError, match="is not a nodeport-nft store"):
         copied(first, str(tmp_path / "text"))
     (tmp_path / "third.db-wal").write_text("of another")
     with pytest.raises(StoreError, match=r"third.db-wal beside it is left of another database"):

@@ -176,7 +176,7 @@ def test_nobody_is_led_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["502 Bad Gateway", "200 OK"])
 def test_a_page_for_people_is_none_of_an_api_server(tmp_path: Path, code: str) -> None:
     html = answer(code, "<html><title>Log\n in</title></html>", kind="text/html; charset=utf-8")
-    told = rf'status {code[:3]} with a page of HTML \("Log in"\): who answers is no API server'
+    told = rf'status {code[:3]} with a page of HTML \("Log in"\): who answers is not an API server'
     with pytest.raises(Refused, match=told):
         run(tmp_path, Scripted(html), get)
     with pytest.raises(Refused, match=told):
@@ -241,8 +241,8 @@ def test_lines_however_they_are_cut_up(tmp_path: Path) -> None:
     [
         (END, "the stream broke off in the middle of an object"),
         (b"", "the connection broke off; the API server may be restarting"),
-        (b"5\r\n{}", "the connection broke off|what was answered is no HTTP"),
-        (b"zz\r\n", "what was answered is no HTTP|the connection broke off"),
+        (b"5\r\n{}", "the connection broke off|what was answered is not HTTP"),
+        (b"zz\r\n", "what was answered is not HTTP|the connection broke off"),
     ],
 )
 def test_a_stream_that_breaks_off_in_the_middle_of_an_object(
@@ -329,7 +329,7 @@ def test_refused_streams_are_refusals(tmp_path: Path) -> None:
         ("close", "the connection broke off; the API server may be restarting"),
         ("reset", "the connection broke off; the API server may be restarting"),
         (answer()[:-5], "the connection broke off|what was answered"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "what was answered is no HTTP that can be read"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "what was answered is not HTTP that can be read"),
     ],
 )
 def test_answers_that_are_none(tmp_path: Path, script: bytes | str, told: str) -> None:

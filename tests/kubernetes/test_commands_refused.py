@@ -202,11 +202,11 @@ def test_what_a_server_refuses_for_a_reason_of_its_own_is_a_problem_of_the_objec
         ({"status": 401}, "does not know who we are"),
         ({"status": 500}, "etcdserver: request timed out"),
         ({"status": 404, "message": "the server could not find the requested resource"}, "has no services of v1"),
-        ({"text": "<html>sign in</html>"}, "is no API server"),
-        ({"text": '{"kind":"Status","metadata":{},"status":"Success"}'}, "is no API server"),
-        ({"text": '{"metadata":"x","items":7}'}, "is no API server"),
-        ({"text": '{"error":"sign in"}'}, "is no API server"),
-        ({"text": "<html>bad gateway</html>", "status": 502}, "no API server"),
+        ({"text": "<html>sign in</html>"}, "is not an API server"),
+        ({"text": '{"kind":"Status","metadata":{},"status":"Success"}'}, "is not an API server"),
+        ({"text": '{"metadata":"x","items":7}'}, "is not an API server"),
+        ({"text": '{"error":"sign in"}'}, "is not an API server"),
+        ({"text": "<html>bad gateway</html>", "status": 502}, "not an API server"),
         ({"hang": 0.1}, ""),
         ({"cut": 40}, ""),
     ],
@@ -284,4 +284,4 @@ def test_what_is_no_list_is_not_an_empty_one(desk: Desk, text: str) -> None:
     for words in (("get", "svc"), ("get", "svc", "web")):
         got = desk.run(*words)
         assert got.code == 1, (words, got)
-        assert "what answers is no API server" in got.err, (words, got)
+        assert "what answers is not an API server" in got.err, (words, got)

@@ -125,7 +125,7 @@ def test_commands_tell_what_is_to_be_told_of_a_kubeconfig(server: ApiServer, tmp
         "renew what context test of config says of its user\n",
     )
     assert said({"token": 1}, **{"certificate-authority": str(server.ca_file)}) == (
-        2, "config:12: users[0].user.token: is no text (not shown, since it is a secret); put it in quotes\n"
+        2, "config:12: users[0].user.token: is not text (not shown, since it is a secret); put it in quotes\n"
     )  # fmt: skip
 
 

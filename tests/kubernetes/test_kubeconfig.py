@@ -189,14 +189,14 @@ EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "intera
     [
         ({}, None, "clusters[0].cluster.server: is missing; write it as https://10.0.0.1:6443"),
         ({"server": 6443}, None, "server: 6443 is a number, not a URL"),
-        ({"server": "ftp://x"}, None, 'server: "ftp" is no scheme of an API server'),
+        ({"server": "ftp://x"}, None, 'server: "ftp" is not a scheme of an API server'),
         ({"server": "https://me:secret@x"}, None, "server: has a user in it; name it under users"),
         ({"server": "https://x?a=b"}, None, "server: .* has more than a path behind its host"),
         ({"server": "https://:6443"}, None, "server: names no host"),
-        ({"server": "https://x:99999"}, None, "server: is no URL"),
-        ({"server": "https://x y"}, None, "server: is no URL"),
+        ({"server": "https://x:99999"}, None, "server: is not a URL"),
+        ({"server": "https://x y"}, None, "server: is not a URL"),
         ({**CLUSTER, "proxy-url": "socks5://p:1080"}, None, 'proxies of the kind "socks5" are not supported'),
-        ({**CLUSTER, "proxy-url": "http://me:secret"}, None, "proxy-url: is no URL; write it as http://10.0.0.1:3128"),
+        ({**CLUSTER, "proxy-url": "http://me:secret"}, None, "proxy-url: is not a URL; write it as http://10.0.0.1:3128"),
         ({**CLUSTER, "proxy-url": "p:3128"}, None, "proxy-url: .*; write it as http|not supported"),
         ({**CLUSTER, "certificate-authority": "no.pem"}, None, "authority: no.pem: there is no such file"),
         ({**CLUSTER, "certificate-authority-data": "%%%"}, None, "certificate-authority-data: is not base64"),
@@ -210,7 +210,7 @@ EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "intera
         ),
         (["x"], None, "clusters[0].cluster: a list stands where 'key: value' lines belong"),
         (None, "me", "users[0].user: \"me\" stands where 'key: value' lines belong"),
-        (None, {"token": 123456}, "user.token: is no text (not shown, since it is a secret); put it in"),
+        (None, {"token": 123456}, "user.token: is not text (not shown, since it is a secret); put it in"),
         (None, {"token": "a\nb"}, "token: has a line break"),
         (None, {"tokenFile": "no"}, "tokenFile: no: there is no such file"),
         (None, {"client-certificate-data": INLINE}, "client-key: is missing"),
@@ -230,9 +230,9 @@ EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x", "intera
         (None, {"exec": {**EXEC, "command": ""}}, "exec.command: is missing"),
         (None, {"exec": {**EXEC, "interactiveMode": None}}, "exec.interactiveMode: is missing, and v1 wants it"),
         (None, {"exec": {**EXEC, "interactiveMode": "Always"}}, "Always asks somebody at a terminal"),
-        (None, {"exec": {**EXEC, "interactiveMode": "Sometimes"}}, '"Sometimes" is no mode'),
+        (None, {"exec": {**EXEC, "interactiveMode": "Sometimes"}}, '"Sometimes" is not a mode'),
         (None, {"exec": {**EXEC, "args": [1]}}, "exec.args[0]: 1 is a number, not an argument; write \"1\""),
-        (None, {"exec": {**EXEC, "env": [{"name": "A=B"}]}}, "exec.env[0].name: is no name of a variable"),
+        (None, {"exec": {**EXEC, "env": [{"name": "A=B"}]}}, "exec.env[0].name: is not a name of a variable"),
     ],
 )  # fmt: skip
 def test_each_wrong_field_is_told_with_its_place(tmp_path: Path, cluster: Any, user: Any, told: str) -> None:
@@ -276,7 +276,7 @@ def test_all_that_is_wrong_is_told_at_once_by_line(tmp_path: Path) -> None:
         ({"current-context": "pord"}, 'current-context: there is no context "pord"; did you mean prod?'),
         ({"clusters": [{"cluster": CLUSTER}]}, "clusters[0].name: is missing; name the cluster"),
         ({"users": 2 * [{"name": "prod", "user": {}}]}, 'users[1].name: "prod" is there twice'),
-        ({"kind": "Pod"}, 'kind: "Pod" is no kubeconfig'),
+        ({"kind": "Pod"}, 'kind: "Pod" is not a kubeconfig'),
     ],
 )
 def test_each_wrong_way_from_a_context_is_told(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -335,9 +335,9 @@ def test_a_secret_file_that_everybody_may_read_is_warned_of(tmp_path: Path) -> N
 
 def test_missing_files_are_told(tmp_path: Path) -> None:
     assert wrong(tmp_path / "no") == ["no: no such file; name another with --kubeconfig"]
-    assert "is no regular file" in wrong(tmp_path)[0]
+    assert "is not a regular file" in wrong(tmp_path)[0]
     os.mkfifo(tmp_path / "pipe")
-    assert "is no regular file" in wrong(tmp_path / "pipe")[0]
+    assert "is not a regular file" in wrong(tmp_path / "pipe")[0]
 
 
 def test_certificates_of_files(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ STRANGERS: Mapping[str, tuple[Message, ...]] = {
     "a key of an unknown expression": (table("fw"), chain("fw", "forward", FORWARDS), a_set("fw", "s", typeof(200))),
     "a key of another unknown expression": (table("fw"), a_set("fw", "s", typeof(99))),
     "a key of an expression that has no such part": (table("fw"), a_set("fw", "s", typeof(4, b"\xff" * 6))),
-    "user data that is no user data": (table("fw"), a_set("fw", "s", b"\xff" * 40)),
+    "user data that is not user data": (table("fw"), a_set("fw", "s", b"\xff" * 40)),
     "user data that ends too early": (table("fw"), a_set("fw", "s", typeof(200)[:-3])),
     "a key of an unknown type": (table("fw"), a_set("fw", "s", key_type=63)),
     "a key of unknown types": (table("fw"), a_set("fw", "s", key_type=0x3FFFFFFF, size=20)),

@@ -53,7 +53,8 @@ def test_those_of_kube_proxy_are_missed_in_its_place_and_nowhere_else(fresh: Clu
     assert [line.partition(" is not ")[0] for line in found] == [ESTABLISHED, CLOSE_WAIT]
     assert found[0] == (
         f"{ESTABLISHED} is not 86400: connections are tracked for another time than conntrackTCPEstablishedTimeout "
-        f"says; --set-sysctls, or: sysctl -w {ESTABLISHED}=86400"
+        f"says; sysctl -w {ESTABLISHED}=86400, or run sync with --set-sysctls (for the systemd service: a file in "
+        "/etc/sysctl.d)"
     )
     assert told(fresh, Config()) == []
     given = Config(conntrack_udp_timeout=45.0, places={"conntrackUDPTimeout": "config.yaml:1"})

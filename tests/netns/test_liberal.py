@@ -106,7 +106,7 @@ def test_it_is_advised_where_there_are_services_and_belongs_to_its_namespace(str
         return strict.call(host, lambda: [str(found) for found in find_advised(families)])
 
     (told,) = advised("worker-1")
-    assert told.endswith(f"--set-sysctls, or: sysctl -w {LIBERAL}=1")
+    assert f"; sysctl -w {LIBERAL}=1, or run sync with --set-sysctls" in told
     assert advised("worker-1", frozenset()) == [], "without Services nothing is to be translated"
     strict.sysctl("worker-1", {LIBERAL: "1"})
     strict.sysctl("worker-2", {LIBERAL: "0"})

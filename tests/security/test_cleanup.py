@@ -134,8 +134,8 @@ def as_directory(place: Path, text: str) -> None:  # noqa: ARG001
         (linked_by_nobody, "who may put anything there"),
         (owned_by_nobody, "who may put anything there"),
         (writable_for_all, "others than its owner may write to"),
-        (as_fifo, "is no regular file"),
-        (as_directory, "is no regular file"),
+        (as_fifo, "is not a regular file"),
+        (as_directory, "is not a regular file"),
     ],
 )
 def test_forged_notes_change_nothing(node: Node, where: str, forge: Callable[[Path, str], None], words: str) -> None:

@@ -74,7 +74,7 @@ def test_one_that_another_user_can_have_written_is_refused(place: Path, way: str
     first, second = str(caught.value).splitlines()  # with all problems, as ever; nothing in it is looked at
     assert first.startswith(f"{path}: ")
     assert words.format(place).removeprefix(f"{path} ") in first
-    assert second.startswith("--masquerade-bit: 99 is no bit")
+    assert second.startswith("--masquerade-bit: 99 is not a bit")
 
 
 @pytest.mark.parametrize(

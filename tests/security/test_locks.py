@@ -146,7 +146,7 @@ def squat(path: Path) -> None:
             "who may put anything there",
         ),
         (lambda path: path.parent.chmod(0o777), "others than its owner may write to"),
-        (lambda path: path.touch(), "is no directory"),
+        (lambda path: path.touch(), "is not a directory"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: path.symlink_to(path.parent / "missing" / "x"), "File exists"),
     ],

@@ -121,8 +121,8 @@ def free_names(mode: int) -> Callable[[Path], Path]:
             "others than its owner may write to {0}/file; chmod go-w {0}/file",
         ),
         (lambda place: put(place / "file", 0o644, NOBODY), "{0}/file belongs to user 65534, who may put anything"),
-        (lambda place: put_directory(place / "file"), "{}/file is no regular file; name another"),
-        (lambda place: put_link(place / "link", "/dev/null"), "/dev/null is no regular file; name another"),
+        (lambda place: put_directory(place / "file"), "{}/file is not a regular file; name another"),
+        (lambda place: put_link(place / "link", "/dev/null"), "/dev/null is not a regular file; name another"),
         (lambda place: put_link(place / "link", free_names(0o1777)(place)), "anybody may put a file into {}/open"),
         (lambda place: put_link(place / "link", free_names(0o755)(place)), ""),
         (lambda place: put_link(put_directory(place / "in") / "link", "../file"), ""),
@@ -144,7 +144,7 @@ def test_a_directory_is_for_one_alone(place: Path, mode: int) -> None:
     assert f"{directory}" in directory_fault(directory)
     assert directory_fault(give(directory, 0o755)) == ""
     assert "belongs to user 65534" in directory_fault(give(directory, 0o755, NOBODY))
-    assert "is no directory" in directory_fault(put(place / "file"))
+    assert "is not a directory" in directory_fault(put(place / "file"))
 
 
 def test_whoever_asks_believes_himself_and_root_but_nobody_else(place: Path) -> None:

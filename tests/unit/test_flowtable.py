@@ -109,7 +109,7 @@ def test_the_configuration_has_a_key() -> None:
 
 def test_chains_to_trust_are_named_in_full() -> None:
     assert load_config(None, {"trustedChains": ["ip  filter FORWARD"]}).trusted_chains == ("ip filter FORWARD",)
-    with pytest.raises(ConfigError, match='trustedChains: "FORWARD" is no chain; write FAMILY TABLE CHAIN'):
+    with pytest.raises(ConfigError, match='trustedChains: "FORWARD" is not a chain; write FAMILY TABLE CHAIN'):
         load_config(None, {"trustedChains": ["FORWARD"]})
 
 
@@ -128,7 +128,7 @@ def test_a_kernel_without_flowtables_is_told_with_the_remedy() -> None:
 
 
 def test_devices_have_any_bytes_for_names() -> None:
-    """A link may be called what is no UTF-8; the system's other answers tell it so, too."""
+    """A link may be called what is not UTF-8; the system's other answers tell it so, too."""
     names = ("eth0", os.fsdecode(b"caf\xe9"))
     made = flowtables.new("ip", "nodeport-nft", FLOWTABLE, names)
     assert b"caf\xe9\0" in made.attributes

@@ -116,7 +116,7 @@ def test_a_template_finds_what_kubectl_finds(text: str) -> None:
         ('{.items[?(@.kind=="a" && @.kind=="b")]}', "the quotes do not match"),
         ("{.items[?(@.ports['a','b']==1)]}", "leave out the comma"),
         ("{..}", "name what is looked for"),
-        ("{.a b}", "is no path"),
+        ("{.a b}", "is not a path"),
         ('{"\\q"}', "means nothing"),
         ("{.items[?(@.a==)]}", "compares two things"),
         ("{.items[?(@.a[*]==1)]}", "; write a path as"),
@@ -132,7 +132,7 @@ def test_what_is_no_template_is_told_with_what_to_write(text: str, told: str) ->
     [
         ("{.items[9].kind}", "array index out of bounds: index 9, length 3"),
         ("{.items[0].spec.ports[-2]}", "array index out of bounds: index -2, length 1"),
-        ("{.kind[0]}", "what it is asked of is no list"),
+        ("{.kind[0]}", "what it is asked of is not a list"),
     ],
 )
 def test_an_element_that_is_not_there_is_an_error_as_with_kubectl(text: str, told: str) -> None:
@@ -188,7 +188,7 @@ def test_documents_are_sorted_with_those_first_that_lack_the_field() -> None:
     assert order(ITEMS, relaxed(".spec.type")) == [0, 1, 2], "those that are alike stay in their order"
     for path, told in (
         (".spec.nope", "couldn't find any field"),
-        (".spec.ports", "is no number and no text"),
+        (".spec.ports", "is neither a number nor text"),
     ):
         with pytest.raises(PathError, match=told):
             order(ITEMS, relaxed(path))

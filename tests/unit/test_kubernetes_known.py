@@ -190,9 +190,9 @@ def test_bookmarks(annotations: str, is_end: bool) -> None:
         (b'{"metadata":{"name":"a"},"spec":"\xff"}', "a", "not JSON"),
         (b'{"metadata":{"name":7}}', "", "no name"),
         (b'{"metadata":{"name":""}}', "", "no name"),
-        (b"[]", "", "no mapping"),
-        (b"7", "", "no mapping"),
-        (b"null", "", "no mapping"),
+        (b"[]", "", "not a mapping"),
+        (b"7", "", "not a mapping"),
+        (b"null", "", "not a mapping"),
     ],
 )
 def test_an_item_that_cannot_be_decoded_says_which_it_is_if_it_can(body: bytes, name: str, why: str) -> None:

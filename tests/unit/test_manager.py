@@ -211,7 +211,7 @@ def test_what_is_no_number_is_told_and_counts_for_nothing(name: str, value: str)
     seconds, wrong = read_watchdog({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"} | {name: value}, 7)
     assert seconds is None
     assert wrong.startswith(f"{name}: ")
-    assert "is no number" in wrong
+    assert "is not a number" in wrong
     assert len(wrong) < 200
 
 

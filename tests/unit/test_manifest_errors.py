@@ -137,7 +137,7 @@ SERVICES = {
     ),
     "wrong family": (
         "clusterIP: 10.96.0.1\nipFamilies: [IPv6]\nports: [{port: 80}]",
-        "5: …spec.clusterIP: 10.96.0.1 is no IPv6 address, which ipFamilies[0] says it is; change one",
+        "5: …spec.clusterIP: 10.96.0.1 is not an IPv6 address, which ipFamilies[0] says it is; change one",
     ),
     "unknown family": (
         "ipFamilies: [ipv4]\nports: [{port: 80}]",
@@ -354,7 +354,7 @@ OTHERS = {
     "addressType": (SLICE % ("IP", "10.1.0.1"), '4: …addressType: "IP" is unknown; use IPv4 or IPv6 or FQDN'),
     "wrong family": (
         SLICE % ("IPv6", "10.1.0.1"),
-        "7: …endpoints[0].addresses[0]: 10.1.0.1 is no IPv6 address, as addressType says; make a slice for each",
+        "7: …endpoints[0].addresses[0]: 10.1.0.1 is not an IPv6 address, as addressType says; make a slice for each",
     ),
     "no address": (SLICE % ("IPv4", ""), "7: …endpoints[0].addresses: is missing; give the endpoint's address"),
     "second address": (SLICE % ("IPv4", "10.1.0.1, x"), '7: …endpoints[0].addresses[1]: "x" is not an IP address'),

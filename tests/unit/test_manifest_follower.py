@@ -875,7 +875,7 @@ def test_a_store_that_fails_is_reported_and_tried_again(desk: Desk) -> None:
     async def scenario() -> None:
         async with desk.following() as followed:
             (problem,) = followed.problems
-            assert problem.startswith(f"{desk.store}: is no nodeport-nft store")
+            assert problem.startswith(f"{desk.store}: is not a nodeport-nft store")
             desk.store.unlink()
             await followed.until(lambda: followed.names() == {"web"})
             await followed.until(lambda: not followed.problems)

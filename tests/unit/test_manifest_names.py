@@ -30,7 +30,7 @@ REFUSED = {
     "an address out of range": f"{HEAD}spec: {{clusterIP: 8.8.8.8, ports: [{{port: 80}}]}}\n",
     "no address": f"{HEAD}spec: {{clusterIP: nonsense, ports: [{{port: 80}}]}}\n",
     "a version of long ago": "apiVersion: v1beta3\nkind: Service\nmetadata: {name: web}\n",
-    "a version that is no text": "apiVersion: 1\nkind: Service\nmetadata: {name: web}\n",
+    "a version that is not text": "apiVersion: 1\nkind: Service\nmetadata: {name: web}\n",
     "labels that are none": "kind: Service\nmetadata: {name: web, labels: [a], annotations: {b: 5}}\n",
     "a time that is none": "apiVersion: v1\nkind: Service\nmetadata: {name: web, creationTimestamp: today}\n",
     "a selector far too long": f"{HEAD}spec: {{selector: {{{'k' * 100}: {'v' * 300}}}}}\n",

@@ -60,7 +60,7 @@ def values(text: str) -> list[Any]:
         ('{"a": 1}\n{"b": 2}  {"c": 3}\n', [{"a": 1}, {"b": 2}, {"c": 3}]),
         ('{"a": 1}\n{"a": ' + "1" * 5000 + "}", [{"a": 1}, {"a": "1" * 5000}]),
         ('{"a": 1}\n---\n{"b": 2}', [{"a": 1}, {"b": 2}]),
-        ("{a: 1, # flow style is no JSON\n b: [x, y,]}", [{"a": 1, "b": ["x", "y"]}]),
+        ("{a: 1, # flow style is not JSON\n b: [x, y,]}", [{"a": 1, "b": ["x", "y"]}]),
         ('{"a": "\\ud83d\\ude00"}', [{"a": "😀"}]),
     ],
 )  # fmt: skip
@@ -128,7 +128,7 @@ FAULTS = {
     "half a character": ('{"a": "\\ud800"}', ["1: a string has half of a surrogate pair"]),
     "half a character, JSON in a row": ('{"a": 1}\n{"a": "\\ud800"}', [{"a": 1}, "2: a string has half of a surr"]),
     "flow style and a marker": ('{"a": 1}\n---\n{"b": 1, c: [}', [{"a": 1}, "3: not YAML: did not find expected"]),
-    "constant": ('{"a": 1}\n{"a": NaN}', [{"a": 1}, "2: not JSON: NaN is no value of JSON"]),
+    "constant": ('{"a": 1}\n{"a": NaN}', [{"a": 1}, "2: not JSON: NaN is not a value of JSON"]),
 }
 
 

@@ -101,8 +101,8 @@ def test_a_status_of_another_version_is_read() -> None:
     ("text", "reason"),
     [
         ("", "Expecting value"),
-        ("[]", "no status"),
-        ("{}", "no status"),
+        ("[]", "not a status"),
+        ("{}", "not a status"),
         ("[" * 100_000, "nested too deeply"),
         (b"\xff", "codec"),
         ('{"synced": "now"}', "field synced"),

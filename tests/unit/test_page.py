@@ -154,7 +154,7 @@ def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
     refused = show(WEB)
     assert "100 % refused" in Text(refused.get("/trace?from=192.0.2.7&to=172.30.1.2&port=30080")).text
     for query, wrong in [
-        ("from=x&to=172.30.1.2&port=1", "From: connections come from no Service"),
+        ("from=x&to=172.30.1.2&port=1", "From: a Service opens no connections"),
         ("from=172.30.1.9:1&to=172.30.1.2&port=1", "From: leave out the port"),
         ("from=pod/none&to=172.30.1.2&port=1", "From: this daemon knows no Pod none in namespace default"),
         ("from=192.0.2.7&port=1", "To: it is missing"),
@@ -163,10 +163,10 @@ def test_a_connection_is_traced_by_a_form(show: Callable[..., Shown]) -> None:
         ("to=web&namespace=shop", "To: there is no Service web in namespace shop; there is one as web.default"),
         ("to=web:80&port=81", "Port: To has another one"),
         ("to=172.30.1.2", "Port: which one?"),
-        ("from=192.0.2.7&to=172.30.1.2&port=65536", "Port: '65536' is no port"),
-        ("from=192.0.2.7&to=172.30.1.2&port=%D9%A1", "is no port"),
+        ("from=192.0.2.7&to=172.30.1.2&port=65536", "Port: '65536' is not a port"),
+        ("from=192.0.2.7&to=172.30.1.2&port=%D9%A1", "is not a port"),
         ("from=192.0.2.7&to=172.30.1.2&port=1&protocol=icmp", "Protocol: 'icmp'"),
-        ("from=%FF%00&to=172.30.1.2&port=1", "is no address and no Service's name"),
+        ("from=%FF%00&to=172.30.1.2&port=1", "is neither an address nor a Service"),
     ]:
         assert wrong in Text(shown.get(f"/trace?{query}")).text
 

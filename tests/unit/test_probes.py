@@ -208,8 +208,9 @@ BAD: list[tuple[object, list[str]]] = [
     (
         {"httpGet": {"port": 80, "httpHeaders": [{"name": "A B", "value": "x"}, {"value": "y"}]}},
         [
-            ".httpGet.httpHeaders[0].name: \"A B\" is no name of a header; use letters, digits and '-', as X-Token",
-            ".httpGet.httpHeaders[1].name: \"\" is no name of a header; use letters, digits and '-', as X-Token",
+            ".httpGet.httpHeaders[0].name: \"A B\" is not a name of a header; use letters, digits and '-', as "
+            "X-Token",
+            ".httpGet.httpHeaders[1].name: \"\" is not a name of a header; use letters, digits and '-', as X-Token",
         ],
     ),
     (
@@ -279,7 +280,7 @@ def test_an_annotation_that_is_no_mapping_is_refused(text: str) -> None:
         ("{'httpGet': {}}", "is not JSON: Expecting property name enclosed in double quotes (column 2)"),
         ('{"httpGet":\n {"port": 80,}}', "(line 2, column"),
         ("", "is not JSON: Expecting value (column 1)"),
-        ("[1]", "is no JSON mapping"),
+        ("[1]", "is not JSON mapping"),
         ('{"a":' * 200 + "1" + "}" * 200, "is nested too deeply"),
     ],
 )

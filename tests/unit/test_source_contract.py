@@ -298,7 +298,7 @@ def test_a_wait_that_is_cancelled_loses_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("store", ["xyz://host/a", "etcd9://127.0.0.1", "Xyz:", "file:///var/lib/store.db"])
 def test_a_kind_of_store_that_is_not_known_is_refused(store: str) -> None:
-    with pytest.raises(StoreError, match="is no kind of store known here; name a file by its path") as refusal:
+    with pytest.raises(StoreError, match="is not a kind of store known here; name a file by its path") as refusal:
         open_source(Config(store=store), "worker-1")
     assert store in str(refusal.value)
 

@@ -552,10 +552,10 @@ def make_cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path.mkdir(), "is no regular file"),
-        (lambda path: path.symlink_to("/dev/null"), "is no regular file"),
-        (lambda path: path.write_bytes(b"apiVersion: v1\n" * 100), "is no nodeport-nft store"),
-        (lambda path: path.write_bytes(b"\x00"), "is no nodeport-nft store"),
+        (lambda path: path.mkdir(), "is not a regular file"),
+        (lambda path: path.symlink_to("/dev/null"), "is not a regular file"),
+        (lambda path: path.write_bytes(b"apiVersion: v1\n" * 100), "is not a nodeport-nft store"),
+        (lambda path: path.write_bytes(b"\x00"), "is not a nodeport-nft store"),
         (make_foreign, "is the SQLite database of another program"),
         (make_foreign_wal, "is the SQLite database of another program"),
         (make_newer, "was written by a newer version (schema 99, this one knows 1)"),

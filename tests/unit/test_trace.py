@@ -123,7 +123,7 @@ def test_impossible_values_in_a_table_are_errors_in_its_own_words(made: Table) -
 
 @pytest.mark.parametrize("packet", [Packet("x", NODE, "tcp", 30080), Packet(CLIENT, "1.2.3", "tcp", 80)])
 def test_impossible_packets_are_errors_too(packet: Packet) -> None:
-    with pytest.raises(TraceError, match="is no address"):
+    with pytest.raises(TraceError, match="is not an address"):
         trace(table((Local(Field.SADDR), Drop())), packet, OWN)
 
 
@@ -180,7 +180,7 @@ SLOT_RULE = (DnatSlot(PORT, 1, "slots"),)
         (table((Dispatch(PORT, "verdicts"),), verdict=("10.244.1.2", 80)), "verdicts holds no verdict"),
         (table((Dispatch(PORT, "nothing"),)), "looks into nothing"),
         (table((InSet((Field.SLOT,), "sources"),)), "no packet has a field"),
-        (table((Local(Field.DPORT),)), "'th dport' is no address"),
+        (table((Local(Field.DPORT),)), "'th dport' is not an address"),
         (table((DnatSlot(PORT, 0, "slots"),)), "a draw of no slots"),
         (table((DnatSlot(PORT, 1, "slots"),), slots={0: cast(tuple[str, int], Goto("x"))}), "no address and port"),
         (table(post=(SLOT_RULE,), slots={0: ("10.244.1.2", 80)}), "dnat in the hook postrouting"),

@@ -80,7 +80,7 @@ COMMANDS = (
         "replace",
         "changing.apply:replace",
         CHANGE,
-        "Have objects be as manifests say, and nothing else of them",
+        "Replace whole objects by those of manifests",
         "replace -f web.yaml",
         tries=True,
     ),
@@ -230,7 +230,7 @@ COMMANDS = (
         "completion",
         "about:completion",
         PROGRAM,
-        "Print what has a shell complete words by the Tab key",
+        "Print the script that lets a shell complete words",
         "completion bash > /etc/bash_completion.d/nodeport-nft",
     ),
     Entry(
@@ -288,7 +288,7 @@ def _root(
         typer.Option("--store", metavar="PATH", help="A file, etcd://HOST:PORT/PREFIX or kubernetes:."),
     ] = None,
     kubeconfig: Annotated[
-        str | None, typer.Option("--kubeconfig", metavar="PATH", help="How to come to an API server.")
+        str | None, typer.Option("--kubeconfig", metavar="PATH", help="How to reach an API server.")
     ] = None,
     context: Annotated[
         str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")

@@ -127,13 +127,13 @@ _FIELD = re.compile(r"^(?:([A-Z][A-Za-z ]*):)?( +)(\S.*)$")
 
 def status(text: str) -> str:
     """What ``status`` prints: health, refusals, problems and the last error."""
-    lines, name = [], ""
+    lines, code = [], ""
     for line in text.split("\n"):
         if (found := _FIELD.match(line)) is None:
             lines.append(line)
             continue
-        name = found[1] or name
-        code = _status_colour(name, found[3])
+        if found[1]:  # what stands below, without a name, goes on with this field
+            code = _status_colour(found[1], found[3])
         lines.append(line[: found.start(3)] + _in(code, found[3]) if code else line)
     return "\n".join(lines)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NO_PODS = "no pods run here, connections are sent to them"
+_NO_PODS = "nodeport-nft runs no pods, it sends connections to them"
 
 VERBS: Mapping[str, str] = {
     "alpha": "kubectl's trials have no counterpart here",
     "attach": f"{_NO_PODS}; kubectl attach, or ssh to the node and its container runtime, gets you into one",
     "auth": "who may change objects is who may write the store: root for a file, etcd's roles, or kubectl auth can-i",
-    "autoscale": f"{_NO_PODS}; whoever starts them says how many there are",
+    "autoscale": f"{_NO_PODS}; what starts them says how many there are",
     "certificate": "no certificates are signed here; kubectl certificate does that in a cluster",
     "cluster-info": "nodeport-nft get nodes says which nodes there are, status how this one does, config view "
     "where the store is",
@@ -36,9 +36,9 @@ VERBS: Mapping[str, str] = {
     "ps": "get services lists objects, and status says how this node's daemon does",
     "restart": "objects are not restarted; systemctl restart nodeport-nft is this node's daemon",
     "rm": "delete KIND NAME deletes objects",
-    "rollout": f"{_NO_PODS}; whoever starts them replaces them, and drain endpoint IP takes one out of use before",
+    "rollout": f"{_NO_PODS}; what starts them replaces them, and drain endpoint IP takes one out of use first",
     "run": f"{_NO_PODS}; start them elsewhere, and apply -f a Pod with its IP, or Endpoints",
-    "scale": f"{_NO_PODS}; whoever starts them says how many there are",
+    "scale": f"{_NO_PODS}; what starts them says how many there are",
     "set": "edit KIND NAME, or apply -f, changes a Service's selector",
     "show": "get KIND lists objects, describe KIND NAME shows one in detail",
     "start": "systemctl start nodeport-nft, or sync, programs this node",
@@ -86,7 +86,7 @@ ARGUMENTS: Mapping[str, str] = {
 }
 """The same for arguments, where a command takes none."""
 
-_WORKLOADS = "no pods are started here; get pods shows those that were told of, describe svc NAME which may answer"
+_WORKLOADS = "no pods are started here; get pods shows those known here, describe svc NAME says which may answer"
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("namespace", "namespaces", "ns"), "namespaces are only names; get services -A shows which are used"
@@ -97,7 +97,7 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("daemonset", "daemonsets", "ds"), _WORKLOADS),
     **dict.fromkeys(("statefulset", "statefulsets", "sts"), _WORKLOADS),
     **dict.fromkeys(("job", "jobs", "cronjob", "cronjobs", "cj"), _WORKLOADS),
-    **dict.fromkeys(("ingress", "ingresses", "ing"), "names and paths of HTTP are none of ours; a proxy does that"),
+    **dict.fromkeys(("ingress", "ingresses", "ing"), "nodeport-nft knows no HTTP hosts and paths; a proxy does"),
     **dict.fromkeys(
         ("networkpolicy", "networkpolicies", "netpol"), "who may connect to pods is their network's to say"
     ),

@@ -32,7 +32,7 @@ BAD_INPUT = 2
 def whole_number(text: str) -> int:
     """The number of a flag: digits alone, where ``int`` takes those of other scripts, blanks and underscores."""
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        raise typer.BadParameter(f"{text!r} is no integer; write digits alone.")
+        raise typer.BadParameter(f"{text!r} is not an integer; write digits alone.")
     return int(text)
 
 

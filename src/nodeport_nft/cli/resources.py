@@ -65,10 +65,10 @@ def _resource(word: str) -> Resource:
         meant = nearest(word, tuple(BY_WORD)) if word else ""
         hint = f"; is {meant} meant?" if meant else ""
         if not meant and word in elsewhere.KINDS:
-            options.fail(f"{word!r} is no kind known here: {elsewhere.KINDS[word]}", options.BAD_INPUT)
+            options.fail(f"{word!r} is not a kind known here: {elsewhere.KINDS[word]}", options.BAD_INPUT)
         if not meant and word:
             hint = f"; an object's name stands behind its kind: service {word}"
-        options.fail(f"{word!r} is no kind known here; known are {known}{hint}", options.BAD_INPUT)
+        options.fail(f"{word!r} is not a kind known here; known are {known}{hint}", options.BAD_INPUT)
     return resource
 
 

@@ -12,6 +12,7 @@ import typer
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, put, warn
+from nodeport_nft.cli.wrapping import prose_width, wrapped
 from nodeport_nft.observe.health import troubles
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def status(
 
         text = to_json(json.loads(body))
     else:
-        text = _text(told, now, wrong)
+        text = _text(told, now, wrong, prose_width())
     put(text, paint=None if output is Output.json else colour.status)
     if wrong:
         raise typer.Exit(FAILED)
@@ -146,7 +147,7 @@ def _answer(address: IPAddress, port: int, seconds: float) -> bytes:
     return body
 
 
-def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
+def _text(answer: Status, now: float, troubles: tuple[str, ...], columns: int | None) -> str:
     lag = _lag(answer, now) if answer.pending else "none"
     last = "never"
     if answer.synced:
@@ -183,9 +184,21 @@ def _text(answer: Status, now: float, troubles: tuple[str, ...]) -> str:
     lines = []
     for name, values in fields:
         names = [f"{name}:"] + [""] * (len(values) - 1)
-        # The kernel's words may have several lines.
-        lines += [f"{first:{width}}{' '.join(value.split())}" for first, value in zip(names, values, strict=True)]
+        for first, value in zip(names, values, strict=True):
+            # The kernel's words may have several lines.
+            lines += _laid_out(f"{first:{width}}", " ".join(value.split()), columns)
     return "\n".join(lines)
+
+
+def _laid_out(label: str, value: str, columns: int | None) -> list[str]:
+    """``value`` behind its label. What is too long for the terminal goes on below it, the remedy by itself."""
+    if len(wrapped(value, len(label), columns)) == 1:
+        return [label + value]
+    indent = " " * (len(label) + 2)
+    what, semicolon, remedy = value.partition("; ")  # as problems are worded
+    texts = (f"{what};", remedy) if semicolon else (value,)
+    first, *more = [line for text in texts for line in wrapped(text, len(indent), columns)]
+    return [label + first, *(indent + line for line in more)]
 
 
 def _well(answer: Status) -> str:

@@ -77,7 +77,7 @@ def copy(
 ) -> None:
     """Copy all objects of a store into an empty one, with their uids, creation times and numbers, of one moment.
 
-    A file is written as a whole or not at all, so this is a backup, too. How to come to etcd (etcdCAFile, ...) is
+    A file is written as a whole or not at all, so this is a backup, too. How to reach etcd (etcdCAFile, ...) is
     said by the configuration. Exit code 1: something could not be copied; it is named.
     """
     from nodeport_nft.store import StoreError, copy_store

@@ -51,9 +51,8 @@ def beyond(walked: Trace, facts: NodeFacts, host: Host, trusted: Collection[str]
             return tuple(found), ""
         if not all(outcome.here for outcome in reached):
             for each in find_forwarding(frozenset({family})):
-                remedy = f"sysctl -w {each.setting}={each.value}, or run sync with --set-sysctls"
                 text = f"{each.setting} is not {each.value}: {each.reason}"
-                found.append(Cause("NotForwarded", text, remedy))
+                found.append(Cause("NotForwarded", text, each.remedy))
         if not may_administer():
             return tuple(found), _NO_RIGHT
         endpoints = [

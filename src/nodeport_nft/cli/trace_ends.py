@@ -150,7 +150,7 @@ def parse_ends(words: list[str], sender: str | None, port: int | None, protocol:
         fail(f"FROM {from_end.text}: leave out the port, which the sender's kernel chooses", BAD_INPUT)
     if from_end and from_end.kind == "Service":
         remedy = "name a pod, a node or an address"
-        fail(f"FROM {from_end.text}: connections come from no Service; {remedy}", BAD_INPUT)
+        fail(f"FROM {from_end.text}: a Service opens no connections; {remedy}", BAD_INPUT)
     if port is not None and target.port not in (None, port):
         fail(f"TO {target.text} and --port {port} are two ports; leave one of them out", BAD_INPUT)
     return Ends(from_end, target, port, protocol)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,24 @@ from typing import TYPE_CHECKING
 from nodeport_nft.cli.options import say
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.listing import Listing
     from nodeport_nft.config import Config
 
 _UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+
+
+def say_why_unknown(config: Config, tables: Iterable[Listing]) -> None:
+    """Say on a terminal why ``get nodes`` cannot tell how nodes of a file are: nothing reports there.
+
+    etcd has what daemons report, and an API server what kubelets do.
+    """
+    from nodeport_nft.store import is_shared
+
+    if sys.stderr is None or not sys.stderr.isatty() or is_shared(config.store):
+        return
+    nodes = [row for each in tables if each.resource.kind == "Node" for row in each.rows]
+    if any(cell.partition(",")[0] == "Unknown" for row in nodes for cell in row[2:3]):
+        say("Unknown: no daemon and no kubelet reports to a file; nodeport-nft status asks this node's daemon")
 
 
 def tell_if_unheard(config: Config) -> None:

@@ -1,7 +1,7 @@
 """The group of all commands: what people know of command lines by kubectl, and Click, which parses ours, does not.
 
 Flags may stand before the verb, and a short flag may have its value behind a ``=``. ``help VERB`` is ``VERB --help``.
-What is no command or no flag is answered with what was probably meant, or with what to do instead. In ``--help``,
+What is no command or flag is answered with what was probably meant, or with what to do instead. In ``--help``,
 commands stand in groups, each with a line of its own that is never cut.
 """
 
@@ -45,7 +45,7 @@ class Commands(TyperGroup):
         """Click's; what others do is told."""
         if args[0] not in self.commands and not ctx.resilient_parsing:
             if hint := self.elsewhere.get(args[0]):
-                fail(f"{args[0]} is no command: {hint}", BAD_INPUT)
+                fail(f"{args[0]} is not a command: {hint}", BAD_INPUT)
             if "--filename" in _flags_of(self) and args[0].endswith((".yaml", ".yml", ".json")):
                 fail(elsewhere.FILES.format(command=self.name, word=visible(args[0])), BAD_INPUT)
         return super().resolve_command(ctx, args)
@@ -106,7 +106,7 @@ class Verbs(Commands):
         if not is_known and (kind := BY_WORD.get(word.lower().partition("/")[0])):
             named = " ".join(map(visible, (word, *(each for each in rest if not each.startswith("-")))))
             hint = f"{kind.plural} are a kind of object; did you mean nodeport-nft get {named}?"
-            fail(f"{visible(word)} is no command: {hint}", BAD_INPUT)
+            fail(f"{visible(word)} is not a command: {hint}", BAD_INPUT)
         return super().resolve_command(ctx, args)
 
     def get_params(self, ctx: Any) -> Any:
@@ -236,7 +236,7 @@ def flag_elsewhere(error: Exception) -> str:
         return _argument_elsewhere(str(getattr(error, "message", "")), context)
     command = context.command.name if context else ""
     if hint := elsewhere.FLAGS.get(f"{command} {flag}") or elsewhere.FLAGS.get(flag):
-        return f"{flag} is no flag of {context.command_path if context else 'ours'}: {hint}"
+        return f"{flag} is not a flag of {context.command_path if context else 'ours'}: {hint}"
     known = [each for param in context.command.params if not param.hidden for each in param.opts] if context else []
     near = nearest(flag, known)
     error.possibilities = None

@@ -51,7 +51,7 @@ def wait(
     for: they program what is stored when they are back.
     """
     if condition != _SYNCED:
-        given = "--for is missing" if condition is None else f"--for {condition!r} is no condition known here"
+        given = "--for is missing" if condition is None else f"--for {condition!r} is not a condition known here"
         fail(f"{given}; write --for={_SYNCED}, which is the one there is", BAD_INPUT)
     seconds = parse_timeout(timeout)
     chosen = flags.config()
@@ -60,7 +60,7 @@ def wait(
 
 
 def parse_timeout(text: str | None) -> float:
-    """The seconds of a ``--timeout``. Leaves with BAD_INPUT for what is no duration."""
+    """The seconds of a ``--timeout``. Leaves with BAD_INPUT for what is not a duration."""
     from nodeport_nft.config.given import Given
     from nodeport_nft.config.values import seconds
 

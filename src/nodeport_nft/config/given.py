@@ -86,7 +86,7 @@ def as_choice(given: Given, choices: Collection[str], what: str) -> str:
         if text in choices:
             return text
         near = nearest(text, choices)
-        raise ValueError(f"{shown(text)} is no {what}; {remedy}{f'; did you mean {near}?' if near else ''}")
+        raise ValueError(f"{shown(text)} is not a {what}; {remedy}{f'; did you mean {near}?' if near else ''}")
 
     return as_text(given, parse, f"a {what}", remedy)
 

@@ -94,7 +94,7 @@ def _interface(given: Given) -> str:
     def parse(text: str) -> str:
         if not re.fullmatch(r"[!-~]{1,15}", text) or set(text) & set('"*/\\'):
             raise ValueError(
-                f"{shown(text)} is no interface name; use at most 15 printable characters, without blanks"
+                f"{shown(text)} is not an interface name; use at most 15 printable characters, without blanks"
             )
         return text
 
@@ -107,10 +107,10 @@ def _trusted_chains(given: Given) -> tuple[str, ...]:
     def parse(text: str) -> str:
         words = text.split()
         if len(words) != 3:
-            raise ValueError(f"{shown(text)} is no chain; {remedy}")
+            raise ValueError(f"{shown(text)} is not a chain; {remedy}")
         if words[0] not in _FAMILIES:
             raise ValueError(
-                f"{shown(text)} is no chain; {remedy}: {shown(words[0])} is no family, "
+                f"{shown(text)} is not a chain; {remedy}: {shown(words[0])} is not a family, "
                 f"which is one of {', '.join(_FAMILIES)}"
             )
         return " ".join(words)
@@ -121,7 +121,9 @@ def _trusted_chains(given: Given) -> tuple[str, ...]:
 def _user(given: Given) -> str:
     def parse(text: str) -> str:
         if not (text and text.isprintable()):
-            raise ValueError(f"{shown(text)} is no name of a user; write one that etcd knows, such as nodeport-nft")
+            raise ValueError(
+                f"{shown(text)} is not a name of a user; write one that etcd knows, such as nodeport-nft"
+            )
         return text
 
     return as_text(given, parse, "a user", "write one that etcd knows, such as nodeport-nft")
@@ -130,7 +132,7 @@ def _user(given: Given) -> str:
 def _name(given: Given) -> str:
     def parse(text: str) -> str:
         if not (text and text.isprintable()):
-            raise ValueError(f"{shown(text)} is no name; write one of printable characters")
+            raise ValueError(f"{shown(text)} is not a name; write one of printable characters")
         return text
 
     return as_text(given, parse, "a name", "write one in quotes")

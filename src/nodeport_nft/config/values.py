@@ -107,7 +107,7 @@ def _network(text: str, words: tuple[str, ...], remedy: str) -> IPNetwork:
         parse_address(text.partition("/")[0])
     except ValueError:
         near = nearest(text, words)
-        raise ValueError(f"{shown(text)} is no network; {f'did you mean {near}?' if near else remedy}") from None
+        raise ValueError(f"{shown(text)} is not a network; {f'did you mean {near}?' if near else remedy}") from None
     return parse_network(text)
 
 
@@ -124,7 +124,7 @@ def bind_address(given: Given) -> tuple[IPAddress, int] | None:
         if parts is not None and 1 <= int(parts[3]) <= 65535:
             with suppress(ValueError):
                 return IPv6Address(parts[1]) if parts[1] else IPv4Address(parts[2]), int(parts[3])
-        raise ValueError(f"{shown(text)} is no address with a port; {remedy}")
+        raise ValueError(f"{shown(text)} is not an address with a port; {remedy}")
 
     return as_text(given, parse, "an address with a port", remedy)
 
@@ -144,7 +144,7 @@ def integer(given: Given, low: int, high: int, what: str) -> int:
     meant = _meant(value)
     if meant is not None and type(value) is not int and low <= meant <= high:
         raise ValueError(f"{given} is {'text' if isinstance(value, str) else 'a fraction'}; write {meant}")
-    raise ValueError(f"{given} is no {what}; choose a number from {low} to {high}")
+    raise ValueError(f"{given} is not a {what}; choose a number from {low} to {high}")
 
 
 def _meant(value: object) -> int | None:
@@ -192,7 +192,7 @@ def seconds(given: Given, low: float, high: float) -> float:
         _refuse_octal(given, low, high)
     found = value if type(value) in (int, float) else duration(value)
     if found is None:
-        raise ValueError(f"{given} is no duration; {_duration_meant(value, low, high) or remedy}")
+        raise ValueError(f"{given} is not a duration; {_duration_meant(value, low, high) or remedy}")
     if not low <= found <= high:
         raise ValueError(f"{given} is out of range; choose from {low:g} to {high:.0f} seconds")
     return float(found)
@@ -238,8 +238,8 @@ def _port_range(text: str) -> PortRange:
         remedy = "write FIRST-LAST, such as 30000-32767"
         if likely and is_right(f"{likely[1]}-{likely[2]}", _port_range):
             remedy = f"write {likely[1]}-{likely[2]}"
-        raise ValueError(f"{shown(text)} is no range; {remedy}")
+        raise ValueError(f"{shown(text)} is not a range; {remedy}")
     ports = PortRange(int(ends[1]), int(ends[2]))
     if not 1 <= ports.first <= ports.last <= 65535:
-        raise ValueError(f"{shown(text)} is no range of ports; both ends lie from 1 to 65535, the lower one first")
+        raise ValueError(f"{shown(text)} is not a range of ports; both ends lie from 1 to 65535, the lower one first")
     return ports

@@ -86,7 +86,7 @@ def read_watchdog(environment: Mapping[str, str], pid: int) -> tuple[float | Non
     for name, value in (("WATCHDOG_USEC", said), ("WATCHDOG_PID", whose)):
         # Not str.isdigit or int: they take digits of other scripts, and underscores.
         if value is not None and not re.fullmatch(r"0*[1-9][0-9]{0,18}", value, re.ASCII):
-            return None, f"{name}: {shown(value)} is no number, and no signs of life are given; unset it"
+            return None, f"{name}: {shown(value)} is not a number, and no signs of life are given; unset it"
     if whose is not None and int(whose) != pid:
         return None, ""
     return min(max(int(said) / 2_000_000, _SHORTEST_BEAT), _LONGEST_BEAT), ""

@@ -40,7 +40,7 @@ def _kube_proxy(examination: Examination) -> Iterator[Finding]:
     if pids:
         yield failed(
             f"kube-proxy runs here (process {', '.join(map(str, pids))})",
-            "both translate the same connections, and whoever wrote last comes first",
+            "both translate the same connections, and the one that wrote last comes first",
             "kubectl -n kube-system delete daemonset kube-proxy, then sync with --replace-kube-proxy",
         )
     remains = find_remains(examination.config.ranges.node_ports)

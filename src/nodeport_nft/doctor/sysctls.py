@@ -106,8 +106,7 @@ def _number(name: str) -> int:
 def _of_missing(state: State, found: Iterable[Missing]) -> Iterator[Finding]:
     for each in found:
         if each.setting:
-            remedy = f"sysctl -w {each.setting}={each.value}, or run sync with --set-sysctls"
-            yield Finding(state, f"{each.setting} is not {each.value}", each.reason, remedy)
+            yield Finding(state, f"{each.setting} is not {each.value}", each.reason, each.remedy)
         else:
             yield of_text(state, each.reason, "")
 

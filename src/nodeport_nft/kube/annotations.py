@@ -298,7 +298,7 @@ def _weighted(entry: str) -> tuple[str, int]:
         raise ValueError(fault)
     weight = _weight(number.lstrip(BLANKS))
     if weight is None:
-        raise ValueError(f"{shown(entry)} is no weight; write an address, = and a whole number, 0-{_HEAVIEST}")
+        raise ValueError(f"{shown(entry)} is not a weight; write an address, = and a whole number, 0-{_HEAVIEST}")
     return str(address), weight
 
 

@@ -60,7 +60,9 @@ def parse_slice(raw: dict[str, Any], metadata: Metadata, fields: Fields) -> Endp
             if ip is None:
                 continue
             if ip.version != _ADDRESS_TYPES[kind]:
-                fields.problem(where, f"{ip} is no {kind} address, as addressType says; make a slice for each family")
+                fields.problem(
+                    where, f"{ip} is not an {kind} address, as addressType says; make a slice for each family"
+                )
             elif index == 0:
                 endpoints.append(Endpoint(ip, node_name=node, zones=zones, nodes=nodes, **flags))
     if not service or kind == "FQDN":

@@ -152,7 +152,7 @@ def _check_format(parent: dict[str, Any], path: Path, key: str, fault: Callable[
 
 def _not_empty(parent: dict[str, Any], path: Path, key: str, fields: Fields) -> None:
     if parent.get(key) == "":
-        fields.problem((*path, key), '"" is no value for it; leave it out')
+        fields.problem((*path, key), '"" is not a value for it; leave it out')
 
 
 def _canonical_fault(text: str) -> str:

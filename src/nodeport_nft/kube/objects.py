@@ -208,7 +208,7 @@ def parse_object(
     if lenient and made.kind not in BY_KIND:
         fields.refuse(
             ("kind",),
-            "" if fields.problems else f"{shown(raw.get('kind'))} is no kind; use one of {', '.join(KINDS)}",
+            "" if fields.problems else f"{shown(raw.get('kind'))} is not a kind; use one of {', '.join(KINDS)}",
         )
     elif lenient and not fields.problems:
         for key in ("name", "namespace"):
@@ -229,4 +229,4 @@ def _unnamed(raw: dict[str, Any], made: Object, key: str) -> str:
     given = metadata.get(key) if isinstance(metadata, dict) else None
     if isinstance(given, str) or (key == "namespace" and (given is None or not made.namespace)):
         return ""
-    return "is missing; name the object" if given is None else f"{shown(given)} is no name; write one in quotes"
+    return "is missing; name the object" if given is None else f"{shown(given)} is not a name; write one in quotes"

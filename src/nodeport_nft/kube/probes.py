@@ -93,7 +93,7 @@ def parse_annotated_probe(
     raw, fault = _json(text)
     if not isinstance(raw, dict):
         if fields.incoming or fields.lenient:
-            said = fault or "is no JSON mapping"
+            said = fault or "is not JSON mapping"
             fields.problem(path, f"{shown(text)} {said}; write the fields of a readinessProbe, as {_EXAMPLE}")
         return None
     numbers = {port.name: port.port for port in reversed(ports) if port.name and port.protocol is Protocol.TCP}
@@ -249,7 +249,7 @@ def _headers(action: dict[str, Any], path: Path, fields: Fields) -> Iterator[tup
         name, value = fields.text(entry, here, "name"), fields.text(entry, here, "value")
         if not _HEADER_NAME.fullmatch(name):
             if isinstance(entry.get("name", ""), str | None):
-                text = f"{shown(name)} is no name of a header; use letters, digits and '-', as X-Token"
+                text = f"{shown(name)} is not a name of a header; use letters, digits and '-', as X-Token"
                 fields.problem((*here, "name"), text)
         elif not _HEADER_VALUE.fullmatch(value):
             fields.problem((*here, "value"), f"{shown(value)} has characters that no header may have; leave them out")

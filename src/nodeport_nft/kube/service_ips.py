@@ -57,7 +57,7 @@ def parse_ips(spec: dict[str, Any], kind: ServiceType, fields: Fields, ranges: R
             continue
         if index < len(families) and ip.version != families[index]:
             fields.problem(
-                path, f"{ip} is no IPv{families[index]} address, which ipFamilies[{index}] says it is; change one"
+                path, f"{ip} is not an IPv{families[index]} address, which ipFamilies[{index}] says it is; change one"
             )
         elif any(ip.version == other.version for other in addresses):
             fields.problem(path, f"{ip} is a second IPv{ip.version} address; give one of each family at most")

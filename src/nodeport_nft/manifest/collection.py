@@ -90,7 +90,7 @@ def read_manifest(
 ) -> Reading:
     """Read one regular file as ``read_manifests`` does, looking at no other; never raises of its own.
 
-    What is no regular file is not opened, and gives nothing or a problem. ``steps`` is told what is waited for, by
+    What is not a regular file is not opened, and gives nothing or a problem. ``steps`` is told what is waited for, by
     ``path`` and ``real``, and may raise.
     """
     text = read_regular(path, max_document_bytes, steps, real=real)

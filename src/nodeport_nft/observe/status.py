@@ -71,7 +71,7 @@ def from_json(text: str | bytes) -> Status:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(document, dict) or "synced" not in document:
-        raise ValueError("it is no status")
+        raise ValueError("it is not a status")
     given = [field for field in fields(Status) if field.name in document]
     return Status(**{field.name: _read(field.name, field.default, document[field.name]) for field in given})
 

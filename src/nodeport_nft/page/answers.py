@@ -275,7 +275,7 @@ def _port(text: str) -> int | None:
         return None
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
-    raise AskError(f"Port: {visible(text)!r} is no port; give one from 1 to 65535")
+    raise AskError(f"Port: {visible(text)!r} is not a port; give one from 1 to 65535")
 
 
 def _protocol(text: str) -> str:

@@ -49,7 +49,7 @@ def connection(ask: Ask, state: NodeState) -> Connection:
     from_end = _parsed("From", ask.sender) if ask.sender else None
     to_end = _parsed("To", ask.target)
     if from_end and from_end.kind == "Service":
-        raise AskError("From: connections come from no Service; name a pod, a node or an address")
+        raise AskError("From: a Service opens no connections; name a pod, a node or an address")
     if from_end and from_end.port is not None:
         raise AskError("From: leave out the port, which the sender's kernel chooses")
     if ask.port is not None and to_end.port not in (None, ask.port):

@@ -59,7 +59,7 @@ def parse_end(text: str) -> End:
     if text.startswith("["):
         inner, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise EndError(f"{quoted} is no address; write [fd00:30:1::2]:30080")
+            raise EndError(f"{quoted} is not an address; write [fd00:30:1::2]:30080")
         return End(text, address=_address(inner, quoted), port=_number(rest, quoted))
     if "/" in text:
         return _object(text, quoted)
@@ -99,7 +99,7 @@ def _by_dns_name(text: str, host: str, port: int | str | None, quoted: str) -> E
     name, *rest = host.removesuffix(".").lower().split(".")
     if not all(map(_LABEL.fullmatch, (name, *rest))) or (len(rest) > 1 and rest[1] != "svc"):
         raise EndError(
-            f"{quoted} is no address and no Service's name; write 172.30.1.2, NAME, NAME.NAMESPACE, or svc/NAME"
+            f"{quoted} is neither an address nor a Service; write 172.30.1.2, NAME, NAME.NAMESPACE, or svc/NAME"
         )
     return End(text, "Service", name, rest[0] if rest else "", port)
 
@@ -108,7 +108,7 @@ def _address(text: str, quoted: str) -> IPAddress:
     try:
         address = ip_address(text)
     except ValueError:
-        raise EndError(f"{quoted} is no address; give one such as 172.30.1.2 or fd00:30:1::2") from None
+        raise EndError(f"{quoted} is not an address; give one such as 172.30.1.2 or fd00:30:1::2") from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise EndError(f"{quoted}: leave out the zone, from the % on")
     return address

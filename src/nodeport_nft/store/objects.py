@@ -92,7 +92,7 @@ def _document(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # an integer of thousands of digits
         raise _Unreadable(f"its body is not JSON: {clipped(str(error))}") from None
     if not isinstance(document, dict):
-        raise _Unreadable("its body is no mapping")
+        raise _Unreadable("its body is not a mapping")
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and too_deep(document):
         raise _Unreadable("its body is nested too deeply")
     if not isinstance(document.get("metadata"), dict):
@@ -101,7 +101,7 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no value of JSON")
+    raise ValueError(f"{name} is not a value of JSON")
 
 
 _JSON = json.JSONDecoder(parse_float=finite, parse_constant=_no_constant)

@@ -188,7 +188,7 @@ def _named(path: str) -> Path | None:
 def store_path(config: Config) -> str:
     if found := _SCHEME.match(config.store):
         scheme = found[1] or found[3]
-        what = "is written otherwise" if scheme in ("etcd", "kubernetes") else "is no kind of store known here"
+        what = "is written otherwise" if scheme in ("etcd", "kubernetes") else "is not a kind of store known here"
         raise StoreError(
             f"store {config.store}: {scheme}: {what}; name a file by its path, a store in etcd as "
             "etcd://HOST:PORT/PREFIX, or a cluster's API server as kubernetes:"

@@ -158,7 +158,7 @@ def _cleared(value: Any, line: int) -> tuple[Any, tuple[Fault, ...]]:
                 else:
                     message, parent[key] = _TOO_DEEP, None
             elif isinstance(child, _Constant):
-                message, parent[key] = f"not JSON: {child} is no value of JSON; leave it out", str(child)
+                message, parent[key] = f"not JSON: {child} is not a value of JSON; leave it out", str(child)
             elif isinstance(child, str) and _has_half(child):
                 message, parent[key] = _HALF, _whole_text(child)
             if message:

@@ -72,7 +72,7 @@ class Visit:
     def address(self, field: Field) -> str:
         """One of the packet's addresses. Raises TraceError if the field is none."""
         if field not in (Field.SADDR, Field.DADDR):
-            raise self.error(f"{field.value!r} is no address")
+            raise self.error(f"{field.value!r} is not an address")
         return str(self._read(field))
 
     def came_in_on(self, name: str) -> bool:

@@ -25,7 +25,7 @@ def read_address(text: str) -> IPv4Address | IPv6Address:
     try:
         return ip_address(text)
     except ValueError:
-        raise TraceError(f"{text!a} is no address") from None
+        raise TraceError(f"{text!a} is not an address") from None
 
 
 @lru_cache(maxsize=1 << 14)
@@ -34,7 +34,7 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError:
-        raise TraceError(f"{text!a} is no prefix") from None
+        raise TraceError(f"{text!a} is not a prefix") from None
 
 
 class UnknownInterface(TraceError):

@@ -172,7 +172,7 @@ class _Walk:
         """Take a packet through a chain: how it comes back from there, and how much of its probability does."""
         chain = self._chains.get(name)
         if chain is None:
-            raise TraceError(f"{_told(trail)} leads to {name!r}, which is no chain of the table")
+            raise TraceError(f"{_told(trail)} leads to {name!r}, which is not a chain of the table")
         if len(trail) == DEEPEST:
             raise TraceError(f"{_told(trail)} leads to {name}, deeper than {DEEPEST} chains: is it a loop?")
         for number, rule in enumerate(chain.rules, start=1):

@@ -54,7 +54,7 @@ def test_a_habit_of_kubectls(filled: Program, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_table_is_as_long_as_habits_are_many() -> None:
-    assert len(HABITS) >= 60
+    assert sum(habit.with_kubectl != "" for habit in HABITS) >= 60, "rows that kubectl has nothing like do not count"
 
 
 def test_a_row_has_a_title_of_its_own() -> None:

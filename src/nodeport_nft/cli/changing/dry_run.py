@@ -48,7 +48,7 @@ def _parse(text: str) -> DryRun | None:
     try:
         return DryRun(text.lower())
     except ValueError:
-        raise typer.BadParameter(f'{text!r} is no kind of dry run; write "none", "server" or "client".') from None
+        raise typer.BadParameter(f'{text!r} is not a kind of dry run; write "none", "server" or "client".') from None
 
 
 DryRunOption = Annotated[

@@ -147,6 +147,6 @@ def _equations(flag: str, text: str) -> dict[str, str]:
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
         if not (key and equals):
-            fail(f"{flag}: {part!r} is no label; write KEY=VALUE, and commas between them", BAD_INPUT)
+            fail(f"{flag}: {part!r} is not a label; write KEY=VALUE, and commas between them", BAD_INPUT)
         found[key] = value
     return found

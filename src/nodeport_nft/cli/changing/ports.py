@@ -37,7 +37,7 @@ def parse_ports(tcp: list[str] | None, udp: list[str] | None, sctp: list[str] | 
             number, colon, target = text.partition(":")
             if not _NUMBER.fullmatch(number) or (colon and not target):
                 remedy = "write PORT or PORT:TARGET, such as 8000:80"
-                problems.append(Problem("", "", f"--{protocol.lower()}", f"{text!r} is no port; {remedy}"))
+                problems.append(Problem("", "", f"--{protocol.lower()}", f"{text!r} is not a port; {remedy}"))
                 continue
             name = text.replace(":", "-")
             if any(port["protocol"] != protocol and port["name"] == name for port in ports):

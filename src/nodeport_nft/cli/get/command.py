@@ -89,6 +89,7 @@ def get(
     from nodeport_nft.cli.get.listings import Wanted, listings, selected
     from nodeport_nft.cli.get.output import Form, read_output
     from nodeport_nft.cli.listing import Look
+    from nodeport_nft.cli.unheard import say_why_unknown
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     targets = parse_targets(resources)
@@ -121,6 +122,7 @@ def get(
         with open_existing(chosen) as opened:
             if form.is_table:
                 tables, missing = listings(opened, chosen, wanted)
+                say_why_unknown(chosen, tables)
                 text = ("\n" if no_headers else "\n\n").join(each.text(look) for each in tables)
                 text, is_empty = (f"{text}\n" if tables else ""), not tables
             else:

@@ -28,7 +28,9 @@ def parse_columns(text: str) -> tuple[Column, ...]:
     for part in _between_commas(text):
         title, colon, path = part.partition(":")
         if not (title and colon and path):
-            raise PathError(f"custom-columns: {shown(part)} is no column; write TITLE:PATH, as NAME:.metadata.name")
+            raise PathError(
+                f"custom-columns: {shown(part)} is not a column; write TITLE:PATH, as NAME:.metadata.name"
+            )
         columns.append(Column(title, relaxed(path)))
     return tuple(columns)
 

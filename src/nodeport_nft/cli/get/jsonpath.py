@@ -75,7 +75,7 @@ class _Index:
 
     def _element(self, value: Any) -> Any:
         if not isinstance(value, list):
-            raise PathError(f"[{self.number}]: what it is asked of is no list")
+            raise PathError(f"[{self.number}]: what it is asked of is not a list")
         if not -len(value) <= self.number < len(value):
             raise PathError(f"array index out of bounds: index {self.number}, length {len(value)}")
         return value[self.number]
@@ -117,7 +117,7 @@ def relaxed(text: str) -> Path:
     """A path with or without its braces and the first dot, as ``--sort-by`` and columns have it. Raises PathError."""
     inner = text[1:-1] if text.startswith("{") and text.endswith("}") else text
     if not inner or "{" in inner or "}" in inner:
-        raise PathError(f"{shown(text)} is no path; write it as .metadata.name or {{.metadata.name}}")
+        raise PathError(f"{shown(text)} is not a path; write it as .metadata.name or {{.metadata.name}}")
     return Path(f".{inner.removeprefix('.')}" if not inner.startswith(("[", "..", "@", "$")) else inner)
 
 
@@ -154,7 +154,7 @@ class _Scanner:
             elif sign == "[":
                 steps += self._brackets()
             else:
-                raise PathError(f"{shown(self._text[self._at :])} in {shown(self._text)} is no path; {_SYNTAX}")
+                raise PathError(f"{shown(self._text[self._at :])} in {shown(self._text)} is not a path; {_SYNTAX}")
         return steps
 
     def _descent(self) -> list[_Step]:

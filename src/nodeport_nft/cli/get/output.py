@@ -111,7 +111,7 @@ def read_output(text: str | None, *, titles: bool = True) -> Output:
         fail(f"-o {word}: is not known here; {hint}", BAD_INPUT)
     form = _OF_FILES.get(word) or next((each for each in Form if word and each == word), None)
     if form is None or (sign and form not in _WITH_TEXT):
-        fail(f"-o {text}: is no form of output; write one of {FORMS}", BAD_INPUT)
+        fail(f"-o {text}: is not a form of output; write one of {FORMS}", BAD_INPUT)
     if form not in _WITH_TEXT:
         return Output(form)
     if not rest:

@@ -25,7 +25,9 @@ def order(documents: Sequence[dict[str, Any]], path: Path) -> list[int]:
 
 def _type(value: Any, path: Path) -> str:
     if isinstance(value, dict | list):
-        raise PathError(f"--sort-by: {path.text} is no number and no text; name a field inside it, as {path.text}[0]")
+        raise PathError(
+            f"--sort-by: {path.text} is neither a number nor text; name a field inside it, as {path.text}[0]"
+        )
     return "a text" if isinstance(value, str) else "a number"
 
 

@@ -41,7 +41,7 @@ def read_cluster(entry: Entry) -> Cluster:
     if is_insecure and server.startswith("https:"):
         entry.warning(
             "insecure-skip-tls-verify",
-            "the server's certificate is not verified: whoever is between can be the server; "
+            "the server's certificate is not verified: anybody on the way can pose as the server; "
             "name certificate-authority-data instead",
         )
     if server.startswith("http:") and not _LOOPBACK.fullmatch(urlsplit(server).hostname or ""):
@@ -63,7 +63,7 @@ def _server(text: str, *, is_tls: bool) -> str:
         text = f"{'https' if is_tls else 'http'}://{text}"
     url = _split(text, _WRITE)
     if url.scheme not in ("http", "https"):
-        raise ValueError(f"{shown(url.scheme)} is no scheme of an API server; {_WRITE}")
+        raise ValueError(f"{shown(url.scheme)} is not a scheme of an API server; {_WRITE}")
     if "@" in url.netloc:  # not quoted: it may hold a password
         raise ValueError("has a user in it; name it under users, and leave it out here")
     if url.query or url.fragment:
@@ -88,9 +88,9 @@ def _split(text: str, remedy: str) -> SplitResult:
         port, host = url.port, url.hostname
         _check_name(host or "")
     except ValueError:  # whose words may have a password in them
-        raise ValueError(f"is no URL; {remedy}") from None
+        raise ValueError(f"is not a URL; {remedy}") from None
     if not host or port == 0 or re.search(r"\s", text):
-        raise ValueError(f"{'names no host' if not host else 'is no URL'}; {remedy}")
+        raise ValueError(f"{'names no host' if not host else 'is not a URL'}; {remedy}")
     return url
 
 
@@ -98,7 +98,7 @@ def _tls_name(text: str) -> str:
     try:
         _check_name(text)
     except ValueError:
-        raise ValueError(f"{shown(text)} is no name of a host; {_WRITE_NAME}") from None
+        raise ValueError(f"{shown(text)} is not a name of a host; {_WRITE_NAME}") from None
     return text
 
 

@@ -99,7 +99,7 @@ class Entry:
                 )
                 return ""
             return (found or "").strip() if name == "token" else found or ""
-        self.problem(name, "is no text (not shown, since it is a secret); put it in quotes")
+        self.problem(name, "is not text (not shown, since it is a secret); put it in quotes")
         return ""
 
     def switch(self, name: str) -> bool:
@@ -140,7 +140,7 @@ class Entry:
             self.warning(name, f"counts for nothing beside {inline}; leave one of them out")
         encoded = self.value[inline]
         if not isinstance(encoded, str):
-            self.problem(inline, "is no text (not shown, since it may be a secret); put it in quotes")
+            self.problem(inline, "is not text (not shown, since it may be a secret); put it in quotes")
             return Pem()
         try:
             data = b64decode("".join(encoded.split()), validate=True)

@@ -104,7 +104,7 @@ class _Finding:
             Entry(file, (), file.values).unknown(_TOP)
             kind = file.values.get("kind")
             if kind not in (None, "", "Config"):
-                file.problem(file.line(("kind",)), f"{shown(kind)} is no kubeconfig; write Config", key="kind")
+                file.problem(file.line(("kind",)), f"{shown(kind)} is not a kubeconfig; write Config", key="kind")
         found = self._found()
         problems = tuple(
             problem for file in self.files for _, problem in sorted(file.problems, key=lambda each: each[0])

@@ -140,7 +140,7 @@ def _environment(entry: Entry) -> tuple[tuple[str, str], ...]:
         each = entry.below("env", index)
         name = each.text("name", "a name", "write a variable's name")
         if not name or "=" in name:
-            each.problem("name", "is no name of a variable; write one without =")
+            each.problem("name", "is not a name of a variable; write one without =")
             continue
         found.append((name, each.text("value", "a text", "write it in quotes")))
     return tuple(found)
@@ -156,11 +156,11 @@ def _header(text: str) -> str:
 def _version(text: str, remedy: str) -> str:
     if text not in _VERSIONS:
         gone = ", which Kubernetes 1.24 has taken out" if text == f"{_GROUP}/v1alpha1" else ""
-        raise ValueError(f"{shown(text)} is no version of plugins that is known here{gone}; {remedy}")
+        raise ValueError(f"{shown(text)} is not a version of plugins that is known here{gone}; {remedy}")
     return text
 
 
 def _mode(text: str) -> str:
     if text not in _MODES:
-        raise ValueError(f"{shown(text)} is no mode; choose one of {', '.join(_MODES)}")
+        raise ValueError(f"{shown(text)} is not a mode; choose one of {', '.join(_MODES)}")
     return text

@@ -53,7 +53,7 @@ def open_file(directory: int, name: str, *, make: bool) -> int:
 
 
 def read(directory: int, name: str, most: int) -> bytes | None:
-    """The first ``most`` bytes of a file; None where that is no regular file (a link is none). Raises OSError."""
+    """The first ``most`` bytes of a file; None where that is not a regular file (a link is none). Raises OSError."""
     # A device may do things when it is opened, so look first. Nobody else can exchange it in between.
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         return None

@@ -242,7 +242,7 @@ class Tables:
     def _listed(self, how: Callable[[str, str, str], str], family: str, table: str, name: str) -> str:
         if not (_NAME.fullmatch(name) and _NAME.fullmatch(table)):
             # It must not be put into a command.
-            raise Unlisted(f"'{family} {table} {name}' is no name in nft's language")
+            raise Unlisted(f"'{family} {table} {name}' is not a name in nft's language")
         self._left -= 1
         if self._left < 0 or self._left_text < 0:
             raise Unlisted("there are too many chains and sets to be looked through")

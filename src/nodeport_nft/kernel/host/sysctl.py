@@ -46,8 +46,17 @@ class Missing:
     def __str__(self) -> str:
         if not self.setting:
             return self.reason
-        setting = f"{self.setting}={self.value}"
-        return f"{self.setting} is not {self.value}: {self.reason}; --set-sysctls, or: sysctl -w {setting}"
+        return f"{self.setting} is not {self.value}: {self.reason}; {self.remedy}"
+
+    @property
+    def remedy(self) -> str:
+        """How to set it, "" where no sysctl is the remedy. The unit of systemd lets no service write sysctls."""
+        if not self.setting:
+            return ""
+        return (
+            f"sysctl -w {self.setting}={self.value}, or run sync with --set-sysctls "
+            "(for the systemd service: a file in /etc/sysctl.d)"
+        )
 
 
 def find_missing(
@@ -91,7 +100,7 @@ def find_advised(families: frozenset[Family]) -> tuple[Missing, ...]:
     return tuple(
         _check(
             _LIBERAL,
-            "TCP segments that connection tracking finds outside the window pass untranslated, and whoever gets one "
+            "TCP segments that connection tracking finds outside the window pass untranslated, and the receiver "
             "resets the connection",
         )
     )

@@ -214,7 +214,7 @@ def _changes(noted: Any) -> Iterator[SysctlChange]:
 
 def _absolute(path: object) -> str:
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-        raise _Odd(f"hosts file {clipped(str(path))}, which is no absolute path")
+        raise _Odd(f"hosts file {clipped(str(path))}, which is not an absolute path")
     return path
 
 

@@ -1,6 +1,6 @@
 """Dumps of nftables: what the kernel has of one kind, whole or not at all.
 
-A dump is no snapshot: the kernel hands it out in pieces of at most 32 KiB, and where a commit falls between two of
+A dump is not a snapshot: the kernel hands it out in pieces of at most 32 KiB, and where a commit falls between two of
 them, things may be missing. It may say so (NLM_F_DUMP_INTR), and every piece carries the number of the last commit.
 But a commit has its number first and takes out elements after that: an element was seen to be missing from a dump
 that began in between. So the number is read before, and then an empty batch is sent, which has to wait for a commit

@@ -5,7 +5,7 @@ are kept by their packed key, with value and comment behind each other; desired 
 what is equal is never decoded. What an element has counted is left out.
 
 Nothing is taken for granted. Where the bytes are not exactly those of an element that we write, they are walked
-attribute by attribute; what is of no use to us (another form of key, a timeout, an expression that is no counter)
+attribute by attribute; what is of no use to us (another form of key, a timeout, an expression that is not a counter)
 raises OddElement.
 
 Source: linux/netfilter/nf_tables.h; net/netfilter/nf_tables_api.c (nf_tables_fill_setelem: the order of the

@@ -153,7 +153,7 @@ def _prefixes(layout: Layout, pieces: list[bytes]) -> dict[Key, Element]:
             ends = not begins_there
         length = behind - first
         if not ends or length & length - 1 or first % length:
-            raise OddElement(f"{kind(first)} to {kind(behind - 1)}, which is no prefix")
+            raise OddElement(f"{kind(first)} to {kind(behind - 1)}, which is not a prefix")
         prefix = kind(first) if length == 1 else ip_network((first, 8 * layout.key.size - length.bit_length() + 1))
         found[(str(prefix),)] = Element((str(prefix),), None, comment)
     return found

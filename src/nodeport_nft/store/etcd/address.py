@@ -180,7 +180,7 @@ def _parse_endpoint(word: str) -> Endpoint | str:
         try:
             host = str(IPv6Address(host))
         except ValueError:
-            return "what is in brackets is no IPv6 address; write it as [fd00::1]:2379"
+            return "what is in brackets is not an IPv6 address; write it as [fd00::1]:2379"
         if "%" in host:
             return "an address with a zone is good on one machine only; use another address"
     elif word.count(":") > 1:
@@ -204,11 +204,11 @@ def _host_fault(host: str) -> str:
         try:
             ip_address(host)
         except ValueError:
-            return "is no IPv4 address; write it as 10.0.0.1"
+            return "is not an IPv4 address; write it as 10.0.0.1"
         return ""
     if len(host) <= 253 and all(_NAME_PART.fullmatch(part) for part in host.removesuffix(".").split(".")):
         return ""
-    return "is no name of a host; use letters, digits, - and ."
+    return "is not a name of a host; use letters, digits, - and ."
 
 
 def _parse_prefix(prefix: str, problems: list[Problem]) -> str:

@@ -193,7 +193,7 @@ class Calls:
             with path.open(encoding="utf-8") as file:
                 return file.read(_LONGEST_SECRET).rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            said = error.strerror if isinstance(error, OSError) else "is no text"
+            said = error.strerror if isinstance(error, OSError) else "is not text"
             raise CallFailed(Failure(endpoint, f"passwordFile {path}: {said}", Cause.LOGIN)) from None
 
     async def _unary(
@@ -266,7 +266,7 @@ class Calls:
             except OSError as error:
                 raise CallFailed(Failure(endpoint, f"{field} {path}: {error.strerror}", Cause.CERTIFICATE)) from None
             if content is not None and b"-----BEGIN " not in content:
-                raise CallFailed(Failure(endpoint, f"{field} {path} is no PEM file", Cause.CERTIFICATE))
+                raise CallFailed(Failure(endpoint, f"{field} {path} is not a PEM file", Cause.CERTIFICATE))
             if content is not None and b"ENCRYPTED" in content:
                 said = f"{field} {path} has a passphrase; take it off with `openssl pkey`"
                 raise CallFailed(Failure(endpoint, said, Cause.CERTIFICATE))

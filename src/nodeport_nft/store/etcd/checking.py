@@ -181,7 +181,7 @@ class _Sorted:
         elif key.startswith(layout.OUTSIDE):
             outside = _outside(key)
             if outside is None or item_key(outside) != key:
-                return "is no address with a Service's namespace and name"
+                return "is not an address with a Service's namespace and name"
             self._outside.add(outside)
         elif key.startswith(layout.DROPPED):
             ref = layout.dropped_ref(key)

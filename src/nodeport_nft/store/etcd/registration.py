@@ -109,7 +109,7 @@ def _seconds(value: bytes, field: str) -> float:
     found = _time(_mapping(value), field)
     if found is not None:
         return found
-    raise ValueError(f"its value is no JSON of the form {{{json.dumps(field)}: SECONDS}}")
+    raise ValueError(f"its value is not JSON of the form {{{json.dumps(field)}: SECONDS}}")
 
 
 # --- members/live, progress -------------------------------------------------------------------------------

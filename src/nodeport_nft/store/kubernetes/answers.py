@@ -61,7 +61,7 @@ def page(code: int, body: bytes) -> str:
     found = _TITLE.search(body[:1_000_000].decode(errors="replace"))
     title = f' ("{clipped(" ".join(found[1].split()), _LONGEST)}")' if found else ""
     return (
-        f"status {code} with a page of HTML{title}: who answers is no API server; "
+        f"status {code} with a page of HTML{title}: who answers is not an API server; "
         "compare the server of the kubeconfig, and look for a proxy between"
     )
 

@@ -20,7 +20,7 @@ def parse_service_cidr(raw: dict[str, Any]) -> tuple[ServiceCIDR, tuple[Problem,
     """
     metadata, spec = raw.get("metadata"), raw.get("spec")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    fault = subdomain_fault(name) if isinstance(name, str) else f"{shown(name)} is no name"
+    fault = subdomain_fault(name) if isinstance(name, str) else f"{shown(name)} is not a name"
     if fault or not isinstance(name, str):
         raise Problems((Problem("", "ServiceCIDR", "metadata.name", fault),))
     cidrs = spec.get("cidrs") if isinstance(spec, dict) else None
@@ -29,6 +29,6 @@ def parse_service_cidr(raw: dict[str, Any]) -> tuple[ServiceCIDR, tuple[Problem,
         try:
             networks.append(parse_network(text if isinstance(text, str) else "", host_bits=True))
         except ValueError:
-            note = f"{shown(text)} is no network; passed over"
+            note = f"{shown(text)} is not a network; passed over"
             notes.append(Problem("", f"ServiceCIDR//{name}", f"spec.cidrs[{index}]", note))
     return ServiceCIDR(name, tuple(networks)), tuple(notes)

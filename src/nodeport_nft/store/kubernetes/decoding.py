@@ -109,10 +109,10 @@ def read_page(body: bytes) -> Page:
     try:
         found = _LIST.decode(body)
     except _FAULTS as error:
-        raise Garbled(f"it answers with what is no list: {_shown(body)} ({error})") from None
+        raise Garbled(f"it answers with what is not a list: {_shown(body)} ({error})") from None
     # A Status, or a proxy's own word, has no items either; that is no reason to take every rule away.
     if not (found.kind.endswith("List") and found.metadata.resource_version):
-        raise Garbled(f"it answers with what is no list: {_shown(body)}")
+        raise Garbled(f"it answers with what is not a list: {_shown(body)}")
     return Page(found.metadata.resource_version, found.metadata.token, tuple(found.items or ()))
 
 
@@ -121,7 +121,7 @@ def read_event(line: bytes) -> Event:
     try:
         found = _EVENT.decode(line)
     except _FAULTS as error:
-        raise Garbled(f"its watch tells what is no event: {_shown(line)} ({error})") from None
+        raise Garbled(f"its watch tells what is not an event: {_shown(line)} ({error})") from None
     return Event(found.type, found.object)
 
 
@@ -130,7 +130,7 @@ def read_bookmark(event: Event) -> tuple[str, bool]:
     try:
         metadata = _NAMED.decode(event.body).metadata
     except _FAULTS as error:
-        raise Garbled(f"its watch tells what is no bookmark: {error}") from None
+        raise Garbled(f"its watch tells what is not a bookmark: {error}") from None
     if not metadata.resource_version:
         raise Garbled("its watch tells of a bookmark of no revision")
     return metadata.resource_version, INITIAL_EVENTS_END in (metadata.annotations or {})
@@ -141,7 +141,7 @@ def read_code(event: Event) -> int:
     try:
         return _STATUS.decode(event.body).code or 500
     except _FAULTS as error:
-        raise Garbled(f"its watch ends with what is no status: {error}") from None
+        raise Garbled(f"its watch ends with what is not a status: {error}") from None
 
 
 def read_item(body: msgspec.Raw, kind: str = "") -> Item:
@@ -156,7 +156,7 @@ def read_item(body: msgspec.Raw, kind: str = "") -> Item:
         if isinstance(document, dict):
             raw = document
         else:
-            why = "its body is no mapping"
+            why = "its body is not a mapping"
     except _FAULTS as error:
         why = f"its body is not JSON: {error}"
     try:

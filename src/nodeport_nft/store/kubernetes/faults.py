@@ -98,7 +98,7 @@ def _told(error: BaseException, proxy: str) -> str:
         return f"{_system(error)}; is the API server up, and the network between?"
     said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     first = clipped(said.partition("\n")[0].rstrip(":"), _LONGEST)
-    return f"what was answered is no HTTP that can be read ({first}); is a proxy between?"
+    return f"what was answered is not HTTP that can be read ({first}); is a proxy between?"
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:

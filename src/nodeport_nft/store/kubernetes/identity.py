@@ -176,7 +176,7 @@ def _token(path: str) -> str:
     try:
         token = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        reason = getattr(error, "strerror", None) or "is not text"
         raise NoCredentials(
             f"{path}: the token cannot be read: {reason}; name a file that this user can read"
         ) from None

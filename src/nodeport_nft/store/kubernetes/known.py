@@ -182,7 +182,7 @@ class Known:
 
 
 def is_behind(revision: str, other: str) -> bool:
-    """Whether a server at ``revision`` has yet to come to the ``other``; False where either is no number."""
+    """Whether a server at ``revision`` has yet to come to the ``other``; False where either is not a number."""
     return revision.isdecimal() and other.isdecimal() and int(revision) < int(other)
 
 

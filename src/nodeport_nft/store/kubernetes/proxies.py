@@ -47,7 +47,7 @@ def proxy_fault(proxy: str) -> str:
         url.port  # noqa: B018 (raises)
         (url.hostname or "").encode("idna")
     except ValueError:
-        return f"the proxy {shown_proxy(proxy)} is no URL; {remedy}"
+        return f"the proxy {shown_proxy(proxy)} is not a URL; {remedy}"
     if proxy and (url.scheme not in ("http", "https") or not url.hostname):
         return f"the proxy {shown_proxy(proxy)} is of a kind that is not supported; {remedy}"
     return ""

@@ -72,7 +72,7 @@ def _decoded(answer: Answer) -> dict[str, Any]:
 
 def _no_server(answer: Answer, where: object, what: str) -> StoreError:
     return StoreError(
-        f"{where}: what answers is no API server: {answer.body[:60]!r} is {what} of one; see which server the "
+        f"{where}: what answers is not an API server: {answer.body[:60]!r} is {what} of one; see which server the "
         "kubeconfig names, and whether a proxy stands before it"
     )
 

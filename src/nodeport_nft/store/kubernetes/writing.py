@@ -291,7 +291,7 @@ async def get(client: Client, ref: Ref, where: object) -> Object | None:
     found = reading.object_of(ref.kind, reading.document(answer, where))
     if found.ref.name != ref.name:
         raise StoreError(
-            f"{where}: what answers is no API server: {ref} was asked for, and it gives something else; see which "
+            f"{where}: what answers is not an API server: asked for {ref}, it gives something else; see which "
             "server the kubeconfig names, and whether a proxy stands before it"
         )
     return found

@@ -64,7 +64,7 @@ def read_contents(db: sqlite3.Connection) -> Contents:
     for text, *key in db.execute("SELECT ip, namespace, name FROM cluster_ips"):
         if (ip := _address(text)) is None:
             where = f"cluster_ips {printable(text)}"
-            strange.append(Finding(where, "is no address as it is written here", "delete that row with sqlite3"))
+            strange.append(Finding(where, "is not an address as it is written here", "delete that row with sqlite3"))
         else:
             claims[ip] = ObjectName(*key)
     outside = None

@@ -52,7 +52,9 @@ def _is_trimmed(db: sqlite3.Connection) -> bool:
 def _trim_bodies(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
-        rows = db.execute("SELECT rowid, CAST(body AS BLOB) FROM objects")  # text that is no UTF-8 would end the loop
+        rows = db.execute(
+            "SELECT rowid, CAST(body AS BLOB) FROM objects"
+        )  # text that is not UTF-8 would end the loop
         changed = [(text, row) for row, body in rows if (text := _trimmed_text(body)) is not None]
         db.executemany("UPDATE objects SET body = ? WHERE rowid = ?", changed)
         db.execute("COMMIT")

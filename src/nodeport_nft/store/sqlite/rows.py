@@ -43,7 +43,7 @@ def _read_row(row: tuple[Any, ...]) -> Body | Damaged:
     else:
         ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in (kind, namespace, name)))
     if body is None or kind_of_body != "text":
-        return Damaged(ref, f"its body is no text but {kind_of_body}", frozenset((ref,)))
+        return Damaged(ref, f"its body is not text but {kind_of_body}", frozenset((ref,)))
     is_version = isinstance(version, int) and 0 < version <= LAST_VERSION
     fault = "" if is_version else f"its resource version {clipped(str(version))} is none"
     return Body(ref, str(version), body, fault)

@@ -82,7 +82,7 @@ def check_head(path: Path, head: bytes, *, has_log: bool) -> None:
     ``has_log``: there is a write-ahead log beside it, with what the file itself may lack. Raises StoreError.
     """
     if head and not head.startswith(_MAGIC):
-        raise StoreError(f"{path}: is no nodeport-nft store; {ELSEWHERE}")
+        raise StoreError(f"{path}: is not a nodeport-nft store; {ELSEWHERE}")
     # From byte 100 on stands the list of tables: a leaf (13), and how many there are (sqlite.org/fileformat2.html).
     has_none = head[68:72] == bytes(4) and head[100:101] == b"\x0d" and head[103:105] == bytes(2)
     if len(head) < HEAD_BYTES or (has_none and not has_log):
