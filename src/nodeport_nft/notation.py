@@ -173,3 +173,8 @@ def _likely_network(address: IPAddress) -> str:
         length = 0
     one = f"{address}/{address.max_prefixlen}"
     return one if length == address.max_prefixlen else f"{address}/{length} (or {one} for this one address)"
+
+
+def socket_address(address: IPAddress, port: int) -> str:
+    """``10.244.1.2:80`` or ``[fd00::2]:80`` (RFC 5952, section 6)."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -98,6 +98,16 @@ def comparable(program: Program) -> list[Any]:
     return list(items)
 
 
+def test_a_namespace_without_a_name_is_the_default_one_as_with_kubectl(program: Program) -> None:
+    """And never all of them: scripts write -n "$NAMESPACE"."""
+    program.ok("create", "svc", "clusterip", "web", "--tcp=80", "-n", "other")
+    assert program.ok("get", "svc", "-n", "", "-o", "name") == "service/web\n"
+    words = ("create", "svc", "clusterip", "made", "--tcp=80", "--dry-run=client", "-o", "json")
+    assert program.ok(*words, "--namespace=") == program.ok(*words)
+    assert program.ok("delete", "svc", "--all", "-n", "") == 'service "web" deleted\n'
+    assert len(program.json("svc", "-A")["items"]) == 1
+
+
 def test_a_trial_by_the_store_says_which_numbers_it_would_give(program: Program) -> None:
     words = ("create", "svc", "nodeport", "made", "--tcp=80", "-o", "json")
     tried, made = (yaml.safe_load(program.ok(*words, *more))["spec"] for more in (("--dry-run=server",), ()))
@@ -132,11 +142,18 @@ def test_writers_at_the_same_time_lose_nothing(program: Program) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("label", "svc,pods", "--all", "a=b"), ("label", "svc", "web", "-f", "x"), ("annotate", "svc", "a=b", "-A")],
+    [
+        ("label", "svc,pods", "--all", "a=b"),
+        ("label", "svc", "web", "-f", "x"),
+        ("annotate", "svc", "a=b", "-A"),
+        ("label", "svc", "-l", "", "a=b"),
+        ("annotate", "pods", "-A", "--selector= ", "a=b"),
+        ("label", "svc", "-l", "app=web", "--all", "a=b"),
+    ],
 )
 def test_what_is_meant_is_one_thing(program: Program, words: tuple[str, ...]) -> None:
     done = program(*words)
-    if "--all" in words:
+    if "--all" in words and "-l" not in words:
         assert done.out == "service/web labeled\npod/web-1 labeled\n"
     else:
         assert (done.code, done.out) == (2, "")
@@ -212,6 +229,29 @@ def test_what_somebody_else_has_written_meanwhile_stays_and_the_edit_is_kept(pro
     assert program("apply", "-f", str(copy)).code == 1, "the copy is still that of what was read"
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["deleted", "created anew"])
+def test_what_somebody_has_deleted_meanwhile_is_not_written_by_an_edit(program: Program, anew: bool) -> None:
+    """Nor what has been created under its name since: that is another object, with a uid of its own."""
+    at = f"--store {program.store} > /dev/null"
+    others = [f"{SCRIPT} delete svc web {at}", *([f"{SCRIPT} create svc clusterip web --tcp=99 {at}"] * anew)]
+    code, out, err = edited(program, f"sh -c '{'; '.join(others)}; sed -i s/8080/8081/ $0'", "svc", "web")
+    assert (code, out) == (1, "")
+    assert ("somebody has written it since" if anew else "it was deleted since") in err
+    (copy,) = copies(program)
+    assert "targetPort: 8081" in copy.read_text()
+    assert program.ok("get", "svc", "-o", "jsonpath={.items[*].spec.ports[*].port}") == ("99" if anew else "")
+
+
+def test_no_file_is_left_of_an_edit_that_is_stored(program: Program) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBE_EDITOR", "sed -i s/8080/8081/")
+        patch.setenv("TMPDIR", str(program.directory))
+        done = program("edit", "svc", "web", "-o", "jsonpath={.metadata.labels[0]}")
+    assert (done.code, done.out) == (1, ""), "what is asked for is not in it"
+    assert program.json("svc", "web")["spec"]["ports"][0]["targetPort"] == 8081
+    assert copies(program) == []
+
+
 @pytest.mark.parametrize(
     ("editor", "code", "told", "kept"),
     [
@@ -236,6 +276,8 @@ def test_an_edit_that_comes_to_nothing(program: Program, editor: str, code: int,
     assert told in err
     assert len(copies(program)) == kept
     assert program.json("svc", "web") == before
+    if "xff" in editor:
+        assert b"\xff" in b"".join(copy.read_bytes() for copy in copies(program)), "as the user has written it"
 
 
 def test_very_many_are_counted_and_names_are_all_printed(program: Program) -> None:

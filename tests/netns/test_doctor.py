@@ -8,7 +8,7 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,9 +20,10 @@ from lab.cluster import Cluster
 from nodeport_nft import __version__
 from nodeport_nft.cli import app
 from nodeport_nft.config import Config
-from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, examine
+from nodeport_nft.doctor import CHECKS, Answer, Examination, Finding, State, connecting, examine
 from nodeport_nft.doctor.connecting import CHECKS as CONNECTING
 from nodeport_nft.kernel.host.node_lock import DaemonPresence
+from nodeport_nft.kernel.netlink.events import TableEvents
 from nodeport_nft.model import Ranges
 from nodeport_nft.observe.status import Status
 from tests.cli.program import SCRIPT, Program
@@ -457,6 +458,37 @@ def test_connections_to_everything(patient: Patient) -> None:
     assert found["172.30.1.2:30080 answered"] is State.OK
 
 
+def test_what_nobody_should_answer_is_not_waited_for_and_no_more_is_made_than_is_tried(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Local on another node without an endpoint; and of very many connections those beyond are not even made."""
+    patient.apply(OBJECTS.replace("  type: NodePort\n", "  type: NodePort\n  externalTrafficPolicy: Local\n"))
+    patient.apply(OBJECTS.partition("---\n")[2].replace("nodeName: worker-2", "nodeName: worker-1"))
+    for node in ("worker-1", "worker-2"):
+        patient.sync(node)
+    seen = [each.seen for each in patient.findings("connect") if each.state is State.SKIPPED]
+    assert len(seen) == 1
+    assert seen[0].startswith("1 connection that nobody should answer")
+    made: list[object] = []
+    trial = connecting._trial
+    monkeypatch.setattr(connecting, "_MOST", 1)
+
+    def counted(*given: object, is_own: bool) -> connecting.Trial:
+        made.append(given)
+        return trial(*given, is_own=is_own)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connecting, "_trial", counted)
+
+    def look() -> tuple[list[str], int]:
+        (check,) = CONNECTING
+        examination = Examination(patient.config, name=NODE, ask=lambda: patient.answer)
+        return [each.seen for each in check.look(examination)], len(made)
+
+    told, count = patient.cluster.call(NODE, look)
+    assert "all connections beyond 1; trace says of each what would become of it" in told
+    assert count == 2
+
+
 def test_endpoints_that_do_not_listen_are_told_once_and_with_what_to_correct(patient: Patient) -> None:
     patient.apply(OBJECTS.replace("8080", "8081"))
     for node in ("worker-1", "worker-2"):
@@ -498,3 +530,38 @@ def test_without_privileges_and_with_a_broken_file_the_rest_is_looked_at(patient
     assert found["privileges"]["state"] == "failed"
     assert found["tables"]["state"] == found["foreign-chains"]["state"] == "not looked at"
     assert found["forwarding"]["state"] == found["store"]["state"] == "ok"
+
+
+def test_nothing_is_changed(patient: Patient, tmp_path: Path) -> None:
+    """Neither files, nor tables, nor the number of nftables' last commit, whether the node is programmed or not."""
+
+    def all_there_is() -> object:
+        # SQLite leaves these beside a store that is read.
+        there = {path for path in tmp_path.rglob("*") if not path.name.endswith(("-wal", "-shm"))}
+        files = {path: path.read_bytes() for path in there if path.is_file()}
+        tables = patient.cluster.run(NODE, ["nft", "list", "ruleset"]).stdout
+        sysctls = patient.cluster.run(NODE, ["sysctl", "net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter"]).stdout
+        return there, files, tables, sysctls, patient.cluster.call(NODE, generation)
+
+    for programmed in (False, True):
+        if programmed:
+            patient.sync()
+        before = all_there_is()
+        patient.every(*(each.id for each in CHECKS))
+        patient.command("doctor")
+        assert all_there_is() == before
+
+
+def generation() -> int:
+    with closing(TableEvents()) as events:
+        return events.generation()
+
+
+def test_nothing_is_run_that_lies_where_doctor_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run as root, and anywhere."""
+    ran = tmp_path / "ran"
+    (tmp_path / "nftables.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    (check,) = (each for each in CHECKS if each.id == "libnftables")
+    list(check.look(Examination(Config(), name=NODE, ask=lambda: Answer())))
+    assert not ran.exists()

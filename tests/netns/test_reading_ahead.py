@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +36,7 @@ SERVED = Snapshot((make_service("web", make_port(80, node_port=30080)), STICKY),
 class Node:
     namespace: Namespace
     tables: KernelTables
+    directory: Path
 
     @property
     def nft(self) -> Nft:
@@ -58,7 +63,7 @@ def node(
             tables.nft.apply(
                 compile_snapshot(SERVED, FACTS, read_tables(tables.nft, FACTS)).tables.first_transaction()
             )
-            yield Node(namespace, tables)
+            yield Node(namespace, tables, tmp_path)
             tables.close()
     finally:
         namespace.close()
@@ -95,11 +100,39 @@ def test_nothing_is_said_for_another_schema(node: Node) -> None:
     assert begun(node).tables((other, SCHEMAS[1])) is None
 
 
-def test_nothing_is_said_where_the_process_ends(node: Node) -> None:
+def test_nothing_is_said_where_the_process_ends(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert begun(node).tables(SCHEMAS) is None
+
+
+def test_nothing_is_said_where_the_process_ends_at_its_work(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = pickle.dumps([node.nft.list_table(schema) for schema in SCHEMAS])[:1000]
+    script = node.directory / "python"
+    script.write_text(f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write({half!r})\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert begun(node).tables(SCHEMAS) is None
+
+
+def test_a_process_that_hangs_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = node.directory / "python"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(ahead, "_READ_SECONDS", 0.1)
     reading = begun(node)
-    reading._process.kill()
-    reading._process.wait(60)
     assert reading.tables(SCHEMAS) is None
+    assert reading._process.returncode == -signal.SIGKILL
+
+
+def test_where_memory_is_scarce_it_is_the_first_to_go(node: Node) -> None:
+    reading = begun(node)
+    score = Path(f"/proc/{reading._process.pid}/oom_score_adj")
+    deadline = time.monotonic() + 60
+    while score.read_text() != "1000\n":  # of a process that has ended it can still be read
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert reading.tables(SCHEMAS) is not None
 
 
 def test_small_tables_and_a_lone_processor_are_not_worth_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

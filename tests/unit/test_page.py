@@ -388,3 +388,31 @@ def test_a_rate_is_what_came_between_two_looks() -> None:
     for number in range(20_000):
         pace.rates({number: 1}, 0.0)
     assert len(pace._seen) == 10_000
+
+
+def test_what_is_asked_for_in_too_many_words_is_answered_at_once(show: Callable[..., Shown]) -> None:
+    code, _, body = show(WEB).ask(f"/?{'&'.join(f'q{number}=1' for number in range(21))}")
+    assert code == 400
+    assert "more than 20 fields" in Text(body).text
+
+
+def test_the_style_waits_for_no_answer(show: Callable[..., Shown]) -> None:
+    """Else a page without colours would stand there as long as others keep the daemon busy."""
+    shown = show(WEB)
+    shown.page._rested = time.monotonic() + 2 * PATIENCE
+    assert shown.ask("/style.css")[0] == shown.ask("/icon.svg")[0] == 200
+    assert shown.ask("/style.css", host="evil.example")[0] == 421
+
+
+def test_nobody_waits_for_what_cannot_be_answered(
+    show: Callable[..., Shown], caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = show(WEB)
+
+    def fail() -> Status:
+        raise RuntimeError("no status")
+
+    shown.page.follow(fail)
+    assert shown.ask("/")[0] == 500
+    assert "no answer could be made to GET '/'" in caplog.text
+    assert shown.ask("/metrics")[0] == 200

@@ -64,6 +64,7 @@ def test_what_names_nothing_is_told(text: str) -> None:
     with pytest.raises(EndError) as told:
         parse_end(text)
     assert str(told.value).isprintable()
+    assert "  " not in str(told.value)  # where a word should stand
 
 
 @given(st.text(alphabet=st.sampled_from("aw1.:/[]%-_ \x1bé٣") | st.characters(), max_size=24))

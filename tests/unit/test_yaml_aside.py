@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,15 @@ def test_whoever_reads_no_further_ends_the_process(forks: list[int]) -> None:
 def test_a_lone_processor_leaves_it_to_one(monkeypatch: pytest.MonkeyPatch, forks: list[int]) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert len(list(read_documents(text_of(20)))) == 20
+    assert forks == []
+
+
+def test_where_children_vanish_by_themselves_there_are_none(forks: list[int]) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert len(list(read_documents(text_of(20)))) == 20
+    finally:
+        signal.signal(signal.SIGCHLD, before)
     assert forks == []
 
 

@@ -16,7 +16,6 @@ from nodeport_nft.cli.layout import (
     joined,
     mapping,
     records,
-    socket_address,
     string,
     strings,
 )
@@ -26,6 +25,7 @@ from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
 from nodeport_nft.kube.typed import stored_values
 from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Ref, Service, ServiceType, Snapshot
+from nodeport_nft.notation import socket_address
 
 if TYPE_CHECKING:
     from nodeport_nft.resolve import Index, Resolver

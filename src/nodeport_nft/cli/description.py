@@ -16,7 +16,6 @@ from nodeport_nft.cli.layout import (
     joined,
     mapping,
     records,
-    socket_address,
     string,
     strings,
     when,
@@ -24,6 +23,7 @@ from nodeport_nft.cli.layout import (
 from nodeport_nft.kube import Object
 from nodeport_nft.kube.annotations import PREFER_LOCAL
 from nodeport_nft.model import LoadBalancing, Node, Pod, Protocol, Requirement, ServiceType
+from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve import Index, Resolver
 from nodeport_nft.resolve.absence import Around, Cause, why_none
 from nodeport_nft.resolve.trouble import Failing, failing_at

@@ -43,8 +43,8 @@ def doctor(
 ) -> None:
     """Look for everything that can be wrong on this node: what is seen, what it means, and what mends it.
 
-    Nothing is changed, and no packet is sent but with --connect. Exit code 0: nothing is wrong (there may be
-    warnings); 1: something is; 2: trouble.
+    Nothing is changed. Without --connect, only the store, the daemon and the node's DNS server are connected to. Exit
+    code 0: nothing is wrong (there may be warnings); 1: something is; 2: trouble.
     """
     from nodeport_nft.doctor import CHECKS, Examination, State, examine
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
+from nodeport_nft.cli.changing.stored import as_it_was_read
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, put, say, warn
 from nodeport_nft.cli.resources import complete_drainable, resource_meant
@@ -312,7 +313,8 @@ def _made(raw: dict[str, Any], text: str) -> Object:
     from nodeport_nft.kube.annotations import DRAIN
 
     annotations = {**(raw["metadata"].get("annotations") or {}), DRAIN: text}
-    return parse_object({**raw, "metadata": {**raw["metadata"], "annotations": annotations}}, ranges=None)
+    raw = {**raw, "metadata": {**raw["metadata"], "annotations": annotations}}
+    return parse_object(as_it_was_read(raw), ranges=None)
 
 
 def _told(found: Sequence[Effect]) -> Iterable[str]:

@@ -114,7 +114,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             if _VALIDATE in given:
                 given[_VALIDATE] = _AS_KUBECTL.get(str(given[_VALIDATE]), given[_VALIDATE])
             flags = Flags(config, with_store(given))
-            if arguments.get(_NAMESPACE, "") is None:
+            if _NAMESPACE in arguments and not arguments[_NAMESPACE]:  # "" as of a variable that is not set
                 arguments[_NAMESPACE] = flags.namespace(signature.parameters[_NAMESPACE].default)
             function(**arguments, flags=flags)
 

@@ -161,7 +161,13 @@ def _svg(text: str) -> str:
         fail("svg: Graphviz' program dot is missing; install the package graphviz, or use -o mermaid or -o dot")
     try:
         done = subprocess.run(  # noqa: S603 (our own text, on stdin)
-            [program, "-Tsvg"], input=text, capture_output=True, text=True, timeout=_DRAWING_SECONDS, check=False
+            [program, "-Tsvg"],
+            input=text,
+            capture_output=True,
+            encoding="utf-8",  # as the text says of itself, whatever the locale has
+            errors="replace",
+            timeout=_DRAWING_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         fail(f"svg: dot has not come to an end within {_DRAWING_SECONDS} s; draw fewer Services, or use -o dot")

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import IPv6Address
 from typing import Any
 
-from nodeport_nft.model import IPAddress
 from nodeport_nft.terminal import visible
 
 NONE = "<none>"
@@ -98,11 +96,6 @@ def few(items: Sequence[str], nothing: str = NONE) -> str:
     more = len(items) - MOST_SHOWN
     shown = ",".join(items[:MOST_SHOWN]) or nothing
     return f"{shown} + {more} more..." if more > 0 else shown
-
-
-def socket_address(address: IPAddress, port: int) -> str:
-    """``10.244.1.2:80`` or ``[fd00::2]:80`` (RFC 5952, section 6)."""
-    return f"[{address}]:{port}" if isinstance(address, IPv6Address) else f"{address}:{port}"
 
 
 def equations(labels: Mapping[str, Any]) -> list[str]:

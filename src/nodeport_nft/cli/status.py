@@ -81,7 +81,7 @@ _FOREIGN = "name the daemon's own metricsBindAddress, and stop kube-proxy if it 
 
 
 def _place(address: IPAddress, port: int) -> str:
-    from nodeport_nft.cli.layout import socket_address
+    from nodeport_nft.notation import socket_address
 
     return socket_address(address, port)
 

@@ -90,7 +90,6 @@ def trace(
     else on the one that FROM or TO names; or, with --live, those in this node's kernel. No packet is sent. What comes
     FROM an address of the node is sent by a process there; all else comes to it from a pod or from outside.
     """
-    from nodeport_nft.cli.layout import socket_address
     from nodeport_nft.cli.trace_beyond import ELSEWHERE, beyond
     from nodeport_nft.cli.trace_text import Besides, trace_json, trace_text
     from nodeport_nft.cli.trace_why import why
@@ -98,6 +97,7 @@ def trace(
     from nodeport_nft.facts import Host
     from nodeport_nft.kernel.host.addresses import read_host
     from nodeport_nft.model import Family
+    from nodeport_nft.notation import socket_address
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
     from nodeport_nft.trace import Fate, Packet, TraceError, UnknownInterface
     from nodeport_nft.trace import trace as walk

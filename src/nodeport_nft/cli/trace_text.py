@@ -13,8 +13,8 @@ from fractions import Fraction
 from ipaddress import ip_address
 from typing import Any
 
-from nodeport_nft.cli.layout import socket_address
 from nodeport_nft.cli.wrapping import wrapped
+from nodeport_nft.notation import socket_address
 from nodeport_nft.render import write_rule
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.ruleset import DnatSlot, Element, Goto, GotoChance, InSet, Learn, MarkSet

@@ -30,7 +30,7 @@ WIDTH = 80
 """Columns that help may take, whatever the terminal has more."""
 
 _SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z])=(.*)", re.DOTALL)
-_SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+)=(true|false)")
+_SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+|-[A-Za-z])=(true|false)")
 _COLOUR = "--color"
 _OF_OBJECTS = {"-n", "--namespace", "-A", "--all-namespaces"}
 _INSTALLING = ("install_completion", "show_completion")  # Typer's, which guess the shell; ours is ``completion``
@@ -196,17 +196,17 @@ def _joined(words: Sequence[str]) -> list[str]:
 def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
     """``-o=yaml`` as ``-o yaml``: Click takes the ``=`` of short flags for a part of the value.
 
-    And of a switch of the command ``--watch=true`` as ``--watch``, ``--wait=false`` as ``--no-wait`` or as nothing,
-    since Click's switches take no value.
+    And of a switch of the command ``--watch=true`` as ``--watch``, ``-A=true`` as ``-A``, ``--wait=false`` as
+    ``--no-wait`` or as nothing, since Click's switches take no value.
     """
     switches = {flag: each for each in command.params if getattr(each, "is_flag", False) for flag in each.opts}
     ended = False
     for word in words:
         ended = ended or word == "--"
-        if not ended and (parts := _SHORT_WITH_VALUE.fullmatch(word)):
-            yield from parts.groups()
-        elif not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
+        if not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
             yield from [parts[1]] if parts[2] == "true" else switches[parts[1]].secondary_opts
+        elif not ended and (parts := _SHORT_WITH_VALUE.fullmatch(word)):
+            yield from parts.groups()
         else:
             yield word
 

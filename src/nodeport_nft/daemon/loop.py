@@ -7,6 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.agenda import Agenda, Backoff
@@ -41,7 +42,7 @@ from nodeport_nft.ruleset import Key
 from nodeport_nft.scarcity import scarcity
 from nodeport_nft.sources.by_scheme import open_source
 from nodeport_nft.sources.handover import Handover
-from nodeport_nft.store import StoreError
+from nodeport_nft.store import StoreError, is_shared
 from nodeport_nft.store.api import Changes, Membership, Recorder
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Daemon:
         while await self._has_lock():
             try:
                 gc.disable()
-                with self._tables.reading_ahead(self._node.likely_facts()):
+                with self._reading_ahead():
                     changes = take_told(self._source, self._reporter)
                     if changes.whole:
                         self._start(changes)
@@ -200,6 +201,12 @@ class Daemon:
                 await until_listed(self._source, self._woken)
             self._reporter.tell(waits_for_store=False, store_waited=time.time())
         return False
+
+    def _reading_ahead(self) -> AbstractContextManager[None]:
+        """Read the tables beside a store that is a file; what others tell is here already when it is taken."""
+        if is_shared(self._node.config.store):
+            return nullcontext()
+        return self._tables.reading_ahead(self._node.likely_facts())
 
     def _start(self, changes: Changes) -> None:
         """Write what differs between these changes, which are all there is, and what the kernel holds (K4).

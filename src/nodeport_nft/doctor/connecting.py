@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 
 from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, failed, ok, skipped
 from nodeport_nft.model import ZONE_LABEL, IPAddress, Protocol, Service
+from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Resolver
 
 _SECONDS = 3.0  # until a connection is given up: a lost SYN is sent again after one
@@ -58,22 +59,21 @@ class Trial:
     @property
     def place(self) -> str:
         """Where it goes."""
-        return _socket(self.address, self.port)
-
-
-def _socket(address: IPAddress, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        return socket_address(self.address, self.port)
 
 
 def _connections(examination: Examination) -> Iterator[Finding]:
-    every = [*_cluster_ips(examination), *_node_ports(examination)]
+    # One by one: thousands of nodes and Services make millions of them, of which only the first are tried.
+    every = _each_once(chain(_cluster_ips(examination), _node_ports(examination)))
+    first = list(islice(every, _MOST))
+    has_more = next(every, None) is not None
+    trials = [trial for trial in first if trial.should is not Outcome.TIMED_OUT]
     others = sum(
         port.protocol is not Protocol.TCP
         for service in examination.state.index.services.values()
         for port in service.ports
     )
-    trials = list(islice(_spread(every), _MOST))
-    if not trials:
+    if not first:
         yield skipped("no Service has a TCP port on a clusterIP or a nodePort")
     results = asyncio.run(_all_of_them(trials)) if trials else []
     wrong = [each for each in results if each[1] is not each[0].should]
@@ -92,8 +92,13 @@ def _connections(examination: Examination) -> Iterator[Finding]:
     elif good:
         counts = Counter(outcome.value for _, outcome, _ in good)
         yield ok(", ".join(f"{count:,} {what}" for what, count in counts.items()) + ", as they should")
-    if more := len(every) - len(trials):
-        yield skipped(f"{more:,} more connections; trace says of each what would become of it")
+    if silent := len(first) - len(trials):
+        yield skipped(
+            f"{silent:,} connection{'s' * (silent != 1)} that nobody should answer, as policy Local has it on nodes "
+            f"without an endpoint; each would take {_SECONDS:g} s"
+        )
+    if has_more:
+        yield skipped(f"all connections beyond {_MOST:,}; trace says of each what would become of it")
     if others:
         yield skipped(
             f"{others:,} port{'s' * (others != 1)} of UDP and SCTP, which do not say whether anybody is there"
@@ -149,11 +154,11 @@ def _should(frontend: Frontend, *, is_own: bool) -> Outcome:
     return Outcome.ANSWERED
 
 
-def _spread(trials: Iterable[Trial]) -> Iterator[Trial]:
-    """Each place once; those that should time out are left out, as they would take the time of all others."""
+def _each_once(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """Each place once."""
     known: set[tuple[IPAddress, int]] = set()
     for trial in trials:
-        if trial.should is not Outcome.TIMED_OUT and (trial.address, trial.port) not in known:
+        if (trial.address, trial.port) not in known:
             known.add((trial.address, trial.port))
             yield trial
 
@@ -175,7 +180,7 @@ def _blamed(trials: Iterable[Trial]) -> dict[tuple[IPAddress, int, Outcome], lis
 
 def _endpoints_that_fail(blamed: Mapping[tuple[IPAddress, int, Outcome], list[Trial]]) -> Iterator[Finding]:
     for (address, port, outcome), trials in islice(blamed.items(), _TOLD):
-        place = _socket(address, port)
+        place = socket_address(address, port)
         services = ", ".join(dict.fromkeys(str(trial.service.key) for trial in trials[:_NAMED]))
         whence = ", ".join(dict.fromkeys(trial.place for trial in trials[:_NAMED]))
         more = f" and {len(trials) - _NAMED} more" if len(trials) > _NAMED else ""

@@ -65,8 +65,9 @@ def _features(examination: Examination) -> Iterator[Finding]:
 
 
 def _libnftables(_: Examination) -> Iterator[Finding]:
+    # -P: else Python would look for it where doctor was started, and run what anybody has put there, as root.
     done = subprocess.run(  # noqa: S603 (words of our own)
-        [sys.executable, "-c", _LOADING], capture_output=True, text=True, check=False, timeout=_SECONDS
+        [sys.executable, "-P", "-c", _LOADING], capture_output=True, text=True, check=False, timeout=_SECONDS
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()

@@ -69,7 +69,7 @@ def _reverse_path(examination: Examination) -> Iterator[Finding]:
 
 
 def _reverse_path_mode(device: str) -> int:
-    """The stricter of the device's and that of all (Linux, networking/ip-sysctl)."""
+    """The greater of the device's and that of all, which is in force: loose is 2 (Linux, networking/ip-sysctl)."""
     modes = [0]
     for each in (device, "all"):
         with suppress(OSError, ValueError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from nodeport_nft.graph.shape import Edge, Graph, Kind, Vertex
 from nodeport_nft.model import ZONE_LABEL, IPAddress, Service, ServicePort, ServiceType
+from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve import Claimable, FrontendKind, Index, Resolver, is_proxied
 from nodeport_nft.resolve.candidate import Candidate
 from nodeport_nft.resolve.claims import Claims
@@ -122,7 +123,7 @@ class _Drawing:
         kind, address = at
         policy = _policy(service, kind)
         nodes = "chosen nodes" if service.node_port_nodes else "any node"
-        label = f"{nodes}:{port.node_port}" if address is None else _socket_address(address, port.port)
+        label = f"{nodes}:{port.node_port}" if address is None else socket_address(address, port.port)
         frontend = self._vertex(Kind.FRONTEND, f"{place} {kind} {label}", label, kind.value, in_use=in_use)
         if kind in _OUTSIDE:
             self._edge(self._vertex(Kind.CLIENT, "", "Client (ext)"), frontend, in_use=in_use)
@@ -130,7 +131,7 @@ class _Drawing:
         self._edge(frontend, target, "" if policy == "Cluster" else policy, in_use=in_use)
 
     def _endpoint(self, target: Vertex, place: str, candidate: Candidate, state: str, in_use: bool) -> None:
-        label = _socket_address(candidate.address, candidate.port)
+        label = socket_address(candidate.address, candidate.port)
         endpoint = self._vertex(Kind.ENDPOINT, f"{place} {label}", label, state, in_use=in_use)
         self._edge(target, endpoint, in_use=in_use)
         if name := candidate.node_name:
@@ -175,11 +176,6 @@ class _Endpoints:
         if candidate.terminating:
             return "terminating"
         return "ready" if candidate.ready else "not ready"
-
-
-def _socket_address(address: IPAddress, port: int) -> str:
-    """``10.244.1.2:80`` or ``[fd00::2]:80`` (RFC 5952, section 6)."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _frontends(service: Service, port: ServicePort) -> Sequence[tuple[FrontendKind, IPAddress | None]]:

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from nodeport_nft.model import IPAddress
+from nodeport_nft.notation import socket_address
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
 from nodeport_nft.observe.metrics import CONTENT_TYPE, Metrics, Probe
 from nodeport_nft.observe.status import Status, to_json
@@ -200,7 +201,7 @@ def _plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
 
 
 def _trouble(place: _Place, address: IPAddress, number: int, error: OSError) -> str:
-    where = f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+    where = socket_address(address, number)
     reason = os.strerror(error.errno) if error.errno else str(error)
     remedy = _REMEDIES.get(error.errno or 0, "mend the cause").format(port=number)
     return f"{place.key}: {where} cannot be opened: {reason}; {remedy}, or choose another address; {place.loss}"

@@ -59,6 +59,7 @@ who asks all the time gets no more than a quarter of it."""
 
 _MOST_WAITING = 8  # requests; whoever comes then is to try again
 _MOST_PROBLEMS = 100
+_MOST_FIELDS = 20  # behind the ? of an address
 _LONGEST = 200  # characters of what is searched for
 _HTML = "text/html; charset=utf-8"
 _HERE = Path(__file__).parent / "templates"
@@ -110,6 +111,8 @@ class Page:
         if not self._may_ask(request.host):
             text = "this page answers to an address, to localhost and to the node's name alone\n"
             return Answer(HTTPStatus.MISDIRECTED_REQUEST, "text/plain; charset=utf-8", text.encode(), HEADERS)
+        if request.path in _FILES:  # it costs nothing, and a page without its style is none: no waiting in line
+            return _file(request.path)
         if self._waiting >= _MOST_WAITING:
             return self._failed(HTTPStatus.SERVICE_UNAVAILABLE, "too many ask at once; try again in a moment")
         self._waiting += 1
@@ -142,7 +145,10 @@ class Page:
             self._rested = time.monotonic() + _REST * (time.thread_time() - begun)
 
     def _tried(self, request: Request) -> Answer:
-        given = parse_qs(request.query, encoding="utf-8", errors="replace", max_num_fields=20)
+        try:
+            given = parse_qs(request.query, encoding="utf-8", errors="replace", max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            return self._failed(HTTPStatus.BAD_REQUEST, f"the address has more than {_MOST_FIELDS} fields")
         fields = {name: values[0].strip()[:_LONGEST] for name, values in given.items()}
         try:
             return self._page(request.path, fields)
@@ -153,9 +159,6 @@ class Page:
             return self._failed(HTTPStatus.INTERNAL_SERVER_ERROR, "this page could not be made; the log says why")
 
     def _page(self, path: str, fields: _Fields) -> Answer:
-        if path in _FILES:
-            name, kind = _FILES[path]
-            return Answer(HTTPStatus.OK, kind, (_HERE / name).read_bytes(), HEADERS)
         reading = self._reading
         if reading is None:
             return self._shown("starting.html", fields, title="Starting")
@@ -234,6 +237,12 @@ class Page:
             )
         )
         return Answer(code, _HTML, body, HEADERS)
+
+
+@functools.cache
+def _file(path: str) -> Answer:
+    name, kind = _FILES[path]
+    return Answer(HTTPStatus.OK, kind, (_HERE / name).read_bytes(), HEADERS)
 
 
 @functools.cache

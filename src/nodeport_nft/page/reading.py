@@ -15,7 +15,8 @@ from nodeport_nft.compile.schema import NODE_PORTS, VIPS
 from nodeport_nft.errors import KernelError
 from nodeport_nft.graph import Graph, graph_of
 from nodeport_nft.kernel.netlink.meters import Meters, slot_keys
-from nodeport_nft.model import Family, IPAddress, ObjectName, Service
+from nodeport_nft.model import Family, ObjectName, Service
+from nodeport_nft.notation import socket_address
 from nodeport_nft.observe.rates import slots_behind
 from nodeport_nft.page.ends import Ask, connection
 from nodeport_nft.page.pace import Pace
@@ -225,7 +226,7 @@ class Reading:
             for name, ports in asked.items():
                 for packed_key, meter in meters.some(name, tuple(ports)).items():
                     address, number = meters.endpoint(name, meter.made_of)
-                    found[key, ports[packed_key], _socket_address(ip_address(address), number)] += meter.packets
+                    found[key, ports[packed_key], socket_address(ip_address(address), number)] += meter.packets
         return found
 
     # --- the way of a connection --------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class Reading:
             for step in walked.steps[:_MOST_STEPS]
         )
         whence = "a process of this node" if from_node else "a pod or a client outside"
-        text = f"{source} → {_socket_address(destination, port)}/{protocol}, sent by {whence}"
+        text = f"{source} → {socket_address(destination, port)}/{protocol}, sent by {whence}"
         return Traced(text, tuple(_ways(walked)), rules)
 
 
@@ -332,7 +333,7 @@ def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | 
         states = [*((b, "in use") for b in found.used), *((b, "draining") for b in found.draining)]
         listed = [
             Endpoint(
-                where := _socket_address(backend.address, backend.port),
+                where := socket_address(backend.address, backend.port),
                 visible(nodes.get(backend.address.packed, "")),
                 told,
                 rates.get((service.key, port.name, where)),
@@ -342,7 +343,7 @@ def _ports(state: NodeState, service: Service, rates: Mapping[Hashable, float | 
         ]
         listed += [
             Endpoint(
-                _socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None, False
+                socket_address(failing.address, failing.port), visible(failing.lost_node), "failing", None, False
             )
             for failing in found.failing[:MOST_ENDPOINTS]
         ]
@@ -370,7 +371,7 @@ def _nodes(state: NodeState, service: Service) -> dict[bytes, str]:
 
 def _ways(walked: Trace) -> Iterator[Way]:
     for outcome in walked.outcomes:
-        where = _socket_address(ip_address(outcome.destination), outcome.port)
+        where = socket_address(ip_address(outcome.destination), outcome.port)
         notes = []
         if outcome.masqueraded:
             notes.append("it sees an address of this node (masqueraded)")
@@ -389,8 +390,3 @@ def percent(share: Fraction) -> str:
     if share in (0, 1):
         return f"{int(share) * 100} %"
     return f"{min(max(float(share) * 100, 0.1), 99.9):.1f} %"
-
-
-def _socket_address(address: IPAddress, port: int) -> str:
-    """``10.244.1.2:80`` or ``[fd00::2]:80`` (RFC 5952, section 6)."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -81,6 +81,8 @@ def _object(text: str, quoted: str) -> End:
     name, colon, port = rest.partition(":")
     if resource is None or resource.kind not in KINDS:
         remedy = "write svc/NAME, pod/NAME, node/NAME or an address"
+        if not word:
+            raise EndError(f"{quoted}: {remedy}")
         if resource is None and name and word.lower() not in _WORKLOADS:
             remedy += f"; a Service in namespace {clipped(word)} is {clipped(name)}.{clipped(word)}"
         raise EndError(f"{quoted}: {clipped(word)} is nothing that connections go to; {remedy}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from nodeport_nft.model import IPAddress, Pod, Service, ServicePort, Snapshot
+from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve.absence import Cause
 from nodeport_nft.resolve.resolver import is_proxied
 
@@ -28,7 +29,7 @@ def at_node(
     if holders:
         known = [*(served or ()), *(ip for node in snapshot.nodes for ip in node.internal_ips)]
         where = [ip for ip in dict.fromkeys(known) if ip.version == address.version][: len(served or ()) or _NAMED]
-        places = " or ".join(_socket(ip, port) for ip in where) or "another address of the node"
+        places = " or ".join(socket_address(ip, port) for ip in where) or "another address of the node"
         named = f"({port} is {holders[0].key}'s)"
         if address.is_loopback:
             yield Cause("NotOnLoopback", f"nodePorts are not served on loopback {named}", f"try {places}")
@@ -98,10 +99,6 @@ def elsewhere(snapshot: Snapshot, address: IPAddress, pods: Iterable[Pod]) -> It
             yield Cause("NoSuchPort", text, f"its ports are {has}; nodeport-nft status tells which addresses it gets")
             return
     yield Cause("NoSuchAddress", f"no Service has the address {address}", _LOOK)
-
-
-def _socket(address: IPAddress, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 _LOOK = "see them with nodeport-nft get services -A"

@@ -16,6 +16,7 @@ through.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -39,6 +40,8 @@ from tornado.iostream import IOStream
 
 from nodeport_nft.model import Family, IPAddress
 from nodeport_nft.serving.accepting import Acceptor, listen
+
+_log = logging.getLogger("serving")
 
 Result = TypeVar("Result")
 
@@ -264,7 +267,11 @@ class _Exchange(HTTPMessageDelegate):
         self._start(self._respond())
 
     async def _respond(self) -> None:
-        answer = await self._answer(self._request)
+        try:
+            answer = await self._answer(self._request)
+        except Exception:  # whoever asks would wait until the connection is given up
+            _log.exception("no answer could be made to %s %r", self._request.method, self._request.path)
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"no answer could be made; see the log\n")
         headers = HTTPHeaders(
             {
                 "Content-Type": answer.content_type,

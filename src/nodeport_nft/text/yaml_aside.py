@@ -65,6 +65,8 @@ def _cut(text: str) -> int | None:
     """Where the rest begins that another process may read; None where it may not."""
     if len(text) < LARGE or not _is_alone() or len(os.sched_getaffinity(0)) < 2:
         return None
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # by whoever has started us
+        return None  # a fork that has ended would be gone by itself, and its number could be another's by then
     if text.count("\r") != text.count("\r\n") or any(end in text for end in "\x85\u2028\u2029"):
         return None  # libyaml counts lines by these, too
     if "&" in text and _ANCHOR.search(text):
@@ -120,8 +122,7 @@ class _Rest:
         os.close(self._memory)
         os.close(self._heard)
         os.kill(self._process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # children may be nobody's business here (SIGCHLD ignored)
-            os.waitpid(self._process, 0)
+        os.waitpid(self._process, 0)
 
     def _located(self, number: int) -> Document | None:
         if not self._found:

@@ -174,8 +174,7 @@ def create_externalname(
 
 def is_named(ctx: typer.Context) -> bool:
     """Whether the namespace was given, and is no default."""
-    source = ctx.get_parameter_source("namespace")
-    return source is not None and source.name == "COMMANDLINE"
+    return bool(ctx.params.get("namespace"))
 
 
 def _document(name: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:

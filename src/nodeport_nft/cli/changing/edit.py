@@ -14,7 +14,7 @@ import typer
 
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell
-from nodeport_nft.cli.changing.stored import check_store, look_up, parse_asked
+from nodeport_nft.cli.changing.stored import as_it_was_read, check_store, look_up, parse_asked
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import FAILED, Files, Namespace, fail, now, read_files, say, warn
 from nodeport_nft.cli.resources import complete
@@ -112,7 +112,6 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
             failed = body
             lines = [str(replace(problem, source="")) for problem in error.problems]
         else:
-            file.remove()
             return
 
 
@@ -150,6 +149,7 @@ def _stored(config: Config, objects: Sequence[Object], file: EditedFile, output:
         return False
     with open_objects(config, replacing=True) as store:
         written = store.write(edited, now=now())
+    file.remove()
     warn(written.told)
     tell(written.applied, Manner(output=output, past="edited", alike="skipped"))
     if any(one.action != "unchanged" for one in written.applied):
@@ -177,7 +177,9 @@ def _read(config: Config, objects: Sequence[Object], file: EditedFile) -> list[O
         kept = {key: old.raw["metadata"][key] for key in _KEPT if key in old.raw["metadata"]}
         raw = {**one.raw, "metadata": one.raw["metadata"] | kept}
         if raw != printed(old):
-            edited.append(replace(one, raw=raw if is_kubernetes(config.store) else _undrained(raw, old.raw)))
+            if not is_kubernetes(config.store):  # which knows a uid for what it is, and nothing of drained ones
+                raw = as_it_was_read(_undrained(raw, old.raw))
+            edited.append(replace(one, raw=raw))
     return edited
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 _VARIABLES = ("KUBE_EDITOR", "EDITOR")  # kubectl's, in its order
 _DEFAULT = "vi"
 
+_BYTES = "surrogateescape"
+"""What is no UTF-8 stays as it is in the file, and is told by whoever reads it as a manifest."""
+
 
 class EditorError(Exception):
     """The editor could not be run, or has failed; the message says which."""
@@ -31,7 +34,7 @@ class EditedFile:
     def edit(self, text: str) -> str:
         """What the user makes of a text. Raises OSError and EditorError."""
         self._given = text
-        self.path.write_text(text)
+        self.path.write_text(text, encoding="utf-8", errors=_BYTES)
         words = _editor()
         # Ctrl-C is the editor's, which has the terminal: a handler of ours does nothing, and is none of its own.
         before = signal.signal(signal.SIGINT, lambda *_: None)
@@ -56,7 +59,7 @@ class EditedFile:
         self.path.unlink(missing_ok=True)
 
     def _text(self) -> str:
-        return self.path.read_text(errors="replace")  # what is no UTF-8 is told by whoever reads it as a manifest
+        return self.path.read_text(encoding="utf-8", errors=_BYTES)
 
 
 def _editor() -> list[str]:

@@ -18,6 +18,7 @@ from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, t
 from nodeport_nft.cli.changing.stored import (
     Asked,
     Every,
+    as_it_was_read,
     check_store,
     look_up,
     parse_asked,
@@ -288,7 +289,7 @@ def _made(
     raw = {**stored.raw, "metadata": metadata}
     _check_unknown(stored, kind, changes, config.validate)
     if not is_kubernetes(config.store):
-        return parse_object(raw, ranges=Ranges.of_anybody())
+        return parse_object(as_it_was_read(raw), ranges=Ranges.of_anybody())
     # The server has validated all the rest, by its own rules; of what is set here it knows the form alone.
     fields = {field_text(("metadata", kind.key, key)) for key in changes.given}
     try:

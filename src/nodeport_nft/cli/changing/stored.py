@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -66,10 +66,13 @@ def parse_asked(
     if every or selector is not None:
         if by_name:
             fail("name the objects, or leave out the names with --all and --selector", BAD_INPUT)
+        if every and selector is not None:
+            fail("-l and --all choose twice; leave out one of them", BAD_INPUT)
+        picked = read_selector(selector, None)
+        if not (every or picked):  # as of a variable that is not set
+            fail("-l: is empty; write --all to change all of them", BAD_INPUT)
         kinds = tuple(dict.fromkeys(resource.kind for resource, _ in targets))
-        return Asked(
-            kinds=kinds, namespace=None if all_namespaces else namespace, selector=read_selector(selector, None)
-        )
+        return Asked(kinds=kinds, namespace=None if all_namespaces else namespace, selector=picked)
     if all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces, or add --all", BAD_INPUT)
     if len(by_name) < len(targets):
@@ -139,6 +142,15 @@ def write_over(
                 raise
             # Those who meet here shall not meet again in the same moment.
             time.sleep(apart(attempt, _LONGEST_PAUSE))
+
+
+def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
+    """The document of an object of a store of ours, to be written over that state of it and over no other.
+
+    It names the version that was read, and no uid: with one that is not the stored object's, it would be applied as
+    one from elsewhere (``store.versions``), over what somebody has deleted and created anew meanwhile.
+    """
+    return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
 
 
 def say_nothing_found(asked: Asked) -> None:

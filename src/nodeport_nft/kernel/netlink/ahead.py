@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
@@ -33,6 +35,7 @@ WORTH_IT = 100_000
 """Elements from which on a process of its own is: starting it takes as long as reading half as many."""
 
 _GETSET = NFNL_SUBSYS_NFTABLES << 8 | 10
+_READ_SECONDS = 60.0  # until the process is given up; half a million elements take it 5 s
 _END_SECONDS = 10.0
 
 Tables = Sequence[ListedTable | None]
@@ -81,6 +84,10 @@ class ReadAhead:
             if tuple(schemas) != self._schemas:
                 return None
             assert self._process.stdout is not None
+            waiting = select.poll()  # it reads all there is before it says anything
+            waiting.register(self._process.stdout, select.POLLIN)
+            if not waiting.poll(_READ_SECONDS * 1000):
+                return None
             # S301: it comes from a process of our own making.
             tables: Tables = pickle.load(self._process.stdout)  # noqa: S301
         except (EOFError, pickle.UnpicklingError):
@@ -101,6 +108,9 @@ class ReadAhead:
 def main() -> None:
     """Read what the parent names, and give it back."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        # It takes as much memory as the daemon has for the tables: where there is too little, it goes, and no other.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     # S301: it comes from our own parent.
     schemas: Sequence[Schema] = pickle.load(sys.stdin.buffer)  # noqa: S301
     with open_netlink() as netlink:
