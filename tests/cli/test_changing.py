@@ -265,6 +265,7 @@ def test_no_file_is_left_of_an_edit_that_is_stored(program: Program) -> None:
         ("'", 1, "KUBE_EDITOR or EDITOR", 0),
         ("sed -i 's/name: web$/name: other/'", 1, "kind, name and namespace stay as they are", 1),
         ("sed -i 's/^spec:$/spec: [/'", 1, "no valid changes were saved", 1),
+        ("sed -i 's/app: web/app: [1/'", 1, 'error: at "name: web": a colon stands', 1),
         ("sed -i 's/default/\\xff/'", 1, "is not UTF-8", 1),
         ("sed -i 's/port: 80/port: 80000/'", 1, "no valid changes were saved", 1),  # another one each time
     ],

@@ -156,6 +156,12 @@ def test_what_has_which_colour(
     assert (of(RED, shown), of(YELLOW, shown), of(GREEN, shown)) == (red, yellow, green)
 
 
+def test_no_other_word_is_taken_for_the_missing_value(filled: Program) -> None:
+    done = filled.run("get", "svc", "--color")
+    assert (done.code, done.out) == (2, "")
+    assert "'--color': '' is not one of" in done.err
+
+
 def test_what_objects_say_is_escaped_whatever_the_colour(filled: Program) -> None:
     """A sequence of theirs is none of ours."""
     label = json.dumps({"a": "\x1b[31mred"})

@@ -178,6 +178,8 @@ def _with_colour_first(words: Sequence[str]) -> list[str]:
         is_ours = at < end and (takes or word.partition("=")[0] == _COLOUR)
         (found if is_ours else rest).append(word)
         takes = is_ours and word == _COLOUR
+    if takes:  # it stands last: no other word is its value
+        found[-1] = f"{_COLOUR}="
     return [*found, *rest]
 
 

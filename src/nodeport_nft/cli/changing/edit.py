@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.problems import Problem
 
 _KEPT = ("resourceVersion", "uid")
 """What says which object, and which state of it, was edited."""
@@ -89,10 +90,11 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
     for turn in count(1):
         comments = "".join(f"# * {line}\n" for line in lines) + ("#\n" if lines else "")
         try:
-            after = _without_comments(file.edit(_HEADER + comments + body))
+            edited = file.edit(_HEADER + comments + body)
         except EditorError as error:
             say(f"error: {error}")
             _leave(file, keeps=file.is_touched() or failed is not None)
+        after = _without_comments(edited)
         if not after.strip():
             _cancel(file, "saved file was empty.")
         if failed is None and after == body:
@@ -110,7 +112,7 @@ def _edit(config: Config, objects: Sequence[Object], output: Output | None) -> N
             _leave(file)
         except Problems as error:
             failed = body
-            lines = [str(replace(problem, source="")) for problem in error.problems]
+            lines = [str(replace(problem, source=_place(problem, edited))) for problem in error.problems]
         else:
             return
 
@@ -123,6 +125,17 @@ def _text(objects: Sequence[Object]) -> str:
 
 def _without_comments(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+
+
+def _place(problem: Problem, text: str) -> str:
+    """Where something is wrong that belongs to no object: the line itself, since comments move its number."""
+    from nodeport_nft.problems import shown
+
+    number = problem.source.rpartition(":")[2]
+    lines = text.split("\n")
+    if problem.object or not number.isdecimal() or not 0 < int(number) <= len(lines):
+        return ""
+    return f"at {shown(lines[int(number) - 1].strip())}"
 
 
 def _cancel(file: EditedFile, why: str) -> NoReturn:
