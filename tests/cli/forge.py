@@ -20,6 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import nodeport_nft
@@ -60,12 +61,9 @@ class Forge:
                 printed[descriptor] = stream.read()
 
         def write() -> None:
-            with os.fdopen(to, "wb") as stream:
-                try:
-                    stream.write(stdin)
-                    stream.flush()
-                except BrokenPipeError:
-                    pass  # it does not read to the end
+            # Who does not read to the end breaks the pipe; closing it writes what is left, and may say so again.
+            with suppress(BrokenPipeError), os.fdopen(to, "wb") as stream:
+                stream.write(stdin)
 
         threads = [threading.Thread(target=read, args=[each], daemon=True) for each in (out, err)]
         threads.append(threading.Thread(target=write, daemon=True))
