@@ -20,7 +20,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import nodeport_nft
@@ -62,7 +61,7 @@ class Forge:
 
         def write() -> None:
             # Who does not read to the end breaks the pipe; closing it writes what is left, and may say so again.
-            with suppress(BrokenPipeError), os.fdopen(to, "wb") as stream:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(to, "wb") as stream:
                 stream.write(stdin)
 
         threads = [threading.Thread(target=read, args=[each], daemon=True) for each in (out, err)]
