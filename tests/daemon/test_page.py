@@ -26,7 +26,7 @@ PODS = ("web-1", "web-2", "web-3")
 def browser(cluster: Cluster, tmp_path: Path) -> Browser:
     if shutil.which(PROGRAM) is None:
         if os.environ.get("CI"):
-            pytest.fail(f"CI must look at the page: {PROGRAM} is missing; lab/packages.sh installs it")
+            pytest.fail(f"CI must look at the page: {PROGRAM} is missing; `make test` installs it")
         pytest.skip(f"{PROGRAM} is not installed")
     with cluster.host("worker-1").namespace.entered():
         return Browser(tmp_path / "browser")

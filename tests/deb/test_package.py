@@ -77,7 +77,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _need(program: str) -> None:
-    """lab/packages.sh installs them all; where it did not run, the test is skipped, but not in CI."""
+    """`make test` installs them all; where it did not, the test is skipped, but not in CI."""
     if not shutil.which(program):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is not installed")
 

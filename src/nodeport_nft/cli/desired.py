@@ -143,6 +143,17 @@ def read_wanted(
     return _wanted(manifests, written.applied)
 
 
+def read_alone(config: Config, files: list[str] | None, namespace: str) -> tuple[Snapshot, tuple[str, ...]]:
+    """What the store holds, and what of it cannot be read; or manifests by themselves, as an empty store takes them.
+
+    Raises Problems and StoreError.
+    """
+    if files:
+        return read_wanted(config, files, with_store=False, namespace=namespace).snapshot(), ()
+    with open_existing(config) as opened:
+        return opened.snapshot(), opened.complaints()
+
+
 def check_prune(files: list[str] | None, *, prune: bool) -> None:
     """Leave if manifests may delete what others wrote, and there are none."""
     if prune and not files:

@@ -11,12 +11,10 @@ import typer
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
     BAD_INPUT,
-    FAILED,
     AllNamespaces,
     Files,
     Namespace,
     fail,
-    open_existing,
     put,
     say,
     whole_number,
@@ -81,34 +79,26 @@ def graph(
 
     From the store, or from manifests as an empty store would take them. What there is no room for is told.
     """
+    from nodeport_nft.cli.desired import read_alone
+    from nodeport_nft.cli.resources import check_names, leave, say_nothing_found
+
     names = [name.removeprefix("service/").removeprefix("svc/") for name in services or ()]
-    if names and all_namespaces:
-        fail("a name belongs to one namespace; leave out --all-namespaces or the names", BAD_INPUT)
+    targets = [(BY_KIND["Service"], name) for name in names or (None,)]
+    check_names(targets, all_namespaces=all_namespaces)
     if limit == 0:
         fail("--limit: 0 draws nothing; give 1 or more", BAD_INPUT)
     chosen = flags.config()
-    complaints: tuple[str, ...] = ()
-    if filename:
-        from nodeport_nft.cli.desired import read_wanted
-
-        snapshot = read_wanted(chosen, filename, with_store=False, namespace=namespace).snapshot()
-    else:
-        with open_existing(chosen) as opened:
-            snapshot = opened.snapshot()
-            complaints = opened.complaints()
-    missing, drawn = _drawn(snapshot, chosen, None if all_namespaces else namespace, names, limit)
+    scope = None if all_namespaces else namespace
+    snapshot, complaints = read_alone(chosen, filename, namespace)
+    missing, drawn = _drawn(snapshot, chosen, scope, names, limit)
     if drawn.vertices:
         put(_written(drawn, output))
     elif not missing:
-        say("No resources found." if all_namespaces else f"No resources found in {namespace} namespace.")
+        say_nothing_found(targets, scope)
     if drawn.left_out:
         left = f"{drawn.left_out:,} Service{'s are' if drawn.left_out > 1 else ' is'}"
         say(f"warning: {left} left out, for which there is no room; name those that you want to see")
-    problems = (*missing, *complaints)
-    for message in problems:
-        say(f"error: {message}")
-    if problems:
-        raise typer.Exit(FAILED)
+    leave((*missing, *complaints))
 
 
 def _drawn(

@@ -98,20 +98,14 @@ def hosts(
 
     From the store, or from manifests with the clusterIPs that an empty store would give them.
     """
-    from nodeport_nft.cli.desired import read_wanted
+    from nodeport_nft.cli.desired import read_alone
     from nodeport_nft.hosts import hosts_lines
     from nodeport_nft.notation import label_fault
 
     if fault := label_fault(namespace):
         fail(f"--namespace: {fault}", BAD_INPUT)
     chosen = flags.config()
-    complaints: tuple[str, ...] = ()
-    if filename:
-        snapshot = read_wanted(chosen, filename, with_store=False, namespace=namespace).snapshot()
-    else:
-        with open_existing(chosen) as opened:
-            snapshot = opened.snapshot()
-            complaints = opened.complaints()
+    snapshot, complaints = read_alone(chosen, filename, namespace)
     lines = hosts_lines(snapshot.services, domain=chosen.cluster_domain, namespace=namespace)
     if lines:
         put("\n".join(lines))
