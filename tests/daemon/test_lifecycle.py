@@ -221,7 +221,11 @@ def test_a_configuration_that_others_can_write_is_not_taken_until_they_cannot(
 
 @pytest.mark.proves("F2", "X2")
 def test_the_addresses_of_the_node_are_followed(cluster: Cluster, daemon: Daemon, changes: Changes) -> None:  # noqa: ARG001 (the store has a state)
-    """As they come and go inside the CIDRs of --nodeport-addresses; under traffic on another address."""
+    """As they come and go inside the CIDRs of --nodeport-addresses; under traffic on another address.
+
+    The kernel ends what it masquerades with an address that goes, and masquerades with the youngest of IPv6: one that
+    is to come and go is added as deprecated, as keepalived does, and masquerades nothing.
+    """
     cidrs = ("172.30.1.0/24", "fd00:30:1::/64")
     daemon.config = replace(
         daemon.config, node_port_mode=NodePortMode.CIDRS, node_port_cidrs=tuple(map(ip_network, cidrs))
@@ -230,7 +234,7 @@ def test_the_addresses_of_the_node_are_followed(cluster: Cluster, daemon: Daemon
     more = (("172.30.1.77", 30010), ("fd00:30:1::77", 30010))
     with traffic(cluster) as results:
         for _ in range(2):
-            for address, options in (("172.30.1.77/24", ()), ("fd00:30:1::77/64", ("nodad",))):
+            for address, options in (("172.30.1.77/24", ()), ("fd00:30:1::77/64", ("nodad", "preferred_lft", "0"))):
                 cluster.run(daemon.node, ["ip", "address", "add", address, "dev", "eth0", *options])
             wait_for(reaches(cluster, *more), "the new addresses served")
             daemon.settle()

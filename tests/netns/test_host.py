@@ -47,6 +47,18 @@ def test_a_tentative_address_is_unstable(cluster: Cluster) -> None:
         cluster.sysctl("tester", {"net.ipv6.conf.all.accept_dad": "0"})
 
 
+@pytest.mark.proves("F2")
+def test_a_deprecated_address_is_a_stable_one(cluster: Cluster) -> None:
+    """As keepalived sets a virtual address; the source of connections is another one."""
+    options = ["dev", "eth0", "nodad", "preferred_lft", "0"]
+    cluster.run("tester", ["ip", "address", "add", "fd00:ffff::1/64", *options])
+    try:
+        found = cluster.call("tester", read_host).addresses
+        assert [held.unstable for held in found if held.address == ip_address("fd00:ffff::1")] == [False]
+    finally:
+        cluster.run("tester", ["ip", "address", "del", "fd00:ffff::1/64", "dev", "eth0"])
+
+
 @pytest.mark.proves("K6")
 def test_k6_a_node_that_forwards_misses_nothing(cluster: Cluster) -> None:
     assert missing(cluster, "worker-1") == []

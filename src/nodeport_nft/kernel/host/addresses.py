@@ -11,8 +11,9 @@ from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host, HostAddress, HostRoute
 from nodeport_nft.model import IPAddress
 
-# linux/if_addr.h: temporary (RFC 8981), DAD failed, deprecated, tentative
-_UNSTABLE = 0x01 | 0x08 | 0x20 | 0x40
+# linux/if_addr.h: temporary (RFC 8981), DAD failed, tentative. A deprecated address is a stable one: it takes
+# connections and is the source of none (RFC 4862, 5.5.4), as keepalived wants it of a virtual address.
+_UNSTABLE = 0x01 | 0x08 | 0x40
 # linux/rtnetlink.h: RTMGRP_…
 _LINKS, _IPV4_ADDRESSES, _IPV4_ROUTES, _IPV6_ADDRESSES, _IPV6_ROUTES = 0x1, 0x10, 0x40, 0x100, 0x400
 _MAIN_TABLE = 254
