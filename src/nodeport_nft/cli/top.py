@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _LEAST, _DEFAULT, _LONGEST = 0.2, 2.0, 3600.0  # seconds between two readings
 
-REST = 4.0
-"""How many times as long as a reading took nothing is read: on a node with very many Services one takes a second."""
-
 _SERVICES, _ENDPOINTS = "services", "endpoints"
 _WORDS = {
     **dict.fromkeys(("services", "service", "svc"), _SERVICES),

@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeport_nft.cli.colour import wants_colour
-from nodeport_nft.cli.top import REST
 from nodeport_nft.cli.top_table import Course, cells, course_header, header, orders, row_name, rows
 from nodeport_nft.observe.rates import Rates, Sampler
 from nodeport_nft.terminal import visible, visible_in
@@ -32,6 +31,9 @@ _LINES_AROUND = 6
 """Lines of the screen that are not rows: two above, the table's header, a rest, the keys."""
 
 _NO_DAEMON = "counted by the kernel; no daemon answers here, and none is needed for it"
+
+_REST = 4.0
+"""How many times as long as a reading took nothing is read: on a node with very many Services one takes a second."""
 
 _ESCAPE, _DELETE, _ENTER = "\x1b", ("\x7f", "\b"), ("\r", "\n")
 
@@ -84,7 +86,7 @@ class Screen:
                 if time.monotonic() >= due:
                     begun = time.monotonic()
                     rates = self._sampler.sample()
-                    self._rest = REST * (time.monotonic() - begun)
+                    self._rest = _REST * (time.monotonic() - begun)
                     if rates:
                         self.take(rates)
                     due = time.monotonic() + self._pause()
