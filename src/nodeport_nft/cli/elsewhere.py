@@ -28,7 +28,6 @@ VERBS: Mapping[str, str] = {
     "logs": f"{_NO_PODS}; kubectl logs has a pod's, and journalctl -u nodeport-nft those of this node's daemon",
     "ls": "get KIND lists objects, such as get services",
     "options": "nodeport-nft -h has those of all commands, COMMAND -h those of one",
-    "patch": "apply -f has an object as it is to be; edit, label and annotate change parts of it",
     "plugin": "there are no plugins; nodeport-nft -h has all commands",
     "port-forward": "a nodePort does that on each node: create service nodeport NAME --tcp=PORT:TARGET, "
     "then connect to NODE:NODEPORT",

@@ -14,7 +14,7 @@ import typer
 
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell
-from nodeport_nft.cli.changing.stored import as_it_was_read, check_store, look_up, parse_asked
+from nodeport_nft.cli.changing.stored import as_it_was_read, check_store, look_up, parse_asked, undrained
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import FAILED, Files, Namespace, fail, now, read_files, say, warn
 from nodeport_nft.cli.resources import complete
@@ -191,16 +191,6 @@ def _read(config: Config, objects: Sequence[Object], file: EditedFile) -> list[O
         raw = {**one.raw, "metadata": one.raw["metadata"] | kept}
         if raw != printed(old):
             if not is_kubernetes(config.store):  # which knows a uid for what it is, and nothing of drained ones
-                raw = as_it_was_read(_undrained(raw, old.raw))
+                raw = as_it_was_read(undrained(raw, old.raw))
             edited.append(replace(one, raw=raw))
     return edited
-
-
-def _undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The document, which says so where the user has taken away what is drained; else that stays (``drained``)."""
-    from nodeport_nft.kube.annotations import DRAIN
-
-    annotations = raw["metadata"].get("annotations") or {}
-    if DRAIN in annotations or DRAIN not in (before["metadata"].get("annotations") or {}):
-        return raw
-    return {**raw, "metadata": {**raw["metadata"], "annotations": {**annotations, DRAIN: ""}}}

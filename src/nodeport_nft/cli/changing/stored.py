@@ -153,6 +153,16 @@ def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
 
 
+def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The document, which says so where the user has taken away what is drained; else that stays (``drained``)."""
+    from nodeport_nft.kube.annotations import DRAIN
+
+    annotations = raw["metadata"].get("annotations") or {}
+    if DRAIN in annotations or DRAIN not in (before["metadata"].get("annotations") or {}):
+        return raw
+    return {**raw, "metadata": {**raw["metadata"], "annotations": {**annotations, DRAIN: ""}}}
+
+
 def say_nothing_found(asked: Asked) -> None:
     """Say that no objects are meant by what was asked."""
     where = f" in {asked.namespace} namespace" if asked.namespace is not None else ""
