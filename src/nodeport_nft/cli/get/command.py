@@ -65,7 +65,7 @@ def get(
         bool, typer.Option("--show-kind", help="The kind before each name, as with several kinds.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C; of one kind.")
+        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
     ] = False,
     watch_only: Annotated[bool, typer.Option("--watch-only", help="What changes alone.")] = False,
     output_watch_events: Annotated[
@@ -105,7 +105,7 @@ def get(
         wide=form.form is Form.wide,
         labels=show_labels or bool(columns),
     )
-    _check_watch(targets, watches=watch or watch_only, events=output_watch_events)
+    _check_watch(watches=watch or watch_only, events=output_watch_events)
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
     chosen = flags.config()
@@ -140,9 +140,7 @@ def get(
     leave((*missing, *complaints))
 
 
-def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) -> None:
-    if watches and len({resource for resource, _ in targets}) > 1:
-        fail("--watch: you may only specify a single resource type; watch each in a terminal of its own", BAD_INPUT)
+def _check_watch(*, watches: bool, events: bool) -> None:
     if events and not watches:
         fail("--output-watch-events: option can only be used with --watch or --watch-only", BAD_INPUT)
 
@@ -150,17 +148,14 @@ def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) ->
 def _watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool) -> tuple[str, ...]:
     """Watch until Ctrl-C, which is how that ends; or return which of the names are not there."""
     from nodeport_nft.cli.get.watching import watch
-    from nodeport_nft.store.etcd.address import is_etcd
 
-    kind = wanted.targets[0][0].kind
-    if kind == "Endpoints" and wanted.computes_endpoints:
+    if wanted.computes_endpoints and any(resource.kind == "Endpoints" for resource, _ in wanted.targets):
         fail(
             "--watch: the endpoints of Services are computed, and watched as a table alone; leave out -o",
             BAD_INPUT,
         )
-    computed = printer.output.is_table and (kind == "Endpoints" or (kind == "Node" and is_etcd(config.store)))
     try:
-        return watch(config, wanted, printer, only_changes=only_changes, computed=computed)
+        return watch(config, wanted, printer, only_changes=only_changes)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
