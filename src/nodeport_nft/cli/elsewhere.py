@@ -123,7 +123,6 @@ FLAGS: Mapping[str, str] = {
     "trace --sctp": "write --protocol sctp",
     "get -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
     "describe -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
-    "replace --force": "delete -f FILE, then apply -f FILE, makes the objects anew, with new numbers",
     "--record": "nothing is kept of what was; leave it out",
     "-v": "errors are told in full; leave it out, and --log-format of sync is for the daemon's log",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nodeport_nft.cli.changing.deleting import Cascade, Force, GracePeriod, Now, Wait
 from nodeport_nft.cli.changing.dry_run import DryRunOption, note
 from nodeport_nft.cli.changing.summary import summarized
 from nodeport_nft.cli.flags import Flags, command
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
     from nodeport_nft.store import Objects
 
 
-_Cascade = Annotated[str | None, typer.Option("--cascade", metavar="MODE", hidden=True)]
-_Force = Annotated[bool, typer.Option("--force", hidden=True)]
-_GracePeriod = Annotated[int | None, typer.Option("--grace-period", metavar="SECONDS", hidden=True)]
-_Now = Annotated[bool, typer.Option("--now", hidden=True)]
-_Wait = Annotated[bool | None, typer.Option("--wait/--no-wait", hidden=True)]
-"""What kubectl's delete takes besides (``_note_manner``)."""
-
-
 @command
 def delete(
     *,
@@ -65,11 +58,11 @@ def delete(
         str | None, typer.Option("--output", "-o", metavar="FORM", help="name: KIND/NAME of what was deleted.")
     ] = None,
     dry_run: DryRunOption = None,
-    cascade: _Cascade = None,
-    force: _Force = False,
-    grace_period: _GracePeriod = None,
-    immediately: _Now = False,
-    wait: _Wait = None,
+    cascade: Cascade = None,
+    force: Force = False,
+    grace_period: GracePeriod = None,
+    immediately: Now = False,
+    wait: Wait = None,
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, by label, all of a kind, or those of manifests, and free what they held."""

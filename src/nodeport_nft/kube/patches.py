@@ -141,7 +141,9 @@ class _Merging:
             if not isinstance(item, dict):
                 raise PatchError((*path, number), "is not a mapping; its items are")
             if item.get(_PATCH) not in (None, "delete", "replace"):
-                raise PatchError((*path, number, _PATCH), f"{item[_PATCH]!r} is not known here; write delete or replace")
+                raise PatchError(
+                    (*path, number, _PATCH), f"{item[_PATCH]!r} is not known here; write delete or replace"
+                )
         if any(item.get(_PATCH) == "replace" for item in patch):
             rest = [item for item in patch if item.get(_PATCH) is None]
             _refuse_directives(rest, path)

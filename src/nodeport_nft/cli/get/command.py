@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.jsonpath import Path
     from nodeport_nft.cli.get.listings import Wanted
     from nodeport_nft.cli.get.output import Output
-    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
 
@@ -64,9 +63,7 @@ def get(
     show_kind: Annotated[
         bool, typer.Option("--show-kind", help="The kind before each name, as with several kinds.")
     ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
     watch_only: Annotated[bool, typer.Option("--watch-only", help="What changes alone.")] = False,
     output_watch_events: Annotated[
         bool, typer.Option("--output-watch-events", help="With --watch: ADDED, MODIFIED or DELETED.")

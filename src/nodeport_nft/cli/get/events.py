@@ -42,7 +42,10 @@ class EventPrinter:
     _documents: int = 0
 
     def print(self, happened: Iterable[Happened], heard: Heard) -> None:
-        """Print these, all of one kind; ``heard`` says what the store knows of the cluster. Raises OSError, and PathError."""
+        """Print these, all of one kind. Raises OSError, and PathError.
+
+        ``heard`` says what the store knows of the cluster.
+        """
         told = list(happened)
         if not told:
             return

@@ -76,7 +76,10 @@ def _parts(config: Config, wanted: Wanted, printer: EventPrinter) -> Iterator[tu
     for resource in dict.fromkeys(resource for resource, _ in wanted.targets):
         targets = tuple(target for target in wanted.targets if target[0] is resource)
         registers = resource.kind == "Node" and is_etcd(config.store)
-        yield replace(wanted, targets=targets), printer.output.is_table and (resource.kind == "Endpoints" or registers)
+        yield (
+            replace(wanted, targets=targets),
+            printer.output.is_table and (resource.kind == "Endpoints" or registers),
+        )
 
 
 def _followed_kinds(config: Config, part: Wanted) -> tuple[str, ...]:
