@@ -31,7 +31,7 @@ _OF_ALL = ("pods", "services")  # in kubectl's order
 def parse_targets(words: list[str]) -> tuple[Target, ...]:
     """What ``KIND[,KIND...] [NAME...]`` or ``KIND/NAME...`` name; None: every object of the kind.
 
-    Leaves with BAD_INPUT for anything else.
+    What is named twice comes twice, and kubectl prints it twice as well. Leaves with BAD_INPUT for anything else.
     """
     if not any("/" in word for word in words):
         kinds = _kinds(words[0], words[1:])
@@ -43,7 +43,7 @@ def parse_targets(words: list[str]) -> tuple[Target, ...]:
         if not (slash and kind and name) or "/" in name:
             options.fail(f"{word!r}: write KIND NAME..., or KIND/NAME each time", options.BAD_INPUT)
         targets += [(resource, name) for resource in _kinds(kind, [name])]
-    return tuple(dict.fromkeys(targets))
+    return tuple(targets)
 
 
 def _kinds(text: str, names: list[str]) -> tuple[Resource, ...]:
