@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.changing.deleting import Cascade, Force, GracePeriod, Now, Wait
+from nodeport_nft.cli.changing.deleting import Cascade, Force, GracePeriod, Limit, Now, Wait
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
+from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.summary import summarized
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
@@ -47,6 +48,7 @@ def delete(
         typer.Argument(metavar="KIND NAME", help="Kinds and names, or KIND/NAME each time.", autocompletion=complete),
     ] = None,
     filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     labels: Labels = None,
@@ -64,6 +66,7 @@ def delete(
     grace_period: GracePeriod = None,
     immediately: Now = False,
     wait: Wait = None,
+    timeout: Limit = None,  # noqa: ARG001 (what is deleted is gone when the command returns)
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, by label, all of a kind, or those of manifests, and free what they held."""

@@ -62,11 +62,13 @@ def _resource(word: str) -> Resource:
     resource = BY_WORD.get(word)
     if resource is None:
         known = ", ".join(resource.plural for resource in RESOURCES)
-        meant = nearest(word, tuple(BY_WORD)) if word else ""
-        hint = f"; is {meant} meant?" if meant else ""
-        if not meant and word in elsewhere.KINDS:
+        if word in elsewhere.KINDS:
             options.fail(f"{word!r} is not a kind known here: {elsewhere.KINDS[word]}", options.BAD_INPUT)
-        if not meant and word:
+        if not word:
+            options.fail("a kind is missing beside a comma; write svc,pods, without a blank", options.BAD_INPUT)
+        meant = nearest(word, tuple(BY_WORD))
+        hint = f"; is {meant} meant?" if meant else ""
+        if not meant:
             hint = f"; an object's name stands behind its kind: service {word}"
         options.fail(f"{word!r} is not a kind known here; known are {known}{hint}", options.BAD_INPUT)
     return resource

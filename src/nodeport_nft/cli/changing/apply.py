@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.changing.deleting import Cascade, GracePeriod
+from nodeport_nft.cli.changing.deleting import Cascade, GracePeriod, Limit, Wait
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
 from nodeport_nft.cli.changing.manifests import Recursive, read_named
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, tell, write_and_tell
@@ -76,6 +76,8 @@ def replace(
     ] = False,
     cascade: Cascade = None,
     grace_period: GracePeriod = None,
+    wait: Wait = None,
+    limit: Limit = None,
     dry_run: DryRunOption = None,
     output: OutputOption = None,
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
@@ -91,7 +93,7 @@ def replace(
     if force and is_kubernetes(chosen.store):
         remedy = "kubectl replace --force does it in two steps, as well as delete -f FILE and apply -f FILE"
         fail(f"--force: {chosen.store} cannot delete and create in one step; {remedy}", BAD_INPUT)
-    manner_of_deleting = {"--cascade": cascade, "--grace-period": grace_period}
+    manner_of_deleting = {"--cascade": cascade, "--grace-period": grace_period, "--wait": wait, "--timeout": limit}
     if not force and (given := [flag for flag, value in manner_of_deleting.items() if value is not None]):
         fail(f"{given[0]} is for --force, which deletes; add that, or leave it out", BAD_INPUT)
     objects = read_named("replace", filename, chosen, namespace)

@@ -45,11 +45,12 @@ def parse_asked(
     config: Config,
     namespace: str,
     all_namespaces: bool = False,
-    every: bool = False,
+    every: bool | None = None,
     selector: str | None = None,
 ) -> Asked:
     """What is meant by the words and options of a command. Leaves with BAD_INPUT where that is not one thing.
 
+    ``every`` None: the command has no ``--all``.
     Raises Problems with what is wrong with manifests.
     """
     from nodeport_nft.model import Ref
@@ -76,15 +77,16 @@ def parse_asked(
     if all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces, or add --all", BAD_INPUT)
     if len(by_name) < len(targets):
-        _fail_unnamed(targets)
+        _fail_unnamed(targets, every is not None)
     names = [(resource, name) for resource, name in targets if name is not None]
     refs = (Ref(resource.kind, namespace if resource.namespaced else "", name) for resource, name in names)
     return Asked(tuple(dict.fromkeys(refs)))
 
 
-def _fail_unnamed(targets: Sequence[Target]) -> NoReturn:
+def _fail_unnamed(targets: Sequence[Target], has_all: bool) -> NoReturn:
     resource = next(resource for resource, name in targets if name is None)
-    fail(f"name the {resource.plural}, or add --all", BAD_INPUT)
+    remedy = ", or add --all" if has_all else f", as {resource.singular} NAME; get {resource.plural} lists them"
+    fail(f"name the {resource.plural}{remedy}", BAD_INPUT)
 
 
 def look_up(store: Objects, asked: Asked) -> tuple[Object, ...]:
