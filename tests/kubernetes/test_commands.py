@@ -432,7 +432,7 @@ def test_a_watch_tells_what_the_server_does(desk: Desk, kind: str) -> None:
 
 def test_a_watch_of_several_kinds_tells_what_the_server_does(desk: Desk) -> None:
     desk.apply(service())
-    words = ["svc,ep,nodes", "-w", "--no-headers", "-n", desk.namespace]
+    words = ["svc,ep,pods", "-w", "--no-headers", "-n", desk.namespace]
     with Watching(desk.program.directory, *words, "--kubeconfig", str(desk.server.kubeconfig)) as watch:
         assert watch.line()[0] == "service/web"
         assert watch.line()[:2] == ["endpoints/web", "<none>"]
