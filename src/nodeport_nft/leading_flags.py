@@ -14,7 +14,7 @@ SWITCHES = frozenset(
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
         *("--flowtable", "--replace-kube-proxy", "--status-page", "--live", "--delete-store", "--tree", "--connect"),
-        *("--overwrite", "--list", "--server-side", "--edit", "--ignore-daemonsets"),
+        *("--overwrite", "--list", "--server-side", "--edit", "--show-events", "--ignore-daemonsets"),
         *("--delete-emptydir-data", "--delete-local-data", "--disable-eviction"),
     )
 )

@@ -45,7 +45,6 @@ FLAGS: Mapping[str, str] = {
     "--template": _PATHS,
     "--allow-missing-template-keys": "what is not there is empty in -o jsonpath; leave it out",
     "--local": "name stored objects; --dry-run=client -o yaml prints what they would be",
-    "--show-events": "nothing is kept of what was; leave it out",
     "--output-version": _ONE_VERSION,
     "--api-version": _ONE_VERSION,
     # of one
@@ -69,7 +68,6 @@ FLAGS: Mapping[str, str] = {
     "config view --flatten": "config view shows what is in force; leave it out",
     "delete -i": "nothing is asked back; --dry-run says what would be deleted",
     "delete --interactive": "nothing is asked back; --dry-run says what would be deleted",
-    "describe -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
     "diff -R": "directories are always read with all below them; leave it out",
     "diff --recursive": "directories are always read with all below them; leave it out",
     "diff --server-side": _OUT,

@@ -13,9 +13,10 @@ import typer
 
 from nodeport_nft.cli import elsewhere, options
 from nodeport_nft.cli.flags import Flags, with_store
-from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
+from nodeport_nft.kinds import BY_KIND, BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
+    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Objects
 
@@ -179,8 +180,30 @@ def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 
+def targets_meant(
+    verb: str, words: list[str] | None, files: list[str] | None, config: Config, namespace: str
+) -> tuple[tuple[Target, ...], str]:
+    """What words or manifests name, and in which namespace. Leaves with BAD_INPUT where that is not one thing.
+
+    Raises Problems with what is wrong with the names in manifests.
+    """
+    if bool(words) == bool(files):
+        options.fail(f"name what to {verb}: either a kind, KIND NAME..., or -f FILE", options.BAD_INPUT)
+    if words:
+        return parse_targets(words), namespace
+    assert files is not None
+    refs = dict.fromkeys(one.ref for one in options.read_files(files, config, namespace, names_only=True).objects)
+    namespaces = {ref.namespace for ref in refs if BY_KIND[ref.kind].namespaced}
+    if not refs:
+        options.fail("no objects are named in the manifests; name others with -f")
+    if len(namespaces) > 1:
+        several = ", ".join(sorted(namespaces))
+        options.fail(f"-f: objects of several namespaces ({several}); name those of one, with -n", options.BAD_INPUT)
+    return tuple((BY_KIND[ref.kind], ref.name) for ref in refs), next(iter(namespaces), namespace)
+
+
 Resources = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="KIND [NAME]",
         help="Kinds (svc or svc,pods; all: pods,services) and names, or KIND/NAME.",

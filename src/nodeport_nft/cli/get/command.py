@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli import colour
+from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Namespace, fail, open_existing, put
-from nodeport_nft.cli.resources import Resources, check_names, leave, parse_targets, say_nothing_found
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put
+from nodeport_nft.cli.resources import Resources, check_names, leave, say_nothing_found, targets_meant
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def _forms() -> list[str]:
 @command
 def get(
     *,
-    resources: Resources,
+    resources: Resources = None,
+    filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     labels: Labels = None,
@@ -89,7 +92,8 @@ def get(
     from nodeport_nft.cli.unheard import say_why_unknown
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
-    targets = parse_targets(resources)
+    chosen = flags.config()
+    targets, namespace = targets_meant("get", resources, filename, chosen, namespace)
     check_names(targets, all_namespaces=all_namespaces)
     form = read_output(output, titles=not no_headers)
     columns = tuple(part for each in label_columns or () for part in each.split(","))
@@ -105,7 +109,6 @@ def get(
     _check_watch(watches=watch or watch_only, events=output_watch_events)
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
-    chosen = flags.config()
     wanted = replace(wanted, computes_endpoints=form.is_question and not is_kubernetes(chosen.store))
     with _sensible(output):
         if watch or watch_only:
