@@ -30,9 +30,12 @@ HELP = "help"
 WIDTH = 80
 """Columns that help may take, whatever the terminal has more."""
 
-_BARE: Mapping[str, tuple[str, frozenset[str]]] = {
-    "--validate": ("strict", frozenset({"strict", "warn", "ignore", "true", "false"})),
-    "--cascade": ("background", frozenset({"background", "foreground", "orphan", "true", "false"})),
+_BARE: Mapping[str, tuple[str, re.Pattern[str]]] = {
+    "--validate": (
+        "strict",
+        re.compile(r"(?!-).*", re.DOTALL),
+    ),  # no word stands behind it in any command that has it
+    "--cascade": ("background", re.compile("background|foreground|orphan|true|false")),
 }
 """Flags that may stand without a value, as kubectl has them: what is meant then, and what is a value behind them."""
 
@@ -214,7 +217,7 @@ def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
     ended = False
     for word, following in zip_longest(words, words[1:]):
         ended = ended or word == "--"
-        if not ended and word in _BARE and word in own and following not in _BARE[word][1]:
+        if not ended and word in _BARE and word in own and not _is_value(following, _BARE[word][1]):
             yield f"{word}={_BARE[word][0]}"
             continue
         if not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
@@ -223,6 +226,10 @@ def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
             yield from parts.groups()
         else:
             yield word
+
+
+def _is_value(word: str | None, values: re.Pattern[str]) -> bool:
+    return word is not None and values.fullmatch(word) is not None
 
 
 _TOO_MUCH = re.compile(r"Got unexpected extra argument.*? \(([^ ]*).*\)", re.DOTALL)

@@ -84,7 +84,10 @@ def patch(
     output: OutputOption = None,
     flags: Annotated[Flags, "validate", Group.NUMBERS, "store"],
 ) -> None:
-    """Change fields of stored objects: patch svc web -p '{"spec":{"type":"NodePort"}}'."""
+    """Change a few fields of stored objects, and leave the others as they are.
+
+    Ports of a Service are merged by their numbers, unless --type says otherwise.
+    """
     chosen = flags.config()
     asked = parse_asked(resources or [], files=filename, config=chosen, namespace=namespace)
     given = _given(text, file, chosen)
