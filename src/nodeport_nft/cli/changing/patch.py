@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +35,7 @@ from nodeport_nft.settings import Group, Validate
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.store import Applied
 
 _Patch = Callable[["Object"], Any]
 """What makes a document of a stored object. Raises PatchError, or leaves with FAILED."""
@@ -146,6 +147,8 @@ def _patching(how: PatchType, patch: Any) -> _Patch:
         return lambda one: merge_patch(one.raw, patch)
     if how is PatchType.strategic:
         return lambda one: strategic_merge(one.kind, one.raw, patch)
+    if wrong := [number for number, each in enumerate(patch) if not isinstance(each, dict)]:
+        fail(f"--patch: operation {wrong[0]} is not a mapping; write op, path and value", BAD_INPUT)
     from jsonpath import JSONPatch
     from jsonpath.exceptions import JSONPatchError
 
@@ -183,14 +186,21 @@ def _run(config: Config, asked: Asked, patching: _Patch, manner: Manner, *, once
                     done[one.ref] = Applied(reference(one.kind, one.name), one, "configured")
             else:
                 written = write_over(store, asked, change, dry_run=bool(manner.dry_run), once=once)
-                warn(written.told)
                 done = {one.object.ref: one for one in written.applied}
+                warn((*written.told, *_lost(written.applied)))
     except PatchError as error:
         fail(f"--patch: {error}", BAD_INPUT)
     applied = [done.get(one.ref) or Applied(reference(one.kind, one.name), one, "unchanged") for one in found]
     tell(applied, manner)
     if not manner.dry_run and any(one.action != "unchanged" for one in applied):
         tell_if_unheard(config)
+
+
+def _lost(applied: Sequence[Applied]) -> Iterator[str]:
+    """What is to be said of what a patch changes and is not stored: of Pods and Nodes a store keeps little."""
+    for one in applied:
+        if one.action == "unchanged" and one.object.kind in ("Pod", "Node"):
+            yield f"{one.ref}: nothing of this patch is kept: of a {one.object.kind} only what is of use here is"
 
 
 def _made(stored: Object, raw: Any, config: Config) -> Object | None:

@@ -160,7 +160,11 @@ def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     from nodeport_nft.kube.annotations import DRAIN
 
     annotations = raw["metadata"].get("annotations") or {}
-    if DRAIN in annotations or DRAIN not in (before["metadata"].get("annotations") or {}):
+    if (
+        not isinstance(annotations, dict)
+        or DRAIN in annotations
+        or DRAIN not in (before["metadata"].get("annotations") or {})
+    ):
         return raw
     return {**raw, "metadata": {**raw["metadata"], "annotations": {**annotations, DRAIN: ""}}}
 
