@@ -88,6 +88,13 @@ def test_a_mapping_is_replaced_or_emptied_by_a_word() -> None:
     }
 
 
+def test_what_is_not_there_is_not_emptied() -> None:
+    patch = {"spec": {"selector": {"$patch": "delete"}, "sessionAffinityConfig": {"clientIP": {"$patch": "delete"}}}}
+    assert strategic_merge("Service", {"spec": {}}, patch) == {"spec": {"sessionAffinityConfig": {}}}
+    gone = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/1"]}}
+    assert strategic_merge("Service", {"metadata": {}}, gone) == {"metadata": {}}
+
+
 def test_values_of_a_list_come_and_go() -> None:
     document = {"metadata": {"finalizers": ["a/1", "b/2"]}}
     added = strategic_merge("Service", document, {"metadata": {"finalizers": ["c/3", "b/2"]}})
@@ -101,6 +108,10 @@ def test_what_is_not_retained_goes() -> None:
     volume = {"name": "v", "hostPath": {"path": "/v"}, "$retainKeys": ["name", "hostPath"]}
     patched = strategic_merge("Pod", document, {"spec": {"volumes": [volume]}})
     assert patched == {"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/v"}}]}}
+    without: dict[str, Any] = {"name": "v", "emptyDir": None, "$retainKeys": ["name"]}
+    assert strategic_merge("Pod", document, {"spec": {"volumes": [without]}}) == {
+        "spec": {"volumes": [{"name": "v"}]}
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 The second is kubectl's default. It merges some lists item by item, told by a key of theirs: ports of a Service by
 ``port``. Which lists these are is a part of the API's types (``patchStrategy`` and ``patchMergeKey`` in k8s.io/api,
-core/v1/types.go), and stands in the tables below; all other lists are replaced as a whole. Neither changes what it is
-given. Source: the Kubernetes documentation, "Update API Objects in Place Using kubectl patch", and the community's
-"Strategic Merge Patch" (contributors/devel/sig-api-machinery).
+core/v1/types.go, of July 2026), and stands in the tables below; all other lists are replaced as a whole. Neither
+changes what it is given. Source: the Kubernetes documentation, "Update API Objects in Place Using kubectl patch", and
+the community's "Strategic Merge Patch" (contributors/devel/sig-api-machinery).
 """
 
 from __future__ import annotations
@@ -25,11 +25,19 @@ MERGE_KEYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "V1NodeStatus": {"addresses": "type", "conditions": "type"},
         "V1PodSpec": {
             **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes"), "name"),
-            **dict.fromkeys(("imagePullSecrets", "resourceClaims", "schedulingGates"), "name"),
+            **dict.fromkeys(("imagePullSecrets", "resourceClaims", "schedulingGates", "evictionResponders"), "name"),
             "hostAliases": "ip",
             "topologySpreadConstraints": "topologyKey",
         },
-        "V1PodStatus": {"conditions": "type", "hostIPs": "ip", "podIPs": "ip", "resourceClaimStatuses": "name"},
+        "V1PodStatus": {
+            "conditions": "type",
+            **dict.fromkeys(("hostIPs", "podIPs"), "ip"),
+            "resourceClaimStatuses": "name",
+            "nodeAllocatableResourceClaimStatuses": "resourceClaimName",
+        },
+        "V1ContainerStatus": {"volumeMounts": "mountPath", "allocatedResourcesStatus": "name"},
+        "V1PodVolumeHealth": {"healthConditions": "status"},
+        "V1NodeAllocatableResourceClaimStatus": {"mapping": "name", "overhead": "name"},
         "V1Container": _CONTAINER,
         "V1EphemeralContainer": _CONTAINER,
     }
@@ -89,13 +97,14 @@ class _Merging:
         for key, change in patch.items():
             if key.startswith(_DELETE_VALUES):
                 name = key.removeprefix(_DELETE_VALUES)
-                merged[name] = _without(merged.get(name), change, (*path, key))
+                left = _without(merged.get(name), change, (*path, key))
+                merged |= {name: left} if name in merged else {}
             elif key.startswith("$") and key != _RETAIN:
                 raise PatchError((*path, key), _REFUSED)
         for key, change in patch.items():
             if key.startswith("$"):
                 continue
-            if change is None:
+            if change is None or _empties_nothing(merged.get(key), change):
                 merged.pop(key, None)
             else:
                 merged[key] = self._field(merged.get(key), change, kind, key, path)
@@ -131,7 +140,7 @@ class _Merging:
         if not isinstance(kept, list):
             raise PatchError((*path, _RETAIN), "is not a list; write the names of the fields that stay")
         for key in patch:
-            if not key.startswith("$") and key not in kept:
+            if not key.startswith("$") and key not in kept and patch[key] is not None:
                 raise PatchError((*path, key), f"is not among {_RETAIN}; add it there, or leave it out")
         return {key: each for key, each in value.items() if key in kept}
 
@@ -163,6 +172,11 @@ class _Merging:
             else:
                 merged[at] = done
         return _placed(merged, [item[key] for _, item in changes], len(left), lambda one: _key_of(one, key))
+
+
+def _empties_nothing(value: Any, change: Any) -> bool:
+    """Whether a patch would empty a mapping that is not there."""
+    return isinstance(change, dict) and change.get(_PATCH) == "delete" and not isinstance(value, dict)
 
 
 def _key_of(item: Any, key: str) -> Any:
