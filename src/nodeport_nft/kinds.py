@@ -35,9 +35,10 @@ class Resource:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What it may be called in arguments, in lower case; in full as well."""
+        """What it may be called in arguments, in lower case; in full as well, with its group and its version."""
         names = tuple(dict.fromkeys(name for name in (self.plural, self.singular, self.short) if name))
-        return (*names, *(f"{name}.{self.group}" for name in names)) if self.group else names
+        in_full = (f"{name}.{self.group}" for name in names if self.group)
+        return (*names, *in_full, *(f"{name}.{self.version}.{self.group}" for name in names))
 
     def path(self, namespace: str | None = None, name: str = "") -> str:
         """Where an API server has the objects of this kind, all or those of a namespace, or the one of a name."""

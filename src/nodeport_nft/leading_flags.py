@@ -14,7 +14,8 @@ SWITCHES = frozenset(
         *("-R", "--recursive", "--prune", "--force", "--force-conflicts", "--all", "--ignore-not-found", "--wait"),
         *("--once", "--dry-run", "--allow-empty", "--set-sysctls", "--cleanup-on-exit", "--repair", "--client"),
         *("--flowtable", "--replace-kube-proxy", "--status-page", "--live", "--delete-store", "--tree", "--connect"),
-        *("--overwrite", "--list", "--server-side"),
+        *("--overwrite", "--list", "--server-side", "--edit", "--show-events", "--ignore-daemonsets"),
+        *("--delete-emptydir-data", "--delete-local-data", "--disable-eviction"),
     )
 )
 """Flags of which no value stands in the next word. Of one that is not known here that is taken for granted."""

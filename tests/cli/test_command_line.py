@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from nodeport_nft import leading_flags
 from nodeport_nft.cli import app
-from nodeport_nft.cli.elsewhere import CONTEXTS, FLAGS, VERBS
+from nodeport_nft.cli.elsewhere import CONTEXTS, VERBS
+from nodeport_nft.cli.flags_elsewhere import FLAGS
 from nodeport_nft.cli.verbs import summary
 from nodeport_nft.config import load_config
 from nodeport_nft.config.writing import as_written
@@ -63,9 +64,10 @@ def test_a_word_of_others_is_answered_in_one_line_and_is_no_command() -> None:
 def test_a_flag_of_others_is_answered_in_one_line(program: Program, flag: str) -> None:
     command, _, name = flag.rpartition(" ")
     command = command or "get"
-    answer = program.run(command, name, "x")
+    answer = program.run(*command.split(), name, "x")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err == f"error: {name} is not a flag of nodeport-nft {command}: {FLAGS[flag]}\n"
+    told = FLAGS[flag].replace("{command}", command)
+    assert answer.err == f"error: {name} is not a flag of nodeport-nft {command}: {told}\n"
 
 
 def test_what_is_told_to_do_instead_is_there() -> None:

@@ -122,10 +122,51 @@ def test_a_store_that_is_put_in_place_of_the_other_is_compared_with_it(program: 
         assert watch.interrupt()[0] == 130
 
 
-def test_a_watch_is_of_one_kind_and_of_what_is_there(program: Program) -> None:
-    answer = program("get", "svc,pods", "-w")
-    assert (answer.code, answer.out) == (2, "")
-    assert "--watch: you may only specify a single resource type" in answer.err
+def test_several_kinds_have_a_table_each_and_one_stream(program: Program) -> None:
+    with watching(program, "svc,ep,pods", "-w", "--output-watch-events") as watch:
+        assert watch.line()[:3] == ["EVENT", "NAME", "TYPE"]
+        assert watch.line()[:2] == ["ADDED", "service/web"]
+        assert watch.text() == ""
+        assert watch.line() == ["EVENT", "NAME", "ENDPOINTS", "AGE"]
+        assert watch.line()[:3] == ["ADDED", "endpoints/web", "<none>"]
+        program.ok("apply", "-f", "-", stdin=POD)
+        assert watch.line()[:3] == ["MODIFIED", "endpoints/web", "10.244.1.2:80"]
+        assert watch.text() == "", "the first row of the third table"
+        assert watch.line()[:3] == ["EVENT", "NAME", "READY"]
+        assert watch.line()[:2] == ["ADDED", "pod/web-1"]
+        program.ok("label", "svc", "web", "tier=front")
+        assert watch.line()[:2] == ["MODIFIED", "service/web"], "the titles of a table come once"
+        program.ok("delete", "svc", "web")
+        assert [watch.line()[:2] for _ in range(2)] == [["DELETED", "service/web"], ["DELETED", "endpoints/web"]]
+        assert watch.interrupt() == (130, "")
+
+
+def test_all_is_several_kinds_as_well(program: Program) -> None:
+    with watching(program, "all", "-A", "-w", "-o", "name") as watch:
+        assert {watch.text(), watch.text()} == {"service/web", "service/elsewhere"}
+        program.ok("apply", "-f", "-", stdin=POD)
+        assert watch.text() == "pod/web-1"
+        assert watch.interrupt() == (130, "")
+
+
+def test_a_store_that_is_put_in_place_is_compared_for_each_kind(program: Program) -> None:
+    other = Program(program.directory / "other")
+    other.directory.mkdir()
+    other.ok("apply", "-f", "-", stdin=POD)
+    with watching(program, "pods,svc", "-w", "-o", "json", "--output-watch-events") as watch:
+        assert json.loads(watch.text())["object"]["metadata"]["name"] == "web"
+        other.store.replace(program.store)
+        events = [json.loads(watch.text()) for _ in range(2)]
+        assert [(event["type"], event["object"]["kind"]) for event in events] == [
+            ("ADDED", "Pod"),
+            ("DELETED", "Service"),
+        ]
+        assert watch.interrupt()[0] == 130
+
+
+def test_a_watch_is_of_what_is_there(program: Program) -> None:
+    answer = program("get", "svc/web", "pods/ghost", "-w")
+    assert (answer.code, answer.out, answer.err) == (1, "", 'error: pod "ghost" not found in namespace default\n')
     assert program("get", "svc", "--output-watch-events").code == 2
     answer = program("get", "svc", "ghost", "-w")
     assert (answer.code, answer.out, answer.err) == (1, "", 'error: service "ghost" not found in namespace default\n')

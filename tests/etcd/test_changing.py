@@ -63,3 +63,30 @@ def test_objects_in_etcd_are_changed_as_those_in_a_file(tmp_path: Path) -> None:
     assert late[:2] == (1, [])
     assert "somebody has written it since" in late[2][0]
     assert got[1] == ['{"a":"b","app":"web","by":"other"}8081']
+
+
+def test_a_patch_and_a_service_made_anew_in_etcd(tmp_path: Path) -> None:
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text("{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}\n")
+
+    def work(address: str) -> list[tuple[int, list[str], list[str]]]:
+        uid = ("get", "svc", "web", "-o", "jsonpath={.metadata.uid}")
+        return [
+            typed(address, "apply", "-f", str(manifest)),
+            typed(
+                address, "patch", "svc", "web", "-p", '{"spec":{"type":"NodePort","ports":[{"port":80,"name":"a"}]}}'
+            ),
+            typed(address, *uid),
+            typed(address, "replace", "--force", "-f", str(manifest), "--dry-run=server"),
+            typed(address, *uid),
+            typed(address, "replace", "--force", "-f", str(manifest)),
+            typed(address, *uid),
+            typed(address, "get", "svc", "web", "-o", "jsonpath={.spec.type}{.spec.ports[0].nodePort}"),
+        ]
+
+    _, patched, first, tried, same, replaced, second, got = with_etcd(tmp_path, work)
+    assert patched[:2] == (0, ["service/web patched"])
+    assert tried[:2] == (0, ['service "web" deleted (server dry run)', "service/web replaced (server dry run)"])
+    assert replaced[:2] == (0, ['service "web" deleted', "service/web replaced"])
+    assert first[1] == same[1] != second[1], "it is another object"
+    assert got[1] == ["ClusterIP"]

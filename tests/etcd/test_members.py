@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +21,8 @@ from nodeport_nft.store.etcd import layout, open_client
 from nodeport_nft.store.etcd.client import Client
 from nodeport_nft.store.etcd.registration import Identity, known_value, position_text, read_known, read_position
 from nodeport_nft.store.etcd.values import KeyValue
-from tests.etcd.members import WAIT, Members, in_etcd, patient, timings
+from tests.cli.program import SCRIPT
+from tests.etcd.members import PREFIX, WAIT, Members, in_etcd, patient, timings
 
 if TYPE_CHECKING:
     from nodeport_nft.store.etcd.membership import EtcdMembership
@@ -485,5 +487,32 @@ def test_what_is_strange_is_told_and_harms_nothing(tmp_path: Path) -> None:
         await walk.client.delete(failing)
         await told(source, probe, lambda values: not values)
         assert not source.problems()
+
+    walk(tmp_path, steps)
+
+
+def test_a_trial_of_a_delete_says_what_becomes_of_a_node_that_is_only_registered(tmp_path: Path) -> None:
+    async def steps(walk: Walk) -> None:
+        store = f"{walk.members.all[0].url.replace('http', 'etcd')}/{PREFIX}"
+
+        async def deleted(*more: str) -> tuple[int | None, str, str]:
+            words = ("delete", "node", "worker-1", *more, "--store", store)
+            done = await asyncio.create_subprocess_exec(SCRIPT, *words, stdout=PIPE, stderr=PIPE)
+            out, err = await done.communicate()
+            return done.returncode, out.decode(), err.decode()
+
+        node = walk.register(lease=3)
+        await walk.key(LIVE)
+        for more in ((), ("--dry-run=client",), ("--dry-run=server",)):
+            assert await deleted(*more) == (1, "", "worker-1: its daemon runs, and its registration stays\n")
+        await walk.end(node)
+        await walk.gone(LIVE)
+        assert await deleted("--dry-run=client") == (0, 'node "worker-1" deleted (dry run)\n', "")
+        assert await deleted("--dry-run=server") == (0, 'node "worker-1" deleted (server dry run)\n', "")
+        await walk.key(KNOWN)
+        assert await deleted() == (0, 'node "worker-1" deleted\n', "")
+        await walk.gone(KNOWN)
+        code, out, err = await deleted("--dry-run=server")
+        assert (code, out, err) == (1, "", 'error: node "worker-1" not found\n')
 
     walk(tmp_path, steps)

@@ -435,7 +435,13 @@ def test_a_watch_of_a_command_tells_what_others_write(tmp_path: Path) -> None:
         with opened(address) as store:
             store.write([service("web")], now=NOW)
             words = ["svc", "-w", "-o", "wide", "--output-watch-events", "--store", address]
-            with Watching(tmp_path, *words) as watch, Watching(tmp_path, "ep", "-w", "--store", address) as endpoints:
+            several = ["svc,ep,nodes", "-w", "--no-headers", "--store", address]
+            with (
+                Watching(tmp_path, *words) as watch,
+                Watching(tmp_path, "ep", "-w", "--store", address) as endpoints,
+                Watching(tmp_path, *several) as both,
+            ):
+                assert [both.line()[0], both.line()[0]] == ["service/web", "endpoints/web"]
                 assert watch.line()[0] == "EVENT"
                 assert watch.line()[:2] == ["ADDED", "web"]
                 assert [endpoints.line()[0], endpoints.line()[0]] == ["NAME", "web"]
@@ -445,7 +451,11 @@ def test_a_watch_of_a_command_tells_what_others_write(tmp_path: Path) -> None:
                 store.write(deletes=[Ref("Service", "default", "web")], now=NOW)
                 assert watch.line()[:2] == ["DELETED", "web"]
                 assert endpoints.line()[0] == "web"
+                told = {both.line()[0] for _ in range(2)}
+                while told != {"service/other", "endpoints/other", "service/web", "endpoints/web"}:
+                    told.add(both.line()[0])  # both writes may have come at once
                 assert watch.interrupt() == (130, "")
                 assert endpoints.interrupt() == (130, "")
+                assert both.interrupt() == (130, "")
 
     with_etcd(tmp_path, scenario)

@@ -428,3 +428,16 @@ def test_a_watch_tells_what_the_server_does(desk: Desk, kind: str) -> None:
         desk.ok("delete", kind.lower(), "web")
         assert watch.line()[:2] == ["DELETED", "web"]
         assert watch.interrupt() == (130, "")
+
+
+def test_a_watch_of_several_kinds_tells_what_the_server_does(desk: Desk) -> None:
+    desk.apply(service())
+    words = ["svc,ep,pods", "-w", "--no-headers", "-n", desk.namespace]
+    with Watching(desk.program.directory, *words, "--kubeconfig", str(desk.server.kubeconfig)) as watch:
+        assert watch.line()[0] == "service/web"
+        assert watch.line()[:2] == ["endpoints/web", "<none>"]
+        desk.apply(endpoint_slice("web-1", "10.244.1.2"))
+        assert watch.line()[:2] == ["endpoints/web", "10.244.1.2:8080"]
+        desk.ok("delete", "svc", "web")
+        assert {watch.line()[0], watch.line()[0]} == {"service/web", "endpoints/web"}
+        assert watch.interrupt() == (130, "")

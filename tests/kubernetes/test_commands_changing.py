@@ -96,3 +96,73 @@ def test_create_of_manifests_is_all_or_none(desk: Desk) -> None:
     assert (done.code, done.out) == (1, "")
     assert 'service "web" already exists' in done.err
     assert desk.names() == ["web"]
+
+
+def test_a_patch_changes_what_it_names_and_leaves_the_rest_to_the_server(desk: Desk) -> None:
+    before = desk.stored("web")
+    assert desk.ok("patch", "svc", "web", "-p", '{"spec": {"type": "NodePort"}}') == "service/web patched\n"
+    after = desk.stored("web")
+    assert after["spec"]["ports"][0]["nodePort"], "the server allocates"
+    assert after["spec"]["clusterIP"] == before["spec"]["clusterIP"]
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    again = desk.ok("patch", "svc", "web", "-p", '{"spec": {"type": "NodePort"}}')
+    assert again == "service/web patched (no change)\n"
+    assert desk.stored("web") == after
+    ports = '{"spec": {"ports": [{"port": 443, "name": "https"}, {"port": 80, "name": "http"}]}}'
+    desk.ok("patch", "svc", "web", "-p", ports)
+    listed = {port["port"]: port for port in desk.stored("web")["spec"]["ports"]}
+    assert listed[80]["nodePort"] == after["spec"]["ports"][0]["nodePort"]
+    assert (listed[80]["targetPort"], listed[443]["name"]) == (8080, "https")
+    is_there = '{"op": "test", "path": "/metadata/labels/theirs", "value": "1"}'
+    gone = f'[{is_there}, {{"op": "remove", "path": "/metadata/labels"}}]'
+    assert desk.ok("patch", "svc", "web", "--type=json", "-p", gone) == "service/web patched\n"
+    assert not desk.stored("web")["metadata"].get("labels")
+    late = desk("patch", "svc", "web", "--type=json", "-p", gone)
+    assert (late.code, late.out) == (1, "")
+
+
+def test_a_patch_that_is_tried_or_wrong_writes_nothing(desk: Desk) -> None:
+    revision = desk.server.revision()
+    for how in ("client", "server"):
+        words = ("patch", "svc", "web", "--type=merge", "-p", "{spec: {type: NodePort}}", f"--dry-run={how}")
+        assert f"{'server ' if how == 'server' else ''}dry run)" in desk.ok(*words)
+    unknown = desk("patch", "svc", "web", "-p", '{"spec": {"typ": "NodePort"}}')
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "spec.typ: unknown field; did you mean type?" in unknown.err
+    refused = desk("patch", "svc", "web", "-p", '{"spec": {"clusterIP": "192.0.2.1"}}')
+    assert (refused.code, refused.out) == (2, "")
+    assert desk.server.revision() == revision
+
+
+def test_a_patch_of_what_others_write_at_once_comes_after_theirs(desk: Desk) -> None:
+    read = desk.stored("web")["metadata"]["resourceVersion"]
+    desk.server.patch("Service", desk.namespace, "web", {"metadata": {"labels": {"theirs": "2"}}})
+    locked = f'{{"metadata": {{"resourceVersion": "{read}", "labels": {{"ours": "1"}}}}}}'
+    late = desk("patch", "svc", "web", "-p", locked)
+    assert (late.code, late.out) == (1, ""), "who names a version means that one"
+    assert "somebody has written it since" in late.err
+    desk.ok("patch", "svc", "web", "-p", '{"metadata": {"labels": {"ours": "1"}}}')
+    assert desk.stored("web")["metadata"]["labels"] == {"theirs": "2", "ours": "1"}
+
+
+def test_one_step_of_deleting_and_creating_is_no_servers(desk: Desk) -> None:
+    revision = desk.server.revision()
+    answer = desk("replace", "--force", "-f", "-", stdin=text(service()))
+    assert (answer.code, answer.out) == (2, "")
+    assert "kubectl replace --force does it in two steps" in answer.err
+    assert desk.server.revision() == revision
+
+
+def test_a_version_that_is_old_is_no_conflict_where_only_managers_would_be_others(desk: Desk) -> None:
+    read = desk.ok("get", "svc", "web", "-o", "yaml")
+    for tier in ("front", None):
+        desk.server.patch("Service", desk.namespace, "web", {"metadata": {"labels": {"tier": tier}}})
+    answer = desk("apply", "-f", "-", stdin=read)
+    assert (answer.code, answer.out, answer.err) == (0, "service/web configured\n", "")
+
+
+def test_an_edit_before_creating(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBE_EDITOR", "sed -i 's/name: web/name: other/'")
+    monkeypatch.setenv("TMPDIR", str(desk.program.directory))
+    assert desk.ok("create", "--edit", "-f", "-", stdin=text(service())) == "service/other created\n"
+    assert desk.names() == ["other", "web"]

@@ -194,6 +194,32 @@ def test_nothing_can_be_changed(server: ObserveServer, method: str) -> None:
     assert ask(server.metrics_port, "/nowhere", method=method)[0] == 404
 
 
+@pytest.mark.parametrize("path", ["/status", "/metrics", "/healthz", "/nowhere"])
+@pytest.mark.parametrize(
+    ("host", "by_browser", "is_answered"),
+    [
+        ("evil.example:10249", True, False),
+        ("worker-1.evil.example", True, False),
+        ("evil.example", False, True),  # Prometheus asks by whatever name it has found
+        ("worker-1.corp.example:10249", False, True),
+        ("127.0.0.1:10249", True, True),
+        ("[::1]:10249", True, True),
+        ("localhost", True, True),
+        ("Worker-1:10249", True, True),
+    ],
+)
+def test_no_web_site_reads_it_through_a_browser(
+    server: ObserveServer, path: str, host: str, by_browser: bool, is_answered: bool
+) -> None:
+    server.set_status(synced(node="worker-1"))
+    for of_browser in ("Accept-Language: de", "Origin: http://evil.example", "sec-fetch-site: same-origin"):
+        with knock(server.metrics_port) as connection:
+            more = f"{of_browser}\r\n" if by_browser else ""
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n".encode())
+            code = int(rest(connection).split(b" ", 2)[1])
+        assert code == ((404 if path == "/nowhere" else 200) if is_answered else 421)
+
+
 def test_head_has_the_headers_and_no_body(server: ObserveServer) -> None:
     whole = ask(server.metrics_port, "/status")
     with knock(server.metrics_port) as connection:

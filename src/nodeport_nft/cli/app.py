@@ -92,6 +92,14 @@ COMMANDS = (
         "edit service my-ser",
     ),
     Entry(
+        "patch",
+        "changing.patch:patch",
+        CHANGE,
+        "Change a few fields of objects",
+        """patch svc web -p '{"spec":{"type":"NodePort"}}'""",
+        tries=True,
+    ),
+    Entry(
         "expose",
         "changing.expose:expose",
         CHANGE,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from nodeport_nft.cli.changing.deleting import Deleting, Emptying, Evicting, Force, GracePeriod, Limit
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
 from nodeport_nft.cli.changing.stored import as_it_was_read
 from nodeport_nft.cli.flags import Flags, command
@@ -43,11 +44,32 @@ _MOST_LINES = 10
 
 
 @command
-def drain(*, what: What, dry_run: DryRunOption = None, flags: Annotated[Flags, "store"]) -> None:
+def drain(
+    *,
+    what: What,
+    dry_run: DryRunOption = None,
+    force: Force = False,
+    grace_period: GracePeriod = None,
+    timeout: Limit = None,
+    evicting: Evicting = False,
+    emptying: Emptying = False,
+    deleting: Deleting = False,
+    flags: Annotated[Flags, "store"],
+) -> None:
     """Let nodes, or single endpoints, get no new connections; those that they have live on.
 
     A Service that has no other endpoint goes on with those that are drained. Undone by uncordon.
     """
+    manner = {
+        "--force": force,
+        "--grace-period": grace_period is not None,
+        "--timeout": timeout is not None,
+        "--ignore-daemonsets": evicting,
+        "--delete-emptydir-data": emptying,
+        "--disable-eviction": deleting,
+    }
+    if given := [flag for flag, is_given in manner.items() if is_given]:
+        say(f"note: {', '.join(given)}: no meaning here; no pod is evicted, and connections live on")
     _change(flags, what, drains=True, dry_run=dry_run)
 
 

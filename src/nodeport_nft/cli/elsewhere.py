@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nodeport_nft.kinds import RESOURCES
+
 _NO_PODS = "pods run elsewhere, only connections to them are handled here"
 
 VERBS: Mapping[str, str] = {
@@ -18,17 +20,18 @@ VERBS: Mapping[str, str] = {
     "cluster-info": "nodeport-nft get nodes says which nodes there are, status how this one does, config view "
     "where the store is",
     "cordon": "nothing is scheduled here; drain NODE lets it get no new connections",
+    "convert": "kinds have one version here: v1, and discovery.k8s.io/v1 of EndpointSlices; kubectl convert makes it",
     "cp": f"{_NO_PODS}; kubectl cp, or scp to the node, copies files",
     "debug": f"{_NO_PODS}; trace says where a connection goes and why, status what is wrong with this node",
     "events": "nothing is kept of what was; describe says why endpoints are missing, status what is wrong, and "
     "journalctl -u nodeport-nft what was",
     "exec": f"{_NO_PODS}; kubectl exec, or ssh to the node and its container runtime, gets you into one",
+    "kuberc": "there are no preferences; an alias of your shell has flags that you always give",
     "kustomize": "kubectl kustomize DIR | nodeport-nft apply -f - does it",
     "list": "get KIND lists objects, such as get services",
     "logs": f"{_NO_PODS}; kubectl logs has a pod's, and journalctl -u nodeport-nft those of this node's daemon",
     "ls": "get KIND lists objects, such as get services",
     "options": "nodeport-nft -h has those of all commands, COMMAND -h those of one",
-    "patch": "apply -f has an object as it is to be; edit, label and annotate change parts of it",
     "plugin": "there are no plugins; nodeport-nft -h has all commands",
     "port-forward": "a nodePort does that on each node: create service nodeport NAME --tcp=PORT:TARGET, "
     "then connect to NODE:NODEPORT",
@@ -39,7 +42,7 @@ VERBS: Mapping[str, str] = {
     "rollout": f"{_NO_PODS}; what starts them replaces them, and drain endpoint IP takes one out of use first",
     "run": f"{_NO_PODS}; start them elsewhere, and apply -f a Pod with its IP, or Endpoints",
     "scale": f"{_NO_PODS}; what starts them says how many there are",
-    "set": "edit KIND NAME, or apply -f, changes a Service's selector",
+    "set": "patch svc NAME -p PATCH, or edit, changes a Service's selector",
     "show": "get KIND lists objects, describe KIND NAME shows one in detail",
     "start": "systemctl start nodeport-nft, or sync, programs this node",
     "stop": "systemctl stop nodeport-nft ends the daemon and leaves its rules; cleanup removes them",
@@ -54,7 +57,8 @@ CREATED: Mapping[str, str] = {
     **dict.fromkeys(("namespace", "ns"), "a namespace need not be created; -n NAME with any command is enough"),
     **dict.fromkeys(("deployment", "deploy", "job", "cronjob", "cj"), f"{_NO_PODS}; expose pod NAME makes a Service"),
     **dict.fromkeys(
-        ("pod", "node", "endpoints", "endpointslice"), f"nothing makes one of words alone; {_BY_MANIFEST}"
+        (word for one in RESOURCES for word in one.words if one.kind != "Service"),
+        f"nothing makes one of words alone; {_BY_MANIFEST}",
     ),
     **dict.fromkeys(("configmap", "cm", "secret", "serviceaccount", "sa", "token", "quota"), _NOT_KEPT),
     **dict.fromkeys(("role", "rolebinding", "clusterrole", "clusterrolebinding"), _NOT_KEPT),
@@ -82,9 +86,12 @@ CONTEXTS: Mapping[str, str] = {
 
 FILES = "name manifests with -f: nodeport-nft {command} -f {word}"
 ARGUMENTS: Mapping[str, str] = {
+    "apply edit-last-applied": "what was applied is what is stored; edit KIND NAME changes it",
+    "apply set-last-applied": "what was applied is what is stored, and nothing is noted of it; leave it out",
+    "apply view-last-applied": "what was applied is what is stored; get KIND NAME -o yaml shows it",
     "wait": "the nodes of the cluster are what is waited for, by wait --for=synced; get pods -w shows who is ready",
 }
-"""The same for arguments, where a command takes none."""
+"""The same for arguments, where a command takes none: by its name, or its name and the argument."""
 
 _WORKLOADS = "no pods are started here; get pods shows those known here, describe svc NAME says which may answer"
 KINDS: Mapping[str, str] = {
@@ -104,28 +111,46 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("configmap", "configmaps", "cm", "secret", "secrets"), "pods use them, and no pods are started here"
     ),
+    **dict.fromkeys(
+        ("servicecidr", "servicecidrs", "ipaddress", "ipaddresses", "ip"),
+        "config view shows where clusterIPs come from (serviceClusterIPRange), get svc -A who has which",
+    ),
+    **dict.fromkeys(
+        ("ingressclass", "ingressclasses", "gateway", "gateways", "gtw", "httproute", "httproutes"),
+        "hosts and paths of HTTP are the work of a proxy",
+    ),
+    **dict.fromkeys(
+        ("componentstatus", "componentstatuses", "cs"), "status says how this node does, get nodes the others"
+    ),
+    **dict.fromkeys(("lease", "leases"), "get nodes says which nodes are alive"),
+    **dict.fromkeys(("apiservice", "apiservices"), "api-resources lists the kinds that are known here"),
+    **dict.fromkeys(
+        (
+            *("serviceaccount", "serviceaccounts", "sa", "role", "roles", "rolebinding", "rolebindings"),
+            *("clusterrole", "clusterroles", "clusterrolebinding", "clusterrolebindings"),
+        ),
+        "who may change objects is who may write the store",
+    ),
+    **dict.fromkeys(
+        (
+            *(
+                "persistentvolume",
+                "persistentvolumes",
+                "pv",
+                "persistentvolumeclaim",
+                "persistentvolumeclaims",
+                "pvc",
+            ),
+            *("storageclass", "storageclasses", "sc", "horizontalpodautoscaler", "horizontalpodautoscalers", "hpa"),
+            *("poddisruptionbudget", "poddisruptionbudgets", "pdb", "resourcequota", "resourcequotas", "quota"),
+            *("limitrange", "limitranges", "limits", "replicationcontroller", "replicationcontrollers", "rc"),
+            *("priorityclass", "priorityclasses", "pc"),
+        ),
+        "no pods are started here",
+    ),
+    **dict.fromkeys(
+        ("customresourcedefinition", "customresourcedefinitions", "crd", "crds"),
+        "api-resources lists the kinds that are known here",
+    ),
 }
 """What is said of kinds that have no use here."""
-
-FLAGS: Mapping[str, str] = {
-    "-k": "kubectl kustomize DIR | nodeport-nft apply -f - takes what it makes",
-    "--kustomize": "kubectl kustomize DIR | nodeport-nft apply -f - takes what it makes",
-    "-s": "name the API server by --kubeconfig PATH, or etcd by --store etcd://HOST:PORT/PREFIX",
-    "--server": "name the API server by --kubeconfig PATH, or etcd by --store etcd://HOST:PORT/PREFIX",
-    "--token": "a kubeconfig says who you are; name it by --kubeconfig PATH",
-    "--user": "a context of the kubeconfig says who you are; name it by --context NAME",
-    "--cluster": "a context of the kubeconfig says which cluster; name it by --context NAME",
-    "--as": "a user of the kubeconfig has it (as:); name its context by --context NAME",
-    "--insecure-skip-tls-verify": "a cluster of the kubeconfig has it; name its context by --context NAME",
-    "--request-timeout": "requests have limits of their own; leave it out",
-    "--field-manager": "fields are managed by nodeport-nft; leave it out",
-    "trace --tcp": "write --protocol tcp",
-    "trace --udp": "write --protocol udp",
-    "trace --sctp": "write --protocol sctp",
-    "get -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
-    "describe -f": "name kinds and objects; apply --dry-run=client -o yaml -f FILE shows what manifests say",
-    "replace --force": "delete -f FILE, then apply -f FILE, makes the objects anew, with new numbers",
-    "--record": "nothing is kept of what was; leave it out",
-    "-v": "errors are told in full; leave it out, and --log-format of sync is for the daemon's log",
-}
-"""The same for flags, where a command has none of that name; with the command's name before it, for that alone."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nodeport_nft.cli.changing.dry_run import DryRunOption, note
+from nodeport_nft.cli.changing.deleting import Cascade, Force, GracePeriod, Limit, Now, Wait
+from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
+from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.summary import summarized
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import (
@@ -34,15 +37,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.model import Ref
-    from nodeport_nft.store import Objects
-
-
-_Cascade = Annotated[str | None, typer.Option("--cascade", metavar="MODE", hidden=True)]
-_Force = Annotated[bool, typer.Option("--force", hidden=True)]
-_GracePeriod = Annotated[int | None, typer.Option("--grace-period", metavar="SECONDS", hidden=True)]
-_Now = Annotated[bool, typer.Option("--now", hidden=True)]
-_Wait = Annotated[bool | None, typer.Option("--wait/--no-wait", hidden=True)]
-"""What kubectl's delete takes besides (``_note_manner``)."""
+    from nodeport_nft.store import Objects, Written
 
 
 @command
@@ -53,6 +48,7 @@ def delete(
         typer.Argument(metavar="KIND NAME", help="Kinds and names, or KIND/NAME each time.", autocompletion=complete),
     ] = None,
     filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     labels: Labels = None,
@@ -65,11 +61,12 @@ def delete(
         str | None, typer.Option("--output", "-o", metavar="FORM", help="name: KIND/NAME of what was deleted.")
     ] = None,
     dry_run: DryRunOption = None,
-    cascade: _Cascade = None,
-    force: _Force = False,
-    grace_period: _GracePeriod = None,
-    immediately: _Now = False,
-    wait: _Wait = None,
+    cascade: Cascade = None,
+    force: Force = False,
+    grace_period: GracePeriod = None,
+    immediately: Now = False,
+    wait: Wait = None,
+    timeout: Limit = None,  # noqa: ARG001 (what is deleted is gone when the command returns)
     flags: Annotated[Flags, "store"],
 ) -> None:
     """Delete objects by name, by label, all of a kind, or those of manifests, and free what they held."""
@@ -82,26 +79,28 @@ def delete(
     choice = _choice(resources or [], labels, fields, every=every, all_namespaces=all_namespaces)
     chosen = flags.config()
     _note_manner(chosen, cascade, grace_period, force=force, immediately=immediately, wait=wait)
+    doomed = _of_files(chosen, filename, namespace) if filename else choice.named(namespace)
+    if filename and dry_run is DryRun.client:  # whether it is there is not asked, as with kubectl
+        _tell(doomed, doomed, dry_run, output)
+        return
     is_there = may_exist(chosen.store)
     if not is_there and not ignore_not_found:
         fail(f"there is no store {chosen.store}; name the store with --store")
-    doomed = _of_files(chosen, filename, namespace) if filename else choice.named(namespace)
     forgotten: dict[Ref, bool] = {}
     # Where there is none, none is made.
     with (open_objects if is_there and not dry_run else open_trial)(chosen) as store:
         if choice.is_open:
             doomed = choice.found(store, None if all_namespaces else namespace)
         nodes = [ref for ref in doomed if ref.kind == "Node"]
-        written = store.write(deletes=list(doomed), now=now(), dry_run=bool(dry_run))
-        if nodes and not dry_run:
-            forgotten = _forgotten(chosen, store, nodes)
+        if dry_run is DryRun.client:
+            written = _looked_up(store, doomed)
+        else:
+            written = store.write(deletes=list(doomed), now=now(), dry_run=bool(dry_run))
+        if nodes:
+            forgotten = _forgotten(chosen, store, nodes, dry_run=bool(dry_run))
     warn(written.told)
     gone = (*written.deleted, *(ref for ref in written.missing if forgotten.get(ref)))
-    if output:
-        put("".join(f"{reference(ref.kind, ref.name)}\n" for ref in gone), end="")
-    elif gone:
-        entries = [(ref.kind, f'{doomed[ref].full} "{ref.name}" deleted', "deleted") for ref in gone]
-        put("\n".join(summarized(entries, note(dry_run))))
+    _tell(gone, doomed, dry_run, output)
     if choice.is_open and not doomed:
         say("No resources found")
     # What was found and is gone was deleted by somebody else meanwhile.
@@ -113,6 +112,23 @@ def delete(
         tell_if_unheard(chosen)
     if missing or not all(forgotten.values()):
         raise typer.Exit(FAILED)
+
+
+def _tell(gone: Iterable[Ref], doomed: Mapping[Ref, Resource], dry_run: DryRun | None, output: str | None) -> None:
+    """Say what is deleted, or would be; ``doomed``: all that was meant."""
+    if output:
+        put("".join(f"{reference(ref.kind, ref.name)}\n" for ref in gone), end="")
+    elif lines := [(ref.kind, f'{doomed[ref].full} "{ref.name}" deleted', "deleted") for ref in gone]:
+        put("\n".join(summarized(lines, note(dry_run))))
+
+
+def _looked_up(store: Objects, doomed: Iterable[Ref]) -> Written:
+    """What a delete of these would find, without asking the store to try it."""
+    from nodeport_nft.store import Written
+
+    found = {ref: store.find(ref) is not None for ref in doomed}
+    there = tuple(ref for ref, is_there in found.items() if is_there)
+    return Written(deleted=there, missing=tuple(ref for ref in found if ref not in there))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +212,10 @@ def _note_manner(
         say(f"note: {', '.join(given)}: no meaning here; nothing runs for an object, and it is gone at once")
 
 
-def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bool]:
+def _forgotten(config: Config, store: Objects, nodes: list[Ref], *, dry_run: bool) -> dict[Ref, bool]:
     """Those of the nodes that have registered with a shared store, and whether they are none of the cluster now.
+
+    ``dry_run``: whether they would be.
 
     One that is alive is kept, and one that objects still name as theirs: once it is forgotten it is not lost, and its
     endpoints would be in use again.
@@ -226,7 +244,7 @@ def _forgotten(config: Config, store: Objects, nodes: list[Ref]) -> dict[Ref, bo
                     "without it; delete what ran there, and the node once more"
                 )
             else:
-                forgotten[ref] = members.forget(ref.name)
+                forgotten[ref] = dry_run or members.forget(ref.name)
         return forgotten
 
 

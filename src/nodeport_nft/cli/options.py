@@ -211,6 +211,7 @@ def read_files(
 
     ``names_only`` as ``read_manifests`` has it.
     """
+    files = [part for file in files for part in _parted(file)]
     for file in files:
         if file.lower().startswith(("http://", "https://")):
             fail(f"{file}: nothing is fetched here; write curl -fsSL {file} | nodeport-nft ... -f -", BAD_INPUT)
@@ -239,6 +240,13 @@ def read_files(
         )
     warn(manifests.warnings)
     return manifests
+
+
+def _parted(file: str) -> list[str]:
+    """Names between commas, as kubectl takes them, unless there is a file of that name; a URL may have commas."""
+    if "," not in file or "://" in file or os.path.lexists(file):
+        return [file]
+    return [part for part in file.split(",") if part]
 
 
 def now() -> str:

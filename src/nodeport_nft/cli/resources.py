@@ -13,9 +13,10 @@ import typer
 
 from nodeport_nft.cli import elsewhere, options
 from nodeport_nft.cli.flags import Flags, with_store
-from nodeport_nft.kinds import BY_WORD, RESOURCES, Resource
+from nodeport_nft.kinds import BY_KIND, BY_WORD, RESOURCES, Resource
 
 if TYPE_CHECKING:
+    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.store import Objects
 
@@ -31,7 +32,7 @@ _OF_ALL = ("pods", "services")  # in kubectl's order
 def parse_targets(words: list[str]) -> tuple[Target, ...]:
     """What ``KIND[,KIND...] [NAME...]`` or ``KIND/NAME...`` name; None: every object of the kind.
 
-    Leaves with BAD_INPUT for anything else.
+    What is named twice comes twice, and kubectl prints it twice as well. Leaves with BAD_INPUT for anything else.
     """
     if not any("/" in word for word in words):
         kinds = _kinds(words[0], words[1:])
@@ -43,7 +44,7 @@ def parse_targets(words: list[str]) -> tuple[Target, ...]:
         if not (slash and kind and name) or "/" in name:
             options.fail(f"{word!r}: write KIND NAME..., or KIND/NAME each time", options.BAD_INPUT)
         targets += [(resource, name) for resource in _kinds(kind, [name])]
-    return tuple(dict.fromkeys(targets))
+    return tuple(targets)
 
 
 def _kinds(text: str, names: list[str]) -> tuple[Resource, ...]:
@@ -62,11 +63,13 @@ def _resource(word: str) -> Resource:
     resource = BY_WORD.get(word)
     if resource is None:
         known = ", ".join(resource.plural for resource in RESOURCES)
-        meant = nearest(word, tuple(BY_WORD)) if word else ""
-        hint = f"; is {meant} meant?" if meant else ""
-        if not meant and word in elsewhere.KINDS:
+        if word in elsewhere.KINDS:
             options.fail(f"{word!r} is not a kind known here: {elsewhere.KINDS[word]}", options.BAD_INPUT)
-        if not meant and word:
+        if not word:
+            options.fail("a kind is missing beside a comma; write svc,pods, without a blank", options.BAD_INPUT)
+        meant = nearest(word, tuple(BY_WORD))
+        hint = f"; is {meant} meant?" if meant else ""
+        if not meant:
             hint = f"; an object's name stands behind its kind: service {word}"
         options.fail(f"{word!r} is not a kind known here; known are {known}{hint}", options.BAD_INPUT)
     return resource
@@ -177,8 +180,30 @@ def _stored_names(resource: Resource, params: dict[str, Any]) -> list[str]:
         return [stored.name for stored in store.objects(resource.kind, namespace)]
 
 
+def targets_meant(
+    verb: str, words: list[str] | None, files: list[str] | None, config: Config, namespace: str
+) -> tuple[tuple[Target, ...], str]:
+    """What words or manifests name, and in which namespace. Leaves with BAD_INPUT where that is not one thing.
+
+    Raises Problems with what is wrong with the names in manifests.
+    """
+    if bool(words) == bool(files):
+        options.fail(f"name what to {verb}: either a kind, KIND NAME..., or -f FILE", options.BAD_INPUT)
+    if words:
+        return parse_targets(words), namespace
+    assert files is not None
+    refs = dict.fromkeys(one.ref for one in options.read_files(files, config, namespace, names_only=True).objects)
+    namespaces = {ref.namespace for ref in refs if BY_KIND[ref.kind].namespaced}
+    if not refs:
+        options.fail("no objects are named in the manifests; name others with -f")
+    if len(namespaces) > 1:
+        several = ", ".join(sorted(namespaces))
+        options.fail(f"-f: objects of several namespaces ({several}); name those of one, with -n", options.BAD_INPUT)
+    return tuple((BY_KIND[ref.kind], ref.name) for ref in refs), next(iter(namespaces), namespace)
+
+
 Resources = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="KIND [NAME]",
         help="Kinds (svc or svc,pods; all: pods,services) and names, or KIND/NAME.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli import colour
+from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.graph import service_trees
 from nodeport_nft.cli.options import (
@@ -19,7 +20,7 @@ from nodeport_nft.cli.options import (
     open_existing,
     put,
 )
-from nodeport_nft.cli.resources import Resources, check_names, leave, parse_targets, say_nothing_found
+from nodeport_nft.cli.resources import Resources, check_names, leave, say_nothing_found, targets_meant
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 from nodeport_nft.settings import Group
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 @command
 def describe(
     *,
-    resources: Resources,
+    resources: Resources = None,
+    filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     labels: Labels = None,
@@ -51,23 +54,34 @@ def describe(
     tree: Annotated[
         bool, typer.Option("--tree", help="Services as trees: ports, addresses, endpoints and nodes.")
     ] = False,
+    chunk_size: Annotated[int | None, typer.Option("--chunk-size", hidden=True)] = None,  # noqa: ARG001
+    show_events: Annotated[bool | None, typer.Option("--show-events/--no-show-events", hidden=True)] = None,  # noqa: ARG001
     flags: Annotated[Flags, "store"],
 ) -> None:
-    """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none."""
+    """Show services, pods or nodes in detail, services with the endpoints that may answer, or why there is none.
+
+    A name alone that is not there means all that begin with it.
+    """
     from nodeport_nft.cli.get.listings import with_registered
 
-    targets = parse_targets(resources)
-    for resource, _ in targets:
+    chosen = flags.config()
+    targets, namespace = targets_meant("describe", resources, filename, chosen, namespace)
+    for resource, name in targets:
         if resource.kind not in ("Service", "Pod", "Node"):
-            fail(f"describe knows services, pods and nodes; try get {resource.plural} -o yaml", BAD_INPUT)
+            what = f"{resource.plural} {name}" if name else resource.plural
+            fail(f"describe knows services, pods and nodes; try get {what} -o yaml", BAD_INPUT)
         if tree and resource.kind != "Service":
             fail(f"--tree is for services; leave it out, or {resource.plural}", BAD_INPUT)
     check_names(targets, all_namespaces=all_namespaces)
     selector = read_selector(labels, fields, targets)
     scope = None if all_namespaces else namespace
-    chosen = flags.config()
     with open_existing(chosen) as opened:
         found, missing, registered = with_registered(opened, chosen, targets, scope)
+        if missing and not filename and len(targets) == 1:
+            ((resource, start),) = targets
+            every, _, registered = with_registered(opened, chosen, ((resource, None),), scope)
+            found = tuple(stored for stored in every if start and stored.name.startswith(start))
+            missing = () if found else missing
         found = tuple(stored for stored in found if selector.picks(stored.raw))
         if found and tree:
             put(service_trees(opened, chosen, found))

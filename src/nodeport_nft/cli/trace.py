@@ -103,7 +103,7 @@ def trace(
     from nodeport_nft.trace import trace as walk
 
     chosen = flags.config()
-    asked = parse_ends(ends, sender, port, protocol.value if protocol else "")
+    asked = parse_ends(ends, sender, port, protocol.value if protocol else "", node_name)
     name, node_ips = parse_node_name(node_name, chosen), parse_addresses(node_ip, chosen)
     wanted: Wanted | None = None
     if live and filename is not None:

@@ -133,16 +133,18 @@ class Ends:
         return here if here in names or not names else min(names)
 
 
-def parse_ends(words: list[str], sender: str | None, port: int | None, protocol: str) -> Ends:
-    """``[FROM] TO`` and ``--from``. Leaves with BAD_INPUT where they are none."""
+def parse_ends(
+    words: list[str], sender: str | None, port: int | None, protocol: str, node: str | None = None
+) -> Ends:
+    """``[FROM] TO`` and ``--from``, and ``--node-name``. Leaves with BAD_INPUT where they are none."""
     if len(words) > 2:
         fail(f"{len(words)} ends of one connection; give [FROM] TO", BAD_INPUT)
     if len(words) == 2 and sender is not None:
         fail("--from and FROM are one end of the connection; leave one of them out", BAD_INPUT)
     if len(words) == 2 and _is_port(words[1]) and not _is_port(words[0]):
         fail(f"TO {words[1]} is a port alone; did you mean {words[0]}:{words[1]}?", BAD_INPUT)
-    if len(words) == 1 and _is_port(words[0]) and (address := _own_address()):
-        fail(f"TO {words[0]} is a port alone; did you mean {address}:{words[0]}?", BAD_INPUT)
+    if len(words) == 1 and _is_port(words[0]) and (meant := f"node/{node}" if node else _own_address()):
+        fail(f"TO {words[0]} is a port alone; did you mean {meant}:{words[0]}?", BAD_INPUT)
     from_words = words[0] if len(words) == 2 else sender
     from_end = None if from_words is None else _parsed("FROM", from_words)
     target = _parsed("TO", words[-1])

@@ -8,13 +8,14 @@ commands stand in groups, each with a line of its own that is never cut.
 from __future__ import annotations
 
 import re
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 
 from nodeport_nft import leading_flags
 from nodeport_nft.cli import elsewhere
+from nodeport_nft.cli.flags_elsewhere import FLAGS
 from nodeport_nft.cli.lazily import Entries
 from nodeport_nft.cli.options import BAD_INPUT, fail
 from nodeport_nft.kinds import BY_WORD
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 HELP = "help"
 WIDTH = 80
 """Columns that help may take, whatever the terminal has more."""
+
+_BARE: Mapping[str, tuple[str, re.Pattern[str]]] = {
+    "--validate": (
+        "strict",
+        re.compile(r"(?!-).*", re.DOTALL),
+    ),  # no word stands behind it in any command that has it
+    "--cascade": ("background", re.compile("background|foreground|orphan|true|false")),
+}
+"""Flags that may stand without a value, as kubectl has them: what is meant then, and what is a value behind them."""
 
 _SHORT_WITH_VALUE = re.compile(r"(-[A-Za-z])=(.*)", re.DOTALL)
 _SWITCH_WITH_VALUE = re.compile(r"(--[a-z-]+|-[A-Za-z])=(true|false)")
@@ -199,18 +209,27 @@ def _separated(words: Iterable[str], command: Any) -> Iterator[str]:
     """``-o=yaml`` as ``-o yaml``: Click takes the ``=`` of short flags for a part of the value.
 
     And of a switch of the command ``--watch=true`` as ``--watch``, ``-A=true`` as ``-A``, ``--wait=false`` as
-    ``--no-wait`` or as nothing, since Click's switches take no value.
+    ``--no-wait`` or as nothing, since Click's switches take no value; ``--validate`` alone as what it means then.
     """
     switches = {flag: each for each in command.params if getattr(each, "is_flag", False) for flag in each.opts}
+    own = _flags_of(command)
+    words = list(words)
     ended = False
-    for word in words:
+    for word, following in zip_longest(words, words[1:]):
         ended = ended or word == "--"
+        if not ended and word in _BARE and word in own and not _is_value(following, _BARE[word][1]):
+            yield f"{word}={_BARE[word][0]}"
+            continue
         if not ended and (parts := _SWITCH_WITH_VALUE.fullmatch(word)) and parts[1] in switches:
             yield from [parts[1]] if parts[2] == "true" else switches[parts[1]].secondary_opts
         elif not ended and (parts := _SHORT_WITH_VALUE.fullmatch(word)):
             yield from parts.groups()
         else:
             yield word
+
+
+def _is_value(word: str | None, values: re.Pattern[str]) -> bool:
+    return word is not None and values.fullmatch(word) is not None
 
 
 _TOO_MUCH = re.compile(r"Got unexpected extra argument.*? \(([^ ]*).*\)", re.DOTALL)
@@ -221,7 +240,8 @@ def _argument_elsewhere(message: str, context: Any) -> str:
     found = _TOO_MUCH.fullmatch(message)
     if found is None or context is None:
         return ""
-    if hint := elsewhere.ARGUMENTS.get(context.command.name):
+    command = context.command.name
+    if hint := elsewhere.ARGUMENTS.get(f"{command} {found[1]}") or elsewhere.ARGUMENTS.get(command):
         return f"{visible(found[1])}: {hint}"
     if "--filename" in _flags_of(context.command):
         return elsewhere.FILES.format(command=context.command.name, word=visible(found[1]))
@@ -236,9 +256,10 @@ def flag_elsewhere(error: Exception) -> str:
     flag = getattr(error, "option_name", "")
     if not flag or not hasattr(error, "possibilities"):
         return _argument_elsewhere(str(getattr(error, "message", "")), context)
-    command = context.command.name if context else ""
-    if hint := elsewhere.FLAGS.get(f"{command} {flag}") or elsewhere.FLAGS.get(flag):
-        return f"{flag} is not a flag of {context.command_path if context else 'ours'}: {hint}"
+    command = context.command_path.partition(" ")[2] if context else ""
+    if hint := FLAGS.get(f"{command} {flag}") or FLAGS.get(flag):
+        told = hint.replace("{command}", command)
+        return f"{flag} is not a flag of {context.command_path if context else 'ours'}: {told}"
     known = [each for param in context.command.params if not param.hidden for each in param.opts] if context else []
     near = nearest(flag, known)
     error.possibilities = None

@@ -67,6 +67,11 @@ def field_names(kind: str, path: str) -> tuple[str, ...]:
     return tuple(types.get(inner, {}))
 
 
+def types_of_fields() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The type of each kind, and of each type the fields with theirs ("" for a plain value, "[…]" for a list)."""
+    return _known()
+
+
 def _remedy(name: str, known: Collection[str], otherwise: str) -> str:
     near = nearest(name, known)
     return f"did you mean {near}?" if near else otherwise

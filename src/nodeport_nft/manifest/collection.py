@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.kube.fields import Fields
@@ -100,6 +100,16 @@ def read_manifest(
     return Reading(tuple(reading.objects), problems, reading.told_warnings(), failed=not isinstance(text, str))
 
 
+def read_document(value: Any, *, ranges: Ranges, validate: Validate) -> Reading:
+    """The one object of a document that stands in no file, and is to be stored; never raises.
+
+    What is wrong with it has no place, but for its field.
+    """
+    reading = _Reading(ranges, "default", validate, to_store=True)
+    reading.add_document("", Document(value, 1))
+    return Reading(tuple(reading.objects), _told(reading.problems), reading.told_warnings())
+
+
 def _told(tally: Tally[Problem]) -> tuple[Problem, ...]:
     return tuple(replace(problem, more=more) for _, problem, more in tally)
 
@@ -174,7 +184,7 @@ class _Reading:
         placed += [(document.line(path), ref, field_text(at), text, more) for _, (path, ref, at, text), more in found]
         placed.sort(key=lambda problem: problem[0])
         for line, ref, where, text, more in placed:
-            self.problems.add(ref or name, text, Problem(f"{name}:{line}", ref, where, text), more)
+            self.problems.add(ref or name, text, Problem(_at(name, line), ref, where, text), more)
 
     def _note_text(self, name: str, document: Document) -> tuple[list[tuple[int, str, str, str, int]], set[Path]]:
         """Note what is wrong with the text of a document, be it for those who use it or for nobody.
@@ -205,7 +215,7 @@ class _Reading:
         ref = str(obj.ref)
         if obj.ref in self.sources or any(self.holders.get(claim, (ref,))[0] != ref for claim in claims):
             return False
-        source = f"{name}:{document.known_line(item.path)}"
+        source = _at(name, document.known_line(item.path))
         self.sources[obj.ref] = source
         for claim in claims:
             self.holders.setdefault(claim, (ref, source))
@@ -214,7 +224,7 @@ class _Reading:
 
     def _add(self, name: str, document: Document, item: Item, ref: str, fields: Fields) -> None:
         path, raw = item.path, item.raw
-        source = f"{name}:{document.known_line(path)}"
+        source = _at(name, document.known_line(path))
         if kind := foreign(raw):
             self.skipped.add(source, ref, kind)
             return
@@ -229,7 +239,7 @@ class _Reading:
                 note(at, text)
         for _, (at, text), more in fields.notes:
             told = f"{field_text(at)}: {text}" if at else text
-            self._warn(f"{name}:{document.known_line(path + fields.place(at, text))}", ref, told, more)
+            self._warn(_at(name, document.known_line(path + fields.place(at, text))), ref, told, more)
         if made.name:
             first = self.sources.setdefault((made.kind, made.namespace, made.name), source)
             if first is not source:
@@ -243,7 +253,7 @@ class _Reading:
         leftovers: list[Leftover] = []
         for _, (at, text), more in fields.leftovers:
             if self.to_store:
-                where = f"{name}:{document.line(path + at)}"
+                where = _at(name, document.line(path + at))
                 leftovers.append(Leftover(at, Problem(where, ref, field_text(at), text, more)))
             else:
                 fields.problems.add("", text, (at, text), more)
@@ -255,6 +265,11 @@ class _Reading:
 
 _NAMING: tuple[Path, ...] = (("kind",), ("apiVersion",), ("metadata", "name"), ("metadata", "namespace"), ("items",))
 """What says which objects a document names. Of apiVersion it is the group, for others may have a kind like ours."""
+
+
+def _at(name: str, line: int) -> str:
+    """A place in a file; "" in none."""
+    return f"{name}:{line}" if name else ""
 
 
 def _is_in_name(path: Path) -> bool:

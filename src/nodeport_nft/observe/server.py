@@ -22,6 +22,7 @@ from nodeport_nft.notation import socket_address
 from nodeport_nft.observe.health import health_body, is_healthy, is_live
 from nodeport_nft.observe.metrics import CONTENT_TYPE, Metrics, Probe
 from nodeport_nft.observe.status import Status, to_json
+from nodeport_nft.serving.asked import names_us
 from nodeport_nft.serving.passed import take_passed
 from nodeport_nft.serving.server import Answer, Pool, Port, Request, Server
 
@@ -149,7 +150,7 @@ class ObserveServer:
         for place in (self._healthz, self._observed):
             if place.address is None or place.port is not None:
                 continue
-            answer = partial(_answer, place.routes, place.page)
+            answer = partial(self._answer, place)
             try:
                 passed = take_passed(*place.address)
                 # [::] is all there is to kube-proxy (Go), and kubeadm's "bindAddress: ::" becomes it: kubelet's
@@ -158,6 +159,20 @@ class ObserveServer:
             except OSError as error:
                 troubles.append(_trouble(place, *place.address, error))
         return tuple(troubles)
+
+    async def _answer(self, place: _Place, request: Request) -> Answer:
+        route = place.routes.get(request.path)
+        page = place.page
+        if route is None and page and page.serves(request.path):
+            return _refused(request) or await page.answer(request)
+        if request.by_browser and not names_us(request.host, self._status.node):
+            text = "a browser is answered at an address, localhost and the node's name alone"
+            return _plain(HTTPStatus.MISDIRECTED_REQUEST, text)
+        if route is None:
+            return _plain(
+                HTTPStatus.NOT_FOUND, f"there are {', '.join((*(page.paths if page else ()), *place.routes))}"
+            )
+        return _refused(request) or await route()
 
     async def _answer_healthz(self) -> Answer:
         return self._probed(Probe.HEALTHZ, is_healthy)
@@ -184,16 +199,11 @@ class ObserveServer:
         return Answer(HTTPStatus.OK, CONTENT_TYPE, body)
 
 
-async def _answer(routes: _Routes, page: Shown | None, request: Request) -> Answer:
-    route = routes.get(request.path)
-    if route is None and page and page.serves(request.path):
-        route = partial(page.answer, request)
-    if route is None:
-        return _plain(HTTPStatus.NOT_FOUND, f"there are {', '.join((*(page.paths if page else ()), *routes))}")
-    if request.method not in ("GET", "HEAD"):
-        text = "nothing can be changed here; ask with GET"
-        return _plain(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET, HEAD"))
-    return await route()
+def _refused(request: Request) -> Answer | None:
+    """The answer to who wants to change something; None for all others."""
+    if request.method in ("GET", "HEAD"):
+        return None
+    return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here; ask with GET", ("Allow", "GET, HEAD"))
 
 
 def _plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:

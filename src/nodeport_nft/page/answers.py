@@ -4,9 +4,8 @@ Whoever reaches the port may ask, so an answer is bounded in size and time, and 
 its own. It changes nothing. A browser is told to fetch nothing from elsewhere and to run no script, so that a text of
 an object which should come through as HTML after all could do nothing.
 
-A web site can let its own name lead to an address inside (DNS rebinding), and then read what it finds there through
-the browser of somebody who is inside. Such a request names the site as its ``Host``. So only those are answered that
-name an address, localhost or this node.
+Only requests are answered that name an address, localhost or this node: no web site can read it through the browser
+of somebody who is inside (``serving.asked``).
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
@@ -33,6 +31,7 @@ from nodeport_nft.page.drawing import draw
 from nodeport_nft.page.ends import Ask, AskError
 from nodeport_nft.page.reading import BusyError, Reading
 from nodeport_nft.reconcile import NodeState
+from nodeport_nft.serving.asked import names_us
 from nodeport_nft.serving.server import Answer, Request
 from nodeport_nft.terminal import visible, visible_lines
 from nodeport_nft.trace import TraceError
@@ -108,7 +107,7 @@ class Page:
 
     async def answer(self, request: Request) -> Answer:
         """The answer to a request for one of its paths."""
-        if not self._may_ask(request.host):
+        if not names_us(request.host, self._node):
             text = "this page answers to an address, to localhost and to the node's name alone\n"
             return Answer(HTTPStatus.MISDIRECTED_REQUEST, "text/plain; charset=utf-8", text.encode(), HEADERS)
         if request.path in _FILES:  # it costs nothing, and a page without its style is none: no waiting in line
@@ -120,19 +119,6 @@ class Page:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._made, request)
         finally:
             self._waiting -= 1
-
-    def _may_ask(self, host: str) -> bool:
-        name = host.lower()
-        if not name:
-            return True  # no browser
-        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-        if name in ("localhost", self._node):
-            return True
-        try:
-            ip_address(name)
-        except ValueError:
-            return False
-        return True
 
     # From here on everything runs on the page's own thread.
 

@@ -40,6 +40,7 @@ from tornado.iostream import IOStream
 
 from nodeport_nft.model import Family, IPAddress
 from nodeport_nft.serving.accepting import Acceptor, listen
+from nodeport_nft.serving.asked import is_asked_by_browser
 
 _log = logging.getLogger("serving")
 
@@ -66,13 +67,14 @@ class Answer:
 class Request:
     """What is asked for; ``path`` without its ``query``. ``host``: whom the client means to ask, or "".
 
-    A body is read, within limits, and ignored.
+    ``by_browser``: a page may have made somebody's browser send it. A body is read, within limits, and ignored.
     """
 
     method: str
     path: str
     query: str = ""
     host: str = ""
+    by_browser: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -261,7 +263,7 @@ class _Exchange(HTTPMessageDelegate):
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
         path, _, query = start_line.path.partition("?")
-        self._request = Request(start_line.method, path, query, headers.get("Host", ""))
+        self._request = Request(start_line.method, path, query, headers.get("Host", ""), is_asked_by_browser(headers))
 
     def finish(self) -> None:
         self._start(self._respond())

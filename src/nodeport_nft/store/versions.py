@@ -32,7 +32,8 @@ def superseded(
 ) -> str:
     """Why a document is too late, with the remedy; "" where it is not.
 
-    ``stored`` and ``version`` are what is there (None: nothing is), ``wanted`` what would be there.
+    ``stored`` and ``version`` are what is there (None: nothing is), ``wanted`` what would be there: documents without
+    what a server notes of each write.
     """
     read = raw["metadata"].get("resourceVersion")
     uid = raw["metadata"].get("uid")
@@ -50,6 +51,8 @@ def superseded(
     if not isinstance(read, str) and str(read) == version:  # without quotes
         return ""
     fields = [clipped(field_text(path)) for path in _differing(stored, wanted)]
+    if not fields:  # only who manages which field would be another
+        return ""
     more = f" and {len(fields) - _MOST_FIELDS:,} more" if len(fields) > _MOST_FIELDS else ""
     kind = BY_KIND[ref.kind]
     at = f"{kind.full} {ref.name}{f' -n {ref.namespace}' if kind.namespaced else ''}"

@@ -8,7 +8,6 @@ from typing import Any
 _KEYS: dict[tuple[str, tuple[str, ...]], str] = {
     ("Service", ("spec", "ports")): "port",
     ("Service", ("status", "conditions")): "type",
-    ("Node", ("spec", "taints")): "key",
     ("Node", ("status", "addresses")): "type",
     ("Node", ("status", "conditions")): "type",
     ("Pod", ("spec", "containers")): "name",

@@ -8,13 +8,14 @@ import typer
 
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption
 from nodeport_nft.cli.changing.manifests import Recursive, read_named
-from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write_and_tell
+from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write, write_and_tell
 from nodeport_nft.cli.changing.ports import SCTPPorts, TCPPorts, UDPPorts, parse_ports
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, whole_number
+from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, read_files, whole_number
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
+    from nodeport_nft.cli.changing.editor import EditedFile
     from nodeport_nft.config import Config
 
 ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the Service.", show_default=False)]
@@ -26,6 +27,7 @@ def create(
     ctx: typer.Context,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
+    edit: Annotated[bool, typer.Option("--edit", help="Edit them before, as edit does.")] = False,
     namespace: Namespace = "default",
     dry_run: DryRunOption = None,
     output: OutputOption = None,
@@ -41,7 +43,32 @@ def create(
         return
     chosen = flags.config()
     objects = read_named("create", filename, chosen, namespace)
-    write_and_tell(chosen, objects, Manner(dry_run, read_form(output), only_new=True))
+    manner = Manner(dry_run, read_form(output), only_new=True)
+    if edit:
+        from nodeport_nft.cli.changing.editing import edit_until_stored
+
+        edit_until_stored(objects, manner.output, lambda file: _created(chosen, file, namespace, manner))
+    else:
+        write_and_tell(chosen, objects, manner)
+
+
+def _created(config: Config, file: EditedFile, namespace: str, manner: Manner) -> bool:
+    """Create what the file says; False where it has no objects. Raises Problems, for a name that is taken as well."""
+    from nodeport_nft.cli.changing.outcome import tell_written
+    from nodeport_nft.problems import Problem, Problems
+    from nodeport_nft.store import Conflict
+
+    objects = read_files([str(file.path)], config, namespace).objects
+    if not objects:
+        return False
+    try:
+        written = write(config, objects, manner)
+    except Conflict as error:
+        text = "is there already; choose another name, or leave the editor without a change"
+        raise Problems((Problem("", str(error.ref), "metadata.name", text),)) from error
+    file.remove()
+    tell_written(config, written, manner)
+    return True
 
 
 def _given(ctx: typer.Context) -> str:

@@ -24,9 +24,9 @@ class EditorError(Exception):
 class EditedFile:
     """A file that nobody else can read, until it is removed."""
 
-    def __init__(self) -> None:
-        """Raises OSError."""
-        handle, name = tempfile.mkstemp(prefix="nodeport-nft-edit-", suffix=".yaml")
+    def __init__(self, suffix: str) -> None:
+        """``suffix``: by which an editor knows what it is, ".yaml". Raises OSError."""
+        handle, name = tempfile.mkstemp(prefix="nodeport-nft-edit-", suffix=suffix)
         os.close(handle)
         self.path = Path(name)
         self._given = ""

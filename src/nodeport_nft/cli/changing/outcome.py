@@ -92,6 +92,11 @@ def write_and_tell(config: Config, objects: Sequence[Object], manner: Manner) ->
             f'{kind.full} "{error.ref.name}" already exists{where}{others}; '
             "change it with apply -f, delete it first, or choose another name"
         )
+    tell_written(config, written, manner)
+
+
+def tell_written(config: Config, written: Written, manner: Manner) -> None:
+    """Print what a write has done, and who hears of it."""
     warn(written.told)
     tell(written.applied, manner)
     if not manner.dry_run and any(one.action != "unchanged" for one in written.applied):

@@ -45,17 +45,20 @@ def parse_asked(
     config: Config,
     namespace: str,
     all_namespaces: bool = False,
-    every: bool = False,
+    every: bool | None = None,
     selector: str | None = None,
+    fields: str | None = None,
 ) -> Asked:
     """What is meant by the words and options of a command. Leaves with BAD_INPUT where that is not one thing.
 
+    ``every`` None: the command has no ``--all``.
     Raises Problems with what is wrong with manifests.
     """
     from nodeport_nft.model import Ref
 
+    chooses = selector is not None or fields is not None
     if files:
-        if words or every or selector is not None:
+        if words or every or chooses:
             fail("name objects by -f alone, or by a kind", BAD_INPUT)
         found = read_files(files, config, namespace, names_only=True).objects
         return Asked(tuple(dict.fromkeys(one.ref for one in found)))
@@ -63,28 +66,30 @@ def parse_asked(
         fail("name the objects: KIND NAME..., KIND/NAME..., or -f FILE", BAD_INPUT)
     targets = parse_targets(list(words))
     by_name = [target for target in targets if target[1] is not None]
-    if every or selector is not None:
+    if every or chooses:
+        flag = "-l" if selector is not None else "--field-selector"
         if by_name:
             fail("name the objects, or leave out the names with --all and --selector", BAD_INPUT)
-        if every and selector is not None:
-            fail("-l and --all choose twice; leave out one of them", BAD_INPUT)
-        picked = read_selector(selector, None)
+        if every and chooses:
+            fail(f"{flag} and --all choose twice; leave out one of them", BAD_INPUT)
+        picked = read_selector(selector, fields, targets)
         if not (every or picked):  # as of a variable that is not set
-            fail("-l: is empty; write --all to change all of them", BAD_INPUT)
+            fail(f"{flag}: is empty; write --all to change all of them", BAD_INPUT)
         kinds = tuple(dict.fromkeys(resource.kind for resource, _ in targets))
         return Asked(kinds=kinds, namespace=None if all_namespaces else namespace, selector=picked)
     if all_namespaces:
         fail("a name belongs to one namespace; leave out --all-namespaces, or add --all", BAD_INPUT)
     if len(by_name) < len(targets):
-        _fail_unnamed(targets)
+        _fail_unnamed(targets, every is not None)
     names = [(resource, name) for resource, name in targets if name is not None]
     refs = (Ref(resource.kind, namespace if resource.namespaced else "", name) for resource, name in names)
     return Asked(tuple(dict.fromkeys(refs)))
 
 
-def _fail_unnamed(targets: Sequence[Target]) -> NoReturn:
+def _fail_unnamed(targets: Sequence[Target], has_all: bool) -> NoReturn:
     resource = next(resource for resource, name in targets if name is None)
-    fail(f"name the {resource.plural}, or add --all", BAD_INPUT)
+    remedy = ", or add --all" if has_all else f", as {resource.singular} NAME; get {resource.plural} lists them"
+    fail(f"name the {resource.plural}{remedy}", BAD_INPUT)
 
 
 def look_up(store: Objects, asked: Asked) -> tuple[Object, ...]:
@@ -151,6 +156,20 @@ def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
     one from elsewhere (``store.versions``), over what somebody has deleted and created anew meanwhile.
     """
     return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
+
+
+def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The document, which says so where the user has taken away what is drained; else that stays (``drained``)."""
+    from nodeport_nft.kube.annotations import DRAIN
+
+    annotations = raw["metadata"].get("annotations") or {}
+    if (
+        not isinstance(annotations, dict)
+        or DRAIN in annotations
+        or DRAIN not in (before["metadata"].get("annotations") or {})
+    ):
+        return raw
+    return {**raw, "metadata": {**raw["metadata"], "annotations": {**annotations, DRAIN: ""}}}
 
 
 def say_nothing_found(asked: Asked) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nodeport_nft.cli import colour
+from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Namespace, fail, open_existing, put
-from nodeport_nft.cli.resources import Resources, check_names, leave, parse_targets, say_nothing_found
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put
+from nodeport_nft.cli.resources import Resources, check_names, leave, say_nothing_found, targets_meant
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.jsonpath import Path
     from nodeport_nft.cli.get.listings import Wanted
     from nodeport_nft.cli.get.output import Output
-    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
 
@@ -38,7 +38,9 @@ def _forms() -> list[str]:
 @command
 def get(
     *,
-    resources: Resources,
+    resources: Resources = None,
+    filename: Files = None,
+    recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",
     all_namespaces: AllNamespaces = False,
     labels: Labels = None,
@@ -64,9 +66,7 @@ def get(
     show_kind: Annotated[
         bool, typer.Option("--show-kind", help="The kind before each name, as with several kinds.")
     ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C; of one kind.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
     watch_only: Annotated[bool, typer.Option("--watch-only", help="What changes alone.")] = False,
     output_watch_events: Annotated[
         bool, typer.Option("--output-watch-events", help="With --watch: ADDED, MODIFIED or DELETED.")
@@ -92,7 +92,8 @@ def get(
     from nodeport_nft.cli.unheard import say_why_unknown
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
-    targets = parse_targets(resources)
+    chosen = flags.config()
+    targets, namespace = targets_meant("get", resources, filename, chosen, namespace)
     check_names(targets, all_namespaces=all_namespaces)
     form = read_output(output, titles=not no_headers)
     columns = tuple(part for each in label_columns or () for part in each.split(","))
@@ -105,10 +106,9 @@ def get(
         wide=form.form is Form.wide,
         labels=show_labels or bool(columns),
     )
-    _check_watch(targets, watches=watch or watch_only, events=output_watch_events)
+    _check_watch(watches=watch or watch_only, events=output_watch_events)
     is_several = len({resource for resource, _ in targets}) > 1
     look = Look(all_namespaces, show_kind or is_several, show_labels, columns, titles=not no_headers)
-    chosen = flags.config()
     wanted = replace(wanted, computes_endpoints=form.is_question and not is_kubernetes(chosen.store))
     with _sensible(output):
         if watch or watch_only:
@@ -140,9 +140,7 @@ def get(
     leave((*missing, *complaints))
 
 
-def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) -> None:
-    if watches and len({resource for resource, _ in targets}) > 1:
-        fail("--watch: you may only specify a single resource type; watch each in a terminal of its own", BAD_INPUT)
+def _check_watch(*, watches: bool, events: bool) -> None:
     if events and not watches:
         fail("--output-watch-events: option can only be used with --watch or --watch-only", BAD_INPUT)
 
@@ -150,17 +148,14 @@ def _check_watch(targets: tuple[Target, ...], *, watches: bool, events: bool) ->
 def _watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool) -> tuple[str, ...]:
     """Watch until Ctrl-C, which is how that ends; or return which of the names are not there."""
     from nodeport_nft.cli.get.watching import watch
-    from nodeport_nft.store.etcd.address import is_etcd
 
-    kind = wanted.targets[0][0].kind
-    if kind == "Endpoints" and wanted.computes_endpoints:
+    if wanted.computes_endpoints and any(resource.kind == "Endpoints" for resource, _ in wanted.targets):
         fail(
             "--watch: the endpoints of Services are computed, and watched as a table alone; leave out -o",
             BAD_INPUT,
         )
-    computed = printer.output.is_table and (kind == "Endpoints" or (kind == "Node" and is_etcd(config.store)))
     try:
-        return watch(config, wanted, printer, only_changes=only_changes, computed=computed)
+        return watch(config, wanted, printer, only_changes=only_changes)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -30,18 +30,22 @@ Happened = tuple[Event, Object | Listing]
 class EventPrinter:
     """Prints in the form of ``output``; ``events``: with the word for what has happened.
 
-    ``shown`` is what people are to see of an object.
+    ``shown`` is what people are to see of an object. Each kind has a table of its own, whose titles come once: what
+    changes later comes in any order, and says by its name ("service/web") which it belongs to.
     """
 
     output: Output
     look: Look
     shown: Callable[[Object], Object]
     events: bool = False
-    _widths: list[int] = field(default_factory=list)
+    _widths: dict[str, list[int]] = field(default_factory=dict)
     _documents: int = 0
 
     def print(self, happened: Iterable[Happened], heard: Heard) -> None:
-        """Print these; ``heard`` says what the store knows of the cluster. Raises OSError, and PathError."""
+        """Print these, all of one kind. Raises OSError, and PathError.
+
+        ``heard`` says what the store knows of the cluster.
+        """
         told = list(happened)
         if not told:
             return
@@ -52,7 +56,7 @@ class EventPrinter:
 
             titles = [column.title for column in self.output.columns] if self.output.titles else None
             cells = [column_cells(self.output.columns, self._document(event, of)) for event, of in told]
-            text = self._lines(titles, cells)
+            text = self._lines("", titles, cells)
         else:
             text = "".join(self._text(event, of) for event, of in told)
         put(text, end="", paint=colour.table if self.output.is_table else None)
@@ -70,18 +74,22 @@ class EventPrinter:
         if self.events:
             titles = None if titles is None else ("EVENT", *titles)
             rows = [(f"{event:<8}", *row) for (event, _), row in zip(told, rows, strict=True)]
-        return self._lines(titles, rows)
+        return self._lines(parts[0].resource.kind, titles, rows)
 
-    def _lines(self, titles: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> str:
-        """Rows below those that are printed already, the titles before the first; no column becomes narrower."""
+    def _lines(self, table: str, titles: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> str:
+        """Rows below those of their table that are printed already; no column becomes narrower.
+
+        Before the first stand the titles, below an empty line where another table is there.
+        """
         lines = [[visible(cell) for cell in row] for row in rows]
-        if titles is not None and not self._widths:
+        before = "\n" if self._widths and titles is not None and table not in self._widths else ""
+        if titles is not None and table not in self._widths:
             lines.insert(0, list(titles))
-        self._widths = [
+        self._widths[table] = widths = [
             max(width, *(len(line[at]) for line in lines))
-            for at, width in enumerate(self._widths or [0] * len(lines[0]))
+            for at, width in enumerate(self._widths.get(table) or [0] * len(lines[0]))
         ]
-        return "".join(f"{fitted(line, self._widths)}\n" for line in lines)
+        return before + "".join(f"{fitted(line, widths)}\n" for line in lines)
 
     def _text(self, event: Event, of: Object | Listing) -> str:
         assert isinstance(of, Object)  # rows are for tables alone

@@ -149,7 +149,7 @@ def _endpoints(
     rows = endpoints_rows(store.snapshot(), stored, namespace)
     missing = set(names) - {key.name for key, _, _ in rows}
     if names:
-        rows = [row for row in rows if row[0].name in names]
+        rows = [row for name in names for row in rows if row[0].name == name]
     services = store.objects("Service", namespace) if wanted.needs_documents else ()
     documents = endpoints_documents(services, stored)
     absent = tuple(not_found(resource, namespace or "", name) for name in names if name in missing)

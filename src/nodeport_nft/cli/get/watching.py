@@ -11,7 +11,7 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nodeport_nft.cli.get.events import Event, EventPrinter
@@ -20,6 +20,7 @@ from nodeport_nft.cli.options import open_existing, warn
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.store import is_kubernetes, is_shared
+from nodeport_nft.store.etcd.address import is_etcd
 from nodeport_nft.store.objects import Damaged
 
 if TYPE_CHECKING:
@@ -36,34 +37,54 @@ _MOMENTARY = frozenset({"AGE", "LAG"})
 """Columns that change with the time alone."""
 
 
-def watch(
-    config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool, computed: bool
-) -> tuple[str, ...]:
+def watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes: bool) -> tuple[str, ...]:
     """Print what there is and what changes, until Ctrl-C; or return which of the names are not there.
 
-    ``computed``: rows that no object of the kind stands for are among those of its table.
+    Each kind is followed for itself, in the order in which they are named.
     """
-    (resource,) = {resource for resource, _ in wanted.targets}
-    kinds = _COMPUTED_FROM if resource.kind == "Endpoints" and is_kubernetes(config.store) else (resource.kind,)
+    parts = tuple(_parts(config, wanted, printer))
+    computed = any(is_computed for _, is_computed in parts)
     gc.enable()  # this may take as long as one likes
     # The loop of the source is closed after that of the store: grpc knows both, and calls back whichever it likes.
     with asyncio.Runner() as runner, ExitStack() as opened:
         store = opened.enter_context(open_existing(config))
-        followed: _Objects | _Rows = _Rows(store, config, wanted) if computed else _Objects(store, wanted)
-        missing = followed.begin()
+        followed: list[_Objects | _Rows] = [
+            _Rows(store, config, part) if is_computed else _Objects(store, part) for part, is_computed in parts
+        ]
+        missing = tuple(message for each in followed for message in each.begin())
         if missing:
             return missing
-        if not only_changes:
-            printer.print(followed.all(), store.heard)
+        for each in () if only_changes else followed:
+            printer.print(each.all(), store.heard)
+        kinds = tuple(dict.fromkeys(kind for part, _ in parts for kind in _followed_kinds(config, part)))
         with _followed(runner, config, kinds, None if computed else wanted.namespace) as following:
             while True:
                 changes = following.next()
                 if changes.whole and not is_shared(config.store):  # it may be another file by now
                     opened.close()
-                    followed.store = store = opened.enter_context(open_existing(config))
-                printer.print(followed.after(changes), store.heard)
+                    store = opened.enter_context(open_existing(config))
+                    for each in followed:
+                        each.store = store
+                for each in followed:
+                    printer.print(each.after(changes), store.heard)
                 if computed:
                     following.rest(_LEAST_APART)
+
+
+def _parts(config: Config, wanted: Wanted, printer: EventPrinter) -> Iterator[tuple[Wanted, bool]]:
+    """What is wanted of each kind, and whether rows that no object of it stands for are among those of its table."""
+    for resource in dict.fromkeys(resource for resource, _ in wanted.targets):
+        targets = tuple(target for target in wanted.targets if target[0] is resource)
+        registers = resource.kind == "Node" and is_etcd(config.store)
+        yield (
+            replace(wanted, targets=targets),
+            printer.output.is_table and (resource.kind == "Endpoints" or registers),
+        )
+
+
+def _followed_kinds(config: Config, part: Wanted) -> tuple[str, ...]:
+    kind = part.targets[0][0].kind
+    return _COMPUTED_FROM if kind == "Endpoints" and is_kubernetes(config.store) else (kind,)
 
 
 @dataclass
@@ -90,15 +111,19 @@ class _Objects:
             found, _ = selected(self.store, self.wanted)
             now = {stored.ref: stored for stored in found}
             # What cannot be read is there, and is told when it can be read again.
-            for ref in self.known.keys() - now.keys() - self.store.damaged.keys():
-                yield "DELETED", self.known.pop(ref)
+            for ref in sorted(self.known.keys() - now.keys() - self.store.damaged.keys()):
+                yield from self._now(ref)  # it may be there, and be picked no longer
             for stored in found:
                 yield from self._news(stored.ref, stored)
         else:
             for ref in filter(self._is_meant, dict.fromkeys(change.ref for change in changes.changes)):
-                found_now = self.store.find(ref)
-                if not isinstance(found_now, Damaged):  # of which the source says more
-                    yield from self._news(ref, found_now)
+                yield from self._now(ref)
+
+    def _now(self, ref: Ref) -> Iterator[tuple[Event, Object]]:
+        """What has become of an object by now."""
+        found = self.store.find(ref)
+        if not isinstance(found, Damaged):  # of which the source says more
+            yield from self._news(ref, found)
 
     def _is_meant(self, ref: Ref) -> bool:
         return any(

@@ -123,14 +123,17 @@ class Writer:
                     return await self._refused(refused, obj)
         after = None if answer is None else self._made(obj, answer)
         action = documents.action_of(before, after)
+        given = documents.given_version(obj, before) if action != "unchanged" else ""
         if after is not None and action != "unchanged":
             stored = documents.without_notes(before.raw) if before else None
+            wanted = documents.without_notes(after.raw)
             version = before.version if before else ""
-            if why := superseded(obj.raw, obj.ref, stored, version, documents.without_notes(after.raw)):
+            if why := superseded(obj.raw, obj.ref, stored, version, wanted):
                 return Superseded((Problem(obj.source, str(obj.ref), "metadata.resourceVersion", why),))
+            if stored == wanted:  # however old the version is that was read, this is what is written over
+                given = given and version
         if held := await self._held(obj, before):
             return Problems(held)
-        given = documents.given_version(obj, before) if action != "unchanged" else ""
         warnings = () if answer is None else (*answer.warnings, *documents.status_warning(obj, after))
         return _Trial(obj, before, after, action, force, given, warnings)
 
