@@ -48,7 +48,7 @@ class Watched(dict[str, Any]):
 
 def filled(type_name: str, path: str, seen: set[str], given: dict[str, Any], above: tuple[str, ...] = ()) -> Watched:
     """An object of the API's type in which every object and list of objects is there; plain values are ``given``."""
-    _, types = unknown.types_of_fields()
+    _, types = unknown._known()
     values: dict[str, Any] = {}
     for name, inner in types[type_name].items():
         place = f"{path}.{name}" if path else name
@@ -85,7 +85,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 
 def read_paths(kind: str) -> set[str]:
     """The paths of the fields that the parser of a kind asks for."""
-    kinds, _ = unknown.types_of_fields()
+    kinds, _ = unknown._known()
     seen: set[str] = set()
     for given in GIVEN[kind]:
         own = {**COMMON, "kind": kind, **{path: value for path, value in given.items() if value is not None}}

@@ -48,8 +48,6 @@ FLAGS: Mapping[str, str] = {
     "--output-version": _ONE_VERSION,
     "--api-version": _ONE_VERSION,
     # of one
-    "annotate --field-selector": "name the objects, or choose with -l or --all",
-    "label --field-selector": "name the objects, or choose with -l or --all",
     "apply --all": f"apply deletes nothing; delete KIND --all does, and {_WHOLE}",
     "apply --prune": f"apply deletes nothing; delete KIND -l SELECTOR does, and {_WHOLE}",
     "apply --prune-allowlist": _NO_DELETE,

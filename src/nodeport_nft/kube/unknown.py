@@ -24,7 +24,7 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
 
     ``otherwise`` is the remedy where no name is near.
     """
-    kinds, types = types_of_fields()
+    kinds, types = _known()
     count = 0
     last: Path = ()
     for path, name, known in _unknown(raw, kinds[kind], (), types):
@@ -38,7 +38,7 @@ def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, other
 
 def without_unknown(raw: dict[str, Any], kind: str) -> dict[str, Any]:
     """The object without all fields that the API has no such name for."""
-    kinds, types = types_of_fields()
+    kinds, types = _known()
     paths = [(*path, name) for path, name, _ in _unknown(raw, kinds[kind], (), types)]
     left = copy.deepcopy(raw)
     for *path, name in paths:
@@ -51,7 +51,7 @@ def without_unknown(raw: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def unknown_in(value: Any, kind: str) -> Iterator[str]:
     """What is told of each unknown field in a value of the API's type ``kind``, as ``V1Probe``."""
-    for path, name, known in _unknown(value, kind, (), types_of_fields()[1]):
+    for path, name, known in _unknown(value, kind, (), _known()[1]):
         yield f"{field_text((*path, name))}: unknown field; {_remedy(name, known, 'leave it out')}"
 
 
@@ -60,11 +60,16 @@ def field_names(kind: str, path: str) -> tuple[str, ...]:
 
     "" is the object itself. Nothing for a field that holds a plain value, or that there is not.
     """
-    kinds, types = types_of_fields()
+    kinds, types = _known()
     inner = kinds[kind]
     for name in path.split(".") if path else ():
         inner = types.get(inner, {}).get(name, "").strip("[]")
     return tuple(types.get(inner, {}))
+
+
+def types_of_fields() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The type of each kind, and of each type the fields with theirs ("" for a plain value, "[…]" for a list)."""
+    return _known()
 
 
 def _remedy(name: str, known: Collection[str], otherwise: str) -> str:
@@ -95,7 +100,6 @@ def _unknown(
 
 
 @cache
-def types_of_fields() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The type of each kind, and of each type the fields with theirs ("" for a plain value, "[…]" for a list)."""
+def _known() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     document = json.loads(files(__package__).joinpath("api_fields.json").read_text(encoding="utf-8"))
     return document["kinds"], document["types"]

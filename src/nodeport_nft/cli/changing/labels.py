@@ -28,7 +28,7 @@ from nodeport_nft.cli.changing.stored import (
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, put, say, warn
 from nodeport_nft.cli.resources import complete
-from nodeport_nft.cli.selectors import Labels
+from nodeport_nft.cli.selectors import Fields, Labels
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import reference
 from nodeport_nft.settings import Validate
@@ -101,6 +101,7 @@ def _verb(kind: _Talk, purpose: str) -> Callable[..., None]:
         recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
         every: Every = False,
         labels: Labels = None,
+        fields: Fields = None,
         overwrite: _Overwrite = False,
         lists: _List = False,
         resource_version: _Version = None,
@@ -120,6 +121,7 @@ def _verb(kind: _Talk, purpose: str) -> Callable[..., None]:
             all_namespaces=all_namespaces,
             every=every,
             selector=labels,
+            fields=fields,
         )
         form = read_form(output)
         _run(chosen, asked, changes, kind, _Options(overwrite, lists, resource_version, dry_run, form))

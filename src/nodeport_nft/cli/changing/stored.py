@@ -47,6 +47,7 @@ def parse_asked(
     all_namespaces: bool = False,
     every: bool | None = None,
     selector: str | None = None,
+    fields: str | None = None,
 ) -> Asked:
     """What is meant by the words and options of a command. Leaves with BAD_INPUT where that is not one thing.
 
@@ -55,8 +56,9 @@ def parse_asked(
     """
     from nodeport_nft.model import Ref
 
+    chooses = selector is not None or fields is not None
     if files:
-        if words or every or selector is not None:
+        if words or every or chooses:
             fail("name objects by -f alone, or by a kind", BAD_INPUT)
         found = read_files(files, config, namespace, names_only=True).objects
         return Asked(tuple(dict.fromkeys(one.ref for one in found)))
@@ -64,14 +66,15 @@ def parse_asked(
         fail("name the objects: KIND NAME..., KIND/NAME..., or -f FILE", BAD_INPUT)
     targets = parse_targets(list(words))
     by_name = [target for target in targets if target[1] is not None]
-    if every or selector is not None:
+    if every or chooses:
+        flag = "-l" if selector is not None else "--field-selector"
         if by_name:
             fail("name the objects, or leave out the names with --all and --selector", BAD_INPUT)
-        if every and selector is not None:
-            fail("-l and --all choose twice; leave out one of them", BAD_INPUT)
-        picked = read_selector(selector, None)
+        if every and chooses:
+            fail(f"{flag} and --all choose twice; leave out one of them", BAD_INPUT)
+        picked = read_selector(selector, fields, targets)
         if not (every or picked):  # as of a variable that is not set
-            fail("-l: is empty; write --all to change all of them", BAD_INPUT)
+            fail(f"{flag}: is empty; write --all to change all of them", BAD_INPUT)
         kinds = tuple(dict.fromkeys(resource.kind for resource, _ in targets))
         return Asked(kinds=kinds, namespace=None if all_namespaces else namespace, selector=picked)
     if all_namespaces:
