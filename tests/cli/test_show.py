@@ -746,3 +746,16 @@ def test_endpoints_are_cut_at_three(items: list[str], text: str) -> None:
 def test_printable_leaves_text_alone_and_escapes_the_rest() -> None:
     assert visible_in("utf-8", "a b\n\tü") == "a b\n\tü"
     assert visible_in("utf-8", "\x1b]0;x\x07\u202e\ud800") == "\\x1b]0;x\\x07\\u202e\\ud800"
+
+
+def test_a_label_that_is_null_is_an_empty_text_wherever_it_is_shown(program: Program) -> None:
+    """As the API reads it; a patch in JSON and a manifest can say so."""
+    metadata = '{"name": "web", "labels": {"tier": null}, "annotations": {"note": null}}'
+    text = f'{{"apiVersion": "v1", "kind": "Service", "metadata": {metadata}, "spec": {{"ports": [{{"port": 80}}]}}}}'
+    program.ok("apply", "-f", "-", stdin=text)
+    assert program.ok("get", "svc", "--show-labels", "--no-headers").split()[-1] == "tier="
+    assert program.ok("get", "svc", "-l", "tier=", "-o", "name") == "service/web\n"
+    assert program.ok("label", "svc", "web", "--list") == "tier=\n"
+    assert program.ok("annotate", "svc", "web", "--list") == "note=\n"
+    described = [line.split() for line in program.ok("describe", "svc", "web").splitlines()]
+    assert described[2:4] == [["Labels:", "tier="], ["Annotations:", "note:"]]

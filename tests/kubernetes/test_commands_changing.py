@@ -166,3 +166,15 @@ def test_an_edit_before_creating(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TMPDIR", str(desk.program.directory))
     assert desk.ok("create", "--edit", "-f", "-", stdin=text(service())) == "service/other created\n"
     assert desk.names() == ["other", "web"]
+
+
+def test_a_patch_is_of_the_object_that_it_names_by_its_uid(desk: Desk) -> None:
+    uid = desk.stored("web")["metadata"]["uid"]
+    other = '{"metadata": {"uid": "00000000-0000-0000-0000-000000000000", "labels": {"a": "1"}}}'
+    done = desk("patch", "svc", "web", "--type=merge", "-p", other)
+    assert (done.code, done.out) == (2, "")
+    assert "metadata.uid: is that of another object" in done.err
+    taken = '{"metadata": {"uid": null, "namespace": null, "resourceVersion": null, "labels": {"a": "1"}}}'
+    assert desk.ok("patch", "svc", "web", "--type=merge", "-p", taken) == "service/web patched\n"
+    metadata = desk.stored("web")["metadata"]
+    assert (metadata["uid"], metadata["labels"]) == (uid, {"theirs": "1", "a": "1"})

@@ -174,7 +174,7 @@ def _metadata(raw: dict[str, Any], *between: Field, namespaced: bool = True) -> 
         *([("Namespace", string(metadata, "namespace"))] if namespaced else []),
         *between,
         ("Labels", equations(mapping(metadata, "labels")) or NONE),
-        ("Annotations", [f"{k}: {v}" for k, v in sorted(notes.items())] or NONE),
+        ("Annotations", [f"{k}: {'' if v is None else v}" for k, v in sorted(notes.items())] or NONE),
     ]
 
 

@@ -99,8 +99,8 @@ def few(items: Sequence[str], nothing: str = NONE) -> str:
 
 
 def equations(labels: Mapping[str, Any]) -> list[str]:
-    """``key=value`` of each label, sorted by key."""
-    return [f"{key}={value}" for key, value in sorted(labels.items())]
+    """``key=value`` of each label, sorted by key; null is "", as the API reads it."""
+    return [f"{key}={'' if value is None else value}" for key, value in sorted(labels.items())]
 
 
 def mapping(raw: Any, *path: str) -> dict[str, Any]:

@@ -69,10 +69,14 @@ class Selector:
 
 
 def labels_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of an object; none where they are of an unexpected shape."""
+    """The labels of an object, null as "", as the API reads it; none where they are of an unexpected shape."""
     metadata = document.get("metadata")
     labels = metadata.get("labels") if isinstance(metadata, dict) else None
-    return labels if isinstance(labels, dict) else {}
+    if not isinstance(labels, dict):
+        return {}
+    return (
+        {key: "" if value is None else value for key, value in labels.items()} if None in labels.values() else labels
+    )
 
 
 def read_selector(labels: str | None, fields: str | None, targets: Iterable[Target] = ()) -> Selector:

@@ -239,7 +239,7 @@ def _list(objects: Sequence[Object], kind: _Talk) -> None:
 
 def _texts(raw: dict[str, Any], key: str) -> dict[str, Any]:
     found = raw["metadata"].get(key)
-    return found if isinstance(found, dict) else {}
+    return {name: "" if text is None else text for name, text in found.items()} if isinstance(found, dict) else {}
 
 
 def _changed(

@@ -6,7 +6,6 @@ with an object before the patch is no fault of the patch's, and is left as it is
 
 from __future__ import annotations
 
-import copy
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +40,8 @@ _Patch = Callable[["Object"], Any]
 """What makes a document of a stored object. Raises PatchError, or leaves with FAILED."""
 
 _WHICH = ("apiVersion", "kind", "name", "namespace")
+_TOLD = ("namespace", "uid", "resourceVersion")  # by the request, where a document does not say them
+_NONE = (None, "")
 _STDIN = "/dev/stdin"
 
 
@@ -147,23 +148,19 @@ def _patching(how: PatchType, patch: Any) -> _Patch:
         return lambda one: merge_patch(one.raw, patch)
     if how is PatchType.strategic:
         return lambda one: strategic_merge(one.kind, one.raw, patch)
-    if wrong := [number for number, each in enumerate(patch) if not isinstance(each, dict)]:
-        fail(f"--patch: operation {wrong[0]} is not a mapping; write op, path and value", BAD_INPUT)
-    from jsonpath import JSONPatch
-    from jsonpath.exceptions import JSONPatchError
+    from nodeport_nft.kube.operations import NotApplicableError, OperationError, check_operations, operated
 
-    def operated(one: Object) -> Any:
+    def changed(one: Object) -> Any:
         try:
-            # Read anew each time: an operation hands out its value, which the next one may change.
-            return JSONPatch(copy.deepcopy(patch), unicode_escape=False).apply(copy.deepcopy(one.raw))
-        except JSONPatchError as error:
+            return operated(one.raw, patch)
+        except NotApplicableError as error:
             fail(f"{reference(one.kind, one.name)}: --patch: {error}; see what is there with get -o json")
 
     try:
-        JSONPatch(copy.deepcopy(patch), unicode_escape=False)
-    except JSONPatchError as error:
-        fail(f"--patch: {error}; write operations as RFC 6902 has them", BAD_INPUT)
-    return operated
+        check_operations(patch)
+    except OperationError as error:
+        fail(f"--patch: {error}", BAD_INPUT)
+    return changed
 
 
 def _run(config: Config, asked: Asked, patching: _Patch, manner: Manner, *, once: bool) -> None:
@@ -208,13 +205,26 @@ def _made(stored: Object, raw: Any, config: Config) -> Object | None:
     from nodeport_nft.kube.patches import PatchError
     from nodeport_nft.store import is_kubernetes
 
+    raw = _told_by_request(raw, stored.raw)
     if raw == stored.raw:
         return None
     if _which(raw) != _which(stored.raw):
         raise PatchError((), "apiVersion, kind, name and namespace stay as they are in a patch")
+    if raw["metadata"].get("uid") != stored.raw["metadata"].get("uid"):
+        raise PatchError(("metadata", "uid"), "is that of another object; leave it out to change this one")
     if is_kubernetes(config.store):  # which knows a uid for what it is, and nothing of drained ones
         return _checked(stored, raw, config)
     return _checked(stored, as_it_was_read(undrained(raw, stored.raw)), config)
+
+
+def _told_by_request(raw: Any, before: dict[str, Any]) -> Any:
+    """The document, with what says which object was read, and which state of it, where the patch takes that away."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("metadata"), dict):
+        return raw
+    metadata = raw["metadata"]
+    told = {key: before["metadata"][key] for key in _TOLD if key in before["metadata"]}
+    taken = {key: value for key, value in told.items() if metadata.get(key) in _NONE}
+    return {**raw, "metadata": {**metadata, **taken}} if taken else raw
 
 
 def _which(raw: Any) -> list[Any]:
