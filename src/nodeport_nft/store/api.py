@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
@@ -225,8 +225,7 @@ class Objects(ABC):
         return stored
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An object as it is now; without values it is gone, or is nothing that this program can use."""
 
     ref: Ref
