@@ -106,5 +106,10 @@ def test_what_differs_is_found_as_between_dicts() -> None:
 
 def test_a_run_is_what_stands_in_a_frontends_slots() -> None:
     verdicts, slots = views()
-    assert (slots.run(WEB.key, 0), slots.run(WEB.key, 1000), slots.run(DNS.key, 1000)) == ((A, B), (C,), ())
-    assert verdicts.run(WEB.key, 0) == ()
+    beside = replace(WEB, first=1000, endpoints=(A,))
+    assert (slots.run(replace(WEB, endpoints=(C,))), slots.run(beside), slots.run(replace(DNS, first=1000))) == (
+        (A, B),
+        (C,),
+        (),
+    )
+    assert verdicts.run(WEB) == ()
