@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 
 from nodeport_nft.model import (
     MEMBER,
+    TOGETHER,
     Family,
     Member,
     NodeFacts,
@@ -85,6 +86,7 @@ class NodeState:
         self.tables = NodeTables(facts, listed)
         self._resolver = Resolver(self.index, facts.name, facts.zone, Claimable.of(facts))
         self._problems: dict[ObjectName, tuple[str, ...]] = {}
+        self._prepared: dict[ObjectName, Wants] = {}
         self.touched |= self.index.services.keys()
         for key, wants in self.kept.services.items():
             self.tables.restore(key, wants)
@@ -107,6 +109,8 @@ class NodeState:
             touched |= self._settle_dns(self.kept.refs)
         self.touched |= touched
         self.renamed |= touched
+        for key in touched:
+            self._prepared.pop(key, None)
         return touched
 
     def _is_own(self, ref: Ref) -> bool:
@@ -134,21 +138,40 @@ class NodeState:
 
     def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:
         """Compile these services; what each wanted until now, for ``NodeTables.restore``."""
+        prepared, self._prepared = self._prepared, {}
         before = {}
-        for key in keys:
+        others = self._wanted([key for key in keys if key not in prepared])
+        for key, wants in chain(prepared.items(), others):
             before[key] = self.tables.wants(key)
-            service = self.index.services.get(key)
-            if service is None and key in self.kept.services:
-                continue
-            resolved = self._resolver.resolved(service) if service else Resolved()
-            frontends = self.kept.completed(service, resolved.frontends) if service else ()
-            self._note(key, service, frontends, resolved)
-            if service:
-                # Also without any: another proxy's has its clusterIPs in a set.
-                self.tables.serve(key, service, frontends)
-            else:
-                self.tables.remove(key)
+            self.tables.serve(key, wants)
         return before
+
+    def prepare(self) -> None:
+        """Compile what is touched as far as nobody need know what the kernel holds; ``compile`` does the rest."""
+        self._prepared = dict(self._wanted(sorted(self.touched)))
+
+    def _wanted(self, keys: Iterable[ObjectName]) -> Iterator[tuple[ObjectName, Wants]]:
+        """What each of these services is to want; it is taken note of, and no more."""
+        keys = iter(keys)
+        while some := list(islice(keys, TOGETHER)):
+            services = [self.index.services.get(key) for key in some]
+            resolved = [self._resolver.resolved(service) if service else Resolved() for service in services]
+            frontends = [
+                self.kept.completed(service, found.frontends) if service else ()
+                for service, found in zip(services, resolved, strict=True)
+            ]
+            for key, service, own, found in zip(some, services, frontends, resolved, strict=True):
+                if service or key not in self.kept.services:
+                    self._note(key, service, own, found)
+            yield from [
+                (key, self._wants(key, service, own))
+                for key, service, own in zip(some, services, frontends, strict=True)
+            ]
+
+    def _wants(self, key: ObjectName, service: Service | None, frontends: Iterable[Frontend]) -> Wants:
+        if service:
+            return self.tables.wanted(service, frontends)  # also without any: another proxy's has clusterIPs in a set
+        return self.tables.wants(key) if key in self.kept.services else {}
 
     def problems(self) -> tuple[str, ...]:
         """What of the services an operator should mend."""
