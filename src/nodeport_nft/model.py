@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 @dataclass_transform(frozen_default=True)
-def _many(cls: type[Made]) -> type[Made]:
+def quickly_made(cls: type[Made]) -> type[Made]:
     """A frozen, slotted dataclass of which there may be hundreds of thousands.
 
     That nothing is assigned to it is mypy's to see: with a check at each assignment, those of ``__init__`` too, one
@@ -150,7 +150,7 @@ class Requirement:
         raise ValueError(f"{self.operator!r} is not an operator of a label selector")
 
 
-@_many
+@quickly_made
 class ServicePort:
     """One port of a Service. ``node_port`` 0 stands for none; ``target_port`` is a number or a port's name."""
 
@@ -161,7 +161,7 @@ class ServicePort:
     node_port: int = 0
 
 
-@_many
+@quickly_made
 class Service:
     """A Service with the fields this program acts on.
 
@@ -209,7 +209,7 @@ class Service:
         return ObjectName(self.namespace, self.name)
 
 
-@_many
+@quickly_made
 class EndpointPort:
     """A port of an EndpointSlice; it serves the Service port of the same name."""
 
@@ -218,7 +218,7 @@ class EndpointPort:
     port: int
 
 
-@_many
+@quickly_made
 class Endpoint:
     """One backend of a slice. Conditions are resolved: absent ones have their default already (E1).
 
@@ -269,7 +269,7 @@ class Probe:
     failure_threshold: int = 3
 
 
-@_many
+@quickly_made
 class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
@@ -290,7 +290,7 @@ class EndpointSlice:
     probe: Probe | None = None
 
 
-@_many
+@quickly_made
 class ContainerPort:
     """A named container port of a Pod, which a Service may name as its targetPort."""
 
@@ -299,7 +299,7 @@ class ContainerPort:
     port: int
 
 
-@_many
+@quickly_made
 class Pod:
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 
