@@ -202,7 +202,7 @@ class NodeState:
         slices = [piece for service in services for piece in self.index.slices(service)]
         pods = {
             (pod.namespace, pod.name): pod
-            for service in services
+            for service in (services if self.index.has_pods else ())
             if service.selector
             for pod in self.index.selected(service)
         }

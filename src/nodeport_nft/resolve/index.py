@@ -127,6 +127,11 @@ class Index:
             if isinstance(value, EndpointSlice) and value.service == name and value.namespace == namespace
         ]
 
+    @property
+    def has_pods(self) -> bool:
+        """Whether a selector may fit anything: where slices tell of all endpoints, none need be asked for."""
+        return bool(self._pods)
+
     def selected(self, service: Service) -> list[Pod]:
         """Pods that carry every label of the selector; the rarest label narrows the search."""
         wanted = service.selector.items()
