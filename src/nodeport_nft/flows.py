@@ -66,6 +66,7 @@ ATTEMPTS = (TCP, SCTP)
 
 _NUMBERS: dict[str | int, int] = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 
+_OCTETS = {str(number): number for number in range(256)}
 _NODE_PORT_IPS = "node-port-ips"
 _NOBODY: Set[Place] = frozenset()
 _PORT = (Field.L4PROTO, Field.DPORT)
@@ -282,7 +283,8 @@ def _place(address: str, port: int) -> Place:
 def _packed(address: str) -> bytes:
     if ":" in address:
         return ip_address(address).packed
-    return bytes(map(int, address.split(".")))  # a third of the time, and nearly all are of IPv4
+    a, b, c, d = address.split(".")
+    return bytes((_OCTETS[a], _OCTETS[b], _OCTETS[c], _OCTETS[d]))  # a quarter of the time; nearly all are of IPv4
 
 
 def _node_port_ips(elements: Elements) -> frozenset[bytes]:

@@ -11,10 +11,30 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, dataclass_transform
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
+
+Made = TypeVar("Made")
+
+
+@dataclass_transform(frozen_default=True)
+def quickly_made(cls: type[Made]) -> type[Made]:
+    """A frozen, slotted dataclass of which there may be hundreds of thousands.
+
+    That nothing is assigned to it is mypy's to see: with a check at each assignment, those of ``__init__`` too, one
+    takes four times as long to make.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+TOGETHER = 64
+"""Of very many objects, how many are taken from one step to the next at a time.
+
+A processor that does the same again and again does it in three quarters of the time that it takes to do, for each
+object, one thing after the other.
+"""
 
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -130,7 +150,7 @@ class Requirement:
         raise ValueError(f"{self.operator!r} is not an operator of a label selector")
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class ServicePort:
     """One port of a Service. ``node_port`` 0 stands for none; ``target_port`` is a number or a port's name."""
 
@@ -141,7 +161,7 @@ class ServicePort:
     node_port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class Service:
     """A Service with the fields this program acts on.
 
@@ -189,7 +209,7 @@ class Service:
         return ObjectName(self.namespace, self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class EndpointPort:
     """A port of an EndpointSlice; it serves the Service port of the same name."""
 
@@ -198,7 +218,7 @@ class EndpointPort:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class Endpoint:
     """One backend of a slice. Conditions are resolved: absent ones have their default already (E1).
 
@@ -249,7 +269,7 @@ class Probe:
     failure_threshold: int = 3
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class EndpointSlice:
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
@@ -270,7 +290,7 @@ class EndpointSlice:
     probe: Probe | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class ContainerPort:
     """A named container port of a Pod, which a Service may name as its targetPort."""
 
@@ -279,7 +299,7 @@ class ContainerPort:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class Pod:
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 

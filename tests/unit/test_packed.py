@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -36,8 +37,9 @@ from nodeport_nft.kernel.netlink.messages import BODY, attribute
 from nodeport_nft.kernel.netlink.packed import OddElement, PackedElements, make_reader
 from nodeport_nft.kernel.netlink.reading import read_elements, read_memories, read_prefixes
 from nodeport_nft.model import Family
-from nodeport_nft.plan import diff
-from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Memory, Table, Value
+from nodeport_nft.plan import Endpoints, SlotsView, diff
+from nodeport_nft.plan.edits import differing
+from nodeport_nft.ruleset import Element, Field, Goto, Key, Map, Memory, Pool, Table, Value
 from tests.builders import FACTS
 
 SCHEMAS = {family: compile_schema(family, FACTS) for family in Family}
@@ -132,11 +134,33 @@ def test_the_endpoints_behind_a_frontend_end_with_the_first_empty_slot() -> None
     known = layout(Family.IPV6, "node-port-endpoints")
     ends = {slot: (f"fd00::1:{slot:x}", 80 + slot) for slot in (0, 1, 3, 32768)}
     there = read(known, *(told(known, Element(("tcp", 30080, slot), end)) for slot, end in ends.items()))
-    assert there.run(("tcp", 30080), 0) == (ends[0], ends[1])
-    assert there.run(("tcp", 30080), 32768) == (ends[32768],)
-    for likely in ((ends[0], ends[1]), (ends[1], ends[0]), (ends[0],), (ends[0], ends[1], ends[3]), ()):
-        assert there.run(("tcp", 30080), 0, likely) == (ends[0], ends[1])
-    assert there.run(("udp", 30080), 0) == there.run(("no such", 30080), 0) == ()
+
+    def run(protocol: str, first: int = 0, likely: Endpoints = ()) -> Endpoints:
+        key, verdict = (protocol, 30080), Goto("node-port/2")
+        return there.run(Pool("node-ports", key, verdict, "node-port-endpoints", likely, "", first))
+
+    assert run("tcp") == (ends[0], ends[1])
+    assert run("tcp", 32768) == (ends[32768],)
+    for likely in ((ends[0], ends[1]), (ends[1], ends[0]), (ends[0],), (ends[0], ends[1], ends[3])):
+        assert run("tcp", 0, likely) == (ends[0], ends[1])
+    assert run("udp") == run("no such") == ()
+
+
+ENDS = ("10.244.1.1", 80), ("10.244.1.2", 80), ("10.244.1.3", 80)
+
+
+@pytest.mark.parametrize("held", [ENDS[:1], ENDS[:2], ENDS, (ENDS[1], ENDS[0])])
+@pytest.mark.parametrize("comment", ["default/web", "default/other", ""])
+def test_what_was_looked_at_for_its_places_differs_as_it_would_have(held: Endpoints, comment: str) -> None:
+    known = layout(Family.IPV4, "node-port-endpoints")
+    slots = [Element(("tcp", 30080, slot), end, comment) for slot, end in enumerate(held)]
+    there, again = (read(known, *(told(known, slot) for slot in slots)) for _ in range(2))
+    pool = Pool("node-ports", ("tcp", 30080), Goto("node-port/2"), "node-port-endpoints", ENDS[:2], "default/web")
+    twin = replace(pool, comment="default/twin")
+    assert there.run(pool) == held
+    for wanted in (pool, twin):
+        view = SlotsView({0: {pool.key: wanted}})
+        assert there.differing(view) == again.differing(view) == differing(dict(again), dict(view))
 
 
 def test_no_key_of_the_map_is_in_it() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from nodeport_nft.kernel.netlink.elements import new_elements
 from nodeport_nft.plan.edits import differing
 from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView
 from nodeport_nft.ruleset import Element, Goto, Key, Pool
@@ -106,5 +107,26 @@ def test_what_differs_is_found_as_between_dicts() -> None:
 
 def test_a_run_is_what_stands_in_a_frontends_slots() -> None:
     verdicts, slots = views()
-    assert (slots.run(WEB.key, 0), slots.run(WEB.key, 1000), slots.run(DNS.key, 1000)) == ((A, B), (C,), ())
-    assert verdicts.run(WEB.key, 0) == ()
+    beside = replace(WEB, first=1000, endpoints=(A,))
+    assert (slots.run(replace(WEB, endpoints=(C,))), slots.run(beside), slots.run(replace(DNS, first=1000))) == (
+        (A, B),
+        (C,),
+        (),
+    )
+    assert verdicts.run(WEB) == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "vip", "pods"), [("ip", "10.96.0.1", "10.244.0."), ("ip6", "fd00::1", "fd00:244::")]
+)
+def test_pools_are_written_as_their_elements_would_be(family: str, vip: str, pods: str) -> None:
+    def pool(port: int, endpoints: int, comment: str, first: int = 0) -> Pool:
+        ends = tuple((f"{pods}{number + 1}", 8000 + number) for number in range(endpoints))
+        return Pool("service-ips", (vip, "tcp", port), Goto("service/4"), "service-endpoints", ends, comment, first)
+
+    pools = (pool(80, 3, "default/web"), pool(81, 1, ""), pool(82, 2, "default/web:second"))
+    local = pool(80, 2, "default/web", 32768)
+    view = SlotsView({0: {each.key: each for each in pools}, 32768: {local.key: local}})
+    written = [*new_elements(family, "service-endpoints", view)]
+    assert written == [*new_elements(family, "service-endpoints", dict(view))]
+    assert len(written) == 1

@@ -41,6 +41,8 @@ COMMENT_LIMIT = 128
 
 _Endpoints = tuple[tuple[str, int], ...]
 
+_OCTETS = tuple(map(str, range(256)))
+
 
 def compile_service(
     service: Service, frontends: Iterable[Frontend], facts: NodeFacts, schemas: Mapping[Family, Schema]
@@ -82,18 +84,24 @@ class _Compiled:
         self._affinity: Affinity | None = None
         self._firewalls: dict[str, tuple[Map, Chain]] = {}
         self._guards: dict[str, Goto | None] = {}
-        self._load_balancers = frozenset(map(self._text, service.load_balancer_ips))
+        self._load_balancers: frozenset[str] = frozenset()
+        if service.load_balancer_ips:
+            self._load_balancers = frozenset(map(self._text, service.load_balancer_ips))
         self._paired: set[tuple[int, str]] = set()
         if service.session_affinity_seconds:
             self._affinity = Affinity(service, schema, 1 << facts.masquerade_bit)
 
     def maps(self) -> tuple[Map, ...]:
         """The sets that are this Service's alone."""
+        if not (self._firewalls or self._affinity):
+            return ()  # nearly all of them
         sticky = self._affinity.maps.values() if self._affinity else ()
         return *(declared for declared, _ in self._firewalls.values()), *sticky
 
     def chains(self) -> tuple[Chain, ...]:
         """The chains that are this Service's alone."""
+        if not (self._firewalls or self._affinity):
+            return ()
         sticky = self._affinity.chains.values() if self._affinity else ()
         return *(chain for _, chain in self._firewalls.values()), *sticky
 
@@ -169,7 +177,11 @@ class _Compiled:
             return maglev(weights, MAGLEV_SLOTS)
         weighted: list[tuple[str, int]] = []
         for address, port, _, weight in backends[: most_endpoints(self.service)]:
-            weighted += ((self._text(address), port),) * weight
+            endpoint = self._text(address), port
+            if weight == 1:  # nearly all of them
+                weighted.append(endpoint)
+            else:
+                weighted += (endpoint,) * weight
         return tuple(weighted[:MAX_ENDPOINTS])
 
     def _text(self, address: IPAddress) -> str:
@@ -177,8 +189,12 @@ class _Compiled:
         # By the packed form: that of an IPv6Address is a hash that whoever writes the address can choose.
         text = self._texts.get(packed := address.packed)
         if text is None:
-            # What str() makes of it, in half of the time: there are very many of IPv4.
-            text = self._texts[packed] = ".".join(map(str, packed)) if len(packed) == 4 else str(address)
+            if len(packed) == 4:  # what str() makes of it, in a third of the time: there are very many of these
+                a, b, c, d = packed
+                text = f"{_OCTETS[a]}.{_OCTETS[b]}.{_OCTETS[c]}.{_OCTETS[d]}"
+            else:
+                text = str(address)
+            self._texts[packed] = text
         return text
 
     def _guard(self, frontend: Frontend) -> Goto | None:
@@ -230,10 +246,10 @@ class _Compiled:
             if not backends or (id(backends), protocol) in self._paired:  # a port's frontends have them in common
                 continue
             self._paired.add((id(backends), protocol))
-            for backend in backends[:MAX_ENDPOINTS]:
-                if backend.place is not Place.ELSEWHERE:
-                    address = self._text(backend.address)
-                    self._share("hairpin-connections", address, address, protocol, backend.port)
+            for ip, port, place, _ in backends[:MAX_ENDPOINTS]:
+                if place is not Place.ELSEWHERE:
+                    address = self._text(ip)
+                    self._share("hairpin-connections", address, address, protocol, port)
 
     def _share(self, name: str, *key: str | int) -> None:
         self.shared[name, key] = None

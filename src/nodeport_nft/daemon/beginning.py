@@ -56,8 +56,14 @@ def service_cidrs(changes: Changes) -> tuple[ServiceCIDR, ...]:
 
 def begun(changes: Changes, facts: NodeFacts, tables: KernelTables) -> tuple[NodeState, Listed]:
     """The state that all there is wants, and what the tables hold. Raises KernelError, MemoryError."""
-    # Only now, and not beside the reading of the store: what is listed is soon given up again, and would lie among
-    # values that stay, so that its memory could not be given back.
-    known = tables.read(facts)
     objects = ((change.ref, change.values) for change in changes.changes)
-    return NodeState.of(facts, known, objects, changes.unreadable), known
+    if changes.unreadable:
+        known = tables.read(facts)
+        return NodeState.of(facts, known, objects, changes.unreadable), known
+    state = NodeState.of(facts, {}, objects)
+    state.prepare()
+    # Only now: another process may be at it still. And what is listed is soon given up again; among values that stay,
+    # its memory could not be given back.
+    known = tables.read(facts)
+    state.tables.adopt(known)
+    return state, known

@@ -328,7 +328,7 @@ def _rank(want: Want) -> Rank:
 def _endpoints(elements: Mapping[Key, Element], pool: Pool) -> tuple[tuple[str, int], ...]:
     """What stands in the slots of a pool, from the first one up to the first empty one."""
     if isinstance(elements, Comparing):
-        return elements.run(pool.key, pool.first, pool.endpoints)
+        return elements.run(pool)
     endpoints = []
     slot = pool.first
     while (element := elements.get((*pool.key, slot))) is not None:

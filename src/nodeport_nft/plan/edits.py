@@ -20,7 +20,7 @@ from nodeport_nft.plan.transaction import (
     Replace,
     Transaction,
 )
-from nodeport_nft.ruleset import Chain, Element, Key, Map, Memory, Schema, Table
+from nodeport_nft.ruleset import Chain, Element, Key, Map, Memory, Pool, Schema, Table
 
 Change = tuple[Element | None, Element | None]
 """An element as it was and as it should be."""
@@ -56,10 +56,10 @@ class Comparing(Mapping[Key, Element]):
         """What is not as wanted, each as it is and as it should be."""
 
     @abstractmethod
-    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
-        """What stands in the slots behind this key, from ``first`` up to the first empty one.
+    def run(self, pool: Pool) -> Endpoints:
+        """What stands in the slots of this frontend, from its first up to the first empty one.
 
-        That is ``likely`` itself, if it is as likely: nothing need be made then.
+        Those are the pool's endpoints themselves, if it is they: nothing need be made then.
         """
 
 

@@ -40,7 +40,7 @@ class ElementsView(Comparing):
         """As ``Comparing`` has it."""
         return differing(self, want)
 
-    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:  # noqa: ARG002 (those of SlotsView)
+    def run(self, pool: Pool) -> Endpoints:  # noqa: ARG002 (that of SlotsView)
         """As ``Comparing`` has it: in a map without slots there are none."""
         return ()
 
@@ -144,12 +144,12 @@ class SlotsView(ElementsView, InPools):
                         changed[(one or other).key] = one, other
         return changed
 
-    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
+    def run(self, pool: Pool) -> Endpoints:
         """As ``Comparing`` has it."""
-        pool = self._pools.get(first, {}).get(key)
-        if pool is None:
+        there = self._pools.get(pool.first, {}).get(pool.key)
+        if there is None:
             return ()
-        return likely if likely == pool.endpoints else pool.endpoints
+        return pool.endpoints if pool.endpoints == there.endpoints else there.endpoints
 
     def pools(self) -> Iterable[Pool]:
         """As ``InPools`` has it."""

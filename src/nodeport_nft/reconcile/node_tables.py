@@ -45,7 +45,7 @@ from nodeport_nft.plan import (
 from nodeport_nft.problems import counted
 from nodeport_nft.reconcile.kept import Wants
 from nodeport_nft.resolve import Backend, Frontend, Resolved
-from nodeport_nft.ruleset import Contender, Schema, Table
+from nodeport_nft.ruleset import Schema, Table
 
 Edited = Mapping[Family, Edits]
 
@@ -81,18 +81,23 @@ class NodeTables:
 
     def put(self, service: Service, frontends: Iterable[Frontend]) -> None:
         """Serve ``service`` by these frontends, and by no others it may have had."""
-        self.serve(service.key, service, frontends)
+        self.serve(service.key, self.wanted(service, frontends))
 
-    def serve(self, key: ObjectName, service: Service, frontends: Iterable[Frontend]) -> None:
-        """As ``put``. ``key`` is the Service's, as one object wherever it is kept, to save memory."""
-        wanted: dict[Family, Contender] = dict(compile_service(service, frontends, self.facts, self.schemas))
+    def wanted(self, service: Service, frontends: Iterable[Frontend]) -> Wants:
+        """What ``service`` is to want in order to be served by these frontends, for ``serve``."""
+        return dict(compile_service(service, frontends, self.facts, self.schemas))
+
+    def serve(self, key: ObjectName, wants: Wants) -> None:
+        """Serve a Service by what it is to want, and by nothing else that it may have had.
+
+        ``key`` is the Service's, as one object wherever it is kept, to save memory.
+        """
         for family, desired in self.desired.items():
-            desired.update(key, wanted.get(family))
+            desired.update(key, wants.get(family))
 
     def remove(self, key: ObjectName) -> None:
         """Serve this Service no longer."""
-        for desired in self.desired.values():
-            desired.update(key, None)
+        self.serve(key, {})
 
     def forget(self) -> None:
         """Forget what the kernel held at the start: all endpoints have their slots."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 
 from nodeport_nft.model import (
     MEMBER,
+    TOGETHER,
     Family,
     Member,
     NodeFacts,
@@ -31,6 +33,7 @@ from nodeport_nft.reconcile.own_dns import REF as DNS_REF
 from nodeport_nft.reconcile.own_dns import OwnDNS, own_dns_problems
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Index, Resolved, Resolver
 from nodeport_nft.resolve.index import by_object
+from nodeport_nft.ruleset import Contender
 
 
 class NodeState:
@@ -85,6 +88,7 @@ class NodeState:
         self.tables = NodeTables(facts, listed)
         self._resolver = Resolver(self.index, facts.name, facts.zone, Claimable.of(facts))
         self._problems: dict[ObjectName, tuple[str, ...]] = {}
+        self._prepared = _Prepared()
         self.touched |= self.index.services.keys()
         for key, wants in self.kept.services.items():
             self.tables.restore(key, wants)
@@ -107,6 +111,7 @@ class NodeState:
             touched |= self._settle_dns(self.kept.refs)
         self.touched |= touched
         self.renamed |= touched
+        self._prepared.drop(touched)
         return touched
 
     def _is_own(self, ref: Ref) -> bool:
@@ -134,21 +139,42 @@ class NodeState:
 
     def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:
         """Compile these services; what each wanted until now, for ``NodeTables.restore``."""
+        prepared, self._prepared = self._prepared, _Prepared()
         before = {}
-        for key in keys:
+        others = self._wanted([key for key in keys if key not in prepared.keys])
+        for key, wants in chain(prepared.items(), others):
             before[key] = self.tables.wants(key)
-            service = self.index.services.get(key)
-            if service is None and key in self.kept.services:
-                continue
-            resolved = self._resolver.resolved(service) if service else Resolved()
-            frontends = self.kept.completed(service, resolved.frontends) if service else ()
-            self._note(key, service, frontends, resolved)
-            if service:
-                # Also without any: another proxy's has its clusterIPs in a set.
-                self.tables.serve(key, service, frontends)
-            else:
-                self.tables.remove(key)
+            self.tables.serve(key, wants)
         return before
+
+    def prepare(self) -> None:
+        """Compile what is touched as far as nobody need know what the kernel holds; ``compile`` does the rest."""
+        self._prepared = _Prepared()
+        for key, wants in self._wanted(sorted(self.touched)):
+            self._prepared.put(key, wants)
+
+    def _wanted(self, keys: Iterable[ObjectName]) -> Iterator[tuple[ObjectName, Wants]]:
+        """What each of these services is to want; it is taken note of, and no more."""
+        keys = iter(keys)
+        while some := list(islice(keys, TOGETHER)):
+            services = [self.index.services.get(key) for key in some]
+            resolved = [self._resolver.resolved(service) if service else Resolved() for service in services]
+            frontends = [
+                self.kept.completed(service, found.frontends) if service else ()
+                for service, found in zip(services, resolved, strict=True)
+            ]
+            for key, service, own, found in zip(some, services, frontends, resolved, strict=True):
+                if service or key not in self.kept.services:
+                    self._note(key, service, own, found)
+            yield from [
+                (key, self._wants(key, service, own))
+                for key, service, own in zip(some, services, frontends, strict=True)
+            ]
+
+    def _wants(self, key: ObjectName, service: Service | None, frontends: Iterable[Frontend]) -> Wants:
+        if service:
+            return self.tables.wanted(service, frontends)  # also without any: another proxy's has clusterIPs in a set
+        return self.tables.wants(key) if key in self.kept.services else {}
 
     def problems(self) -> tuple[str, ...]:
         """What of the services an operator should mend."""
@@ -176,7 +202,7 @@ class NodeState:
         slices = [piece for service in services for piece in self.index.slices(service)]
         pods = {
             (pod.namespace, pod.name): pod
-            for service in services
+            for service in (services if self.index.has_pods else ())
             if service.selector
             for pod in self.index.selected(service)
         }
@@ -223,6 +249,32 @@ class NodeState:
             self._idling[key] = frozenset(idling)
         elif before:
             del self._idling[key]
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What services are to want, by family: a small dict for each would leave holes among what stays, 20 MB of them
+    at 100,000 Services.
+    """
+
+    keys: dict[ObjectName, None] = field(default_factory=dict)
+    by_family: dict[Family, dict[ObjectName, Contender]] = field(default_factory=lambda: {f: {} for f in Family})
+
+    def put(self, key: ObjectName, wants: Wants) -> None:
+        self.keys[key] = None
+        for family, contender in wants.items():
+            if contender is not None:
+                self.by_family[family][key] = contender
+
+    def drop(self, keys: Iterable[ObjectName]) -> None:
+        for key in keys if self.keys else ():
+            self.keys.pop(key, None)
+            for contenders in self.by_family.values():
+                contenders.pop(key, None)
+
+    def items(self) -> Iterator[tuple[ObjectName, Wants]]:
+        for key in self.keys:
+            yield key, {family: contenders.get(key) for family, contenders in self.by_family.items()}
 
 
 def _policy_of(service: Service, frontend: Frontend) -> tuple[str, str]:

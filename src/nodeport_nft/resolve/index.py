@@ -116,14 +116,21 @@ class Index:
         """Every object there is."""
         return frozenset(self._values)
 
-    def slices(self, service: Service) -> Iterable[EndpointSlice]:
+    def slices(self, service: Service) -> list[EndpointSlice]:
         """All slices of a Service, those of its Endpoints object among them."""
         namespace, name = service.namespace, service.name
         found = self._slices.get(namespace, {}).get(name, {})
-        for ref in (found,) if isinstance(found, Ref) else found:
-            for value in self._values[ref]:
-                if isinstance(value, EndpointSlice) and (value.namespace, value.service) == (namespace, name):
-                    yield value
+        return [
+            value
+            for ref in ((found,) if isinstance(found, Ref) else found)
+            for value in self._values[ref]
+            if isinstance(value, EndpointSlice) and value.service == name and value.namespace == namespace
+        ]
+
+    @property
+    def has_pods(self) -> bool:
+        """Whether a selector may fit anything: where slices tell of all endpoints, none need be asked for."""
+        return bool(self._pods)
 
     def selected(self, service: Service) -> list[Pod]:
         """Pods that carry every label of the selector; the rarest label narrows the search."""

@@ -46,11 +46,13 @@ class Join:
         self._slices: dict[str, list[tuple[EndpointSlice, EndpointPort]]] = {}  # by the port's name
         self._targets: dict[int, dict[tuple[str, Protocol], int]] = {}
         self._left = MAX_WEIGHED
-        slices = [piece for piece in index.slices(service) if not piece.headless]
-        own = [piece for piece in slices if not piece.mirrored] or slices
-        if not own and service.selector:
+        slices = index.slices(service)
+        if any(piece.headless or piece.mirrored for piece in slices):
+            slices = [piece for piece in slices if not piece.headless]
+            slices = [piece for piece in slices if not piece.mirrored] or slices
+        if not slices and service.selector:
             self._pods = [pod for pod in index.selected(service) if not pod.finished]
-        for piece in own:
+        for piece in slices:
             for port in piece.ports:
                 self._slices.setdefault(port.name, []).append((piece, port))
 
@@ -83,6 +85,7 @@ class Join:
         count = self._count(pieces)
         if self._is_too_many(count):
             return None
+        here, elsewhere, unknown = Place.HERE, Place.ELSEWHERE, Place.UNKNOWN
         # By the packed form: that of an IPv6Address is a hash that whoever writes the address can choose.
         found: dict[tuple[int, bytes, int], Backend] = {}
         for piece, own in pieces:
@@ -92,8 +95,8 @@ class Join:
             for endpoint in piece.endpoints:
                 if not endpoint.ready or endpoint.zones or endpoint.nodes:
                     return None
-                address = endpoint.address
-                place = Place.of(endpoint.node_name, node_name)
+                address, its_node = endpoint.address, endpoint.node_name
+                place = (here if its_node == node_name else elsewhere) if its_node else unknown  # Place.of
                 found[address.version, address.packed, number] = Backend(address, number, place, weight)
         if len(found) < count:  # of two copies of one, the better one counts (E3)
             return None

@@ -53,6 +53,10 @@ class Resolved(NamedTuple):
 _Serving = tuple[tuple[Backend, ...], Mapping[str, "tuple[Backend, ...] | None"]]
 """The endpoints of one family, and by traffic policy those of this node; None where that is no matter (Cluster)."""
 
+_CLUSTER = {"Cluster"}
+_ALL_OF_THEM: Mapping[str, tuple[Backend, ...] | None] = {"Cluster": None}
+"""What there is by traffic policy where none of a Service's policies asks where endpoints are: nearly everywhere."""
+
 
 def is_proxied(service: Service) -> bool:
     """Whether this program serves the Service at all (F8): not headless, not ExternalName, not another proxy's."""
@@ -90,15 +94,16 @@ class Resolver:
     def _frontends(
         self, service: Service, offers: Sequence[tuple[Family, Sequence[_Offer]]], join: Join
     ) -> Iterator[Frontend]:
-        policies = _policies(service)
+        internal, external = service.internal_traffic_policy, service.external_traffic_policy
+        versions, policies = [family for family, _ in offers], {internal, external}
         for port in service.ports:
             offered = [(family, o.kind, ip) for family, own in offers for o in own for ip in o.take(port)]
-            serving = self._serving(join, port, [family for family, _ in offers], policies) if offered else None
+            serving = self._serving(join, port, versions, policies) if offered else None
             if serving is None:
                 continue
             for family, kind, address in offered:
                 everywhere, here = serving[family]
-                policy = _policy(service, kind)
+                policy = internal if kind is FrontendKind.CLUSTER_IP else external
                 yield Frontend(
                     kind,
                     family,
@@ -126,13 +131,10 @@ class Resolver:
     def _as_they_are(self, plain: Iterable[Backend], family: Family, policies: Iterable[str]) -> _Serving:
         """What ``_weighed`` comes to where all are ready and none has hints."""
         everywhere = tuple([backend for backend in plain if backend.address.version == family])
-        here: dict[str, tuple[Backend, ...] | None] = {}
-        for policy in policies:
-            of_policy = None
-            if policy != "Cluster":
-                of_policy = tuple([backend for backend in everywhere if backend.place is Place.HERE])
-            here[policy] = of_policy
-        return everywhere, here
+        if policies == _CLUSTER:
+            return everywhere, _ALL_OF_THEM
+        here = tuple([backend for backend in everywhere if backend.place is Place.HERE])
+        return everywhere, {policy: None if policy == "Cluster" else here for policy in policies}
 
     def _weighed(self, candidates: Iterable[Candidate], family: Family, policies: Iterable[str]) -> _Serving:
         own = [c for c in candidates if c.address.version == family]
@@ -273,12 +275,3 @@ def _with_room(service: Service, offers: list[_Offer]) -> list[_Offer]:
             offer.room = min(offer.count(service), left)
             left -= offer.room
     return offers
-
-
-def _policy(service: Service, kind: FrontendKind) -> str:
-    internal = kind is FrontendKind.CLUSTER_IP
-    return service.internal_traffic_policy if internal else service.external_traffic_policy
-
-
-def _policies(service: Service) -> set[str]:
-    return {service.internal_traffic_policy, service.external_traffic_policy}

@@ -225,7 +225,8 @@ class StoreSource:
     def _changes(self, found: Iterable[tuple[Ref, tuple[Value, ...] | Damaged]], *, whole: bool = False) -> Changes:
         changes = []
         for ref, values in found:
-            self._damaged.pop(ref, None)
+            if self._damaged:
+                self._damaged.pop(ref, None)
             if isinstance(values, Damaged):
                 self._damaged[ref] = values
             else:

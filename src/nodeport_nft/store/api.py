@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
+from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value, quickly_made
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -225,7 +225,7 @@ class Objects(ABC):
         return stored
 
 
-@dataclass(frozen=True, slots=True)
+@quickly_made
 class Change:
     """An object as it is now; without values it is gone, or is nothing that this program can use."""
 

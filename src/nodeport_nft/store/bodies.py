@@ -8,10 +8,11 @@ from __future__ import annotations
 import builtins
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Ref, Value
+from nodeport_nft.model import TOGETHER, Ref, Value
 from nodeport_nft.store.api import Made, Objects
 from nodeport_nft.store.objects import Damaged, read_document
 
@@ -54,9 +55,14 @@ class StoredBodies(Objects):
 
     def values(self) -> Iterator[tuple[Ref, tuple[Value, ...] | Damaged]]:
         """As ``Objects`` has it."""
+        from nodeport_nft.kube.typed import stored_values_of_each  # late, as above
+
         self.strange.clear()
-        for each in self.bodies():
-            yield each.ref, self._made(each)
+        bodies = self.bodies()
+        while some := list(islice(bodies, TOGETHER)):
+            plain = stored_values_of_each([(each.ref, _plain_text(each)) for each in some])
+            for each, values in zip(some, plain, strict=True):
+                yield each.ref, self._parsed(document_of(each)) if values is None else values
 
     def value(self, ref: Ref) -> tuple[Value, ...] | Damaged:
         """As ``Objects`` has it."""
@@ -87,6 +93,11 @@ class StoredBodies(Objects):
         if isinstance(found, Body) and (values := found.plain_values()) is not None:
             return values
         return self._parsed(document_of(found))
+
+
+def _plain_text(found: Body | Damaged) -> bytes:
+    """What may be made into values the short way; of what has a fault it is nothing, which no document is."""
+    return found.text if isinstance(found, Body) and not found.fault else b""
 
 
 def document_of(found: Body | Damaged) -> Object | Damaged:

@@ -16,7 +16,7 @@ import re
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from nodeport_nft.compile import TABLE
@@ -40,7 +40,7 @@ from nodeport_nft.kernel.netlink.layouts import (
 )
 from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, CREATE, NESTED, attribute
 from nodeport_nft.plan import Add, Delete, Operation, Remember, Transaction
-from nodeport_nft.ruleset import Element, Goto, Key, Memory, Value
+from nodeport_nft.ruleset import Element, Goto, InPools, Key, Memory, Pool, Value
 
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2  # NFTA_VERDICT_*
 _GOTO = struct.pack(">i", -4)  # NFT_GOTO, in network byte order as all numbers of nf_tables
@@ -75,12 +75,16 @@ def element_messages(transaction: Transaction, operation: Operation) -> list[Mes
         return None
 
 
-def new_elements(family: str, name: str, elements: Iterable[Element]) -> Iterator[Message]:
+def new_elements(family: str, name: str, elements: Mapping[Key, Element]) -> Iterator[Message]:
     """The messages that add these elements to a map or set, made as they are taken. Raises what is UNFIT."""
     layout = layout_of(family, name)
     if layout is None:
         raise KeyError(name)
-    for body in _bodies(layout, _added(layout, elements)):
+    if isinstance(elements, InPools) and layout.has_slots and layout.value:
+        packed = _of_pools(layout, layout.value, elements.pools())
+    else:
+        packed = _added(layout, elements.values())
+    for body in _bodies(layout, packed):
         yield Message(NEWSETELEM, CREATE, layout.family, body)
 
 
@@ -134,27 +138,56 @@ def _slots(layout: Layout, value: Fields, elements: Iterable[Element]) -> Iterat
 
     The first of a frontend is packed as any other; those behind it differ in slot and endpoint alone.
     """
-    slot_at = 3 * ATTRIBUTE + layout.key.size - 4  # behind the headers of the element, its key and the key's value
-    data_at = slot_at + 4
-    value_at = data_at + 2 * ATTRIBUTE
-    pack = struct.Struct(f">I{2 * ATTRIBUTE}s{value.size - 4}sH2x").pack
-    family, packed = layout.family, socket.inet_pton
-    in_order: Callable[..., int] = socket.htonl
+    alike = _Alike(layout, value)
     frontend: Key | None = None
     said = ""
-    before = between = after = b""
     for element in elements:
         key, endpoint, comment = element
         if key[:-1] != frontend or comment != said:
-            whole = _single(layout, element)
             frontend, said = key[:-1], comment
-            before, between, after = whole[:slot_at], whole[data_at:value_at], whole[value_at + value.size :]
-            yield whole
+            yield alike.first(element)
         elif isinstance(endpoint, tuple):
-            address, port = endpoint
-            yield b"%b%b%b" % (before, pack(in_order(key[-1]), between, packed(family, address), port), after)
+            yield alike.another(key[-1], *endpoint)
         else:
             raise _misplaced(layout, endpoint)
+
+
+def _of_pools(layout: Layout, value: Fields, pools: Iterable[Pool]) -> Iterator[bytes]:
+    """The same of pools, of which no elements are made."""
+    alike = _Alike(layout, value)
+    another = alike.another
+    for pool in pools:
+        for slot, endpoint in enumerate(pool.endpoints, pool.first):
+            if slot == pool.first:
+                yield alike.first(Element((*pool.key, slot), endpoint, pool.comment))
+            else:
+                yield another(slot, *endpoint)
+
+
+class _Alike:
+    """Packs elements of one frontend's slots after the first of them."""
+
+    def __init__(self, layout: Layout, value: Fields) -> None:
+        self._layout = layout
+        self._slot_at = 3 * ATTRIBUTE + layout.key.size - 4  # behind the headers of element, key and the key's value
+        self._value_at = self._slot_at + 4 + 2 * ATTRIBUTE
+        self._behind = self._value_at + value.size
+        self._pack = struct.Struct(f">I{2 * ATTRIBUTE}s{value.size - 4}sH2x").pack
+        self._family = layout.family
+        self._before = self._between = self._after = b""
+
+    def first(self, element: Element) -> bytes:
+        """One that those of ``another`` are like."""
+        whole = _single(self._layout, element)
+        self._before, self._after = whole[: self._slot_at], whole[self._behind :]
+        self._between = whole[self._slot_at + 4 : self._value_at]
+        return whole
+
+    def another(self, slot: str | int, address: str, port: int) -> bytes:
+        """One of the same frontend."""
+        in_order: Callable[..., int] = socket.htonl
+        middle = self._pack(in_order(slot), self._between, socket.inet_pton(self._family, address), port)
+        return b"%b%b%b" % (self._before, middle, self._after)
 
 
 def _intervals(elements: Iterable[Element]) -> Iterator[bytes]:

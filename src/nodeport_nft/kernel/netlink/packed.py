@@ -33,7 +33,7 @@ from nodeport_nft.kernel.netlink.layouts import (
 )
 from nodeport_nft.kernel.netlink.messages import ATTRIBUTE, BODY, find, walk
 from nodeport_nft.plan import Change, Comparing, Endpoints, SlotsView
-from nodeport_nft.ruleset import Element, Goto, Key
+from nodeport_nft.ruleset import Element, Goto, Key, Pool
 
 # linux/netfilter/nf_tables.h
 _EXPR_NAME, _EXPR_DATA, _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2, 1, 2
@@ -77,6 +77,7 @@ class PackedElements(Comparing):
         self._width = layout.value.size if layout.value else 0
         self._endpoint = struct.Struct(f">{max(self._width - 4, 0)}sH2x")  # an address and a port
         self._values: dict[bytes, tuple[str, int]] = {}  # the same endpoint is behind several keys
+        self._alike: dict[int, Pool] = {}  # by id: pools all of whose elements are here, which are compared already
 
     def __reduce__(self) -> tuple[type[PackedElements], tuple[Layout, dict[bytes, bytes]]]:
         return PackedElements, (self._layout, dict(self._packed))
@@ -142,7 +143,11 @@ class PackedElements(Comparing):
         pack, packed_address, family = self._endpoint.pack, socket.inet_pton, self._layout.family
         packed = self._packed
         common = 0
+        alike = self._alike
         for pool in want.pools():
+            if id(pool) in alike:
+                common += len(pool.endpoints)
+                continue
             frontend, comment = self._frontend(pool.key), pool.comment.encode()
             for slot, endpoint in enumerate(pool.endpoints, pool.first):
                 rest = packed.get(frontend + _packed_slot(slot))
@@ -154,15 +159,15 @@ class PackedElements(Comparing):
                     changed[key] = old, Element(key, endpoint, pool.comment)
         return common
 
-    def run(self, key: Key, first: int, likely: Endpoints = ()) -> Endpoints:
+    def run(self, pool: Pool) -> Endpoints:
         """See ``Comparing``."""
         try:
-            frontend = self._frontend(key)
+            frontend = self._frontend(pool.key)
         except (KeyError, ValueError, OSError, struct.error):  # no key of this map
             return ()
-        if likely and self._is_run(frontend, first, likely):
-            return likely
-        found = []
+        if pool.endpoints and self._is_run(frontend, pool):
+            return pool.endpoints
+        first, found = pool.first, []
         while (rest := self._packed.get(frontend + _packed_slot(first))) is not None:
             # Not out of ``_values``: what is kept there until the listing is given up would lie between what is made
             # for good meanwhile, and its memory could not be given back.
@@ -171,15 +176,22 @@ class PackedElements(Comparing):
             first += 1
         return tuple(found)
 
-    def _is_run(self, frontend: bytes, first: int, endpoints: Endpoints) -> bool:
-        """Whether these endpoints, and no others behind them, stand in the slots of a frontend."""
+    def _is_run(self, frontend: bytes, pool: Pool) -> bool:
+        """Whether a pool's endpoints, and no others behind them, stand in the slots of its frontend."""
         pack, packed_address, family = self._endpoint.pack, socket.inet_pton, self._layout.family
-        packed, width = self._packed, self._width
-        for slot, (address, port) in enumerate(endpoints, first):
-            rest = packed.get(frontend + _packed_slot(slot))
-            if rest is None or rest[:width] != pack(packed_address(family, address), port):
-                return False
-        return frontend + _packed_slot(first + len(endpoints)) not in packed
+        packed, width, comment = self._packed, self._width, pool.comment.encode()
+        is_alike = True
+        for slot, (address, port) in enumerate(pool.endpoints, pool.first):
+            rest, value = packed.get(frontend + _packed_slot(slot)), pack(packed_address(family, address), port)
+            if rest != value + comment:
+                is_alike = False
+                if rest is None or rest[:width] != value:
+                    return False
+        if frontend + _packed_slot(pool.first + len(pool.endpoints)) in packed:
+            return False
+        if is_alike:
+            self._alike[id(pool)] = pool
+        return True
 
     def verdicts(self) -> Iterator[tuple[bytes, str]]:
         """Of a verdict map the packed keys, and where each leads to."""

@@ -83,7 +83,7 @@ def _whole(table: Table, *, hooked: bool = True) -> Iterator[Message]:
                 yield from _messages(Transaction(family, name), Remember(learned, memories))
         for filled, elements in sorted(table.elements.items()):
             if elements:
-                yield from new_elements(family, filled, elements.values())
+                yield from new_elements(family, filled, elements)
     except UNFIT as error:
         raise _unwritable(family, name, str(error)) from error
 

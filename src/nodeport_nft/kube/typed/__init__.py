@@ -10,6 +10,7 @@ time.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -70,6 +71,12 @@ def values_of(ref: Ref, document: Document, *, with_selector: bool = True) -> tu
 def stored_values(ref: Ref, body: bytes) -> tuple[Value, ...] | None:
     """What a stored body is made into that is filed under ``ref``."""
     return _filed_values(ref, decode(ref.kind, body))
+
+
+def stored_values_of_each(found: Sequence[tuple[Ref, bytes]]) -> list[tuple[Value, ...] | None]:
+    """The same of several: first all of them are decoded (``TOGETHER``)."""
+    documents = [decode(ref.kind, body) for ref, body in found]
+    return [_filed_values(ref, document) for (ref, _), document in zip(found, documents, strict=True)]
 
 
 def stored_document_values(ref: Ref, raw: dict[str, Any]) -> tuple[Value, ...] | None:

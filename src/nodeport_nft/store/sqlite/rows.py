@@ -13,8 +13,11 @@ from nodeport_nft.store.bodies import Body
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
 
-# A column may hold anything, whatever was declared; a body of bytes says itself whether it is text.
-_COLUMNS = "SELECT kind, namespace, name, resource_version, typeof(body), CAST(body AS BLOB) FROM objects"
+# A column may hold anything, whatever was declared; a body of bytes says itself whether it is text. Of what it is
+# instead there is a word, and none for those that are text: there are very many of them.
+_COLUMNS = (
+    "SELECT kind, namespace, name, resource_version, nullif(typeof(body), 'text'), CAST(body AS BLOB) FROM objects"
+)
 
 
 def read_rows(
@@ -36,14 +39,14 @@ def read_row(db: sqlite3.Connection, ref: Ref) -> Body | Damaged | None:
 
 
 def _read_row(row: tuple[Any, ...]) -> Body | Damaged:
-    kind, namespace, name, version, kind_of_body, body = row
+    kind, namespace, name, version, other_type, body = row
     # Of a hundred thousand objects each names its kind and namespace: one text for all of them.
     if isinstance(kind, str) and isinstance(namespace, str) and isinstance(name, str):
         ref = Ref(sys.intern(kind), sys.intern(namespace), name)
     else:
         ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in (kind, namespace, name)))
-    if body is None or kind_of_body != "text":
-        return Damaged(ref, f"its body is not text but {kind_of_body}", frozenset((ref,)))
+    if other_type is not None:
+        return Damaged(ref, f"its body is not text but {other_type}", frozenset((ref,)))
     is_version = isinstance(version, int) and 0 < version <= LAST_VERSION
     fault = "" if is_version else f"its resource version {clipped(str(version))} is none"
     return Body(ref, str(version), body, fault)
