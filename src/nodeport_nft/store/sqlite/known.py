@@ -16,6 +16,7 @@ from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.dropped import dropped_spec
 from nodeport_nft.store.sqlite.outside import OutsideRows
 from nodeport_nft.store.sqlite.rows import read_row
+from nodeport_nft.store.sqlite.schema import has_rows
 
 
 class KnownRows:
@@ -24,12 +25,7 @@ class KnownRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._outside = OutsideRows(db)
-        # Tens of thousands of questions need not be asked of an empty store.
-        self._filled = {
-            table
-            for table in ("objects", "node_ports", "cluster_ips")
-            if db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608 (constants)
-        }
+        self._filled = {table for table in ("objects", "node_ports", "cluster_ips") if has_rows(db, table)}
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""

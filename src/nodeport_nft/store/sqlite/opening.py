@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from nodeport_nft.store.errors import ELSEWHERE, StoreError
@@ -60,7 +61,7 @@ def connect(path: str | Path, *, reading: bool = False) -> sqlite3.Connection:
 
 def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
     # Text that is not UTF-8 is for those to judge who read it, row by row.
-    db.text_factory = lambda raw: str(raw, "utf-8", "surrogateescape")
+    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file

@@ -14,7 +14,9 @@ from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.schema import LAST_VERSION
 
 # A column may hold anything, whatever was declared; a body of bytes says itself whether it is text.
-_COLUMNS = "SELECT kind, namespace, name, resource_version, typeof(body), CAST(body AS BLOB) FROM objects"
+_COLUMNS = (
+    "SELECT kind, namespace, name, resource_version, nullif(typeof(body), 'text'), CAST(body AS BLOB) FROM objects"
+)
 
 
 def read_rows(
@@ -36,14 +38,14 @@ def read_row(db: sqlite3.Connection, ref: Ref) -> Body | Damaged | None:
 
 
 def _read_row(row: tuple[Any, ...]) -> Body | Damaged:
-    kind, namespace, name, version, kind_of_body, body = row
+    kind, namespace, name, version, strange, body = row
     # Of a hundred thousand objects each names its kind and namespace: one text for all of them.
     if isinstance(kind, str) and isinstance(namespace, str) and isinstance(name, str):
         ref = Ref(sys.intern(kind), sys.intern(namespace), name)
     else:
         ref = Ref(*(part if isinstance(part, str) else f"{part!r}" for part in (kind, namespace, name)))
-    if body is None or kind_of_body != "text":
-        return Damaged(ref, f"its body is not text but {kind_of_body}", frozenset((ref,)))
+    if strange is not None:
+        return Damaged(ref, f"its body is not text but {strange}", frozenset((ref,)))
     is_version = isinstance(version, int) and 0 < version <= LAST_VERSION
     fault = "" if is_version else f"its resource version {clipped(str(version))} is none"
     return Body(ref, str(version), body, fault)

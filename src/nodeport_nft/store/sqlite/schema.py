@@ -131,6 +131,11 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
 
+def has_rows(db: sqlite3.Connection, table: str) -> bool:
+    """Whether there is anything in a table: tens of thousands of questions need not be asked of an empty one."""
+    return db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608 (a name of ours)
+
+
 def made_anew(db: sqlite3.Connection, table: str, *statements: str) -> bool:
     """Make a table that stores of earlier versions lack, and say whether it was missing. Within a write."""
     if has_table(db, table):

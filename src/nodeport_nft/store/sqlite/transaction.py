@@ -14,7 +14,7 @@ from nodeport_nft.store.body import encoded
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
-from nodeport_nft.store.sqlite.schema import LAST_VERSION, read_version
+from nodeport_nft.store.sqlite.schema import LAST_VERSION, has_rows, read_version
 from nodeport_nft.store.versions import without_version
 from nodeport_nft.store.writing import Plan, Put, plan
 
@@ -134,7 +134,8 @@ class Transaction:
         self._db.executemany(f"DELETE FROM node_ports WHERE {is_it}", freed)  # noqa: S608 (constants)
         self._db.executemany(f"DELETE FROM cluster_ips WHERE {is_it}", freed)  # noqa: S608
         created = [put.ref for put, _ in changed if put.action == "created"]
-        self._db.executemany(f"DELETE FROM tombstones WHERE {is_it}", created)  # noqa: S608
+        if has_rows(self._db, "tombstones"):
+            self._db.executemany(f"DELETE FROM tombstones WHERE {is_it}", created)  # noqa: S608
         self._db.executemany(
             "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (kind, namespace, name)"
