@@ -34,10 +34,12 @@ class KnownRows:
 
     def held_by(self, key: ObjectName) -> Claims:
         """What a Service holds; rows that somebody has damaged say nothing."""
-        rows = self._db.execute("SELECT port FROM node_ports WHERE namespace = ? AND name = ?", key)
+        # With the kind, which is the same in all rows: the index by owner begins with it.
+        owner = "kind = 'Service' AND namespace = ? AND name = ?"
+        rows = self._db.execute(f"SELECT port FROM node_ports WHERE {owner}", key)  # noqa: S608 (constants)
         numbers = frozenset(port for (port,) in rows if isinstance(port, int) and 0 < port < 1 << 16)
         ips: list[IPAddress] = []
-        for (text,) in self._db.execute("SELECT ip FROM cluster_ips WHERE namespace = ? AND name = ?", key):
+        for (text,) in self._db.execute(f"SELECT ip FROM cluster_ips WHERE {owner}", key):  # noqa: S608
             with suppress(ValueError):
                 ips.append(ip_address(text))
         return Claims(numbers, frozenset(ips))
