@@ -7,20 +7,22 @@ from typing import Any
 
 MAX_DEPTH = 100  # levels of nesting; everything behind what reads text may recurse over a value without fear
 
+_CONTAINERS = (dict, list)
+
 
 def too_deep(value: Any) -> bool:
     """Whether ``value`` is nested more than ``MAX_DEPTH`` levels deep; one level at a time, no recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    level = [value] if value and isinstance(value, _CONTAINERS) else []  # what has something in it
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return False
         level = [
             child
             for parent in level
-            if isinstance(parent, dict | list)
             for child in (parent.values() if isinstance(parent, dict) else parent)
+            if child and isinstance(child, _CONTAINERS)
         ]
-        if not level:
-            return False
-    return True
+    return bool(level)
 
 
 def finite(text: str) -> float | str:

@@ -14,8 +14,9 @@ from nodeport_nft.cli.waiting import tell_waited
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.model import Ranges, Ref
-from nodeport_nft.store import Damaged, MemoryStore
+from nodeport_nft.store import Damaged
 from nodeport_nft.store.api import NodeReport, Registered, Waited
+from nodeport_nft.store.memory import MemoryStore
 from tests.unit.test_store import NOW as CREATED
 from tests.unit.test_store import RANGES
 from tests.unit.test_store import node as stored_node

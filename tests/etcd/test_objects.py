@@ -23,9 +23,10 @@ from nodeport_nft.config import Config
 from nodeport_nft.kube import parse_object
 from nodeport_nft.model import PortRange, Ranges, Ref
 from nodeport_nft.problems import Problems
-from nodeport_nft.store import MemoryStore, Objects, Store, StoreError, Superseded, open_file, open_objects
+from nodeport_nft.store import Objects, Store, StoreError, Superseded, open_file, open_objects
 from nodeport_nft.store.etcd import layout
 from nodeport_nft.store.etcd.values import Get, Put
+from nodeport_nft.store.memory import MemoryStore
 from tests.cli.watching import Watching
 from tests.etcd.members import WAIT, Members
 from tests.unit import test_store_contract as contract

@@ -13,10 +13,10 @@ import pytest
 
 from nodeport_nft.model import Ref
 from nodeport_nft.settings import Validate
-from nodeport_nft.store import MemoryStore
 from nodeport_nft.store.api import Changes, Source
 from nodeport_nft.store.etcd import etcd_source, layout, open_client
 from nodeport_nft.store.etcd.client import Client
+from nodeport_nft.store.memory import MemoryStore
 from tests.etcd.members import WAIT, Members, in_etcd, patient
 from tests.unit.test_store import NOW, RANGES, node, service
 

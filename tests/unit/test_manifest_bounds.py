@@ -17,7 +17,8 @@ from nodeport_nft.sources import manifest_follower as follower
 from nodeport_nft.sources.aside import Work
 from nodeport_nft.sources.survey import Survey, Touched, look
 from nodeport_nft.sources.writing import apply
-from nodeport_nft.store import Applied, Store, Transaction
+from nodeport_nft.store import Applied, Store
+from nodeport_nft.store.sqlite.transaction import Transaction
 from nodeport_nft.text.files import short_path
 from tests.unit.test_manifest_follower import NOW, Desk, run, service, write
 

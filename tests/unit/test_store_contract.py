@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from nodeport_nft.allocate import holdings
 from nodeport_nft.manifest import Object, Problems, parse_object
 from nodeport_nft.model import EndpointSlice, Node, Pod, Ref, Value
-from nodeport_nft.store import Conflict, Damaged, MemoryStore, Objects, Store, Superseded, Written
+from nodeport_nft.store import Conflict, Damaged, Objects, Store, Superseded, Written
+from nodeport_nft.store.memory import MemoryStore
 from tests.unit.test_store import LATER, NOW, RANGES, document, endpoint_slice, node, pod, service
 
 WEB = Ref("Service", "default", "web")

@@ -23,7 +23,6 @@ from nodeport_nft.cli.listing import Listing, Row
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN
-from nodeport_nft.kube.typed import stored_values
 from nodeport_nft.model import EndpointSlice, ObjectName, Parsed, Pod, Ref, Service, ServiceType, Snapshot
 from nodeport_nft.notation import socket_address
 
@@ -59,6 +58,9 @@ def services_listing(store: Objects, namespace: str | None, *, wide: bool, now: 
 
     Nearly all are read the short way from their bodies: ten thousand in a tenth of the time.
     """
+    # Late: who asks for one by its name does without, and its shapes take as long to make as hundreds of rows.
+    from nodeport_nft.kube.typed import stored_values
+
     header, extra, row = _COLUMNS["Service"]
     ages: dict[str, str] = {}
 

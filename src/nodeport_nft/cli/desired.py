@@ -122,7 +122,8 @@ def read_wanted(
     ``with_store`` False: leave the store alone, allocate as from an empty one. ``missing``: the code to leave with
     where there is no store. ``namespace``: of objects in manifests that name none.
     """
-    from nodeport_nft.store import MemoryStore, Store, open_trial
+    from nodeport_nft.store import Store, open_trial
+    from nodeport_nft.store.memory import MemoryStore
     from nodeport_nft.store.versions import without_version
 
     if not files:

@@ -86,12 +86,13 @@ class Flags:
 
 def _access(config: Config) -> Access | None:
     """What the kubeconfig that is used says; what is wrong with it is told by whoever opens the store."""
-    from nodeport_nft.config.kubeconfig import find_access
-    from nodeport_nft.problems import Problems
     from nodeport_nft.store.kubernetes.connection import is_kubernetes
 
     if not is_kubernetes(config.store):
         return None
+    from nodeport_nft.config.kubeconfig import find_access
+    from nodeport_nft.problems import Problems
+
     try:
         return find_access(config.kubeconfig, config.context)
     except Problems:

@@ -1,6 +1,7 @@
 """The configuration file, read as manifests are: no file can take the program down or keep it waiting.
 
-One that others can have written is not read at all.
+One that others can have written is not read at all. Where there is none, which is so nearly everywhere, no command
+takes the time to import what reads it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from nodeport_nft.config.config import DEFAULT_PATH
 from nodeport_nft.problems import Path, Problem, clipped, shown
 from nodeport_nft.terminal import printable
 from nodeport_nft.text.document import Document, Fault
 from nodeport_nft.text.files import read_text, short_path, unreadable
-from nodeport_nft.text.json_text import read_documents
 from nodeport_nft.trust import file_fault
+
+if TYPE_CHECKING:
+    import yaml
 
 _MAX_BYTES = 1 << 20
 _LONGEST_FAULT = 500  # characters; it names a file, and its remedy comes last
@@ -68,11 +69,15 @@ class ConfigFile:
 
     def written(self, path: Path) -> str | None:
         """The text of the scalar at ``path`` as its author wrote it; None where that cannot be told."""
+        import yaml
+
         node = self._at(path)
         return printable(node.value) if isinstance(node, yaml.ScalarNode) else None
 
     def _at(self, path: Path) -> yaml.Node | None:
         """What stands at ``path``, as PyYAML has it."""
+        import yaml
+
         if not self._is_composed:
             self._is_composed, self._root = True, self._composed()
         node = self._root
@@ -88,6 +93,8 @@ class ConfigFile:
 
     def inside(self, path: Path) -> ConfigFile:
         """The text at ``path`` as a file of its own, as a ConfigMap holds one; its problems are among ours."""
+        import yaml
+
         first = self.line(path)
         lines: Callable[[int], int] = lambda line: first  # noqa: E731, ARG005 (a text in quotes is on one line)
         node = self._at(path)
@@ -102,6 +109,8 @@ class ConfigFile:
 
     def _composed(self) -> yaml.Node | None:
         """The first document as PyYAML's nodes. It recurses: only what ``read_documents`` took may come here."""
+        import yaml
+
         if self._document is None:
             return None
         try:
@@ -145,6 +154,8 @@ def read_config_file(path: str | None) -> ConfigFile:
 
 def read_into(file: ConfigFile, text: str) -> None:
     """Take the one document of ``text``, a mapping; what is wrong with it is noted."""
+    from nodeport_nft.text.json_text import read_documents
+
     documents: list[Document] = []
     sound = True
     for document in read_documents(text):

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from nodeport_nft.problems import Path, Tally, clipped, nearest, shown
 from nodeport_nft.text.document import Document
-from nodeport_nft.text.json_text import read_documents
 
 T = TypeVar("T")
 
@@ -113,6 +112,8 @@ def _in_quotes(given: Given, parse: Callable[[str], Any]) -> str:
 
 def _is_plain(text: str) -> bool:
     """Whether YAML takes this for the text that it is, without quotes."""
+    from nodeport_nft.text.json_text import read_documents
+
     (read, *_) = (*read_documents(f"x: {text}"), None)
     return isinstance(read, Document) and bool(read.value == {"x": text})
 

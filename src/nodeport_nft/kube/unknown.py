@@ -10,7 +10,6 @@ import copy
 import json
 from collections.abc import Collection, Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from nodeport_nft.kube.fields import Fields
@@ -101,5 +100,7 @@ def _unknown(
 
 @cache
 def _known() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    from importlib.resources import files  # late: it brings more along than the rest of this room
+
     document = json.loads(files(__package__).joinpath("api_fields.json").read_text(encoding="utf-8"))
     return document["kinds"], document["types"]

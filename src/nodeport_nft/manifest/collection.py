@@ -212,14 +212,14 @@ class _Reading:
         if made is None:
             return False
         obj, claims = made
-        ref = str(obj.ref)
+        ref = str(obj.ref) if claims else ""
         if obj.ref in self.sources or any(self.holders.get(claim, (ref,))[0] != ref for claim in claims):
             return False
         source = _at(name, document.known_line(item.path))
         self.sources[obj.ref] = source
         for claim in claims:
             self.holders.setdefault(claim, (ref, source))
-        self.objects.append(replace(obj, source=source))
+        self.objects.append(Object(obj.ref, obj.raw, obj.values, source))
         return True
 
     def _add(self, name: str, document: Document, item: Item, ref: str, fields: Fields) -> None:

@@ -8,16 +8,14 @@ is a contradiction here. Lists of kinds that nobody here has a use for are skipp
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodeport_nft.kinds import BY_KIND, KINDS
 from nodeport_nft.kube.objects import foreign, listed_kind
 from nodeport_nft.problems import Path, shown
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A document, or what stands in a list, with its ``path`` in the document.
 
     ``raw`` has the kind and the apiVersion of its list, if it has none of its own; ``contradictions`` are fields in

@@ -161,7 +161,7 @@ def _is_key(given: object) -> bool:
 
 
 def _are_plain_labels(labels: dict[str, str], kind: str) -> bool:
-    return all(_is_plain_label(key, kind) and not label_value_fault(value) for key, value in labels.items())
+    return not [key for key, value in labels.items() if not _is_plain_label(key, kind) or label_value_fault(value)]
 
 
 @lru_cache(4096)

@@ -28,7 +28,7 @@ from nodeport_nft.store.sqlite.writers import summary
 
 if TYPE_CHECKING:
     from nodeport_nft.config import Config
-    from nodeport_nft.store import Transaction
+    from nodeport_nft.store.sqlite.transaction import Transaction
 
 _STAYS = "it stays in force: delete it, or start with --prune"
 

@@ -21,7 +21,6 @@ written them.
 from nodeport_nft.store.api import Applied, Change, Changes, Conflict, Objects, Superseded, Written
 from nodeport_nft.store.errors import LOST, StoreError
 from nodeport_nft.store.kubernetes.connection import is_kubernetes
-from nodeport_nft.store.memory import MemoryStore
 from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.opening import (
     check_store,
@@ -37,7 +36,6 @@ from nodeport_nft.store.opening import (
 )
 from nodeport_nft.store.sqlite.opening import delete_store, file_identity
 from nodeport_nft.store.sqlite.store import Store
-from nodeport_nft.store.sqlite.transaction import Transaction
 from nodeport_nft.store.sqlite.writers import OthersObjects
 from nodeport_nft.store.strange import told_strange
 
@@ -48,13 +46,11 @@ __all__ = [
     "Changes",
     "Conflict",
     "Damaged",
-    "MemoryStore",
     "Objects",
     "OthersObjects",
     "Store",
     "StoreError",
     "Superseded",
-    "Transaction",
     "Written",
     "check_store",
     "copy_store",

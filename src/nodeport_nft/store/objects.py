@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
 
+import msgspec
+
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.kinds import KINDS, is_namespaced
 from nodeport_nft.kube import Object, parse_object
@@ -81,16 +83,11 @@ def read_document(ref: Ref, version: str, body: bytes, fault: str = "") -> Objec
 
 def _document(body: bytes) -> dict[str, Any]:
     """A stored body. Raises _Unreadable with what is wrong with it."""
+    document: Any
     try:
-        document = _JSON.decode(body.decode())
-    except UnicodeDecodeError:
-        raise _Unreadable("its body is not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise _Unreadable(f"its body is not JSON: {error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise _Unreadable("its body is nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise _Unreadable(f"its body is not JSON: {clipped(str(error))}") from None
+        document = _PLAIN_JSON.decode(body)
+    except _UNFIT:
+        document = _told_document(body)
     if not isinstance(document, dict):
         raise _Unreadable("its body is not a mapping")
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and too_deep(document):
@@ -100,10 +97,28 @@ def _document(body: bytes) -> dict[str, Any]:
     return document
 
 
+def _told_document(body: bytes) -> Any:
+    """As Python's decoder has it, which takes halves of surrogate pairs, too, and has words for what is no JSON."""
+    try:
+        return _JSON.decode(body.decode())
+    except UnicodeDecodeError:
+        raise _Unreadable("its body is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise _Unreadable(f"its body is not JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise _Unreadable("its body is nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise _Unreadable(f"its body is not JSON: {clipped(str(error))}") from None
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a value of JSON")
 
 
+_PLAIN_JSON = msgspec.json.Decoder(float_hook=finite)
+"""Several times as fast; what it takes, it takes as the other."""
+
+_UNFIT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _JSON = json.JSONDecoder(parse_float=finite, parse_constant=_no_constant)
 
 

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodeport_nft.problems import Problems
-from nodeport_nft.store.copying import counted
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.etcd.address import Connection, connection_faults, is_etcd, parse_connection
 from nodeport_nft.store.kubernetes import kubernetes_store
 from nodeport_nft.store.kubernetes.connection import Connection as KubernetesConnection
 from nodeport_nft.store.kubernetes.connection import is_kubernetes
-from nodeport_nft.store.memory import MemoryStore
-from nodeport_nft.store.sqlite.copying import write_image
 from nodeport_nft.store.sqlite.store import Store
 
 if TYPE_CHECKING:
@@ -63,7 +60,11 @@ def open_trial(config: Config, *, force: bool = False, replacing: bool = False) 
     """What the store of the configuration holds, nothing if there is none, to try a write on; the rest as above."""
     if is_kubernetes(config.store):
         return open_objects(config, force=force, replacing=replacing)
-    return open_existing(config) if may_exist(config.store) else MemoryStore(config.ranges)
+    if may_exist(config.store):
+        return open_existing(config)
+    from nodeport_nft.store.memory import MemoryStore
+
+    return MemoryStore(config.ranges)
 
 
 def open_members(config: Config) -> Members | None:
@@ -94,6 +95,9 @@ def check_store(config: Config, *, repair: bool) -> Checked:
 
 def copy_store(origin: Config, target: Config) -> Image:
     """Copy all of one store into another that is empty, or is not there yet (``store.copying``); what was copied."""
+    from nodeport_nft.store.copying import counted
+    from nodeport_nft.store.sqlite.copying import write_image
+
     if is_kubernetes(origin.store) or is_kubernetes(target.store):
         raise StoreError(
             "kubernetes: is a cluster's, whose objects refer to much that no other store has; back up its etcd "

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from nodeport_nft.cli.get.sorting import order
 from nodeport_nft.cli.listing import Listing
 from nodeport_nft.cli.resources import not_found, select
 from nodeport_nft.cli.selectors import Selector
@@ -58,6 +57,8 @@ def listings(store: Objects, config: Config, wanted: Wanted) -> tuple[list[Listi
             picked = (number for number, each in enumerate(listing.documents) if wanted.selector.picks(each))
             listing = listing.only(tuple(picked))
         if wanted.sort is not None and listing.rows:
+            from nodeport_nft.cli.get.sorting import order
+
             listing = listing.only(order(listing.documents, wanted.sort))
         found += [listing] if listing.rows else []
         missing += absent
@@ -69,6 +70,8 @@ def selected(store: Objects, wanted: Wanted) -> tuple[tuple[Object, ...], tuple[
     objects, missing = _selected(store, wanted)
     objects = tuple(stored for stored in objects if wanted.selector.picks(stored.raw))
     if wanted.sort is not None:
+        from nodeport_nft.cli.get.sorting import order
+
         objects = tuple(objects[number] for number in order([stored.raw for stored in objects], wanted.sort))
     return objects, missing
 

@@ -17,8 +17,7 @@ from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.checking import read_contents
 from nodeport_nft.store.sqlite.errors import translated
 from nodeport_nft.store.sqlite.opening import place
-from nodeport_nft.store.sqlite.schema import LAST_VERSION, create_schema, has_table
-from nodeport_nft.store.sqlite.transaction import read_version
+from nodeport_nft.store.sqlite.schema import LAST_VERSION, create_schema, has_table, read_version
 
 
 def read_image(db: sqlite3.Connection, path: object) -> Image:

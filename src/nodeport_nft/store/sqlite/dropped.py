@@ -10,7 +10,7 @@ from typing import Any
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.store.leftovers import spec_of
-from nodeport_nft.store.sqlite.schema import has_table, made_anew
+from nodeport_nft.store.sqlite.schema import has_rows, has_table, made_anew
 
 _TABLE = """
 CREATE TABLE leftovers (
@@ -44,7 +44,7 @@ def dropped_spec(db: sqlite3.Connection, ref: Ref) -> dict[str, Any]:
 def remember(db: sqlite3.Connection, objects: Iterable[Object]) -> None:
     """Note which leftovers of these stored objects were dropped; forget those that came no more."""
     services = [obj for obj in objects if obj.kind == "Service"]
-    if db.execute("SELECT 1 FROM leftovers LIMIT 1").fetchone():
+    if has_rows(db, "leftovers"):
         keys = [(obj.kind, obj.namespace, obj.name) for obj in services]
         db.executemany(f"DELETE FROM leftovers WHERE {_IS_IT}", keys)  # noqa: S608 (constants)
     db.executemany(

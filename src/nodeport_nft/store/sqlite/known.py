@@ -16,6 +16,7 @@ from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.sqlite.dropped import dropped_spec
 from nodeport_nft.store.sqlite.outside import OutsideRows
 from nodeport_nft.store.sqlite.rows import read_row
+from nodeport_nft.store.sqlite.schema import has_rows
 
 
 class KnownRows:
@@ -24,12 +25,7 @@ class KnownRows:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._outside = OutsideRows(db)
-        # Tens of thousands of questions need not be asked of an empty store.
-        self._filled = {
-            table
-            for table in ("objects", "node_ports", "cluster_ips")
-            if db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608 (constants)
-        }
+        self._filled = {table for table in ("objects", "node_ports", "cluster_ips") if has_rows(db, table)}
 
     def find(self, ref: Ref) -> Object | Damaged | None:
         """The object of that name, None if there is none."""
@@ -38,10 +34,12 @@ class KnownRows:
 
     def held_by(self, key: ObjectName) -> Claims:
         """What a Service holds; rows that somebody has damaged say nothing."""
-        rows = self._db.execute("SELECT port FROM node_ports WHERE namespace = ? AND name = ?", key)
+        # With the kind, which is the same in all rows: the index by owner begins with it.
+        owner = "kind = 'Service' AND namespace = ? AND name = ?"
+        rows = self._db.execute(f"SELECT port FROM node_ports WHERE {owner}", key)  # noqa: S608 (constants)
         numbers = frozenset(port for (port,) in rows if isinstance(port, int) and 0 < port < 1 << 16)
         ips: list[IPAddress] = []
-        for (text,) in self._db.execute("SELECT ip FROM cluster_ips WHERE namespace = ? AND name = ?", key):
+        for (text,) in self._db.execute(f"SELECT ip FROM cluster_ips WHERE {owner}", key):  # noqa: S608
             with suppress(ValueError):
                 ips.append(ip_address(text))
         return Claims(numbers, frozenset(ips))

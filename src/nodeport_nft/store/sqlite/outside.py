@@ -15,7 +15,7 @@ from nodeport_nft.kube import parse_object
 from nodeport_nft.model import IPAddress, ObjectName, Ref, Service
 from nodeport_nft.problems import Problems
 from nodeport_nft.store.holders import claimed_from_outside
-from nodeport_nft.store.sqlite.schema import has_table, made_anew
+from nodeport_nft.store.sqlite.schema import has_rows, has_table, made_anew
 
 _TABLE = """
 CREATE TABLE outside_ips (
@@ -53,7 +53,8 @@ def _stored_services(db: sqlite3.Connection) -> dict[Ref, Service]:
 
 def put(db: sqlite3.Connection, services: Mapping[Ref, Service]) -> None:
     """Let these stored Services claim what they say, and nothing else."""
-    db.executemany("DELETE FROM outside_ips WHERE kind = ? AND namespace = ? AND name = ?", services.keys())
+    if has_rows(db, "outside_ips"):
+        db.executemany("DELETE FROM outside_ips WHERE kind = ? AND namespace = ? AND name = ?", services.keys())
     db.executemany(
         "INSERT INTO outside_ips (ip, kind, namespace, name) VALUES (?, ?, ?, ?)",
         [(ip, *key) for key, service in services.items() for ip in sorted(claimed_from_outside(service))],
@@ -71,7 +72,7 @@ class OutsideRows:
             for service in _stored_services(db).values():
                 for ip in claimed_from_outside(service):
                     self._claimants.setdefault(ip, []).append(service.key)
-        elif not db.execute("SELECT 1 FROM outside_ips LIMIT 1").fetchone():
+        elif not has_rows(db, "outside_ips"):
             self._claimants = {}
 
     def claimants(self, ip: IPAddress) -> Collection[ObjectName]:

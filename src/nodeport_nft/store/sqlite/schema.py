@@ -67,6 +67,17 @@ LAST_VERSION = 1 << 62
 """The largest resource version: far from where SQLite's integers end, beyond which sums turn into floats."""
 
 
+def read_version(db: sqlite3.Connection, path: object) -> int:
+    """The number of the latest change. Raises StoreError where the store at ``path`` has lost it."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
+    if row is None:
+        raise StoreError(f"{path}: {LOST}")
+    if not (isinstance(row[0], int) and 0 <= row[0] <= LAST_VERSION):
+        remedy = "restore it from a copy, or save what is in it with nodeport-nft store copy"
+        raise StoreError(f"{path}: its resource version is damaged ({row[0]!r:.40}); {remedy}")
+    return row[0]
+
+
 def create_schema(db: sqlite3.Connection) -> None:
     """Makes the tables, and marks the file as ours."""
     for statement in _SCHEMA.split(";"):
@@ -118,6 +129,11 @@ _OF_ROWS = re.compile(r"(NULL|non-\w+|[A-Z]+) value in |CHECK constraint failed"
 def has_table(db: sqlite3.Connection, table: str) -> bool:
     """Whether there is a table of that name."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
+
+
+def has_rows(db: sqlite3.Connection, table: str) -> bool:
+    """Whether there is anything in a table: tens of thousands of questions need not be asked of an empty one."""
+    return db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608 (a name of ours)
 
 
 def made_anew(db: sqlite3.Connection, table: str, *statements: str) -> bool:

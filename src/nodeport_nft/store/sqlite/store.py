@@ -1,4 +1,7 @@
-"""The embedded store: one SQLite file, many processes."""
+"""The embedded store: one SQLite file, many processes.
+
+Most who open it only read: what a write, a check or a copy wants is imported by those.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,25 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.api import Written
 from nodeport_nft.store.bodies import Body, StoredBodies
-from nodeport_nft.store.checking import Checked
-from nodeport_nft.store.copying import Image
 from nodeport_nft.store.objects import Damaged
-from nodeport_nft.store.sqlite import checking, copying, writers
+from nodeport_nft.store.sqlite import writers
 from nodeport_nft.store.sqlite.errors import translated
-from nodeport_nft.store.sqlite.known import KnownRows
 from nodeport_nft.store.sqlite.opening import connect, is_frozen
 from nodeport_nft.store.sqlite.rows import read_row, read_rows
-from nodeport_nft.store.sqlite.schema import check_structure, has_table
-from nodeport_nft.store.sqlite.transaction import Transaction, read_version
-from nodeport_nft.store.writing import Plan, plan
+from nodeport_nft.store.sqlite.schema import check_structure, has_table, read_version
+
+if TYPE_CHECKING:
+    from nodeport_nft.store.checking import Checked
+    from nodeport_nft.store.copying import Image
+    from nodeport_nft.store.sqlite.transaction import Transaction
+    from nodeport_nft.store.writing import Plan
 
 
 class Store(StoredBodies):
@@ -77,6 +82,9 @@ class Store(StoredBodies):
             return planned.outcome(transaction.carry_out(planned))
 
     def _planned(self, puts: Sequence[Object], deletes: Collection[Ref], now: str, only_new: bool) -> Plan:
+        from nodeport_nft.store.sqlite.known import KnownRows
+        from nodeport_nft.store.writing import plan
+
         return plan(puts, deletes, KnownRows(self._db), self._ranges, now=now, only_new=only_new)
 
     @contextmanager
@@ -85,6 +93,8 @@ class Store(StoredBodies):
 
         Another process's write is waited for up to errors.BUSY_SECONDS; StoreError after that.
         """
+        from nodeport_nft.store.sqlite.transaction import Transaction
+
         with translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -127,6 +137,8 @@ class Store(StoredBodies):
 
     def check(self, *, repair: bool = False) -> Checked:
         """What is wrong with what the tables hold. Raises StoreError also for damaged pages, and a lost version."""
+        from nodeport_nft.store.sqlite import checking
+
         check_structure(self._db, self._path)
         with self.transaction() if repair else self.reading():
             read_version(self._db, self._path)  # without it nothing can be written any more
@@ -134,6 +146,8 @@ class Store(StoredBodies):
 
     def image(self) -> Image:
         """All of it, at one moment, to be copied. Raises StoreError."""
+        from nodeport_nft.store.sqlite import copying
+
         check_structure(self._db, self._path)
         with self.reading():
             return copying.read_image(self._db, self._path)

@@ -11,23 +11,12 @@ from nodeport_nft.kube import Object
 from nodeport_nft.model import Ranges, Ref
 from nodeport_nft.store.api import Applied
 from nodeport_nft.store.body import encoded
-from nodeport_nft.store.errors import LOST, StoreError
+from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.sqlite import dropped, outside, writers
 from nodeport_nft.store.sqlite.known import KnownRows
-from nodeport_nft.store.sqlite.schema import LAST_VERSION
+from nodeport_nft.store.sqlite.schema import LAST_VERSION, has_rows, read_version
 from nodeport_nft.store.versions import without_version
 from nodeport_nft.store.writing import Plan, Put, plan
-
-
-def read_version(db: sqlite3.Connection, path: object) -> int:
-    """The number of the latest change. Raises StoreError where the store at ``path`` has lost it."""
-    row = db.execute("SELECT value FROM meta WHERE key = 'resource_version'").fetchone()
-    if row is None:
-        raise StoreError(f"{path}: {LOST}")
-    if not (isinstance(row[0], int) and 0 <= row[0] <= LAST_VERSION):
-        remedy = "restore it from a copy, or save what is in it with nodeport-nft store copy"
-        raise StoreError(f"{path}: its resource version is damaged ({row[0]!r:.40}); {remedy}")
-    return row[0]
 
 
 class Transaction:
@@ -145,7 +134,8 @@ class Transaction:
         self._db.executemany(f"DELETE FROM node_ports WHERE {is_it}", freed)  # noqa: S608 (constants)
         self._db.executemany(f"DELETE FROM cluster_ips WHERE {is_it}", freed)  # noqa: S608
         created = [put.ref for put, _ in changed if put.action == "created"]
-        self._db.executemany(f"DELETE FROM tombstones WHERE {is_it}", created)  # noqa: S608
+        if has_rows(self._db, "tombstones"):
+            self._db.executemany(f"DELETE FROM tombstones WHERE {is_it}", created)  # noqa: S608
         self._db.executemany(
             "INSERT INTO objects (kind, namespace, name, resource_version, body) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (kind, namespace, name)"

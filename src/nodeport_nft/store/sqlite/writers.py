@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from nodeport_nft.model import Ref
 from nodeport_nft.problems import clipped
 from nodeport_nft.store.errors import StoreError
-from nodeport_nft.store.sqlite.schema import has_table, made_anew
+from nodeport_nft.store.sqlite.schema import has_rows, has_table, made_anew
 
 _TABLE = """
 CREATE TABLE of_manifests (
@@ -58,6 +58,8 @@ def note(db: sqlite3.Connection, keys: Iterable[Ref], *, by_manifests: bool) -> 
     if by_manifests:
         query = "INSERT OR IGNORE INTO of_manifests (kind, namespace, name) VALUES (?, ?, ?)"
     else:
+        if not any_of_manifests(db):
+            return
         query = "DELETE FROM of_manifests WHERE kind = ? AND namespace = ? AND name = ?"
     db.executemany(query, keys)
 
@@ -70,7 +72,7 @@ def is_of_manifests(db: sqlite3.Connection, key: Ref) -> bool:
 
 def any_of_manifests(db: sqlite3.Connection) -> bool:
     """Whether manifests have written anything that is there."""
-    return db.execute("SELECT 1 FROM of_manifests LIMIT 1").fetchone() is not None
+    return has_rows(db, "of_manifests")
 
 
 def of_others(db: sqlite3.Connection) -> list[Ref]:
