@@ -43,7 +43,8 @@ def turned(held: Mapping[Family, Held]) -> dict[Family, ListedTable | None]:
 
 
 def told(state: NodeState) -> tuple[object, ...]:
-    return state.problems(), state.served, state.idle, state.starving, state.idle_services(9)
+    count, idle = state.idle_services(9)  # the longest idle first: what was prepared has been so for longer
+    return state.problems(), state.served, state.idle, state.starving, count, set(idle)
 
 
 def of(objects: Iterable[Parsed], listed: Mapping[Family, ListedTable | None]) -> NodeState:

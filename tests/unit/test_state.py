@@ -303,3 +303,21 @@ def test_endpoints_have_the_slots_of_a_table_of_ours_until_they_have_their_own(h
             tables.first_transaction()
         assert tables.differences == {}
         assert slots(tables) == in_order, "they are given anew"
+
+
+def test_what_was_prepared_is_compiled_in_one_order_with_what_has_changed_since() -> None:
+    first, second = (make_service(name, make_port(node_port=30080), selector={"app": name}) for name in "ab")
+    endpoints = [f"10.244.1.{number}" for number in (1, 2, 3)]
+    objects: list[Value] = [first, second, make_slice(*endpoints, service="a", name="a-1")]
+    objects.append(make_slice("10.244.2.1", "10.244.2.2", service="b", name="b-1"))
+    slots: dict[Key, tuple[str, int]] = {
+        ("tcp", 30080, slot): (ip, 8080) for slot, ip in enumerate(reversed(endpoints))
+    }
+    held = {key: Element(key, value) for key, value in slots.items()}
+    state = NodeState.of(FACTS, {}, [(ref_of(value), (value,)) for value in objects])
+    state.prepare()
+    state.tables.adopt({Family.IPV4: ListedTable({"node-port-endpoints": held})})
+    state.put(ref_of(first), (replace(first, publish_not_ready_addresses=True),))
+    sync(state)
+    now = state.tables.table(Family.IPV4).elements["node-port-endpoints"]
+    assert {key: element.value for key, element in now.items()} == slots, "whoever has the frontend keeps its slots"

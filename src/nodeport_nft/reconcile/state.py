@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import merge
 from ipaddress import ip_address
-from itertools import chain, islice
+from itertools import islice
+from operator import itemgetter
 
 from nodeport_nft.model import (
     MEMBER,
@@ -138,11 +140,12 @@ class NodeState:
         self.touched |= self.kept.endpoints.keys()
 
     def compile(self, keys: Iterable[ObjectName]) -> dict[ObjectName, Wants]:
-        """Compile these services; what each wanted until now, for ``NodeTables.restore``."""
+        """Compile these services, which are sorted; what each wanted until now, for ``NodeTables.restore``."""
         prepared, self._prepared = self._prepared, _Prepared()
         before = {}
         others = self._wanted([key for key in keys if key not in prepared.keys])
-        for key, wants in chain(prepared.items(), others):
+        # In one order, whatever was prepared: it has a say in the slots of a frontend that several services want.
+        for key, wants in merge(prepared.items(), others, key=itemgetter(0)):
             before[key] = self.tables.wants(key)
             self.tables.serve(key, wants)
         return before
