@@ -8,13 +8,15 @@ from __future__ import annotations
 import builtins
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 from nodeport_nft.kube import Object
 from nodeport_nft.model import TOGETHER, Ref, Value
 from nodeport_nft.store.api import Made, Objects
 from nodeport_nft.store.objects import Damaged, read_document
+
+_LARGE = 256 << 10
+"""Bytes of text that are taken together at most, and one object more: decoded they take ten times as much memory."""
 
 
 class Body(NamedTuple):
@@ -58,8 +60,7 @@ class StoredBodies(Objects):
         from nodeport_nft.kube.typed import stored_values_of_each  # late, as above
 
         self.strange.clear()
-        bodies = self.bodies()
-        while some := list(islice(bodies, TOGETHER)):
+        for some in _together(self.bodies()):
             plain = stored_values_of_each([(each.ref, _plain_text(each)) for each in some])
             for each, values in zip(some, plain, strict=True):
                 yield each.ref, self._parsed(document_of(each)) if values is None else values
@@ -93,6 +94,21 @@ class StoredBodies(Objects):
         if isinstance(found, Body) and (values := found.plain_values()) is not None:
             return values
         return self._parsed(document_of(found))
+
+
+def _together(bodies: Iterator[Body | Damaged]) -> Iterator[list[Body | Damaged]]:
+    """A few at a time (``TOGETHER``), and not many of those that are large."""
+    some: list[Body | Damaged] = []
+    size = 0
+    for each in bodies:
+        some.append(each)
+        if isinstance(each, Body):
+            size += len(each.text)
+        if len(some) == TOGETHER or size > _LARGE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _plain_text(found: Body | Damaged) -> bytes:
