@@ -321,3 +321,24 @@ def test_what_was_prepared_is_compiled_in_one_order_with_what_has_changed_since(
     sync(state)
     now = state.tables.table(Family.IPV4).elements["node-port-endpoints"]
     assert {key: element.value for key, element in now.items()} == slots, "whoever has the frontend keeps its slots"
+
+
+@pytest.mark.parametrize("created", [("2", "1"), ("1", "2")])
+def test_whoever_has_a_contended_frontend_keeps_its_slots_at_a_start(created: tuple[str, str]) -> None:
+    pair = [
+        make_service(name, make_port(node_port=30080), selector={"app": name}, created=at)
+        for name, at in zip("ab", created, strict=True)
+    ]
+    endpoints = {name: [f"10.244.{number}.{last}" for last in (1, 2, 3)] for number, name in enumerate("ab")}
+    pieces = [make_slice(*own, service=name, name=f"{name}-1") for name, own in endpoints.items()]
+    holder = min(pair, key=lambda service: service.created).name
+    slots: dict[Key, tuple[str, int]] = {
+        ("tcp", 30080, slot): (ip, 8080) for slot, ip in enumerate(reversed(endpoints[holder]))
+    }
+    held = {key: Element(key, value) for key, value in slots.items()}
+    listed = {Family.IPV4: ListedTable({"node-port-endpoints": held})}
+    values: list[Value] = [*pair, *pieces]
+    state = NodeState.of(FACTS, listed, [(ref_of(value), (value,)) for value in values])
+    sync(state)
+    now = state.tables.table(Family.IPV4).elements["node-port-endpoints"]
+    assert {key: element.value for key, element in now.items()} == slots

@@ -219,12 +219,11 @@ class Desired:
         placed = pool
         if not pool.fixed:
             there = self._slots[pool.slots][pool.first].get(pool.key)
-            if there is not None:
-                before = there.endpoints
-            elif pool.slots in self.adopted:
+            if pool.slots in self.adopted and (there is None or not self.is_noting):
+                # Also where something stands: that is of somebody who wants the frontend, too, and will not have it.
                 before = _endpoints(self.adopted[pool.slots], pool)
             else:
-                before = ()
+                before = there.endpoints if there else ()
             endpoints = place(before, pool.endpoints)
             if endpoints != pool.endpoints:
                 placed = replace(pool, endpoints=endpoints)
