@@ -68,6 +68,33 @@ def test_what_does_not_fit_the_document_is_told(given: dict[str, Any]) -> None:
         operated(DOCUMENT, [given])
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return {} if levels == 0 else {"a": nested(levels - 1)}
+
+
+@pytest.mark.parametrize(
+    ("patch", "text"),
+    [
+        (
+            [operation("add", f"/spec{'/a' * 60 * step}/a", value=nested(60)) for step in range(40)],
+            r"^operation 1: add .* is nested more than 100 levels deep then$",
+        ),
+        (
+            [operation("copy", f"/copy-{step}", **{"from": ""}) for step in range(40)],
+            r"^operation \d+: copy .* makes more than 3,145,728 bytes of the object$",
+        ),
+        (
+            [operation("copy", "/spec" + "/a" * (step + 1), **{"from": "/spec"}) for step in range(120)],
+            r"^operation \d+: copy ",
+        ),
+    ],
+)
+def test_operations_make_nothing_that_no_reader_takes(patch: list[dict[str, Any]], text: str) -> None:
+    check_operations(patch)
+    with pytest.raises(NotApplicableError, match=text):
+        operated(DOCUMENT, patch)
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -126,8 +126,10 @@ def test_what_is_not_retained_goes() -> None:
         ("Service", {"spec": {"$retainKeys": ["type"], "selector": {}}}, "is not among $retainKeys"),
         ("Service", {"spec": {"$retainKeys": "type"}}, "is not a list"),
         ("Service", {"metadata": {"$deleteFromPrimitiveList/finalizers": "a"}}, "is not a list"),
-        ("EndpointSlice", {"endpoints": [{"$patch": "delete"}]}, "replaced as a whole"),
-        ("Service", ports({"$patch": "replace"}, {"port": 80, "$odd": 1}), "replaced as a whole"),
+        ("EndpointSlice", {"endpoints": [{"$patch": "delete"}]}, "taken as a whole"),
+        ("Service", ports({"$patch": "replace"}, {"port": 80, "$odd": 1}), "taken as a whole"),
+        ("Service", {"metadata": {"finalizers": [{"$patch": "replace"}, "a.io/b"]}}, "taken as a whole"),
+        ("Node", {"spec": {"podCIDRs": [{"x": {"$patch": "delete"}}]}}, "taken as a whole"),
     ],
 )
 def test_what_cannot_be_meant_is_told(kind: str, patch: dict[str, Any], text: str) -> None:

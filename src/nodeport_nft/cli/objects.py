@@ -127,8 +127,10 @@ def _looked_up(store: Objects, doomed: Iterable[Ref]) -> Written:
     from nodeport_nft.store import Written
 
     found = {ref: store.find(ref) is not None for ref in doomed}
-    there = tuple(ref for ref, is_there in found.items() if is_there)
-    return Written(deleted=there, missing=tuple(ref for ref in found if ref not in there))
+    return Written(
+        deleted=tuple(ref for ref, is_there in found.items() if is_there),
+        missing=tuple(ref for ref, is_there in found.items() if not is_there),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,15 @@ only Python reads as such. What it compares are Python's values, to which true i
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any
 
+from nodeport_nft.json_values import MAX_DEPTH, too_deep
 from nodeport_nft.problems import shown
+
+_MOST_BYTES = 3 << 20
+"""So large a document may be copied to: as large as a request to an API server may be."""
 
 _OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")
 _ODD_NUMBER = re.compile(r"\s.*|.*\s|\+.*|(?=.*[^\x00-\x7f])[\d_]+", re.DOTALL)
@@ -63,7 +68,18 @@ def operated(document: dict[str, Any], patch: list[Any]) -> Any:
             why = "there is another value, or none" if is_test else "there is no such place"
             at = " from ".join(shown(each[name]) for name in ("path", "from") if isinstance(each.get(name), str))
             raise NotApplicableError(f"operation {number}: {each['op']} {at}: {why}") from error
+        if why := _unfit(made, each["op"]):
+            raise NotApplicableError(f"operation {number}: {each['op']} {shown(each['path'])}: {why}")
     return made
+
+
+def _unfit(made: Any, op: str) -> str:
+    """Why no reader takes what an operation has made; "" where one does. A few copies may fill the memory."""
+    if too_deep(made):
+        return f"is nested more than {MAX_DEPTH} levels deep then"
+    if op == "copy" and len(json.dumps(made)) > _MOST_BYTES:
+        return f"makes more than {_MOST_BYTES:,} bytes of the object"
+    return ""
 
 
 def _check_pointer(pointer: str, where: str) -> None:

@@ -119,9 +119,9 @@ class _Merging:
         stored = value if isinstance(value, list) else []
         if merge_key := MERGE_KEYS.get(kind, {}).get(key):
             return self._items(stored, change, merge_key, inner, (*path, key))
+        _refuse_directives(change, (*path, key))
         if key in MERGED_VALUES.get(kind, ()):
             return _ordered(stored, change, lambda item: (str(type(item)), str(item)))
-        _refuse_directives(change, (*path, key))
         return change
 
     def _told(self, patch: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _without(stored: Any, gone: Any, path: Path) -> list[Any]:
 def _refuse_directives(value: Any, path: Path) -> None:
     """Raises PatchError for a directive inside of what is taken as a whole, where it would be stored."""
     for where in _directives(value, path):
-        raise PatchError(where, "is a directive inside of what is replaced as a whole; leave it out")
+        raise PatchError(where, "is a directive inside of what is taken as a whole; leave it out")
 
 
 def _directives(value: Any, path: Path) -> Iterator[Path]:

@@ -107,7 +107,7 @@ def replace(
 
 
 def _recreate(config: Config, objects: tuple[Object, ...], manner: Manner) -> None:
-    """Delete what is there of them, and create them all: one write, of which all is done or nothing."""
+    """Delete what is there of them, and create them all, in one write; each is deleted and created at once."""
     from nodeport_nft.store import open_objects, open_trial
     from nodeport_nft.store.versions import without_version
 
