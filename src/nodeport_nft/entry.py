@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 
 from nodeport_nft import leading_flags
@@ -27,6 +28,9 @@ def main() -> None:
         # A command ends in seconds, and what it reads has no cycles: looking for some in the values of ten thousand
         # Services is a third of its time. Those that wait switch it on again (``cli.waiting``).
         gc.disable()
+        # Ctrl-C may fall between the call that makes a coroutine and what would run it. One that nobody awaits by
+        # mistake is mypy's to find.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         from nodeport_nft.cli import main as run
     except (MemoryError, ImportError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,31 @@ def test_a_watch_ends_with_its_reader(program: Program) -> None:
                 continue
             break
         assert (code, process.stderr.read()) == (0, b"")
+
+
+_INTERRUPTED = """
+import os, signal
+from nodeport_nft.cli.get.watching import _Following
+made = _Following._next
+
+def interrupted(self):
+    try:
+        return made(self)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+
+_Following._next = interrupted
+from nodeport_nft.entry import main
+main()
+"""
+
+
+def test_ctrl_c_before_the_next_changes_are_waited_for_says_nothing(program: Program) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, "get", "svc", "-w", "-o", "name", "--store", str(program.store)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "service/web\n", "")
