@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nodeport_nft.cli.elsewhere import ARGUMENTS
+
 _KUSTOMIZE = "kubectl kustomize DIR | nodeport-nft apply -f - takes what it makes"
 _SERVER = "name the API server by --kubeconfig PATH, or etcd by --store etcd://HOST:PORT/PREFIX"
 _CONTEXT = "a cluster of the kubeconfig has it; name its context by --context NAME"
@@ -104,7 +106,7 @@ FLAGS: Mapping[str, str] = {
             "wait -A",
             "wait --all-namespaces",
         ),
-        "the nodes of the cluster are what is waited for, by wait --for=synced; get pods -w shows who is ready",
+        ARGUMENTS["wait"],
     ),
 }
 """By the flag; with the command's name before it, for that command alone. ``{command}`` is its name."""

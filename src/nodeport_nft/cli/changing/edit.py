@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from nodeport_nft.cli.changing.editing import edit_until_stored
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell_written
-from nodeport_nft.cli.changing.stored import as_it_was_read, check_store, look_up, parse_asked, undrained
+from nodeport_nft.cli.changing.stored import Named, as_it_was_read, check_store, look_up, parse_asked, undrained
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import Files, Namespace, fail, now, read_files
-from nodeport_nft.cli.resources import complete
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
@@ -29,15 +26,7 @@ _KEPT = ("resourceVersion", "uid")
 @command
 def edit(
     *,
-    resources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KIND NAME",
-            help="A kind and names, or KIND/NAME each time.",
-            autocompletion=complete,
-            show_default=False,
-        ),
-    ] = None,
+    resources: Named = None,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     namespace: Namespace = "default",

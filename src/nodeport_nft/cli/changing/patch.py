@@ -17,6 +17,7 @@ from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, tell
 from nodeport_nft.cli.changing.stored import (
     Asked,
+    Named,
     as_it_was_read,
     check_store,
     look_up,
@@ -26,7 +27,6 @@ from nodeport_nft.cli.changing.stored import (
 )
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, warn
-from nodeport_nft.cli.resources import complete
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import reference
 from nodeport_nft.settings import Group, Validate
@@ -56,15 +56,7 @@ class PatchType(enum.StrEnum):
 @command
 def patch(
     *,
-    resources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KIND NAME",
-            help="A kind and names, or KIND/NAME each time.",
-            autocompletion=complete,
-            show_default=False,
-        ),
-    ] = None,
+    resources: Named = None,
     filename: Files = None,
     recursive: Recursive = False,  # noqa: ARG001 (directories are always read so)
     text: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, read_files, say
-from nodeport_nft.cli.resources import Target, not_found, parse_targets
+from nodeport_nft.cli.resources import Target, complete, not_found, parse_targets
 from nodeport_nft.cli.selectors import Selector, read_selector
 from nodeport_nft.kinds import BY_KIND
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _MOST_TRIES = 8
 _LONGEST_PAUSE = 0.5  # seconds between two of them
 
+Named = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KIND NAME",
+        help="A kind and names, or KIND/NAME each time.",
+        autocompletion=complete,
+        show_default=False,
+    ),
+]
 Every = Annotated[bool, typer.Option("--all", help="All objects of the kinds, in the namespace.")]
 
 
