@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from nodeport_nft.cli.options import BAD_INPUT, fail
 
@@ -34,8 +34,7 @@ _OF_KIND: Mapping[str, tuple[str, ...]] = {
 _FALSE = frozenset({"spec.unschedulable"})  # where the field is not there
 
 
-@dataclass(frozen=True, slots=True)
-class _FieldRequirement:
+class _FieldRequirement(Struct, frozen=True):
     path: str
     value: str
     is_equal: bool
@@ -50,8 +49,7 @@ class _FieldRequirement:
         return (text == self.value) is self.is_equal
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """Labels and fields that are asked for; without any of them every object is picked."""
 
     labels: tuple[Requirement, ...] = ()
