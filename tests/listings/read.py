@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+from msgspec import field
 
 from nodeport_nft.plan import ListedTable
 from nodeport_nft.render.write import FLOWTABLE_LINES, chain_lines, map_lines, schema_comment
@@ -27,7 +28,6 @@ class _Unreadable(Exception):
     """A map holds something we never write; ``str()`` says what."""
 
 
-@dataclass(slots=True)
 class ListedText(ListedTable):
     """A table as nft lists it: what does not depend on services as normalized text, the rest as values.
 
