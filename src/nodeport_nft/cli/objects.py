@@ -28,7 +28,7 @@ from nodeport_nft.cli.options import (
     say,
     warn,
 )
-from nodeport_nft.cli.resources import complete, not_found, parse_targets
+from nodeport_nft.cli.resources import complete, not_stored, parse_targets
 from nodeport_nft.cli.selectors import Fields, Labels, Selector, read_selector
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import BY_KIND, Resource, reference
@@ -107,7 +107,7 @@ def delete(
     asked = () if ignore_not_found or choice.is_open else written.missing
     missing = tuple(ref for ref in asked if ref not in forgotten)
     for ref in missing:
-        say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
+        say(f"error: {not_stored(doomed[ref], ref.namespace, ref.name)}")
     if written.deleted and not dry_run:
         tell_if_unheard(chosen)
     if missing or not all(forgotten.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ import typer
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put, say
 from nodeport_nft.cli.resources import Resources, check_names, leave, say_nothing_found, targets_meant
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.jsonpath import Path
     from nodeport_nft.cli.get.listings import Wanted
     from nodeport_nft.cli.get.output import Output
+    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
 
@@ -131,6 +132,8 @@ def get(
                     objects = tuple(map(_without_managers, objects))
                 is_single = len(targets) == 1 and targets[0][1] is not None
                 text, is_empty = form.text(objects, single=is_single), not objects
+                if not (wanted.computes_endpoints or is_kubernetes(chosen.store)):
+                    _note_computed(targets, objects)
             complaints = opened.complaints()
     missing = () if ignore_not_found else missing
     put(text, end="", paint=colour.table if form.is_table else None)
@@ -138,6 +141,13 @@ def get(
     if is_empty and not (is_list or missing or complaints or ignore_not_found):
         say_nothing_found(targets, wanted.namespace)
     leave((*missing, *complaints))
+
+
+def _note_computed(targets: Iterable[Target], objects: Iterable[Object]) -> None:
+    """Say why there are no endpoints where the table has some: nobody would look for them elsewhere else."""
+    is_asked = any(resource.kind == "Endpoints" and name is None for resource, name in targets)
+    if is_asked and not any(one.kind == "Endpoints" for one in objects):
+        say("note: endpoints of Services are computed, and not stored: a table has them, and -o jsonpath")
 
 
 def _check_watch(*, watches: bool, events: bool) -> None:
