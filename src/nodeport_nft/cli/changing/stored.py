@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -165,6 +165,12 @@ def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
     one from elsewhere (``store.versions``), over what somebody has deleted and created anew meanwhile.
     """
     return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
+
+
+def with_uid(one: Object, before: Object) -> Object:
+    """What ``before`` would become, with the uid that it keeps and that a write does without (``as_it_was_read``)."""
+    kept = {key: value for key, value in before.raw["metadata"].items() if key == "uid"}
+    return replace(one, raw={**one.raw, "metadata": one.raw["metadata"] | kept})
 
 
 def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
