@@ -85,6 +85,9 @@ CONTEXTS: Mapping[str, str] = {
 """What to do instead of a command of kubectl config."""
 
 FILES = "name manifests with -f: nodeport-nft {command} -f {word}"
+MANIFESTS = (
+    "{word} names a kind, and what {command} takes is manifests: name them with -f FILE; patch and edit take kinds"
+)
 ARGUMENTS: Mapping[str, str] = {
     "apply edit-last-applied": "what was applied is what is stored; edit KIND NAME changes it",
     "apply set-last-applied": "what was applied is what is stored, and nothing is noted of it; leave it out",

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.jsonpath import Path
     from nodeport_nft.cli.get.listings import Wanted
     from nodeport_nft.cli.get.output import Output
-    from nodeport_nft.cli.resources import Target
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.store import Objects
 
 
 INTERRUPTED = 130
@@ -133,7 +133,7 @@ def get(
                 is_single = len(targets) == 1 and targets[0][1] is not None
                 text, is_empty = form.text(objects, single=is_single), not objects
                 if not (wanted.computes_endpoints or is_kubernetes(chosen.store)):
-                    _note_computed(targets, objects)
+                    _note_computed(opened, wanted, objects)
             complaints = opened.complaints()
     missing = () if ignore_not_found else missing
     put(text, end="", paint=colour.table if form.is_table else None)
@@ -143,10 +143,12 @@ def get(
     leave((*missing, *complaints))
 
 
-def _note_computed(targets: Iterable[Target], objects: Iterable[Object]) -> None:
+def _note_computed(store: Objects, wanted: Wanted, objects: Iterable[Object]) -> None:
     """Say why there are no endpoints where the table has some: nobody would look for them elsewhere else."""
-    is_asked = any(resource.kind == "Endpoints" and name is None for resource, name in targets)
-    if is_asked and not any(one.kind == "Endpoints" for one in objects):
+    is_asked = any(resource.kind == "Endpoints" and name is None for resource, name in wanted.targets)
+    if not is_asked or any(one.kind == "Endpoints" for one in objects):
+        return
+    if next(iter(store.list("Service", wanted.namespace)), None) is not None:
         say("note: endpoints of Services are computed, and not stored: a table has them, and -o jsonpath")
 
 
