@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bench.figures import cell, table
 from bench.workload import FACTS, Workload, service_value, slice_value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.hosts import hosts_file, hosts_lines

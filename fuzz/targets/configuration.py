@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 
 import yaml
+from msgspec.structs import replace
 
 from fuzz.engine import Target
 from fuzz.targets.common import ROOT, check_lines

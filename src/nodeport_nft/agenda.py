@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -79,8 +80,7 @@ class Agenda(Generic[Name]):
         return None if first == math.inf else max(0.0, first - self._clock())
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(Struct):
     """How long to wait before what has failed is tried again: ``first`` seconds, then twice as long each time.
 
     ``longest`` seconds are the most, also at first; it may be changed. ``pause`` is what was said last, 0 where it

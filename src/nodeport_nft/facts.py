@@ -7,15 +7,16 @@ kernel and tests without a machine.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.config import Config, DetectLocalMode
 from nodeport_nft.model import ZONE_LABEL, Family, IPAddress, IPNetwork, Node, NodeFacts, NodePortMode, ServiceCIDR
 from nodeport_nft.notation import each_once, group_fault, special_fault
 
 
-@dataclass(frozen=True, slots=True)
-class HostAddress:
+class HostAddress(Struct, frozen=True):
     """An address of the host. ``unstable``: tentative, failed duplicate detection, or temporary (RFC 8981)."""
 
     address: IPAddress
@@ -23,16 +24,14 @@ class HostAddress:
     unstable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HostRoute:
+class HostRoute(Struct, frozen=True):
     """A route of the main table that is not a default route."""
 
     prefix: IPNetwork
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """The part of a host's network that matters here, read at one moment.
 
     ``sources`` are the addresses the host would send from along its default routes, at most one a family. ``links``

@@ -33,8 +33,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.model import EndpointSlice, IPAddress, IPNetwork, Pod, Protocol, Snapshot
 from nodeport_nft.ruleset import (
@@ -74,8 +76,7 @@ FRONTENDS = (_PORT, (Field.DADDR, *_PORT))
 """The keys of the verdict maps, and of no others; those of the slot maps have the slot behind them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """Prefixes that do not overlap, sorted: the ``first`` and the ``last`` address of each."""
 
     first: tuple[bytes, ...]
@@ -93,8 +94,7 @@ class Sources:
         return place > 0 and address <= self.last[place - 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Frontends:
+class Frontends(Struct, frozen=True):
     """One family's frontends, each with the endpoints that may answer there; false if there is none.
 
     ``ranges``: the service CIDRs, each from its first to its last address. ``foreign``: addresses inside them that

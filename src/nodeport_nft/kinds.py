@@ -7,12 +7,11 @@ Source: the discovery documents of an API server, ``/api/v1`` and ``/apis/discov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """One kind; ``group`` is "" for the core API, ``short`` is "" where kubectl has no short name for it."""
 
     kind: str

@@ -1,33 +1,22 @@
 """The vocabulary: Services, their endpoints and the nodes they are served from.
 
-Every value here is frozen and has been checked where it entered the program (``manifest``). The names are
-those of the Kubernetes API (``core/v1`` Service, Pod and Node, ``discovery.k8s.io/v1`` EndpointSlice). Nothing
-here knows of files, databases, nftables or time.
+Every value here is frozen and has been checked where it entered the program (``manifest``). Those with ``gc=False``,
+of which there may be hundreds of thousands, hold nothing that leads back to them. The names are those of the
+Kubernetes API (``core/v1`` Service, Pod and Node, ``discovery.k8s.io/v1`` EndpointSlice). Nothing here knows of
+files, databases, nftables or time.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple, TypeVar, dataclass_transform
+from typing import NamedTuple
+
+from msgspec import Struct, field
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
-
-Made = TypeVar("Made")
-
-
-@dataclass_transform(frozen_default=True)
-def quickly_made(cls: type[Made]) -> type[Made]:
-    """A frozen, slotted dataclass of which there may be hundreds of thousands.
-
-    That nothing is assigned to it is mypy's to see: with a check at each assignment, those of ``__init__`` too, one
-    takes four times as long to make.
-    """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
-
 
 TOGETHER = 64
 """Of very many objects, how many are taken from one step to the next at a time.
@@ -103,8 +92,7 @@ class PortRange(NamedTuple):
         return f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ranges:
+class Ranges(Struct, frozen=True):
     """What allocation may draw on; the defaults are the Kubernetes API server's.
 
     ``service_cidrs`` holds at most one network of each family; the first one's family is the cluster's
@@ -126,8 +114,7 @@ def likely_service_cidr(ip: IPAddress) -> IPNetwork:
     return IPv4Network((int(ip), 16), strict=False) if ip.version == 4 else IPv6Network((int(ip), 112), strict=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """One condition of a label selector (meta/v1 LabelSelectorRequirement).
 
     ``operator`` is In, NotIn, Exists or DoesNotExist. As in Kubernetes, NotIn holds where the label is absent too.
@@ -150,8 +137,7 @@ class Requirement:
         raise ValueError(f"{self.operator!r} is not an operator of a label selector")
 
 
-@quickly_made
-class ServicePort:
+class ServicePort(Struct, frozen=True, gc=False):
     """One port of a Service. ``node_port`` 0 stands for none; ``target_port`` is a number or a port's name."""
 
     name: str
@@ -161,8 +147,7 @@ class ServicePort:
     node_port: int = 0
 
 
-@quickly_made
-class Service:
+class Service(Struct, frozen=True, gc=False):
     """A Service with the fields this program acts on.
 
     ``cluster_ips`` is empty for headless services, for ExternalName, and before allocation;
@@ -209,8 +194,7 @@ class Service:
         return ObjectName(self.namespace, self.name)
 
 
-@quickly_made
-class EndpointPort:
+class EndpointPort(Struct, frozen=True, gc=False):
     """A port of an EndpointSlice; it serves the Service port of the same name."""
 
     name: str
@@ -218,8 +202,7 @@ class EndpointPort:
     port: int
 
 
-@quickly_made
-class Endpoint:
+class Endpoint(Struct, frozen=True, gc=False):
     """One backend of a slice. Conditions are resolved: absent ones have their default already (E1).
 
     ``zones`` and ``nodes`` are its hints: who should use it (EndpointSlice ``hints``); empty where there are none.
@@ -234,8 +217,7 @@ class Endpoint:
     nodes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpGet:
+class HttpGet(Struct, frozen=True):
     """A readiness probe that asks over HTTP/1.1; an answer of 200 to 399 is a success (core/v1 HTTPGetAction).
 
     ``target`` is the path with its query, as it is sent. ``host`` "" stands for the endpoint's own address. With
@@ -249,16 +231,14 @@ class HttpGet:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TcpSocket:
+class TcpSocket(Struct, frozen=True):
     """A readiness probe that opens a connection, and no more (core/v1 TCPSocketAction)."""
 
     port: int
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """A readiness probe that this program runs itself (core/v1 Probe, conformance X9). Times are in seconds."""
 
     action: HttpGet | TcpSocket
@@ -269,8 +249,7 @@ class Probe:
     failure_threshold: int = 3
 
 
-@quickly_made
-class EndpointSlice:
+class EndpointSlice(Struct, frozen=True, gc=False):
     """A slice of the endpoints of ``service``; all its addresses are of one family.
 
     An ``Endpoints`` object becomes one slice per subset and family, with ``mirrored`` set: slices made as such
@@ -290,8 +269,7 @@ class EndpointSlice:
     probe: Probe | None = None
 
 
-@quickly_made
-class ContainerPort:
+class ContainerPort(Struct, frozen=True, gc=False):
     """A named container port of a Pod, which a Service may name as its targetPort."""
 
     name: str
@@ -299,8 +277,7 @@ class ContainerPort:
     port: int
 
 
-@quickly_made
-class Pod:
+class Pod(Struct, frozen=True, gc=False):
     """A Pod as a selector sees it. ``finished`` is phase Succeeded or Failed: never an endpoint.
 
     A ``weight`` of 0 takes no new connection (X7). ``drained`` are addresses that count as terminating. All
@@ -321,8 +298,7 @@ class Pod:
     probes: tuple[Probe, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A Node object: its InternalIP addresses, podCIDRs and labels. Its namespace is always "".
 
     ``deleted``: it is being deleted, or its machine is about to be taken away. ``drained``: what runs on it counts as
@@ -337,8 +313,7 @@ class Node:
     drained: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A node that has registered with a shared store; no object, but what the store says of the cluster.
 
     ``is_live``: whether its registration stands. ``lost_at``: when that was noticed to have ended (Unix time,
@@ -355,8 +330,7 @@ class Member:
         return Ref(MEMBER, "", self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeFailure:
+class ProbeFailure(Struct, frozen=True):
     """The endpoint at ``address`` of some object of ``namespace`` does not pass its readiness probe.
 
     ``since``: when the first probe of those that failed in a row was begun (Unix time, seconds), so that what fails
@@ -373,8 +347,7 @@ class ProbeFailure:
         return Ref(PROBE_FAILURE, self.namespace, str(self.address))
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceCIDR:
+class ServiceCIDR(Struct, frozen=True):
     """Networks that an API server gives clusterIPs from (networking.k8s.io/v1 ServiceCIDR); one a family at most.
 
     Where there are any, they count in place of the configuration's ``serviceCIDRs``.
@@ -413,8 +386,7 @@ Parsed = tuple[Ref, tuple[Value, ...]]
 """An object and what it is made into; nothing, if that is of no use here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The desired state at one moment, every object parsed and checked; and what a shared store says besides."""
 
     services: tuple[Service, ...] = ()
@@ -434,8 +406,7 @@ class NodePortMode(enum.StrEnum):
     CIDRS = "cidrs"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(Struct, frozen=True):
     """What the compiler must know of the node it compiles for; gathered once, at the edge.
 
     ``node_port_ips`` are the addresses that serve nodePorts in the modes PRIMARY and CIDRS, ``addresses`` are those

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from nodeport_nft.terminal import printable
 
@@ -33,8 +34,7 @@ _VALUE = re.compile(r'".*"|(?<!\S)\S*?[0-9/:]\S*')  # what is quoted; numbers, a
 Told = TypeVar("Told")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that is wrong.
 
     ``source`` is ``file:line`` ("" where there is no file), ``object`` ``kind/namespace/name`` ("" if unknown),
@@ -56,8 +56,7 @@ class Problem:
         return printable(": ".join(part for part in parts if part))[:_LONGEST_LINE]
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """A field that an object of this type, or of this family policy, may not have: a ``problem``, but for one case.
 
     Where the stored object had it with the same value, it has come along with a change of type. Then the API drops it

@@ -19,8 +19,10 @@ from __future__ import annotations
 import enum
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 
 class Field(enum.Enum):
@@ -38,8 +40,7 @@ Key = tuple[str | int, ...]
 """A key: its parts in the order of the map's fields. A prefix (``10.96.0.0/12``) only in an interval set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goto:
+class Goto(Struct, frozen=True, gc=False):
     """The verdict ``goto CHAIN``, as a statement and as the value of a verdict map's element."""
 
     chain: str
@@ -57,8 +58,7 @@ class Element(NamedTuple):
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(Struct, frozen=True):
     """A map or (``data`` None) a set. ``data`` is ``"verdict"`` or the fields of the value.
 
     ``lingers``: an element that is no longer wanted is deleted one transaction later, since a packet that met the
@@ -87,8 +87,7 @@ class Memory(NamedTuple):
 # --- statements -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class InSet:
+class InSet(Struct, frozen=True):
     """Continue if the fields are (``negated``: are not) in a set."""
 
     fields: tuple[Field, ...]
@@ -96,23 +95,20 @@ class InSet:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NotIn:
+class NotIn(Struct, frozen=True):
     """Continue if the address is outside a prefix (canonical text)."""
 
     field: Field
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """Continue if the address is one of this host (``fib daddr type local``, ``fib saddr type local``)."""
 
     field: Field = Field.DADDR
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """Continue if the packet came in on this interface (``negated``: on no such one); ``*`` ends a prefix.
 
     A packet from the host itself came in on none.
@@ -122,42 +118,36 @@ class Interface:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Translated:
+class Translated(Struct, frozen=True):
     """Continue if the connection's destination was translated (``ct status dnat``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarkHas:
+class MarkHas(Struct, frozen=True):
     """Continue if all of these bits are set in the packet's mark."""
 
     bits: int
 
 
-@dataclass(frozen=True, slots=True)
-class MarkSet:
+class MarkSet(Struct, frozen=True):
     """Set these bits of the packet's mark and leave the others."""
 
     bits: int
 
 
-@dataclass(frozen=True, slots=True)
-class MarkFlip:
+class MarkFlip(Struct, frozen=True):
     """Invert these bits of the packet's mark and leave the others."""
 
     bits: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True):
     """Look the fields up in a verdict map and do what it says; continue if it says nothing."""
 
     fields: tuple[Field, ...]
     map: str
 
 
-@dataclass(frozen=True, slots=True)
-class DnatSlot:
+class DnatSlot(Struct, frozen=True):
     """Draw a slot below ``slots`` and DNAT to what the map holds for fields and slot; continue if that is empty.
 
     ``offset`` is added to the draw, so that several pools can live behind one key (nft: ``numgen … offset``). The
@@ -171,8 +161,7 @@ class DnatSlot:
     hashed: tuple[Field, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GotoChance:
+class GotoChance(Struct, frozen=True):
     """Go to a chain in ``share`` of ``of`` cases at random, else continue (``numgen random mod OF < SHARE goto``).
 
     Not one draw from a map of verdicts: nft 1.0.6 crashes when it lists one that nft 1.1.3 has written, and a packet
@@ -184,8 +173,7 @@ class GotoChance:
     of: int
 
 
-@dataclass(frozen=True, slots=True)
-class Learn:
+class Learn(Struct, frozen=True):
     """Put the source address into a learned set for so many seconds, anew if it is there; continue.
 
     A set that is full (``LEARNED_SIZE``) takes no other: the rule then ends here.
@@ -195,8 +183,7 @@ class Learn:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dnat:
+class Dnat(Struct, frozen=True):
     """DNAT packets of this protocol (lower case) to an address and port; continue with others."""
 
     protocol: str
@@ -204,13 +191,11 @@ class Dnat:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Established:
+class Established(Struct, frozen=True):
     """Continue if packets of this connection have passed both ways (``ct state established``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offload:
+class Offload(Struct, frozen=True):
     """Put the connection into a flowtable (``flow add``); continue. What cannot be in one passes on."""
 
     flowtable: str
@@ -223,27 +208,23 @@ LEARNED_SIZE = 65535
 """Elements a learned set can have; what the kernel gives it by itself (nft_dynset_init, nft_dynset.c)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """Call a chain."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True):
     """Drop the packet without an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """Refuse with an ICMP error, or with a TCP reset (which matches TCP packets alone)."""
 
     tcp_reset: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Masquerade:
+class Masquerade(Struct, frozen=True):
     """Source NAT to the outgoing interface's address, with a fully random port."""
 
 
@@ -276,8 +257,7 @@ Rule = tuple[Statement, ...]
 # --- tables -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """Where a base chain hangs: a hook and its priority, and the type of the chain (nft(8), "Chains")."""
 
     name: str
@@ -285,8 +265,7 @@ class Hook:
     type: str = "nat"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A chain with its rules; with a hook it is a base chain."""
 
     name: str
@@ -295,8 +274,7 @@ class Chain:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """Everything of a table that is there whatever the services. ``family`` is nft's: ``"ip"`` or ``"ip6"``.
 
     ``own_maps`` are patterns of the maps that services may add: a map whose name begins with a pattern's and a slash
@@ -334,8 +312,7 @@ Elements = Mapping[str, Mapping[Key, Element]]
 """The elements of a table: by map or set name, then by key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table with its elements, and with the maps and chains that services have added, by name.
 
     ``memories`` is what its learned sets hold, by set.
@@ -354,8 +331,7 @@ Rank = tuple[str, str, str]
 """Who goes first on a contested frontend: creation time, then namespace and name. It identifies the owner too."""
 
 
-@dataclass(slots=True)  # not frozen, which takes three times as long to make: there may be 200,000 of them
-class Pool:
+class Pool(Struct, frozen=True, gc=False):
     """A key of a verdict map, and the endpoints behind it, not yet placed in slots. It does not change.
 
     ``first`` is the number of their first slot: two pools may share a key of a slot map. An endpoint may have several
@@ -387,8 +363,7 @@ Shared = tuple[str, Key]
 """An element that several owners may want: its set and its key. It has neither a value nor a comment."""
 
 
-@dataclass(slots=True)  # not frozen, as Pool
-class Contender:
+class Contender(Struct, frozen=True, gc=False):
     """All that one owner wants in one table: its frontends, and elements it may share with others. It never changes.
 
     A frontend is one pool, or several that are had together (policy Local leads those inside to another pool). The

@@ -10,7 +10,8 @@ This is data alone, since ``--help`` is to come at once; ``config/keys.py`` has 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _YEAR = 365 * 86400.0
 
@@ -53,15 +54,13 @@ class Plain(enum.Enum):
     NODE_ADDRESSES = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class PathTo:
+class PathTo(Struct, frozen=True):
     """A path, to ``what``: "a file"."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Struct, frozen=True):
     """A whole number from ``low`` to ``high``; ``what`` it is, for messages."""
 
     low: int
@@ -69,16 +68,14 @@ class Whole:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Seconds:
+class Seconds(Struct, frozen=True):
     """A duration from ``low`` to ``high``."""
 
     low: float
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """One of these words; ``what`` they are, for messages."""
 
     words: type[enum.StrEnum]
@@ -96,8 +93,7 @@ class Group(enum.StrEnum):
     DAEMON = "the daemon"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One row.
 
     ``fields`` of ``Config`` take the value, several one part of it each ("ranges.node_ports": a field of its ranges).

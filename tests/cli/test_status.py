@@ -12,11 +12,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import asdict
 
 from nodeport_nft.observe.metrics import Metrics
 from nodeport_nft.observe.server import ObserveServer

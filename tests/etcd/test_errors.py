@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.store.errors import told_by_daemon
 from nodeport_nft.store.etcd.errors import Cause, EtcdError, Failure, Outcome, cause_of, etcd_error, in_words

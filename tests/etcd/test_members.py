@@ -7,11 +7,11 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.model import MEMBER, PROBE_FAILURE, Member, ProbeFailure, Ref
 from nodeport_nft.notation import parse_address

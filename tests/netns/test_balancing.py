@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from lab.probe import connect_many, parse_answer

@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from lab.probe import parse_answer
@@ -451,7 +451,7 @@ def test_k2_no_flow_outlives_its_right_to_connect(
     mine = tuple(ip_network(cluster.address(host, family)) for family in (4, 6))
 
     def narrowed(*prefixes: IPNetwork) -> Service:
-        return replace(GUARDED, **{ranges: prefixes})  # type: ignore[arg-type]  # the field's name is a parameter
+        return replace(GUARDED, **{ranges: prefixes})  # the field's name is a parameter
 
     sync(cluster, (GUARDED,), pieces)
     with Client(cluster, host, address, port) as client, Client(cluster, "web-2", CLUSTER_IP, 53) as inside:

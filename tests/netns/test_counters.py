@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from lab.outcome import Kind

@@ -13,12 +13,13 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import repeat
 from math import ceil
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from lab.outcome import IPAddress, Kind, Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,11 +11,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from lab.cluster import Cluster
@@ -245,7 +246,7 @@ def test_routes_to_cluster_ips_and_who_else_uses_them(patient: Patient) -> None:
     patient.restore.close()
     patient.ip("address add 10.96.0.10/32 dev lo", "address delete 10.96.0.10/32 dev lo")
     assert "10.96.0.10" in broken(patient, "collisions", "holds this node's address").seen
-    patient.config = replace(patient.config, own_routes=(ip_network("10.96.0.10/32"),))  # the remedy
+    patient.config = dataclasses.replace(patient.config, own_routes=(ip_network("10.96.0.10/32"),))  # the remedy
     well(patient, "collisions")
 
 
@@ -332,10 +333,10 @@ def test_stores(patient: Patient) -> None:
     assert found.remedy == "nodeport-nft check --repair"
     assert patient.program("check", "--repair").code == 0
     well(patient, "store-integrity")
-    patient.config = replace(patient.config, store=str(patient.program.directory / "none.db"))
+    patient.config = dataclasses.replace(patient.config, store=str(patient.program.directory / "none.db"))
     assert "nodeport-nft apply" in broken(patient, "store", "there is no store").remedy
     assert patient.only("tables").state is State.SKIPPED
-    patient.config = replace(patient.config, store="kubernetes:", kubeconfig="/no/kubeconfig")
+    patient.config = dataclasses.replace(patient.config, store="kubernetes:", kubeconfig="/no/kubeconfig")
     seen = dict(patient.every("store", "tables", "forwarding", "clock"))
     assert (seen["store"].state, "/no/kubeconfig" in seen["store"].seen) == (State.FAILED, True)
     for each in ("tables", "clock"):  # a reason, and no comparison with nothing
@@ -410,7 +411,7 @@ def test_clocks(patient: Patient) -> None:
 
 
 def test_names_and_the_server_of_the_node(patient: Patient, tmp_path: Path) -> None:
-    patient.config = replace(patient.config, dns_hosts_dir=str(tmp_path / "names"))
+    patient.config = dataclasses.replace(patient.config, dns_hosts_dir=str(tmp_path / "names"))
     assert broken(patient, "names", "is not there").remedy == "nodeport-nft sync --once makes it"
     config = tmp_path / "config.yaml"
     config.write_text(f"dnsHostsDir: {tmp_path / 'names'}\n")
@@ -424,7 +425,7 @@ def test_names_and_the_server_of_the_node(patient: Patient, tmp_path: Path) -> N
     server = ip_address("169.254.20.10")
     ranges = replace(patient.config.ranges, cluster_dns=(ip_address("10.96.0.53"),))
     assert isinstance(ranges, Ranges)
-    patient.config = replace(patient.config, ranges=ranges, node_dns=(server,))
+    patient.config = dataclasses.replace(patient.config, ranges=ranges, node_dns=(server,))
     patient.ip(f"address add {server}/32 dev lo", f"address delete {server}/32 dev lo")
     broken(patient, "dns-server", f"no DNS server answers at {server}")
     with patient.cluster.socket(NODE, socket.AF_INET, socket.SOCK_STREAM) as listener:

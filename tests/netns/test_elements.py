@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from nodeport_nft.compile import COMMENT_LIMIT, TABLE, compile_schema

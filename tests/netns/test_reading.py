@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lab.namespaces import Namespace
 from nodeport_nft.compile import TABLE, compile_schema

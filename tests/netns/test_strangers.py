@@ -9,11 +9,11 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from lab.outcome import Kind

@@ -6,10 +6,10 @@ import os
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cluster import Cluster
 from nodeport_nft.compile import compile_schema

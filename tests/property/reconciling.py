@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import ip_address
+
+from msgspec.structs import replace
 
 from nodeport_nft.model import EndpointSlice, NodeFacts, ObjectName, Ref, Value
 from nodeport_nft.plan import Add, AddChain, AddMap, AddRules, Delete, DeleteChain, FlushChain, Replace, Transaction

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.model import EndpointSlice, Family, LoadBalancing, Service, ServiceType, Snapshot

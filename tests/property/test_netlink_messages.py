@@ -9,13 +9,13 @@ import contextlib
 import itertools
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.kernel.libnftables.library import Library

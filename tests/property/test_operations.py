@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.model import EndpointSlice, LoadBalancing, Service, Snapshot
 from nodeport_nft.reconcile import NodeTables
@@ -115,7 +115,7 @@ def writer(others: int = 0) -> Callable[[Service | None, dict[int, int] | Endpoi
 
 def with_policy(policy: str, **others: object) -> Service:
     changed = replace(WEB, external_traffic_policy=policy, internal_traffic_policy=policy)
-    return replace(changed, **others)  # type: ignore[arg-type]  # spelled out by each test
+    return replace(changed, **others)  # spelled out by each test
 
 
 def pools(policy: str) -> int:

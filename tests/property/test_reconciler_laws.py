@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from msgspec.structs import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.model import MEMBER, PROBE_FAILURE, Family, Member, NodeFacts, ProbeFailure, Ref

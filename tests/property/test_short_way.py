@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.model import Endpoint, EndpointPort, EndpointSlice, Family, Node, Protocol, Service, Snapshot
 from nodeport_nft.resolve import Resolver

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from nodeport_nft.manifest import Object, read_manifests
 from nodeport_nft.model import ObjectName, Pod, Ranges, Snapshot

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import islice
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, claims, holdings
 from nodeport_nft.allocate.probing import FreePorts, probe_ips

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS, MAX_ENDPOINTS, comment, compile_node, compile_schema
 from nodeport_nft.model import Endpoint, Family, NodePortMode, ObjectName, Ref, Service, Snapshot
@@ -24,7 +24,7 @@ def elements(service: Service, *addresses: str, family: Family = Family.IPV4) ->
 
 
 def chain(name: str, family: Family = Family.IPV4, **facts: object) -> list[str]:
-    schema = compile_schema(family, replace(FACTS, **facts))  # type: ignore[arg-type]  # spelled out by each test
+    schema = compile_schema(family, replace(FACTS, **facts))  # spelled out by each test
     (found,) = (c for c in schema.chains if c.name == name)
     return [write_rule(schema.family, rule) for rule in found.rules]
 
@@ -134,7 +134,7 @@ HERE, THERE = make_endpoint("10.244.1.1", node="worker-1"), make_endpoint("10.24
 def test_policy_local_has_a_verdict_for_each_side(
     endpoints: tuple[Endpoint, ...], cluster_ip: str, node_port: str, inside: str | None
 ) -> None:
-    service = replace(make_service("web", make_port(80, node_port=30080)), **LOCAL)  # type: ignore[arg-type]  # strings
+    service = replace(make_service("web", make_port(80, node_port=30080)), **LOCAL)  # strings
     tables = compile_snapshot(Snapshot((service,), (make_slice(*endpoints),)), FACTS).tables
     found = tables.desired[Family.IPV4].elements
     assert found["service-ips"]["10.96.0.10", "tcp", 80].value == Goto(cluster_ip)
@@ -150,7 +150,7 @@ def test_policy_local_has_a_verdict_for_each_side(
 
 def test_a_change_of_policy_leaves_no_slot_behind() -> None:
     service = make_service("web", make_port(80, node_port=30080))
-    local = replace(service, **LOCAL)  # type: ignore[arg-type]  # strings
+    local = replace(service, **LOCAL)  # strings
     slices = (make_slice(HERE, THERE),)
     tables = NodeTables(FACTS)
     for which in (service, local, service):

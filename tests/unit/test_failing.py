@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 from unittest.mock import Mock
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.daemon.following import Following
 from nodeport_nft.daemon.probes import Probes

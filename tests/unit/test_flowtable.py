@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.compile import FLOWTABLE, compile_schema
 from nodeport_nft.config import ConfigError, load_config

@@ -9,7 +9,6 @@ import itertools
 import os
 import re
 import subprocess
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.graph import MAX_EDGES, MOST_SHOWN, Edge, Graph, Kind, Vertex, dot, graph_of, mermaid, tree
 from nodeport_nft.model import (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.daemon.happenings import happenings
 from nodeport_nft.model import ObjectName, Ref, Service, ServiceType

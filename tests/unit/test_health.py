@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.health import HealthCheck, health_checks
 from nodeport_nft.model import EndpointPort, EndpointSlice, Family, Pod, Protocol, Service, ServiceType, Snapshot

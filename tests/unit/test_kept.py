@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from nodeport_nft.compile import COMMENT_LIMIT
 from nodeport_nft.compile.service import comment

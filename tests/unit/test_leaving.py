@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.model import EndpointSlice, Node, ObjectName, Service, Snapshot
 from nodeport_nft.resolve import Index, join

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.model import Node, Requirement, Snapshot
 from nodeport_nft.resolve.absence import left_out

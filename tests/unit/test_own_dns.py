@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.config import ConfigError, load_config
 from nodeport_nft.facts import Host, HostAddress, gather

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from email.message import Message
 from html.parser import HTMLParser
 from http.client import HTTPConnection
@@ -18,6 +17,7 @@ from ipaddress import ip_address
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.meters import Meters

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.model import ContainerPort, Node, Pod, Protocol, Service, ServiceType, Snapshot
 from nodeport_nft.reach import (

@@ -7,10 +7,10 @@ transaction is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import UDP

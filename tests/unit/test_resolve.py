@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.model import (
     HOSTNAME_LABEL,
@@ -348,7 +348,7 @@ def claiming(name: str, *, external: str = "", load_balancer: str = "", ip: str 
     """A Service that claims addresses from outside, each given as a text with blanks between them."""
     made = make_service(name, ips=(ip,), created="2020-01-01T00:00:00Z")
     outside = {"external_ips": external, "load_balancer_ips": load_balancer}
-    return replace(made, **{field: tuple(map(ip_address, text.split())) for field, text in outside.items()})  # type: ignore[arg-type]
+    return replace(made, **{field: tuple(map(ip_address, text.split())) for field, text in outside.items()})
 
 
 def served(resolver: Resolver, service: Service) -> list[str]:
@@ -443,7 +443,7 @@ def test_what_may_not_be_claimed_is_told_with_the_key_that_says_so() -> None:
 
 
 def candidate(address: str = "10.244.1.1", **more: object) -> Endpoint:
-    return replace(make_endpoint(address, node=""), **more)  # type: ignore[arg-type]  # spelled out by each test
+    return replace(make_endpoint(address, node=""), **more)  # spelled out by each test
 
 
 UNREADY = {"ready": False, "serving": False}

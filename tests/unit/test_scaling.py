@@ -12,7 +12,6 @@ import ipaddress
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import nodeport_nft
 from nodeport_nft.allocate import AllocationError, allocate, probing

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -126,7 +127,7 @@ def test_each_field_is_one_rows() -> None:
     assert len(set(fields)) == len(fields)
     assert len(KEYS) == len(SETTINGS)
     own = {field.name for field in dataclasses.fields(Config)} - NO_SETTING
-    of_ranges = {f"ranges.{field.name}" for field in dataclasses.fields(Config().ranges)}
+    of_ranges = {f"ranges.{field.name}" for field in msgspec.structs.fields(Config().ranges)}
     assert set(fields) == own - {"ranges"} | of_ranges
 
 
@@ -156,7 +157,9 @@ def test_a_row_fills_its_own_fields_alone(setting: Setting, tmp_path: Path) -> N
 def _values(config: Config) -> dict[str, object]:
     """The values by the names that rows have for the fields."""
     names = [field for setting in SETTINGS for field in setting.fields]
-    ranges = {f"ranges.{each.name}": getattr(config.ranges, each.name) for each in dataclasses.fields(config.ranges)}
+    ranges = {
+        f"ranges.{each.name}": getattr(config.ranges, each.name) for each in msgspec.structs.fields(config.ranges)
+    }
     return {name: ranges[name] if name in ranges else getattr(config, name) for name in names}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeport_nft.flows import Destination, Frontends, Place, Sources, read_frontends
 from nodeport_nft.model import EndpointSlice, Family, NodeFacts, NodePortMode, Ref, Service

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Network, ip_address, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.compile import MAGLEV_SLOTS, MAX_ENDPOINTS
 from nodeport_nft.model import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import cast, get_args
@@ -12,6 +12,7 @@ from typing import cast, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields, replace
 
 from nodeport_nft.compile import TRIES
 from nodeport_nft.model import Family, NodePortMode, Snapshot

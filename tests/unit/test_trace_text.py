@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.cli.trace_text import Besides, percent, trace_json, trace_text
 from nodeport_nft.resolve.absence import Cause

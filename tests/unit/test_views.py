@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from nodeport_nft.kernel.netlink.elements import new_elements
 from nodeport_nft.plan.edits import differing

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.allocate.probing import usable_offsets
 from nodeport_nft.model import (
@@ -27,8 +28,7 @@ _IMMUTABLE = "it cannot change while the Service exists: leave it out, or delete
 _ANEW = "delete the Service and create it anew"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """One thing that cannot be given: the field that asks for it, and why not, with the remedy."""
 
     field: str
@@ -43,8 +43,7 @@ class AllocationError(Exception):
         self.refusals = refusals
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """Numbers of the nodePort range (healthCheckNodePort among them) and clusterIPs of one Service."""
 
     node_ports: frozenset[int] = frozenset()
@@ -62,8 +61,7 @@ def claims(wanted: Service, stored: Service | None, *, ranges: Ranges) -> Claims
     return draft(wanted, stored, ranges).claims
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A Service with all it keeps and names; None and 0 mark what is absent or still to be found."""
 
     headless: bool

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.options import (
@@ -65,8 +66,7 @@ def parse_addresses(texts: list[str] | None, config: Config) -> tuple[IPAddress,
     return tuple(addresses) or config.node_ips
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """The desired state; ``complaints`` tell what of it is ``unreadable``, and stays as the kernel has it.
 
     ``objects`` are sorted. ``written`` are the manifests that they were made of; None: they are the store's.

@@ -6,10 +6,10 @@ They are written down on the objects, so that every node of a cluster hears of i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from msgspec import Struct
 
 from nodeport_nft.cli.changing.deleting import Deleting, Emptying, Evicting, Force, GracePeriod, Limit
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
@@ -79,16 +79,14 @@ def uncordon(*, what: What, dry_run: DryRunOption = None, flags: Annotated[Flags
     _change(flags, what, drains=False, dry_run=dry_run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """What is to be drained or no longer, each once: names of nodes or addresses, one of the two."""
 
     nodes: tuple[str, ...] = ()
     addresses: tuple[IPAddress, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Changed:
+class _Changed(Struct, frozen=True):
     """What a write is to do: objects that are there, and such as are not yet; and ``names``, what changes by it."""
 
     puts: tuple[Object, ...]

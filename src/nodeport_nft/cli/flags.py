@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from msgspec import Struct
 
 from nodeport_nft.cli.options import BAD_INPUT, fail, reported, warn, whole_number
 from nodeport_nft.settings import KEYS, SETTINGS, Group, Plain, Setting, Whole
@@ -42,8 +42,7 @@ _AS_KUBECTL = {"true": "strict", "false": "ignore"}
 _SEVERAL = (Plain.NETWORKS, Plain.SERVICE_NETWORKS, Plain.NODE_PORT_ADDRESSES, Plain.CLAIMABLE, Plain.SERVERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Struct, frozen=True):
     """What the command line says of the configuration: its ``file``, None for the default one, and values by key."""
 
     file: str | None

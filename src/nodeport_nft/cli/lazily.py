@@ -6,15 +6,13 @@ import signal
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One command: what the list of commands says of it, and ``place``, "MODULE:NAME" of its function or its Typer.
 
     ``summary`` is its line in the list, of which nothing is cut. ``tries``: it has a ``--dry-run`` that may stand

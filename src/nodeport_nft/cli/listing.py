@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.cli.layout import equations, joined, table
 from nodeport_nft.cli.selectors import labels_of
@@ -13,8 +15,7 @@ from nodeport_nft.kinds import Resource
 Row = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What a table shows beside its columns: the column NAMESPACE, the kind before each name, labels, titles."""
 
     namespaces: bool = False
@@ -24,8 +25,7 @@ class Look:
     titles: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Rows of one kind below their ``titles``; each begins with the namespace and the name of its object.
 
     ``documents``: the object of each row, where somebody asks more of it than its cells.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from nodeport_nft.cli.columns import node_cells
 from nodeport_nft.cli.layout import NONE, UNKNOWN, age, ago, mapping, records, string, when

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import Struct
 
 from nodeport_nft.cli.changing.deleting import Cascade, Force, GracePeriod, Limit, Now, Wait
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption, note
@@ -135,8 +135,7 @@ def _looked_up(store: Objects, doomed: Iterable[Ref]) -> Written:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(Struct, frozen=True):
     """What is to be deleted: the names, or (``is_open``) what ``selector`` picks of the kinds.
 
     Where manifests name the objects, ``selector`` picks among those.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
 
 from nodeport_nft.cli.options import BAD_INPUT, fail
 
@@ -35,8 +35,7 @@ _FALSE = frozenset({"spec.unschedulable"})  # where the field is not there
 _PHASE = "status.phase"
 
 
-@dataclass(frozen=True, slots=True)
-class _FieldRequirement:
+class _FieldRequirement(Struct, frozen=True):
     path: str
     value: str
     is_equal: bool
@@ -62,8 +61,7 @@ def _phase(document: Mapping[str, Any]) -> str:
     return pod_phase(pod_of(Object(Ref("Pod", "", ""), dict(document))))
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """Labels and fields that are asked for; without any of them every object is picked."""
 
     labels: tuple[Requirement, ...] = ()

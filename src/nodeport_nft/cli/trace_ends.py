@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import typer
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.cli.flags import Flags, with_store
 from nodeport_nft.cli.options import BAD_INPUT, FAILED, fail, may_exist, open_existing
@@ -81,8 +82,7 @@ class Known:
             return tuple(store.documents(kind, namespace))
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(Struct, frozen=True):
     """Both ends as they were typed. ``sender`` None: nobody was named, and it is a client outside."""
 
     sender: End | None

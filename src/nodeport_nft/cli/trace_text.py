@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.cli.wrapping import wrapped
 from nodeport_nft.notation import socket_address
@@ -37,8 +38,7 @@ _IN_CHAIN = {
 """What it means that a frontend leads to a chain that stops the packet: by the word that its name begins with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Besides:
+class Besides(Struct, frozen=True):
     """What is known of the connection besides what our tables make of it.
 
     ``obstacles`` keep it from endpoints that it is sent to; ``unseen``: what was not looked at, "" for nothing.
@@ -52,11 +52,14 @@ class Besides:
     is_example: bool = False
 
 
+NOTHING_BESIDES = Besides()
+
+
 def trace_text(
     walked: Trace,
     family: str,
     why: Sequence[Cause] = (),
-    besides: Besides = Besides(),
+    besides: Besides = NOTHING_BESIDES,
     width: int | None = None,
 ) -> str:
     """The whole trace; ``family`` is the table's. The last line has no newline.
@@ -82,7 +85,7 @@ def trace_text(
     return "\n".join([*lines, *([""] if last else []), *last])
 
 
-def trace_json(walked: Trace, family: str, why: Sequence[Cause] = (), besides: Besides = Besides()) -> str:
+def trace_json(walked: Trace, family: str, why: Sequence[Cause] = (), besides: Besides = NOTHING_BESIDES) -> str:
     """The same as JSON, with exact probabilities ("1/3")."""
     packet = walked.packet
     value = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from nodeport_nft.compile import comment
 from nodeport_nft.model import Family, NodeFacts, NodePortMode, Pod, Service, ServicePort, Snapshot

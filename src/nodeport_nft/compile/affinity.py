@@ -27,15 +27,15 @@ at which it gets affinity may leave untranslated, as they would a moment earlier
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.compile.schema import external, inside
 from nodeport_nft.model import Protocol, Service
 from nodeport_nft.ruleset import Chain, Dnat, Field, Goto, GotoChance, InSet, Learn, Map, Rule, Schema
 
 
-@dataclass(slots=True)
-class Affinity:
+class Affinity(Struct):
     """Collects what one Service needs in one family's table, which is of this schema. ``mark``: for masquerading."""
 
     service: Service

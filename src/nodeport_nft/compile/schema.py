@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+
+from msgspec import Struct
 
 from nodeport_nft.model import Family, IPNetwork, NodeFacts, NodePortMode
 from nodeport_nft.ruleset import (
@@ -63,8 +64,7 @@ _ENDPOINT = (Field.DADDR, Field.DPORT)
 _LOOPBACK = {Family.IPV4: "127.0.0.0/8", Family.IPV6: "::1/128"}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """How a kind of frontend appears in nft: its verdict map, its slot map, its chains, its key.
 
     ``inside`` is the verdict map that pods and processes of this node are led by where the policy is Local,

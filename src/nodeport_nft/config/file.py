@@ -10,9 +10,10 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from nodeport_nft.config.config import DEFAULT_PATH
 from nodeport_nft.problems import Path, Problem, clipped, shown
@@ -40,8 +41,7 @@ def _as_it_is(line: int) -> int:
     return line
 
 
-@dataclass(slots=True)
-class ConfigFile:
+class ConfigFile(Struct):
     """What a file says: its ``values`` by key, ``problems`` with the lines they stand on, and ``warnings``.
 
     ``name`` is its ``path`` as messages give it. ``lines``: which line of the file is the one of this number here,

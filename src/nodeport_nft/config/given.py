@@ -7,8 +7,10 @@ a colon. So what is told names the words that were written, and the remedy is tr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.problems import Path, Tally, clipped, nearest, shown
 from nodeport_nft.text.document import Document
@@ -24,8 +26,7 @@ class Several(ValueError):
         self.faults = faults
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """A value, the ``path`` to it from the top of its file, and who knows how a scalar is ``written`` there."""
 
     value: Any

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, assert_never
+
+from msgspec.structs import replace
 
 from nodeport_nft.config.config import Config
 from nodeport_nft.config.given import Given, as_choice, as_text, each
@@ -36,7 +38,7 @@ def with_value(config: Config, setting: Setting, given: Given) -> Config:
     for field, part in zip(setting.fields, value if len(setting.fields) > 1 else (value,), strict=True):
         outer, _, inner = field.partition(".")
         changed: dict[str, Any] = {outer: replace(getattr(config, outer), **{inner: part}) if inner else part}
-        config = replace(config, **changed)
+        config = dataclasses.replace(config, **changed)
     return config
 
 

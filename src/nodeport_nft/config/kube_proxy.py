@@ -15,9 +15,10 @@ cmd/kube-proxy/app/server_linux.go of Kubernetes 1.36.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
+
+from msgspec import Struct, field
 
 from nodeport_nft.config.file import ConfigFile
 from nodeport_nft.config.given import Given, as_choice
@@ -120,8 +121,7 @@ _SECTIONS = frozenset(path[0] for path in _KNOWN if len(path) > 1)
 _LONGEST = 800  # characters of the names in the warning
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What is taken of the file, by the keys of ``settings``: values, and ``paths`` to where they stand in ``file``.
 
     ``paths`` has those of keys that are not given, too, as messages name them. ``warning`` "": all of it applies.

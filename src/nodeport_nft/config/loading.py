@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
+
+from msgspec import Struct, field
 
 from nodeport_nft.config.config import Config, ConfigError
 from nodeport_nft.config.file import ConfigFile, read_config_file
@@ -36,8 +38,7 @@ def load_config(path: str | None, overrides: Mapping[str, object]) -> Config:
     return replace(loading.config, places=loading.places, warnings=tuple(loading.file.warnings))
 
 
-@dataclass(slots=True)
-class _Loading:
+class _Loading(Struct):
     """What has been taken so far.
 
     ``places``: where each key was given; ``flagged``: those given by a flag; ``wrong``: those with a problem.

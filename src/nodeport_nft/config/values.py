@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec.structs import replace
 
 from nodeport_nft.config.given import Given, as_text, each, is_right, nothing
 from nodeport_nft.model import IPAddress, IPNetwork, PortRange

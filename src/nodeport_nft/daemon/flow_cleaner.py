@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport_nft.agenda import Agenda, Backoff
 from nodeport_nft.daemon.due import until_due

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 SECONDS = 60.0
 _MOST_KINDS = 1000
 
 
-@dataclass(slots=True)
-class _Kind:
+class _Kind(Struct):
     since: float
     name: str
     count: int = 0

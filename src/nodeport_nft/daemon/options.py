@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:  # the command line imports this for its help, which is to come quickly
     from nodeport_nft.config import Config
@@ -20,8 +21,7 @@ class LogFormat(enum.StrEnum):
     json = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """``load`` reads the configuration, now and on SIGHUP; it raises ConfigError. ``config_file`` is watched."""
 
     load: Callable[[], Config]

@@ -9,10 +9,10 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from nodeport_nft.daemon.manager import Manager, read_watchdog

@@ -12,7 +12,8 @@ same, that is told, and it is removed again at the next full check at the earlie
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode

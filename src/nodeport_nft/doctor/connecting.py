@@ -15,9 +15,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import chain, islice
+
+from msgspec import Struct
 
 from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, failed, ok, skipped
@@ -45,8 +46,7 @@ class Outcome(enum.StrEnum):
 _NO_ANSWER = frozenset(Outcome) - {Outcome.ANSWERED}
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """A connection to try: ``what`` it is for people, what ``should`` come of it, to which ``endpoints`` it leads."""
 
     service: Service

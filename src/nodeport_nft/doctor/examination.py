@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct
 
 from nodeport_nft.config import Config, ConfigError
 from nodeport_nft.errors import KernelError
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the daemon answers: its ``status`` and its ``troubles``, or ``silence``: why there is no answer."""
 
     status: Status | None = None
@@ -35,8 +35,7 @@ class Answer:
     silence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """The desired state as the store has it; ``complaints`` are about what cannot be read of it."""
 
     objects: tuple[Parsed, ...]

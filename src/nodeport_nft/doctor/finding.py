@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from subprocess import SubprocessError
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.problems import Problems
@@ -25,8 +26,7 @@ class State(enum.StrEnum):
     SKIPPED = "not looked at"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What one check has found: ``seen``, what it ``means`` for the traffic, and the ``remedy``, a command if any."""
 
     state: State
@@ -64,8 +64,7 @@ def of_text(state: State, text: str, means: str, otherwise: str = "") -> Finding
 Look = Callable[["Examination"], Iterable[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """``id`` is for programs, and stays; ``title`` is for people. ``look`` finds at least one thing."""
 
     id: str

@@ -5,17 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodeport_nft.model import IPAddress
 
 _LISTENING = {"tcp": "0A", "udp": "07"}  # TCP_LISTEN and, of UDP, TCP_CLOSE: not connected (linux/tcp_states.h)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """A socket that takes what comes; ``process`` is "NAME (process ID)", "" where it cannot be seen from here."""
 
     protocol: str

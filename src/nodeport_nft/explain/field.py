@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A field of a kind: its ``path`` with dots between the names, lists without brackets.
 
     ``type`` is written as kubectl writes it: string, integer, boolean, Object, []Object, []string, map[string]string.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from nodeport_nft.explain.endpoints import ENDPOINTS, SLICE
 from nodeport_nft.explain.field import Field
@@ -38,8 +39,7 @@ class UnknownFieldError(ValueError):
     """Kubernetes has no such field. The message names it, and the near one or those that there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Struct, frozen=True):
     """A field, None for the object as a whole or for one that has no effect here; and the fields ``inside`` of it.
 
     ``ignored``: names inside that Kubernetes knows and that have no effect here.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from nodeport_nft.model import Family
 
@@ -33,8 +34,7 @@ class Hooked(NamedTuple):
     drops: bool
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BaseChain:
+class BaseChain(Struct, frozen=True, order=True):
     """A filter chain in a hook: nft's family, the table, the name, whether its policy is drop, the hook.
 
     ``legacy``: it is one of the old iptables, and unknown to nft.

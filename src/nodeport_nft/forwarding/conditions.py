@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.forwarding.packet import Packet
 from nodeport_nft.forwarding.values import ABSENT, Absent, Field, Known, Reading, Values
@@ -21,8 +22,7 @@ class Doubt(enum.Enum):
     UNREADABLE = enum.auto()  # it is not understood
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What becomes of a packet: ``accept``, ``drop``, ``return``, ``queue``, ``jump`` or ``goto`` with a chain.
 
     ``continue`` leaves all to the next rule.
@@ -35,8 +35,7 @@ class Verdict:
 CONTINUE = Verdict("continue")
 
 
-@dataclass(slots=True)
-class Elements:
+class Elements(Struct):
     """The elements of a set or map over some fields; ``strange`` ones, or all of them, may not be understood.
 
     ``changes``: packets put elements in, and time takes them out.
@@ -122,8 +121,7 @@ class Elements:
             yield verdict
 
 
-@dataclass(slots=True)
-class Condition:
+class Condition(Struct):
     """Something that a rule asks. ``doubt`` is why it is not known, where it is not."""
 
     text: str
@@ -138,7 +136,6 @@ class Condition:
         return None
 
 
-@dataclass(slots=True)
 class Comparison(Condition):
     """Fields beside values. ``make`` reads the elements of a named set when they are first asked for."""
 

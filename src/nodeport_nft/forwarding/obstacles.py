@@ -6,7 +6,8 @@ import bisect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.forwarding.chains import FAMILIES, BaseChain
 from nodeport_nft.forwarding.packet import Endpoint, Packet
@@ -36,8 +37,7 @@ class Unlisted(LookupError):
     """A chain or a set that cannot be listed; ``str()`` says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """The table of a base chain as the kernel has it: the rules of its chains, the listings of its sets, by name.
 
     Both raise LookupError where there are none to be had, ``Unlisted`` where it is known why.
@@ -47,8 +47,7 @@ class Listing:
     sets: Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(Struct, frozen=True):
     """What is translated: to these endpoints, by these devices.
 
     ``out`` is the device that leads to an address, "" for one of this host; an address that none leads to is not in
@@ -63,8 +62,7 @@ class Traffic:
     inside: Mapping[Family, Sequence[IPNetwork]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Stop:
+class _Stop(Struct):
     """What one rule of a base chain does to endpoints."""
 
     ways: Ways

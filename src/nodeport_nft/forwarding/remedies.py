@@ -7,8 +7,9 @@ in front of whose rules connections are to be accepted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from shlex import quote
+
+from msgspec import Struct
 
 from nodeport_nft.forwarding.chains import BaseChain
 
@@ -20,8 +21,7 @@ _FIREWALLD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(Struct, frozen=True):
     """Accept in front of the rules of ``chain``: the command for it, and how to keep it ("": nothing is known)."""
 
     chain: str

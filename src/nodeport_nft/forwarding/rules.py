@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.forwarding.conditions import CONTINUE, Comparison, Condition, Doubt, Elements, Verdict
 from nodeport_nft.forwarding.sets import changes, elements_of, read_elements, words
@@ -20,8 +22,7 @@ Sets = Callable[[str], str]
 """The listing of a named set or map of the table; raises LookupError where it cannot be had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """``vmap`` is asked for the verdict where there is one. ``text`` is the rule without its counters, for people."""
 
     text: str

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+
+from msgspec import Struct, field
 
 from nodeport_nft.forwarding.packet import Packet
 from nodeport_nft.model import Family
@@ -30,8 +31,7 @@ class Absent:
 ABSENT = Absent()
 
 
-@dataclass(frozen=True, slots=True)
-class OneOf:
+class OneOf(Struct, frozen=True):
     """One of these numbers, and it is not known which."""
 
     numbers: tuple[int, ...]
@@ -42,8 +42,7 @@ class OneOf:
         return answers.pop() if len(answers) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class NotIn:
+class NotIn(Struct, frozen=True):
     """A number of ``bits`` that is in none of these ranges, and no more is known of it."""
 
     ranges: tuple[Range, ...]
@@ -72,8 +71,7 @@ def _gaps(ranges: Iterable[Range], first: int, last: int, more: Iterable[Range])
     return first <= last
 
 
-@dataclass(frozen=True, slots=True)
-class Bits:
+class Bits(Struct, frozen=True):
     """Bits that are ``on``, those that may be, and all others off."""
 
     on: int
@@ -96,8 +94,7 @@ Reading = Known | Partly | Absent | None
 """What a field of a packet is; None: nothing is known of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A field: how it is read from a packet (None: differs from packet to packet), and its values from text.
 
     ``literal`` gives a range, or a word; None for what it does not understand. ``flags`` are the names of the bits,
@@ -127,8 +124,7 @@ class Field:
         return Field(f"{self.name} masked", read, self.literal, self.flags)
 
 
-@dataclass(slots=True)
-class Values:
+class Values(Struct):
     """The values of one field that a condition names. ``strange``: some of them were not understood."""
 
     words: set[str] = field(default_factory=set)

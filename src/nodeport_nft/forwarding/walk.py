@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.forwarding.conditions import Condition, Doubt, Verdict
 from nodeport_nft.forwarding.packet import Packet
@@ -33,8 +35,7 @@ class Spent(Exception):
     """More rules were to be looked at than there is time for."""
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """How many rules may still be looked at."""
 
     left: int
@@ -46,8 +47,7 @@ class Budget:
             raise Spent
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """The rule that decides, in its chain. ``doubt``: a condition on the way to it that is not understood."""
 
     chain: str
@@ -55,8 +55,7 @@ class Cause:
     doubt: str = ""
 
 
-@dataclass(slots=True)
-class Ways:
+class Ways(Struct):
     """The possible outcomes, each with the first rule that leads to it (None: the end of the chain).
 
     ``cause`` is the rule that leads to the default.

@@ -9,7 +9,8 @@ that says "980 more endpoints", and 10,000 Services some dozens and a number tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.graph.shape import Edge, Graph, Kind, Vertex
 from nodeport_nft.model import ZONE_LABEL, IPAddress, Service, ServicePort, ServiceType
@@ -50,8 +51,7 @@ def graph_of(
 _Key = tuple[Kind, str]
 
 
-@dataclass(slots=True)
-class _Drawing:
+class _Drawing(Struct):
     """What has been drawn so far. Nodes and the client are drawn once, by their key."""
 
     index: Index

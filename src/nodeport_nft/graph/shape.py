@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Kind(enum.Enum):
@@ -18,8 +19,7 @@ class Kind(enum.Enum):
     MORE = "more"  # what is left out, as a number
 
 
-@dataclass(frozen=True, slots=True)
-class Vertex:
+class Vertex(Struct, frozen=True):
     """``id`` is ours: a letter and a number, unique in its graph. ``label`` and ``detail`` may say anything.
 
     ``in_use``: an endpoint gets new connections, a frontend has at least one such endpoint.
@@ -32,8 +32,7 @@ class Vertex:
     in_use: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Struct, frozen=True):
     """From one vertex to another, by their ids. ``in_use``: new connections go this way."""
 
     start: str
@@ -42,8 +41,7 @@ class Edge:
     in_use: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """``left_out``: how many Services there was no room for."""
 
     vertices: tuple[Vertex, ...] = ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.graph.shape import Edge, Graph, Kind, Vertex
 from nodeport_nft.terminal import visible
@@ -16,8 +17,7 @@ def tree(graph: Graph) -> str:
     return "\n\n".join("\n".join(walk.service(service)) for service in graph.of(Kind.SERVICE))
 
 
-@dataclass(frozen=True, slots=True)
-class _Branch:
+class _Branch(Struct, frozen=True):
     """A line, and what stands below it."""
 
     line: str

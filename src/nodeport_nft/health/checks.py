@@ -7,14 +7,14 @@ terminate (E2), but nothing new should be sent to such a node: it is being drain
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.model import Family, ObjectName, Service
 from nodeport_nft.resolve import Resolver, is_proxied
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
+class HealthCheck(Struct, frozen=True):
     """What one healthCheckNodePort tells: how many ready endpoints ``service`` has on this node.
 
     ``local_endpoints`` has a number for each of the Service's families, and the port is open in these only: a packet

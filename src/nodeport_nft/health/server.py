@@ -6,9 +6,10 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+
+from msgspec import Struct
 
 from nodeport_nft.health.checks import HealthCheck
 from nodeport_nft.model import Family, IPAddress
@@ -29,8 +30,7 @@ _REMEDIES = {
 _Place = tuple[IPAddress, int]
 
 
-@dataclass(slots=True)
-class _Served:
+class _Served(Struct):
     """An open port and what it tells now."""
 
     check: HealthCheck

@@ -12,7 +12,8 @@ import re
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.libnftables.answers import (

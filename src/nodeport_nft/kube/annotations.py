@@ -41,9 +41,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct, field
 
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.kube.selector import BLANKS, parse_selector
@@ -95,8 +96,7 @@ _HEAVIEST = 100
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Annotations:
+class Annotations(Struct, frozen=True):
     """What a Service's annotations ask for, with what holds without them; a policy "" leaves it to the spec."""
 
     node_port_source_ranges: tuple[IPNetwork, ...] = ()

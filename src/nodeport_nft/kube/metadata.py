@@ -6,9 +6,10 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.kinds import is_namespaced
 from nodeport_nft.kube.annotations import note_unknown
@@ -20,8 +21,7 @@ _METADATA: Path = ("metadata",)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Struct, frozen=True):
     """ObjectMeta, as far as it is used. ``created`` is RFC 3339 in UTC, in seconds, or ""."""
 
     namespace: str

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.kinds import BY_KIND, KINDS, RESOURCES, Resource, is_namespaced
 from nodeport_nft.kube.endpoints import parse_endpoints, parse_slice
@@ -23,8 +24,7 @@ from nodeport_nft.model import Ranges, Ref, Value
 from nodeport_nft.problems import Leftover, Problem, Problems, clipped, field_text, nearest, shown
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(Struct, frozen=True):
     """One object, as it was written and as it is stored: which it is, and its document ``raw`` (JSON types only).
 
     ``metadata.namespace`` is filled in, and once it is stored ``metadata.resourceVersion`` too; ``version`` is that

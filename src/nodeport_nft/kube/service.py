@@ -8,8 +8,9 @@ stay readable when the ranges are changed afterwards.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nodeport_nft.kube.annotations import (
     NODE_PORT_NODES,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.model import Family, IPAddress, Ranges, ServiceType, likely_service_cidr
@@ -15,8 +16,7 @@ FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
 
-@dataclass(frozen=True, slots=True)
-class IPs:
+class IPs(Struct, frozen=True):
     """What a manifest says of a Service's addresses; allocation completes it."""
 
     addresses: tuple[IPAddress, ...]

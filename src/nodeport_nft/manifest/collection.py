@@ -7,8 +7,11 @@ values, not of their syntax.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.kinds import KINDS
 from nodeport_nft.kube.fields import Fields
@@ -27,8 +30,7 @@ from nodeport_nft.text.json_text import read_documents
 from nodeport_nft.text.steps import Steps
 
 
-@dataclass(frozen=True, slots=True)
-class Manifests:
+class Manifests(Struct, frozen=True):
     """All objects, in the order they were read, and warnings as ``file:line: kind/namespace/name: text``."""
 
     objects: tuple[Object, ...]
@@ -64,8 +66,7 @@ def read_manifests(
     return Manifests(tuple(reading.objects), reading.told_warnings())
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What one file holds; ``objects`` may be anything where there are ``problems``.
 
     ``failed``: it could not be read at all, or was gone by then. Another try may go well though nothing has changed.

@@ -28,10 +28,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import NamedTuple
 
+from msgspec import Struct, field
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -62,8 +62,7 @@ COUNTED = tuple(name for kind in (VIPS, NODE_PORTS) for name in (kind.map, kind.
 _FAMILIES = {nft_family(family): family for family in Family}
 
 
-@dataclass(slots=True, eq=False)
-class _Service:
+class _Service(Struct, eq=False):
     """``keys``: how many it has. ``retired``: what those had counted that it has no longer. ``said``: at the last
     scrape."""
 
@@ -81,8 +80,7 @@ class _Move(NamedTuple):
     now: Name | None
 
 
-@dataclass(slots=True)
-class _Map:
+class _Map(Struct):
     """One family's map. Who has its keys, what is kept of them, what is about to be committed.
 
     ``noted``: while a scrape is under way, the keys that were deleted meanwhile, with their owner and what they had

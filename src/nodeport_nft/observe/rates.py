@@ -22,8 +22,9 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from nodeport_nft.compile.schema import LOCAL_SLOTS, MAGLEV, MAGLEV_SLOTS, NODE_PORTS, VIPS, Kind
 from nodeport_nft.kernel.netlink.meters import Meter, Meters, chain_of, named, slot_keys
@@ -57,8 +58,7 @@ Name = tuple[str, str]
 """A Service's namespace and name."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceRate:
+class ServiceRate(Struct, frozen=True):
     """New connections a second to a Service, and how many of them were refused or dropped."""
 
     namespace: str
@@ -67,8 +67,7 @@ class ServiceRate:
     refused: float
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointRate:
+class EndpointRate(Struct, frozen=True):
     """New connections a second that went to an endpoint by one port of a Service."""
 
     namespace: str
@@ -78,8 +77,7 @@ class EndpointRate:
     connections: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """What came within the last ``seconds``: Services and endpoints, those with most connections first.
 
     Those without any are among them where some Services were asked for, or there are FEW at all. ``known``: how many
@@ -101,8 +99,7 @@ class _Frontend(NamedTuple):
     chain: str
 
 
-@dataclass(slots=True)
-class _Map:
+class _Map(Struct):
     """A verdict map as it was read last."""
 
     meters: Mapping[bytes, Meter] = field(default_factory=dict)

@@ -12,10 +12,11 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from nodeport_nft.model import IPAddress
 from nodeport_nft.notation import socket_address
@@ -57,8 +58,7 @@ class Shown(Protocol):
         """The answer to a request for one of these."""
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(Struct):
     """Where to listen, by the configuration's key, and what is served there, by path. ``port``: while it is open."""
 
     key: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, fields
 
 _LATEST = 253402300800.0  # the year 10000, which no calendar here knows
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """The daemon at one moment. Times are Unix times in seconds; 0.0: never.
 
     ``synced``: when the kernel last had all there was to write. ``pending``: Services whose latest state is not in

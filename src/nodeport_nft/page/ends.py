@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from nodeport_nft.model import IPAddress, ObjectName, Pod, Ref, Service, Snapshot
 from nodeport_nft.problems import clipped
@@ -20,8 +21,7 @@ class AskError(ValueError):
     """What was typed is no connection; ``str()`` names the field and says what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """What was typed. ``sender`` "": a client outside; ``port`` None and ``protocol`` "": as ``target`` has them.
 
     ``namespace`` is that of names that say none.
@@ -34,8 +34,7 @@ class Ask:
     namespace: str = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """Where it comes from and goes to; ``protocol`` is nft's word."""
 
     source: IPAddress

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LONGEST = 120.0
 """Seconds between two looks beyond which a rate would say nothing of now."""
@@ -13,8 +14,7 @@ _SHORTEST = 1.0  # several may look on: what one of them has been told holds for
 _MOST = 10_000  # numbers that are remembered
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     at: float
     count: int
     rate: float | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlencode
+
+from msgspec import Struct
 
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
 from nodeport_nft.errors import KernelError
@@ -48,8 +49,7 @@ class BusyError(Exception):
     """What was to be read changed during each attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One Service. ``endpoints``: how many get connections; None: it is not served by this program.
 
     ``rate``: new connections a second, None where it is not known (yet).
@@ -64,8 +64,7 @@ class Row:
     rate: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """One page of the Services that fit: ``fitting`` of ``total``. ``trouble``: why nothing is counted, or ""."""
 
     rows: tuple[Row, ...]
@@ -76,8 +75,7 @@ class Listing:
     trouble: str
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """An endpoint of a port, and what it gets. ``is_counted``: whether anything counts that."""
 
     address: str
@@ -87,8 +85,7 @@ class Endpoint:
     is_counted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """A port with its endpoints; ``more`` are not named. ``trace``: where to ask for the way there, "" if nowhere."""
 
     name: str
@@ -97,8 +94,7 @@ class Port:
     more: int
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
+class Detail(Struct, frozen=True):
     """All of one Service."""
 
     row: Row
@@ -108,8 +104,7 @@ class Detail:
     trouble: str
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """One end of a traced connection."""
 
     share: str
@@ -119,8 +114,7 @@ class Way:
     is_bad: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(Struct, frozen=True):
     """What becomes of a connection, and the rules that it meets."""
 
     packet: str

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.plan.edits import Change, Comparing, Edits, ElementEdits
 from nodeport_nft.plan.views import SetView, SlotsView, VerdictsView, slots_of, verdict_of
@@ -18,8 +20,7 @@ Changed = TypeVar("Changed", Element, Map, Chain)
 Name = TypeVar("Name", Key, str)
 
 
-@dataclass(frozen=True, slots=True)
-class Contest:
+class Contest(Struct, frozen=True):
     """A frontend that ``loser`` wants and ``holder`` has."""
 
     map: str
@@ -60,8 +61,7 @@ def place(before: Sequence[tuple[str, int]], endpoints: Sequence[tuple[str, int]
     return tuple(next(homeless) if slot is None else slot for slot in slots)
 
 
-@dataclass(slots=True)
-class Desired:
+class Desired(Struct):
     """The elements one table should have, kept up to date owner by owner.
 
     ``adopted``: the elements the kernel has at the start, consulted for the places of endpoints alone.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from nodeport_nft.plan.transaction import (
     Add,
@@ -29,8 +30,7 @@ ElementEdits = Mapping[str, Mapping[Key, Change]]
 """By map and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
+class Edits(Struct, frozen=True):
     """What is to be changed in a table: elements, and the maps and chains that services have added, by name.
 
     Each as it was and as it should be, None where there is none.

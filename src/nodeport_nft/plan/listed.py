@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.ruleset import Chain, Element, Key, Map, Memory, Schema, Table
 
 
-@dataclass(slots=True)
-class ListedTable:
+class ListedTable(Struct):
     """What a table holds as values, and what of the rest is not as in the schema it was read for.
 
     ``differences`` names that for people: ``chain services``, …; () if all is as it should be, and then the schema

@@ -2,102 +2,89 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nodeport_nft.ruleset import Chain, Element, Key, Map, Memory, Table
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Delete elements of one map or set."""
 
     map: str
     keys: tuple[Key, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(Struct, frozen=True):
     """Add elements to one map or set."""
 
     map: str
     elements: tuple[Element, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(Struct, frozen=True):
     """Put back what a learned set has learned, with the time that is left of it."""
 
     map: str
     memories: tuple[Memory, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AddMap:
+class AddMap(Struct, frozen=True):
     """Declare a map or set, empty."""
 
     map: Map
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteMap:
+class DeleteMap(Struct, frozen=True):
     """Delete a map or set with all it holds."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddChain:
+class AddChain(Struct, frozen=True):
     """Make a chain, without its rules: those may lead to a chain that is made after it."""
 
     chain: Chain
 
 
-@dataclass(frozen=True, slots=True)
-class AddRules:
+class AddRules(Struct, frozen=True):
     """Put a chain's rules at its end."""
 
     chain: Chain
 
 
-@dataclass(frozen=True, slots=True)
-class FlushChain:
+class FlushChain(Struct, frozen=True):
     """Delete all rules of a chain."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteChain:
+class DeleteChain(Struct, frozen=True):
     """Delete a chain that is empty and that nothing leads to."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddDevices:
+class AddDevices(Struct, frozen=True):
     """Let packets that come in on these devices be looked up in a flowtable; those that are already stay."""
 
     flowtable: str
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteDevices:
+class DeleteDevices(Struct, frozen=True):
     """Look the packets of these devices up no longer."""
 
     flowtable: str
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(Struct, frozen=True):
     """Put a whole table in place, also of one of the same name."""
 
     table: Table
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """Delete a table."""
 
     family: str
@@ -121,8 +108,7 @@ Operation = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(Struct, frozen=True):
     """Operations on one family's table, in order; the kernel takes all of them or none (K1).
 
     ``late``: it only clears up and is to be committed after those that are not, on its own.

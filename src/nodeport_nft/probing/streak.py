@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from nodeport_nft.model import Probe
 
@@ -11,8 +12,7 @@ NEVER_PASSED = 0.0
 """As the time since when a probe fails: it has not passed yet."""
 
 
-@dataclass(slots=True)
-class Streak:
+class Streak(Struct):
     """The results of one probe. ``failing_since`` None: it counts as passed.
 
     ``is_new``: nothing is known yet, and the first result decides.

@@ -6,14 +6,14 @@ A probe that several objects have of one address is run once: slices of several 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.model import MEMBER, EndpointSlice, Member, Pod, Probe, Ref, Value
 from nodeport_nft.probing.ring import Ring
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A probe that is run at the first of ``addresses``; its verdict is on all of them.
 
     Addresses are kept as text: the hash of an IPv6Address is one that whoever writes it can choose.
@@ -24,8 +24,7 @@ class Target:
     probe: Probe
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """What a change makes of the work of this node. ``new`` are those of ``begun`` that nobody has known before.
 
     Of what has ``ended``, what is ``elsewhere`` is another node's now; the rest is nobody's.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+from msgspec import Struct
 
 from nodeport_nft.model import IPAddress, Node, Pod, Service, ServicePort, ServiceType, Snapshot
 from nodeport_nft.problems import clipped
@@ -19,8 +20,7 @@ class NotThere(Exception):
     """The object, its port or its address is not there; ``str()`` says what is near, or what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(Struct, frozen=True):
     """Where an end is. ``address`` None: a nodePort, which is on whatever address the node serves them.
 
     ``port`` None: none was said, and there is no telling which. ``protocol`` is nft's word for the Service port's, ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+
+from msgspec import Struct
 
 from nodeport_nft.kinds import BY_WORD
 from nodeport_nft.model import IPAddress
@@ -36,8 +37,7 @@ class EndError(ValueError):
     """What was typed names no end of a connection; ``str()`` says why and what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """What was named: an ``address``, or the object of ``kind`` and ``name``; ``namespace`` "": none was said.
 
     ``port``: a number, or the name of a port; None: none was said. ``text`` is what was typed.

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
+
+from msgspec import Struct, field
 
 from nodeport_nft.compile import COMMENT_LIMIT, LOCAL_SLOTS
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS, Kind
@@ -46,8 +47,7 @@ _Frontend = tuple[Family, FrontendKind, Key]
 _KINDS = ((VIPS, FrontendKind.CLUSTER_IP), (NODE_PORTS, FrontendKind.NODE_PORT))
 
 
-@dataclass(slots=True)
-class Kept:
+class Kept(Struct):
     """``services``: what Services that cannot be read want. ``endpoints``: those of others that nobody else names.
 
     ``refs`` are the objects that cannot be read.

@@ -9,8 +9,9 @@ name) is replaced as a whole in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import chain
+
+from msgspec import Struct, field
 
 from nodeport_nft.compile import (
     MAX_ENDPOINTS,
@@ -53,8 +54,7 @@ _NOTHING: Wants = dict.fromkeys(Family)
 """What a Service wants that is new, as all are at the start."""
 
 
-@dataclass(slots=True)
-class NodeTables:
+class NodeTables(Struct):
     """Both families' tables as they should be on the node that ``facts`` describe.
 
     ``listed`` is what the kernel held at the start, None for an absent table. Where its schema is ours, endpoints

@@ -17,8 +17,10 @@ memory, say): everything stays as it is, for the next try.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Protocol as Interface
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.flows import Frontends
@@ -47,8 +49,7 @@ class Tables(Interface):
         """Raise KernelError if the kernel would refuse them; nothing is changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(Struct, frozen=True):
     """What one sync did. ``services`` were compiled, ``whole``: the tables were compared as a whole.
 
     ``differences`` says why a table was replaced, by family. ``frontends`` tell stale flows from good ones (K2).

@@ -7,7 +7,8 @@ has changed, so that a change costs what it touches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport_nft.compile import LOCAL_SLOTS
 from nodeport_nft.flows import FRONTENDS, Frontends, guarding_set, only_draining, read_frontends

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from heapq import merge
 from ipaddress import ip_address
 from itertools import islice
 from operator import itemgetter
+
+from msgspec import Struct, field
 
 from nodeport_nft.model import (
     MEMBER,
@@ -254,8 +255,7 @@ class NodeState:
             del self._idling[key]
 
 
-@dataclass(slots=True)
-class _Prepared:
+class _Prepared(Struct):
     """What services are to want, by family: a small dict for each would leave holes among what stays, 20 MB of them
     at 100,000 Services.
     """

@@ -8,7 +8,8 @@ stays that, on all ports and whoever came first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.model import IPAddress, IPNetwork, NodeFacts, Service
 from nodeport_nft.resolve.index import Index
@@ -16,8 +17,7 @@ from nodeport_nft.resolve.index import Index
 Networks = tuple[IPNetwork, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Claimable:
+class Claimable(Struct, frozen=True):
     """The networks of the addresses from outside that Services may claim; None: any, empty: none."""
 
     external_ips: Networks = None
@@ -77,8 +77,7 @@ class Claims:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Claimed:
+class _Claimed(Struct, frozen=True):
     """Addresses of one kind: the field they stand in, and which networks the configuration allows under which key."""
 
     field: str

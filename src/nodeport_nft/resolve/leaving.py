@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.model import IPAddress, ObjectName, Service
 from nodeport_nft.resolve.candidate import Candidate
@@ -12,8 +13,7 @@ from nodeport_nft.resolve.join import Join
 from nodeport_nft.resolve.resolver import Resolver, is_proxied
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """What becomes of one Service: which of its addresses get no new connections any more, and which again.
 
     ``last``: those of them that get new ones all the same, since the Service has no others, on some port.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from nodeport_nft.model import (
     HOSTNAME_LABEL,
@@ -24,8 +25,7 @@ from nodeport_nft.resolve.join import Join, families
 from nodeport_nft.resolve.trouble import Failing
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
+class Endpoints(Struct, frozen=True):
     """A port's endpoints of all families, sorted: those that are ``used``, and such as are only where others lack.
 
     ``draining`` terminate or are drained, and serve the connections that they have. ``failing``: their node is lost,
@@ -227,8 +227,7 @@ KEPT = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT, FrontendKind.EXTERNAL_I
 """Which frontends stay where a Service has too many: first what the cluster has given it."""
 
 
-@dataclass(slots=True)
-class _Offer:
+class _Offer(Struct):
     """The addresses of one kind and family, which every port has; None is that of a nodePort.
 
     ``room`` is how many frontends there may still be of them.

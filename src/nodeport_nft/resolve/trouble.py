@@ -11,8 +11,9 @@ Every node decides alike, by the times that the store has, whatever it was told 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from math import inf
+
+from msgspec import Struct, field
 
 from nodeport_nft.model import IPAddress, Service
 from nodeport_nft.problems import clipped
@@ -29,8 +30,7 @@ leases within the 5 s in which they are renewed, and written after a random wait
 _NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Failing:
+class Failing(Struct, frozen=True):
     """An endpoint that has failed, and why: one of the two, or both. Times are Unix times in seconds.
 
     ``lost_node``: its node, if that is lost, since ``lost_at``. ``probe_since``: since when its readiness probe
@@ -53,8 +53,7 @@ def failing_at(index: Index, namespace: str, node_name: str, address: IPAddress,
     return Failing(address, port, "" if lost_at is None else node_name, lost_at or 0.0, since)
 
 
-@dataclass(slots=True)
-class LastGood:
+class LastGood(Struct):
     """What of one Service is used for want of anything better.
 
     ``failed``: the addresses that it could use, had they not failed, in the families and ports that have no others.

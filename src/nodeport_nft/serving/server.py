@@ -26,6 +26,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
     HTTPConnection,
@@ -53,8 +54,7 @@ _SECONDS = 10.0  # for a request's header, and for its body
 _LIFETIME = 60.0  # of a connection: a scrape of 100,000 Services takes seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What is sent back; ``headers`` go beside the usual ones."""
 
     status: HTTPStatus
@@ -63,8 +63,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What is asked for; ``path`` without its ``query``. ``host``: whom the client means to ask, or "".
 
     ``by_browser``: a page may have made somebody's browser send it. A body is read, within limits, and ignored.
@@ -126,8 +125,7 @@ class Port:
         return int(self.listening.getsockname()[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
+class _Client(Struct, frozen=True):
     """Who asks, and where; Tornado's log lines show it as text."""
 
     name: str

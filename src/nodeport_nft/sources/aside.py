@@ -16,10 +16,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from nodeport_nft.problems import Problem
 from nodeport_nft.text.files import short_path
@@ -67,8 +68,7 @@ class Work(Steps):
             raise _GivenUp
 
 
-@dataclass(frozen=True, slots=True)
-class _Hang:
+class _Hang(Struct, frozen=True):
     shown: str
     mount: str
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.model import Ref, Value
 
@@ -18,8 +19,7 @@ File = tuple[int, int]
 """A store's file, by device and inode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """What an object was written as: its version, and the values that whoever reads it makes of it."""
 
     version: str

@@ -17,9 +17,11 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.kube import Object
@@ -42,8 +44,7 @@ _ROUNDS = 10  # looks at directories that come and go while they are looked at, 
 _MOST_TOLD = 1000  # problems, one by one
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(Struct, frozen=True):
     """A file as it was last read: its last good ``objects``, and what is wrong with it now."""
 
     stamp: Stamp

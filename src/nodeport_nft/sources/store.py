@@ -10,11 +10,12 @@ Deletions are told by tombstones, each with a resource version; an object that h
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
+from msgspec.structs import replace
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.config import Config
@@ -51,7 +52,7 @@ class StoreSource:
         self._path = Path(store_path(config)).absolute()
         make = handover is not None
         # Of manifests it is told as they are read, and there is nothing else in their store.
-        self._config = replace(config, validate=Validate.ignore) if make else config
+        self._config = dataclasses.replace(config, validate=Validate.ignore) if make else config
         self._handover = handover or Handover()
         self._version = -1
         self._has_told = False

@@ -25,6 +25,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from nodeport_nft.problems import Problem
 from nodeport_nft.sources.aside import Work
 from nodeport_nft.text.files import list_directory, not_regular, short_path, unreadable
@@ -71,8 +73,7 @@ class Touched:
         self.places |= other.places
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
+class ManifestFile(Struct, frozen=True):
     """A manifest's file. ``order`` sorts files as they are read; ``real`` is its path without links.
 
     ``named``: an event told of it, its writer is done. ``near``: it may be read if its stamp has changed.

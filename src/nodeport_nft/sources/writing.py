@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nodeport_nft.allocate import holdings
 from nodeport_nft.kinds import reference
@@ -36,8 +37,7 @@ _MOST_ROUNDS = 8
 """How often what remains is tried together. What is left then is tried one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What became of one write: who was deleted (as "service/web"), and who was refused, with the reasons.
 
     ``warnings``: what is to be said once. ``finished``: what was taken, as it then stood in ``file``.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar
 
+from msgspec import Struct
+
 from nodeport_nft.kube import Object
-from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value, quickly_made
+from nodeport_nft.model import Parsed, Pod, Ref, ServiceCIDR, Snapshot, Value
 from nodeport_nft.problems import Problems
 from nodeport_nft.settings import Validate
 from nodeport_nft.store.objects import Damaged, made_of, parsed
@@ -38,8 +39,7 @@ class Conflict(Exception):
 Action = Literal["created", "configured", "unchanged"]
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """What became of one object: ``ref`` as kubectl writes it ("service/web"), and the object as stored.
 
     Its values are finished: those that whoever reads it back from the store makes of it.
@@ -50,8 +50,7 @@ class Applied:
     action: Action
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What a write did, or would do: ``applied`` in the order of what was put, ``deleted`` but for the ``missing``.
 
     ``told``: what is to be said of it, such as of fields that were dropped with a change of type.
@@ -225,16 +224,14 @@ class Objects(ABC):
         return stored
 
 
-@quickly_made
-class Change:
+class Change(Struct, frozen=True):
     """An object as it is now; without values it is gone, or is nothing that this program can use."""
 
     ref: Ref
     values: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What has changed since a source was last asked, each object once.
 
     ``whole``: it is all there is, and any other object is gone. ``unreadable`` are objects that are there and cannot
@@ -302,8 +299,7 @@ class Membership(Protocol):
         """What is wrong now, each with its remedy; none if all is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReport:
+class NodeReport(Struct, frozen=True):
     """What a node says of itself to the others. Times are Unix times in seconds; 0.0: never.
 
     ``position``: of the last ``Changes`` that its kernel has all of. ``error``: what went wrong in the last sync, ""
@@ -325,8 +321,7 @@ class NodeReport:
     started: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(Struct, frozen=True):
     """What whoever looks at the object ``ref`` should know of it. ``reason`` is one word (``FrontendContested``)."""
 
     ref: Ref
@@ -347,8 +342,7 @@ class Recorder(Protocol):
         """These there are now, and no others; it never waits for a network."""
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Struct, frozen=True):
     """A node as the others see it: alive while its registration stands, else lost since ``lost_at``.
 
     ``lost_at`` 0.0: nobody has noted since when. ``machine`` is the host name of its daemon's machine. Of a node that
@@ -366,8 +360,7 @@ class Registered:
         return self.report.name
 
 
-@dataclass(frozen=True, slots=True)
-class Waited:
+class Waited(Struct, frozen=True):
     """What became of a wait: who was in time, who was not and is alive, and who is not.
 
     Who was in time has taken everything; its report's ``error`` says what of it its kernel refuses.

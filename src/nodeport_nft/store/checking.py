@@ -12,8 +12,9 @@ from an object that cannot be read: what is kept for it is all that is known of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from nodeport_nft.allocate import holdings
 from nodeport_nft.kinds import reference
@@ -43,8 +44,7 @@ class Note(NamedTuple):
 Item = Claim | Outside | Note
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """All that a store holds, of one moment.
 
     ``claims``: who holds what; None where that cannot be read. ``outside`` None: nobody notes it yet (a file of an
@@ -58,8 +58,7 @@ class Contents:
     strange: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
+class Repair(Struct, frozen=True):
     """What mends a finding: ``item`` is kept for ``holder``; None: it goes.
 
     It is right as long as the item is as it was found, and so are the objects of ``depends`` (there or not).
@@ -80,8 +79,7 @@ class Repair:
         return "deleted" if self.holder is None else f"it is kept for Service/{self.holder} now"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that is wrong: ``where`` (a key, a row, an object), and either a repair or what a person can do."""
 
     where: str
@@ -98,8 +96,7 @@ class Finding:
         return f"{self.where}: {self.wrong}; {self.repair.done if self.repair else self.remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What is wrong with a store; with a repair, what is still wrong, and what was ``mended``.
 
     ``about``: how those are who keep it, a line each. ``hints``: what is not wrong, and may be soon.
@@ -138,8 +135,7 @@ def findings(contents: Contents, words: Words) -> tuple[Finding, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """The objects as claims see them.
 
     ``refs``: all that are there, or may be, in what cannot be read. ``hidden``: Services of which nothing else is

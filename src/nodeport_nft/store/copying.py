@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.kinds import BY_KIND, KINDS
 from nodeport_nft.kube import Object
@@ -29,8 +30,7 @@ from nodeport_nft.store.objects import Damaged
 from nodeport_nft.store.trimming import trimmed
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """What is to be in the copy. ``version``: the latest that the store has given.
 
     ``claims``: who holds what. ``dropped``: the specs that came last with what was dropped of them. ``of_manifests``:

@@ -8,8 +8,9 @@ leaves alone what others have written. An empty one takes it away.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nodeport_nft.kube import Object, parse_object
 from nodeport_nft.kube.annotations import DRAIN, DRAINABLE

@@ -6,8 +6,9 @@ to the port for which it would have been found first, as it was when nobody chos
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nodeport_nft.allocate import PREFER_DUAL_STACK, Claims, FreePorts
 from nodeport_nft.model import Family, IPAddress, PortRange, Service, ServicePort, ServiceType

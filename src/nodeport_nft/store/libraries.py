@@ -6,7 +6,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.store.errors import StoreError
 
@@ -15,8 +16,7 @@ class LibraryMissing(StoreError):
     """The optional parts of the program that speak to a store are not installed; the message has the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Libraries:
+class Libraries(Struct, frozen=True):
     """What speaks to ``whom``: these ``packages``, which the program's ``extra`` installs."""
 
     packages: tuple[str, ...]

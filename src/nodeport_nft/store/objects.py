@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from nodeport_nft.json_values import MAX_DEPTH, finite, too_deep
 from nodeport_nft.kinds import KINDS, is_namespaced
@@ -37,8 +37,7 @@ class _Unreadable(Exception):
     """What is wrong with what is stored of an object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(Struct, frozen=True):
     """What is stored and is no object, and ``why``.
 
     ``ref`` is what it is filed under; it may be about any of ``meant``. ``raw`` is its document, if it is one at all.

@@ -15,8 +15,9 @@ are other than there:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object

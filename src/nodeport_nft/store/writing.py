@@ -8,10 +8,12 @@ about has changed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.allocate import AllocationError, Claims, allocate, draft, holdings
 from nodeport_nft.kinds import reference
@@ -45,8 +47,7 @@ class Known(KnownHolders, Protocol):
         """The spec that came last with fields of an object's former type, which were dropped; empty if none were."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """An object as it is to be stored: its ``body`` without a resource version, and its finished ``values``.
 
     ``version`` is that of what is there, "" where nothing is, or nothing that can be read. What is ``unchanged`` need
@@ -78,8 +79,7 @@ class Put:
         return Applied(reference(stored.kind, stored.name), stored, self.action)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a write does. What the ``deletes`` held, the ``puts`` may take.
 
     ``missing``: what was to be deleted and is not there. ``freed`` and ``taken``: what Services that are written or
@@ -103,8 +103,7 @@ class Plan:
         return Written(done, self.deletes, self.missing, self.dropped)
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
+class _Before(Struct, frozen=True):
     """An object as it was stored before; ``body`` None: it cannot be read, or but for its ``metadata``."""
 
     version: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from fractions import Fraction
+
+from msgspec import Struct, field
 
 from nodeport_nft.ruleset import Field, Key, Rule
 from nodeport_nft.trace.values import Fate, Hit, Place, TraceError, UnknownInterface
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """A packet on its way. ``path`` is as in Outcome."""
 
     source: str
@@ -37,8 +37,7 @@ class Then(enum.Enum):
     ENDED = enum.auto()  # nothing is left of the packet
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(Struct):
     """One rule at work on one packet: what its look-ups find, and what it leaves of the packet's probability."""
 
     hook: str

@@ -7,10 +7,11 @@ Probabilities are exact fractions: nobody has to ask whether a missing 0.01 % is
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from msgspec import Struct
 
 from nodeport_nft.ruleset import Element, Rule
 
@@ -41,8 +42,7 @@ class UnknownInterface(TraceError):
     """What becomes of the packet depends on the interface it comes in on, and that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(Struct, frozen=True):
     """The first packet of a connection. ``from_node``: a process on the node sends it, so that it meets the output
     hook; all others (from pods, from outside) come in through prerouting, on ``interface`` (None: nobody knows).
     """
@@ -55,16 +55,14 @@ class Packet:
     interface: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Struct, frozen=True):
     """An element that a look-up of this packet found in a map or set."""
 
     map: str
     element: Element
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A rule, as its chain and its number there (from 1), with what its look-ups found."""
 
     chain: str
@@ -73,8 +71,7 @@ class Place:
     hits: tuple[Hit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """A rule the packet came to. ``depth`` is the number of jumps and gotos from the base chain to it.
 
     ``reached`` is the probability that the packet comes here, ``taken`` that all of the rule holds for it: that it
@@ -97,8 +94,7 @@ class Fate(enum.StrEnum):
     UNTOUCHED = "untouched"  # no rule changed its addresses; it goes where it was going
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """One way a packet can go, and the probability of it.
 
     ``destination`` and ``port``: where it goes, or was going when it was stopped. ``here``: that is an address of
@@ -117,8 +113,7 @@ class Outcome:
     path: tuple[Place, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """A packet's walk: the rules it came to, in order, and its outcomes, whose probabilities add up to 1."""
 
     packet: Packet

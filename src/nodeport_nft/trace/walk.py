@@ -22,8 +22,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.ruleset import (
     Chain,
@@ -109,8 +111,7 @@ _At = tuple[str, tuple[_Call, ...], str, int]
 """A rule on its way of calls: hook, chains and rules that led to it, chain, number."""
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """What a Step is made of."""
 
     rule: Rule

@@ -229,7 +229,7 @@ def create_service(
     What is printed for others to apply names its namespace only where the user has (``names_namespace``), so that
     they can still choose one.
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.kube import parse_object
 

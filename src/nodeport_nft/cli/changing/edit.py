@@ -66,7 +66,7 @@ def _stored(config: Config, objects: Sequence[Object], file: EditedFile, output:
 
 def _read(config: Config, objects: Sequence[Object], file: EditedFile) -> list[Object]:
     """The objects that the user has changed. Raises Problems with what is wrong, such as others than there were."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.problems import Problem, Problems
     from nodeport_nft.store import is_kubernetes

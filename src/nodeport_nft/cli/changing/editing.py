@@ -37,7 +37,7 @@ Store = Callable[["EditedFile"], bool]
 
 def edit_until_stored(objects: Sequence[Object], output: Output | None, store: Store) -> None:
     """Let the user edit the documents of ``objects``, in JSON where that is the ``output``."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.cli.changing.editor import EditedFile, EditorError
     from nodeport_nft.problems import Problems
@@ -83,7 +83,7 @@ def read_edited(file: EditedFile, config: Config, namespace: str = "default") ->
 
     The file is gone when a warning is read: that says which object it is about, and no line.
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     place = re.compile(re.escape(str(file.path)) + r"(:\d+)?: ")
 

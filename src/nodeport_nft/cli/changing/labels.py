@@ -7,10 +7,10 @@ open one by a slip.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct, field
 
 from nodeport_nft.cli.changing.dry_run import DryRun, DryRunOption
 from nodeport_nft.cli.changing.manifests import Recursive
@@ -58,8 +58,7 @@ _Version = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Talk:
+class _Talk(Struct, frozen=True):
     """How one of the two commands talks of what it changes, and ``key``: where that is in ``metadata``."""
 
     key: str
@@ -73,8 +72,7 @@ _LABELS = _Talk("labels", "label", "labeled", "unlabeled", "modified")
 _ANNOTATIONS = _Talk("annotations", "annotation", "annotated", "annotated", "annotated")
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
+class _Options(Struct, frozen=True):
     """What both commands are told besides the words."""
 
     overwrite: bool
@@ -84,8 +82,7 @@ class _Options:
     output: Output | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Changes:
+class _Changes(Struct, frozen=True):
     """What is set, and what is taken away."""
 
     given: dict[str, str] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.cli.changing.dry_run import DryRun, note
 from nodeport_nft.cli.changing.summary import summarized
@@ -44,8 +45,7 @@ def read_form(text: str | None) -> Output | None:
     return form
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(Struct, frozen=True):
     """How objects are written and told of.
 
     ``only_new``: one that is there is a Conflict. ``replacing``: what a document does not name is gone, where

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, read_files, say
 from nodeport_nft.cli.resources import Target, complete, not_stored, parse_targets
@@ -34,8 +35,7 @@ Named = Annotated[
 Every = Annotated[bool, typer.Option("--all", help="All objects of the kinds, in the namespace.")]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """Which objects are meant: ``refs`` by their names, or those of the ``kinds`` that ``selector`` picks.
 
     ``namespace`` None: those of every one.

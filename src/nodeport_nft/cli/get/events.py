@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct, field
 
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.get.listings import utc_now
@@ -26,8 +27,7 @@ Happened = tuple[Event, Object | Listing]
 """What has become of an object, and how it is now; or of a row, alone in its listing."""
 
 
-@dataclass
-class EventPrinter:
+class EventPrinter(Struct):
     """Prints in the form of ``output``; ``events``: with the word for what has happened.
 
     ``shown`` is what people are to see of an object. Each kind has a table of its own, whose titles come once: what

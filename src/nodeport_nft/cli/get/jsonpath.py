@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct
+
 from nodeport_nft.problems import shown
 
 _ENDS_NAME = frozenset(" \t\r\n.,[]$@{}")
@@ -60,8 +62,7 @@ class _Query:
         ]
 
 
-@dataclass(frozen=True)
-class _Index:
+class _Index(Struct, frozen=True):
     """One element of a list, from its end where it is negative."""
 
     number: int
@@ -81,8 +82,7 @@ class _Index:
         return value[self.number]
 
 
-@dataclass(frozen=True)
-class _Union:
+class _Union(Struct, frozen=True):
     """What each of several paths finds."""
 
     paths: tuple[Path, ...]

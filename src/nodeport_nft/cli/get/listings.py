@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nodeport_nft.cli.listing import Listing
 from nodeport_nft.cli.resources import not_found, select
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from nodeport_nft.store.api import Registered
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is asked for: ``targets`` of a namespace (None: of all), those that ``selector`` picks, in which order.
 
     ``computes_endpoints``: of objects, too, not only in tables.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nodeport_nft.cli.layout import table
 from nodeport_nft.cli.options import BAD_INPUT, fail
@@ -50,8 +51,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """A form, with the ``template`` or the ``columns`` that it wants."""
 
     form: Form

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.cli.get.jsonpath import Path, PathError, unquoted
 from nodeport_nft.problems import shown
@@ -18,8 +19,7 @@ _WORD = re.compile(r"\s*([A-Za-z0-9_]+)(?=[\s.\[@$]|$)")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-@dataclass(frozen=True)
-class _Range:
+class _Range(Struct, frozen=True):
     """What stands in between, once for each of the values that ``path`` finds."""
 
     path: Path

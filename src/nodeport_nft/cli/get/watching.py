@@ -11,8 +11,10 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.cli.get.events import Event, EventPrinter
 from nodeport_nft.cli.get.listings import Wanted, listings, selected
@@ -87,8 +89,7 @@ def _followed_kinds(config: Config, part: Wanted) -> tuple[str, ...]:
     return _COMPUTED_FROM if kind == "Endpoints" and is_kubernetes(config.store) else (kind,)
 
 
-@dataclass
-class _Objects:
+class _Objects(Struct):
     """Stored objects, as they were when they were told last."""
 
     store: Objects
@@ -145,8 +146,7 @@ class _Objects:
             yield "DELETED", now or before
 
 
-@dataclass
-class _Rows:
+class _Rows(Struct):
     """Rows that are computed, as they were when they were told last."""
 
     store: Objects

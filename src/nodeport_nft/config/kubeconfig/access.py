@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where kubelet puts a pod's own token and the CA of its cluster."""
 
@@ -75,8 +77,7 @@ class User:
     as_extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """A cluster and a user, and ``name``, by which messages call where that is from.
 
     ``files`` are those it was read from: where one is another now, it is to be read again. ``namespace`` is meant

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.config.file import ConfigFile, read_into
 from nodeport_nft.config.kubeconfig.access import SERVICE_ACCOUNT, Access
@@ -89,8 +91,7 @@ def _read(path: str) -> ConfigFile:
     return file
 
 
-@dataclass(slots=True)
-class _Finding:
+class _Finding(Struct):
     """The way from a context to its cluster and its user, through all files."""
 
     files: list[ConfigFile]

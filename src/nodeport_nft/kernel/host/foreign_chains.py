@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_network
 from itertools import islice
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.compile.schema import NODE_PORTS, VIPS
@@ -36,8 +38,7 @@ _MOST_ENDPOINTS = 20_000
 """Endpoints that are asked about, of each family."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """What this node translates: its tables as they should be, what they were made from, the host's network.
 
     The tables are not copied: what they hold when they are looked at counts.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodeport_nft.problems import clipped
 from nodeport_nft.terminal import printable
@@ -18,8 +19,7 @@ _PROGRAMS = {"ip": ("iptables-legacy-save", "ip_tables_names"), "ip6": ("ip6tabl
 _CONCERNED = frozenset(("filter", "mangle", "security"))
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """The rules of a family as the program prints them. ``fault``: why they cannot be had, where they are in use."""
 
     family: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodeport_nft.config import Config
 from nodeport_nft.errors import KernelError
@@ -35,8 +36,7 @@ SETTABLE = frozenset({_FORWARDING_IPV4, _FORWARDING_IPV6, *_BRIDGE.values(), _LI
 """Every sysctl that this program may ever read or set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """A setting that is not as it must be. ``setting`` is the sysctl's name, "" where no sysctl is the remedy."""
 
     setting: str

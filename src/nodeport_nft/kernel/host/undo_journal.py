@@ -11,9 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.directory import opened, read, replace
@@ -33,8 +35,7 @@ class _Odd(Exception):
     """Something that this program does not note."""
 
 
-@dataclass(frozen=True, slots=True)
-class SysctlChange:
+class SysctlChange(Struct, frozen=True):
     """A sysctl that we have set, in which boot and network namespace (its inode; 0: earlier versions did not say)."""
 
     name: str
@@ -57,8 +58,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and is_value(value)
 
 
-@dataclass(slots=True)
-class UndoJournal:
+class UndoJournal(Struct):
     """What was left on one node, as noted at ``path``."""
 
     path: Path

@@ -16,7 +16,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.batch import FAMILIES
@@ -56,8 +57,7 @@ _TRIES = 10
 _MOST = 32000  # bytes of a datagram: libnftables has room for 64 KiB
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What libnftables gets to see. ``tables``: these alone, by family and name; None: all.
 
     ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.

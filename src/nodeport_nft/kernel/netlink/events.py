@@ -24,8 +24,9 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from nodeport_nft.compile import TABLE
 from nodeport_nft.errors import KernelError
@@ -77,8 +78,7 @@ class Touched(NamedTuple):
     present: bool
 
 
-@dataclass(slots=True)
-class _Commit:
+class _Commit(Struct):
     """What a commit has done to our tables: to these elements, and perhaps more than that."""
 
     who: str = ""
@@ -89,8 +89,7 @@ class _Commit:
         return self.more or bool(self.elements)
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(Struct, frozen=True):
     """A write of ours: the generations before and after it, and how many commits it was."""
 
     before: int

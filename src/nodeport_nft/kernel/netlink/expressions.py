@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from nodeport_nft.kernel.netlink.layouts import DATA_VALUE, DATA_VERDICT
 from nodeport_nft.kernel.netlink.messages import NESTED, attribute, find, walk
@@ -51,8 +52,7 @@ DROP, JUMP, GOTO = 0, -3, -4
 Operand = int | str | bytes | Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
+class Instruction(Struct, frozen=True):
     """``kind`` is the kernel's name of it; the operands stand in the order of their attributes' numbers."""
 
     kind: str
@@ -63,8 +63,7 @@ class Instruction:
         return next((operand for known, operand in self.operands if known == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """An instruction, or a form of one, that is not known here: its name and attributes as the kernel tells them."""
 
     kind: str

@@ -13,7 +13,8 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.forwarding import Hooked
 from nodeport_nft.kernel.netlink.batch import FAMILIES
@@ -49,8 +50,7 @@ class TooMuch(Exception):
     """There is more than was allowed to be read."""
 
 
-@dataclass(slots=True)
-class Allowance:
+class Allowance(Struct):
     """How many bytes may still be read."""
 
     left: int

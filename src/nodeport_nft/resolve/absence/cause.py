@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.problems import clipped
 
@@ -11,8 +12,7 @@ _NAMED = 3
 """How many objects a sentence names; the others are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """Why something of a Service has no usable endpoint, and what to change.
 
     ``reason`` is one word for programs, as those of Kubernetes' events. ``where`` says of which ports and families it

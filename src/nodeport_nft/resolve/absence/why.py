@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from nodeport_nft.model import EndpointPort, EndpointSlice, Family, Pod, Service, ServicePort
 from nodeport_nft.problems import clipped

@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import re
 import stat
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+
+from msgspec import Struct
 
 from nodeport_nft.problems import Problem, Problems
 from nodeport_nft.trust import file_fault
@@ -26,8 +27,7 @@ _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 _NAME_PART = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")  # _: names of containers and of test machines have it
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One member's client address; ``host`` is a name or an address, IPv6 without brackets."""
 
     host: str
@@ -37,8 +37,7 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """All that is needed to come to a store in etcd. ``prefix`` has no slash at either end.
 
     ``ca`` holds the certificates that may sign a member's; with it, or with ``cert``, every connection is TLS.

@@ -17,9 +17,10 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.store.etcd.address import Connection, Endpoint
 from nodeport_nft.store.etcd.errors import (
@@ -45,8 +46,7 @@ _ELSEWHERE = PASSING | {Cause.CERTIFICATE, Cause.CORRUPT}
 _LONGEST_SECRET = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """In seconds. ``keepalive`` may not be below etcd's --grpc-keepalive-min-time, or it hangs up.
 
     ``patience`` is for one call over all members, ``call`` for one member's answer, ``connect`` for a connection.

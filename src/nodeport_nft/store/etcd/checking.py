@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from nodeport_nft.agenda import apart
 from nodeport_nft.kinds import KINDS
@@ -35,8 +36,7 @@ _MOST_UNSURE = 3
 _LONGEST_PAUSE = 0.5  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """All there is at one ``revision``; ``revisions`` are those of keys, ``dropped`` what was noted of objects."""
 
     contents: Contents

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from nodeport_nft.store.errors import ELSEWHERE, StoreError
 
@@ -165,8 +166,7 @@ def was_not_sent(details: str) -> bool:
     return any(word in words for word in _NOT_SENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """One attempt of a call that failed: where, in whose words, and what that means."""
 
     endpoint: object

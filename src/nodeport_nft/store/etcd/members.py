@@ -12,7 +12,8 @@ import asyncio
 import uuid
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nodeport_nft.notation import subdomain_fault
 from nodeport_nft.store.api import NodeReport, Registered, Waited

@@ -21,7 +21,9 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.store.api import NodeReport
@@ -42,8 +44,7 @@ from nodeport_nft.store.etcd.registration import (
 from nodeport_nft.store.etcd.values import Get, KeyValue, Operation, Put, is_present, is_unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class Pauses:
+class Pauses(Struct, frozen=True):
     """In seconds. ``lease``: how long a registration outlives its daemon; it is refreshed every ``refresh``.
 
     What a node says of itself is written ``progress`` apart at least, up to ``jitter`` later, so that a change of
@@ -244,8 +245,7 @@ class EtcdMembership:
         self._look_at = now + self._pauses.look
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(Struct, frozen=True):
     value: bytes = b""
     revision: int = 0
 

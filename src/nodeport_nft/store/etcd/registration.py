@@ -11,8 +11,9 @@ What somebody else has written there is read with care: what is none of it count
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from nodeport_nft.json_values import finite
 from nodeport_nft.model import MEMBER, PROBE_FAILURE, ProbeFailure, Ref
@@ -27,8 +28,7 @@ LONGEST_ERROR = 1000
 _LONGEST_BARRIER = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who has registered: ``machine`` is its host name, for people.
 
     ``place`` is the network namespace of one boot of one kernel, where no two daemons run: whoever registers from the

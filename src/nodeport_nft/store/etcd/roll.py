@@ -20,7 +20,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.model import Member
@@ -37,8 +38,7 @@ _PROMPT_SECONDS = 1.0
 """An answer that took longer has waited for an etcd that was away: it may be the very first after its return."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(Struct, frozen=True):
     """In seconds. ``grace``: how long a registration may be away before the node counts as lost.
 
     Daemons wait ``mark_first`` to ``mark_last`` before they mark one, so that one does it and not all. After etcd was
@@ -51,8 +51,7 @@ class Waits:
     settle: float = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What etcd holds of a node: ``revision`` is that of its ``known`` key, 0 if there is none."""
 
     is_live: bool = False
@@ -60,8 +59,7 @@ class Seen:
     lost_at: float = 0.0
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     seen: Seen
     is_lost: bool = False
     grace_ends: float | None = None  # on the monotonic clock; None while the node is alive

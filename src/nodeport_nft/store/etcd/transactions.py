@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.allocate import Claims
 from nodeport_nft.model import ObjectName, Ref, Service
@@ -36,8 +37,7 @@ _AROUND_A_COMPARE = 64 + 128
 """Bytes of a condition besides its key: its numbers, and the longest prefix."""
 
 
-@dataclass(slots=True)
-class Step:
+class Step(Struct):
     """One transaction of a plan: the objects it is about, on what it depends, and what it writes."""
 
     refs: list[Ref] = field(default_factory=list)

@@ -6,7 +6,7 @@ Sources: https://etcd.io/docs/v3.4/learning/api/ (revisions, transactions), etcd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 MOST_OPERATIONS = 128
 """Of compares, of operations and of what is done otherwise, each, that etcd takes in one transaction."""
@@ -15,8 +15,7 @@ MOST_BYTES = 3 * 512 * 1024 - 16 * 1024
 """Of one transaction: etcd's limit is 1.5 MiB, and what it adds around a request is less than 16 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(Struct, frozen=True):
     """A key as it is. Revisions are of the whole of etcd; ``version`` counts this key's writes; 0 is no lease."""
 
     key: str
@@ -27,8 +26,7 @@ class KeyValue:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """What has happened to a key at ``revision``; ``now`` is None if it was deleted."""
 
     key: str
@@ -36,8 +34,7 @@ class Event:
     now: KeyValue | None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """How far a reader knows the store: all of ``revision`` and of those before it, in one history.
 
     ``cluster`` and ``term`` (of raft, it never falls in one history) tell another history apart, and so does the
@@ -51,16 +48,14 @@ class Position:
     witness: Event | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """All keys under a prefix at one revision, by key."""
 
     keys: tuple[KeyValue, ...]
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Changes in their order, of whole revisions only; ``position`` is how far one knows the store after them."""
 
     events: tuple[Event, ...]
@@ -79,8 +74,7 @@ class Restored(BeginAgain):
     """It is another history: a backup was restored, or another cluster stands at the endpoints."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True):
     """A condition of a transaction: create one by the functions below."""
 
     key: str
@@ -110,8 +104,7 @@ def is_none_newer(prefix: str, revision: int) -> Compare:
     return Compare(prefix, "MOD", "LESS", revision + 1, is_prefix=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """Write a key; it vanishes with its ``lease``, if it has one."""
 
     key: str
@@ -119,16 +112,14 @@ class Put:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Remove a key, or with ``is_prefix`` all that begin with it; one that is not there is no error."""
 
     key: str
     is_prefix: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(Struct, frozen=True):
     """Read a key in the same transaction."""
 
     key: str
@@ -137,8 +128,7 @@ class Get:
 Operation = Put | Delete | Get
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """What became of a transaction: whether all compares held, and at which revision it was done.
 
     ``answers`` are those to the Gets of the branch that was taken, in their order; None for a key that is not there.
@@ -149,8 +139,7 @@ class Committed:
     answers: tuple[KeyValue | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(Struct, frozen=True):
     """One member's own view; sizes in bytes. ``errors`` are its alarms, in etcd's words."""
 
     endpoint: str

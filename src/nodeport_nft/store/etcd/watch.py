@@ -21,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nodeport_nft.store.etcd.address import Endpoint
 from nodeport_nft.store.etcd.calls import CallFailed, Stream

@@ -9,9 +9,10 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from nodeport_nft.problems import clipped
 from nodeport_nft.store.kubernetes.errors import Cause, Refused
@@ -23,8 +24,7 @@ _WARNING = re.compile(r'\b(\d{3}) \S+ "((?:[^"\\]|\\.)*)"')
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer of success: its ``body``, and the ``warnings`` of the server."""
 
     status: int

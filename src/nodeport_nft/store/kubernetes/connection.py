@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 STORE = "kubernetes:"
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """What the settings say. ``kubeconfig`` "": where kubectl looks, and in a pod its own token.
 
     ``context`` "": the current one.

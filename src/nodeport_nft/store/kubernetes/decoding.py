@@ -9,10 +9,10 @@ Source: meta/v1 ListMeta, Status and WatchEvent of the Kubernetes API.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from nodeport_nft.kube.typed import Document, decode
 from nodeport_nft.store.errors import StoreError
@@ -66,8 +66,7 @@ _ANY = msgspec.json.Decoder()
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """An object as the server gives it. ``identity`` is another one whenever the object is, also when made anew.
 
     ``raw`` None: it cannot be decoded for the reason ``why``; ``name`` is "" where not even that can be read. Where
@@ -87,8 +86,7 @@ class Item:
         return self if self.document is None else read_item(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A part of a list: at which ``revision``, and the ``token`` to go on with, "" for the last one."""
 
     revision: str
@@ -96,8 +94,7 @@ class Page:
     items: tuple[msgspec.Raw, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One event of a watch: ``type`` ADDED, MODIFIED, DELETED, BOOKMARK or ERROR, and its object, not decoded yet."""
 
     type: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nodeport_nft.problems import Problems
 from nodeport_nft.store.errors import StoreError
@@ -27,8 +27,7 @@ class NoCredentials(Unreachable):
     """Nothing was asked, since what we would ask with is missing now: a file, or what a plugin gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """One fault of a refused object (meta/v1 StatusCause); ``field`` is a path as the API writes it."""
 
     reason: str

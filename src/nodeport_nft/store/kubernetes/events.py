@@ -19,10 +19,11 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.model import Ref
@@ -74,8 +75,7 @@ Key = tuple[Ref, str]
 """Object and reason: one note at a time."""
 
 
-@dataclass(slots=True)
-class _Noted:
+class _Noted(Struct):
     """What is known of one reason of one object. ``due``: when to tell it; ``told``: when it was, by the clock.
 
     ``note`` is what was told last, and ``event`` the Event of ours that says so, "" where it is another node's.
@@ -90,8 +90,7 @@ class _Noted:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """What is to be written now. ``event``: it stands in this one of ours, which has been told ``count`` times."""
 
     happening: Happening

@@ -20,7 +20,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.store.errors import StoreError
 from nodeport_nft.store.kubernetes.client import Client, refusal
@@ -54,8 +55,7 @@ _SENSELESS = (400, 422)
 _NOT_STREAMED = (*_SENSELESS, 500)
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """Seconds. ``silence``: of a watch, until it is begun again. ``watch``: how long one is asked for, at random.
 
     ``shortest``: a watch that ends sooner has not gone well.
@@ -67,8 +67,7 @@ class Timings:
     shortest: float = 1.0
 
 
-@dataclass(slots=True)
-class Streaming:
+class Streaming(Struct):
     """Whether the server streams what there is, as far as its kinds have found out."""
 
     is_on: bool = True

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube.typed import values_of
@@ -27,8 +28,7 @@ _ANY_OF_THEM = frozenset((Ref("", "", ""),))
 """What is meant by an object without a name: who is told of it takes nothing for gone."""
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(Struct):
     """All objects of the kind, while they come in: the ``versions`` of all, and ``changed``, what is to be told."""
 
     base: dict[Ref, str]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.kube import Object
@@ -46,8 +47,7 @@ _REMEDIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(Struct, frozen=True):
     """What is known of the cluster where numbers were refused: who holds which, and what clusterIPs come from."""
 
     holders: Mapping[str, Ref] = field(default_factory=dict)

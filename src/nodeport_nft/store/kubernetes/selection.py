@@ -9,7 +9,8 @@ kube-proxy 1.36 asks for (cmd/kube-proxy/app/server.go).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.kinds import BY_KIND
 from nodeport_nft.model import SERVICE_CIDR
@@ -29,8 +30,7 @@ SERVICE_CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
 """Where an API server has its ServiceCIDRs; older ones than 1.33 have none there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(Struct, frozen=True):
     """The objects of a ``kind`` that are asked for: ``path`` and ``query`` of a list, or of a watch.
 
     ``is_needed`` False: a server may not have this kind, or not let us see it, and all the rest is programmed.

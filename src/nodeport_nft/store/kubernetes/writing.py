@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeport_nft.kinds import reference
 from nodeport_nft.kube import Object
@@ -55,8 +57,7 @@ class PartlyWritten(StoreError):
         super().__init__(f"{why}\n{'; '.join(told)}; see what is there with get, and apply the rest again")
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(Struct, frozen=True):
     """How a write is done: what becomes of unknown ``fields``, ``only_new`` objects, ``force`` against managers.
 
     ``replacing``: objects that are there become what is written, by PUT.
@@ -68,8 +69,7 @@ class Manner:
     replacing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
+class _Trial(Struct, frozen=True):
     """An object to be put, what is there ``before``, and what it would be ``after``; None: that cannot be tried."""
 
     wanted: Object

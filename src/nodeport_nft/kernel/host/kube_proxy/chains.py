@@ -9,8 +9,9 @@ Source: pkg/proxy/iptables/cleanup.go and pkg/proxy/ipvs/proxier.go of Kubernete
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 _OWN: Mapping[str, frozenset[str]] = {
     "nat": frozenset(
@@ -52,8 +53,7 @@ TABLES = tuple(_OWN)
 Which = TypeVar("Which")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule(Generic[Which]):
+class Rule(Struct, Generic[Which], frozen=True):
     """A rule as far as it counts here: the chain that it is in, where it may lead, and ``which`` it is."""
 
     chain: str
@@ -61,8 +61,7 @@ class Rule(Generic[Which]):
     which: Which
 
 
-@dataclass(frozen=True, slots=True)
-class Going(Generic[Which]):
+class Going(Struct, Generic[Which], frozen=True):
     """What goes of one table: ``chains``, and ``jumps`` to them from the chains that are built in.
 
     ``others``: rules of somebody else's chains that lead to a chain of kube-proxy's, which has to stay for them, as

@@ -14,8 +14,9 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import KUBE_IPVS
@@ -48,8 +49,7 @@ _SETS_IPV6 = frozenset(name.replace("KUBE-", "KUBE-6-")[:31] for name in _SETS) 
 _SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class IpvsRemains:
+class IpvsRemains(Struct, frozen=True):
     """What is there: ``servers`` as (address family, protocol, address, port), ``sets`` by name, the link."""
 
     servers: tuple[tuple[int, int, str, int], ...] = ()

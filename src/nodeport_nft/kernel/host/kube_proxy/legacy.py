@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.iptables_legacy import run_legacy, used_tables
@@ -20,8 +21,7 @@ _TARGET = re.compile(r" (?:-j|-g|--jump|--goto) (\S+)")
 _WAIT = "5"  # seconds for the lock that these programs share; less than a program is waited for
 
 
-@dataclass(frozen=True, slots=True)
-class LegacyRemains:
+class LegacyRemains(Struct, frozen=True):
     """What of one family can go, by table; a rule is its own text. ``fault``: why that cannot be known."""
 
     family: str

@@ -11,7 +11,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.kube_proxy.chains import TABLES, Going, Rule, going
@@ -35,8 +36,7 @@ _FAMILIES = ("ip", "ip6")
 _MARKERS = {"nat": ("KUBE-SERVICES", "KUBE-PROXY-CANARY"), "filter": ("KUBE-FORWARD",), "mangle": ()}
 
 
-@dataclass(frozen=True, slots=True)
-class NftRemains:
+class NftRemains(Struct, frozen=True):
     """What is there: ``tables`` by family, and what can go of iptables' tables by family and name."""
 
     tables: tuple[str, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain
+
+from msgspec import Struct, field
 
 from nodeport_nft.kernel.host.kube_proxy.ipvs import IpvsRemains, find_ipvs, remove_ipvs
 from nodeport_nft.kernel.host.kube_proxy.legacy import LegacyRemains, find_legacy, remove_legacy
@@ -12,8 +13,7 @@ from nodeport_nft.kernel.host.kube_proxy.nftables import NftRemains, find_nft
 from nodeport_nft.model import PortRange
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
+class Remains(Struct, frozen=True):
     """What there is; true where anything can go."""
 
     nft: NftRemains = field(default_factory=NftRemains)

@@ -10,9 +10,9 @@ The syntax is a subset: one statement a line. Raises ValueError for any line out
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from google.protobuf import descriptor_pb2
+from msgspec import Struct
 
 _FIELD = re.compile(r"(?:(repeated) )?(\w+) (\w+) = (\d+);")
 _CONSTANT = re.compile(r"(\w+) = (\d+);")
@@ -30,8 +30,7 @@ _SCALARS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(Struct, frozen=True):
     """One call: its path on the wire, what is sent and what comes back; each may be a stream."""
 
     path: str
