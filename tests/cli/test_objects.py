@@ -257,7 +257,9 @@ def test_create_leaves_an_existing_service_alone(program: Program) -> None:
 def test_delete_understands_kubectls_names_of_kinds(program: Program, words: list[str], deleted: list[str]) -> None:
     program.ok("apply", "-f", "-", stdin=ONE_OF_EACH)
     assert program.ok("delete", *words).splitlines() == deleted
-    left = sum(len(program.json(kind)["items"]) for kind in ("svc", "po", "no", "ep", "endpointslices"))
+    answers = [program("get", kind, "-o", "json") for kind in ("svc", "po", "no", "ep", "endpointslices")]
+    assert {answer.code for answer in answers} == {0}
+    left = sum(len(json.loads(answer.out)["items"]) for answer in answers)
     assert left == len(REFS) - len(deleted)
 
 

@@ -599,8 +599,9 @@ def test_describe_of_several_goes_on_past_what_is_not_there(cluster: Program) ->
         (["get", "svc", "a", "-A"], "--all-namespaces"),
         (["get", "svc", "-o", "xml"], "xml"),
         (["describe", "svc", "a", "-A"], "--all-namespaces"),
-        (["describe", "endpoints", "a"], "get endpoints a -o yaml"),
-        (["describe", "endpoints"], "get endpoints -o yaml"),
+        (["describe", "endpoints", "a"], "try describe service a, or get endpoints a\n"),
+        (["describe", "endpoints"], "try describe service, or get endpoints\n"),
+        (["describe", "endpointslices", "a"], "get endpointslices a -o yaml"),
         (["hosts", "-f", "missing.yaml"], "missing.yaml"),
     ],
 )

@@ -125,7 +125,8 @@ SERVICES = {
     ),
     "clusterIPs disagree": (
         "clusterIP: 10.96.0.1\nclusterIPs: [10.96.0.2]\nports: [{port: 80}]",
-        '6: …spec.clusterIPs: the first is not the clusterIP "10.96.0.1"; make them equal, or leave one out',
+        '6: …spec.clusterIPs: the first is not the clusterIP "10.96.0.1"; make them equal, or leave one out '
+        "(neither changes while the Service exists)",
     ),
     "two of one family": (
         "clusterIPs: [10.96.0.1, 10.96.0.2]\nports: [{port: 80}]",

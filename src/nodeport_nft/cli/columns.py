@@ -146,7 +146,12 @@ def pod_status(pod: Pod, raw: Mapping[str, Any]) -> str:
     if pod.terminating:
         return "Terminating"
     stated = string(raw, "status", "reason") or string(raw, "status", "phase")
-    return stated or ("Running" if pod.ips else "Pending")
+    return stated or pod_phase(pod)
+
+
+def pod_phase(pod: Pod) -> str:
+    """The phase of a Pod that states none."""
+    return "Running" if pod.ips else "Pending"
 
 
 def node_roles(raw: Mapping[str, Any]) -> str:

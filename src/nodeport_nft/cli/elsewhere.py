@@ -42,7 +42,7 @@ VERBS: Mapping[str, str] = {
     "rollout": f"{_NO_PODS}; what starts them replaces them, and drain endpoint IP takes one out of use first",
     "run": f"{_NO_PODS}; start them elsewhere, and apply -f a Pod with its IP, or Endpoints",
     "scale": f"{_NO_PODS}; what starts them says how many there are",
-    "set": "patch svc NAME -p PATCH, or edit, changes a Service's selector",
+    "set": """write patch svc NAME -p '{"spec":{"selector":{"$patch":"replace","app":"web"}}}'""",
     "show": "get KIND lists objects, describe KIND NAME shows one in detail",
     "start": "systemctl start nodeport-nft, or sync, programs this node",
     "stop": "systemctl stop nodeport-nft ends the daemon and leaves its rules; cleanup removes them",
@@ -85,6 +85,9 @@ CONTEXTS: Mapping[str, str] = {
 """What to do instead of a command of kubectl config."""
 
 FILES = "name manifests with -f: nodeport-nft {command} -f {word}"
+MANIFESTS = (
+    "{word} names a kind, and what {command} takes is manifests: name them with -f FILE; patch and edit take kinds"
+)
 ARGUMENTS: Mapping[str, str] = {
     "apply edit-last-applied": "what was applied is what is stored; edit KIND NAME changes it",
     "apply set-last-applied": "what was applied is what is stored, and nothing is noted of it; leave it out",

@@ -90,6 +90,7 @@ def diff(
 ) -> None:
     """Compare the kernel with the desired state: prints what sync would write.
 
+    With -f, manifests are all there is to be; what apply -f would change, its --dry-run=server tells.
     Exit code 0: they are the same; 1: there are changes; 2: trouble.
     """
     with reported(BAD_INPUT):

@@ -28,7 +28,7 @@ from nodeport_nft.cli.options import (
     say,
     warn,
 )
-from nodeport_nft.cli.resources import complete, not_found, parse_targets
+from nodeport_nft.cli.resources import complete, not_stored, parse_targets
 from nodeport_nft.cli.selectors import Fields, Labels, Selector, read_selector
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.kinds import BY_KIND, Resource, reference
@@ -76,10 +76,12 @@ def delete(
         fail(f"-o {output}: of what is deleted there are names alone; write -o name, or leave it out", BAD_INPUT)
     if bool(resources) == bool(filename):
         fail("name what to delete: either KIND NAME... or -f FILE", BAD_INPUT)
-    choice = _choice(resources or [], labels, fields, every=every, all_namespaces=all_namespaces)
+    choice = _choice(
+        resources or [], labels, fields, every=every, all_namespaces=all_namespaces, has_files=bool(filename)
+    )
     chosen = flags.config()
     _note_manner(chosen, cascade, grace_period, force=force, immediately=immediately, wait=wait)
-    doomed = _of_files(chosen, filename, namespace) if filename else choice.named(namespace)
+    doomed = _of_files(chosen, filename, namespace, choice.selector) if filename else choice.named(namespace)
     if filename and dry_run is DryRun.client:  # whether it is there is not asked, as with kubectl
         _tell(doomed, doomed, dry_run, output)
         return
@@ -101,13 +103,13 @@ def delete(
     warn(written.told)
     gone = (*written.deleted, *(ref for ref in written.missing if forgotten.get(ref)))
     _tell(gone, doomed, dry_run, output)
-    if choice.is_open and not doomed:
+    if (choice.is_open or choice.selector) and not doomed:
         say("No resources found")
     # What was found and is gone was deleted by somebody else meanwhile.
     asked = () if ignore_not_found or choice.is_open else written.missing
     missing = tuple(ref for ref in asked if ref not in forgotten)
     for ref in missing:
-        say(f"error: {not_found(doomed[ref], ref.namespace, ref.name)}")
+        say(f"error: {not_stored(doomed[ref], ref.namespace, ref.name)}")
     if written.deleted and not dry_run:
         tell_if_unheard(chosen)
     if missing or not all(forgotten.values()):
@@ -134,7 +136,10 @@ def _looked_up(store: Objects, doomed: Iterable[Ref]) -> Written:
 
 
 class _Choice(Struct, frozen=True):
-    """What is to be deleted: the names, or (``is_open``) what ``selector`` picks of the kinds."""
+    """What is to be deleted: the names, or (``is_open``) what ``selector`` picks of the kinds.
+
+    Where manifests name the objects, ``selector`` picks among those.
+    """
 
     targets: tuple[Target, ...]
     selector: Selector
@@ -163,19 +168,27 @@ class _Choice(Struct, frozen=True):
 
 
 def _choice(
-    words: list[str], labels: str | None, fields: str | None, *, every: bool, all_namespaces: bool
+    words: list[str],
+    labels: str | None,
+    fields: str | None,
+    *,
+    every: bool,
+    all_namespaces: bool,
+    has_files: bool,
 ) -> _Choice:
     """What the command line chooses. Leaves with BAD_INPUT where it says too little, or two things at once."""
     targets = parse_targets(words) if words else ()
     given = [flag for flag, value in (("-l", labels), ("--field-selector", fields)) if value is not None]
     given += ["--all"] if every else []
-    if given and not words:
-        fail(f"{given[0]} chooses among the objects of a kind; name one, as delete services {given[0]}", BAD_INPUT)
+    among = [flag for flag in given if not (has_files and flag == "-l")]  # manifests have labels
+    if among and not words:
+        fail(f"{among[0]} chooses among the objects of a kind; name one, as delete services {among[0]}", BAD_INPUT)
     if every and len(given) > 1:
         fail(f"{given[0]} and --all choose twice; leave out one of them", BAD_INPUT)
     selector = read_selector(labels, fields, targets)
     if given and not (every or selector):
-        fail(f"{given[0]}: is empty; write --all to delete all of them", BAD_INPUT)
+        remedy = "leave it out" if has_files else "write --all"
+        fail(f"{given[0]}: is empty; {remedy} to delete all of them", BAD_INPUT)
     for resource, name in targets:
         if given and name is not None:
             fail(f"{given[0]} and the name {name!r} choose twice; leave out one of them", BAD_INPUT)
@@ -184,7 +197,7 @@ def _choice(
             fail(f"name the {resource.plural} to delete, {remedy}", BAD_INPUT)
     if all_namespaces and not given:
         fail("--all-namespaces goes with -l or --all; leave it out, and give names with -n", BAD_INPUT)
-    return _Choice(targets, selector, bool(given))
+    return _Choice(targets, selector, bool(given and words))
 
 
 def _note_manner(
@@ -249,6 +262,10 @@ def _forgotten(config: Config, store: Objects, nodes: list[Ref], *, dry_run: boo
         return forgotten
 
 
-def _of_files(config: Config, files: list[str], namespace: str) -> dict[Ref, Resource]:
-    """What the manifests name, whatever else they say: they may be refused by now, or be half a one."""
-    return {one.ref: BY_KIND[one.kind] for one in read_files(files, config, namespace, names_only=True).objects}
+def _of_files(config: Config, files: list[str], namespace: str, selector: Selector) -> dict[Ref, Resource]:
+    """What the manifests name, whatever else they say: they may be refused by now, or be half a one.
+
+    It is their labels that are asked for, and not those of the stored objects, as with kubectl.
+    """
+    named = read_files(files, config, namespace, names_only=True).objects
+    return {one.ref: BY_KIND[one.kind] for one in named if selector.picks(one.raw)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -205,9 +205,14 @@ def allowed_ranges(config: Config) -> Ranges:
 
 
 def read_files(
-    files: list[str], config: Config, namespace: str = "default", *, names_only: bool = False
+    files: list[str],
+    config: Config,
+    namespace: str = "default",
+    *,
+    names_only: bool = False,
+    tell: Callable[[Iterable[str]], None] = warn,
 ) -> Manifests:
-    """The objects of these files, their warnings said. Raises Problems with everything that is wrong.
+    """The objects of these files, and ``tell`` of the warnings. Raises Problems with everything that is wrong.
 
     ``names_only`` as ``read_manifests`` has it.
     """
@@ -238,7 +243,7 @@ def read_files(
             names_only=names_only,
             steps=steps,
         )
-    warn(manifests.warnings)
+    tell(manifests.warnings)
     return manifests
 
 

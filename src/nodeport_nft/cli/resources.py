@@ -81,6 +81,15 @@ def not_found(resource: Resource, namespace: str, name: str) -> str:
     return f'{resource.full} "{name}" not found{where}'
 
 
+def not_stored(resource: Resource, namespace: str, name: str) -> str:
+    """The message for an object that is not in the store; what ``get`` shows need not be."""
+    text = not_found(resource, namespace, name)
+    if resource.kind != "Endpoints":
+        return text
+    remedy = f"get endpoints {name} shows them as a table or with -o jsonpath, and pods or EndpointSlices change them"
+    return f"{text}; those of a Service are computed, and not stored: {remedy}"
+
+
 def select(
     store: Objects, targets: Iterable[Target], namespace: str | None
 ) -> tuple[tuple[Object, ...], tuple[str, ...]]:
@@ -101,7 +110,7 @@ def select(
         elif (stored := store.get(resource.kind, where or "", name)) is not None:
             found.append(stored)
         elif Ref(resource.kind, where or "", name) not in store.damaged:  # of which more is said
-            missing.append(not_found(resource, where or "", name))
+            missing.append(not_stored(resource, where or "", name))
     return tuple(found), tuple(missing)
 
 

@@ -32,6 +32,7 @@ _OF_KIND: Mapping[str, tuple[str, ...]] = {
 """The fields by which an API server selects. Source: kubernetes, pkg/apis/core/v1/conversion.go."""
 
 _FALSE = frozenset({"spec.unschedulable"})  # where the field is not there
+_PHASE = "status.phase"
 
 
 class _FieldRequirement(Struct, frozen=True):
@@ -43,10 +44,21 @@ class _FieldRequirement(Struct, frozen=True):
         found: Any = document
         for key in self.path.split("."):
             found = found.get(key) if isinstance(found, dict) else None
+        if found in (None, "") and self.path == _PHASE:
+            found = _phase(document)
         if found is None:
             found = self.path not in _FALSE and ""
         text = str(found).lower() if isinstance(found, bool) else str(found)
         return (text == self.value) is self.is_equal
+
+
+def _phase(document: Mapping[str, Any]) -> str:
+    """That of a Pod which states none, as the table has it: it is not one of those that an API server lets fail."""
+    from nodeport_nft.cli.columns import pod_of, pod_phase
+    from nodeport_nft.kube import Object
+    from nodeport_nft.model import Ref
+
+    return pod_phase(pod_of(Object(Ref("Pod", "", ""), dict(document))))
 
 
 class Selector(Struct, frozen=True):

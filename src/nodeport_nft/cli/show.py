@@ -69,7 +69,10 @@ def describe(
     for resource, name in targets:
         if resource.kind not in ("Service", "Pod", "Node"):
             what = f"{resource.plural} {name}" if name else resource.plural
-            fail(f"describe knows services, pods and nodes; try get {what} -o yaml", BAD_INPUT)
+            remedy = f"get {what} -o yaml"
+            if resource.kind == "Endpoints":  # which need not be stored
+                remedy = f"{' '.join(filter(None, ('describe service', name)))}, or get {what}"
+            fail(f"describe knows services, pods and nodes; try {remedy}", BAD_INPUT)
         if tree and resource.kind != "Service":
             fail(f"--tree is for services; leave it out, or {resource.plural}", BAD_INPUT)
     check_names(targets, all_namespaces=all_namespaces)

@@ -244,7 +244,9 @@ def _argument_elsewhere(message: str, context: Any) -> str:
     if hint := elsewhere.ARGUMENTS.get(f"{command} {found[1]}") or elsewhere.ARGUMENTS.get(command):
         return f"{visible(found[1])}: {hint}"
     if "--filename" in _flags_of(context.command):
-        return elsewhere.FILES.format(command=context.command.name, word=visible(found[1]))
+        is_kind = re.split("[/,]", found[1].lower())[0] in BY_WORD
+        told = elsewhere.MANIFESTS if is_kind else elsewhere.FILES
+        return told.format(command=context.command.name, word=visible(found[1]))
     return ""
 
 

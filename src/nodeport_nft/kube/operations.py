@@ -65,12 +65,35 @@ def operated(document: dict[str, Any], patch: list[Any]) -> Any:
         try:
             made = JSONPatch([each], unicode_escape=False).apply(made)
         except JSONPatchError as error:
-            why = "there is another value, or none" if is_test else "there is no such place"
+            why = "there is another value, or none" if is_test else _absence(made, each)
             at = " from ".join(shown(each[name]) for name in ("path", "from") if isinstance(each.get(name), str))
             raise NotApplicableError(f"operation {number}: {each['op']} {at}: {why}") from error
         if why := _unfit(made, each["op"]):
             raise NotApplicableError(f"operation {number}: {each['op']} {shown(each['path'])}: {why}")
     return made
+
+
+def _absence(document: Any, operation: dict[str, Any]) -> str:
+    """Why there is no place for an operation; what is missing is named where that is not the place itself."""
+    for name in ("from", "path"):
+        pointer = operation.get(name)
+        if not isinstance(pointer, str):
+            continue
+        parts = pointer.split("/")
+        there = document
+        for number, part in enumerate(parts[1:-1], 2):
+            there = _below(there, part.replace("~1", "/").replace("~0", "~"))
+            if there is None:
+                return f"there is no such place, as {shown('/'.join(parts[:number]))} is not there"
+    return "there is no such place"
+
+
+def _below(value: Any, part: str) -> Any:
+    """What a value has by a name or a number; None: nothing that could have more in it."""
+    if isinstance(value, dict):
+        return value.get(part)
+    is_number = isinstance(value, list) and part.isdecimal() and int(part) < len(value)
+    return value[int(part)] if is_number else None
 
 
 def _unfit(made: Any, op: str) -> str:

@@ -78,7 +78,9 @@ def _given(spec: dict[str, Any], fields: Fields) -> list[tuple[Path, str]]:
         return [((*_SPEC, "clusterIP"), one)] if one else []
     if one and one != several[0][1]:
         fields.problem(
-            (*_SPEC, "clusterIPs"), f"the first is not the clusterIP {shown(one)}; make them equal, or leave one out"
+            (*_SPEC, "clusterIPs"),
+            f"the first is not the clusterIP {shown(one)}; make them equal, or leave one out "
+            "(neither changes while the Service exists)",
         )
     if len(several) > 2:
         fields.problem((*_SPEC, "clusterIPs"), "has more than two addresses; give one of each family at most")

@@ -15,10 +15,8 @@ from typing import Any
 from nodeport_nft.kube.fields import Fields
 from nodeport_nft.problems import MOST_TOLD, Path, field_text, nearest
 
-_LEAVE_OUT = "leave it out, or choose --validate=warn"
 
-
-def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, otherwise: str = _LEAVE_OUT) -> None:
+def note_unknown_fields(raw: dict[str, Any], kind: str, fields: Fields, *, otherwise: str = "leave it out") -> None:
     """Note each field of the object that the API has no such name for; the first ten, and how many more there are.
 
     ``otherwise`` is the remedy where no name is near.

@@ -234,8 +234,10 @@ class _Reading:
             return
         made = read_object(raw, fields, self.ranges, self.namespace)
         if made.kind in KINDS and self.validate is not Validate.ignore:
-            note_unknown_fields(raw, made.kind, fields)
-            note = fields.problem if self.validate is Validate.strict else fields.note
+            is_strict = self.validate is Validate.strict
+            remedy = "leave it out, or choose --validate=warn" if is_strict else "leave it out"
+            note_unknown_fields(raw, made.kind, fields, otherwise=remedy)
+            note = fields.problem if is_strict else fields.note
             for at, text in fields.unknown:
                 note(at, text)
         for _, (at, text), more in fields.notes:

@@ -13,7 +13,7 @@ from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, t
 from nodeport_nft.cli.changing.summary import summarized
 from nodeport_nft.cli.flags import Flags, command
 from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, fail, now, put, say, warn
-from nodeport_nft.cli.resources import not_found
+from nodeport_nft.cli.resources import not_stored
 from nodeport_nft.cli.selectors import Labels, read_selector
 from nodeport_nft.cli.unheard import tell_if_unheard
 from nodeport_nft.cli.waiting import Timeout, check_shared, parse_timeout, wait_until_synced
@@ -134,6 +134,6 @@ def _check_there(config: Config, objects: tuple[Object, ...]) -> None:
     with open_trial(config) as store:
         missing = [one for one in objects if store.find(one.ref) is None]
     for one in missing:
-        say(f"error: {not_found(BY_KIND[one.kind], one.namespace, one.name)}")
+        say(f"error: {not_stored(BY_KIND[one.kind], one.namespace, one.name)}")
     if missing:
         fail("nothing is replaced; apply -f creates what is not there")

@@ -11,7 +11,7 @@ from nodeport_nft.cli.changing.manifests import Recursive, read_named
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, read_form, write, write_and_tell
 from nodeport_nft.cli.changing.ports import SCTPPorts, TCPPorts, UDPPorts, parse_ports
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, read_files, whole_number
+from nodeport_nft.cli.options import BAD_INPUT, Files, Namespace, allowed_ranges, fail, whole_number
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def create(
 
 def _created(config: Config, file: EditedFile, namespace: str, manner: Manner) -> bool:
     """Create what the file says; False where it has no objects. Raises Problems, for a name that is taken as well."""
+    from nodeport_nft.cli.changing.editing import read_edited
     from nodeport_nft.cli.changing.outcome import tell_written
     from nodeport_nft.problems import Problem, Problems
     from nodeport_nft.store import Conflict
 
-    objects = read_files([str(file.path)], config, namespace).objects
+    objects = read_edited(file, config, namespace)
     if not objects:
         return False
     try:
@@ -228,7 +229,7 @@ def create_service(
     What is printed for others to apply names its namespace only where the user has (``names_namespace``), so that
     they can still choose one.
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.kube import parse_object
 

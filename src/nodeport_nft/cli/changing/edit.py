@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from nodeport_nft.cli.changing.editing import edit_until_stored
+from nodeport_nft.cli.changing.editing import edit_until_stored, read_edited
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.changing.outcome import Manner, OutputOption, printed, read_form, tell_written
 from nodeport_nft.cli.changing.stored import Named, as_it_was_read, check_store, look_up, parse_asked, undrained
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import Files, Namespace, fail, now, read_files
+from nodeport_nft.cli.options import Files, Namespace, fail, now
 from nodeport_nft.settings import Group
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ def _stored(config: Config, objects: Sequence[Object], file: EditedFile, output:
 
 def _read(config: Config, objects: Sequence[Object], file: EditedFile) -> list[Object]:
     """The objects that the user has changed. Raises Problems with what is wrong, such as others than there were."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.problems import Problem, Problems
     from nodeport_nft.store import is_kubernetes
 
     before = {one.ref: one for one in objects}
-    found = {one.ref: one for one in read_files([str(file.path)], config).objects}
+    found = {one.ref: one for one in read_edited(file, config)}
     stay = "kind, name and namespace stay as they are in an edit"
     wrong = [Problem("", str(ref), "", f"was not there to be edited; {stay}") for ref in found if ref not in before]
     wrong += [Problem("", str(ref), "", f"is missing; {stay}") for ref in before if ref not in found]

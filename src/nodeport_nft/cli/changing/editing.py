@@ -6,17 +6,19 @@ he has written is never lost: where it cannot be stored, he is told of a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from nodeport_nft.cli.options import FAILED, say
+from nodeport_nft.cli.options import FAILED, read_files, say, warn
 
 if TYPE_CHECKING:
     from nodeport_nft.cli.changing.editor import EditedFile
     from nodeport_nft.cli.get.output import Output
+    from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
     from nodeport_nft.problems import Problem
 
@@ -35,7 +37,7 @@ Store = Callable[["EditedFile"], bool]
 
 def edit_until_stored(objects: Sequence[Object], output: Output | None, store: Store) -> None:
     """Let the user edit the documents of ``objects``, in JSON where that is the ``output``."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from nodeport_nft.cli.changing.editor import EditedFile, EditorError
     from nodeport_nft.problems import Problems
@@ -74,6 +76,26 @@ def edit_until_stored(objects: Sequence[Object], output: Output | None, store: S
             lines = [str(replace(problem, source=_place(problem, edited))) for problem in error.problems]
         else:
             return
+
+
+def read_edited(file: EditedFile, config: Config, namespace: str = "default") -> tuple[Object, ...]:
+    """The objects of what the user has written. Raises Problems.
+
+    The file is gone when a warning is read: that says which object it is about, and no line.
+    """
+    from msgspec.structs import replace
+
+    place = re.compile(re.escape(str(file.path)) + r"(:\d+)?: ")
+
+    def tell(warnings: Iterable[str]) -> None:
+        warn(place.sub("", text, count=1) for text in warnings)
+
+    found = read_files([str(file.path)], config, namespace, tell=tell).objects
+    edited = []
+    for one in found:
+        placeless = tuple(replace(each, problem=replace(each.problem, source="")) for each in one.leftovers)
+        edited.append(replace(one, source="", leftovers=placeless))
+    return tuple(edited)
 
 
 def _text(objects: Sequence[Object], *, is_json: bool) -> str:

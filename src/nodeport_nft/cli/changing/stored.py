@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from nodeport_nft.cli.options import BAD_INPUT, fail, may_exist, now, read_files, say
-from nodeport_nft.cli.resources import Target, complete, not_found, parse_targets
+from nodeport_nft.cli.resources import Target, complete, not_stored, parse_targets
 from nodeport_nft.cli.selectors import Selector, read_selector
 from nodeport_nft.kinds import BY_KIND
 
@@ -108,7 +109,7 @@ def look_up(store: Objects, asked: Asked) -> tuple[Object, ...]:
         if (stored := store.get(*ref)) is not None:
             found.append(stored)
         elif ref not in store.damaged:
-            absent.append(not_found(BY_KIND[ref.kind], ref.namespace, ref.name))
+            absent.append(not_stored(BY_KIND[ref.kind], ref.namespace, ref.name))
     for kind in asked.kinds:
         stored_ones = store.objects(kind, asked.namespace if BY_KIND[kind].namespaced else "")
         found += [one for one in stored_ones if asked.selector.picks(one.raw)]
@@ -164,6 +165,12 @@ def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
     one from elsewhere (``store.versions``), over what somebody has deleted and created anew meanwhile.
     """
     return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
+
+
+def with_uid(one: Object, before: Object) -> Object:
+    """What ``before`` would become, with the uid that it keeps and that a write does without (``as_it_was_read``)."""
+    kept = {key: value for key, value in before.raw["metadata"].items() if key == "uid"}
+    return replace(one, raw={**one.raw, "metadata": one.raw["metadata"] | kept})
 
 
 def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from nodeport_nft.cli import colour
 from nodeport_nft.cli.changing.manifests import Recursive
 from nodeport_nft.cli.flags import Flags, command
-from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put
+from nodeport_nft.cli.options import BAD_INPUT, AllNamespaces, Files, Namespace, fail, open_existing, put, say
 from nodeport_nft.cli.resources import Resources, check_names, leave, say_nothing_found, targets_meant
 from nodeport_nft.cli.selectors import Fields, Labels, read_selector
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nodeport_nft.cli.get.output import Output
     from nodeport_nft.config import Config
     from nodeport_nft.kube import Object
+    from nodeport_nft.store import Objects
 
 
 INTERRUPTED = 130
@@ -131,6 +132,8 @@ def get(
                     objects = tuple(map(_without_managers, objects))
                 is_single = len(targets) == 1 and targets[0][1] is not None
                 text, is_empty = form.text(objects, single=is_single), not objects
+                if not (wanted.computes_endpoints or is_kubernetes(chosen.store)):
+                    _note_computed(opened, wanted, objects)
             complaints = opened.complaints()
     missing = () if ignore_not_found else missing
     put(text, end="", paint=colour.table if form.is_table else None)
@@ -138,6 +141,15 @@ def get(
     if is_empty and not (is_list or missing or complaints or ignore_not_found):
         say_nothing_found(targets, wanted.namespace)
     leave((*missing, *complaints))
+
+
+def _note_computed(store: Objects, wanted: Wanted, objects: Iterable[Object]) -> None:
+    """Say why there are no endpoints where the table has some: nobody would look for them elsewhere else."""
+    is_asked = any(resource.kind == "Endpoints" and name is None for resource, name in wanted.targets)
+    if not is_asked or any(one.kind == "Endpoints" for one in objects):
+        return
+    if next(iter(store.list("Service", wanted.namespace)), None) is not None:
+        say("note: endpoints of Services are computed, and not stored: a table has them, and -o jsonpath")
 
 
 def _check_watch(*, watches: bool, events: bool) -> None:

@@ -36,7 +36,8 @@ class OthersObjects(StoreError):
     def __init__(self, path: object, others: Collection[Ref]) -> None:
         super().__init__(
             f"{path} holds {summary(others)} that the manifests lack and sync -f is not known to have written; "
-            "--prune deletes them, apply -f adds the manifests and deletes nothing"
+            "--prune deletes them, apply -f adds the manifests and deletes nothing "
+            "(with --dry-run=server -o yaml it shows what they would be)"
         )
 
 
