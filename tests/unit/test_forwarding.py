@@ -433,6 +433,70 @@ def test_many_rules_end_the_look() -> None:
     assert "too many rules" in text
 
 
+def a_set(elements: Iterable[str]) -> str:
+    return f"table ip fw {{\n\tset s {{\n\t\telements = {{ {', '.join(elements)} }}\n\t}}\n}}"
+
+
+def many_endpoints(count: int) -> list[Endpoint]:
+    endpoints = [WEB._replace(address=f"10.244.{n >> 8}.{n & 255}") for n in range(count)]
+    OUT.update({endpoint.address: "pod2" for endpoint in endpoints})
+    return endpoints
+
+
+@pytest.mark.parametrize(
+    ("rule", "element"),
+    [
+        ("ip saddr . ip daddr . tcp dport @s accept", "10.0.{}.{} . 10.244.{}.{} . 8080"),
+        ("ip saddr . tcp dport @s accept", "10.0.{}.{} . 8080"),
+        ("ip daddr . tcp dport @s accept", "10.244.{}.{} . 80-81"),
+        ("ip daddr . tcp dport vmap @s", "10.244.{}.{} . 80-81 : accept"),
+    ],
+)
+def test_large_sets_end_the_look_where_their_elements_have_to_be_gone_through(rule: str, element: str) -> None:
+    """Otherwise it would take hours, in which nothing is written."""
+    elements = [element.format(*(n >> 8, n & 255) * 2) for n in range(9000)]
+    with ended_within(60):
+        (text,) = said(
+            BaseChain("ip", "fw", "forward", True),
+            {"forward": [rule] * 100},
+            many_endpoints(5000),
+            {"s": a_set(elements)},
+        )
+    assert "it has too many rules, or too large sets, for so many endpoints" in text
+
+
+@pytest.mark.parametrize(("element", "rule"), [("10.{}.{}.0/25", "ip daddr @s"), ("10.0.{}.{}", "ip saddr != @s")])
+def test_a_set_is_listed_once_however_many_rules_look_into_it(element: str, rule: str) -> None:
+    text = a_set(element.format(n >> 8, n & 255) for n in range(9000))
+    listed: list[str] = []
+
+    def sets(name: str) -> str:
+        listed.append(name)
+        return text
+
+    rules = [f"{rule} tcp dport {port} accept" for port in range(1, 1001)]
+    judge = Judge(BaseChain("ip", "fw", "forward", True), Listing({"forward": rules}.__getitem__, sets))
+    with ended_within(60):
+        (text,) = obstacles([judge], Traffic(many_endpoints(200), OUT, {V4: ("eth0",)}))
+    assert "drops by default" in text
+    assert len(listed) <= 1
+
+
+@pytest.mark.parametrize(
+    ("elements", "accepts"),
+    [
+        (("10.0.0.0-10.244.1.2", "10.244.0.0-10.244.0.9", "10.245.0.0/16"), True),
+        (("10.0.0.0-10.244.1.1", "10.244.1.3-10.250.0.0", "10.244.1.5"), False),
+        (("10.0.0.0/8", "10.0.0.0/9"), True),
+        (("10.0.0.0-10.0.0.9", "10.244.1.2-10.244.1.3", "10.0.0.0-10.0.0.3"), True),
+    ],
+)
+def test_ranges_of_a_set_may_lie_in_each_other(elements: tuple[str, ...], *, accepts: bool) -> None:
+    sets = {"s": a_set(elements)}
+    rules = {"forward": ["ip daddr @s accept"]}
+    assert (said(BaseChain("ip", "fw", "forward", True), rules, [WEB], sets) == ()) is accepts
+
+
 def test_endpoints_that_no_rule_tells_apart_are_one_walk() -> None:
     """Otherwise ten thousand endpoints would be more than there is time for."""
     endpoints = [WEB._replace(address=f"10.244.{n >> 8}.{n & 255}") for n in range(10_000)]

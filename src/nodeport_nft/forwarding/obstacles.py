@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from nodeport_nft.forwarding.chains import FAMILIES, BaseChain
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 from nodeport_nft.forwarding.remedies import Remedy, remedies
-from nodeport_nft.forwarding.rules import Rule, read_rule
+from nodeport_nft.forwarding.rules import Known, Rule, read_rule
 from nodeport_nft.forwarding.values import ABSENT, Values
 from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways, rules_of
 from nodeport_nft.model import Family, IPNetwork
@@ -83,6 +83,7 @@ class Judge:
         self.chain = chain
         self._listing = listing
         self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._known: Known = {}
         self._unread: set[str] = set()
         self._reasons: dict[str, str] = {}  # why a chain (``rules_of``) or a set ("@name") cannot be read
         self._explore()
@@ -193,7 +194,7 @@ class Judge:
                 self._unread.add(name)
                 self._reasons[rules_of(name)] = f"more than {_MOST_RULES:,} rules are too many to be looked through"
                 continue
-            self._rules[name] = tuple(read_rule(line, self._set) for line in lines)
+            self._rules[name] = tuple(read_rule(line, self._set, self._known) for line in lines)
             for rule in self._rules[name]:
                 waiting += rule.targets()
 
@@ -215,6 +216,7 @@ class Judge:
         return {name: (frozenset(words[name]), tuple(sorted(prefixes[name]))) for name in ("iif", "oif")}
 
     def _values(self) -> Iterable[tuple[str, Values]]:
+        seen: set[int] = set()  # the elements of named sets belong to many rules
         for rules in self._rules.values():
             for rule in rules:
                 for condition in (*rule.conditions, *((rule.vmap,) if rule.vmap else ())):
@@ -222,8 +224,10 @@ class Judge:
                     if all(of.read(some) in (None, ABSENT) for of in fields for some in _SOME):
                         continue  # a blocklist of sources may be long, and is never asked
                     elements = condition.elements()
-                    for of, values in elements.values() if elements else ():
-                        yield of.name, values
+                    if elements is not None and id(elements) not in seen:
+                        seen.add(id(elements))
+                        for of, values in elements.values():
+                            yield of.name, values
 
     def _device(self, name: str, device: str | None) -> object:
         if device is None:
@@ -264,8 +268,8 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
             found += _told(judge, packets, budget)
         except Spent:
             found.append(
-                f"chain {judge.chain.where} cannot be judged: it has too many rules for so "
-                "many endpoints; look whether it lets Services through, and list it under trustedChains in the "
+                f"chain {judge.chain.where} cannot be judged: it has too many rules, or too large sets, for "
+                "so many endpoints; look whether it lets Services through, and list it under trustedChains in the "
                 "configuration"
             )
             break

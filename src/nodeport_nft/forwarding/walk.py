@@ -17,6 +17,9 @@ from nodeport_nft.forwarding.rules import Rule
 _DEEPEST = 16  # NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h
 
 
+_ELEMENTS_OF_A_RULE = 16
+"""How many elements of a set are looked at in the time of a rule, where they have to be gone through."""
+
 _LIMITS = ("limit rate ", "xt match limit", "xt match hashlimit")
 
 
@@ -39,9 +42,9 @@ class Budget:
 
     left: int
 
-    def spend(self) -> None:
-        """Look at one more. Raises Spent."""
-        self.left -= 1
+    def spend(self, elements: int = 0) -> None:
+        """Look at one more, and at so many elements of sets one by one. Raises Spent."""
+        self.left -= 1 + elements // _ELEMENTS_OF_A_RULE
         if self.left < 0:
             raise Spent
 
@@ -102,8 +105,11 @@ class Walk:
             return ways
         ways = Ways()
         for rule in self._rules(chain):
-            self._budget.spend()
-            if self._rule(chain, rule, ways, depth):
+            conditions = (*rule.conditions, rule.vmap) if rule.vmap else rule.conditions
+            before = sum(condition.looked() for condition in conditions)
+            ended = self._rule(chain, rule, ways, depth)
+            self._budget.spend(sum(condition.looked() for condition in conditions) - before)
+            if ended:
                 break
         else:
             self._take(ways, Ways(Fate.ON, {Fate.ON: None}), Cause(chain, ""))
