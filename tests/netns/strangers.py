@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nodeport_nft.kernel.libnftables.answers import ask
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
@@ -134,20 +134,28 @@ def owned() -> Iterator[None]:
         yield
 
 
+def dropped(name: str | bytes, family: int = INET) -> Message:
+    """What deletes a table."""
+    return Message(NEWTABLE + 2, 0, family, text(1, name))  # NFT_MSG_DELTABLE
+
+
+_BUSY = (
+    (table("busy"), a_set("busy", "s")),
+    (Message(NEWSET + 2, 0, INET, text(1, "busy") + text(2, "s")),),  # NFT_MSG_DELSET
+)
+
+
 @contextlib.contextmanager
-def committing(enter: Callable[[], None]) -> Iterator[None]:
-    """A process that changes a table of its own again and again, in the namespace that ``enter`` enters."""
+def committing(enter: Callable[[], None], batches: Sequence[tuple[Message, ...]] = _BUSY) -> Iterator[None]:
+    """A process that changes tables of its own again and again, in the namespace that ``enter`` enters."""
     pid = os.fork()
     if pid == 0:
         try:
             enter()
             writer = BatchWriter()
-            put((table("busy"),))
-            name = text(1, "busy")
             while True:
-                for kind, flags in ((NEWSET, CREATE), (NEWSET + 2, 0)):  # NFT_MSG_DELSET
-                    parts = a_set("busy", "s").attributes if flags else name + text(2, "s")
-                    writer.commit(join([Message(kind, flags, INET, parts)]))
+                for batch in batches:
+                    writer.commit(join(batch))
         finally:
             os._exit(1)
     try:

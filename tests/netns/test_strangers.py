@@ -130,6 +130,21 @@ def test_somebody_who_commits_without_an_end(free: Cluster) -> None:
         walk(free)
 
 
+@pytest.mark.proves("K9")
+def test_a_chain_is_seen_whatever_others_make_and_delete_meanwhile(free: Cluster) -> None:
+    """The kernel hands out chains in pieces, and counts where it was: what is deleted before hides another."""
+    much = (strangers.table("a"), *(strangers.chain("a", f"c{i}") for i in range(2000)))
+    there = (strangers.table("z"), strangers.chain("z", "forward", strangers.DROPS))
+
+    def looked() -> int:
+        return sum(("inet", "z") not in {each[:2] for each in read_base_chains()} for _ in range(1500))
+
+    free.call(NODE, lambda: put((*much, *there)))
+    batches = (strangers.dropped("a"),), (*much, strangers.dropped("z"), *there)
+    with committing(free.host(NODE).namespace.enter, batches):
+        assert free.call(NODE, looked, timeout=300) == 0
+
+
 THEIRS = (
     a_set("nodeport-nft", "theirs", typeof(200), family=strangers.IP),
     a_set("nodeport-nft", "theirs", key_type=63, family=strangers.IP),
