@@ -650,6 +650,7 @@ def test_a_remedy_is_safe_to_type_whatever_the_names() -> None:
 def test_the_chains_that_translated_packets_meet_are_found() -> None:
     found = [
         Hooked("ip", "nodeport-nft", "fast-path", "filter", "forward", 0, drops=False),
+        Hooked("inet", "nodeport-nft", "forward", "filter", "forward", 0, drops=True),
         Hooked("inet", "fw", "forward", "filter", "forward", 10, drops=True),
         Hooked("inet", "fw", "input", "filter", "input", 0, drops=True),
         Hooked("inet", "fw", "output", "filter", "output", 0, drops=True),
@@ -664,5 +665,6 @@ def test_the_chains_that_translated_packets_meet_are_found() -> None:
         BaseChain("inet", "fw", "behind-us", True, "prerouting"),
         BaseChain("inet", "fw", "forward", True),
         BaseChain("inet", "fw", "input", True, "input"),
+        BaseChain("inet", "nodeport-nft", "forward", True),
         BaseChain("ip", "filter", "FORWARD", False),
     )
