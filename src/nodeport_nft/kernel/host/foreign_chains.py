@@ -233,16 +233,12 @@ class Tables:
         return Listing(partial(self._rules, family, table), partial(self._elements, family, table))
 
     def _rules(self, family: str, table: str, chain: str) -> Iterable[str]:
-        lines = (line.strip() for line in self._listed(self._nft.list_chain, family, table, chain).splitlines())
-        return [line for line in lines if line and not line.startswith(_NO_RULE)]
+        return rules_of_listing(self._listed(self._nft.list_chain, family, table, chain))
 
     def _elements(self, family: str, table: str, name: str) -> str:
         return self._listed(self._nft.list_set, family, table, name)
 
     def _listed(self, how: Callable[[str, str, str], str], family: str, table: str, name: str) -> str:
-        if not (_NAME.fullmatch(name) and _NAME.fullmatch(table)):
-            # It must not be put into a command.
-            raise Unlisted(f"'{family} {table} {name}' is not a name in nft's language")
         self._left -= 1
         if self._left < 0 or self._left_text < 0:
             raise Unlisted("there are too many chains and sets to be looked through")
@@ -261,6 +257,14 @@ class Tables:
 _MOST_LISTED, _MOST_TEXT = 2000, 1 << 24
 """How many listings are asked for, and characters of them: a few seconds."""
 
+
+def rules_of_listing(text: str) -> list[str]:
+    """The rules of the chain in a listing, each as a line; what stands in quotes may have been written in several."""
+    _, _, text = _QUOTED.sub(lambda quoted: quoted[0].replace("\n", " "), text).partition("\n\tchain ")
+    lines = (line.strip() for line in text.partition("\n\t}")[0].split("\n")[1:])
+    return [line for line in lines if line and not line.startswith(_NO_RULE)]
+
+
+_QUOTED = re.compile(r'"[^"]*"')
 _NO_SETS: Mapping[str, str] = {}
-_NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_RULE = ("table ", "chain ", "type ", "policy ", "}", "#", 'comment "')
