@@ -17,7 +17,7 @@ from nodeport_nft.kernel.netlink.messages import BODY, CREATE, DUMP, NESTED, NET
 
 # linux/netfilter/nf_tables.h: NFT_MSG_*, with the subsystem.
 NEWTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWOBJ = (10 << 8 | kind for kind in (0, 3, 6, 9, 12, 18))
-INET, IP = 1, 2
+INET, IP, IP6 = 1, 2, 10
 _TABLE_FLAGS, _DORMANT, _OWNER = 2, 1, 2
 
 
@@ -126,10 +126,10 @@ def everything() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def owned() -> Iterator[None]:
+def owned(name: str = "owned", family: int = INET) -> Iterator[None]:
     """A table that nobody but this process may change (NFT_TABLE_F_OWNER)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
-        netlink.send(join((table("owned", _OWNER), a_set("owned", "s", typeof(200)))))
+        netlink.send(join((table(name, _OWNER, family), a_set(name, "s", typeof(200), family=family))))
         netlink.recv(1 << 16)
         yield
 
