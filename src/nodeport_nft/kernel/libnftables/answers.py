@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.batch import FAMILIES
+from nodeport_nft.kernel.netlink.dumps import forget
 from nodeport_nft.kernel.netlink.layouts import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink.messages import (
     ACK,
@@ -178,6 +179,7 @@ def ask(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
 
 
 def _ask(netlink: socket.socket, question: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    forget(netlink)
     netlink.send(question)
     found: list[tuple[int, bytes]] = []
     interrupted = False
