@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -225,7 +226,7 @@ class Tables:
 
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
-        self._left, self._left_text = _MOST_LISTED, _MOST_TEXT
+        self._left, self._left_text, self._left_seconds = _MOST_LISTED, _MOST_TEXT, _MOST_SECONDS
         self.failed = False
 
     def listing(self, family: str, table: str) -> Listing:
@@ -242,6 +243,10 @@ class Tables:
         self._left -= 1
         if self._left < 0 or self._left_text < 0:
             raise Unlisted("there are too many chains and sets to be looked through")
+        if self._left_seconds < 0:
+            self.failed = True
+            raise Unlisted("it takes too long to list what others have")
+        begun = time.monotonic()
         try:
             text = how(family, table, name)
         except BeyondUs as error:
@@ -250,12 +255,14 @@ class Tables:
             # A want of memory or of processes is no reason to do nothing else.
             self.failed = True
             raise Unlisted(str(error) or "out of memory") from error
+        finally:
+            self._left_seconds -= time.monotonic() - begun
         self._left_text -= len(text)
         return text
 
 
-_MOST_LISTED, _MOST_TEXT = 2000, 1 << 24
-"""How many listings are asked for, and characters of them: a few seconds."""
+_MOST_LISTED, _MOST_TEXT, _MOST_SECONDS = 2000, 1 << 24, 30.0
+"""How many listings are asked for, and characters of them: a few seconds. No more are asked for after so many."""
 
 
 def rules_of_listing(text: str) -> list[str]:
