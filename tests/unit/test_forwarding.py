@@ -359,6 +359,24 @@ def test_rules_are_named_each_and_counted_from_some_number_on() -> None:
     assert "has 4 more rules that drop" in texts[-1]
 
 
+def test_very_many_chains_are_counted_from_some_number_on() -> None:
+    listing = Listing({"forward": ()}.__getitem__, NO_SETS.__getitem__)
+    judges = [Judge(BaseChain("inet", f"fw{n:03}", "forward", True), listing) for n in range(300)]
+    *named, last = obstacles(judges, Traffic(ALL, OUT, {}))
+    assert [text.split()[2] for text in named] == [f"fw{n:03}" for n in range(30)]
+    assert last.startswith("270 more chains of others may stop Services; ")
+
+
+@pytest.mark.parametrize(("depth", "doubted"), [(20, False), (90, False), (400, True)])
+def test_chains_of_the_old_iptables_are_followed_however_deep(depth: int, *, doubted: bool) -> None:
+    """What is too deep even for us is doubted, and not taken for nothing."""
+    chains = {f"c{n}": [f"jump c{n + 1}"] for n in range(depth)}
+    chain = BaseChain("ip", "filter", "FORWARD", drops=False, legacy=True)
+    (text,) = said(chain, {"FORWARD": ["jump c0"], **chains, f"c{depth}": ["drop"]}, [WEB])
+    assert ("cannot be judged" in text) is doubted
+    assert doubted or f"drops or rejects by the rule 'drop' of chain c{depth}" in text
+
+
 def test_services_without_an_endpoint_are_told_of_what_drops_whatever_it_is() -> None:
     none_yet = (Endpoint(V4, "tcp", "", 0, "", 0),)
     chain = BaseChain("ip", "fw", "forward", True)

@@ -25,6 +25,9 @@ _MOST_RULES = 20_000
 _NAMED = 3
 """Endpoints that are named; the others are counted. As many rules of one base chain are named."""
 
+_MOST_TOLD = 30
+"""What is said of chains at most, or little more; behind it, they are counted."""
+
 _RULE_LENGTH = 160
 _REASON_LENGTH = 600
 
@@ -263,9 +266,14 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
         for uplink in traffic.uplinks.get(endpoint.family) or (None,)
     ]
     found: list[str] = []
+    more = 0
     for judge in judges:
         try:
-            found += _told(judge, packets, budget)
+            said = _told(judge, packets, budget)
+            if len(found) < _MOST_TOLD:
+                found += said
+            else:
+                more += bool(said)
         except Spent:
             found.append(
                 f"chain {judge.chain.where} cannot be judged: it has too many rules, or too large sets, for "
@@ -273,6 +281,11 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
                 "configuration"
             )
             break
+    if more:
+        found.append(
+            f"{more} more chain{'s' * (more > 1)} of others may stop Services; let them through in the same way, nft "
+            "list chains shows all"
+        )
     return tuple(found)
 
 

@@ -14,8 +14,8 @@ from nodeport_nft.forwarding.conditions import Condition, Doubt, Verdict
 from nodeport_nft.forwarding.packet import Packet
 from nodeport_nft.forwarding.rules import Rule
 
-_DEEPEST = 16  # NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h
-
+_DEEPEST = 100
+"""Jumps within each other that are followed: nftables has 16 at most, the old iptables as many as chains."""
 
 _ELEMENTS_OF_A_RULE = 16
 """How many elements of a set are looked at in the time of a rule, where they have to be gone through."""
@@ -100,9 +100,9 @@ class Walk:
         """What becomes of the packet in this chain: accepted, dropped, or on. Raises Spent, LookupError."""
         if chain in self._known:
             return self._known[chain]
-        ways = self._known[chain] = Ways(Fate.ON, {Fate.ON: None})  # what a loop finds, which the kernel never has
         if depth >= _DEEPEST:
-            return ways
+            raise LookupError(chain)
+        self._known[chain] = Ways(Fate.ON, {Fate.ON: None})  # what a loop finds, which the kernel never has
         ways = Ways()
         for rule in self._rules(chain):
             conditions = (*rule.conditions, rule.vmap) if rule.vmap else rule.conditions
