@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nodeport_nft.kernel.libnftables.answers import ask
 from nodeport_nft.kernel.netlink.batch import BatchWriter, Message, join
@@ -17,7 +17,7 @@ from nodeport_nft.kernel.netlink.messages import BODY, CREATE, DUMP, NESTED, NET
 
 # linux/netfilter/nf_tables.h: NFT_MSG_*, with the subsystem.
 NEWTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, NEWOBJ = (10 << 8 | kind for kind in (0, 3, 6, 9, 12, 18))
-INET, IP = 1, 2
+INET, IP, IP6 = 1, 2, 10
 _TABLE_FLAGS, _DORMANT, _OWNER = 2, 1, 2
 
 
@@ -126,28 +126,36 @@ def everything() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def owned() -> Iterator[None]:
+def owned(name: str = "owned", family: int = INET) -> Iterator[None]:
     """A table that nobody but this process may change (NFT_TABLE_F_OWNER)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as netlink:
-        netlink.send(join((table("owned", _OWNER), a_set("owned", "s", typeof(200)))))
+        netlink.send(join((table(name, _OWNER, family), a_set(name, "s", typeof(200), family=family))))
         netlink.recv(1 << 16)
         yield
 
 
+def dropped(name: str | bytes, family: int = INET) -> Message:
+    """What deletes a table."""
+    return Message(NEWTABLE + 2, 0, family, text(1, name))  # NFT_MSG_DELTABLE
+
+
+_BUSY = (
+    (table("busy"), a_set("busy", "s")),
+    (Message(NEWSET + 2, 0, INET, text(1, "busy") + text(2, "s")),),  # NFT_MSG_DELSET
+)
+
+
 @contextlib.contextmanager
-def committing(enter: Callable[[], None]) -> Iterator[None]:
-    """A process that changes a table of its own again and again, in the namespace that ``enter`` enters."""
+def committing(enter: Callable[[], None], batches: Sequence[tuple[Message, ...]] = _BUSY) -> Iterator[None]:
+    """A process that changes tables of its own again and again, in the namespace that ``enter`` enters."""
     pid = os.fork()
     if pid == 0:
         try:
             enter()
             writer = BatchWriter()
-            put((table("busy"),))
-            name = text(1, "busy")
             while True:
-                for kind, flags in ((NEWSET, CREATE), (NEWSET + 2, 0)):  # NFT_MSG_DELSET
-                    parts = a_set("busy", "s").attributes if flags else name + text(2, "s")
-                    writer.commit(join([Message(kind, flags, INET, parts)]))
+                for batch in batches:
+                    writer.commit(join(batch))
         finally:
             os._exit(1)
     try:

@@ -30,6 +30,7 @@ from nodeport_nft.model import Ranges
 from nodeport_nft.observe.status import Status
 from tests.cli.program import SCRIPT, Program
 from tests.damage import damage, rewrite
+from tests.netns import strangers
 
 pytestmark = pytest.mark.proves("U6")
 
@@ -160,6 +161,14 @@ def broken(patient: Patient, check: str, seen: str, state: State = State.FAILED)
 def well(patient: Patient, check: str) -> None:
     found = patient.findings(check)
     assert {each.state for each in found} == {State.OK}, found
+
+
+@pytest.mark.parametrize("family", [strangers.IP, strangers.IP6])
+def test_a_table_of_our_name_that_somebody_owns(patient: Patient, family: int) -> None:
+    with patient.cluster.host(NODE).namespace.entered(), strangers.owned("nodeport-nft", family):
+        found = broken(patient, "nftables", "another process may own the table (flags owner)")
+        assert "end the process that owns the table" in found.remedy
+    well(patient, "nftables")
 
 
 def test_a_node_that_is_programmed_is_well(patient: Patient) -> None:

@@ -109,6 +109,40 @@ def test_the_chain_of_iptables_is_named_in_its_own_words(cluster: Cluster, tmp_p
 
 
 @pytest.mark.proves("K9")
+@pytest.mark.parametrize("name", ["reject", "drop", "log", "%Limit", "10x", "~net+fw"])
+def test_chains_that_nft_has_no_name_for_are_judged(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    """As those of Shorewall, of which some are words of nft's language."""
+    for words in (["-N", name], ["-A", name, "-p", "tcp", "-j", "DROP"], ["-A", "FORWARD", "-j", name]):
+        cluster.run("worker-1", ["iptables-nft", *words])
+    (warning,) = warnings(cluster, tmp_path)
+    assert reached(cluster, SILENCE) is Kind.SILENT
+    assert f"drops or rejects by the rule 'meta l4proto tcp drop' of chain {name} and accepts no" in warning
+    cluster.run("worker-1", ["iptables-nft", "-I", name, "-m", "conntrack", "--ctstate", "DNAT", "-j", "RETURN"])
+    assert reached(cluster) is Kind.REACHED
+    assert warnings(cluster, tmp_path) == []
+
+
+@pytest.mark.proves("K9")
+@pytest.mark.parametrize(
+    "table", ["table inet nodeport-nft", 'table inet fw {\nchain c {\ncomment "all\naccept\nis"\n}\n}\ntable inet fw']
+)
+@pytest.mark.parametrize("comment", ["", 'comment "telnet\naccept\nno more"'])
+def test_neither_a_name_nor_a_comment_hides_a_chain(
+    cluster: Cluster, tmp_path: Path, table: str, comment: str
+) -> None:
+    """A table of our name is ours in our families alone; a line of a comment may look like a rule."""
+    rules = f"tcp dport 23 drop {comment}\njump c\ndrop"
+    hooked = "type filter hook forward priority filter; policy accept;"
+    cluster.nft("worker-1", f"{table} {{\nchain c {{\n}}\nchain f {{\n{hooked}\n{rules}\n}}\n}}\n")
+    (warning,) = warnings(cluster, tmp_path)
+    assert reached(cluster, SILENCE) is Kind.SILENT
+    assert "f in the forward hook drops or rejects by the rule 'drop' and accepts no" in warning
+    cluster.run("worker-1", remedy(warning))
+    assert reached(cluster) is Kind.REACHED
+    assert warnings(cluster, tmp_path) == []
+
+
+@pytest.mark.proves("K9")
 def test_what_lets_services_through_is_not_named(cluster: Cluster, tmp_path: Path) -> None:
     cluster.nft("worker-1", FIREWALLD)
     assert warnings(cluster, tmp_path) == []

@@ -20,11 +20,13 @@ from lab.outcome import Kind
 from lab.probe import connect
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel import nft as nft_module
+from nodeport_nft.kernel.host import foreign_chains
 from nodeport_nft.kernel.host.addresses import read_host
 from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
 from nodeport_nft.kernel.libnftables import answers, library
 from nodeport_nft.kernel.netlink import dumps
 from nodeport_nft.kernel.netlink.batch import Message
+from nodeport_nft.kernel.netlink.messages import DUMP, message
 from nodeport_nft.kernel.netlink.others import read_base_chains
 from nodeport_nft.kernel.nft import BeyondUs, Nft
 from nodeport_nft.model import EndpointSlice, Family, Snapshot
@@ -128,6 +130,21 @@ def test_somebody_who_commits_without_an_end(free: Cluster) -> None:
     """libnftables would read everything again after each of these commits, and never be done."""
     with committing(free.host(NODE).namespace.enter):
         walk(free)
+
+
+@pytest.mark.proves("K9")
+def test_a_chain_is_seen_whatever_others_make_and_delete_meanwhile(free: Cluster) -> None:
+    """The kernel hands out chains in pieces, and counts where it was: what is deleted before hides another."""
+    much = (strangers.table("a"), *(strangers.chain("a", f"c{i}") for i in range(2000)))
+    there = (strangers.table("z"), strangers.chain("z", "forward", strangers.DROPS))
+
+    def looked() -> int:
+        return sum(("inet", "z") not in {each[:2] for each in read_base_chains()} for _ in range(1500))
+
+    free.call(NODE, lambda: put((*much, *there)))
+    batches = (strangers.dropped("a"),), (*much, strangers.dropped("z"), *there)
+    with committing(free.host(NODE).namespace.enter, batches):
+        assert free.call(NODE, looked, timeout=300) == 0
 
 
 THEIRS = (
@@ -346,6 +363,40 @@ def test_what_is_too_large_is_told_and_not_listed(free: Cluster, most: str) -> N
 
     what = "set s" if most == "_MOST_ELEMENTS" else "chain f"
     assert free.call(NODE, tried, timeout=60) == f"{what} of table inet fw is too large to be looked through"
+
+
+def test_what_is_left_of_an_answer_is_none_to_the_next_question(free: Cluster) -> None:
+    """Who asked may have had no memory for all of it."""
+    free.nft(NODE, "table inet fw { chain f { type filter hook forward priority 0; policy drop; }; }")
+
+    def asked() -> tuple[bool, bool, str]:
+        nft = Nft()
+        nft._library.netlink.send(message(strangers.NEWTABLE + 1, DUMP, 0, b""))
+        gone = nft.has_table("inet", "gone")
+        nft._library.netlink.send(message(strangers.NEWTABLE + 1, DUMP, 0, b""))
+        return gone, nft.has_table("inet", "fw"), nft.list_chain("inet", "fw", "f")
+
+    gone, there, listing = free.call(NODE, asked, timeout=60)
+    assert (gone, there) == (False, True)
+    assert "policy drop" in listing
+
+
+def test_what_takes_too_long_to_list_is_told_and_tried_again(free: Cluster) -> None:
+    """A child that does not answer is given up after some time; that must not be waited for with each chain."""
+    free.nft(NODE, "table inet fw { chain d { drop; }; chain f { type filter hook forward priority 0; jump d; }; }")
+
+    def looked() -> tuple[tuple[str, ...], tuple[str, ...]]:
+        foreign_chains._MOST_SECONDS = 0.0
+        programme = compile_snapshot(Snapshot((PLAIN,), (slices_of(free, ("web-1",)),)), facts(free))
+        served = Served(programme.tables.desired, facts(free), read_host())
+        looking = Obstacles(Nft())
+        first = looking.find(served, ())
+        foreign_chains._MOST_SECONDS = 30.0
+        return first, looking.again(served)
+
+    (first,), (then,) = free.call(NODE, looked, timeout=60)
+    assert "depends on 'the rules of chain d' (it takes too long to list what others have)" in first
+    assert "drops or rejects by the rule 'drop' of chain d" in then
 
 
 @pytest.mark.proves("K9")

@@ -359,6 +359,24 @@ def test_rules_are_named_each_and_counted_from_some_number_on() -> None:
     assert "has 4 more rules that drop" in texts[-1]
 
 
+def test_very_many_chains_are_counted_from_some_number_on() -> None:
+    listing = Listing({"forward": ()}.__getitem__, NO_SETS.__getitem__)
+    judges = [Judge(BaseChain("inet", f"fw{n:03}", "forward", True), listing) for n in range(300)]
+    *named, last = obstacles(judges, Traffic(ALL, OUT, {}))
+    assert [text.split()[2] for text in named] == [f"fw{n:03}" for n in range(30)]
+    assert last.startswith("270 more chains of others may stop Services; ")
+
+
+@pytest.mark.parametrize(("depth", "doubted"), [(20, False), (90, False), (400, True)])
+def test_chains_of_the_old_iptables_are_followed_however_deep(depth: int, *, doubted: bool) -> None:
+    """What is too deep even for us is doubted, and not taken for nothing."""
+    chains = {f"c{n}": [f"jump c{n + 1}"] for n in range(depth)}
+    chain = BaseChain("ip", "filter", "FORWARD", drops=False, legacy=True)
+    (text,) = said(chain, {"FORWARD": ["jump c0"], **chains, f"c{depth}": ["drop"]}, [WEB])
+    assert ("cannot be judged" in text) is doubted
+    assert doubted or f"drops or rejects by the rule 'drop' of chain c{depth}" in text
+
+
 def test_services_without_an_endpoint_are_told_of_what_drops_whatever_it_is() -> None:
     none_yet = (Endpoint(V4, "tcp", "", 0, "", 0),)
     chain = BaseChain("ip", "fw", "forward", True)
@@ -431,6 +449,70 @@ def test_many_rules_end_the_look() -> None:
     with ended_within(60):
         (text,) = said(BaseChain("ip", "fw", "forward", True), {"forward": rules}, endpoints)
     assert "too many rules" in text
+
+
+def a_set(elements: Iterable[str]) -> str:
+    return f"table ip fw {{\n\tset s {{\n\t\telements = {{ {', '.join(elements)} }}\n\t}}\n}}"
+
+
+def many_endpoints(count: int) -> list[Endpoint]:
+    endpoints = [WEB._replace(address=f"10.244.{n >> 8}.{n & 255}") for n in range(count)]
+    OUT.update({endpoint.address: "pod2" for endpoint in endpoints})
+    return endpoints
+
+
+@pytest.mark.parametrize(
+    ("rule", "element"),
+    [
+        ("ip saddr . ip daddr . tcp dport @s accept", "10.0.{}.{} . 10.244.{}.{} . 8080"),
+        ("ip saddr . tcp dport @s accept", "10.0.{}.{} . 8080"),
+        ("ip daddr . tcp dport @s accept", "10.244.{}.{} . 80-81"),
+        ("ip daddr . tcp dport vmap @s", "10.244.{}.{} . 80-81 : accept"),
+    ],
+)
+def test_large_sets_end_the_look_where_their_elements_have_to_be_gone_through(rule: str, element: str) -> None:
+    """Otherwise it would take hours, in which nothing is written."""
+    elements = [element.format(*(n >> 8, n & 255) * 2) for n in range(9000)]
+    with ended_within(60):
+        (text,) = said(
+            BaseChain("ip", "fw", "forward", True),
+            {"forward": [rule] * 100},
+            many_endpoints(5000),
+            {"s": a_set(elements)},
+        )
+    assert "it has too many rules, or too large sets, for so many endpoints" in text
+
+
+@pytest.mark.parametrize(("element", "rule"), [("10.{}.{}.0/25", "ip daddr @s"), ("10.0.{}.{}", "ip saddr != @s")])
+def test_a_set_is_listed_once_however_many_rules_look_into_it(element: str, rule: str) -> None:
+    text = a_set(element.format(n >> 8, n & 255) for n in range(9000))
+    listed: list[str] = []
+
+    def sets(name: str) -> str:
+        listed.append(name)
+        return text
+
+    rules = [f"{rule} tcp dport {port} accept" for port in range(1, 1001)]
+    judge = Judge(BaseChain("ip", "fw", "forward", True), Listing({"forward": rules}.__getitem__, sets))
+    with ended_within(60):
+        (text,) = obstacles([judge], Traffic(many_endpoints(200), OUT, {V4: ("eth0",)}))
+    assert "drops by default" in text
+    assert len(listed) <= 1
+
+
+@pytest.mark.parametrize(
+    ("elements", "accepts"),
+    [
+        (("10.0.0.0-10.244.1.2", "10.244.0.0-10.244.0.9", "10.245.0.0/16"), True),
+        (("10.0.0.0-10.244.1.1", "10.244.1.3-10.250.0.0", "10.244.1.5"), False),
+        (("10.0.0.0/8", "10.0.0.0/9"), True),
+        (("10.0.0.0-10.0.0.9", "10.244.1.2-10.244.1.3", "10.0.0.0-10.0.0.3"), True),
+    ],
+)
+def test_ranges_of_a_set_may_lie_in_each_other(elements: tuple[str, ...], *, accepts: bool) -> None:
+    sets = {"s": a_set(elements)}
+    rules = {"forward": ["ip daddr @s accept"]}
+    assert (said(BaseChain("ip", "fw", "forward", True), rules, [WEB], sets) == ()) is accepts
 
 
 def test_endpoints_that_no_rule_tells_apart_are_one_walk() -> None:
@@ -586,6 +668,7 @@ def test_a_remedy_is_safe_to_type_whatever_the_names() -> None:
 def test_the_chains_that_translated_packets_meet_are_found() -> None:
     found = [
         Hooked("ip", "nodeport-nft", "fast-path", "filter", "forward", 0, drops=False),
+        Hooked("inet", "nodeport-nft", "forward", "filter", "forward", 0, drops=True),
         Hooked("inet", "fw", "forward", "filter", "forward", 10, drops=True),
         Hooked("inet", "fw", "input", "filter", "input", 0, drops=True),
         Hooked("inet", "fw", "output", "filter", "output", 0, drops=True),
@@ -600,5 +683,6 @@ def test_the_chains_that_translated_packets_meet_are_found() -> None:
         BaseChain("inet", "fw", "behind-us", True, "prerouting"),
         BaseChain("inet", "fw", "forward", True),
         BaseChain("inet", "fw", "input", True, "input"),
+        BaseChain("inet", "nodeport-nft", "forward", True),
         BaseChain("ip", "filter", "FORWARD", False),
     )

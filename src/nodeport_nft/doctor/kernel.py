@@ -14,12 +14,16 @@ from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, State, failed, of_text, ok, skipped
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, left_out
+from nodeport_nft.kernel.netlink.batch import OWNED
 from nodeport_nft.kernel.nft import too_old
 from nodeport_nft.model import Family, NodeFacts
 from nodeport_nft.plan import plan_replacement
 from nodeport_nft.ruleset import Table
 
 _SECONDS = 30.0  # until a program that tells its version is given up
+
+_LOAD_MODULES = "modprobe -a nf_tables nft_chain_nat nft_numgen nft_masq nft_reject nft_fib_inet nf_conntrack"
+_END_OWNER = "end the process that owns the table: the table goes with it, unless it has the flag persist"
 
 _LOADING = "import nftables; nftables.Nftables('libnftables.so.1')"
 
@@ -58,7 +62,7 @@ def _features(examination: Examination) -> Iterator[Finding]:
             yield failed(
                 f"the kernel does not take our IPv{family.value} table: {' '.join(str(error).split())}",
                 "no Service can be served",
-                "modprobe -a nf_tables nft_chain_nat nft_numgen nft_masq nft_reject nft_fib_inet nf_conntrack",
+                _END_OWNER if OWNED in str(error) else _LOAD_MODULES,
             )
     if not refused:
         yield ok("the kernel takes our tables (asked, nothing was written)")

@@ -16,6 +16,8 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {
 }
 """The families of tables whose chains are asked about such packets, with those of the packets."""
 
+_OURS = frozenset({"ip", "ip6"})
+
 _TRANSLATION = -100
 """The priority at which destinations are translated (NF_IP_PRI_NAT_DST, linux/netfilter_ipv4.h)."""
 
@@ -61,12 +63,13 @@ class BaseChain(Struct, frozen=True, order=True):
 
 
 def base_chains(chains: Iterable[Hooked], our_table: str) -> tuple[BaseChain, ...]:
-    """Those among them that filter such packets, in tables not named ``our_table``."""
+    """Those among them that filter such packets, but for ours: in tables of ip and ip6 named ``our_table``."""
     return tuple(
         sorted(
             BaseChain(each.family, each.table, each.name, each.drops, each.hook)
             for each in chains
-            if each.kind == "filter" and each.hook in _HOOKS and each.family in FAMILIES and each.table != our_table
+            if each.kind == "filter" and each.hook in _HOOKS and each.family in FAMILIES
+            if each.table != our_table or each.family not in _OURS
             if each.hook != "prerouting" or each.priority > _TRANSLATION
         )
     )

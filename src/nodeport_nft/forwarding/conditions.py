@@ -34,19 +34,26 @@ class Verdict(Struct, frozen=True):
 
 CONTINUE = Verdict("continue")
 
+_THOROUGH = 8
+"""How many elements are compared with numbers and words in the time that it takes to ask one in any other way."""
+
 
 class Elements(Struct):
     """The elements of a set or map over some fields; ``strange`` ones, or all of them, may not be understood.
 
-    ``changes``: packets put elements in, and time takes them out.
+    ``changes``: packets put elements in, and time takes them out. ``looked``: at how many of them it was looked one
+    by one so far, which is what takes time; those that were more than compared count several times.
     """
 
     fields: tuple[Field, ...]
     strange: bool = False
     changes: bool = False
+    looked: int = 0
     all: Values = field(default_factory=Values)  # of a set over a single field
     _exact: dict[tuple[Known, ...], Verdict] = field(default_factory=dict)
     _others: list[tuple[tuple[Values, ...], Verdict]] = field(default_factory=list)
+    _verdicts: dict[Verdict, None] = field(default_factory=dict)
+    _doubtful: bool = False  # a part of some is not understood
 
     def add(self, parts: Sequence[str], verdict: Verdict | None = None) -> None:
         """Add an element: the text of each of its parts, and where a map leads."""
@@ -58,9 +65,11 @@ class Elements(Struct):
         if len(parts) != len(self.fields):
             self.strange = True
             return
+        self._verdicts[verdict or CONTINUE] = None
         values = tuple(Values() for _ in parts)
         for value, of, part in zip(values, self.fields, parts, strict=True):
             value.add(of, part)
+        self._doubtful |= any(value.strange for value in values)
         exact = tuple(_exact(value) for value in values)
         if all(part is not None for part in exact):
             self._exact[exact] = verdict or CONTINUE  # type: ignore[index]
@@ -84,13 +93,20 @@ class Elements(Struct):
                 yield True, verdict
                 return
         else:
+            certain = [(at, part) for at, part in enumerate(read) if isinstance(part, int | str)]
+            others = [(at, part) for at, part in enumerate(read) if not isinstance(part, int | str)]
             for key, verdict in self._exact.items():
-                holds = _all(_has(_only(known), part) for part, known in zip(read, key, strict=True))
+                self.looked += 1
+                if any(key[at] != part for at, part in certain):
+                    continue
+                self.looked += _THOROUGH
+                holds = _all(_has(_only(key[at]), part) for at, part in others)
                 if holds is not False:
                     yield holds, verdict
                 if holds:
                     return
         for values, verdict in self._others:
+            self.looked += _THOROUGH
             holds = _all(_has(value, part) for value, part in zip(values, read, strict=True))
             if holds is not False:
                 yield holds, verdict
@@ -112,13 +128,11 @@ class Elements(Struct):
     @property
     def is_strange(self) -> bool:
         """Whether something of it is not understood."""
-        return self.strange or self.all.strange or any(v.strange for parts, _ in self._others for v in parts)
+        return self.strange or self.all.strange or self._doubtful
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Where a map may lead."""
-        yield from self._exact.values()
-        for _, verdict in self._others:
-            yield verdict
+        """Where a map may lead, each once."""
+        return iter(self._verdicts)
 
 
 class Condition(Struct):
@@ -134,6 +148,10 @@ class Condition(Struct):
     def elements(self) -> Elements | None:
         """The values that it compares with, if it does."""
         return None
+
+    def looked(self) -> int:
+        """At how many elements it has looked one by one."""
+        return 0
 
 
 class Comparison(Condition):
@@ -174,6 +192,10 @@ class Comparison(Condition):
         if self._elements is None:
             self._elements = self.make()
         return self._elements
+
+    def looked(self) -> int:
+        """At how many elements it, and who has the same, has looked one by one."""
+        return self._elements.looked if self._elements else 0
 
 
 def _only(value: Known) -> Values:

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from nodeport_nft.forwarding.chains import FAMILIES, BaseChain
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 from nodeport_nft.forwarding.remedies import Remedy, remedies
-from nodeport_nft.forwarding.rules import Rule, read_rule
+from nodeport_nft.forwarding.rules import Known, Rule, read_rule
 from nodeport_nft.forwarding.values import ABSENT, Values
 from nodeport_nft.forwarding.walk import Budget, Cause, Fate, Spent, Walk, Ways, rules_of
 from nodeport_nft.model import Family, IPNetwork
@@ -25,6 +25,9 @@ _MOST_RULES = 20_000
 
 _NAMED = 3
 """Endpoints that are named; the others are counted. As many rules of one base chain are named."""
+
+_MOST_TOLD = 30
+"""What is said of chains at most, or little more; behind it, they are counted."""
 
 _RULE_LENGTH = 160
 _REASON_LENGTH = 600
@@ -81,6 +84,7 @@ class Judge:
         self.chain = chain
         self._listing = listing
         self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._known: Known = {}
         self._unread: set[str] = set()
         self._reasons: dict[str, str] = {}  # why a chain (``rules_of``) or a set ("@name") cannot be read
         self._explore()
@@ -191,7 +195,7 @@ class Judge:
                 self._unread.add(name)
                 self._reasons[rules_of(name)] = f"more than {_MOST_RULES:,} rules are too many to be looked through"
                 continue
-            self._rules[name] = tuple(read_rule(line, self._set) for line in lines)
+            self._rules[name] = tuple(read_rule(line, self._set, self._known) for line in lines)
             for rule in self._rules[name]:
                 waiting += rule.targets()
 
@@ -213,6 +217,7 @@ class Judge:
         return {name: (frozenset(words[name]), tuple(sorted(prefixes[name]))) for name in ("iif", "oif")}
 
     def _values(self) -> Iterable[tuple[str, Values]]:
+        seen: set[int] = set()  # the elements of named sets belong to many rules
         for rules in self._rules.values():
             for rule in rules:
                 for condition in (*rule.conditions, *((rule.vmap,) if rule.vmap else ())):
@@ -220,8 +225,10 @@ class Judge:
                     if all(of.read(some) in (None, ABSENT) for of in fields for some in _SOME):
                         continue  # a blocklist of sources may be long, and is never asked
                     elements = condition.elements()
-                    for of, values in elements.values() if elements else ():
-                        yield of.name, values
+                    if elements is not None and id(elements) not in seen:
+                        seen.add(id(elements))
+                        for of, values in elements.values():
+                            yield of.name, values
 
     def _device(self, name: str, device: str | None) -> object:
         if device is None:
@@ -257,16 +264,26 @@ def obstacles(judges: Iterable[Judge], traffic: Traffic) -> tuple[str, ...]:
         for uplink in traffic.uplinks.get(endpoint.family) or (None,)
     ]
     found: list[str] = []
+    more = 0
     for judge in judges:
         try:
-            found += _told(judge, packets, budget)
+            said = _told(judge, packets, budget)
+            if len(found) < _MOST_TOLD:
+                found += said
+            else:
+                more += bool(said)
         except Spent:
             found.append(
-                f"chain {judge.chain.where} cannot be judged: it has too many rules for so "
-                "many endpoints; look whether it lets Services through, and list it under trustedChains in the "
+                f"chain {judge.chain.where} cannot be judged: it has too many rules, or too large sets, for "
+                "so many endpoints; look whether it lets Services through, and list it under trustedChains in the "
                 "configuration"
             )
             break
+    if more:
+        found.append(
+            f"{more} more chain{'s' * (more > 1)} of others may stop Services; let them through in the same way, nft "
+            "list chains shows all"
+        )
     return tuple(found)
 
 

@@ -15,11 +15,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeport_nft.forwarding.conditions import CONTINUE, Comparison, Condition, Doubt, Elements, Verdict
-from nodeport_nft.forwarding.sets import changes, elements_of, read_elements, words
+from nodeport_nft.forwarding.sets import read_elements, read_listing, words
 from nodeport_nft.forwarding.values import FIELDS, Field, field_at, numbers
 
 Sets = Callable[[str], str]
 """The listing of a named set or map of the table; raises LookupError where it cannot be had."""
+
+Known = dict[tuple[object, ...], Elements]
+"""The elements of named sets that rules have asked for, by the set and what is read of it: however many rules ask."""
 
 
 class Rule(Struct, frozen=True):
@@ -62,19 +65,20 @@ _OWNERS = frozenset(("saddr", "sport", "mark", "label", "bytes", "packets", "avg
 _FOLLOWING = _VERDICTS | {"", "counter", "comment", "log", "limit"}
 
 
-def read_rule(line: str, sets: Sets) -> Rule:
-    """Take a rule apart."""
+def read_rule(line: str, sets: Sets, known: Known | None = None) -> Rule:
+    """Take a rule apart. ``known`` is what other rules of the table have asked for, to be kept for those to come."""
     text = " ".join(_COUNTER.sub("", line).split())
-    return _Reader(words(text), sets).rule(text)
+    return _Reader(words(text), sets, {} if known is None else known).rule(text)
 
 
 class _Reader:
     """Reads a rule from its first word to its last."""
 
-    def __init__(self, tokens: Sequence[str], sets: Sets) -> None:
+    def __init__(self, tokens: Sequence[str], sets: Sets, known: Known) -> None:
         self._tokens = tokens
         self._at = 0
         self._sets = sets
+        self._known = known
         self._conditions: list[Condition] = []
 
     def rule(self, text: str) -> Rule:
@@ -267,18 +271,18 @@ class _Reader:
     def _comparison(
         self, begin: int, fields: tuple[Field, ...], operator: str, named: str, pieces: list[str] | None
     ) -> Comparison:
-        sets = self._sets
+        sets, known = self._sets, self._known
 
         def make() -> Elements:
             if pieces is not None:
                 return read_elements(fields, pieces)
-            try:
-                listing = sets(named[1:])
-            except LookupError:
-                return Elements(fields, strange=True)
-            if changes(listing):
-                return Elements(fields, strange=True, changes=True)
-            return read_elements(fields, elements_of(listing))
+            key = named[1:], *((of.name, of.literal) for of in fields)
+            if key not in known:
+                try:
+                    known[key] = read_listing(fields, sets(named[1:]))
+                except LookupError:
+                    known[key] = Elements(fields, strange=True)
+            return known[key]
 
         return Comparison(
             self._since(begin), fields=fields, operator=operator, make=make, named=named.startswith("@")

@@ -12,7 +12,7 @@ from nodeport_nft.forwarding.conditions import Elements, Verdict
 from nodeport_nft.forwarding.values import Field
 
 _WORD = re.compile(r'"[^"]*"|[{}]|,|[^\s{},]+(?:,[^\s{},]+)*')
-_CHANGES = re.compile(r"\n\t\tflags [a-z,]*\b(?:dynamic|timeout)\b")
+_CHANGES = re.compile(r"\n\t\tflags [a-z,]*\b(?:dynamic|timeout)\b")  # packets put elements in, time takes them out
 _MOST_ELEMENTS = 20_000
 """Elements of one set that are looked at."""
 
@@ -20,11 +20,6 @@ _MOST_ELEMENTS = 20_000
 def words(text: str) -> list[str]:
     """The words of a line: names, numbers, texts in quotes with these, braces and commas."""
     return _WORD.findall(text)
-
-
-def changes(listing: str) -> bool:
-    """Whether packets put elements into the set that is listed, or time takes them out."""
-    return _CHANGES.search(listing) is not None
 
 
 _DECORATIONS = frozenset(("timeout", "expires", "counter", "comment", "limit", "quota", "last"))
@@ -66,7 +61,14 @@ def _add_element(made: Elements, element: list[str]) -> None:
     made.add([" ".join(part) for part in parts], verdict)  # some are of several words: ``syn | ack``
 
 
-def elements_of(listing: str) -> list[str]:
+def read_listing(fields: tuple[Field, ...], listing: str) -> Elements:
+    """The elements of a named set or map of verdicts that is listed."""
+    if _CHANGES.search(listing):
+        return Elements(fields, strange=True, changes=True)
+    return read_elements(fields, _elements_of(listing))
+
+
+def _elements_of(listing: str) -> list[str]:
     """The words of the elements in the listing of a set or map."""
     _, found, rest = listing.partition("elements = {")
     if not found:

@@ -8,6 +8,7 @@ Source: nft(8), "Primary expressions", "Payload expressions"; nft 1.0.6 as it li
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -133,9 +134,12 @@ class Values(Struct):
     ranges: list[Range] = field(default_factory=list)
     all: bool = False
     strange: bool = False
+    _answers: dict[Partly, bool | None] | None = None
+    _spans: tuple[list[int], list[int]] | None = None  # where the ranges begin and end, in order and apart
 
     def add(self, of: Field, text: str) -> None:
         """Add what one text stands for."""
+        self._answers = self._spans = None
         if text == "*":
             self.all = True
             return
@@ -152,14 +156,33 @@ class Values(Struct):
     def have(self, value: Known | Partly) -> bool | None:
         """Whether this is among them; None where that depends on what was not understood, or is not known."""
         if isinstance(value, OneOf | NotIn | Bits):
-            return value.among(self)
+            if self._answers is None:
+                self._answers = {}
+            if value not in self._answers:
+                self._answers[value] = value.among(self)
+            return self._answers[value]
         if isinstance(value, int):
-            found = value in self.numbers or any(first <= value <= last for first, last in self.ranges)
+            found = value in self.numbers or self._in_a_range(value)
         elif isinstance(value, str):
             found = value in self.words or any(value.startswith(prefix) for prefix in self.prefixes)
         else:
             found = not value.isdisjoint(self.words)
         return True if found or self.all else None if self.strange else False
+
+    def _in_a_range(self, value: int) -> bool:
+        if not self.ranges:
+            return False
+        if self._spans is None:
+            begins, ends = self._spans = [], []
+            for first, last in sorted(self.ranges):
+                if ends and first <= ends[-1]:
+                    ends[-1] = max(ends[-1], last)
+                elif first <= last:
+                    begins.append(first)
+                    ends.append(last)
+        begins, ends = self._spans
+        at = bisect.bisect(begins, value)
+        return at > 0 and value <= ends[at - 1]
 
     def bounds(self) -> Iterable[int]:
         """The numbers at which the answer may change."""

@@ -16,8 +16,11 @@ from nodeport_nft.forwarding.conditions import Condition, Doubt, Verdict
 from nodeport_nft.forwarding.packet import Packet
 from nodeport_nft.forwarding.rules import Rule
 
-_DEEPEST = 16  # NFT_JUMP_STACK_SIZE, linux/netfilter/nf_tables.h
+_DEEPEST = 100
+"""Jumps within each other that are followed: nftables has 16 at most, the old iptables as many as chains."""
 
+_ELEMENTS_OF_A_RULE = 16
+"""How many elements of a set are looked at in the time of a rule, where they have to be gone through."""
 
 _LIMITS = ("limit rate ", "xt match limit", "xt match hashlimit")
 
@@ -40,9 +43,9 @@ class Budget(Struct):
 
     left: int
 
-    def spend(self) -> None:
-        """Look at one more. Raises Spent."""
-        self.left -= 1
+    def spend(self, elements: int = 0) -> None:
+        """Look at one more, and at so many elements of sets one by one. Raises Spent."""
+        self.left -= 1 + elements // _ELEMENTS_OF_A_RULE
         if self.left < 0:
             raise Spent
 
@@ -96,13 +99,16 @@ class Walk:
         """What becomes of the packet in this chain: accepted, dropped, or on. Raises Spent, LookupError."""
         if chain in self._known:
             return self._known[chain]
-        ways = self._known[chain] = Ways(Fate.ON, {Fate.ON: None})  # what a loop finds, which the kernel never has
         if depth >= _DEEPEST:
-            return ways
+            raise LookupError(chain)
+        self._known[chain] = Ways(Fate.ON, {Fate.ON: None})  # what a loop finds, which the kernel never has
         ways = Ways()
         for rule in self._rules(chain):
-            self._budget.spend()
-            if self._rule(chain, rule, ways, depth):
+            conditions = (*rule.conditions, rule.vmap) if rule.vmap else rule.conditions
+            before = sum(condition.looked() for condition in conditions)
+            ended = self._rule(chain, rule, ways, depth)
+            self._budget.spend(sum(condition.looked() for condition in conditions) - before)
+            if ended:
                 break
         else:
             self._take(ways, Ways(Fate.ON, {Fate.ON: None}), Cause(chain, ""))

@@ -187,14 +187,17 @@ class Nft:
         return frozenset().union(*(flowtables.devices(data) for _, data in answers))
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
-        """nft's listing of one chain with its rules. Raises KernelError: BeyondUs where it can never be listed."""
+        """nft's listing of one chain with its rules. Raises KernelError: BeyondUs where it can never be listed.
+
+        Others than nft may have given it a name that is none in nft's language, such as iptables a chain ``reject``;
+        then it is all that nft gets to see, and need not be named. Sets are listed as well then.
+        """
         command = f"list chain {family} {table} {chain}"
         for last in (False, False, True):
             before = generation(self._library.netlink)
             try:
                 sets = _weigh_rules(family, table, chain)
-                view = replace(View.table(family, table), sets=sets)
-                return self._list(command, view, seconds=_SECONDS)
+                return self._list_chain(command, replace(View.table(family, table), sets=sets), table, chain)
             except LibraryError as error:
                 # A rule may have come meanwhile with a set that was not shown.
                 if last or generation(self._library.netlink) == before:
@@ -204,8 +207,22 @@ class Nft:
                     ) from error
         raise AssertionError
 
+    def _list_chain(self, command: str, view: View, table: str, chain: str) -> str:
+        if _NAME.fullmatch(table) and _NAME.fullmatch(chain):
+            try:
+                return self._list(command, view, seconds=_SECONDS)
+            except LibraryError as error:
+                if "syntax error" not in str(error):
+                    raise
+        text = self._list("list ruleset", replace(view, chain=chain), seconds=_SECONDS)
+        if "\n\tchain " not in text:
+            raise KernelError(f"{command}: there is no such chain")
+        return text
+
     def list_set(self, family: str, table: str, name: str) -> str:
         """nft's listing of one set or map with its elements. Raises KernelError, also where these are very many."""
+        if not all(map(_NAME.fullmatch, (table, name))):
+            raise BeyondUs(f"'{family} {table} {name}' is not a name in nft's language")
         try:
             weigh_set(family, table, name, Allowance(_MOST_ELEMENTS))
         except TooMuch:
@@ -238,6 +255,9 @@ def _weigh_rules(family: str, table: str, chain: str) -> frozenset[str]:
         raise KernelError(f"chain {chain} of table {family} {table} cannot be listed: {error.strerror}") from error
     return sets
 
+
+_NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+"""What can be put into a command, where it is not a word of nft's own."""
 
 _SECOND_ERROR = re.compile(r"(?<=\n)Error: ")
 

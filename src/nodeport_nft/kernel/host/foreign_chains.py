@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from ipaddress import ip_network
@@ -226,7 +227,7 @@ class Tables:
 
     def __init__(self, nft: Nft) -> None:
         self._nft = nft
-        self._left, self._left_text = _MOST_LISTED, _MOST_TEXT
+        self._left, self._left_text, self._left_seconds = _MOST_LISTED, _MOST_TEXT, _MOST_SECONDS
         self.failed = False
 
     def listing(self, family: str, table: str) -> Listing:
@@ -234,19 +235,19 @@ class Tables:
         return Listing(partial(self._rules, family, table), partial(self._elements, family, table))
 
     def _rules(self, family: str, table: str, chain: str) -> Iterable[str]:
-        lines = (line.strip() for line in self._listed(self._nft.list_chain, family, table, chain).splitlines())
-        return [line for line in lines if line and not line.startswith(_NO_RULE)]
+        return rules_of_listing(self._listed(self._nft.list_chain, family, table, chain))
 
     def _elements(self, family: str, table: str, name: str) -> str:
         return self._listed(self._nft.list_set, family, table, name)
 
     def _listed(self, how: Callable[[str, str, str], str], family: str, table: str, name: str) -> str:
-        if not (_NAME.fullmatch(name) and _NAME.fullmatch(table)):
-            # It must not be put into a command.
-            raise Unlisted(f"'{family} {table} {name}' is not a name in nft's language")
         self._left -= 1
         if self._left < 0 or self._left_text < 0:
             raise Unlisted("there are too many chains and sets to be looked through")
+        if self._left_seconds < 0:
+            self.failed = True
+            raise Unlisted("it takes too long to list what others have")
+        begun = time.monotonic()
         try:
             text = how(family, table, name)
         except BeyondUs as error:
@@ -255,13 +256,23 @@ class Tables:
             # A want of memory or of processes is no reason to do nothing else.
             self.failed = True
             raise Unlisted(str(error) or "out of memory") from error
+        finally:
+            self._left_seconds -= time.monotonic() - begun
         self._left_text -= len(text)
         return text
 
 
-_MOST_LISTED, _MOST_TEXT = 2000, 1 << 24
-"""How many listings are asked for, and characters of them: a few seconds."""
+_MOST_LISTED, _MOST_TEXT, _MOST_SECONDS = 2000, 1 << 24, 30.0
+"""How many listings are asked for, and characters of them: a few seconds. No more are asked for after so many."""
 
+
+def rules_of_listing(text: str) -> list[str]:
+    """The rules of the chain in a listing, each as a line; what stands in quotes may have been written in several."""
+    _, _, text = _QUOTED.sub(lambda quoted: quoted[0].replace("\n", " "), text).partition("\n\tchain ")
+    lines = (line.strip() for line in text.partition("\n\t}")[0].split("\n")[1:])
+    return [line for line in lines if line and not line.startswith(_NO_RULE)]
+
+
+_QUOTED = re.compile(r'"[^"]*"')
 _NO_SETS: Mapping[str, str] = {}
-_NAME = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
 _NO_RULE = ("table ", "chain ", "type ", "policy ", "}", "#", 'comment "')

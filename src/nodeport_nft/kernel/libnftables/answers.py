@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.batch import FAMILIES
+from nodeport_nft.kernel.netlink.dumps import forget
 from nodeport_nft.kernel.netlink.layouts import GETGEN, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink.messages import (
     ACK,
@@ -48,6 +49,9 @@ _BY_TABLE = frozenset({_GETRULE, _GETSET, _GETOBJ, _GETFLOWTABLE})
 _NAMED = {_GETCHAIN: 3, _GETSET: 2}
 """What can be asked for by its name: NFTA_CHAIN_NAME, NFTA_SET_NAME."""
 
+_OF_CHAIN = {_GETCHAIN: 3, _GETRULE: 2}
+"""What can be asked for by the name of a chain: NFTA_CHAIN_NAME, NFTA_RULE_CHAIN."""
+
 _TABLE_NAME = 1  # in messages about tables, chains, rules, sets, elements, objects and flowtables alike
 _TABLE_FLAGS, _DORMANT = 2, 1
 _HEADER = struct.Struct("=IHHII")
@@ -62,12 +66,14 @@ class View(Struct, frozen=True):
 
     ``names``: of their chains and sets no others, so that what a command costs does not grow with what there is.
     ``sets``: no other sets than these, where the chain is named by the command; and of those that have a name not
-    what they hold, which no rule is spelled with.
+    what they hold, which no rule is spelled with. ``chain``: no other chain than this one with its rules, and neither
+    objects nor flowtables; so it need not be named by the command.
     """
 
     tables: frozenset[tuple[int, str]] | None = None
     names: frozenset[str] | None = None
     sets: frozenset[str] | None = None
+    chain: str | None = None
 
     @classmethod
     def table(cls, family: str, name: str) -> View:
@@ -124,6 +130,8 @@ class Answers:
     def _found(self, kind: int, is_dump: bool, asked: bytes) -> Iterator[tuple[int, bytes]]:
         if self._view.sets is not None and kind == _GETSETELEM and not is_anonymous(_named(asked, LIST_SET)):
             return
+        if self._view.chain is not None and kind in (_GETOBJ, _GETFLOWTABLE):
+            return
         family, name, attributes = asked[0], _named(asked), asked[BODY:]
         tables = self._view.tables
         questions = [(family, attributes)]
@@ -137,6 +145,10 @@ class Answers:
                 questions = [(own, asked + _string(_NAMED[kind], each)) for own, asked in questions for each in names]
         elif not tables and tables is not None:
             questions = []
+        if self._view.chain is not None and kind in _OF_CHAIN and tables is not None:
+            is_dump = kind == _GETRULE
+            naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables) if family in (0, own)]
+            questions = [(own, named + _string(_OF_CHAIN[kind], self._view.chain)) for own, named in naming]
         by_name = kind == _GETSET and is_dump and self._view.sets is not None
         if by_name:  # a dump would tell all sets of the table for each of its chains
             is_dump, sets = False, sorted(self._view.sets or ())
@@ -167,6 +179,7 @@ def ask(netlink: socket.socket, question: bytes) -> list[tuple[int, bytes]]:
 
 
 def _ask(netlink: socket.socket, question: bytes) -> tuple[list[tuple[int, bytes]], bool]:
+    forget(netlink)
     netlink.send(question)
     found: list[tuple[int, bytes]] = []
     interrupted = False

@@ -187,6 +187,10 @@ def _too_long(size: int) -> str:
     return f"its {size} bytes are more{limit}; write less at a time, or raise the limit on the host: {remedy}"
 
 
+OWNED = "another process may own the table (flags owner)"
+"""What a refusal says where only the owner of a table may change it."""
+
+
 def _refusal(batch: bytes, failures: list[bytes]) -> str:
     first = failures[0]
     number, failure = failed_message(first), code(first)
@@ -198,7 +202,7 @@ def _refusal(batch: bytes, failures: list[bytes]) -> str:
         words += f" ({_missing(batch, number)})"
     words += f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
     if failure == errno.EPERM:
-        words += "\nanother process may own the table (flags owner); nft list tables shows it"
+        words += f"\n{OWNED}; nft list tables shows it"
     return words
 
 

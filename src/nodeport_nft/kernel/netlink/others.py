@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from nodeport_nft.forwarding import Hooked
 from nodeport_nft.kernel.netlink.batch import FAMILIES
-from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, forget, settled
+from nodeport_nft.kernel.netlink.dumps import TRIES, Interrupted, dump, forget, open_netlink, settled
 from nodeport_nft.kernel.netlink.layouts import GETSETELEM, LIST_SET, NFNL_SUBSYS_NFTABLES
 from nodeport_nft.kernel.netlink.messages import (
     BODY,
@@ -63,8 +63,26 @@ class Allowance(Struct):
 
 
 def read_base_chains() -> list[Hooked]:
-    """The base chains of this network namespace, whoever's. Raises OSError."""
-    return [hooked for data in _dump(_GETCHAIN, 0, b"") if (hooked := _hooked(data))]
+    """The base chains of this network namespace, whoever's. Raises OSError.
+
+    Where commits fall into each reading, one may lack a chain that was there all the while, so that those of all of
+    them are told together.
+    """
+    found: dict[tuple[str, ...], Hooked] = {}
+    with open_netlink() as netlink:
+        for tried in range(2 * TRIES):
+            forget(netlink)
+            told: list[Hooked] = []
+            try:
+                for data in dump(netlink, _GETCHAIN, 0, b"", settled(netlink) if tried < TRIES else None):
+                    if hooked := _hooked(data):
+                        told.append(hooked)
+                if tried < TRIES:
+                    return told
+            except Interrupted:
+                pass
+            found.update(((chain.family, chain.table, chain.name), chain) for chain in told)
+    return list(found.values())
 
 
 def hooked_tables(netlink: socket.socket) -> frozenset[tuple[str, str]] | None:
@@ -101,7 +119,7 @@ def weigh_set(family: str, table: str, name: str, allowance: Allowance) -> None:
         pass
 
 
-def _dump(kind: int, family: int, naming: bytes, allowance: Allowance | None = None) -> Iterator[bytes]:
+def _dump(kind: int, family: int, naming: bytes, allowance: Allowance) -> Iterator[bytes]:
     """What the kernel tells, behind each message's header. Raises OSError, TooMuch.
 
     A commit may fall into it: then there is an event, and whoever asked asks again.
@@ -110,8 +128,7 @@ def _dump(kind: int, family: int, naming: bytes, allowance: Allowance | None = N
         netlink.send(message(kind, DUMP, family, naming))
         while True:
             datagram = netlink.recv(1 << 16)
-            if allowance:
-                allowance.take(len(datagram))
+            allowance.take(len(datagram))
             for answer, data in messages(datagram):
                 if answer not in (ERROR, DONE):
                     yield data
