@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeport_nft.daemon.pace import LONGEST, Pace, Rest
+from nodeport_nft.daemon.pace import LONGEST, Pace
 
 QUIET = 0.25  # a power of two, as all the times here: sums are exact
 
@@ -72,23 +72,3 @@ def test_no_change_waits_longer_than_a_second_and_none_is_due_before_it_came(qui
             assert pace.due() == now
         if pace.due() <= now:
             pace.written()
-
-
-@given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 1 << 20)), min_size=1))
-def test_what_takes_long_has_a_tenth_of_the_time(looks: list[tuple[int, int]]) -> None:
-    """Whoever asks for it at once, or later, each time with what takes another time: in ticks."""
-    rest, now, spent = Rest(), 0.0, 0.0
-    for later, takes in looks:
-        now = now + later if rest.is_over(now + later) else rest.until
-        assert rest.is_over(now)
-        rest.begin(now, now + takes)
-        now, spent = now + takes, spent + takes
-        assert rest.is_over(now) == (takes == 0)
-    assert spent <= rest.until * 0.1000001
-
-
-def test_what_takes_no_time_may_be_done_at_once() -> None:
-    rest = Rest()
-    assert rest.is_over(0.0)
-    rest.begin(5.0, 5.0)
-    assert rest.is_over(5.0)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.node import ThisNode
-from nodeport_nft.daemon.pace import Rest
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.foreign_chains import Served
@@ -22,7 +19,6 @@ class Firewalls:
         self._report = report
         self._trusted: tuple[str, ...] | None = None
         self._asked: object = None
-        self._rest = Rest()
 
     def look(self, state: NodeState) -> None:
         """Look at them where anything has changed: they, or what is asked about them. To be called now and then."""
@@ -31,9 +27,6 @@ class Firewalls:
         asked = served.facts, served.host, self._tables.commits
         if asked == self._asked and trusted == self._trusted and not self._tables.foreign_rules:
             return
-        began = time.monotonic()
-        if not self._rest.is_over(began):
-            return  # seconds of each look, where others have very much, are a change's to wait for
         anew, self._trusted = trusted != self._trusted, None
         try:
             found = self._tables.obstacles(served, trusted, anew=anew)
@@ -41,7 +34,5 @@ class Firewalls:
             self._asked = None  # once more, the next time
             self._report.problems("firewall", [f"chains of others cannot be looked at: {error}"])
             return
-        finally:
-            self._rest.begin(began, time.monotonic())
         self._asked, self._trusted = asked, trusted
         self._report.problems("firewall", found)
