@@ -23,7 +23,7 @@ from nodeport_nft.cli.changing.stored import (
     look_up,
     parse_asked,
     say_nothing_found,
-    with_uid,
+    with_uids,
     write_over,
 )
 from nodeport_nft.cli.flags import Flags, command
@@ -183,8 +183,7 @@ def _run(config: Config, asked: Asked, changes: _Changes, kind: _Talk, options: 
     with opening(config, replacing=True) as store:
         if options.dry_run and not options.dry_run.asks_store:
             wanted = change(look_up(store, asked))
-            before = {one.ref: one for one in found}
-            made = {one.ref: with_uid(one, before[one.ref]) for one in wanted}
+            made = {one.ref: one for one in with_uids(wanted, found)}
         else:
             written = write_over(
                 store, asked, change, dry_run=bool(options.dry_run), once=options.version is not None

@@ -23,7 +23,7 @@ from nodeport_nft.cli.changing.stored import (
     look_up,
     parse_asked,
     undrained,
-    with_uid,
+    with_uids,
     write_over,
 )
 from nodeport_nft.cli.flags import Flags, command
@@ -173,10 +173,8 @@ def _run(config: Config, asked: Asked, patching: _Patch, manner: Manner, *, once
         with opening(config, replacing=True) as store:
             if manner.dry_run is DryRun.client:
                 wanted = change(look_up(store, asked))
-                before = {one.ref: one for one in found}
-                for one in wanted:
-                    made = with_uid(one, before[one.ref])
-                    done[one.ref] = Applied(reference(one.kind, one.name), made, "configured")
+                for one in with_uids(wanted, found):
+                    done[one.ref] = Applied(reference(one.kind, one.name), one, "configured")
             else:
                 written = write_over(store, asked, change, dry_run=bool(manner.dry_run), once=once)
                 done = {one.object.ref: one for one in written.applied}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -167,10 +167,12 @@ def as_it_was_read(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key != "uid"}}
 
 
-def with_uid(one: Object, before: Object) -> Object:
-    """What ``before`` would become, with the uid that it keeps and that a write does without (``as_it_was_read``)."""
-    kept = {key: value for key, value in before.raw["metadata"].items() if key == "uid"}
-    return replace(one, raw={**one.raw, "metadata": one.raw["metadata"] | kept})
+def with_uids(changed: Iterable[Object], before: Iterable[Object]) -> Iterator[Object]:
+    """What ``before`` would become, with the uids that it keeps and a write does without (``as_it_was_read``)."""
+    stored = {one.ref: one for one in before}
+    for one in changed:
+        kept = {key: value for key, value in stored[one.ref].raw["metadata"].items() if key == "uid"}
+        yield replace(one, raw={**one.raw, "metadata": one.raw["metadata"] | kept})
 
 
 def undrained(raw: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

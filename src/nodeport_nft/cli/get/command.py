@@ -144,7 +144,7 @@ def get(
 
 
 def _note_computed(store: Objects, wanted: Wanted, objects: Iterable[Object]) -> None:
-    """Say why there are no endpoints where the table has some: nobody would look for them elsewhere else."""
+    """Say why there are no endpoints here, where the table has some."""
     is_asked = any(resource.kind == "Endpoints" and name is None for resource, name in wanted.targets)
     if not is_asked or any(one.kind == "Endpoints" for one in objects):
         return

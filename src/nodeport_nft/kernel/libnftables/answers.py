@@ -134,11 +134,11 @@ class Answers:
             return
         family, name, attributes = asked[0], _named(asked), asked[BODY:]
         tables = self._view.tables
+        naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables or ()) if family in (0, own)]
         questions = [(family, attributes)]
         if tables is not None and name:
             questions = [(family, attributes)] if (family, name) in tables else []
         elif tables is not None and (kind in _BY_TABLE or (kind in _NAMED and self._view.names is not None)):
-            naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables) if family in (0, own)]
             questions = [(own, named + attributes) for own, named in naming]
             if kind in _NAMED and self._view.names is not None:
                 is_dump, names = False, sorted(self._view.names)
@@ -147,7 +147,6 @@ class Answers:
             questions = []
         if self._view.chain is not None and kind in _OF_CHAIN and tables is not None:
             is_dump = kind == _GETRULE
-            naming = [(own, _string(_TABLE_NAME, table)) for own, table in sorted(tables) if family in (0, own)]
             questions = [(own, named + _string(_OF_CHAIN[kind], self._view.chain)) for own, named in naming]
         by_name = kind == _GETSET and is_dump and self._view.sets is not None
         if by_name:  # a dump would tell all sets of the table for each of its chains

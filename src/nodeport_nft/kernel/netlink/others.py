@@ -50,6 +50,10 @@ class TooMuch(Exception):
     """There is more than was allowed to be read."""
 
 
+_MORE_TRIES = 20
+"""How often base chains are read where commits fall into each reading: a few milliseconds each."""
+
+
 class Allowance(Struct):
     """How many bytes may still be read."""
 
@@ -66,11 +70,11 @@ def read_base_chains() -> list[Hooked]:
     """The base chains of this network namespace, whoever's. Raises OSError.
 
     Where commits fall into each reading, one may lack a chain that was there all the while, so that those of all of
-    them are told together.
+    them are told together. They are many: of three, all lacked one in a thousand times on a busy machine.
     """
     found: dict[tuple[str, ...], Hooked] = {}
     with open_netlink() as netlink:
-        for tried in range(2 * TRIES):
+        for tried in range(TRIES + _MORE_TRIES):
             forget(netlink)
             told: list[Hooked] = []
             try:
