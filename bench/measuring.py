@@ -56,10 +56,11 @@ class ChildrenPeak:
         self._thread.start()
 
     def _watch(self) -> None:
-        path = Path(f"/proc/{self._pid}/task/{self._pid}/children")
+        threads = Path(f"/proc/{self._pid}/task")
         with contextlib.suppress(OSError):  # the process has ended
-            while True:
-                together = sum(memory(int(child), "VmHWM") for child in path.read_text().split())
+            while threads.exists():
+                children = [each for path in threads.glob("*/children") for each in path.read_text().split()]
+                together = sum(memory(int(child), "VmHWM") for child in children)
                 self.megabytes = max(self.megabytes, together)
                 time.sleep(_POLL_SECONDS)
 

@@ -143,7 +143,11 @@ class Daemon:
 
     def children(self) -> list[int]:
         """The processes that it has started and that run."""
-        return [int(word) for word in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return [
+            int(word)
+            for children in Path(f"/proc/{self.pid}/task").glob("*/children")  # of whichever thread has started it
+            for word in children.read_text().split()
+        ]
 
     # --- what it says ---------------------------------------------------------------------------------------
 

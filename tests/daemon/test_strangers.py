@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import signal
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,14 @@ def test_very_much_of_others(cluster: Cluster, daemon: Daemon, desired: Desired)
     assert daemon.stop(seconds=WAIT) == 0
 
 
+def unread(child: int) -> int:
+    """How many bytes of requests wait for this process."""
+    with Path(f"/proc/{child}/fd/0").open("rb", buffering=0) as requests:
+        count = bytearray(4)
+        fcntl.ioctl(requests, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
+
+
 FIREWALL = """
 table inet fw {
 	chain f {
@@ -114,5 +125,26 @@ def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
     wait_for(lambda: daemon.children() == [], "no child without work", WAIT)
     change(cluster, daemon, desired, "web-1")
     assert daemon.lives()
+    assert daemon.events("sync failed") == []
+    daemon.kill()
+
+
+def test_no_change_waits_while_the_chains_of_others_are_looked_at(
+    cluster: Cluster, daemon: Daemon, desired: Desired
+) -> None:
+    """However long that takes: here the child that lists them is stopped, and does not answer at all."""
+    desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
+    daemon.start(seconds=WAIT)
+    cluster.nft(NODE, FIREWALL)
+    (child,) = wait_for(daemon.children, "a child that lists the chain", WAIT)
+    os.kill(child, signal.SIGSTOP)
+    cluster.run(NODE, ["nft", "insert", "rule", "inet", "fw", "f", "tcp", "dport", "9", "drop"])
+    wait_for(lambda: unread(child), "the child is asked", WAIT)
+    change(cluster, daemon, desired, "web-2")
+    assert daemon.children() == [child]
+    os.kill(child, signal.SIGCONT)
+    cluster.run(NODE, ["nft", "insert", "rule", "inet", "fw", "f", "tcp", "dport", "8080", "drop"])
+    told = "drops or rejects by the rule 'tcp dport 8080 drop'"
+    wait_for(lambda: any(told in problem for problem in daemon.status().problems), "the rule is told of", WAIT)
     assert daemon.events("sync failed") == []
     daemon.kill()

@@ -247,7 +247,7 @@ def test_a_child_that_ends_is_an_error_with_a_name_and_the_next_one_goes_on(
 def test_chains_that_could_not_be_listed_are_told_of_and_listed_the_next_time(free: Cluster) -> None:
     """Until then nobody knows whether they let Services through."""
 
-    def looked() -> tuple[tuple[str, ...], ...]:
+    def looked() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[bool, bool]]:
         nft = Nft()
         use_libnftables(nft)
         programme = compile_snapshot(Snapshot((PLAIN,), (slices_of(free, ("web-1",)),)), facts(free))
@@ -255,10 +255,12 @@ def test_chains_that_could_not_be_listed_are_told_of_and_listed_the_next_time(fr
         looking = Obstacles(nft)
         (child,) = map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
         os.kill(child, signal.SIGKILL)
-        return looking.find(served, ()), looking.again(served), looking.again(served)
+        first, failed = looking.find(served, ()), looking.failed
+        return first, looking.find(served, ()), looking.answer(looking.ask(served)), (failed, looking.failed)
 
     free.nft(NODE, "table inet fw { chain c { type filter hook forward priority 0; policy drop; }; }")
-    (fault,), (then,), (still,) = free.call(NODE, looked, timeout=60)
+    (fault,), (then,), (still,), failed = free.call(NODE, looked, timeout=60)
+    assert failed == (True, False)
     assert fault.startswith("chain inet fw c in the forward hook drops by default and its rules cannot be read (")
     assert "signal 9" in fault
     assert then == still
@@ -392,7 +394,7 @@ def test_what_takes_too_long_to_list_is_told_and_tried_again(free: Cluster) -> N
         looking = Obstacles(Nft())
         first = looking.find(served, ())
         foreign_chains._MOST_SECONDS = 30.0
-        return first, looking.again(served)
+        return first, looking.find(served, ())
 
     (first,), (then,) = free.call(NODE, looked, timeout=60)
     assert "depends on 'the rules of chain d' (it takes too long to list what others have)" in first

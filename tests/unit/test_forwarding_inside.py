@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from nodeport_nft.facts import Host, HostAddress, HostRoute
-from nodeport_nft.kernel.host.foreign_chains import Served, _inside
+from nodeport_nft.kernel.host.foreign_chains import Question, _inside
 from nodeport_nft.model import Family, NodeFacts, NodePortMode
 
 
@@ -18,7 +18,7 @@ def inside(*routes: str, pods: str = "10.244.0.0/16") -> set[str]:
         routes=tuple(HostRoute(ip_network(prefix), device) for prefix, device in parted),
     )
     facts = NodeFacts(name="n", node_port_mode=NodePortMode.PRIMARY, pod_cidrs=(ip_network(pods),))
-    found = {str(network) for network in _inside(Served({}, facts, host), Family.IPV4, ("eth0",))}
+    found = {str(network) for network in _inside(Question((), False, facts, host), Family.IPV4, ("eth0",))}
     assert {"127.0.0.0/8", pods} <= found
     return found - {"127.0.0.0/8", pods}
 

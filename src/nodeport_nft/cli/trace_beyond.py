@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.forwarding import Endpoint
-from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
+from nodeport_nft.kernel.host.foreign_chains import Obstacles, Question
 from nodeport_nft.kernel.host.routes import devices_to
 from nodeport_nft.kernel.host.sysctl import find_forwarding
 from nodeport_nft.kernel.netlink.messages import may_administer
@@ -59,7 +59,8 @@ def beyond(walked: Trace, facts: NodeFacts, host: Host, trusted: Collection[str]
             Endpoint(family, packet.protocol, outcome.destination, outcome.port, packet.destination, packet.port)
             for outcome in reached
         ]
-        for text in Obstacles(Nft()).between(packet.source, endpoints, Served({}, facts, host), trusted):
+        question = Question(tuple(endpoints), True, facts, host)
+        for text in Obstacles(Nft()).between(packet.source, question, trusted):
             seen, _, remedy = text.partition("; ")
             found.append(Cause("FirewallInTheWay", seen, remedy or "nodeport-nft doctor says more"))
     except KernelError as error:

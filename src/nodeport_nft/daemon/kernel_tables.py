@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from nodeport_nft.compile import compile_schema
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.flowtable import check_flowtables, plan_devices, read_devices
-from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
 from nodeport_nft.kernel.host.kube_proxy.remains import Remains
 from nodeport_nft.kernel.host.node_lock import NodeLock
 from nodeport_nft.kernel.netlink.ahead import ReadAhead
@@ -43,7 +42,6 @@ class KernelTables:
         self.connections: Connections | None = None
         self.commits = 0
         self._events = TableEvents()
-        self._obstacles = Obstacles(self.nft)
         self._ahead: ReadAhead | None = None
 
     def close(self) -> None:
@@ -55,9 +53,8 @@ class KernelTables:
         """Readable when ``others`` may have something to tell."""
         return self._events.fileno()
 
-    def rest(self) -> None:
-        """Give back what is kept for the next write or reading, where there was none since the last call."""
-        self.nft.rest()
+    def listen(self) -> None:
+        """Watch again where the kernel has had no memory for that. To be called now and then."""
         self._events.listen()
 
     def others(self) -> tuple[str, ...]:
@@ -71,7 +68,7 @@ class KernelTables:
 
     def read(self, facts: NodeFacts) -> Listed:
         """What the tables hold; what others have done until now is part of it. Raises KernelError."""
-        with _translated():
+        with translated():
             self._events.read()
             if self._ahead is not None:
                 ahead, self._ahead = self._ahead, None
@@ -97,7 +94,7 @@ class KernelTables:
         Nothing is waited for: where another process has the node's lock, that is a NodeLockError.
         """
         transactions = tuple(transactions)
-        with _translated(), self.lock.at_once():
+        with translated(), self.lock.at_once():
             if self.connections:
                 self.connections.before(transactions)
             committed = False
@@ -128,7 +125,7 @@ class KernelTables:
 
     def check(self, transactions: Iterable[Transaction]) -> None:
         """Raise KernelError if the kernel would refuse them."""
-        with _translated():
+        with translated():
             self.nft.check(transactions)
 
     def give_devices(self, schemas: Mapping[Family, Schema], links: Iterable[str]) -> bool:
@@ -136,27 +133,16 @@ class KernelTables:
 
         Raises KernelError: a link may be gone.
         """
-        with _translated():
+        with translated():
             transactions = plan_devices(schemas, read_devices(self.nft, schemas), links)
         if transactions:
             self.apply(transactions)
         return bool(transactions)
 
-    def obstacles(self, served: Served, trusted: Collection[str], *, anew: bool) -> tuple[str, ...]:
-        """The chains of others that stop what we translate; they are read again where somebody has changed any.
-
-        ``anew``: they are read in any case.
-        """
-        with _translated():
-            if not (anew or self._events.foreign_rules):
-                return self._obstacles.again(served)
-            self._events.foreign_rules = False
-            return self._obstacles.find(served, trusted)
-
-    @property
-    def foreign_rules(self) -> bool:
-        """Whether somebody has changed chains or rules of other tables since ``obstacles`` has read them."""
-        return self._events.foreign_rules
+    def take_foreign_rules(self) -> bool:
+        """Whether somebody has changed chains or rules of other tables, or may have, since the last call."""
+        changed, self._events.foreign_rules = self._events.foreign_rules, False
+        return changed
 
     def check_flowtables(self) -> None:
         """Raise KernelError where the kernel has none."""
@@ -167,7 +153,7 @@ class KernelTables:
 
         Raises KernelError, also where another process has the node's lock.
         """
-        with _translated(), self.lock.at_once():
+        with translated(), self.lock.at_once():
             if found.nft:
                 self._counted(lambda: self.nft.remove_others(found.nft.messages()))
             found.remove_beside()
@@ -178,7 +164,7 @@ class KernelTables:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Whatever the system has not enough of (memory, descriptors, processes) is a failure to be tried again."""
     try:
         yield

@@ -57,8 +57,8 @@ _LISTING_SECONDS = 0.5
 _LOOK_SECONDS = 10.0
 """How often to look at what nobody tells of: sysctls, and ports that could not be opened."""
 
-_WORKERS = 3
-"""Threads for what would hold the loop up: manifests, stale flows, the host's network."""
+_WORKERS = 4
+"""Threads for what would hold the loop up: manifests, stale flows, the host's network, firewalls."""
 
 
 class Daemon:
@@ -259,6 +259,7 @@ class Daemon:
             "store": following.store,
             "configuration": lambda: self._configuration.follow(self.reload),
             "stale flows": self._flows.run,
+            "firewalls": lambda: self._upkeep.firewalls.follow(lambda: self._writing.state),
             "readiness probes": self._probes.run,
             "signs of life": self._reporter.beat,
         }
@@ -304,8 +305,8 @@ class Daemon:
         self._node.look_again(self._writing.state)
         if self._reporter.status.syncs and not self._reporter.status.error:
             self._takeover.look(self._writing.reconciler.refused)
-        self._upkeep.firewalls.look(self._writing.state)
-        self._tables.rest()
+        self._upkeep.firewalls.look_soon()
+        self._tables.listen()
 
     def _lost(self, wanting: str) -> None:
         """Something was not done for want of memory or threads, and what is known may be half of it: begin anew soon.

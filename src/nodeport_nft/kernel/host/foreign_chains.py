@@ -50,8 +50,23 @@ class Served(Struct, frozen=True):
     host: Host
 
 
+class Question(Struct, frozen=True):
+    """What the chains are asked: whether they are in the way of these endpoints, as the node is.
+
+    ``serves``: there are Services. It is a copy, to be answered while the tables change.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    serves: bool
+    facts: NodeFacts
+    host: Host
+
+
 class Obstacles:
-    """What keeps translated connections from their endpoints. What was read of others' chains is kept for ``again``.
+    """What keeps translated connections from their endpoints: ``read`` the chains, ``ask``, and ``answer``.
+
+    What was read is kept for the next question. ``read`` and ``answer`` may take long, the first some half a minute;
+    any one thread at a time may call them. ``failed``: something could not be read that may be the next time.
 
     ``trusted`` are chains that the operator vouches for, as "FAMILY TABLE CHAIN". What cannot be listed, since
     somebody's table is beyond this nft, is told with the reason: it must not stop anything here.
@@ -61,31 +76,34 @@ class Obstacles:
         self._nft = nft
         self._judges: tuple[Judge, ...] = ()
         self._faults: tuple[str, ...] = ()
-        self._trusted: Collection[str] = ()
         self._tables = Tables(nft)
         self._out: dict[str, str] = {}
         self._host: Host | None = None
 
     def find(self, served: Served, trusted: Collection[str]) -> tuple[str, ...]:
-        """Read the chains, and say what is in the way of these endpoints, each with its remedy."""
-        self._read(trusted)
-        return self._judged(served)
+        """Read the chains, and say what is in the way of what is served, each with its remedy."""
+        self.read(trusted)
+        return self.answer(self.ask(served))
 
-    def between(
-        self, source: str, endpoints: Collection[Endpoint], served: Served, trusted: Collection[str]
-    ) -> tuple[str, ...]:
+    def between(self, source: str, question: Question, trusted: Collection[str]) -> tuple[str, ...]:
         """Read the chains, and say what is in the way from a source elsewhere to these endpoints alone."""
-        self._read(trusted)
-        judges = [judge for judge in self._judges if judge.may_drop]
-        out = devices_to({source, *(endpoint.address for endpoint in endpoints)}) if judges else {}
-        traffic = _traffic(served, endpoints, out)
+        self.read(trusted)
+        endpoints = question.endpoints
+        out = devices_to({source, *(endpoint.address for endpoint in endpoints)}) if self._judges else {}
+        traffic = _traffic(question, out)
         if device := out.get(source):
-            family = next(iter(endpoints)).family
+            family = endpoints[0].family
             is_outside = device in traffic.uplinks[family]
             traffic = replace(traffic, uplinks={family: (device,)}, inside=traffic.inside if is_outside else {})
-        return _printable((*obstacles(judges, traffic), *self._faults))
+        return _printable((*obstacles(self._judges, traffic), *self._faults))
 
-    def _read(self, trusted: Collection[str]) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether it pays to read them again although nobody has changed them."""
+        return self._tables.failed
+
+    def read(self, trusted: Collection[str]) -> None:
+        """Read the chains, with all that they lead to."""
         saved = tuple(read_saved())
         # Who vouches for a chain of theirs has looked.
         faults = [each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted]
@@ -96,31 +114,27 @@ class Obstacles:
             chains, tables.failed = (), True
             words = " ".join(str(error).split())
             faults.append(f"chains of others cannot be listed, look whether they let Services through: {words}")
-        self._judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(saved, trusted))
-        self._trusted = trusted
+        judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(saved, trusted))
+        self._judges = tuple(judge for judge in judges if judge.may_drop)
         self._faults = tuple(faults)
 
-    def again(self, served: Served) -> tuple[str, ...]:
-        """The same of other endpoints, where no chain has changed; those that could not be listed are tried again."""
-        return self.find(served, self._trusted) if self._tables.failed else self._judged(served)
+    def ask(self, served: Served) -> Question:
+        """The question about what is served now; without endpoints where nothing can drop a packet, as a rule."""
+        endpoints = tuple(served_endpoints(served)) if self._judges else ()
+        serves = any(desired.elements.get("cluster-ips") for desired in served.tables.values())
+        return Question(endpoints, serves, served.facts, served.host)
 
-    def _judged(self, served: Served) -> tuple[str, ...]:
-        judges = [judge for judge in self._judges if judge.may_drop]
-        if not judges:  # as a rule: nothing is asked of the kernel then
-            return self._told(served, ())
-        endpoints = tuple(served_endpoints(served))
-        if self._host != served.host:
-            self._out, self._host = {}, served.host
-        wanted = {endpoint.address for endpoint in endpoints if endpoint.address}
+    def answer(self, question: Question) -> tuple[str, ...]:
+        """What is in the way, each with its remedy, and what is not known."""
+        faults = self._faults if question.serves else ()
+        if not self._judges:  # nothing is asked of the kernel then
+            return _printable(faults)
+        if self._host != question.host:
+            self._out, self._host = {}, question.host
+        wanted = {endpoint.address for endpoint in question.endpoints if endpoint.address}
         self._out = {address: self._out[address] for address in self._out.keys() & wanted}
         self._out |= devices_to(wanted - self._out.keys())
-        return self._told(served, obstacles(judges, _traffic(served, endpoints, self._out)))
-
-    def _told(self, served: Served, found: Iterable[str]) -> tuple[str, ...]:
-        faults = (
-            self._faults if any(desired.elements.get("cluster-ips") for desired in served.tables.values()) else ()
-        )
-        return _printable((*found, *faults))
+        return _printable((*obstacles(self._judges, _traffic(question, self._out)), *faults))
 
     def _of_nft(self, chains: Iterable[BaseChain], tables: Tables, trusted: Collection[str]) -> Iterator[Judge]:
         for chain in chains:
@@ -171,14 +185,14 @@ def _of_table(family: Family, desired: Desired) -> Iterator[Endpoint]:
                     yield Endpoint(family, statement.protocol, statement.address, statement.port, "", 0)
 
 
-def _uplinks(served: Served) -> dict[Family, tuple[str, ...]]:
+def _uplinks(question: Question) -> dict[Family, tuple[str, ...]]:
     """The devices by which clients outside come: those of the default routes and of the node's own addresses."""
-    wanted = {*served.host.sources, *served.facts.addresses}
+    wanted = {*question.host.sources, *question.facts.addresses}
     return {
         family: tuple(
             dict.fromkeys(
                 held.interface
-                for held in served.host.addresses
+                for held in question.host.addresses
                 if held.address in wanted and held.address.version == family
             )
         )
@@ -186,28 +200,29 @@ def _uplinks(served: Served) -> dict[Family, tuple[str, ...]]:
     }
 
 
-def _traffic(served: Served, endpoints: Iterable[Endpoint], out: Mapping[str, str]) -> Traffic:
-    uplinks = _uplinks(served)
-    nodes = {family: tuple(str(ip) for ip in served.facts.node_port_ips if ip.version == family) for family in Family}
-    inside = {family: tuple(_inside(served, family, uplinks[family])) for family in Family}
-    return Traffic(endpoints, out, uplinks, nodes, inside)
+def _traffic(question: Question, out: Mapping[str, str]) -> Traffic:
+    uplinks = _uplinks(question)
+    addresses = question.facts.node_port_ips
+    nodes = {family: tuple(str(ip) for ip in addresses if ip.version == family) for family in Family}
+    inside = {family: tuple(_inside(question, family, uplinks[family])) for family in Family}
+    return Traffic(question.endpoints, out, uplinks, nodes, inside)
 
 
-def _inside(served: Served, family: Family, uplinks: Collection[str]) -> Iterator[IPNetwork]:
+def _inside(question: Question, family: Family, uplinks: Collection[str]) -> Iterator[IPNetwork]:
     """The networks of which nobody is who comes by an uplink: those on other devices, and those of pods.
 
     A network on another device is one that the host itself has an address in, or a single address. A wide one that
     holds what is routed by an uplink says nothing.
     """
     yield _LOOPBACK[family]
-    yield from (cidr for cidr in served.facts.pod_cidrs if cidr.version == family)
-    routes = [route for route in served.host.routes if route.prefix.version == family]
+    yield from (cidr for cidr in question.facts.pod_cidrs if cidr.version == family)
+    routes = [route for route in question.host.routes if route.prefix.version == family]
     outside = [route.prefix for route in routes if route.interface in uplinks]
     for route in routes:
         prefix = route.prefix
         if route.interface in uplinks or any(each.subnet_of(prefix) for each in outside):  # type: ignore[arg-type]
             continue
-        held = (each.address in prefix for each in served.host.addresses if each.interface == route.interface)
+        held = (each.address in prefix for each in question.host.addresses if each.interface == route.interface)
         if prefix.prefixlen == prefix.max_prefixlen or (prefix.prefixlen >= _WIDEST and any(held)):
             yield prefix
 
