@@ -237,7 +237,7 @@ class Tables:
     """The rules and the sets of others' tables, as nft lists them.
 
     ``failed``: something could not be listed that may be the next time. All that is listed is bounded, however many
-    base chains, rules and sets there are: changes wait meanwhile.
+    base chains, rules and sets there are: whoever runs `sync --once` or `doctor` waits for it.
     """
 
     def __init__(self, nft: Nft) -> None:
