@@ -23,12 +23,10 @@ from bench.contestants.program import Program, compile_program
 from bench.contestants.served import KubeProxy, ServedProgram
 from bench.forwarding import Forwarder
 from bench.machine import machine
-from bench.report import tables
+from bench.report import RESULT, tables
 from bench.running import Makers, run
 from bench.scenario import DIRECTORY, ScenarioWrong, read_scenarios
 from lab.namespaces import LabError, enter_private_namespaces
-
-RESULT = Path("build/bench.json")
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
-"""``python -m bench.report RESULT.json``: tables and plots of a result, into docs/performance.md and docs/plots.
+"""``python -m bench.report RESULT.json …``: tables and plots of results, into docs/performance.md and docs/plots.
 
+Several results of one machine are shown as one: whom the first has not measured in a scenario is taken from the next.
 What stands between the markers ``<!-- bench: … -->`` and ``<!-- end -->`` is written anew, whatever it was. Plots
 want matplotlib (the extra ``bench``); without it they are left out, and that is said.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from bench.figures import cell, exponent, percentile, table
 
 Result = dict[str, Any]
 Summary = Callable[[Sequence[float]], float]
+
+RESULT = Path("build/bench.json")
+"""Where a result is, if nothing else is said."""
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 SERIES_ENDPOINTS = 3
@@ -138,20 +143,59 @@ def _notes(scenario: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, why.strip().splitlines()[0]) for name, why in scenario["notes"].items()]
 
 
+def joined(results: Sequence[Result]) -> Result:
+    """All of them as one: every scenario, and in each everyone who was measured, as the first of them has it.
+
+    Its ``parts`` are the machine and the command of each.
+    """
+    scenarios: dict[str, dict[str, Any]] = {}
+    for scenario in (scenario for result in results for scenario in result["scenarios"]):
+        known = scenarios.setdefault(scenario["name"], {**scenario, "samples": {}, "notes": {}})
+        for what in ("samples", "notes"):
+            known[what] |= {name: found for name, found in scenario[what].items() if name not in known[what]}
+    parts = [{key: result[key] for key in ("machine", "command")} for result in results]
+    return {**parts[0], "scenarios": sorted(scenarios.values(), key=_place), "parts": parts}
+
+
+def _place(scenario: Mapping[str, Any]) -> tuple[bool, int]:
+    """The series that the growth is fitted over comes first."""
+    return scenario["endpoints"] != SERIES_ENDPOINTS, scenario["services"] * scenario["endpoints"]
+
+
+_PLACES = {"--kube-proxy": "PATH", "--kubeconfig": "FILE", "--scenarios": "FOLDER"}
+"""Options whose values are one machine's own, with what stands for these."""
+
+
 def provenance(result: Result) -> str:
     """What it was measured on, and how it is measured again."""
     facts = result["machine"]
-    words = " ".join(result["command"])
+    files, commands = [], []
+    for number, part in enumerate(parts := result.get("parts", [result])):
+        files.append(str(RESULT) if len(parts) == 1 else f"build/{number + 1}.json")
+        own = part["machine"]
+        commands.append(f"# {own['date']}, revision {own['revision']}, load {own['load']}")
+        commands.append(shlex.join(_repeated(part["command"], files[-1])))
     lines = [
-        f"Measured on {facts['date']}: {facts['processor']}, {facts['memory']}, {facts['distribution']}, "
-        f"Linux {facts['kernel']}, {facts['nft']}, Python {facts['python']}; revision {facts['revision']}; "
-        f"load {facts['load']}.",
-        f"\n```sh\n{words}\npython -m bench.report {result.get('file', 'build/bench.json')}\n```",
+        f"Measured on {facts['processor']}, {facts['memory']}, {facts['distribution']}, "
+        f"Linux {facts['kernel']}, {facts['nft']}, Python {facts['python']}.",
+        "\n```sh\n" + "\n".join([*commands, shlex.join(["python", "-m", "bench.report", *files])]) + "\n```",
     ]
     for scenario in result["scenarios"]:
         for name, why in _notes(scenario):
             lines.append(f"\n{size(scenario)}, {name}: not measured to the end: {why}.")
     return "\n".join(lines) + "\n"
+
+
+def _repeated(command: Sequence[str], file: str) -> list[str]:
+    """The words of a command for whoever measures again, with the result in this file."""
+    words = list(command)
+    if "--out" in words:
+        place = words.index("--out")
+        words[place : place + 2] = []
+    for option, stands in _PLACES.items():
+        if option in words:
+            words[words.index(option) + 1] = stands
+    return words if file == str(RESULT) else [*words, "--out", file]
 
 
 def rewritten(text: str, parts: Mapping[str, str]) -> str:
@@ -204,11 +248,10 @@ def plot(result: Result, folder: Path) -> list[Path]:
 
 
 def main(words: Sequence[str], document: Path = DOCUMENT) -> int:
-    if len(words) != 1:
-        print("usage: python -m bench.report RESULT.json", file=sys.stderr)
+    if not words:
+        print("usage: python -m bench.report RESULT.json …", file=sys.stderr)
         return 2
-    result: Result = json.loads(Path(words[0]).read_text(encoding="utf-8"))
-    result["file"] = words[0]
+    result = joined([json.loads(Path(word).read_text(encoding="utf-8")) for word in words])
     parts = {key: section(result, key) for key in SECTIONS} | {"machine": provenance(result)}
     folder = document.parent / "plots"
     try:

@@ -132,19 +132,25 @@ def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
 def test_no_change_waits_while_the_chains_of_others_are_looked_at(
     cluster: Cluster, daemon: Daemon, desired: Desired
 ) -> None:
-    """However long that takes: here the child that lists them is stopped, and does not answer at all."""
+    """However long that takes: here the child that lists them is stopped, and does not answer at all.
+
+    Where it ends over it, that is told, and they are looked at again although nobody changes anything more.
+    """
     desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
     daemon.start(seconds=WAIT)
     cluster.nft(NODE, FIREWALL)
     (child,) = wait_for(daemon.children, "a child that lists the chain", WAIT)
     os.kill(child, signal.SIGSTOP)
-    cluster.run(NODE, ["nft", "insert", "rule", "inet", "fw", "f", "tcp", "dport", "9", "drop"])
+    dropping = ["nft", "insert", "rule", "inet", "fw", "f", "tcp", "dport", "9999", "drop"]
+    cluster.run(NODE, dropping)
     wait_for(lambda: unread(child), "the child is asked", WAIT)
     change(cluster, daemon, desired, "web-2")
     assert daemon.children() == [child]
-    os.kill(child, signal.SIGCONT)
-    cluster.run(NODE, ["nft", "insert", "rule", "inet", "fw", "f", "tcp", "dport", "8080", "drop"])
-    told = "drops or rejects by the rule 'tcp dport 8080 drop'"
-    wait_for(lambda: any(told in problem for problem in daemon.status().problems), "the rule is told of", WAIT)
+    os.kill(child, signal.SIGKILL)
+    told = wait_for(lambda: daemon.events("problem"), "its end is told", WAIT)
+    assert [each["where"] for each in told] == ["firewall"]
+    assert "signal 9" in told[0]["problem"]
+    wait_for(lambda: daemon.events("problem gone"), "the chain is looked at again", WAIT)
+    assert daemon.status().problems == ()
     assert daemon.events("sync failed") == []
     daemon.kill()

@@ -288,6 +288,27 @@ def test_a_report_rewrites_what_is_between_its_markers_alone(tmp_path: Path) -> 
     assert document.read_text() == text, "a second time it changes nothing"
 
 
+def test_results_are_joined_and_say_how_each_was_measured() -> None:
+    start, rest = "start over an empty kernel (s)", "memory at rest (MB)"
+    first, second = result(**{start: [2.0]}), result(**{start: [9.0], rest: [5.0]})
+    for scenario in second["scenarios"]:
+        scenario["samples"]["kube-proxy"] = scenario["samples"]["a"]
+    first["scenarios"] = first["scenarios"][1:]
+    second["command"] += ["--kube-proxy", "/home/me/kube-proxy", "--kubeconfig", "/home/me/config", "--out", "x.json"]
+    made_of = report.joined([first, second])
+    assert report.section(made_of, "start").splitlines() == [
+        "|  |  | 100 × 3 | 1,000 × 3 | 5,006 × 50 | growth |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| start over an empty kernel (s) | a | 9.00 | 20.0 | 154 | 0.35 |",
+        "|  | kube-proxy | 9.00 | 90.0 | 693 | 1.00 |",
+    ]
+    assert "|  | kube-proxy | 5.00 | 50.0 | 385 | 1.00 |" in report.section(made_of, "memory")
+    told = report.provenance(made_of)
+    assert "/home/me" not in told
+    assert "python -m bench --kube-proxy PATH --kubeconfig FILE --out build/2.json\n" in told
+    assert "python -m bench.report build/1.json build/2.json\n" in told
+
+
 def test_the_document_has_every_marker() -> None:
     text = report.DOCUMENT.read_text(encoding="utf-8")
     parts = dict.fromkeys(("machine", "plots", *report.SECTIONS), "")
