@@ -129,6 +129,7 @@ def test_the_child_that_runs_libnftables_may_die_and_goes_when_it_is_idle(
     daemon.kill()
 
 
+@pytest.mark.proves("K9")
 def test_no_change_waits_while_the_chains_of_others_are_looked_at(
     cluster: Cluster, daemon: Daemon, desired: Desired
 ) -> None:
