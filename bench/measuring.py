@@ -57,12 +57,12 @@ class ChildrenPeak:
 
     def _watch(self) -> None:
         threads = Path(f"/proc/{self._pid}/task")
-        with contextlib.suppress(OSError):  # the process has ended
-            while threads.exists():
+        while threads.exists():
+            with contextlib.suppress(OSError):  # a thread has ended meanwhile
                 children = [each for path in threads.glob("*/children") for each in path.read_text().split()]
                 together = sum(memory(int(child), "VmHWM") for child in children)
                 self.megabytes = max(self.megabytes, together)
-                time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def generation() -> int:

@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.figures import cell, exponent, percentile, table
@@ -38,10 +39,6 @@ CHANGES = (
     "affinity switched on (ms)",
     "affinity switched off (ms)",
 )
-
-
-def median(samples: Sequence[float]) -> float:
-    return percentile(samples, 0.5)
 
 
 def p99(samples: Sequence[float]) -> float:

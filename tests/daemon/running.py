@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPConnection
 from ipaddress import ip_network
@@ -143,11 +144,11 @@ class Daemon:
 
     def children(self) -> list[int]:
         """The processes that it has started and that run."""
-        return [
-            int(word)
-            for children in Path(f"/proc/{self.pid}/task").glob("*/children")  # of whichever thread has started it
-            for word in children.read_text().split()
-        ]
+        found: list[int] = []
+        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):  # of whichever thread has started it
+            with suppress(OSError):  # a thread has ended meanwhile
+                found += map(int, children.read_text().split())
+        return found
 
     # --- what it says ---------------------------------------------------------------------------------------
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from nodeport_nft.cli.desired import Wanted, read_stored, say_replaced, write_wanted
 from nodeport_nft.cli.options import fail, put, say, warn
 from nodeport_nft.cli.progress import doing
-from nodeport_nft.daemon.kernel_tables import KernelTables
+from nodeport_nft.daemon.kernel_tables import KernelTables, translated
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.takeover import Takeover
 from nodeport_nft.daemon.upkeep import Upkeep
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.host.addresses import read_host
+from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served, unseen
 from nodeport_nft.kernel.netlink.conntrack import (
     PATIENCE_SECONDS,
     delete_stale_attempts,
@@ -120,7 +121,7 @@ def sync_once(config: Config, options: Options, nft: Nft, host: Host) -> None:
         if not upkeep.after(synced, state, names_changed=True):
             warn(["flowtable: sync again for it"])
         Takeover(tables, node, report).look(reconciler.refused)
-        upkeep.firewalls.look(state)
+        report.problems("firewall", _in_the_way(nft, state, node))
         _forget_flows(synced.frontends)
     put(_summary(options.node_name, state, synced, listed))
     if failed := (*report.failed, *wanted.complaints):
@@ -151,6 +152,16 @@ def _forget_flows(frontends: Mapping[Family, Frontends]) -> None:
                 say(f"{deleted} unanswered connection attempt{'s' * (deleted > 1)} forgotten, to be translated anew")
     except KernelError as error:
         warn([str(error)])
+
+
+def _in_the_way(nft: Nft, state: NodeState, node: ThisNode) -> tuple[str, ...]:
+    """The chains of others that stop what is translated, each with its remedy."""
+    try:
+        with translated():
+            served = Served(state.tables.desired, state.facts, node.host)
+            return Obstacles(nft).find(served, node.config.trusted_chains)
+    except KernelError as error:
+        return (unseen(error),)
 
 
 _MOST_IDLE = 3

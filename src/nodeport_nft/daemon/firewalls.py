@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from nodeport_nft.agenda import Backoff
 from nodeport_nft.daemon.kernel_tables import KernelTables, translated
 from nodeport_nft.daemon.node import ThisNode
 from nodeport_nft.daemon.telling import Report
 from nodeport_nft.errors import KernelError
-from nodeport_nft.kernel.host.foreign_chains import Obstacles, Served
+from nodeport_nft.kernel.host.foreign_chains import Obstacles, Question, Served, unseen
 from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.reconcile import NodeState
 
@@ -23,31 +24,22 @@ _REST = 3.0
 """How many times as long as a look took there is none: who changes chains all the time gets a quarter of it."""
 
 _LONGEST_SECONDS = 60.0
-"""The longest pause before what could not be read is read again."""
+"""The longest pause before what could not be read is read again, unless that takes long."""
 
 
 class Firewalls:
-    """Tells of the chains that stop what we translate. Raises KernelError where nftables cannot be used."""
+    """Tells of the chains that stop what we translate. ``nft`` is for this alone: it is used in other threads."""
 
-    def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
+    def __init__(self, tables: KernelTables, node: ThisNode, report: Report, nft: Nft) -> None:
         self._tables = tables
         self._node = node
         self._report = report
-        self._nft = Nft()  # the loop's own is not for threads
-        self._obstacles = Obstacles(self._nft)
-        self._trusted: tuple[str, ...] | None = None  # the chains are read but for these; None: they have to be read
+        self._nft = nft
+        self._obstacles = Obstacles(nft)
+        self._read: tuple[str, ...] | None = None  # the chains are read, but for these; None: they have to be read
         self._asked: object = None
         self._due = asyncio.Event()
         self._backoff = Backoff(_LONGEST_SECONDS)
-
-    def look(self, state: NodeState) -> None:
-        """Look at them, now."""
-        try:
-            with translated():
-                found = self._obstacles.find(self._served(state), self._node.config.trusted_chains)
-        except KernelError as error:
-            found = (_unseen(error),)
-        self._report.problems("firewall", found)
 
     def look_soon(self) -> None:
         """Let ``follow`` look whether anything has changed. To be called now and then."""
@@ -61,42 +53,51 @@ class Firewalls:
         while True:
             await self._due.wait()
             self._due.clear()
-            begun = time.monotonic()
-            if not await self._looked(state()):
-                await asyncio.to_thread(self._nft.rest)
-                continue
-            pause = (time.monotonic() - begun) * _REST
-            if self._trusted is None:
-                self._due.set()
-                pause = max(pause, self._backoff.failed())
-            else:
-                self._backoff.succeeded()
-            await asyncio.sleep(pause)
+            begun, trusted = time.monotonic(), self._node.config.trusted_chains
+            looked = await self._looked(state, trusted)
+            await asyncio.to_thread(self._nft.rest)
+            if looked:
+                await self._pause((time.monotonic() - begun) * _REST, trusted)
 
-    async def _looked(self, state: NodeState) -> bool:
+    async def _pause(self, seconds: float, trusted: tuple[str, ...]) -> None:
+        """Do nothing for so long; an operator who vouches for other chains than these is not kept waiting."""
+        again = self._read is None
+        if again:
+            seconds = max(seconds, self._backoff.failed())
+        else:
+            self._backoff.succeeded()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._node.config.trusted_chains == trusted:
+                    await self._due.wait()
+                    self._due.clear()
+                    again = True
+        if again or self._node.config.trusted_chains != trusted:
+            self._due.set()
+
+    async def _looked(self, state: Callable[[], NodeState], trusted: tuple[str, ...]) -> bool:
         """Whether there was anything to look at; it is told what was found."""
-        trusted, served = self._node.config.trusted_chains, self._served(state)
-        asked = served.facts, served.host, self._tables.commits
-        if self._tables.take_foreign_rules() or trusted != self._trusted:
-            self._trusted = None  # until they are read
-        elif asked == self._asked:
+        if self._tables.take_foreign_rules() or trusted != self._read:
+            self._read = None
+        elif self._to_ask(state()) == self._asked:
             return False
-        self._asked = None
+        self._asked = asked = None
         try:
             with translated():
-                if self._trusted is None:
+                if self._read is None:
                     await asyncio.to_thread(self._obstacles.read, trusted)
-                found = await asyncio.to_thread(self._obstacles.answer, self._obstacles.ask(served))
+                asked = self._to_ask(state())  # as it is now: reading may have taken long
+                found = await asyncio.to_thread(self._obstacles.answer, self._question(state()))
         except KernelError as error:
-            self._trusted, found = None, (_unseen(error),)
+            self._read, found, asked = None, (unseen(error),), None
         else:
-            self._trusted, self._asked = None if self._obstacles.failed else trusted, asked
+            self._read = None if self._obstacles.failed else trusted
         self._report.problems("firewall", found)
+        self._asked = asked
         return True
 
-    def _served(self, state: NodeState) -> Served:
-        return Served(state.tables.desired, state.facts, self._node.host)
+    def _to_ask(self, state: NodeState) -> object:
+        return state.facts, self._node.host, self._tables.commits
 
-
-def _unseen(error: KernelError) -> str:
-    return f"chains of others cannot be looked at: {error}"
+    def _question(self, state: NodeState) -> Question:
+        return self._obstacles.ask(Served(state.tables.desired, state.facts, self._node.host))

@@ -15,6 +15,7 @@ from nodeport_nft.config import Config
 from nodeport_nft.daemon.beginning import begun, own_node, service_cidrs, take_told, until_listed
 from nodeport_nft.daemon.configuration import Configuration
 from nodeport_nft.daemon.due import Due, until_due
+from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.flow_cleaner import FlowCleaner
 from nodeport_nft.daemon.followed import FollowedNode
 from nodeport_nft.daemon.following import Following, manifest_follower
@@ -34,6 +35,7 @@ from nodeport_nft.daemon.verdicts import open_verdicts
 from nodeport_nft.daemon.writing import Writing
 from nodeport_nft.errors import KernelError
 from nodeport_nft.kernel.netlink.counters import read_counters
+from nodeport_nft.kernel.nft import Nft
 from nodeport_nft.model import Family, Ref
 from nodeport_nft.observe.connections import Connections
 from nodeport_nft.observe.conntrack import ConntrackSize
@@ -91,6 +93,7 @@ class Daemon:
             reporter.metrics.flows_deleted, lambda problems: reporter.problems("stale flows", problems)
         )
         self._upkeep = Upkeep(tables, node, reporter)
+        self._firewalls = Firewalls(tables, node, reporter, Nft())
         self._takeover = Takeover(tables, node, reporter)
         self._writing = Writing(node, reporter, self._agenda, self._lock, self._flows, self._upkeep, self._backoff)
         self._network = Network(
@@ -259,7 +262,7 @@ class Daemon:
             "store": following.store,
             "configuration": lambda: self._configuration.follow(self.reload),
             "stale flows": self._flows.run,
-            "firewalls": lambda: self._upkeep.firewalls.follow(lambda: self._writing.state),
+            "firewalls": lambda: self._firewalls.follow(lambda: self._writing.state),
             "readiness probes": self._probes.run,
             "signs of life": self._reporter.beat,
         }
@@ -305,7 +308,7 @@ class Daemon:
         self._node.look_again(self._writing.state)
         if self._reporter.status.syncs and not self._reporter.status.error:
             self._takeover.look(self._writing.reconciler.refused)
-        self._upkeep.firewalls.look_soon()
+        self._firewalls.look_soon()
         self._tables.listen()
 
     def _lost(self, wanting: str) -> None:

@@ -107,10 +107,7 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
     def stop(number: int, _: object) -> None:
         # Not the loop's own handler: it would wait for a bulk load to end.
         if not options.cleanup_on_exit:
-            end = threading.Timer(_STOP_SECONDS, os._exit, (0,))
-            end.daemon = True
-            with contextlib.suppress(RuntimeError):  # no more threads: then it takes as long as it takes
-                end.start()
+            _end_soon()
         loop.call_soon_threadsafe(daemon.stop, signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,10 +126,19 @@ async def _run(options: Options, daemon: Daemon, reporter: Reporter, server: Obs
         await daemon.run()
         if options.cleanup_on_exit:
             daemon.clean_up()
+            _end_soon()  # a worker may be at something that takes long
     finally:
         for task in tasks:
             task.cancel()
     reporter.log.info("stopped", rules="removed" if options.cleanup_on_exit else "stay")
+
+
+def _end_soon() -> None:
+    """End in a moment, whatever this process is at then."""
+    end = threading.Timer(_STOP_SECONDS, os._exit, (0,))
+    end.daemon = True
+    with contextlib.suppress(RuntimeError):  # no more threads: then it takes as long as it takes
+        end.start()
 
 
 def _only(group: ExceptionGroup[Exception]) -> Exception:

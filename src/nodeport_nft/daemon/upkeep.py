@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nodeport_nft.daemon.devices import Devices
-from nodeport_nft.daemon.firewalls import Firewalls
 from nodeport_nft.daemon.kernel_tables import KernelTables
 from nodeport_nft.daemon.names import NameFiles
 from nodeport_nft.daemon.node import ThisNode
@@ -19,7 +18,6 @@ class Upkeep:
 
     def __init__(self, tables: KernelTables, node: ThisNode, report: Report) -> None:
         self.devices = Devices(tables, node, report)
-        self.firewalls = Firewalls(tables, node, report)
         self.names = NameFiles(node, report)
         self._node = node
 

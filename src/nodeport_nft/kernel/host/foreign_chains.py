@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from ipaddress import ip_network
-from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -60,6 +59,11 @@ class Question(Struct, frozen=True):
     serves: bool
     facts: NodeFacts
     host: Host
+
+
+def unseen(error: KernelError) -> str:
+    """The problem that nothing is known of them."""
+    return f"chains of others cannot be looked at: {error}"
 
 
 class Obstacles:
@@ -165,9 +169,13 @@ def read_chains() -> tuple[BaseChain, ...]:
 def served_endpoints(served: Served) -> Iterator[Endpoint]:
     """What is served, as far as it is looked at; of a family that has Services without an endpoint, any."""
     for family, desired in served.tables.items():
-        found = tuple(islice(dict.fromkeys(_of_table(family, desired)), _MOST_ENDPOINTS))
+        found: dict[Endpoint, None] = {}
+        for each in _of_table(family, desired):
+            found[each] = None
+            if len(found) == _MOST_ENDPOINTS:  # the loop gathers them, and there may be many more
+                break
         if not found and desired.elements.get("cluster-ips"):
-            found = (Endpoint(family, "tcp", "", 0, "", 0),)
+            found = {Endpoint(family, "tcp", "", 0, "", 0): None}
         yield from found
 
 
