@@ -281,6 +281,17 @@ class Machines:
 
         return self.cluster.call(node, read, timeout=SECONDS)
 
+    def complete_snapshot(self) -> Snapshot:
+        """The same once every machine is registered: whoever was away for long is told of when it is back."""
+
+        def read() -> Snapshot | None:
+            snapshot = self.snapshot()
+            away = [member for member in snapshot.members if member.lost_at or not member.is_live]
+            return None if away else snapshot
+
+        found: Snapshot = wait_for(read, "every machine is registered", SECONDS)
+        return found
+
     def until_programmed(self, snapshot: Snapshot, nodes: Sequence[str] = tuple(NODES)) -> None:
         """Return when the tables of the machines are what a snapshot wants, which then is all there is."""
         for node in nodes:

@@ -264,7 +264,7 @@ def test_nothing_is_lost_where(failure: Failure, storm: Storm) -> None:
         machines.until_well()
         storm.until("acknowledged", MORE)
         storm.pause()
-        snapshot = machines.snapshot()
+        snapshot = machines.complete_snapshot()
         storm.check(snapshot)
         machines.until_programmed(snapshot)
         done = [client.finish() for client in clients]
