@@ -39,7 +39,13 @@ def main() -> None:
         sys.exit(f"error: {wanting}")
     if not _is_daemon(sys.argv[1:]):
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:  # before or after Typer, which makes the same of it
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        if not _is_daemon(sys.argv[1:]):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_daemon(words: list[str]) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
+
+from nodeport_nft.interrupts import ends_at_once
 
 
 class Entry(NamedTuple):
@@ -29,7 +28,7 @@ class Entry(NamedTuple):
     def make(self) -> Any:
         """The command as Click is to have it."""
         module, _, name = self.place.partition(":")
-        with _interruptible():
+        with ends_at_once():  # an exception would come out of somebody's import
             target = getattr(import_module(f"nodeport_nft.cli.{module}"), name)
             from typer.main import get_command, get_group
 
@@ -77,17 +76,3 @@ class Entries(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return len({**self.table, **self._made})
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """While modules are imported, Ctrl-C ends the program: an exception would come out of somebody's import."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from nodeport_nft.doctor.examination import Examination
 from nodeport_nft.doctor.finding import Check, Finding, failed, ok, skipped
+from nodeport_nft.interrupts import run
 from nodeport_nft.model import ZONE_LABEL, IPAddress, Protocol, Service
 from nodeport_nft.notation import socket_address
 from nodeport_nft.resolve import Claimable, Frontend, FrontendKind, Resolver
@@ -75,7 +76,7 @@ def _connections(examination: Examination) -> Iterator[Finding]:
     )
     if not first:
         yield skipped("no Service has a TCP port on a clusterIP or a nodePort")
-    results = asyncio.run(_all_of_them(trials)) if trials else []
+    results = run(_all_of_them(trials)) if trials else []
     wrong = [each for each in results if each[1] is not each[0].should]
     yield from _endpoints_that_fail(blamed := _blamed(trial for trial, outcome, _ in wrong if outcome in _NO_ANSWER))
     explained = {id(trial) for trials_there in blamed.values() for trial in trials_there}
@@ -170,7 +171,7 @@ def _blamed(trials: Iterable[Trial]) -> dict[tuple[IPAddress, int, Outcome], lis
         for endpoint in trial.endpoints[:_ASKED]:
             behind[endpoint].append(trial)
     asked = dict(islice(behind.items(), _MOST))
-    outcomes = asyncio.run(_outcomes(asked)) if asked else []
+    outcomes = run(_outcomes(asked)) if asked else []
     return {
         (*endpoint, outcome): asked[endpoint]
         for endpoint, (outcome, _) in zip(asked, outcomes, strict=True)

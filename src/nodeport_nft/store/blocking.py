@@ -5,10 +5,11 @@ It cannot be used where one runs already.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
+
+from nodeport_nft.interrupts import Runner, ends_at_once
 
 
 class _Client(Protocol):
@@ -24,7 +25,7 @@ class BlockingClient(Generic[ClientOf]):
 
     def __init__(self, make: Callable[[], ClientOf]) -> None:
         """Makes the client on its loop. Raises what ``make`` does."""
-        self._runner = asyncio.Runner()
+        self._runner = Runner()
 
         async def made() -> ClientOf:
             return make()
@@ -36,13 +37,14 @@ class BlockingClient(Generic[ClientOf]):
             raise
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for it; Ctrl-C cancels it."""
+        """Wait for it; Ctrl-C cancels it, and is raised then."""
         return self._runner.run(work)
 
     def close(self) -> None:
         """Hang up."""
-        self._runner.run(self.client.close())
-        self._runner.close()
+        with ends_at_once():  # a client that is half closed complains
+            self._runner.run(self.client.close())
+            self._runner.close()
 
     def __enter__(self) -> Self:
         return self

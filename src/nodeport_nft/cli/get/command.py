@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from nodeport_nft.store import Objects
 
 
-INTERRUPTED = 130
-"""Exit code of a watch that Ctrl-C has ended: a shell's for SIGINT (128 and its number)."""
-
-
 def _forms() -> list[str]:
     from nodeport_nft.cli.get.output import WORDS
 
@@ -166,10 +162,7 @@ def _watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_change
             "--watch: the endpoints of Services are computed, and watched as a table alone; leave out -o",
             BAD_INPUT,
         )
-    try:
-        return watch(config, wanted, printer, only_changes=only_changes)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    return watch(config, wanted, printer, only_changes=only_changes)
 
 
 def _read_sort(text: str | None) -> Path | None:

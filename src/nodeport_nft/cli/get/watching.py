@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from nodeport_nft.cli.get.events import Event, EventPrinter
 from nodeport_nft.cli.get.listings import Wanted, listings, selected
 from nodeport_nft.cli.options import open_existing, warn
+from nodeport_nft.interrupts import Runner
 from nodeport_nft.kube import Object
 from nodeport_nft.model import Ref
 from nodeport_nft.store import is_kubernetes, is_shared
@@ -48,7 +49,7 @@ def watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes
     computed = any(is_computed for _, is_computed in parts)
     gc.enable()  # this may take as long as one likes
     # The loop of the source is closed after that of the store: grpc knows both, and calls back whichever it likes.
-    with asyncio.Runner() as runner, ExitStack() as opened:
+    with Runner() as runner, ExitStack() as opened:
         store = opened.enter_context(open_existing(config))
         followed: list[_Objects | _Rows] = [
             _Rows(store, config, part) if is_computed else _Objects(store, part) for part, is_computed in parts
@@ -192,7 +193,7 @@ def _lasting(listing: Listing, number: int) -> list[str]:
 class _Following:
     """A source, followed by an event loop that runs while somebody waits for the next changes."""
 
-    def __init__(self, runner: asyncio.Runner, source: Source, running: asyncio.Task[None]) -> None:
+    def __init__(self, runner: Runner, source: Source, running: asyncio.Task[None]) -> None:
         self._runner = runner
         self._source = source
         self._running = running
@@ -227,9 +228,7 @@ class _Following:
 
 
 @contextmanager
-def _followed(
-    runner: asyncio.Runner, config: Config, kinds: tuple[str, ...], namespace: str | None
-) -> Iterator[_Following]:
+def _followed(runner: Runner, config: Config, kinds: tuple[str, ...], namespace: str | None) -> Iterator[_Following]:
     from nodeport_nft.sources.by_scheme import open_watch
 
     async def begun() -> tuple[Source, asyncio.Task[None]]:
