@@ -30,6 +30,7 @@ class Chains:
         self.changed = True
         self.commits = 0
         self.failed = False
+        self.is_legacy_changed = False
         self.error: Exception | None = None
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -47,6 +48,10 @@ class Chains:
         assert self.goes_on.wait(SECONDS)
         if self.error:
             raise self.error
+
+    def legacy_changed(self) -> bool:
+        changed, self.is_legacy_changed = self.is_legacy_changed, False
+        return changed
 
     def ask(self, _: object) -> str:
         assert threading.current_thread() is threading.main_thread(), "the tables are the loop's"
@@ -105,6 +110,8 @@ def test_they_are_read_where_they_have_changed_and_asked_where_we_have(monkeypat
         chains.changed = True
         assert await look(chains, looking) == ["read 0", "answer at commit 1", "rest"]
         chains.config.trusted_chains = ("ip filter FORWARD",)
+        assert await look(chains, looking) == ["read 1", "answer at commit 1", "rest"]
+        chains.is_legacy_changed = True
         assert await look(chains, looking) == ["read 1", "answer at commit 1", "rest"]
         assert await look(chains, looking) == ["rest"]
 

@@ -54,10 +54,9 @@ class Firewalls:
             await self._due.wait()
             self._due.clear()
             begun, trusted = time.monotonic(), self._node.config.trusted_chains
-            looked = await self._looked(state, trusted)
+            await self._look(state, trusted)
             await asyncio.to_thread(self._nft.rest)
-            if looked:
-                await self._pause((time.monotonic() - begun) * _REST, trusted)
+            await self._pause((time.monotonic() - begun) * _REST, trusted)
 
     async def _pause(self, seconds: float, trusted: tuple[str, ...]) -> None:
         """Do nothing for so long; an operator who vouches for other chains than these is not kept waiting."""
@@ -75,17 +74,18 @@ class Firewalls:
         if again or self._node.config.trusted_chains != trusted:
             self._due.set()
 
-    async def _looked(self, state: Callable[[], NodeState], trusted: tuple[str, ...]) -> bool:
-        """Whether there was anything to look at; it is told what was found."""
+    async def _look(self, state: Callable[[], NodeState], trusted: tuple[str, ...]) -> None:
+        """Read and ask what has to be, and tell what was found."""
         if self._tables.take_foreign_rules() or trusted != self._read:
             self._read = None
-        elif self._to_ask(state()) == self._asked:
-            return False
-        self._asked = asked = None
+        asked = None
         try:
             with translated():
-                if self._read is None:
+                if self._read is None or await asyncio.to_thread(self._obstacles.legacy_changed):
+                    self._read = None
                     await asyncio.to_thread(self._obstacles.read, trusted)
+                elif self._to_ask(state()) == self._asked:
+                    return
                 asked = self._to_ask(state())  # as it is now: reading may have taken long
                 found = await asyncio.to_thread(self._obstacles.answer, self._question(state()))
         except KernelError as error:
@@ -94,7 +94,6 @@ class Firewalls:
             self._read = None if self._obstacles.failed else trusted
         self._report.problems("firewall", found)
         self._asked = asked
-        return True
 
     def _to_ask(self, state: NodeState) -> object:
         return state.facts, self._node.host, self._tables.commits

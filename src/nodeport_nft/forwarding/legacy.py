@@ -22,11 +22,11 @@ _MODULES = frozenset(
     ("tcp", "udp", "sctp", "icmp", "icmp6", "comment", "conntrack", "state", "multiport", "mark", "addrtype", "limit")
 )
 
-Tables = dict[str, dict[str, list[str]]]
+LegacyTables = dict[str, dict[str, list[str]]]
 """The rules in nft's language, by table and chain."""
 
 
-def read_legacy(family: str, saved: str) -> tuple[tuple[BaseChain, ...], Tables]:
+def read_legacy(family: str, saved: str) -> tuple[tuple[BaseChain, ...], LegacyTables]:
     """The base chains that translated packets meet, and all rules. ``family`` is nft's name."""
     bases, tables = [], defaultdict[str, dict[str, list[str]]](dict)
     table = ""
