@@ -120,6 +120,56 @@ def test_tables_that_libnftables_cannot_read_are_in_nobodys_way(free: Cluster, k
     walk(free, tuple(before))
 
 
+_OTHER_FAMILIES = """
+table bridge nodeport-nft {
+  set s { type ether_addr; flags timeout; elements = { 02:00:00:00:00:01 timeout 1h }; }
+  chain services { type filter hook forward priority 0; ether saddr @s accept; vlan id 3 drop; }
+}
+table arp nodeport-nft { chain services { type filter hook input priority 0; arp operation request accept; }; }
+table netdev nodeport-nft {
+  map service-ips { type ipv4_addr : verdict; }
+  chain services { type filter hook ingress device lo priority 0; ip daddr 192.0.2.2 fwd to lo; }
+  chain e { type filter hook egress device lo priority 0; ip daddr 192.0.2.3 dup to lo; }
+}
+table inet nodeport-nft { chain services { type filter hook ingress device lo priority 0; meta mark 1 drop; }; }
+"""
+_OBJECTS = """
+table inet fw {
+  counter c { }
+  quota q { over 25 mbytes; }
+  limit l { rate 1/second; }
+  ct helper h { type "ftp" protocol tcp; }
+  ct timeout t { protocol tcp; policy = { established: 100 }; }
+  synproxy y { mss 1460; wscale 7; }
+  set dyn { type ipv4_addr . inet_service; flags dynamic,timeout; size 10; timeout 1m; }
+  map m { type ipv4_addr . inet_service : verdict; flags interval; elements = { 192.0.2.0/24 . 1-9 : drop }; }
+  chain forward {
+    type filter hook forward priority 0;
+    quota name q drop
+    limit name l accept
+    ip saddr . tcp dport vmap @m
+    ip saddr 192.0.2.1 add @dyn { ip saddr . tcp dport limit rate 1/second burst 5 packets }
+    %s
+  }
+}
+"""
+_NETWORKS = [f"198.18.{number >> 5}.{(number & 31) * 8}/30" for number in range(3000)]
+_SPOKEN = {
+    "in all other families, by our name": _OTHER_FAMILIES,
+    "objects, and sets that packets fill": _OBJECTS % "tcp option maxseg size set rt mtu",
+    "a rule of many statements": _OBJECTS
+    % f'ip saddr 192.0.2.1 {"counter " * 100} log prefix "{"p" * 100}" comment "{"c" * 120}"',
+    "a rule of 3,000 networks": _OBJECTS % f"ip saddr {{ {', '.join(_NETWORKS)} }} drop",
+}
+
+
+@pytest.mark.proves("K9")
+@pytest.mark.parametrize("kind", _SPOKEN)
+def test_tables_of_all_kinds_are_in_nobodys_way(free: Cluster, kind: str) -> None:
+    free.nft(NODE, _SPOKEN[kind])
+    walk(free, tuple(free.call(NODE, strangers.everything)))
+
+
 def test_a_table_that_its_owner_keeps(free: Cluster) -> None:
     with free.host(NODE).namespace.entered(), strangers.owned():
         walk(free)
