@@ -37,10 +37,8 @@ def expose(
         ),
     ],
     port: Annotated[
-        int | None,
-        typer.Option(
-            "--port", metavar="PORT", help="The Service's port; default those there are.", parser=whole_number
-        ),
+        str | None,
+        typer.Option("--port", metavar="PORT,...", help="The Service's port or ports; default those there are."),
     ] = None,
     target_port: Annotated[
         str | None,
@@ -81,6 +79,7 @@ def expose(
     from nodeport_nft.store import open_existing
 
     chosen = flags.config()
+    numbers = _numbers(port)
     asked = parse_asked(resources, files=None, config=chosen, namespace=namespace)
     if len(asked.refs) != 1 or asked.refs[0].kind not in _EXPOSED:
         fail("expose takes one Pod or one Service, as expose pod NAME", BAD_INPUT)
@@ -90,7 +89,7 @@ def expose(
     spec: dict[str, Any] = {
         "type": service_type,
         "selector": _equations("--selector", selector) if selector else _selector(exposed),
-        "ports": _ports(exposed, port, target_port, protocol),
+        "ports": _ports(exposed, numbers, target_port, protocol),
     }
     given = {
         "clusterIP": cluster_ip,
@@ -115,13 +114,23 @@ def _selector(exposed: Object) -> dict[str, Any]:
     return dict(found)
 
 
-def _ports(exposed: Object, port: int | None, target_port: str | None, protocol: str | None) -> list[dict[str, Any]]:
-    """The Service's ports: the one that is given, else one for each that is there. Leaves where there is none."""
+def _numbers(text: str | None) -> list[int]:
+    """The ports of ``--port``; none where it is not given."""
+    try:
+        return [whole_number(part.strip()) for part in text.split(",")] if text is not None else []
+    except typer.BadParameter as error:
+        fail(f"--port: {error}", BAD_INPUT)
+
+
+def _ports(
+    exposed: Object, numbers: list[int], target_port: str | None, protocol: str | None
+) -> list[dict[str, Any]]:
+    """The Service's ports: those that are given, else one for each that is there. Leaves where there is none."""
     there = _ports_of(exposed)
-    if port is None and not there:
+    if not (numbers or there):
         fail(f"{reference(exposed.kind, exposed.name)} names no port; add --port=PORT", BAD_INPUT)
-    same = next((each for each in there if each["port"] == port), {"protocol": "TCP"})
-    chosen = there if port is None else [{**same, "port": port}]
+    known = {each["port"]: each for each in reversed(there)}  # the first of each number
+    chosen = [{"protocol": "TCP", **known.get(number, {}), "port": number} for number in numbers] or there
     ports: list[dict[str, Any]] = []
     for each in chosen:
         target = number_or_name(target_port) if target_port else each["port"]
