@@ -9,6 +9,7 @@ from typing import Any
 
 from nodeport_nft.errors import KernelError
 from nodeport_nft.facts import Host, HostAddress, HostRoute
+from nodeport_nft.interrupts import ends_at_once
 from nodeport_nft.model import IPAddress
 
 # linux/if_addr.h: temporary (RFC 8981), DAD failed, tentative. A deprecated address is a stable one: it takes
@@ -26,21 +27,26 @@ _SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 def read_host() -> Host:
     """Read the network of the caller's network namespace. Raises KernelError if rtnetlink refuses."""
-    from pyroute2 import IPRoute  # late: a heavy import that render and --help must not pay for
+    with ends_at_once():  # pyroute2 has an event loop of its own
+        from pyroute2 import IPRoute  # late: a heavy import that render and --help must not pay for
 
-    try:
-        with IPRoute() as netlink:
-            links = sorted(netlink.get_links(), key=lambda link: int(link["index"]))
-            names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-            return Host(
-                addresses=tuple(_address(message, names) for message in netlink.get_addr()),
-                routes=tuple(_routes(netlink, names)),
-                sources=tuple(_sources(netlink)),
-                bridges=tuple(sorted(_bridges(netlink))),
-                links=tuple(names[link["index"]] for link in links if not link["flags"] & _IFF_LOOPBACK),
-            )
-    except OSError as error:
-        raise KernelError(f"the node's addresses and routes cannot be read: {error}") from error
+        try:
+            with IPRoute() as netlink:
+                return _host(netlink)
+        except OSError as error:
+            raise KernelError(f"the node's addresses and routes cannot be read: {error}") from error
+
+
+def _host(netlink: Any) -> Host:
+    links = sorted(netlink.get_links(), key=lambda link: int(link["index"]))
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+    return Host(
+        addresses=tuple(_address(message, names) for message in netlink.get_addr()),
+        routes=tuple(_routes(netlink, names)),
+        sources=tuple(_sources(netlink)),
+        bridges=tuple(sorted(_bridges(netlink))),
+        links=tuple(names[link["index"]] for link in links if not link["flags"] & _IFF_LOOPBACK),
+    )
 
 
 def _address(message: Any, names: dict[int, str]) -> HostAddress:

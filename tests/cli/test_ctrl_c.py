@@ -1,0 +1,76 @@
+"""Ctrl-C at any line of a command, event loops and libraries' included: exit code 130, and no word of it.
+
+tests/unit/test_interrupts.py has every line of the event loop's life; here are some, by chance, of whole commands.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import Program
+from tests.cli.watching import WAIT
+
+POINTS = 12
+
+_CHILD = """
+import signal, sys
+
+left, begun = int(sys.argv.pop(1)), False
+
+def enter(frame, _event, _argument):
+    global begun
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    begun = begun or (file.endswith("cli/flags.py") and name == "wrapped")
+    counts = any(each in file for each in ("asyncio", "nodeport_nft", "pyroute2"))
+    return line if begun and counts and name != "<module>" else None
+
+def line(_frame, event, _argument):
+    global left
+    left -= event == "line"
+    if left < 0:
+        sys.settrace(None)
+        signal.raise_signal(signal.SIGINT)
+    return line
+
+from nodeport_nft.entry import main
+sys.settrace(enter)
+main()
+"""
+
+MANIFEST = """\
+{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: web}, ports: [{port: 80}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [("get svc,ep -w", 8000), ("trace svc/web", 10000), ("apply -f web.yaml", 4000)],
+)
+def test_ctrl_c_at_any_line_of_a_command(tmp_path: Path, words: str, lines: int) -> None:
+    """``lines`` are fewer than the command has."""
+    program = Program(tmp_path)
+    (tmp_path / "web.yaml").write_text(MANIFEST)
+    assert program.run("apply", "-f", "web.yaml", "--store", str(program.store)).code == 0
+    for number in random.Random(words).sample(range(lines), POINTS):
+        code, said = interrupted(tmp_path, number, *words.split(), "--store", str(program.store))
+        assert (code in (130, -2), said) == (True, []), f"at line {number}"
+
+
+def interrupted(directory: Path, number: int, *words: str) -> tuple[int, list[str]]:
+    """The exit code, and what is said that is not about the node or its Services."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(number), *words],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("warning: ", "node ", "note: "))]
+    return done.returncode, said
