@@ -18,13 +18,16 @@ from nodeport_nft.scarcity import scarcity
 def main() -> None:
     """The console entry point ``nodeport-nft``."""
     _open_standard_streams()
+    # Who has us ignore Ctrl-C, as shells do with what scripts leave in the background, means it.
+    interruptible = not _is_daemon(sys.argv[1:]) and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
     if _is_daemon(sys.argv[1:]):
         # Until the daemon has its own: nothing has begun, and nothing is lost.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     else:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # A command ends in seconds, and what it reads has no cycles: looking for some in the values of ten thousand
         # Services is a third of its time. Those that wait switch it on again (``cli.waiting``).
         gc.disable()
@@ -37,14 +40,14 @@ def main() -> None:
         if not (wanting := scarcity(error)):
             raise
         sys.exit(f"error: {wanting}")
-    if not _is_daemon(sys.argv[1:]):
+    if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
     except KeyboardInterrupt:  # before or after Typer, which makes the same of it
         sys.exit(128 + signal.SIGINT)
     finally:
-        if not _is_daemon(sys.argv[1:]):
+        if interruptible:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,23 @@ def test_ctrl_c_at_any_line_of_a_command(tmp_path: Path, words: str, lines: int)
         assert (code in (130, -2), said) == (True, []), f"at line {number}"
 
 
-def interrupted(directory: Path, number: int, *words: str) -> tuple[int, list[str]]:
+@pytest.mark.parametrize("words", ["get svc", "trace svc/web"])
+def test_who_has_ctrl_c_ignored_is_not_interrupted(tmp_path: Path, words: str) -> None:
+    """As shells have what a script leaves in the background."""
+    program = Program(tmp_path)
+    (tmp_path / "web.yaml").write_text(MANIFEST)
+    assert program.run("apply", "-f", "web.yaml", "--store", str(program.store)).code == 0
+    undisturbed = program.run(*words.split(), "--store", str(program.store)).code
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    for number in (0, 500, 2000):
+        outcome = interrupted(tmp_path, number, *words.split(), "--store", str(program.store), by=ignoring)
+        assert outcome == (undisturbed, [])
+
+
+def interrupted(directory: Path, number: int, *words: str, by: Sequence[str] = ()) -> tuple[int, list[str]]:
     """The exit code, and what is said that is not about the node or its Services."""
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(number), *words],
+        [*by, sys.executable, "-c", _CHILD, str(number), *words],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         capture_output=True,
