@@ -4,51 +4,71 @@ Otherwise a service manager that stops the daemon while it starts would see it d
 answered with a traceback out of somebody's import.
 """
 
-import gc
+from __future__ import annotations
+
 import os
 import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody has it ignored, and means it
+    # Python's own would answer with a traceback out of whatever is imported next.
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(128 + signal.SIGINT))
+
+import gc
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType
 
 from nodeport_nft import leading_flags
+from nodeport_nft.interrupts import CODE, end, press
 from nodeport_nft.scarcity import scarcity
 
 
 def main() -> None:
     """The console entry point ``nodeport-nft``."""
     _open_standard_streams()
-    # Who has us ignore Ctrl-C, as shells do with what scripts leave in the background, means it.
-    interruptible = not _is_daemon(sys.argv[1:]) and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    if _is_daemon(sys.argv[1:]):
+    is_daemon = _is_daemon(sys.argv[1:])
+    if is_daemon:
         # Until the daemon has its own: nothing has begun, and nothing is lost.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     else:
-        if interruptible:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # A command ends in seconds, and what it reads has no cycles: looking for some in the values of ten thousand
         # Services is a third of its time. Those that wait switch it on again (``cli.waiting``).
         gc.disable()
         # Ctrl-C may fall between the call that makes a coroutine and what would run it. One that nobody awaits by
         # mistake is mypy's to find.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        sys.unraisablehook = _unraisable
     try:
         from nodeport_nft.cli import main as run
     except (MemoryError, ImportError) as error:
         if not (wanting := scarcity(error)):
             raise
         sys.exit(f"error: {wanting}")
-    if interruptible:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    if is_daemon or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         run()
+    else:
+        _run_interruptibly(run)
+
+
+def _run_interruptibly(run: Callable[[], None]) -> None:
+    try:
+        try:
+            signal.signal(signal.SIGINT, press)
+            run()
+        finally:
+            signal.signal(signal.SIGINT, end)
     except KeyboardInterrupt:  # before or after Typer, which makes the same of it
-        sys.exit(128 + signal.SIGINT)
-    finally:
-        if interruptible:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.exit(CODE)
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    """Let Ctrl-C end the program also where Python tells of an exception and goes on, as in finalizers."""
+    if issubclass(told.exc_type, KeyboardInterrupt):
+        os._exit(CODE)
+    sys.__unraisablehook__(told)
 
 
 def _is_daemon(words: list[str]) -> bool:

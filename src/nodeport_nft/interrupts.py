@@ -1,22 +1,39 @@
-"""Ctrl-C in commands: exit code 130 and nothing else, whenever it comes.
+"""Ctrl-C in commands: exit code 130 and no other word, whenever it comes.
 
 KeyboardInterrupt comes out of whatever line the program has reached. That is right for our own code, and wrong inside
-machinery that has to finish its steps: an import, or an event loop.
+machinery that has to finish its steps: an import, or an event loop. There, and when it is pressed again, Ctrl-C ends
+the program at once. It does so by a handler, not by SIG_DFL, which the kernel does not carry out for process 1 of a
+container; and Python loses a signal that comes while SIG_DFL is being set.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import Task
 
 Result = TypeVar("Result")
+
+CODE = 128 + signal.SIGINT
+"""The exit code, which is the one that shells tell of a program that SIGINT has ended."""
+
+
+def press(_number: int, _frame: FrameType | None) -> NoReturn:
+    """The handler of SIGINT while a command runs: the first Ctrl-C. What is cleaned up then is not interrupted."""
+    signal.signal(signal.SIGINT, end)
+    raise KeyboardInterrupt
+
+
+def end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """The handler of SIGINT where nothing can be cleaned up, or somebody does not want to wait for it."""
+    os._exit(CODE)
 
 
 @contextmanager
@@ -25,11 +42,11 @@ def ends_at_once() -> Iterator[None]:
     if not _is_ours():
         yield
         return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.signal(signal.SIGINT, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
 
 class Runner:
@@ -57,18 +74,18 @@ class Runner:
         def cancel(_number: int, _frame: FrameType | None) -> None:
             nonlocal pressed
             pressed = True
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, end)
             if task:
                 loop.call_soon_threadsafe(task.cancel)
 
-        signal.signal(signal.SIGINT, cancel)
+        before = signal.signal(signal.SIGINT, cancel)
         try:
             task = loop.create_task(work)
             if pressed:
                 task.cancel()
             return loop.run_until_complete(task)
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, before)
             if pressed:
                 raise KeyboardInterrupt
 
@@ -94,7 +111,5 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _is_ours() -> bool:
     """Whether Ctrl-C raises KeyboardInterrupt here: not in other threads, nor where somebody has other plans."""
-    return (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and signal.getsignal(signal.SIGINT) in (press, signal.default_int_handler)

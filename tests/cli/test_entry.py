@@ -41,11 +41,11 @@ def test_a_daemon_that_is_stopped_while_it_is_imported_ends_well(module: str, nu
     [
         (module, words)
         for words, own in ((("get", "svc"), "get.command"), (("sync", "--once"), "sync"))
-        for module in ("typer", "nodeport_nft.cli.app", f"nodeport_nft.cli.{own}")
+        for module in ("gc", "nodeport_nft.scarcity", "typer", "nodeport_nft.cli.app", f"nodeport_nft.cli.{own}")
     ],
 )
 def test_ctrl_c_while_a_command_is_imported_has_no_traceback(module: str, words: tuple[str, ...]) -> None:
-    assert interrupted(module, 2, *words) == (-2, "")
+    assert interrupted(module, 2, *words) == (130, "")
 
 
 def test_a_closed_stream_is_nobody_elses() -> None:

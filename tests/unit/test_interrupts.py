@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodeport_nft.interrupts import Runner, ends_at_once, run
+from nodeport_nft.interrupts import Runner, end, ends_at_once, press, run
 
 _TRACED = (asyncio.__file__.removesuffix("__init__.py"), sys.modules[Runner.__module__].__file__ or "")
 
@@ -41,17 +41,18 @@ class Interrupt:
             self._left -= 1
             if self._left < 0:
                 self.came = True
-                if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+                if signal.getsignal(signal.SIGINT) is end:
                     self.ended = True
                 else:
                     signal.raise_signal(signal.SIGINT)
         return self._line
 
 
-def interrupts(work: Callable[[], object]) -> Iterator[Interrupt]:
-    """The outcome at every line, until there are no more: what ended in KeyboardInterrupt, or was killed."""
+def interrupts(work: Callable[[], object], handler: Callable[[int, FrameType | None], object]) -> Iterator[Interrupt]:
+    """The outcome at every line, until there are no more: KeyboardInterrupt, or the end of the program."""
     for number in range(10_000):
         interrupt = Interrupt(number)
+        signal.signal(signal.SIGINT, handler)
         try:
             interrupt.during(work)
         except KeyboardInterrupt:
@@ -63,6 +64,14 @@ def interrupts(work: Callable[[], object]) -> Iterator[Interrupt]:
             assert interrupt.ended, f"Ctrl-C at line {number} was lost"
         yield interrupt
     pytest.fail("no end")
+
+
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    """What Ctrl-C does is afterwards what it did before."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 async def a_while() -> str:
@@ -81,19 +90,24 @@ def twice() -> None:
 
 
 # What a command does not show either: the first by ``entry``, the second by Python.
+@pytest.mark.usefixtures("as_it_was")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("work", [twice, lambda: run(a_while())], ids=["twice", "once"])
+@pytest.mark.parametrize("handler", [press, signal.default_int_handler], ids=["a command's", "Python's"])
 def test_ctrl_c_is_keyboard_interrupt_at_every_line_of_a_loop(
-    work: Callable[[], object], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    work: Callable[[], object],
+    handler: Callable[[int, FrameType | None], object],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     unraisable: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    outcomes = list(interrupts(work))
+    outcomes = list(interrupts(work, handler))
     gc.collect()
     assert {each.ended for each in outcomes} == {True, False}
     assert len(outcomes) > 100
     assert (unraisable, caplog.text) == ([], "")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler  # the last one met no Ctrl-C
 
 
 def test_what_runs_is_cancelled_and_may_clean_up() -> None:
@@ -121,7 +135,7 @@ def test_pressed_again_ctrl_c_ends_the_program() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(work())
-    assert handlers == [signal.SIG_DFL]
+    assert handlers == [end]
 
 
 def test_who_has_other_plans_for_ctrl_c_keeps_them() -> None:

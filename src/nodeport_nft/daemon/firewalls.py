@@ -56,7 +56,18 @@ class Firewalls:
             begun, trusted = time.monotonic(), self._node.config.trusted_chains
             await self._look(state, trusted)
             await asyncio.to_thread(self._nft.rest)
-            await self._pause((time.monotonic() - begun) * _REST, trusted)
+            seconds = time.monotonic() - begun
+            unheard = await self._unheard()
+            await self._pause(seconds * _REST, trusted)
+            if unheard:
+                self._read = None
+                self._due.set()
+
+    async def _unheard(self) -> bool:
+        """Whether the old iptables' chains have changed, of which nobody tells."""
+        with suppress(KernelError), translated():
+            return self._read is not None and await asyncio.to_thread(self._obstacles.legacy_changed)
+        return False  # the next time, then
 
     async def _pause(self, seconds: float, trusted: tuple[str, ...]) -> None:
         """Do nothing for so long; an operator who vouches for other chains than these is not kept waiting."""
@@ -81,8 +92,7 @@ class Firewalls:
         asked = None
         try:
             with translated():
-                if self._read is None or await asyncio.to_thread(self._obstacles.legacy_changed):
-                    self._read = None
+                if self._read is None:
                     await asyncio.to_thread(self._obstacles.read, trusted)
                 elif self._to_ask(state()) == self._asked:
                     return

@@ -29,7 +29,7 @@ Source: nft(8); net/netfilter/nf_tables_core.c (nft_do_chain).
 """
 
 from nodeport_nft.forwarding.chains import BaseChain, Hooked, base_chains
-from nodeport_nft.forwarding.legacy import LegacyTables, read_legacy
+from nodeport_nft.forwarding.legacy import read_legacy
 from nodeport_nft.forwarding.obstacles import Judge, Listing, Traffic, Unlisted, obstacles
 from nodeport_nft.forwarding.packet import Endpoint, Packet
 
@@ -38,7 +38,6 @@ __all__ = [
     "Endpoint",
     "Hooked",
     "Judge",
-    "LegacyTables",
     "Listing",
     "Packet",
     "Traffic",

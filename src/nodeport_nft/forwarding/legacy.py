@@ -22,11 +22,11 @@ _MODULES = frozenset(
     ("tcp", "udp", "sctp", "icmp", "icmp6", "comment", "conntrack", "state", "multiport", "mark", "addrtype", "limit")
 )
 
-LegacyTables = dict[str, dict[str, list[str]]]
+Tables = dict[str, dict[str, list[str]]]
 """The rules in nft's language, by table and chain."""
 
 
-def read_legacy(family: str, saved: str) -> tuple[tuple[BaseChain, ...], LegacyTables]:
+def read_legacy(family: str, saved: str) -> tuple[tuple[BaseChain, ...], Tables]:
     """The base chains that translated packets meet, and all rules. ``family`` is nft's name."""
     bases, tables = [], defaultdict[str, dict[str, list[str]]](dict)
     table = ""
@@ -42,7 +42,7 @@ def read_legacy(family: str, saved: str) -> tuple[tuple[BaseChain, ...], LegacyT
     for line in saved.splitlines():
         if line.startswith("*"):
             table = line[1:].strip()
-        elif line.startswith("-A "):
+        elif line.startswith("-A ") and table in _TABLES:  # nat may have very many
             try:
                 chain, *words = shlex.split(line)[1:]
             except ValueError:

@@ -37,7 +37,9 @@ class EditedFile:
         self.path.write_text(text, encoding="utf-8", errors=_BYTES)
         words = _editor()
         # Ctrl-C is the editor's, which has the terminal: a handler of ours does nothing, and is none of its own.
-        before = signal.signal(signal.SIGINT, lambda *_: None)
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, lambda *_: None)
         try:
             done = subprocess.run([*words, str(self.path)], check=False)  # noqa: S603 (it is the user's own)
         except OSError as error:

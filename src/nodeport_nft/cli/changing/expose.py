@@ -125,18 +125,24 @@ def _numbers(text: str | None) -> list[int]:
 def _ports(
     exposed: Object, numbers: list[int], target_port: str | None, protocol: str | None
 ) -> list[dict[str, Any]]:
-    """The Service's ports: those that are given, else one for each that is there. Leaves where there is none."""
+    """The Service's ports: of the numbers that are given, else of all that are there. Leaves where there is none.
+
+    A number has the protocols that it has there; names are kubectl's.
+    """
     there = _ports_of(exposed)
     if not (numbers or there):
         fail(f"{reference(exposed.kind, exposed.name)} names no port; add --port=PORT", BAD_INPUT)
-    known = {each["port"]: each for each in reversed(there)}  # the first of each number
-    chosen = [{"protocol": "TCP", **known.get(number, {}), "port": number} for number in numbers] or there
-    ports: list[dict[str, Any]] = []
-    for each in chosen:
-        target = number_or_name(target_port) if target_port else each["port"]
-        made = {"port": each["port"], "protocol": (protocol or each["protocol"]).upper(), "targetPort": target}
-        ports.append(made if len(chosen) == 1 else {**made, "name": f"port-{len(ports) + 1}"})
-    return ports
+    made: list[dict[str, Any]] = []
+    for place, number in enumerate(numbers or dict.fromkeys(each["port"] for each in there), 1):
+        protocols = dict.fromkeys(each["protocol"] for each in there if each["port"] == number)
+        several = len(protocols) > 1 and not protocol
+        for each in protocols if several else [protocol or next(iter(protocols), "TCP")]:
+            name = f"port-{place}-{each.lower()}" if several else f"port-{place}"
+            target = number_or_name(target_port) if target_port else number
+            made.append({"name": name, "port": number, "protocol": each.upper(), "targetPort": target})
+    if len(made) == 1:
+        del made[0]["name"]
+    return made
 
 
 def _ports_of(exposed: Object) -> list[dict[str, Any]]:

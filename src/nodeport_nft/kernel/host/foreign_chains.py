@@ -19,7 +19,6 @@ from nodeport_nft.forwarding import (
     BaseChain,
     Endpoint,
     Judge,
-    LegacyTables,
     Listing,
     Traffic,
     Unlisted,
@@ -27,7 +26,7 @@ from nodeport_nft.forwarding import (
     obstacles,
     read_legacy,
 )
-from nodeport_nft.kernel.host.iptables_legacy import read_saved
+from nodeport_nft.kernel.host.iptables_legacy import Saved, read_saved
 from nodeport_nft.kernel.host.routes import devices_to
 from nodeport_nft.kernel.netlink.others import read_base_chains
 from nodeport_nft.kernel.nft import BeyondUs, Nft
@@ -83,7 +82,7 @@ class Obstacles:
         self._judges: tuple[Judge, ...] = ()
         self._faults: tuple[str, ...] = ()
         self._tables = Tables(nft)
-        self._legacy: tuple[_Legacy, ...] = ()
+        self._legacy: list[bytes] = []  # what it had when it was read
         self._out: dict[str, str] = {}
         self._host: Host | None = None
 
@@ -111,9 +110,10 @@ class Obstacles:
 
     def read(self, trusted: Collection[str]) -> None:
         """Read the chains, with all that they lead to."""
-        legacy = self._legacy = _read_legacy()
+        saved = tuple(read_saved())
+        self._legacy = [each.digest() for each in saved]
         # Who vouches for a chain of theirs has looked.
-        faults = [each.fault for each in legacy if each.fault and f"{each.family} filter FORWARD" not in trusted]
+        faults = [each.fault for each in saved if each.fault and f"{each.family} filter FORWARD" not in trusted]
         tables = self._tables = Tables(self._nft)
         try:
             chains = read_chains()
@@ -121,13 +121,13 @@ class Obstacles:
             chains, tables.failed = (), True
             words = " ".join(str(error).split())
             faults.append(f"chains of others cannot be listed, look whether they let Services through: {words}")
-        judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(legacy, trusted))
+        judges = (*self._of_nft(chains, tables, trusted), *_of_legacy(saved, trusted))
         self._judges = tuple(judge for judge in judges if judge.may_drop)
         self._faults = tuple(faults)
 
     def legacy_changed(self) -> bool:
         """Whether the old iptables has other rules by now, of which no event tells, or can be read at last."""
-        return _read_legacy() != self._legacy
+        return [each.digest() for each in read_saved()] != self._legacy
 
     def ask(self, served: Served) -> Question:
         """The question about what is served now; without endpoints where nothing can drop a packet, as a rule."""
@@ -157,24 +157,12 @@ def _printable(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(re.sub(r"[^\x20-\x7e…]", "?", text) for text in texts)
 
 
-class _Legacy(Struct, frozen=True):
-    """The old iptables' chains and rules of a family, without what counts packets; or why they cannot be had."""
-
-    family: str
-    chains: tuple[BaseChain, ...]
-    tables: LegacyTables
-    fault: str
-
-
-def _read_legacy() -> tuple[_Legacy, ...]:
-    return tuple(_Legacy(each.family, *read_legacy(each.family, each.text), each.fault) for each in read_saved())
-
-
-def _of_legacy(legacy: Iterable[_Legacy], trusted: Collection[str]) -> Iterator[Judge]:
-    for each in legacy:
-        for chain in each.chains:
+def _of_legacy(saved: Iterable[Saved], trusted: Collection[str]) -> Iterator[Judge]:
+    for each in saved:
+        chains, tables = read_legacy(each.family, each.text)
+        for chain in chains:
             if str(chain) not in trusted:
-                yield Judge(chain, Listing(each.tables[chain.table].__getitem__, _NO_SETS.__getitem__))
+                yield Judge(chain, Listing(tables[chain.table].__getitem__, _NO_SETS.__getitem__))
 
 
 def read_chains() -> tuple[BaseChain, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ class Saved(Struct, frozen=True):
     family: str
     text: str = ""
     fault: str = ""
+
+    def digest(self) -> bytes:
+        """What changes with the rules and the fault alone: not with the packets that are counted, nor the time."""
+        lines = (line.partition(" [")[0] if line.startswith(":") else line for line in self.text.splitlines())
+        rules = "\n".join(line for line in lines if not line.startswith("#"))
+        return hashlib.sha256(f"{self.family}\n{self.fault}\n{rules}".encode()).digest()
 
 
 def read_saved() -> Iterator[Saved]:

@@ -107,7 +107,8 @@ class ReadAhead:
 
 def main() -> None:
     """Read what the parent names, and give it back."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         # It takes as much memory as the daemon has for the tables: where there is too little, it goes, and no other.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
