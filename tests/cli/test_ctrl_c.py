@@ -6,6 +6,7 @@ tests/unit/test_interrupts.py has every line of the event loop's life; here are 
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ MANIFEST = """\
 
 @pytest.mark.parametrize(
     ("words", "lines"),
-    [("get svc,ep -w", 8000), ("trace svc/web", 10000), ("apply -f web.yaml", 4000)],
+    [("get svc,ep -w", 6000), ("trace svc/web", 8000), ("apply -f web.yaml", 3500)],
 )
 @pytest.mark.parametrize("manner", ["once", "again and again", "finalized"])
 def test_ctrl_c_at_any_line_of_a_command(tmp_path: Path, manner: str, words: str, lines: int) -> None:
@@ -76,8 +77,9 @@ def test_ctrl_c_at_any_line_of_a_command(tmp_path: Path, manner: str, words: str
     (tmp_path / "web.yaml").write_text(MANIFEST)
     assert program.run("apply", "-f", "web.yaml", "--store", str(program.store)).code == 0
     for number in random.Random(words).sample(range(lines), POINTS):
-        outcome = interrupted(tmp_path, manner, number, *words.split(), "--store", str(program.store))
-        assert outcome == (130, []), f"at line {number}"
+        code, said = interrupted(tmp_path, manner, number, *words.split(), "--store", str(program.store))
+        # In its last moments Python takes the handlers away, and it is the signal that ends it: 130 in shells.
+        assert (code in (130, -signal.SIGINT), said) == (True, []), f"at line {number}"
 
 
 @pytest.mark.parametrize("words", ["get svc", "trace svc/web"])
