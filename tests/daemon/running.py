@@ -200,7 +200,7 @@ class Daemon:
         return node_facts(self.cluster, self.config, self.desired.snapshot(), self.node)
 
     def follow(self, change: Callable[[], None]) -> None:
-        """Make a change of what is desired; on return there has been a sync since, or there was nothing to be written.
+        """Make a change of what is desired; on return there has been a sync since, or there was nothing to write.
 
         Together with a change before it, which has not been written yet, it may come to nothing.
         """
