@@ -53,20 +53,17 @@ class Firewalls:
         while True:
             await self._due.wait()
             self._due.clear()
+            if self._read is not None and await self._unheard():
+                self._read = None
             begun, trusted = time.monotonic(), self._node.config.trusted_chains
             await self._look(state, trusted)
             await asyncio.to_thread(self._nft.rest)
-            seconds = time.monotonic() - begun
-            unheard = await self._unheard()
-            await self._pause(seconds * _REST, trusted)
-            if unheard:
-                self._read = None
-                self._due.set()
+            await self._pause((time.monotonic() - begun) * _REST, trusted)
 
     async def _unheard(self) -> bool:
         """Whether the old iptables' chains have changed, of which nobody tells."""
         with suppress(KernelError), translated():
-            return self._read is not None and await asyncio.to_thread(self._obstacles.legacy_changed)
+            return await asyncio.to_thread(self._obstacles.legacy_changed)
         return False  # the next time, then
 
     async def _pause(self, seconds: float, trusted: tuple[str, ...]) -> None:
@@ -89,7 +86,6 @@ class Firewalls:
         """Read and ask what has to be, and tell what was found."""
         if self._tables.take_foreign_rules() or trusted != self._read:
             self._read = None
-        asked = None
         try:
             with translated():
                 if self._read is None:
