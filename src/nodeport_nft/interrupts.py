@@ -12,9 +12,9 @@ import os
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -50,7 +50,7 @@ def ends_at_once() -> Iterator[None]:
 
 
 class Runner:
-    """An event loop for those who have none, for several works one after another. Close it, or use ``with``.
+    """An event loop for those who have none, for several works one after another. To be closed.
 
     asyncio's own ``Runner`` has moments at which Ctrl-C leaves its loop half made or half stopped, and one at which
     CancelledError comes out instead of KeyboardInterrupt.
@@ -94,18 +94,10 @@ class Runner:
         with ends_at_once():
             self._runner.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Wait for this alone, as ``Runner.run`` does."""
-    with Runner() as runner:
+    with closing(Runner()) as runner:
         return runner.run(work)
 
 

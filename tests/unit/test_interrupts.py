@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from types import FrameType
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from nodeport_nft.interrupts import Runner, end, ends_at_once, press, run
 
-_TRACED = (asyncio.__file__.removesuffix("__init__.py"), sys.modules[Runner.__module__].__file__ or "")
+_TRACED = (asyncio.__file__.removesuffix("__init__.py"), inspect.getfile(Runner))
 
 
 class Interrupt:
@@ -84,7 +86,7 @@ async def a_while() -> str:
 
 def twice() -> None:
     """Two runs of one loop."""
-    with Runner() as runner:
+    with closing(Runner()) as runner:
         assert runner.run(a_while()) == "done"
         assert runner.run(a_while()) == "done"
 

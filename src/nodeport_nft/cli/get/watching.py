@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -49,7 +49,7 @@ def watch(config: Config, wanted: Wanted, printer: EventPrinter, *, only_changes
     computed = any(is_computed for _, is_computed in parts)
     gc.enable()  # this may take as long as one likes
     # The loop of the source is closed after that of the store: grpc knows both, and calls back whichever it likes.
-    with Runner() as runner, ExitStack() as opened:
+    with closing(Runner()) as runner, ExitStack() as opened:
         store = opened.enter_context(open_existing(config))
         followed: list[_Objects | _Rows] = [
             _Rows(store, config, part) if is_computed else _Objects(store, part) for part, is_computed in parts
