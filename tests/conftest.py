@@ -57,3 +57,13 @@ def cluster(shared_cluster: Cluster) -> Cluster:
     """The session's cluster, free of rulesets and tracked connections."""
     shared_cluster.reset()
     return shared_cluster
+
+
+@pytest.fixture
+def old_iptables(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, with a kernel and a system that have the old iptables; its rules on worker-1 go at the end."""
+    if cluster.run("worker-1", ["iptables-legacy", "-S"], check=False).returncode:
+        pytest.skip("this system has no iptables-legacy, or its kernel no tables for it")
+    yield cluster
+    for words in (("-P", "FORWARD", "ACCEPT"), ("-F",), ("-X",)):
+        cluster.run("worker-1", ["iptables-legacy", *words])

@@ -169,21 +169,16 @@ def test_no_change_waits_while_the_chains_of_others_are_looked_at(
 
 @pytest.mark.proves("K9")
 def test_chains_of_the_old_iptables_are_looked_at_although_no_event_tells_of_them(
-    cluster: Cluster, daemon: Daemon, desired: Desired
+    old_iptables: Cluster, daemon: Daemon, desired: Desired
 ) -> None:
-    if cluster.run(NODE, ["iptables-legacy", "-S"], check=False).returncode:
-        pytest.skip("this system has no iptables-legacy, or its kernel no tables for it")
-    desired.apply(service("web", 10), *slices(cluster, "web", [("web-1", 8080)]))
+    desired.apply(service("web", 10), *slices(old_iptables, "web", [("web-1", 8080)]))
     daemon.start(seconds=WAIT)
-    try:
-        cluster.run(NODE, ["iptables-legacy", "-P", "FORWARD", "DROP"])
-        (told,) = wait_for(lambda: daemon.events("problem"), "the chain is told of", WAIT)
-        assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops by default" in told["problem"]
-        assert connect(cluster, "client", (NODE_IP, 30010), timeout=0.5).kind is Kind.SILENT
-        cluster.run(NODE, ["iptables-legacy", "-P", "FORWARD", "ACCEPT"])
-        wait_for(lambda: daemon.events("problem gone"), "the chain is looked at again", WAIT)
-        assert daemon.status().problems == ()
-        assert reached(cluster, 10) == {"web-1"}
-    finally:
-        cluster.run(NODE, ["iptables-legacy", "-P", "FORWARD", "ACCEPT"])
+    old_iptables.run(NODE, ["iptables-legacy", "-P", "FORWARD", "DROP"])
+    (told,) = wait_for(lambda: daemon.events("problem"), "the chain is told of", WAIT)
+    assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops by default" in told["problem"]
+    assert connect(old_iptables, "client", (NODE_IP, 30010), timeout=0.5).kind is Kind.SILENT
+    old_iptables.run(NODE, ["iptables-legacy", "-P", "FORWARD", "ACCEPT"])
+    wait_for(lambda: daemon.events("problem gone"), "the chain is looked at again", WAIT)
+    assert daemon.status().problems == ()
+    assert reached(old_iptables, 10) == {"web-1"}
     daemon.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -466,16 +466,6 @@ def test_a_chain_that_libnftables_cannot_list_is_told_with_the_reason(
     assert remedy(warning)[:2] == ["nft", "insert"]
 
 
-@pytest.fixture
-def old(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, with a kernel and a system that have the old iptables; its rules go at the end."""
-    if cluster.run("worker-1", ["iptables-legacy", "-S"], check=False).returncode:
-        pytest.skip("this system has no iptables-legacy, or its kernel no tables for it")
-    yield cluster
-    for command in ("-P FORWARD ACCEPT", "-F", "-X"):
-        iptables(cluster, command, program="iptables-legacy")
-
-
 @pytest.mark.proves("K9")
 @pytest.mark.parametrize(
     ("commands", "rule"),
@@ -483,24 +473,24 @@ def old(cluster: Cluster) -> Iterator[Cluster]:
     ids=["docker", "libvirt", "ufw"],
 )
 def test_chains_of_the_old_iptables_are_judged_as_well(
-    old: Cluster, tmp_path: Path, commands: Sequence[str], rule: str
+    old_iptables: Cluster, tmp_path: Path, commands: Sequence[str], rule: str
 ) -> None:
-    iptables(old, *commands, program="iptables-legacy")
-    (warning,) = warnings(old, tmp_path)
-    assert reached(old, SILENCE) is not Kind.REACHED
+    iptables(old_iptables, *commands, program="iptables-legacy")
+    (warning,) = warnings(old_iptables, tmp_path)
+    assert reached(old_iptables, SILENCE) is not Kind.REACHED
     assert "chain ip filter FORWARD of iptables-legacy in the forward hook drops" in warning
     assert rule in warning
-    old.run("worker-1", remedy(warning))
-    assert reached(old) is Kind.REACHED
-    assert warnings(old, tmp_path) == []
+    old_iptables.run("worker-1", remedy(warning))
+    assert reached(old_iptables) is Kind.REACHED
+    assert warnings(old_iptables, tmp_path) == []
 
 
 @pytest.mark.parametrize(
     "commands", [KUBELET, CALICO, FLOODS[:-1], BOGONS], ids=["kubelet", "calico", "floods", "bogons"]
 )
 def test_rules_of_the_old_iptables_that_drop_others_are_not_named(
-    old: Cluster, tmp_path: Path, commands: Sequence[str]
+    old_iptables: Cluster, tmp_path: Path, commands: Sequence[str]
 ) -> None:
-    iptables(old, *commands, program="iptables-legacy")
-    assert warnings(old, tmp_path) == []
-    assert reached(old) is Kind.REACHED
+    iptables(old_iptables, *commands, program="iptables-legacy")
+    assert warnings(old_iptables, tmp_path) == []
+    assert reached(old_iptables) is Kind.REACHED
